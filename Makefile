@@ -1,0 +1,57 @@
+# Thin targets: what they do lives in the programs they call. Every target that needs the environment makes it first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup demo test tck bench faults faults-ci lint format lock clean
+.DEFAULT_GOAL := help
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## the environment in .venv, from the hashed locks; runs again when they change
+$(READY): requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)   ## a hospital and a biopharma exchange real data on this machine
+	$(BIN)/connector demo
+
+test: $(READY)   ## the fast tests; says why one was skipped
+	$(BIN)/pytest -n 2 --dist worksteal -q -rs
+
+tck: $(READY)    ## the official DSP compatibility kit against the product (Java 17 and Maven)
+	@sh tests/install_servers.sh java
+	$(BIN)/python -m tests.tck
+
+bench: $(READY)  ## the measured promises: a table, and build/bench.json (nginx)
+	@sh tests/install_servers.sh nginx
+	$(BIN)/python -m tests.bench
+
+faults: $(READY) ## SIGKILL at every await point and 200 times at random
+	$(BIN)/python -m tests.faults --kills 200
+
+faults-ci: $(READY) ## the same with 30 random kills
+	$(BIN)/python -m tests.faults --kills 30
+
+lint: $(READY)   ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## lets ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)   ## resolves the dependencies of pyproject.toml anew
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean:           ## removes what was built and cached; .venv stays
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

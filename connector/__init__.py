@@ -1,0 +1,1 @@
+"""Qiao, a data-space connector: two organisations exchange data under a contract that both can prove."""

@@ -1,0 +1,190 @@
+"""Hands foreign JSON-LD to a limited child process and takes back the compact form, or the reasons why there is none.
+
+Only bodies that are not valid in compact form come here. The child is started on first use, works on one body at a
+time, and is killed and replaced when it exceeds its time or memory; no body can reach the connector's own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import connector
+from connector.errors import Busy, ConnectorError, WireError
+
+WORKER = "connector.adapters.jsonld_worker"
+LENGTH = struct.Struct(">I")  # before each frame, as the worker reads and writes it
+EXIT_MEMORY = 3  # the worker's status when it ran out of memory
+LIMIT_OF_STATUS = {EXIT_MEMORY: "its memory", -signal.SIGXCPU: "its processor time"}
+BODY_MAX_BYTES = 1 << 20  # the largest body that expansion can be expected to finish in ANSWER_SECONDS
+REPLY_MAX_BYTES = 2 << 20  # compaction shortens; a longer reply is an expansion bomb
+MEMORY_BYTES = 384 << 20  # the child needs 60 MiB at rest; a body of BODY_MAX_BYTES less than 200 MiB
+ANSWER_SECONDS = 2.0  # wall clock for one body; an ordinary message takes 5 ms
+START_SECONDS = 15.0  # an interpreter and its imports take 0.5 s on a free processor
+MEND = "send the compact form of DSP 2025-1"
+WAITING_MAX = 16  # bodies; at ANSWER_SECONDS each the last one waits as long as peers wait for an answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    body: bytes
+    expected: str
+    answer: asyncio.Future[dict[str, Any]]
+
+
+class Expander:
+    """Compacts and explains in a child process with limits. Belongs to one event loop; `close` ends the child.
+
+    `schemas` maps `$id` -> JSON Schema, `contexts` URL -> JSON-LD context: all that the child will ever know.
+    """
+
+    def __init__(
+        self,
+        schemas: Mapping[str, Mapping[str, Any]],
+        contexts: Mapping[str, Mapping[str, Any]],
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        self._answer_seconds = answer_seconds
+        setup = {"schemas": dict(schemas), "contexts": dict(contexts), "memory_bytes": memory_bytes, "cpu_seconds": int(answer_seconds) + 1}
+        self._setup = orjson.dumps(setup)
+        self._jobs: asyncio.Queue[_Job | None] = asyncio.Queue(waiting_max)
+        self._runner: asyncio.Task[None] | None = None
+        self._child: asyncio.subprocess.Process | None = None
+        self._closed = False
+
+    async def compact(self, body: bytes, expected: str) -> dict[str, Any]:
+        """Return `body`, any JSON-LD form of a message, in the compact form that the schema of type `expected` accepts.
+
+        Raises `WireError` with reasons if there is no such form, if a context is not one of ours, or if the body
+        exceeds the limits of the worker; `Busy` if too many bodies wait, or if no worker can be started.
+        """
+        if len(body) > BODY_MAX_BYTES:
+            raise WireError(f"the body has {len(body)} bytes; in any but the compact form of DSP 2025-1 it may have {BODY_MAX_BYTES}")
+        if self._closed:
+            raise Busy("the JSON-LD worker is closed; the connector is stopping")
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name="jsonld-worker")
+        job = _Job(body, expected, asyncio.get_running_loop().create_future())
+        try:
+            self._jobs.put_nowait(job)
+        except asyncio.QueueFull:
+            raise Busy(f"{self._jobs.maxsize} bodies already wait for JSON-LD expansion; send the compact form, or try later") from None
+        return await job.answer
+
+    async def close(self) -> None:
+        """End the child and refuse whatever waits. May be called again."""
+        self._closed = True
+        if self._runner is None or self._runner.done():
+            return
+        while not self._jobs.empty():
+            if waiting := self._jobs.get_nowait():
+                _settle(waiting, Busy("the connector is stopping"))
+        self._jobs.put_nowait(None)
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.kill()
+        await asyncio.shield(self._runner)
+
+    async def _run(self) -> None:
+        try:
+            while (job := await self._jobs.get()) is not None:
+                if job.answer.done():  # its caller has gone
+                    continue
+                try:
+                    _settle(job, await self._exchange(job))
+                except ConnectorError as error:
+                    _settle(job, error)
+                except Exception as error:  # a defect of ours: its caller learns of it, the next body gets a new child
+                    await self._end_child()
+                    _settle(job, error)
+        finally:
+            await self._end_child()
+
+    async def _exchange(self, job: _Job) -> dict[str, Any]:
+        child = self._child or await self._start()
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                await _send(child, orjson.dumps({"expected": job.expected}), job.body)
+                reply = await _receive(child)
+        except TimeoutError:
+            await self._end_child()
+            raise WireError(f"the body could not be expanded within {self._answer_seconds:g} s; {MEND}") from None
+        except (ConnectionError, EOFError):
+            status = await self._end_child()
+            if self._closed:
+                raise Busy("the connector is stopping") from None
+            limit = LIMIT_OF_STATUS.get(status or 0, f"its limits (it ended with {status})")
+            raise WireError(f"the body could not be expanded: the worker exceeded {limit}; {MEND}") from None
+        if "document" in reply:
+            document: dict[str, Any] = reply["document"]
+            return document
+        raise WireError(reply["error"], tuple(reply["reasons"]))
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        # the child gets no settings and no secrets, only where to find the package and the interpreter's libraries
+        environment = {"PYTHONPATH": str(Path(connector.__file__).parent.parent), "LC_ALL": "C.UTF-8"}
+        environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+        try:
+            child = self._child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", WORKER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
+            )
+            async with asyncio.timeout(START_SECONDS):
+                await _send(child, self._setup)
+                await _receive(child)
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            status = await self._end_child()
+            raise Busy(f"the JSON-LD worker could not be started ({type(error).__name__}, exit status {status})") from error
+        return child
+
+    async def _end_child(self) -> int | None:
+        """Kill the child, if any, and wait until nothing of it is left. Returns its exit status."""
+        child, self._child = self._child, None
+        if child is None or child.stdin is None or child.stdout is None:
+            return None
+        with suppress(ProcessLookupError):
+            child.kill()
+        child.stdin.close()
+        while await child.stdout.read(1 << 16):  # unread output would keep the pipe open
+            pass
+        with suppress(ConnectionError):
+            await child.stdin.wait_closed()
+        return await child.wait()
+
+
+def _settle(job: _Job, outcome: dict[str, Any] | Exception) -> None:
+    if job.answer.done():
+        return
+    if isinstance(outcome, Exception):
+        job.answer.set_exception(outcome)
+    else:
+        job.answer.set_result(outcome)
+
+
+async def _send(child: asyncio.subprocess.Process, *frames: bytes) -> None:
+    if child.stdin is None:
+        raise EOFError("the worker has no input")
+    child.stdin.writelines(part for frame in frames for part in (LENGTH.pack(len(frame)), frame))
+    await child.stdin.drain()
+
+
+async def _receive(child: asyncio.subprocess.Process) -> dict[str, Any]:
+    if child.stdout is None:
+        raise EOFError("the worker has no output")
+    (length,) = LENGTH.unpack(await child.stdout.readexactly(LENGTH.size))
+    if length > REPLY_MAX_BYTES:
+        raise EOFError("the worker's reply is too long")
+    reply: dict[str, Any] = orjson.loads(await child.stdout.readexactly(length))
+    return reply

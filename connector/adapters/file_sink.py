@@ -1,0 +1,225 @@
+"""Files below allowed directories as the end of downloads: a part that takes its name only when it is whole.
+
+The part is `<name>.part` beside the file it will be. Paths obey the rules of `connector.adapters.file_source`. A crash
+between giving the name and removing the part leaves two names of one file; the next download of that name tidies up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from connector.adapters.file_source import hash_file, locate, open_directory, open_regular
+from connector.errors import Contradiction, InvalidRequest, SinkFailed
+from connector.ports import Sink
+
+SUFFIX = ".part"
+MODE = 0o600  # data under a policy: what others may read is for its owner to say
+POINTER = "/out"
+WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+T = TypeVar("T")
+
+
+class FileSinks:
+    """Downloads into files below `roots` (directories)."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
+
+    async def open(self, out: str, *, overwrite: bool) -> Sink:
+        """Open `<out>.part`, kept from an earlier attempt or new. See `connector.ports.Sinks`."""
+        directory, name = await _in_thread(self._directory, out)
+        try:
+            descriptor = await _in_thread(_open_part, directory, name, out, overwrite)
+        except BaseException:
+            os.close(directory)
+            raise
+        return FileSink(directory, name, descriptor, out, overwrite)
+
+    async def existing(self, out: str) -> tuple[int, bytes] | None:
+        """Hash the file that has this name already. See `connector.ports.Sinks`."""
+        stop = threading.Event()
+        return await _in_thread(self._existing, out, stop, stop=stop)
+
+    def _existing(self, out: str, stop: threading.Event) -> tuple[int, bytes] | None:
+        directory, name = self._directory(out)
+        try:
+            descriptor = open_regular(directory, name, POINTER)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failed(error, out) from None
+        finally:
+            os.close(directory)
+        try:
+            size_bytes, digest = hash_file(descriptor, stop)
+            return size_bytes, digest.digest()
+        except OSError as error:
+            raise _failed(error, out) from None
+        finally:
+            os.close(descriptor)
+
+    def _directory(self, out: str) -> tuple[int, str]:
+        root, parts = locate(out, self._roots, POINTER)
+        try:
+            return open_directory(root, parts[:-1], POINTER), parts[-1]
+        except OSError as error:
+            raise _failed(error, out) from None
+
+
+class FileSink:
+    """One open part. It is locked: two downloads never write to the same one."""
+
+    def __init__(self, directory: int, name: str, descriptor: int, out: str, overwrite: bool) -> None:
+        self._directory, self._name, self._descriptor = directory, name, descriptor
+        self._out, self._overwrite = out, overwrite
+        self._size_bytes, self._digest = 0, hashlib.sha256()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+    async def resume(self) -> int:
+        stop = threading.Event()
+        self._size_bytes, self._digest = await self._do(hash_file, self._descriptor, stop, stop=stop)
+        return self._size_bytes
+
+    async def restart(self) -> None:
+        await self._do(os.ftruncate, self._descriptor, 0)
+        self._size_bytes, self._digest = 0, hashlib.sha256()
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        await self._do(self._append, pieces)
+
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                written = os.pwrite(self._descriptor, rest, self._size_bytes)
+                # Counted as it is written: after an error size and hash still say what the part holds.
+                self._digest.update(rest[:written])
+                self._size_bytes += written
+                rest = rest[written:]
+
+    async def reserve(self, more_bytes: int) -> None:
+        free = await self._do(_free_bytes, self._descriptor)
+        if more_bytes > free:
+            raise SinkFailed(f"there is no space for `{self._out}`: {more_bytes} bytes to come, {free} free; the part is kept")
+
+    async def commit(self) -> None:
+        await self._do(self._commit)
+
+    def _commit(self) -> None:
+        os.fsync(self._descriptor)
+        part = self._name + SUFFIX
+        if self._overwrite:
+            os.replace(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        else:
+            # A link fails if the name is taken, in one step with taking it; a rename would replace whatever came meanwhile.
+            os.link(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
+            os.unlink(part, dir_fd=self._directory)
+        os.fsync(self._directory)
+
+    async def discard(self) -> None:
+        await self._do(self._discard)
+
+    def _discard(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._name + SUFFIX, dir_fd=self._directory)
+        os.fsync(self._directory)
+
+    async def close(self) -> None:
+        for descriptor in (self._descriptor, self._directory):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._directory = -1
+
+    async def _do(self, job: Callable[..., T], *args: object, stop: threading.Event | None = None) -> T:
+        try:
+            return await _in_thread(job, *args, stop=stop)
+        except OSError as error:
+            raise _failed(error, self._out) from None
+
+
+def _open_part(directory: int, name: str, out: str, overwrite: bool) -> int:
+    try:
+        _demand_free(directory, name, out, overwrite)
+        descriptor = os.open(name + SUFFIX, WRITE, MODE, dir_fd=directory)
+    except OSError as error:
+        raise _failed(error, out) from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise InvalidRequest(f"`{out}{SUFFIX}` is not a plain file of its own; remove it", pointer=POINTER)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SinkFailed(f"another download is writing to `{out}`; wait for it or name another file") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _demand_free(directory: int, name: str, out: str, overwrite: bool) -> None:
+    """Refuse a name that is taken; also tidies up after a crash in the middle of `commit`."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidRequest(f"`{out}` is there and is not a regular file; name another", pointer=POINTER)
+    with suppress(FileNotFoundError):
+        part = os.stat(name + SUFFIX, dir_fd=directory, follow_symlinks=False)
+        if (part.st_dev, part.st_ino) == (found.st_dev, found.st_ino):
+            os.unlink(name + SUFFIX, dir_fd=directory)
+    if not overwrite:
+        raise Contradiction(f"`{out}` exists already; remove it or name another file")
+
+
+def _free_bytes(descriptor: int) -> int:
+    found = os.fstatvfs(descriptor)
+    return found.f_bavail * found.f_frsize
+
+
+def _failed(error: OSError, out: str) -> SinkFailed | InvalidRequest | Contradiction:
+    if error.errno in FULL:
+        return SinkFailed(f"the disk is full: `{out}` cannot be written; the part is kept, free some space and ask again")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidRequest(f"`{out}` has a name that is too long for this file system", pointer=POINTER)
+    if error.errno == errno.ELOOP:
+        return InvalidRequest(f"`{out}{SUFFIX}` is a symbolic link; remove it", pointer=POINTER)
+    if error.errno == errno.EEXIST:
+        return Contradiction(f"`{out}` came into being meanwhile; the part is kept beside it")
+    if error.errno == errno.ENOENT:
+        return InvalidRequest(f"the directory of `{out}` does not exist; make it first", pointer=POINTER)
+    return SinkFailed(f"`{out}` cannot be written: {error.strerror}")
+
+
+async def _in_thread(job: Callable[..., T], *args: object, stop: threading.Event | None = None) -> T:
+    """Run `job` in a thread and never leave it behind: a cancelled caller waits for its end, so that no descriptor is closed
+    under it. `stop` tells a long job to hurry."""
+    running = asyncio.get_running_loop().run_in_executor(None, job, *args)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop.set()
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()
+        raise

@@ -1,0 +1,228 @@
+"""Files below allowed directories as sources, pinned to what was published.
+
+A path is resolved one component at a time from an open directory, and no component may be a symbolic link: what is opened
+lies below the root even if somebody changes directories meanwhile, which comparing names could not promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import mimetypes
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from connector.errors import ConnectorError, InvalidRequest, SourceFailed
+from connector.ports import Source, Stat
+
+PIECE_BYTES = 1024 * 1024  # a hop to a thread costs 0.1 ms: it pays from here on
+OCTETS = "application/octet-stream"
+MEMBERS = frozenset({"type", "path", "media_type", "inode", "mtime_ns", "size_bytes", "sha256"})
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK opening a FIFO that took the file's place would wait for a writer.
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def locate(path: object, roots: Sequence[Path], pointer: str) -> tuple[Path, tuple[str, ...]]:
+    """Split `path` into one of `roots` and the components below it, by its text alone.
+
+    A relative path counts from the first root. `pointer` is the place in the caller's document, for the error. Raises
+    InvalidRequest for anything that is not plainly a name below a root.
+    """
+    if not isinstance(path, str) or not path:
+        raise InvalidRequest("the path is empty; name a file below an allowed directory", pointer=pointer)
+    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in path):  # noqa: PLR2004 - C0, DEL, C1, surrogates
+        raise InvalidRequest("the path contains control characters; name a file below an allowed directory", pointer=pointer)
+    if not roots:
+        raise InvalidRequest("no directory is allowed here; name one in the settings", pointer=pointer)
+    root, below = _split(path, roots, pointer)
+    parts = tuple(part for part in below.split("/") if part not in ("", "."))
+    if not parts or below.endswith(("/", "/.")):
+        raise InvalidRequest(f"`{path}` is a directory; name a file", pointer=pointer)
+    if ".." in parts:
+        raise InvalidRequest(f"`{path}` contains `..`; write the path without it", pointer=pointer)
+    return root, parts
+
+
+def _split(path: str, roots: Sequence[Path], pointer: str) -> tuple[Path, str]:
+    if not path.startswith("/"):
+        return roots[0], path
+    for root in roots:
+        for spelling in {os.path.abspath(root), os.path.realpath(root)}:
+            if path.startswith(spelling.rstrip("/") + "/"):
+                return root, path[len(spelling.rstrip("/")) + 1 :]
+    allowed = ", ".join(f"`{root}`" for root in roots)
+    raise InvalidRequest(f"`{path}` does not lie below an allowed directory: {allowed}", pointer=pointer)
+
+
+def open_directory(root: Path, parts: Sequence[str], pointer: str) -> int:
+    """Open the directory `parts` below `root`. Raises InvalidRequest for a link on the way, OSError for the rest. The
+    root itself may be a link: it is the operator's word."""
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts:
+        try:
+            below = os.open(part, DIRECTORY, dir_fd=directory)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise InvalidRequest(f"`{part}` on the way is a link or no directory; name the true path", pointer=pointer) from None
+            raise
+        finally:
+            os.close(directory)
+        directory = below
+    return directory
+
+
+def open_regular(directory: int, name: str, pointer: str) -> int:
+    """Open the regular file `name` in `directory` for reading. Raises InvalidRequest if it is anything else, OSError."""
+    # Looked at before opening because opening a device can already do something, and after because it may have changed.
+    _demand_regular(os.stat(name, dir_fd=directory, follow_symlinks=False), name, pointer)
+    descriptor = os.open(name, READ, dir_fd=directory)
+    try:
+        _demand_regular(os.fstat(descriptor), name, pointer)
+    except InvalidRequest:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _demand_regular(found: os.stat_result, name: str, pointer: str) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise InvalidRequest(f"`{name}` is a symbolic link; name the file it points to", pointer=pointer)
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidRequest(f"`{name}` is not a regular file", pointer=pointer)
+
+
+def hash_file(descriptor: int, stop: threading.Event) -> tuple[int, hashlib._Hash]:
+    """Read an open file from its start to its end; returns (bytes, hash object). Ends early, with what it has, when `stop` is set."""
+    digest, offset, buffer = hashlib.sha256(), 0, memoryview(bytearray(PIECE_BYTES))
+    while not stop.is_set() and (n := os.preadv(descriptor, [buffer], offset)):
+        digest.update(buffer[:n])
+        offset += n
+    return offset, digest
+
+
+class FileSources:
+    """Files below `roots` (directories)."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
+
+    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+        """Hash the file at `address["path"]`. See `connector.ports.Sources`."""
+        if unknown := sorted(address.keys() - MEMBERS):
+            raise InvalidRequest(
+                f"a file source has no member `{unknown[0]}`; it has `path` and `media_type`", pointer=f"/source/{unknown[0]}"
+            )
+        media_type = address.get("media_type") or mimetypes.guess_type(str(address.get("path")))[0] or OCTETS
+        stop = threading.Event()
+        try:
+            pin, digest = await asyncio.to_thread(self._index, address, stop)
+        finally:
+            stop.set()
+        pinned = {"type": "file", "path": address["path"], "media_type": media_type, **pin, "sha256": digest.hex()}
+        return pinned, Stat(pin["size_bytes"], _version(pin), digest, media_type)
+
+    def _index(self, address: Mapping[str, Any], stop: threading.Event) -> tuple[dict[str, int], bytes]:
+        descriptor = self._open(address.get("path"))
+        try:
+            before = _pin(os.fstat(descriptor))
+            size_bytes, digest = hash_file(descriptor, stop)
+            if _pin(os.fstat(descriptor)) != before or size_bytes != before["size_bytes"]:
+                raise SourceFailed(f"`{address['path']}` changed while it was read; publish it when nobody writes to it")
+            return before, digest.digest()
+        except OSError as error:
+            raise SourceFailed(f"`{address['path']}` cannot be read: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+
+    async def open(self, address: Mapping[str, Any]) -> Source:
+        """Open what `index` pinned. See `connector.ports.Sources`."""
+        try:
+            descriptor = self._open(address["path"])
+        except SourceFailed:
+            raise
+        except ConnectorError as error:
+            raise SourceFailed(f"the source is not what was published: {error.message}") from None
+        source = FileSource(descriptor, address)
+        try:
+            await source.stat()
+        except SourceFailed:
+            await source.close()
+            raise
+        return source
+
+    def _open(self, path: object) -> int:
+        root, parts = locate(path, self._roots, "/source/path")
+        try:
+            directory = open_directory(root, parts[:-1], "/source/path")
+            try:
+                return open_regular(directory, parts[-1], "/source/path")
+            finally:
+                os.close(directory)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise InvalidRequest(f"`{path}` has a name that is too long for this file system", pointer="/source/path") from None
+            raise SourceFailed(f"`{path}` cannot be read: {error.strerror}") from None
+
+
+class FileSource:
+    """One open file. `address` is what `FileSources.index` returned."""
+
+    def __init__(self, descriptor: int, address: Mapping[str, Any]) -> None:
+        self._descriptor = descriptor
+        self._path = address["path"]
+        self._pin = {name: address[name] for name in ("inode", "mtime_ns", "size_bytes")}
+        self._stat = Stat(address["size_bytes"], _version(self._pin), bytes.fromhex(address["sha256"]), address["media_type"])
+
+    async def stat(self) -> Stat:
+        self._demand_unchanged()
+        return self._stat
+
+    def _demand_unchanged(self) -> None:
+        # An open file keeps its inode: a path that meanwhile names another file still gives the bytes that were published.
+        if self._descriptor < 0 or _pin(os.fstat(self._descriptor)) != self._pin:
+            raise SourceFailed(f"`{self._path}` changed since it was published: publish it again")
+
+    async def read(self, offset: int, length: int | None) -> AsyncIterator[bytes]:
+        end = self._pin["size_bytes"] if length is None else min(offset + length, self._pin["size_bytes"])
+        while offset < end:
+            piece = await self._piece(offset, min(PIECE_BYTES, end - offset))
+            self._demand_unchanged()
+            if not piece:
+                raise SourceFailed(f"`{self._path}` ended before its published size: publish it again")
+            yield piece
+            offset += len(piece)
+
+    async def _piece(self, offset: int, count: int) -> bytes:
+        """From the page cache at once, from the disk in a thread: the loop never waits for a disk."""
+        buffer = bytearray(count)
+        with suppress(OSError):  # EAGAIN: not all in memory; EOPNOTSUPP: a file system that cannot say
+            if os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == count:
+                return bytes(buffer)
+        # A cancelled read may outlive `close`; what it then reads is nobody's and is dropped.
+        try:
+            return await asyncio.to_thread(os.pread, self._descriptor, count, offset)
+        except OSError as error:
+            raise SourceFailed(f"`{self._path}` cannot be read: {error.strerror}") from None
+
+    def fileno(self) -> int | None:
+        return self._descriptor
+
+    async def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _pin(found: os.stat_result) -> dict[str, int]:
+    return {"inode": found.st_ino, "mtime_ns": found.st_mtime_ns, "size_bytes": found.st_size}
+
+
+def _version(pin: Mapping[str, int]) -> str:
+    return f"{pin['inode']}-{pin['mtime_ns']}-{pin['size_bytes']}"

@@ -1,0 +1,171 @@
+"""Our own signing keys: a directory with one file for each Ed25519 key.
+
+A file is `<fragment>.key`, a JSON object of mode 0600; the key's `kid` is `<our DID>#<fragment>`. The newest key that is valid
+now signs. Every key that has not ended stands in our self-description, so others take tokens of the old key while they learn
+the new one. To rotate: make a key whose `notBefore` lies after the time by which peers will have read our new self-description,
+then give the old one a `notAfter`, then reload.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from connector.errors import SettingsError
+from connector.jws import KEY_BYTES, PublicKey, SigningKey, signing_key
+
+SUFFIX = ".key"
+MODE = 0o600
+GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+FRAGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a file name, and a DID URL's fragment without escapes
+FILE_BYTES_MAX = 4096  # ours have about 150
+MEMBERS = frozenset({"seed", "created", "notBefore", "notAfter"})
+
+
+class Keys:
+    """The keys of participant `did` in `directory`. Raises SettingsError if one of them cannot be used; nothing it says or
+    shows contains a secret."""
+
+    def __init__(self, directory: Path, did: str) -> None:
+        self._directory = directory
+        self._did = did
+        self._newest_first = _load(directory, did)
+
+    def active(self, now: float) -> SigningKey:
+        """The key that signs at `now` (POSIX seconds). Raises SettingsError if none is valid."""
+        for key in self._newest_first:
+            if key.key.valid(now):
+                return key
+        raise SettingsError(f"no key in `{self._directory}` is valid now; make a new one, or move its `notBefore` and `notAfter`")
+
+    def public(self, now: float) -> tuple[PublicKey, ...]:
+        """The keys for our self-description at `now`, newest first: those in use, those to come, none that has ended."""
+        return tuple(key.key for key in self._newest_first if key.key.not_after is None or now <= key.key.not_after)
+
+    def reload(self) -> list[str]:
+        """Read the directory again and return what changed. Raises SettingsError and keeps the former keys if one file is wrong."""
+        before = {key.kid: key.key for key in self._newest_first}
+        loaded = _load(self._directory, self._did)
+        after = {key.kid: key.key for key in loaded}
+        self._newest_first = loaded
+        return [
+            *(f"added key `{kid}`" for kid in after.keys() - before.keys()),
+            *(f"changed key `{kid}`" for kid in after.keys() & before.keys() if after[kid] != before[kid]),
+            *(f"removed key `{kid}`" for kid in before.keys() - after.keys()),
+        ]
+
+    def __repr__(self) -> str:
+        return f"Keys({[key.kid for key in self._newest_first]})"
+
+
+def generate(directory: Path, now: float, not_before: float | None = None) -> str:
+    """Make a key in `directory` and return its fragment. `not_before` (POSIX seconds) is when it starts to sign. The
+    directory is made with mode 0700 if it is not there. Raises SettingsError if it cannot be written."""
+    fragment = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}"
+    document = {"seed": urlsafe_b64encode(os.urandom(KEY_BYTES)).rstrip(b"=").decode("ascii"), "created": _text(now)}
+    if not_before is not None:
+        document["notBefore"] = _text(not_before)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(directory / f"{fragment}{SUFFIX}", document)
+    except OSError as error:
+        raise SettingsError(f"no key can be written to `{directory}`: {error.strerror}") from None
+    return fragment
+
+
+def retire(directory: Path, fragment: str, not_after: float) -> None:
+    """End a key at `not_after` (POSIX seconds): it neither signs nor stands in our self-description from then on. Raises
+    SettingsError if there is no such key."""
+    path = directory / f"{fragment}{SUFFIX}"
+    if not FRAGMENT.fullmatch(fragment) or not path.is_file():
+        raise SettingsError(f"there is no key `{fragment}` in `{directory}`")
+    _write(path, {**_read(path), "notAfter": _text(not_after)})
+
+
+def _load(directory: Path, did: str) -> tuple[SigningKey, ...]:
+    loaded: list[tuple[float, SigningKey]] = []
+    problems: list[str] = []
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+    except OSError as error:
+        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); run `connector init`") from None
+    for path in paths:
+        try:
+            loaded.append(_parse(path, _read(path), did))
+        except SettingsError as error:
+            problems.append(error.message)
+    if not paths:
+        problems.append(f"there is no key in `{directory}`; run `connector init`")
+    if problems:
+        raise SettingsError(f"the keys in `{directory}` cannot be used", tuple(problems))
+    return tuple(key for _, key in sorted(loaded, key=lambda pair: (pair[0], pair[1].kid), reverse=True))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file whose open mode was checked on the open file itself, so that it cannot change in between."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & GROUP_AND_OTHERS:
+                raise SettingsError(f"`{path}` has mode {stat.S_IMODE(mode):04o}, others can read the key; run `chmod 600 {path}`")
+            document = orjson.loads(file.read(FILE_BYTES_MAX))
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be read: {error.strerror}") from None
+    except orjson.JSONDecodeError:
+        raise SettingsError(f"`{path}` is not a JSON object with `seed` and `created`; restore it from a backup or remove it") from None
+    if not isinstance(document, dict) or not document.keys() <= MEMBERS:
+        raise SettingsError(f"`{path}` is not a JSON object with {', '.join(f'`{m}`' for m in sorted(MEMBERS))} only")
+    return document
+
+
+def _parse(path: Path, document: Mapping[str, Any], did: str) -> tuple[float, SigningKey]:
+    """(created, key) of one file."""
+    if not FRAGMENT.fullmatch(path.stem):
+        raise SettingsError(f"`{path}` has a name that cannot be a key's fragment; use letters, digits, dots, dashes and underscores")
+    created, not_before, not_after = (_instant(path, document, name) for name in ("created", "notBefore", "notAfter"))
+    if created is None:
+        raise SettingsError(f"`{path}` has no `created`; write when the key was made, for example 2026-01-31T12:00:00Z")
+    seed = b""
+    with suppress(ValueError, TypeError, AttributeError):
+        seed = urlsafe_b64decode(document["seed"].encode("ascii") + b"=") if "seed" in document else b""
+    if len(seed) != KEY_BYTES:
+        raise SettingsError(f"`{path}` has a `seed` that is not base64url of {KEY_BYTES} bytes; restore it from a backup or remove it")
+    return created, signing_key(f"{did}#{path.stem}", seed, not_before, not_after)
+
+
+def _instant(path: Path, document: Mapping[str, Any], name: str) -> float | None:
+    if document.get(name) is None:
+        return None
+    with suppress(ValueError, TypeError):
+        at = datetime.fromisoformat(document[name])
+        if at.tzinfo is not None:
+            return at.timestamp()
+    raise SettingsError(f"`{path}` has a `{name}` that is no instant; write it as 2026-01-31T12:00:00Z")
+
+
+def _text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Put the file in place whole and durable, never readable by others in between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,236 @@
+"""The HTTP client towards other connectors and HTTP sources (port `Peer`): one aiohttp session behind the egress guard.
+
+What a peer answers is untrusted: no redirect is followed, no cookie kept, nothing decompressed, no environment proxy used, and
+a body is counted as it arrives. Each call is one attempt: whether a message may be sent again is the outbox's business. Errors
+name the origin only, because the rest of a URL and all headers may be secret.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from socket import socket
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
+from connector.origins import origin
+from connector.ports import Reply
+
+CONNECT_SECONDS = 5.0  # name, TCP and TLS
+TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
+ANSWER_BYTES_MAX = 1_048_576  # of one answer; catalogs are asked for with a limit of their own
+KEEPALIVE_SECONDS = 10.0  # below the 15 s after which servers (ours too) close an idle connection, so that they rarely do it under us
+DNS_SECONDS = 10  # how long a name's addresses are kept; the guard sees the address that is dialled in any case
+READ_BUFFER_BYTES = 1_048_576  # of a stream, before its sender is made to wait: large enough that the sender seldom is
+IDENTITY = {"Accept-Encoding": "identity"}
+AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # we say what we mean, and not what we are built of
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")  # RFC 9110, 5.5: no line end, no control character
+
+
+class Guard(Protocol):
+    """Whom we dial: see `egress`."""
+
+    def check(self, url: str) -> None: ...
+    def socket(self, info: tuple[Any, ...]) -> socket: ...
+    def denial(self, url: str, error: BaseException) -> EgressDenied | None: ...
+
+
+class HttpDownload:
+    """An answer whose body is still arriving, with the bytes as they are on the wire."""
+
+    def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
+        self._response = response
+        self._where = where
+        self.status = response.status
+        self.headers = _headers(response)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See the port `Download`."""
+        content = self._response.content
+        try:
+            while piece := await content.readany():
+                yield piece
+        except TimeoutError:
+            raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer") from None
+        except (aiohttp.ClientError, OSError):
+            raise PeerFailed(f"`{self._where}` closed the connection in the middle of its answer") from None
+
+
+class HttpPeer:
+    """The client. Connections stay open between calls and their number is not bounded, because a connection carries one
+    message at a time and a message that waits for one is late. `ca_file` holds certificate authorities (PEM) that are trusted
+    beside the system's; there is no way to trust none. Raises SettingsError if it cannot be read."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        ca_file: Path | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        total_seconds: float = TOTAL_SECONDS,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._guard = guard
+        self._tls = _tls(ca_file)
+        self._connect_seconds = connect_seconds
+        self._total_seconds = total_seconds
+        self._answer_bytes_max = answer_bytes_max
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+
+    def check(self, url: str) -> None:
+        """See the port."""
+        self._guard.check(url)
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
+    ) -> Reply:
+        """See the port."""
+        limit = self._answer_bytes_max if limit_bytes is None else limit_bytes
+        response = await self._request(method, url, headers, body, aiohttp.ClientTimeout(self._total_seconds, self._connect_seconds), None)
+        try:
+            answer = await _read(response, limit, origin(url))
+        except TimeoutError:
+            raise self._late(url) from None
+        except (aiohttp.ClientError, OSError):
+            raise PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer") from None
+        finally:
+            response.close()
+        return Reply(response.status, _headers(response), answer)
+
+    @asynccontextmanager
+    async def stream(self, method: str, url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0) -> AsyncIterator[HttpDownload]:
+        """See the port."""
+        bounds = aiohttp.ClientTimeout(None, self._connect_seconds, idle_seconds)
+        response = await self._request(method, url, headers, None, bounds, READ_BUFFER_BYTES)
+        try:
+            yield HttpDownload(response, origin(url))
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """Close all connections. The next call would open a new session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        bounds: aiohttp.ClientTimeout,
+        read_bufsize: int | None,
+    ) -> aiohttp.ClientResponse:
+        self._guard.check(url)
+        for name, value in headers.items():
+            if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+                raise PeerFailed("a header of the request has characters that a header cannot have; nothing was sent")
+        try:
+            return await self._open_session().request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                timeout=bounds,
+                read_bufsize=read_bufsize,
+            )
+        except TimeoutError:
+            raise self._late(url) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failure(url, error) from None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    keepalive_timeout=KEEPALIVE_SECONDS,
+                    ttl_dns_cache=DNS_SECONDS,
+                    socket_factory=self._guard.socket,
+                    ssl=self._tls,
+                    resolver=self._resolver,
+                ),
+                headers=IDENTITY,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=AUTOMATIC_HEADERS,
+                auto_decompress=False,
+                trust_env=False,
+                middlewares=(_once,),
+            )
+        return self._session
+
+    def _late(self, url: str) -> PeerFailed:
+        return PeerFailed(f"`{origin(url)}` did not answer in time")
+
+    def _failure(self, url: str, error: Exception) -> ConnectorError:
+        """What a failed attempt is called, without the addresses, paths and headers that aiohttp's own texts show."""
+        where = origin(url)
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                return PeerFailed(f"the TLS certificate of `{where}` is not by an authority that we trust, or not for this host")
+            case aiohttp.ClientConnectorSSLError():
+                return PeerFailed(f"no TLS connection to `{where}` could be agreed on; it must speak TLS 1.2 or 1.3")
+            case aiohttp.ClientConnectorDNSError():
+                return PeerFailed(f"the host of `{where}` has no address")
+            case aiohttp.ClientConnectorError():
+                return self._guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
+            case _:
+                return PeerFailed(f"`{where}` did not answer with HTTP")
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp would repeat a GET whose kept-alive connection turns out to be closed. A token is good for one attempt, and the
+    peer may have seen this one."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        raise PeerFailed(f"`{request.url.origin()}` closed the connection without an answer") from None
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
+    """The whole body, which must not be encoded, if it has at most `limit` bytes."""
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise PeerFailed(f"`{where}` answered with a content encoding that was not asked for")
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > limit:
+            raise PeerFailed(f"`{where}` answered with more than {limit} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Lower-case names; what stands several times is one list (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(("http/1.1",))
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror})") from None
+    return context

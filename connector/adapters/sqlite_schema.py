@@ -1,0 +1,158 @@
+"""Opening the database file: who may read it, whose it is, and which schema it has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector.errors import StoreError
+
+APPLICATION_ID = 0x5169616F  # "Qiao" in ASCII: tells our file from somebody else's database
+FILE_MODE = 0o600  # the file holds access tokens and who deals with whom
+BUSY_TIMEOUT_MS = 5_000  # how long to wait for another process (a backup, another participant) that is writing
+CACHED_STATEMENTS = 256  # more than there are different statements, so that none is compiled twice
+LEAST_SQLITE = (3, 37, 0)  # the first with STRICT tables
+WAL_LIMIT_BYTES = 64 << 20  # a log that a burst has blown up is cut back to this
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema, forward only: the statements of file `sqlite_<version>.sql` and the SHA-256 of the file."""
+
+    version: int
+    sql: str
+    sha256: str
+
+
+def shipped() -> tuple[Migration, ...]:
+    """The migrations that belong to this program, in order."""
+    return tuple(
+        Migration(int(file.stem.rpartition("_")[2]), file.read_text("utf-8"), hashlib.sha256(file.read_bytes()).hexdigest())
+        for file in sorted(Path(__file__).parent.glob("sqlite_[0-9][0-9][0-9][0-9].sql"))
+    )
+
+
+def connect(path: Path, *, cache_kib: int, read_only: bool = False) -> sqlite3.Connection:
+    """One more connection to the file; usable from any thread, but by one at a time."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS)
+    db.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    db.execute(f"pragma cache_size=-{cache_kib}")
+    db.execute(f"pragma query_only={int(read_only)}")
+    return db
+
+
+def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration] | None = None) -> sqlite3.Connection:
+    """Return the writing connection to the database in `path`, created and migrated as needed.
+
+    Every commit on it waits until the disk has it (`synchronous=FULL`). Raises StoreError, with what to do, if the file
+    cannot be opened, belongs to another program, or has a newer schema; nothing was changed then.
+    """
+    if sqlite3.sqlite_version_info < LEAST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; use a Python that is linked to SQLite 3.37 or later")
+    _ensure_private(path)
+    try:
+        db = connect(path, cache_kib=cache_kib)
+    except sqlite3.Error as error:
+        raise StoreError(f"the database `{path}` cannot be opened: {error}") from error
+    try:
+        _check_ours(db, path)
+        db.execute("pragma journal_mode=wal").fetchone()
+        db.execute("pragma synchronous=full")
+        db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
+        migrate(db, path, shipped() if migrations is None else migrations)
+    except sqlite3.Error as error:
+        db.close()
+        raise StoreError(f"the database `{path}` cannot be used: {error}; check the disk, or restore a backup") from error
+    except StoreError:
+        db.close()
+        raise
+    return db
+
+
+def _ensure_private(path: Path) -> None:
+    """Create the file for its owner alone, or take rights away from others (volumes come with wider ones). SQLite gives
+    its side files the mode of the main one. The folder is flushed, else a loss of power could take a new file along."""
+    try:
+        existed = path.exists()
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        if path.stat().st_mode & 0o777 != FILE_MODE:
+            path.chmod(FILE_MODE)
+        if not existed:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StoreError(f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write") from error
+
+
+def _check_ours(db: sqlite3.Connection, path: Path) -> None:
+    mark = db.execute("pragma application_id").fetchone()[0]
+    tables = db.execute("select count(*) from sqlite_schema").fetchone()[0]
+    if tables and mark != APPLICATION_ID:
+        raise StoreError(f"`{path}` is the database of another program; name a file of our own or one that does not exist yet")
+
+
+def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+    """Bring the schema forward, each migration in a transaction of its own.
+
+    Raises StoreError if the schema is newer than `migrations`, or if one that was applied differs from ours.
+    """
+    known = migrations[-1].version
+    for migration in migrations:
+        db.execute("begin immediate")  # another process may be doing the same: look again now that it cannot
+        try:
+            applied = _applied(db)
+            newest = max(applied, default=0)
+            if newest > known:
+                raise StoreError(
+                    f"the database `{path}` has schema {newest}, this program knows up to {known};"
+                    " start the newer program, or restore the backup that was made before it ran"
+                )
+            if applied.get(migration.version, migration.sha256) != migration.sha256:
+                raise StoreError(
+                    f"schema {migration.version} of the database `{path}` was made by other statements than ours;"
+                    " start the program that made it, or restore a backup"
+                )
+            if migration.version not in applied:
+                for statement in _statements(migration.sql):
+                    db.execute(statement)
+                db.execute(
+                    "insert into migration(version, sha256, applied) values (?, ?, unixepoch())", (migration.version, migration.sha256)
+                )
+            db.execute("commit")
+        finally:
+            if db.in_transaction:
+                db.execute("rollback")
+
+
+def _applied(db: sqlite3.Connection) -> dict[int, str]:
+    """version -> SHA-256 of what the file went through; makes the table for it in a fresh file."""
+    if db.execute("select 1 from sqlite_schema where name = 'migration'").fetchone() is None:
+        db.execute(f"pragma application_id={APPLICATION_ID}")
+        db.execute("create table migration(version integer primary key, sha256 text not null, applied integer not null) strict")
+    return dict(db.execute("select version, sha256 from migration").fetchall())
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The single statements of a script: `executescript` would commit before the first and after none."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        yield pending
+
+
+def number_of(db: sqlite3.Connection, participant: str) -> int:
+    """The number that stands for `participant` in every key of this file; a new one gets the next."""
+    db.execute("insert into participant(id) values (?) on conflict(id) do nothing", (participant,))
+    return int(db.execute("select number from participant where id = ?", (participant,)).fetchone()[0])

@@ -1,0 +1,258 @@
+"""Writing to the SQLite store: one writer, many changes to a commit, and a broken disk ends the process.
+
+Statements run on the event loop, only COMMIT (which waits for the disk) on a thread. Changes that arrive while a COMMIT
+runs are applied together and committed next: under load that saves most of the waiting, and a thread that ran the
+statements too would fight the loop for the interpreter at each of them. A change that finds something else than it
+expects has written nothing, so one of a group can fail without a savepoint; it sees what the group's earlier ones wrote,
+which is right, because the group is committed whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Thread
+from time import perf_counter
+
+from connector.adapters.sqlite_rows import (
+    DATASET_OF_OFFER,
+    DELETES,
+    NEWEST_EVIDENCE,
+    PROCESS_OF_PEER,
+    SAVE_EVIDENCE,
+    SAVES,
+    SETTLE,
+    VERSIONED,
+    VERSIONS,
+    Row,
+    Statement,
+    save_outbound,
+    values_of_evidence,
+)
+from connector.dsp.exchange import Process
+from connector.errors import StoreError
+from connector.records import Changes, Conflict, Evidence, Expect, implied
+from connector.telemetry import commit_seconds
+
+GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
+EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
+
+Fatal = Callable[[BaseException], None]
+Committed = tuple[Evidence, ...] | Conflict
+
+
+def end_process(error: BaseException) -> None:
+    """What happens when a write fails: nobody may rely on this process any more, and starting anew is recovery."""
+    logging.getLogger(__name__).critical("the store cannot be written, the process ends: %s: %s", type(error).__name__, error)
+    logging.shutdown()
+    os._exit(EXIT_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then."""
+
+    expects: tuple[tuple[Expect, str, Row], ...]
+    implied: Sequence[tuple[Expect, str]]
+    writes: Sequence[Statement]
+    evidence: tuple[Evidence, ...]
+    evidence_rows: tuple[Row, ...]
+
+
+def prepare(number: int, changes: Changes) -> Prepared:
+    """Turn `changes` into statements of participant `number`. Raises TypeError or ValueError (a UnicodeEncodeError too)
+    for values that no row can hold: here, because in the transaction an error would be fatal."""
+    writes: list[Statement] = [(SETTLE, (number, id)) for id in changes.settled]
+    for of, id in changes.deletes:
+        writes += [(sql, (number, id)) for sql in _of(DELETES, of, "deleted")]
+    for record in changes.saves:
+        writes += _of(SAVES, type(record), "saved")(number, record)
+    writes += [save_outbound(number, row) for row in changes.outbox]
+    evidence_rows = tuple(values_of_evidence(number, fact) for fact in changes.evidence)
+    expects = tuple((expect, *_question(number, expect)) for expect in changes.expects)
+    for values in (*(values for _, values in writes), *evidence_rows, *(key for *_, key in expects)):
+        text = "".join([value for value in values if isinstance(value, str)])
+        if not text.isascii():
+            text.encode()  # half a surrogate pair has no UTF-8
+    return Prepared(expects, implied(changes), writes, changes.evidence, evidence_rows)
+
+
+def _of(table: dict[type[Any], T], of: type[Any], done: str) -> T:
+    try:
+        return table[of]
+    except KeyError:
+        raise TypeError(f"a `{of.__name__}` cannot be {done} by itself") from None
+
+
+def _question(number: int, expect: Expect) -> Statement:
+    if isinstance(expect.key, tuple):
+        return PROCESS_OF_PEER, (number, *(str(part) for part in expect.key))
+    return _of(VERSIONS, expect.of, "expected"), (number, expect.key)
+
+
+class Group:
+    """The changes of one COMMIT, in an open transaction of participant `number`."""
+
+    def __init__(self, db: sqlite3.Connection, number: int) -> None:
+        self._cursor = db.cursor()
+        self._number = number
+        self._sequence: int | None = None
+
+    def apply(self, prepared: Prepared) -> Committed:
+        """Check everything, then write everything. Returns the Conflict if something did not hold; nothing is written
+        then. Raises only what is fatal."""
+        if conflict := self._conflict(prepared):
+            return conflict
+        execute = self._cursor.execute
+        for sql, values in prepared.writes:
+            execute(sql, values)
+        if not prepared.evidence:
+            return ()
+        first = self._next_sequence(len(prepared.evidence))
+        for sequence, row in enumerate(prepared.evidence_rows, first):
+            execute(SAVE_EVIDENCE, (self._number, sequence, *row[2:]))
+        return tuple(replace(fact, sequence=sequence) for sequence, fact in enumerate(prepared.evidence, first))
+
+    def _conflict(self, prepared: Prepared) -> Conflict | None:
+        execute = self._cursor.execute
+        peer_pids: dict[object, str | None] = {}  # the peer pids that processes have already, as far as they were read
+        for expect, sql, key in prepared.expects:
+            row = execute(sql, key).fetchone()
+            found = None if row is None else row[0]
+            holds = found == expect.version if expect.of in VERSIONED else (found is None) == (expect.version is None)
+            if not holds:
+                return Conflict(expect)
+            if row is not None and expect.of is Process:
+                peer_pids[expect.key] = row[1]
+        for expect, owner in prepared.implied:
+            if expect.of is Process:
+                kind, peer, peer_pid = expect.key
+                if peer_pids.get(owner) == peer_pid:
+                    continue
+                row = execute(PROCESS_OF_PEER, (self._number, str(kind), peer, peer_pid)).fetchone()
+                if row is not None and row[1] != owner:
+                    return Conflict(expect)
+            else:
+                row = execute(DATASET_OF_OFFER, (self._number, expect.key)).fetchone()
+                if row is not None and row[0] != owner:
+                    return Conflict(expect)
+        return None
+
+    def _next_sequence(self, count: int) -> int:
+        """Numbers follow each other without gaps; they are read once per group, under the lock that only one writer has."""
+        if self._sequence is None:
+            self._sequence = self._cursor.execute(NEWEST_EVIDENCE, (self._number,)).fetchone()[0] or 0
+        first = self._sequence + 1
+        self._sequence += count
+        return first
+
+
+@dataclass(slots=True)
+class _Waiting:
+    prepared: Prepared
+    future: asyncio.Future[Committed]
+    since: float
+    result: Committed = ()
+
+
+class Writer:
+    """The only writer of a connection, for participant `number`. Lives on one event loop from its first submission on."""
+
+    def __init__(self, db: sqlite3.Connection, number: int, fatal: Fatal) -> None:
+        self.broken: StoreError | None = None
+        self.commits = 0
+        self._db, self._number, self._fatal = db, number, fatal
+        self._waiting: deque[_Waiting] = deque()
+        self._committing: list[_Waiting] = []
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._groups: SimpleQueue[asyncio.AbstractEventLoop | None] = SimpleQueue()
+        self._thread = Thread(target=self._commit_groups, name="store-commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, prepared: Prepared) -> asyncio.Future[Committed]:
+        """Write with the next group. The future is done when the disk has it; whoever stops waiting for it does not stop
+        the write. It fails with StoreError, and the process is about to end, if the disk refused."""
+        loop = asyncio.get_running_loop()
+        if self.broken is not None:
+            raise self.broken
+        waiting = _Waiting(prepared, loop.create_future(), perf_counter())
+        self._waiting.append(waiting)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            loop.call_soon(self._apply, loop)  # not at once: what else is ready on the loop joins the group
+        return waiting.future
+
+    def _apply(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the loop: apply the next group and let the thread commit it."""
+        self._committing = group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
+        try:
+            self._db.execute("begin immediate")
+            changes = Group(self._db, self._number)
+            for waiting in group:
+                waiting.result = changes.apply(waiting.prepared)
+        except Exception as error:  # whatever it was, half of a change may be written: it must never be committed
+            self._fail(error)
+        else:
+            self._groups.put(loop)
+
+    def _commit_groups(self) -> None:
+        """On the thread: nothing else touches the connection until the loop has been told."""
+        while (loop := self._groups.get()) is not None:
+            error: Exception | None = None
+            try:
+                self._db.execute("commit")
+            except Exception as caught:  # handed to the loop, where it ends the process
+                error = caught
+            loop.call_soon_threadsafe(self._committed, loop, error)
+
+    def _committed(self, loop: asyncio.AbstractEventLoop, error: Exception | None) -> None:
+        """On the loop: the disk has the group, or the process ends."""
+        if error is not None:
+            self._fail(error)
+            return
+        self.commits += 1
+        group, self._committing = self._committing, []
+        now = perf_counter()
+        for waiting in group:
+            commit_seconds.observe(now - waiting.since)
+            if not waiting.future.done():
+                waiting.future.set_result(waiting.result)
+        if self._waiting:
+            self._apply(loop)
+        else:
+            self._busy = False
+            self._idle.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """A write or a commit failed: what is on disk is unknown until somebody looks with fresh eyes. Nobody is told
+        that anything succeeded."""
+        self.broken = StoreError(f"the store cannot be written: {error}; the process has to start again")
+        try:
+            self._fatal(error)
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            for waiting in (*self._committing, *self._waiting):
+                if not waiting.future.done():
+                    waiting.future.set_exception(self.broken)
+            self._committing, self._busy = [], False
+            self._waiting.clear()
+            self._idle.set()
+
+    async def close(self) -> None:
+        """Write what was submitted, then take nothing more."""
+        await self._idle.wait()
+        if self.broken is None:
+            self.broken = StoreError("the store is closed")
+        self._groups.put(None)
+        self._thread.join()
+        self._db.close()

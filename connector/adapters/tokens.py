@@ -1,0 +1,151 @@
+"""Who is speaking: self-issued identity tokens of participants in a registry (port `Identity`).
+
+A token is a JWT that its sender signs itself: `iss` and `sub` are its DID, `aud` is the receiver's, 60 seconds of life, one use.
+What the sender is, the registry says, not the token.
+
+Single use is kept in memory, by the time at which the tokens end, so memory is bounded by the rate of calls times their
+life. That memory begins with the process. Therefore a token whose `iat` lies before the start is refused, without any leeway:
+it may have been used already. `iat` carries fractions of a second, so this costs a sender whose clock agrees with ours nothing
+but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n seconds. One
+whose clock runs ahead could repeat a token of its own within its last seconds of life, which the idempotence of messages absorbs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from connector.errors import Busy, Unauthenticated
+from connector.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, sign
+from connector.ports import Caller, Clock, Participant
+
+TYP = "JWT"
+SCHEME = "Bearer"
+LIFE_SECONDS = 60.0  # longer than a request may take to arrive, short enough to be worth little
+CLAIMS_SECONDS = 86_400.0  # how long what the registry said counts after it was read: a stream may outlive the token that began it
+JTI_BYTES = 16  # 128 bits: never drawn twice
+DIGEST_BYTES = 16  # of (iss, jti): an equal one by chance refuses a token, it never admits one
+BUCKET_SECONDS = 30.0  # used ids are forgotten in lots of tokens that end in the same half minute
+REMEMBERED_MAX = 500_000  # about 60 MB; at 60 s of life this is 4,000 calls a second without a pause
+
+
+class Members(Protocol):
+    """The registry: participants by id or name, their keys by `kid`."""
+
+    def find(self, name: str) -> Participant | None: ...
+    def participants(self) -> Sequence[Participant]: ...
+    def key(self, kid: str) -> PublicKey | None: ...
+
+
+class Signer(Protocol):
+    """Our own keys."""
+
+    def active(self, now: float) -> SigningKey: ...
+
+
+class UsedIds:
+    """The ids of tokens that were used, each kept until its token has ended for every clock that we tolerate."""
+
+    def __init__(self, capacity: int = REMEMBERED_MAX) -> None:
+        self._buckets: dict[int, set[bytes]] = {}
+        self._capacity = capacity
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets.values()))
+
+    def take(self, issuer: str, jti: str, ends: float, now: float) -> bool:
+        """Remember an id until `ends`; False if it was taken before. Raises Busy if there are too many to remember."""
+        for number in [number for number in self._buckets if (number + 1) * BUCKET_SECONDS < now]:
+            del self._buckets[number]
+        digest = blake2b(f"{issuer}\0{jti}".encode(), digest_size=DIGEST_BYTES).digest()
+        if any(digest in bucket for bucket in self._buckets.values()):
+            return False
+        if len(self) >= self._capacity:
+            raise Busy("more identity tokens are in use than can be remembered; send again later")
+        self._buckets.setdefault(int(ends // BUCKET_SECONDS), set()).add(digest)
+        return True
+
+
+class RegistryIdentity:
+    """The port `Identity` for the participants of `members`, with `signer` holding the keys of `own`."""
+
+    def __init__(
+        self,
+        own: Participant,
+        members: Members,
+        signer: Signer,
+        clock: Clock,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        claims_seconds: float = CLAIMS_SECONDS,
+    ) -> None:
+        self._own = own
+        self._members = members
+        self._signer = signer
+        self._clock = clock
+        self._random = random
+        self._claims_seconds = claims_seconds
+        self._started = clock.now()
+        self._used = UsedIds()
+
+    @property
+    def own(self) -> Participant:
+        return self._own
+
+    async def mint(self, audience: str) -> str:
+        """A fresh header value for one delivery attempt to participant `audience`."""
+        now = self._clock.now()
+        claims = {
+            "iss": self._own.id,
+            "sub": self._own.id,
+            "aud": audience,
+            "iat": now,
+            "exp": now + LIFE_SECONDS,
+            "jti": self._random(JTI_BYTES).hex(),
+        }
+        return f"{SCHEME} {sign(claims, self._signer.active(now), TYP)}"
+
+    async def verify(self, authorization: str | None) -> Caller:
+        """See the port. The token is used up only if everything else about it is right."""
+        if not authorization:
+            raise Unauthenticated("there is no `Authorization` header; send `Bearer` and an identity token")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != SCHEME.lower():
+            raise Unauthenticated("the `Authorization` header is not of scheme `Bearer`")
+        now = self._clock.now()
+        kid, claims = open(token, lambda kid: self._key(kid, now).public, TYP)
+        issuer = kid.partition("#")[0]
+        if claims.get("iss") != issuer:
+            raise Unauthenticated("the token's `iss` is not the participant whose key signed it")
+        if claims.get("sub") != issuer:
+            raise Unauthenticated("the token's `sub` is not its `iss`")
+        issued, ends = check(claims, audience=self._own.id, now=now)
+        if issued < self._started:
+            raise Unauthenticated("the token was issued before this connector started; send a fresh one")
+        if not self._used.take(issuer, claims["jti"], ends + SKEW_SECONDS, now):
+            raise Unauthenticated("the token was used before; send a fresh one for each request")
+        participant, key = self._members.find(issuer), self._key(kid, now)
+        if participant is None:
+            raise Unauthenticated("the token's issuer is not a participant of our registry")
+        until = now + self._claims_seconds
+        return Caller(participant, participant.claims, until if key.not_after is None else min(until, key.not_after))
+
+    def find(self, name: str) -> Participant | None:
+        if name in (self._own.id, self._own.name):
+            return self._own
+        return self._members.find(name)
+
+    def participants(self) -> Sequence[Participant]:
+        return self._members.participants()
+
+    def _key(self, kid: str, now: float) -> PublicKey:
+        key = self._members.key(kid)
+        if key is None:
+            if self._members.find(kid.partition("#")[0]) is None:
+                raise Unauthenticated("the token's issuer is not a participant of our registry")
+            raise Unauthenticated("the token's `kid` is not a key that its issuer's self-description names")
+        if not key.valid(now):
+            raise Unauthenticated("the token's key is not valid at this time; see `notBefore` and `notAfter` in the self-description")
+        return key

@@ -1,0 +1,50 @@
+"""Reads a `text/event-stream` (WHATWG HTML, 9.2.6) into the events of the connector. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from connector.client.views import Event, Progress
+
+LINE_BYTES = 1_048_576  # longest line taken: an event carries one row of the record, some kilobytes at most
+
+
+@dataclass(slots=True)
+class EventReader:
+    """Takes the stream in pieces of any size and gives whole events. `last` is the sequence to go on after."""
+
+    last: int | None = None
+    _rest: bytes = b""
+    _data: list[bytes] = field(default_factory=list)
+    _id: bytes | None = None
+
+    def feed(self, piece: bytes) -> list[Event | Progress]:
+        """Return the events that `piece` completes. Raises ValueError for a stream that is not ours."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > LINE_BYTES:
+            raise ValueError(f"the event stream has a line of more than {LINE_BYTES} bytes")
+        return [event for line in lines if (event := self._line(line.removesuffix(b"\r"))) is not None]
+
+    def _line(self, line: bytes) -> Event | Progress | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"id":
+            self._id = value
+        return None
+
+    def _dispatch(self) -> Event | Progress | None:
+        data, mark = b"\n".join(self._data), self._id
+        self._data, self._id = [], None
+        if not data:
+            return None
+        if mark is None:
+            return msgspec.json.decode(data, type=Progress)
+        event = msgspec.json.decode(data, type=Event)
+        self.last = event.sequence
+        return event

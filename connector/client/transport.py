@@ -1,0 +1,162 @@
+"""HTTP to the management API: one JSON call, and the event stream that opens itself again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from ssl import SSLContext
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from connector.client.events import EventReader
+from connector.client.views import Event, Progress
+from connector.errors import ConnectorError
+
+CALL_SECONDS = 60.0  # a call may make the connector ask a peer, which has its own, shorter limit
+CONNECT_SECONDS = 5.0  # it is our own connector, on this machine or near
+SILENCE_SECONDS = 60.0  # an event stream that says nothing for so long is opened again
+PATIENCE_SECONDS = 30.0  # how long a lost event stream is tried again: longer than a restart takes
+FIRST_RETRY_SECONDS = 0.05
+RETRY_SECONDS_MAX = 2.0
+CLIENT_ERROR = 400  # RFC 9110: from here on a status is a failure
+SERVER_ERROR = 500
+PLAIN_CHARACTERS = 200  # shown of an answer that is no problem document
+
+
+class ManagementError(ConnectorError):
+    """A call that did not succeed.
+
+    `status` is the HTTP status, 0 if there was no answer; `code` the stable code of the problem; `pointer` the RFC 6901
+    place of a fault in the body; `trace` the id under which the connector's log speaks of it.
+    """
+
+    def __init__(
+        self, message: str, reasons: tuple[str, ...] = (), *, status: int = 0, code: str = "unreachable", pointer: str = "", trace: str = ""
+    ) -> None:
+        super().__init__(message, reasons)
+        self.status = status
+        self.code = code
+        self.pointer = pointer
+        self.trace = trace
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457, with the members that the connector adds."""
+
+    type: str = "about:blank"
+    title: str = ""
+    detail: str = ""
+    reasons: tuple[str, ...] = ()
+    pointer: str = ""
+    trace: str = ""
+
+
+class Transport:
+    """One session with one connector. `tls` is what to trust where the URL is https; None trusts the system's authorities."""
+
+    def __init__(self, url: str, token: str, tls: SSLContext | None) -> None:
+        self._base = url.rstrip("/")
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}", "User-Agent": "qiao-client"},
+            connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str | int | float | None] | None = None,
+        key: str | None = None,
+        hold_seconds: float = 0.0,
+    ) -> bytes:
+        """Return the body of a good answer.
+
+        `path` is percent-encoded, `key` the idempotency key, `hold_seconds` how long the connector is asked to wait before
+        it answers. Raises ManagementError.
+        """
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS + hold_seconds, sock_connect=CONNECT_SECONDS)
+        headers = {"Accept": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = msgspec.json.encode(body), "application/json"
+        try:
+            async with self._session.request(method, self._url(path, query), data=data, headers=headers, timeout=timeout) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+        if response.status >= CLIENT_ERROR:
+            raise failure(response.status, answer)
+        return answer
+
+    async def stream(self, after: int | None) -> AsyncIterator[Event | Progress | None]:
+        """Yield what the event feed says: the record after that sequence (None: only what is new) and then live. None
+        stands for a new connection, after which progress may have been missed. Raises ManagementError once the connector
+        cannot be reached for PATIENCE_SECONDS, or refuses."""
+        reader = EventReader(last=after)
+        failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        while True:
+            reader = EventReader(last=reader.last)
+            query = {"after": "now" if reader.last is None else reader.last}
+            try:
+                async with self._session.get(self._url("/v1/events", query), timeout=timeout) as response:
+                    if response.status >= CLIENT_ERROR:
+                        raise failure(response.status, await response.read())
+                    failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
+                    yield None
+                    async for piece in response.content.iter_any():
+                        for event in reader.feed(piece):
+                            yield event
+                cause: Exception = ConnectionResetError("the event stream ended")
+            except ManagementError as error:
+                if error.status < SERVER_ERROR:
+                    raise
+                cause = error
+            except (ValueError, msgspec.MsgspecError) as error:
+                raise ManagementError(f"the event stream at `{self._base}` is not a connector's: {error}", code="not-understood") from error
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                cause = error
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > PATIENCE_SECONDS:
+                raise self._unreachable(cause) from cause
+            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+            pause_seconds = min(pause_seconds * 2, RETRY_SECONDS_MAX)
+
+    def _url(self, path: str, query: Mapping[str, str | int | float | None] | None) -> URL:
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return URL(self._base + path, encoded=True).with_query(given)
+
+    def _unreachable(self, error: Exception) -> ManagementError:
+        cause = str(error) or type(error).__name__
+        return ManagementError(
+            f"no answer from the connector at `{self._base}` ({cause}); start it with `connector run`, or check management.url"
+        )
+
+
+def failure(status: int, body: bytes) -> ManagementError:
+    """The error that an answer with this status means; its body is a problem document, or anything."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except msgspec.MsgspecError:
+        text = body[:PLAIN_CHARACTERS].decode(errors="replace")
+        return ManagementError(f"the answer was status {status}: {text}", status=status, code="not-understood")
+    message = problem.detail or problem.title or f"the answer was status {status}"
+    code = problem.type.rpartition(":")[2]
+    return ManagementError(message, problem.reasons, status=status, code=code, pointer=problem.pointer, trace=problem.trace)
+
+
+def new_key() -> str:
+    """An idempotency key for a call that is made once."""
+    return uuid4().hex

@@ -1,0 +1,201 @@
+"""What the management API answers with, as types. Members that this version does not know are ignored.
+
+Times are POSIX seconds in UTC, sizes are bytes, digests are hexadecimal SHA-256. Documents of the standards (policies,
+catalogs, agreements) stay plain JSON objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """One page of a list; `next` is the cursor of the following one."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+class Own(Struct, frozen=True):
+    """The connector itself: its participant id, and the base URLs that peers use."""
+
+    participant: str
+    name: str
+    role: str
+    protocol: str
+    data: str
+    version: str
+
+
+class Participant(Struct, frozen=True):
+    """A participant of the registry."""
+
+    id: str
+    name: str
+    role: str
+    protocol: str | None = None
+
+
+class Offer(Struct, frozen=True):
+    """An offer of a published dataset; `manual` leaves each request for it to an operator."""
+
+    id: str
+    policy: Document
+    manual: bool = False
+
+
+class Dataset(Struct, frozen=True):
+    """A published dataset with its offers."""
+
+    id: str
+    title: str = ""
+    size_bytes: int | None = None
+    sha256: str | None = None
+    offers: tuple[Offer, ...] = ()
+    updated: float | None = None
+
+
+class CatalogPage(Struct, frozen=True):
+    """A page of a peer's catalog; `next` is its token for the following one."""
+
+    catalog: Document
+    next: str | None = None
+
+
+class CatalogDataset(Struct, frozen=True):
+    """One dataset of a peer's catalog."""
+
+    dataset: Document
+
+
+class Negotiation(Struct, frozen=True):
+    """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (ours) or peer."""
+
+    pid: str
+    role: str
+    peer: str
+    state: str
+    peer_pid: str | None = None
+    dataset: str | None = None
+    agreement: str | None = None
+    waiting: str | None = None
+    reasons: tuple[str, ...] = ()
+    terms: Document | None = None
+    decision: Any = None
+    in_flight: str | None = None
+    last_error: str | None = None
+    due: float | None = None
+    created: float | None = None
+    updated: float | None = None
+
+
+class Agreement(Struct, frozen=True):
+    """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing."""
+
+    id: str
+    peer: str
+    dataset: str
+    provider: str
+    consumer: str
+    document: Document
+    negotiation: str | None = None
+    ends: float | None = None
+    final: bool = False
+
+
+class Transfer(Struct, frozen=True):
+    """A transfer process as this side sees it."""
+
+    pid: str
+    role: str
+    peer: str
+    state: str
+    peer_pid: str | None = None
+    agreement: str | None = None
+    dataset: str | None = None
+    waiting: str | None = None
+    reasons: tuple[str, ...] = ()
+    decision: Any = None
+    in_flight: str | None = None
+    last_error: str | None = None
+    due: float | None = None
+    created: float | None = None
+    updated: float | None = None
+
+
+class Edr(Struct, frozen=True):
+    """Where and with which token the data of a started transfer can be fetched."""
+
+    endpoint: str
+    authorization: str
+    expires: float | None = None
+
+
+class Pull(Struct, frozen=True):
+    """An order to fetch a dataset into a file. `stage`: negotiate, transfer, download, complete, done or failed."""
+
+    id: str
+    stage: str
+    peer: str
+    dataset: str
+    out: str
+    size_bytes: int | None = None
+    received_bytes: int = 0
+    sha256: str | None = None
+    agreement: str | None = None
+    negotiation: str | None = None
+    transfer: str | None = None
+    reasons: tuple[str, ...] = ()
+    reused: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.stage in ("done", "failed")
+
+
+class DeadLetter(Struct, frozen=True):
+    """A message that could not be delivered in its time."""
+
+    id: str
+    pid: str
+    kind: str
+    peer: str
+    move: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    created: float | None = None
+
+
+class Event(Struct, frozen=True):
+    """One fact of the record, in the order of `sequence`."""
+
+    sequence: int
+    what: str
+    kind: str | None = None
+    pid: str | None = None
+    peer: str | None = None
+    state: str | None = None
+    move: str | None = None
+    at: float | None = None
+    detail: Any = None
+
+
+class Progress(Struct, frozen=True):
+    """How far a pull is; sent while bytes arrive and not kept."""
+
+    id: str
+    stage: str
+    received_bytes: int = 0
+    size_bytes: int | None = None
+
+
+class Reloaded(Struct, frozen=True):
+    """What a reload changed."""
+
+    changed: tuple[str, ...] = ()

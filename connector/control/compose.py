@@ -1,0 +1,133 @@
+"""Turns a decision to act into the process in flight, its outbox row, and what else is saved with it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from connector.dsp import exchange, wire
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role, path_of
+from connector.ports import Act
+from connector.records import Agreement, Outbound, Record
+
+BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a step may take, in seconds: to deliver, to wait for the peer, to wait for an operator."""
+
+    delivery_seconds: float = 86_400
+    step_seconds: float = 3_600
+    approval_seconds: float = 604_800
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What every message of ours is made from: our participant id, our base URL for callbacks, and the times."""
+
+    participant: str
+    callback: str
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A move of ours, ready to be committed."""
+
+    process: Process
+    outbound: Outbound
+    saves: tuple[Record, ...] = ()
+
+
+def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float, trace: str | None) -> Outgoing:
+    """Put `act` in flight: returns the process, the outbox row (id `id`) and further records to save with them.
+
+    An act with a delay becomes a "decide" row: it is looked at again when it is due, and only counts if the process has
+    not changed meanwhile. Raises IllegalMessage if the state table forbids the move.
+    """
+    times = sender.times
+    if act.delay_seconds > 0:
+        body = orjson.dumps({"version": process.version, "code": act.code, "reasons": act.reasons})
+        row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
+        return Outgoing(process, row)
+    sent = exchange.send(process, act.move, id)
+    if act.move is Move.CONTRACT_AGREEMENT:
+        sent = replace(sent, agreement=id)
+    members, saves = _members(sent, act, sender, id, now)
+    body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
+    return Outgoing(replace(sent, due=None), _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
+
+
+def _row(
+    process: Process, move: Move, act: str, body: bytes, id: str, due: float, now: float, times: Times, trace: str | None
+) -> Outbound:
+    path = path_of(move, process.peer_pid)
+    return Outbound(id, process.pid, process.kind, process.peer, act, move, path, body, due, due + times.delivery_seconds, now, trace=trace)
+
+
+def _members(process: Process, act: Act, sender: Sender, id: str, now: float) -> tuple[dict[str, Any], tuple[Record, ...]]:
+    """The members of the message beyond type and pids."""
+    detail, first = process.detail, process.peer_pid is None
+    callback = sender.callback if first else None
+    match act.move:
+        case Move.CONTRACT_REQUEST | Move.CONTRACT_OFFER:
+            return {"offer": detail["terms"], "callbackAddress": callback}, ()
+        case Move.CONTRACT_AGREEMENT:
+            agreement = agreement_record(process, sender.participant, id, now)
+            return {"agreement": agreement.document}, (agreement,)
+        case Move.TRANSFER_REQUEST:
+            return {"agreementId": process.agreement, "format": detail["format"], "callbackAddress": callback}, ()
+        case Move.CONTRACT_TERMINATION | Move.TRANSFER_TERMINATION | Move.SUSPENSION:
+            return {"code": act.code, "reason": list(act.reasons) or None}, ()
+        case _:
+            return {}, ()
+
+
+def agreement_record(process: Process, participant: str, id: str, now: float) -> Agreement:
+    """The agreement over the terms on the table; we are the provider, hence the assigner. `id` is the outbox row's, so
+    that what is decided twice after a crash would still be one agreement."""
+    terms: Mapping[str, Any] = process.detail["terms"]
+    rules = {k: v for k, v in terms.items() if k not in BARE}
+    document = {
+        "@id": id,
+        "@type": "Agreement",
+        "target": process.dataset,
+        "assigner": participant,
+        "assignee": process.peer,
+        "timestamp": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    } | rules
+    return replace(agreement_of(document, process, now), ends=process.detail.get("ends"))
+
+
+def agreement_of(document: Mapping[str, Any], process: Process, now: float) -> Agreement:
+    """The record of an agreement document, ours or one that a provider sent us."""
+    return Agreement(
+        id=document["@id"],
+        negotiation=process.pid,
+        peer=process.peer,
+        provider=document["assigner"],
+        consumer=document["assignee"],
+        dataset=document["target"],
+        document=document,
+        digest=wire.digest(document),
+        created=now,
+    )
+
+
+def due_of(process: Process, times: Times, now: float) -> float | None:
+    """When somebody has to look at the process again: the end of a step that waits for the peer or an operator, or the
+    bound of the policy on a transfer that runs. Nothing is due while a message is in flight: its row has a deadline."""
+    if process.final or process.in_flight:
+        return None
+    if process.detail.get("waiting") == "approval":
+        return now + times.approval_seconds
+    if process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED"):
+        ends: float | None = process.detail.get("ends") if process.role is Role.PROVIDER else None
+        return ends
+    return now + times.step_seconds

@@ -1,0 +1,57 @@
+"""The one place where anything is committed, and where whoever has to act on a commit is told.
+
+Nothing is polled: after a commit its rows are handed, in memory, to those who act on them (the outbox, the event feed, the
+streams, the timer of deadlines). After a crash the same rows are read back and handed to the same functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from connector import telemetry
+from connector.ports import Clock, Store
+from connector.records import Changes, Conflict, Evidence
+
+Listener = Callable[[Changes, tuple[Evidence, ...]], None]
+ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
+
+
+class Journal:
+    """Commits changes and tells the listeners. `store` and `clock` are there for the use cases to read."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
+        self._listeners.append(listener)
+
+    async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
+        """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
+        began = time.perf_counter()
+        result = await self.store.commit(changes)
+        if isinstance(result, Conflict):
+            return result
+        telemetry.commit_seconds.observe(time.perf_counter() - began)
+        for evidence in result:
+            telemetry.count_event(evidence.what)
+        for listener in self._listeners:
+            listener(changes, result)
+        return result
+
+    async def decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
+        """Run `step` (read, decide, return changes) and commit what it says; on a conflict read and decide again.
+
+        Returns the committed changes, or None if `step` had nothing to write. Errors of `step` pass through: it raises
+        before it has written anything.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            changes = await step()
+            if changes is None or not isinstance(await self.commit(changes), Conflict):
+                return changes
+            await asyncio.sleep(0)
+        raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")

@@ -1,0 +1,188 @@
+"""What a contract negotiation asks of us: the reaction of either side to each message, and how we begin one.
+
+Reactions read and decide; they write nothing and send nothing. What they return is committed by the caller together with
+the message that caused it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from connector.control.compose import agreement_of
+from connector.control.policies import Policies, Verdict, not_understood
+from connector.dsp import dcat, wire
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Message, Move, Role
+from connector.errors import NotFound, PolicyError, UnknownOffer
+from connector.ports import Act, Participant, Store
+from connector.records import Agreement, Expect, Offer, Record
+
+# DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
+TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+APPROVAL = "approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """The process with what we keep of the message, what we propose to do, and what else is saved with it."""
+
+    process: Process
+    act: Act | None = None
+    saves: tuple[Record, ...] = ()
+    expects: tuple[Expect, ...] = ()
+
+
+class Negotiations:
+    """The reactions of a negotiation. `own` is this connector's participant id."""
+
+    def __init__(self, store: Store, policies: Policies, own: str) -> None:
+        self._store = store
+        self._policies = policies
+        self._own = own
+
+    async def react(self, process: Process, message: Message, claims: Mapping[str, Any], now: float) -> Reaction:
+        """React to an accepted message; `process` is already in the state that follows it. Raises Refused if its content
+        cannot be accepted; then nothing has happened."""
+        document = message.document
+        match message.move:
+            case Move.CONTRACT_REQUEST:
+                return await self._requested(process, document["offer"], claims, now)
+            case Move.CONTRACT_OFFER:
+                return self._offered(process, document["offer"], now)
+            case Move.ACCEPTED:
+                return Reaction(process, Act(Move.CONTRACT_AGREEMENT))
+            case Move.CONTRACT_AGREEMENT:
+                return self._agreed(process, document["agreement"], now)
+            case Move.VERIFICATION:
+                return await self._verified(process)
+            case Move.FINALIZED:
+                return await self._finalized(process)
+            case _:
+                return self._terminated(process, document)
+
+    async def _requested(self, process: Process, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> Reaction:
+        """Provider: the consumer states the terms it would accept (DSP 2025-1, contract request message)."""
+        offer = await self._store.offer(terms["@id"])
+        if offer is None and process.detail.get("offer"):  # a counter-request may carry an offer of the consumer's own making
+            offer = await self._store.offer(process.detail["offer"])
+        if offer is None or not self.visible(offer, process.peer, claims, now):
+            raise UnknownOffer(f"offer `{terms['@id']}` is not on offer to you: it is unknown, withdrawn, lapsed or meant for others")
+        target = terms.get("target", offer.dataset)
+        if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
+            raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
+        asked = dict(terms) | {"target": offer.dataset}
+        verdict = self._decide(offer.policy, process.peer, offer.dataset, asked, claims, now)
+        kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
+        if not verdict.permitted:
+            return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
+        if offer.manual:
+            return _wait(kept)
+        if self._policies.same(asked, offer.policy):
+            return Reaction(kept, Act(Move.CONTRACT_AGREEMENT))
+        counter = dcat.message_offer(offer.id, offer.policy, offer.dataset)
+        return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
+
+    def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
+        """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
+        what we want and we said that this is enough; everything else is an operator's to decide."""
+        wanted, accept = process.detail.get("asked"), process.detail.get("accept", "operator")
+        purposes = tuple(process.detail.get("purposes", ()))
+        verdict = self._policies.decide(
+            terms, party=self._own, target=terms["target"], purposes=purposes, claims={}, now=now, stage="negotiation"
+        )
+        kept = replace(process, dataset=process.dataset or terms["target"], detail=self._keep(process, terms, verdict, {}))
+        if kept.dataset != terms["target"]:
+            reason = f"the offer is for dataset `{terms['target']}`, the negotiation for `{kept.dataset}`"
+            return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="wrong-dataset", reasons=(reason,)))
+        same = wanted is not None and self._policies.same(wanted, terms)
+        if accept == "operator" or not (same or (accept == "permitted" and verdict.permitted)):
+            return _wait(kept)
+        return Reaction(kept, Act(Move.ACCEPTED))
+
+    def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
+        """Consumer: the agreement must be what is on the table, between the two of us, with all that the text demands."""
+        faults = self._faults(process, document)
+        if faults:
+            return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=faults))
+        verdict = self._policies.decide(
+            document,
+            party=self._own,
+            target=document["target"],
+            purposes=self._policies.purposes(document),
+            claims={},
+            now=now,
+            stage="transfer",
+        )
+        agreement = replace(agreement_of(document, process, now), ends=verdict.ends)
+        kept = replace(process, agreement=agreement.id)
+        return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
+
+    def _faults(self, process: Process, document: Mapping[str, Any]) -> tuple[str, ...]:
+        table = process.detail["terms"]
+        wanted = {"target": process.dataset, "assigner": process.peer, "assignee": self._own}
+        faults = [f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value]
+        if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
+            faults.append("the agreement has no timestamp in the form of an XSD dateTime")
+        if not self._policies.same(table, document):
+            faults += ["the terms differ from the last offer", *self._policies.differences(table, document)]
+        return tuple(faults)
+
+    async def _verified(self, process: Process) -> Reaction:
+        """Provider: the agreement counts from the moment we say so; the consumer may use it before it has answered us."""
+        agreement = await self._agreement(process)
+        return Reaction(process, Act(Move.FINALIZED), (replace(agreement, final=True),))
+
+    async def _finalized(self, process: Process) -> Reaction:
+        agreement = await self._agreement(process)
+        return Reaction(process, saves=(replace(agreement, final=True),))
+
+    async def _agreement(self, process: Process) -> Agreement:
+        agreement = await self._store.agreement(process.agreement or "")
+        if agreement is None:
+            raise NotFound(f"agreement `{process.agreement}` of negotiation `{process.pid}` is not stored")
+        return agreement
+
+    def _terminated(self, process: Process, document: Mapping[str, Any]) -> Reaction:
+        code, reasons = wire.reasons_of(document)
+        detail = {k: v for k, v in process.detail.items() if k != "waiting"}
+        return Reaction(replace(process, detail=detail | {"code": code, "reasons": list(reasons), "ended_by": "peer"}))
+
+    def visible(self, offer: Offer, peer: str, claims: Mapping[str, Any], now: float) -> bool:
+        """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""
+        verdict = self._policies.decide(offer.policy, party=peer, target=offer.dataset, purposes=(), claims=claims, now=now, stage="catalog")
+        return verdict.result != "deny"
+
+    def _decide(
+        self, policy: Mapping[str, Any], peer: str, dataset: str, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float
+    ) -> Verdict:
+        asked = self._policies.parse(terms)
+        if isinstance(asked, PolicyError):
+            return not_understood(asked)
+        purposes = self._policies.purposes(terms)
+        return self._policies.decide(policy, party=peer, target=dataset, purposes=purposes, claims=claims, now=now, stage="negotiation")
+
+    @staticmethod
+    def _keep(process: Process, terms: Mapping[str, Any], verdict: Verdict, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored with the state: the terms on the table, the decision, and the claims it was taken on."""
+        rest = {k: v for k, v in process.detail.items() if k != "waiting"}
+        return rest | {"terms": terms, "decision": verdict.document, "claims": dict(claims), "ends": verdict.ends}
+
+
+def begin(
+    pid: str, peer: Participant, role: Role, dataset: str, terms: Mapping[str, Any], *, accept: str, purposes: tuple[str, ...], now: float
+) -> Process:
+    """A negotiation of ours before its first message. `accept` says which offers we take without an operator: `same`
+    (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none)."""
+    detail = {"terms": terms, "asked": terms, "accept": accept, "purposes": list(purposes)}
+    return Process(Kind.NEGOTIATION, pid, role, peer.id, peer.protocol or "", dataset=dataset, detail=detail, created=now, updated=now)
+
+
+def _wait(process: Process) -> Reaction:
+    return Reaction(replace(process, detail=dict(process.detail) | {"waiting": APPROVAL}))
+
+
+def _refuse(move: Move, verdict: Verdict) -> Act:
+    return Act(move, code=verdict.code, reasons=verdict.reasons)

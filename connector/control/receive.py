@@ -1,0 +1,190 @@
+"""Takes a message of a peer: one transaction of inbox, state, evidence and outbox, and then the answer.
+
+The order of the checks is fixed (DSP 2025-1, HTTPS binding, and what hides existence): who is calling, which process, is it
+the caller's, do the pids fit, is it a repeat, does the table allow it, can its content be accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control.negotiate import Negotiations
+from connector.control.steps import Steps, fact
+from connector.control.transfers import Transfers
+from connector.dsp import exchange, wire
+from connector.dsp.exchange import Process
+from connector.dsp.messages import OTHER, Kind, Message, Move, Role
+from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
+from connector.ports import Caller
+from connector.records import Changes, Evidence, Expect, Inbox
+
+# Moves that create a process, and the role that the receiver then has.
+FIRST: dict[Move, Role] = {
+    Move.CONTRACT_REQUEST: Role.PROVIDER,
+    Move.CONTRACT_OFFER: Role.CONSUMER,
+    Move.TRANSFER_REQUEST: Role.PROVIDER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the peer: status and body."""
+
+    status: int
+    body: bytes
+
+
+class Receiver:
+    """Receives messages for both kinds of process and both roles."""
+
+    def __init__(self, journal: Journal, steps: Steps, negotiations: Negotiations, transfers: Transfers) -> None:
+        self._journal = journal
+        self._store = journal.store
+        self._steps = steps
+        self._reactions = {Kind.NEGOTIATION: negotiations, Kind.TRANSFER: transfers}
+
+    async def find(self, caller: Caller, kind: Kind, pid: str) -> Process:
+        """The caller's process. Raises UnknownProcess for one that does not exist, is someone else's, or has a malformed
+        pid: all three are one answer, so that nobody learns what exists."""
+        process = await self._store.process(kind, pid)
+        begun = process is not None and (process.state != exchange.INITIAL or process.in_flight is not None)
+        if process is None or not begun or process.peer != caller.participant.id:
+            raise UnknownProcess(f"there is no {kind} `{pid}` of yours")
+        return process
+
+    async def state(self, caller: Caller, kind: Kind, pid: str) -> Answer:
+        """Answer a GET of a process."""
+        process = await self.find(caller, kind, pid)
+        if process.state == exchange.INITIAL:
+            raise UnknownProcess(f"there is no {kind} `{pid}` of yours")
+        return Answer(200, _document(process))
+
+    async def message(self, caller: Caller, message: Message, pid: str | None) -> Answer:
+        """Accept `message`, addressed to our process `pid` (None: it begins one).
+
+        Returns the answer, which is sent only after everything is durable. Raises UnknownProcess, WireError,
+        IllegalMessage or Refused; nothing has changed then.
+        """
+        answer: Answer | None = None
+
+        async def step() -> Changes | None:
+            nonlocal answer
+            now = self._journal.clock.now()
+            before = await self._find_or_none(caller, message, pid)
+            if before is not None:
+                answer = await self._repeat(before, message, first=pid is None)
+                if answer is not None:
+                    return None
+            process = before or self._begin(caller, message, now)
+            received = exchange.receive(process, message)
+            if received.replay:
+                answer = await self._stored(before, process)
+                return None
+            reaction = await self._reactions[process.kind].react(received.process, message, caller.claims, now)
+            answer = Answer(201 if before is None else 200, _document(reaction.process))
+            inbox = Inbox(process.pid, message.move, message.digest, orjson.dumps(message.document), answer.status, answer.body, now)
+            expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
+            evidence = self._evidence(process, received, reaction.process, message, now)
+            return self._steps.changes(
+                before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects
+            )
+
+        try:
+            await self._journal.decide(step)
+        except (IllegalMessage, Refused, WireError):
+            telemetry.count_message(message.move, "in", "refused")
+            raise
+        assert answer is not None  # noqa: S101 - `step` sets it or raises
+        telemetry.count_message(message.move, "in", "accepted")
+        return answer
+
+    async def _find_or_none(self, caller: Caller, message: Message, pid: str | None) -> Process | None:
+        """The process that the message speaks of; None if it begins one that we do not know."""
+        kind = message.move.kind
+        if pid is None:
+            theirs = message.pid_of(OTHER[FIRST[message.move]])
+            return await self._store.process_of_peer(kind, caller.participant.id, theirs or "")
+        process = await self.find(caller, kind, pid)
+        pair = {Role.CONSUMER: message.consumer_pid, Role.PROVIDER: message.provider_pid}
+        ours, peers = pair[process.role], pair[OTHER[process.role]]
+        if ours != process.pid or (process.peer_pid is not None and peers != process.peer_pid):
+            raise WireError(f"the pids of the message contradict its address: it was sent to `{pid}`, which belongs with other pids")
+        return process
+
+    async def _repeat(self, process: Process, message: Message, *, first: bool) -> Answer | None:
+        """An equal first message finds its process; another one under the same pid is an error."""
+        if not first:
+            return None
+        if process.detail.get("first") != message.digest.hex():
+            name = "consumerPid" if process.role is Role.PROVIDER else "providerPid"
+            raise Refused(f"`{name}` `{process.peer_pid}` is taken by another {process.kind} of yours; use a new one", code="pid-taken")
+        telemetry.count_message(message.move, "in", "replay")
+        if process.last_accepted == message.digest and (stored := await self._store.last_answer(process.pid)):
+            return Answer(stored.status, stored.answer)
+        return Answer(200, _document(process))
+
+    async def _stored(self, before: Process | None, process: Process) -> Answer:
+        stored = await self._store.last_answer(process.pid) if before else None
+        return Answer(stored.status, stored.answer) if stored else Answer(200, _document(process))
+
+    def _begin(self, caller: Caller, message: Message, now: float) -> Process:
+        """A process that the peer begins. Its callback address has to be one of its own registered origins."""
+        move = message.move
+        role = FIRST[move]
+        callback = message.document.get("callbackAddress")
+        if message.pid_of(role) is not None or callback is None:
+            raise WireError(f"`{move}` begins a {move.kind} here: it needs `callbackAddress` and has no `{role}Pid`")
+        return Process(
+            move.kind,
+            self._steps.ids.new(),
+            role,
+            caller.participant.id,
+            callback_of(caller, callback),
+            detail={"first": message.digest.hex()},
+            created=now,
+            updated=now,
+        )
+
+    @staticmethod
+    def _unique(process: Process) -> Expect:
+        return Expect(Process, (process.kind, process.peer, process.peer_pid or ""), None)
+
+    @staticmethod
+    def _evidence(before: Process, received: exchange.Received, after: Process, message: Message, now: float) -> tuple[Evidence, ...]:
+        rows: tuple[Evidence, ...] = ()
+        if received.settled and before.in_flight and not message.move.termination:
+            rows = (replace(fact(telemetry.IMPLIED, before, now), move=before.in_flight),)
+        code, reasons = wire.reasons_of(message.document)
+        said: Mapping[str, Any] = {"code": code, "reasons": list(reasons)} if code or reasons else {}
+        return (*rows, replace(fact(telemetry.RECEIVED, after, now, **said), move=message.move, digest=message.digest))
+
+
+def callback_of(caller: Caller, address: str) -> str:
+    """Check a callback address against the caller's registered origins; returns it without a trailing slash.
+
+    Raises Refused, which DSP 2025-1 calls an unrecoverable error: nothing is created.
+    """
+    parts = urlsplit(address)
+    try:
+        origin = f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        origin = ""
+    if parts.query or parts.fragment or origin.lower() not in caller.participant.origins:
+        known = ", ".join(f"`{o}`" for o in caller.participant.origins) or "none"
+        raise Refused(
+            f"the callback address `{address[:200]}` is not understood: it has to lie under an origin registered for "
+            f"`{caller.participant.id}` ({known}), without query or fragment",
+            code="callback-not-understood",
+        )
+    return address.rstrip("/")
+
+
+def _document(process: Process) -> bytes:
+    return orjson.dumps(wire.process_document(process.kind, process.consumer_pid, process.provider_pid, process.state))

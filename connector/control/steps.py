@@ -1,0 +1,93 @@
+"""One step of a process as a write: what follows from a reaction, and what an operator or a timer asks for.
+
+Everything that changes a process goes through `Steps.changes`: it asks the approver, puts the act in flight, sets when the
+process is due again, and returns the one `Changes` value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from connector import telemetry
+from connector.control.compose import Sender, due_of, outgoing
+from connector.control.negotiate import Reaction
+from connector.dsp import exchange
+from connector.dsp.exchange import Process
+from connector.ports import Act, Approver, Ids
+from connector.records import Changes, Evidence, Expect, Inbox, Outbound
+
+
+class Steps:
+    """Builds changes of processes. `sender` is what our messages are made from."""
+
+    def __init__(self, approver: Approver, ids: Ids, sender: Sender) -> None:
+        self._approver = approver
+        self.ids = ids
+        self.sender = sender
+
+    def changes(
+        self,
+        before: Process | None,
+        reaction: Reaction,
+        now: float,
+        *,
+        evidence: tuple[Evidence, ...] = (),
+        settled: tuple[str | None, ...] = (),
+        inbox: Inbox | None = None,
+        expects: tuple[Expect, ...] = (),
+        ask: bool = True,
+    ) -> Changes:
+        """Everything that `reaction` writes. `before` is the stored process (None for a new one), `ask` whether the
+        approver has a say: operators and timers have been asked already."""
+        trace = telemetry.traceparent.get()
+        process, act, rows, saves = reaction.process, reaction.act, (), reaction.saves
+        version = before.version if before else None
+        process = replace(process, version=(version or 0) + 1, updated=now)
+        if ask and not process.final and process.in_flight is None:
+            act = self._approver.next_act(process, act)
+        if act is not None:
+            out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace)
+            process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
+            evidence = (*evidence, *_sent(process, out.outbound, act, now, trace)) if out.outbound.act == "deliver" else evidence
+        elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
+            evidence = (*evidence, fact(telemetry.WAITING, process, now))
+        process = replace(process, due=due_of(process, self.sender.times, now))
+        return Changes(
+            expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
+            saves=(process, *saves, *((inbox,) if inbox else ())),
+            outbox=rows,
+            settled=tuple(s for s in settled if s),
+            evidence=evidence,
+        )
+
+    def end(self, before: Process, code: str, reason: str, now: float) -> Changes:
+        """Terminate a process from this side with a reason that the peer gets too, whatever is in flight. A process whose
+        first message was never acknowledged has nobody to be told: it just ends here."""
+        detail = dict(before.detail) | {"code": code, "reasons": [reason], "ended_by": "us"}
+        detail.pop("waiting", None)
+        process = replace(before, detail=detail)
+        evidence: tuple[Evidence, ...] = ()
+        if process.peer_pid is None:
+            process = exchange.terminated(process)
+            evidence = (fact(telemetry.ENDED, process, now, code=code),)
+            act = None
+        else:
+            act = Act(exchange.termination_of(process), code=code, reasons=(reason,))
+        return self.changes(before, Reaction(process, act), now, evidence=evidence, settled=(before.in_flight_id,), ask=False)
+
+
+def fact(what: str, process: Process, now: float, **detail: Any) -> Evidence:
+    """An evidence row about a process; its trace goes with it."""
+    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, detail=_with_trace(detail))
+
+
+def _sent(process: Process, row: Outbound, act: Act, now: float, trace: str | None) -> tuple[Evidence, ...]:
+    detail = _with_trace({"code": act.code, "reasons": list(act.reasons)} if act.code else {})
+    return (Evidence(telemetry.SENT, process.kind, process.pid, process.peer, process.state, now, row.move, detail=detail),)
+
+
+def _with_trace(detail: Mapping[str, Any]) -> dict[str, Any]:
+    trace = telemetry.traceparent.get()
+    return dict(detail) | ({"trace": trace[3:35]} if trace else {})

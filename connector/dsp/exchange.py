@@ -1,0 +1,189 @@
+"""What both processes share: receiving, sending, being answered, and telling a repeat from news. No I/O, no clock.
+
+DSP says that a state changes when a message has been acknowledged. So `receive` moves at once (our answer is the
+acknowledgement), `send` only notes what is in flight, and `answered` moves. One table serves all three, and it does not
+know which side we are.
+
+Messages may overtake answers. The rule: a message that is legal only after ours is the answer to ours; otherwise the two
+have crossed, and what crosses is refused, except a termination, which always wins.
+
+DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
+accepted message of ours in between; it gets the stored answer. Everything else is judged by the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from connector.dsp import negotiation, transfer
+from connector.dsp.messages import OTHER, TERMINATION, Kind, Message, Move, Role
+from connector.errors import IllegalMessage
+
+TABLES = {Kind.NEGOTIATION: negotiation.TRANSITIONS, Kind.TRANSFER: transfer.TRANSITIONS}
+FINAL = {Kind.NEGOTIATION: negotiation.FINAL, Kind.TRANSFER: transfer.FINAL}
+TURNS = {Kind.NEGOTIATION: negotiation.TURN, Kind.TRANSFER: transfer.TURN}
+INITIAL, TERMINATED = "INITIAL", "TERMINATED"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A negotiation or a transfer process as this side knows it.
+
+    `pid` is ours, `peer_pid` the counterparty's (None until it told us). `peer` is the counterparty's participant id and
+    `callback` the base URL that our messages to it extend. `in_flight` is the move that we sent and have no answer to,
+    `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, or None once
+    one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own.
+    `due` is the instant (POSIX seconds) at which somebody has to look at this process again, or None. `detail` holds
+    what the use cases keep with the state (terms on the table, decision, claims, reasons), plain JSON only.
+    """
+
+    kind: Kind
+    pid: str
+    role: Role
+    peer: str
+    callback: str
+    state: str = INITIAL
+    peer_pid: str | None = None
+    in_flight: Move | None = None
+    in_flight_id: str | None = None
+    last_accepted: bytes | None = None
+    resumed: bool = False
+    dataset: str | None = None
+    agreement: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    due: float | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    version: int = 0
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL[self.kind]
+
+    @property
+    def consumer_pid(self) -> str | None:
+        return self.pid if self.role is Role.CONSUMER else self.peer_pid
+
+    @property
+    def provider_pid(self) -> str | None:
+        return self.pid if self.role is Role.PROVIDER else self.peer_pid
+
+    @property
+    def our_turn(self) -> bool:
+        return TURNS[self.kind].get(self.state) is self.role
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The outcome of `receive`. On a replay `process` is unchanged and the stored answer is due again. `settled` is the
+    id of our outbox row that this message answered by implication or overruled."""
+
+    process: Process
+    replay: bool = False
+    settled: str | None = None
+
+
+def after(process: Process, sender: Role, move: Move) -> str:
+    """Return the state after `move` by `sender`; raises IllegalMessage with what would be allowed instead."""
+    row = TABLES[process.kind].get(process.state, {})
+    if (sender, move) in row:
+        return row[sender, move]
+    if move is Move.START and sender is Role.PROVIDER and process.resumed and process.state == transfer.State.STARTED:
+        return transfer.State.STARTED
+    allowed = ", ".join(sorted(str(m) for s, m in row if s is sender)) or "nothing"
+    raise IllegalMessage(f"`{move}` from the {sender} is not allowed in state {process.state}; allowed: {allowed}")
+
+
+def legal(process: Process, sender: Role, move: Move) -> bool:
+    """Whether the table allows `move` by `sender` in the present state."""
+    try:
+        after(process, sender, move)
+    except IllegalMessage:
+        return False
+    return True
+
+
+def _moved(process: Process, sender: Role, move: Move) -> Process:
+    """Apply `move` to the state. Only a consumer's start opens the door for one repeated start of the provider."""
+    state = after(process, sender, move)
+    resumed = move is Move.START and sender is Role.CONSUMER
+    return replace(process, state=state, resumed=resumed)
+
+
+def receive(process: Process, message: Message) -> Received:
+    """Take a message of the peer.
+
+    Parameters: `process` as stored, `message` whose pids were found to fit. Returns a `Received`. Raises IllegalMessage
+    if the table does not allow it now, or if it crossed a message of ours; nothing has changed then.
+    """
+    peer, move = OTHER[process.role], message.move
+    ours = process.in_flight
+    implied = _moved(process, process.role, ours) if ours and legal(process, process.role, ours) else None
+    if implied is not None and legal(implied, peer, move):
+        base = implied  # our message arrived: this one could not have been said without it, or ends it either way
+    elif message.digest == process.last_accepted:
+        return Received(process, replay=True)
+    elif ours and not move.termination:
+        raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
+    else:
+        base = process
+    moved = _moved(base, peer, move)
+    peer_pid = process.peer_pid or message.pid_of(peer)
+    return Received(
+        replace(moved, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest),
+        settled=process.in_flight_id,
+    )
+
+
+def send(process: Process, move: Move, outbox_id: str) -> Process:
+    """Put a move of ours in flight; the state stays until it is answered. Raises IllegalMessage if the table forbids it
+    or another move is in flight; only a termination replaces one that is."""
+    if process.in_flight and not move.termination:
+        raise IllegalMessage(f"`{process.in_flight}` is still without an answer; `{move}` has to wait for it")
+    after(process, process.role, move)
+    return replace(process, in_flight=move, in_flight_id=outbox_id)
+
+
+def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> Process:
+    """Our message in flight was acknowledged: the state moves. A late answer to another one changes nothing."""
+    if process.in_flight is None or process.in_flight_id != outbox_id:
+        return process
+    moved = _moved(process, process.role, process.in_flight)
+    return replace(moved, in_flight=None, in_flight_id=None, last_accepted=None, peer_pid=process.peer_pid or peer_pid)
+
+
+def refused(process: Process, outbox_id: str) -> Process:
+    """Our message in flight was refused for good. An error never changes the state (DSP 2025-1), with two exceptions
+    that both sides can live with: a refused first message never created a process over there, and an error in reply to
+    our own termination may be ignored; both end here in TERMINATED."""
+    if process.in_flight is None or process.in_flight_id != outbox_id:
+        return process
+    over = process.state == INITIAL or process.in_flight.termination
+    return replace(process, in_flight=None, in_flight_id=None, state=TERMINATED if over else process.state)
+
+
+def told(process: Process, outbox_id: str, peer_state: str) -> Process | None:
+    """Settle a message without an answer by the state that the peer reports (GET before a resend).
+
+    Returns the process moved on (the peer has taken our message), unchanged (it has not: send again), or terminated (it
+    has ended the process). Returns None if the two states cannot be explained by one message in flight: they differ.
+    """
+    if process.in_flight is None or process.in_flight_id != outbox_id:
+        return process
+    if peer_state == process.state:
+        return process
+    if peer_state == after(process, process.role, process.in_flight):
+        return answered(process, outbox_id)
+    return terminated(process) if peer_state == TERMINATED else None
+
+
+def terminated(process: Process) -> Process:
+    """End the process on this side, whatever is in flight."""
+    return replace(process, state=TERMINATED, in_flight=None, in_flight_id=None, last_accepted=None)
+
+
+def termination_of(process: Process) -> Move:
+    """The move that ends this kind of process."""
+    return TERMINATION[process.kind]

@@ -1,0 +1,115 @@
+"""The vocabulary of the protocol: kinds of process, roles, moves, and one value for a message.
+
+A *move* is what the state tables speak of. It is a message type, except that the negotiation event message is two
+moves, ACCEPTED and FINALIZED, because different sides may send them (DSP 2025-1, contract negotiation, message types).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+DSP_CONTEXT = "https://w3id.org/dspace/2025/1/context.jsonld"
+CONTEXT = [DSP_CONTEXT]
+
+
+class Kind(StrEnum):
+    """Which of the protocol's two processes."""
+
+    NEGOTIATION = "negotiation"
+    TRANSFER = "transfer"
+
+
+class Role(StrEnum):
+    """Which side of a process a participant is on."""
+
+    CONSUMER = "consumer"
+    PROVIDER = "provider"
+
+
+OTHER = {Role.CONSUMER: Role.PROVIDER, Role.PROVIDER: Role.CONSUMER}
+
+
+class Move(StrEnum):
+    """One step that a side can take. The value is unique over both kinds and is what stores and logs show."""
+
+    CONTRACT_REQUEST = "ContractRequestMessage"
+    CONTRACT_OFFER = "ContractOfferMessage"
+    ACCEPTED = "ContractNegotiationEventMessage:ACCEPTED"
+    CONTRACT_AGREEMENT = "ContractAgreementMessage"
+    VERIFICATION = "ContractAgreementVerificationMessage"
+    FINALIZED = "ContractNegotiationEventMessage:FINALIZED"
+    CONTRACT_TERMINATION = "ContractNegotiationTerminationMessage"
+    TRANSFER_REQUEST = "TransferRequestMessage"
+    START = "TransferStartMessage"
+    SUSPENSION = "TransferSuspensionMessage"
+    COMPLETION = "TransferCompletionMessage"
+    TRANSFER_TERMINATION = "TransferTerminationMessage"
+
+    @property
+    def type(self) -> str:
+        """The `@type` on the wire."""
+        return self.value.partition(":")[0]
+
+    @property
+    def event(self) -> str | None:
+        """The `eventType` on the wire, for the two moves that share a message type."""
+        return self.value.partition(":")[2] or None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.TRANSFER if self.value.startswith("Transfer") else Kind.NEGOTIATION
+
+    @property
+    def termination(self) -> bool:
+        return self in (Move.CONTRACT_TERMINATION, Move.TRANSFER_TERMINATION)
+
+
+TERMINATION = {Kind.NEGOTIATION: Move.CONTRACT_TERMINATION, Kind.TRANSFER: Move.TRANSFER_TERMINATION}
+
+# Where a move is posted, below the peer's base. `{}` is the peer's own pid; a first message has none.
+# DSP 2025-1, HTTPS binding. The first of the two is for a move that creates a process.
+PATHS: dict[Move, tuple[str, str]] = {
+    Move.CONTRACT_REQUEST: ("/negotiations/request", "/negotiations/{}/request"),
+    Move.CONTRACT_OFFER: ("/negotiations/offers", "/negotiations/{}/offers"),
+    Move.ACCEPTED: ("", "/negotiations/{}/events"),
+    Move.FINALIZED: ("", "/negotiations/{}/events"),
+    Move.CONTRACT_AGREEMENT: ("", "/negotiations/{}/agreement"),
+    Move.VERIFICATION: ("", "/negotiations/{}/agreement/verification"),
+    Move.CONTRACT_TERMINATION: ("", "/negotiations/{}/termination"),
+    Move.TRANSFER_REQUEST: ("/transfers/request", ""),
+    Move.START: ("", "/transfers/{}/start"),
+    Move.SUSPENSION: ("", "/transfers/{}/suspension"),
+    Move.COMPLETION: ("", "/transfers/{}/completion"),
+    Move.TRANSFER_TERMINATION: ("", "/transfers/{}/termination"),
+}
+
+PROCESS_TYPE = {Kind.NEGOTIATION: "ContractNegotiation", Kind.TRANSFER: "TransferProcess"}
+ERROR_TYPE = {Kind.NEGOTIATION: "ContractNegotiationError", Kind.TRANSFER: "TransferError"}
+
+
+def path_of(move: Move, peer_pid: str | None) -> str:
+    """Return the path below the peer's base to which `move` is posted; `peer_pid` is None for a first message."""
+    first, later = PATHS[move]
+    return later.format(peer_pid) if peer_pid else first
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that was read from the wire, or is about to be written to it.
+
+    `digest` is the SHA-256 of the canonical body (keys sorted): what makes two messages equal, since DSP 2025-1 has no
+    message id. `document` is the compact form.
+    """
+
+    move: Move
+    consumer_pid: str | None
+    provider_pid: str | None
+    document: Mapping[str, Any]
+    digest: bytes
+
+    def pid_of(self, role: Role) -> str | None:
+        """The pid that the side `role` chose."""
+        return self.consumer_pid if role is Role.CONSUMER else self.provider_pid

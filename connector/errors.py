@@ -1,0 +1,214 @@
+"""Every error of the connector as one tree, and the one table that turns an error into an answer.
+
+    ConnectorError
+    ├── Unauthenticated            nobody we know is speaking, or the token proves nothing
+    ├── UnknownProcess             no such process, or not the caller's: both look the same from outside
+    ├── WireError                  bytes that are not a message of the protocol
+    ├── IllegalMessage             a message that the state table does not allow now
+    ├── Refused                    a legal message whose content we cannot accept
+    │   └── UnknownOffer           no such offer for this participant
+    ├── PolicyError                a policy we cannot mean; carries the findings
+    ├── InvalidRequest             a call of the management API that cannot be understood
+    ├── NotAuthorized              a management call without a valid token
+    ├── NotFound                   something the management API was asked for is not there
+    ├── Contradiction              a management call against the present state
+    │   └── IdempotencyConflict    the same key came with another body
+    ├── TooLarge                   a body over its limit
+    ├── TooSlow                    a body that did not arrive in its time
+    ├── UnsupportedMedia           a media type or an encoding that this door does not take
+    ├── Busy                       a bounded queue is full; later will do
+    ├── PeerFailed                 the other connector did not answer, or not with what the protocol says
+    │   └── PeerRefused            it answered with an error of its own
+    ├── EgressDenied               an address that we do not dial
+    ├── TokenRefused               an access token of the data listener that does not hold
+    ├── Withdrawn                  the permission to stream has ended
+    ├── RangeNotSatisfiable        a range outside of what there is
+    ├── SourceFailed               the data behind a dataset cannot be read, or has changed
+    ├── SinkFailed                 the file that data should go to cannot be written
+    ├── SettingsError              settings that cannot work; carries all findings
+    └── StoreError                 the store cannot be used (newer schema, broken disk)
+
+DSP 2025-1 fixes the statuses of the protocol's errors: 400 for what cannot be understood or is not allowed now, 404 for
+what does not exist for the caller. The rest follows RFC 9110.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ConnectorError(Exception):
+    """Base of all errors that the connector raises on purpose. `reasons` are sentences for whoever is refused."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reasons = reasons or (message,)
+
+
+class Unauthenticated(ConnectorError):
+    """The caller's identity could not be established."""
+
+
+class UnknownProcess(ConnectorError):
+    """No such process for this caller."""
+
+
+class WireError(ConnectorError):
+    """The bytes are not a valid message of the Dataspace Protocol."""
+
+
+class IllegalMessage(ConnectorError):
+    """The message is not allowed in the present state from this sender."""
+
+
+class Refused(ConnectorError):
+    """The message is well-formed and in turn, but its content cannot be accepted. `code` is stable."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), code: str = "refused") -> None:
+        super().__init__(message, reasons)
+        self.code = code
+
+
+class UnknownOffer(Refused):
+    """The offer does not exist for this participant; hidden and absent ones answer alike."""
+
+
+class PolicyError(ConnectorError):
+    """A policy that contains something we cannot mean. `findings` say what, where, and how to mend it."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, tuple(str(f) for f in findings))
+        self.findings = findings
+
+
+class InvalidRequest(ConnectorError):
+    """A management call that cannot be understood. `pointer` is the RFC 6901 place of the fault."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), pointer: str = "") -> None:
+        super().__init__(message, reasons)
+        self.pointer = pointer
+
+
+class NotAuthorized(ConnectorError):
+    """A management call without a valid token."""
+
+
+class NotFound(ConnectorError):
+    """What was asked for does not exist."""
+
+
+class Contradiction(ConnectorError):
+    """The call contradicts the present state."""
+
+
+class IdempotencyConflict(Contradiction):
+    """An idempotency key was used again with another body."""
+
+
+class TooLarge(ConnectorError):
+    """The body is larger than this door takes."""
+
+
+class TooSlow(ConnectorError):
+    """The body did not arrive in its time."""
+
+
+class UnsupportedMedia(ConnectorError):
+    """The media type or content encoding is not taken at this door."""
+
+
+class Busy(ConnectorError):
+    """A bounded queue is full."""
+
+
+class PeerFailed(ConnectorError):
+    """The peer could not be reached or answered outside of the protocol."""
+
+
+class PeerRefused(PeerFailed):
+    """The peer answered with an error. `status` is its HTTP status."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), status: int = 0) -> None:
+        super().__init__(message, reasons)
+        self.status = status
+
+
+class EgressDenied(ConnectorError):
+    """An address that this connector does not dial."""
+
+
+class TokenRefused(ConnectorError):
+    """An access token that does not hold for this request."""
+
+
+class Withdrawn(ConnectorError):
+    """The permission that a stream ran on has ended. `code` is stable."""
+
+    def __init__(self, message: str, code: str = "withdrawn") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RangeNotSatisfiable(ConnectorError):
+    """The requested range lies outside of the representation. `size_bytes` is its true size."""
+
+    def __init__(self, message: str, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+
+
+class SourceFailed(ConnectorError):
+    """The source behind a dataset cannot be read, or is not what was published."""
+
+
+class SinkFailed(ConnectorError):
+    """The file that data should go to cannot be written: no space, no right, or something is in its place."""
+
+
+class SettingsError(ConnectorError):
+    """Settings that cannot work. `reasons` hold every finding: field, what is wrong, what would be right."""
+
+
+class StoreError(ConnectorError):
+    """The store cannot be used."""
+
+
+# error -> (HTTP status, stable code). Used by the one middleware that answers; a test asserts that every leaf has a row.
+ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
+    Unauthenticated: (401, "unauthenticated"),
+    UnknownProcess: (404, "not-found"),
+    WireError: (400, "malformed-message"),
+    IllegalMessage: (400, "illegal-message"),
+    Refused: (400, "refused"),
+    UnknownOffer: (400, "unknown-offer"),
+    PolicyError: (422, "policy-not-understood"),
+    InvalidRequest: (400, "invalid-request"),
+    NotAuthorized: (401, "not-authorized"),
+    NotFound: (404, "not-found"),
+    Contradiction: (409, "contradiction"),
+    IdempotencyConflict: (409, "idempotency-conflict"),
+    TooLarge: (413, "too-large"),
+    TooSlow: (408, "too-slow"),
+    UnsupportedMedia: (415, "unsupported-media"),
+    Busy: (503, "busy"),
+    PeerFailed: (502, "peer-failed"),
+    PeerRefused: (502, "peer-refused"),
+    EgressDenied: (502, "egress-denied"),
+    TokenRefused: (401, "token-refused"),
+    Withdrawn: (403, "withdrawn"),
+    RangeNotSatisfiable: (416, "range-not-satisfiable"),
+    SourceFailed: (502, "source-failed"),
+    SinkFailed: (507, "sink-failed"),
+    SettingsError: (500, "settings"),
+    StoreError: (503, "store"),
+}
+
+
+def answer_to(error: ConnectorError) -> tuple[int, str]:
+    """Return (HTTP status, stable code) for an error; the nearest row up its own line of classes counts."""
+    for cls in type(error).__mro__:
+        if row := ANSWERS.get(cls):
+            status, code = row
+            return status, getattr(error, "code", code)
+    raise TypeError(f"{type(error).__name__} has no row in ANSWERS")

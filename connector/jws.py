@@ -1,0 +1,236 @@
+"""Signed tokens: compact JWS (RFC 7515) with Ed25519 (RFC 8037) and JWT claims (RFC 7519), and nothing that can be left out.
+
+Pure: no clock, no randomness. One signature scheme, three header members, one spelling for each token. What is missing here
+(`none`, HMAC, keys in headers, critical extensions, compression, unencoded payloads) is what JOSE verifiers get wrong.
+`open` proves who wrote a token and of which kind it is; `check` judges its claims for one audience at one instant. Every
+token that the connector takes goes through both.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+import orjson
+from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
+
+from connector.errors import Unauthenticated
+
+TOKEN_CHARACTERS_MAX = 4096  # ours have about 500; more is work for nothing
+HEADER_CHARACTERS_MAX = 1024  # holds a DID URL; parsed before anything is proven
+SIGNATURE_BYTES = 64  # RFC 8032
+KEY_BYTES = 32  # RFC 8032: seed and public key
+SKEW_SECONDS = 30.0  # how far the clocks of two honest participants may be apart
+LIFE_SECONDS_MAX = 300.0  # `exp - iat`: bounds how long the ids of used tokens have to be remembered
+JTI_CHARACTERS_MAX = 256  # each one is hashed; a UUID has 36
+TIME_MAX = float(2**53)  # seconds that a double still counts one by one
+ALGORITHMS = frozenset({"EdDSA", "Ed25519"})  # RFC 9864 renames the first, which everybody still sends, to the second
+HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
+REFUSED_MEMBERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "zip", "cty", "enc"})
+FOREIGN_CLAIMS = frozenset({"vp", "vc"})  # a credential or a presentation is signed by the same keys and is not a token
+MULTICODEC_ED25519 = b"\xed\x01"
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+# The 32-byte public key of a `kid`, if it is valid now. Raises Unauthenticated with the reason why there is none.
+KeyOf = Callable[[str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """An Ed25519 key that verifies. `kid` is a DID URL, the times are POSIX seconds or None for no bound (inclusive)."""
+
+    kid: str
+    public: bytes
+    not_before: float | None = None
+    not_after: float | None = None
+
+    def valid(self, at: float) -> bool:
+        """Whether signatures of this key count at that instant."""
+        return (self.not_before is None or self.not_before <= at) and (self.not_after is None or at <= self.not_after)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 key that signs: its public half, and the secret, which no text shows."""
+
+    key: PublicKey
+    secret: bytes = field(repr=False, compare=False)
+
+    @property
+    def kid(self) -> str:
+        return self.key.kid
+
+
+def signing_key(kid: str, seed: bytes, not_before: float | None = None, not_after: float | None = None) -> SigningKey:
+    """The key pair of a seed of 32 bytes (RFC 8032, 5.1.5). Raises ValueError for another length."""
+    if len(seed) != KEY_BYTES:
+        raise ValueError(f"a seed has {KEY_BYTES} bytes, not {len(seed)}")
+    public, secret = crypto_sign_seed_keypair(seed)
+    return SigningKey(PublicKey(kid, public, not_before, not_after), secret)
+
+
+def sign(claims: Mapping[str, Any], key: SigningKey, typ: str) -> str:
+    """Return a compact JWS of kind `typ` over `claims`."""
+    signing_input = _header_segment(key.kid, typ) + urlsafe_b64encode(orjson.dumps(claims)).rstrip(b"=")
+    signature = crypto_sign(signing_input, key.secret)[:SIGNATURE_BYTES]
+    return (signing_input + b"." + urlsafe_b64encode(signature).rstrip(b"=")).decode("ascii")
+
+
+def open(token: str, key_of: KeyOf, typ: str) -> tuple[str, dict[str, Any]]:
+    """Return the `kid` and the claims of a token that a key of `key_of` signed and whose kind is `typ`.
+
+    Says nothing yet about audience and time: that is `check`. Raises Unauthenticated; its text never repeats the token.
+    """
+    if len(token) > TOKEN_CHARACTERS_MAX:
+        raise Unauthenticated(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
+        raise Unauthenticated("the token is not a compact JWS of three parts")
+    header, payload, sealed = parts
+    kid = _kid(header, typ)
+    signature = _decode(sealed, "signature")
+    if len(signature) != SIGNATURE_BYTES:
+        raise Unauthenticated(f"the token's signature does not have {SIGNATURE_BYTES} bytes")
+    body = _decode(payload, "payload")
+    public = key_of(kid)
+    try:
+        crypto_sign_open(signature + f"{header}.{payload}".encode("ascii"), public)
+    except BadSignatureError:
+        raise Unauthenticated("the token's signature is not by the key that `kid` names") from None
+    return kid, _object(body, "payload")
+
+
+def check(
+    claims: Mapping[str, Any],
+    *,
+    audience: str,
+    now: float,
+    skew_seconds: float = SKEW_SECONDS,
+    life_seconds_max: float = LIFE_SECONDS_MAX,
+) -> tuple[float, float]:
+    """Return (`iat`, `exp`) of claims that are meant for `audience` and valid at `now` (POSIX seconds).
+
+    `aud` is one participant, `iat` and `exp` are finite numbers at most `life_seconds_max` apart, `nbf` may be there, `jti` must be.
+    Claims that RFC 7519 leaves to others are not judged. Raises Unauthenticated with the claim at fault.
+    """
+    if claims.get("aud") not in (audience, [audience]):
+        raise Unauthenticated("the token's `aud` is not this participant alone")
+    issued, expires = _time(claims, "iat"), _time(claims, "exp")
+    if expires <= issued:
+        raise Unauthenticated("the token's `exp` is not after its `iat`")
+    if expires - issued > life_seconds_max:
+        raise Unauthenticated(f"the token lives longer than {life_seconds_max:g} seconds from `iat` to `exp`")
+    if issued > now + skew_seconds:
+        raise Unauthenticated("the token's `iat` lies in the future; compare the clocks of both sides")
+    if expires + skew_seconds < now:
+        raise Unauthenticated("the token has expired; compare the clocks of both sides if it is fresh")
+    if "nbf" in claims and _time(claims, "nbf") > now + skew_seconds:
+        raise Unauthenticated("the token's `nbf` lies in the future")
+    jti = claims.get("jti")
+    if not isinstance(jti, str) or not 1 <= len(jti) <= JTI_CHARACTERS_MAX:
+        raise Unauthenticated(f"the token's `jti` is not a text of 1 to {JTI_CHARACTERS_MAX} characters")
+    if not FOREIGN_CLAIMS.isdisjoint(claims):
+        raise Unauthenticated("the token carries a credential (`vp`, `vc`), which is not an identity token")
+    return issued, expires
+
+
+def to_jwk(public: bytes) -> dict[str, str]:
+    """A public key as JSON Web Key (RFC 8037, 2)."""
+    return {"kty": "OKP", "crv": "Ed25519", "x": urlsafe_b64encode(public).rstrip(b"=").decode("ascii")}
+
+
+def from_jwk(jwk: object) -> bytes:
+    """The public key in a JSON Web Key (RFC 8037, 2). Raises ValueError with what is wrong and what would be right."""
+    if not isinstance(jwk, Mapping):
+        raise ValueError('is not an object; write {"kty": "OKP", "crv": "Ed25519", "x": ...}')
+    if "d" in jwk:
+        raise ValueError("contains a private key (`d`); take it out and make a new key pair, this one is no longer secret")
+    if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
+        raise ValueError('is not an Ed25519 key; write "kty": "OKP" and "crv": "Ed25519"')
+    x = jwk.get("x")
+    try:
+        public = _decode(x, "key") if isinstance(x, str) else b""
+    except Unauthenticated:
+        public = b""
+    if len(public) != KEY_BYTES:
+        raise ValueError(f"has an `x` that is not base64url of {KEY_BYTES} bytes without padding")
+    if not crypto_core_ed25519_is_valid_point(public):
+        raise ValueError("has an `x` that is no Ed25519 public key")
+    return public
+
+
+def to_multibase(public: bytes) -> str:
+    """A public key as `publicKeyMultibase` (Multikey: base58btc of the multicodec prefix and the key)."""
+    data = MULTICODEC_ED25519 + public
+    number, text = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, len(BASE58))
+        text = BASE58[digit] + text
+    return "z" + text
+
+
+@lru_cache(maxsize=64)
+def _header_segment(kid: str, typ: str) -> bytes:
+    return urlsafe_b64encode(orjson.dumps({"alg": "EdDSA", "typ": typ, "kid": kid})).rstrip(b"=") + b"."
+
+
+@lru_cache(maxsize=1024)  # one entry for each key of each peer: a peer's header is the same on every token
+def _kid(segment: str, typ: str) -> str:
+    """The `kid` of a header that has nothing but `alg`, `kid` and `typ`."""
+    if len(segment) > HEADER_CHARACTERS_MAX:
+        raise Unauthenticated(f"the token's header is longer than {HEADER_CHARACTERS_MAX} characters")
+    header = _object(_decode(segment, "header"), "header")
+    if named := sorted(REFUSED_MEMBERS & header.keys()):
+        raise Unauthenticated(f"the token's header has `{named[0]}`; it may have `alg`, `kid` and `typ` only")
+    if header.keys() - HEADER_MEMBERS:
+        raise Unauthenticated("the token's header has more than `alg`, `kid` and `typ`")
+    if header.get("alg") not in ("EdDSA", "Ed25519"):
+        raise Unauthenticated("the token's `alg` is not `EdDSA`")
+    if header.get("typ") != typ:
+        raise Unauthenticated(f"the token's `typ` is not `{typ}`")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise Unauthenticated("the token's `kid` is missing; write the DID URL of the signing key")
+    return kid
+
+
+def _decode(segment: str, what: str) -> bytes:
+    """base64url without padding (RFC 7515, 2) in its only spelling: unused bits are zero, so that no text has a twin."""
+    try:
+        data = urlsafe_b64decode(segment + "==")
+    except (ValueError, binascii.Error):
+        data = b""
+    if not data or urlsafe_b64encode(data).rstrip(b"=").decode("ascii") != segment:
+        raise Unauthenticated(f"the token's {what} is not base64url without padding")
+    return data
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object as strict as orjson (no NaN, no lone surrogates) in which no name stands twice."""
+    try:
+        value = orjson.loads(data)
+        json.loads(data, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError):
+        raise Unauthenticated(f"the token's {what} is not JSON with each name once") from None
+    if not isinstance(value, dict):
+        raise Unauthenticated(f"the token's {what} is not a JSON object")
+    return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a name stands twice")
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 <= value <= TIME_MAX:
+        raise Unauthenticated(f"the token's `{name}` is not a number of seconds")
+    return float(value)

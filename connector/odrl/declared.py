@@ -1,0 +1,53 @@
+"""What the author of a policy binds themselves to: the values of usage operands that it names.
+
+The Dataspace Protocol has no field for a purpose. A consumer states it in the offer of its request, as a constraint; the provider takes
+these values as the declaration of the request and judges its own offer by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from connector.odrl.model import Constraint, Logic, Members, Node, Policy
+from connector.odrl.operands import PURPOSE
+
+Bound = frozenset[str] | None  # None: any value at all
+
+
+def declared(policy: Policy) -> dict[str, tuple[str, ...]]:
+    """Left operand (full IRI) -> the sorted values to which every permission of the policy is limited, as `Request.params` takes them.
+
+    An operand that a permission leaves open is not declared at all, so that a request for everything is never taken for a request for
+    something. A policy with errors declares nothing.
+    """
+    if policy.refused:
+        return {}
+    bounds = {iri: _either([_all(rule.constraints, iri) for rule in policy.permissions]) for iri in policy.usage}
+    return {iri: tuple(sorted(bound)) for iri, bound in bounds.items() if bound}
+
+
+def purposes_of(policy: Policy) -> tuple[str, ...]:
+    """The purposes that a policy declares, sorted; () if it leaves the purpose open."""
+    return declared(policy).get(PURPOSE, ())
+
+
+def _bound(node: Node, operand: str) -> Bound:
+    if isinstance(node, Constraint) and node.operand == operand and isinstance(node.test, Members) and not node.test.negated:
+        return node.test.values
+    if isinstance(node, Logic):
+        return _all(node.parts, operand) if node.kind == "and" else _either([_bound(part, operand) for part in node.parts])
+    return None
+
+
+def _all(nodes: Iterable[Node], operand: str) -> Bound:
+    limits = [bound for node in nodes if (bound := _bound(node, operand)) is not None]
+    return frozenset.intersection(*limits) if limits else None
+
+
+def _either(bounds: list[Bound]) -> Bound:
+    found: frozenset[str] = frozenset()
+    for bound in bounds:
+        if bound is None:
+            return None
+        found |= bound
+    return found

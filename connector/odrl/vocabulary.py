@@ -1,0 +1,85 @@
+"""The words of ODRL 2.2 that a policy may use here: prefixes, actions with their hierarchy, operators.
+
+A word is compared as its full IRI, so that `use`, `odrl:use` and `http://www.w3.org/ns/odrl/2/use` are one action. Only the prefixes of the
+DSP context are known; a word that another context would have to define has no meaning here, whatever stands in `@context`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+ODRL: Final = "http://www.w3.org/ns/odrl/2/"
+XSD: Final = "http://www.w3.org/2001/XMLSchema#"
+DSP_CONTEXT: Final = "https://w3id.org/dspace/2025/1/context.jsonld"
+CORE_PROFILE: Final = ODRL + "core"
+
+# DSP 2025-1, context: the prefixes at its top level, protected, so no other context can bend them.
+PREFIXES: Final = MappingProxyType(
+    {
+        "odrl": ODRL,
+        "xsd": XSD,
+        "dct": "http://purl.org/dc/terms/",
+        "dcat": "http://www.w3.org/ns/dcat#",
+        "dspace": "https://w3id.org/dspace/2025/1/",
+    }
+)
+
+# What starts like this is an absolute IRI; any other `word:rest` is a prefix that only a foreign context could resolve.
+ABSOLUTE: Final = ("https://", "http://", "urn:", "did:", "tag:", "mailto:")
+
+# ODRL 2.2, vocabulary: each action of the core vocabulary that is not deprecated, with the action it is included in.
+_INCLUDED_IN: Final = {
+    "use": "",
+    "transfer": "",
+    "give": "transfer",
+    "sell": "transfer",
+    "display": "play",
+    "extract": "reproduce",
+} | dict.fromkeys(
+    (
+        "acceptTracking", "aggregate", "annotate", "anonymize", "archive", "attribute", "compensate", "concurrentUse", "delete", "derive",
+        "digitize", "distribute", "ensureExclusivity", "execute", "grantUse", "include", "index", "inform", "install", "modify", "move",
+        "nextPolicy", "obtainConsent", "play", "present", "print", "read", "reproduce", "reviewPolicy", "stream", "synchronize",
+        "textToSpeech", "transform", "translate", "uninstall", "watermark",
+    ),
+    "use",
+)  # fmt: skip
+
+OPERATORS: Final = ("eq", "neq", "lt", "lteq", "gt", "gteq", "isA", "hasPart", "isPartOf", "isAllOf", "isAnyOf", "isNoneOf")
+
+
+def expand(word: str) -> str | None:
+    """The absolute IRI that `word` stands for under the DSP context, or None where the context does not define it."""
+    prefix, colon, rest = word.partition(":")
+    if not colon:
+        return None
+    namespace = PREFIXES.get(prefix)
+    if namespace is not None:
+        return namespace + rest
+    return word if word.startswith(ABSOLUTE) else None
+
+
+def compact(iri: str) -> str:
+    """The short form of an IRI in which people read it: `odrl:purpose`."""
+    return "odrl:" + iri[len(ODRL) :] if iri.startswith(ODRL) else iri
+
+
+def _upward(name: str) -> frozenset[str]:
+    found = []
+    while name:
+        found.append(ODRL + name)
+        name = _INCLUDED_IN[name]
+    return frozenset(found)
+
+
+# Action -> itself and everything it is included in: a rule about any of these speaks about the action.
+ACTION_WITHIN: Final = MappingProxyType({ODRL + name: _upward(name) for name in _INCLUDED_IN})
+
+# Every accepted spelling of an action. The DSP context defines `use` as a term and no other action.
+ACTIONS: Final = MappingProxyType(
+    {"use": ODRL + "use"} | {spelling: ODRL + name for name in _INCLUDED_IN for spelling in ("odrl:" + name, ODRL + name)}
+)
+
+# Every accepted spelling of an operator; all of them are terms of the DSP context.
+OPERATOR_NAMES: Final = MappingProxyType({spelling: name for name in OPERATORS for spelling in (name, "odrl:" + name, ODRL + name)})

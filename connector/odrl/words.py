@@ -1,0 +1,86 @@
+"""Constraints and values in plain words: short, bounded, and safe to print whatever a peer has written."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from connector.odrl.model import Constraint, Logic, Node, Policy
+from connector.odrl.operands import OPERANDS
+from connector.odrl.vocabulary import ABSOLUTE
+
+VALUE_CHARS_MAX: Final = 80  # of one value in a sentence: an id or an IRI fits
+VALUES_SHOWN_MAX: Final = 6  # of one list in a sentence; the pointer leads to the whole
+PATH_CHARS_MAX: Final = 120  # of a pointer in a sentence: eight levels; the stored decision has the whole
+TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes from
+SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
+
+# operator -> what is asked, what is found instead
+_PHRASES: Final = {
+    "eq": ("is", "is not"),
+    "neq": ("is not", "is"),
+    "lt": ("is before", "is not before"),
+    "lteq": ("is not after", "is after"),
+    "gt": ("is after", "is not after"),
+    "gteq": ("is not before", "is before"),
+    "isAnyOf": ("is one of", "is not one of"),
+    "isNoneOf": ("is none of", "is one of"),
+}
+
+
+def shown(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:
+    """The text on one line without control characters, shortened."""
+    if len(text) > chars_max:
+        text = text[: chars_max - 1] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def value(of: str) -> str:
+    """A value as it is read: a string in quotes, an IRI in angle brackets."""
+    return f"<{shown(of)}>" if of.startswith(ABSOLUTE) else f"'{shown(of)}'"
+
+
+def asked(node: Node) -> str:
+    """What a constraint asks for: `purpose is one of 'research', 'quality'`."""
+    if isinstance(node, Logic):
+        joined = f" {node.kind} ".join(asked(part) for part in node.parts[:VALUES_SHOWN_MAX])
+        return shown(f"({joined}{_more(len(node.parts))})", SENTENCE_CHARS_MAX)
+    if isinstance(node, Constraint):
+        return f"{OPERANDS[node.operand].label} {_PHRASES[node.operator][0]} {_expected(node)}"
+    return "a constraint that is not understood"
+
+
+def failed(constraint: Constraint, actual: str | None) -> str:
+    """Why a constraint is not satisfied: `purpose 'marketing' is not one of 'research'`; without `actual`, the value is not told."""
+    label = OPERANDS[constraint.operand].label
+    found = f"{label} {actual}" if actual else label
+    return f"{found} {_PHRASES[constraint.operator][1]} {_expected(constraint)}"
+
+
+def held(constraint: Constraint, actual: str | None) -> str:
+    """That a constraint is satisfied: `purpose 'marketing' is one of 'marketing'`."""
+    label = OPERANDS[constraint.operand].label
+    found = f"{label} {actual}" if actual else label
+    return f"{found} {_PHRASES[constraint.operator][0]} {_expected(constraint)}"
+
+
+def unstated(node: Node) -> str:
+    """That the fact which a constraint needs is missing."""
+    if isinstance(node, Constraint):
+        return f"the {OPERANDS[node.operand].label} is not known, and it matters whether {asked(node)}"
+    return asked(node)
+
+
+def place(policy: Policy, path: str) -> str:
+    """Where a sentence comes from: `offer urn:o1, /permission/0`."""
+    return f"{policy.kind.lower()} {shown(policy.id)}{', ' + shown(path, PATH_CHARS_MAX) if path else ''}"
+
+
+def _expected(constraint: Constraint) -> str:
+    if OPERANDS[constraint.operand].values == "instant":
+        return ", ".join(shown(v) for v in constraint.expected)
+    listed = ", ".join(value(v) for v in constraint.expected[:VALUES_SHOWN_MAX])
+    return listed + _more(len(constraint.expected))
+
+
+def _more(count: int) -> str:
+    return f" and {count - VALUES_SHOWN_MAX} more" if count > VALUES_SHOWN_MAX else ""

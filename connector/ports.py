@@ -1,0 +1,332 @@
+"""Everything the use cases need from the world, as protocols whose docstrings are contracts.
+
+A port is here because two implementations of it matter: SQLite and memory (later PostgreSQL) for `Store`; a registry and,
+later, verifiable credentials for `Identity`; files, HTTP and later object stores for `Source`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.records import (
+    Agreement,
+    Changes,
+    Conflict,
+    Dataset,
+    Edr,
+    Evidence,
+    Idempotent,
+    Inbox,
+    Offer,
+    Outbound,
+    Page,
+    Pull,
+)
+
+R = TypeVar("R")
+
+
+class Clock(Protocol):
+    """Wall time. Only adapters read the system's clock."""
+
+    def now(self) -> float:
+        """POSIX seconds, UTC."""
+
+
+class Ids(Protocol):
+    """New identifiers."""
+
+    def new(self) -> str:
+        """A fresh `urn:uuid:` of version 7: ordered by time so that new rows share pages, 74 random bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A participant as the identity layer knows it.
+
+    `id` is a DID. `protocol` is the base URL of its connector (the `<base>` of DSP 2025-1), `origins` are the
+    scheme-host-port triples at which it may ask to be called back. `claims` are what the trust framework says about it.
+    """
+
+    id: str
+    name: str
+    role: str
+    protocol: str | None
+    origins: tuple[str, ...]
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a message: the participant, its claims, and the instant until which both are proven (POSIX seconds)."""
+
+    participant: Participant
+    claims: Mapping[str, Any]
+    expires: float
+
+
+class Identity(Protocol):
+    """Who is speaking, and how we say who we are."""
+
+    @property
+    def own(self) -> Participant:
+        """This connector's participant."""
+
+    async def verify(self, authorization: str | None) -> Caller:
+        """Check the value of an `Authorization` header. A token is good once. Raises Unauthenticated, which says what
+        is wrong with the token without repeating it."""
+
+    async def mint(self, audience: str) -> str:
+        """A fresh value for the `Authorization` header of one delivery attempt to participant `audience`."""
+
+    def find(self, name: str) -> Participant | None:
+        """The participant with this id or registered name, or None."""
+
+    def participants(self) -> Sequence[Participant]:
+        """All participants known, ordered by id."""
+
+
+class Store(Protocol):
+    """What is remembered. Every key carries this connector's own participant, so that several may share a database.
+
+    Reads see what is committed. All methods raise StoreError if the store is unusable; an error while writing is fatal:
+    the process ends, and start-up is recovery.
+    """
+
+    async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
+        """Write all of `changes` or nothing. Returns the evidence with its sequence numbers once it is durable
+        (survives `kill -9` and loss of power), or the Conflict of the first expectation that did not hold."""
+
+    async def process(self, kind: Kind, pid: str) -> Process | None: ...
+    async def process_of_peer(self, kind: Kind, peer: str, peer_pid: str) -> Process | None:
+        """The process that this peer began, by the pid it chose: how a repeated first message finds its process."""
+
+    async def processes(self, kind: Kind, *, after: str | None, limit: int, state: str | None, peer: str | None) -> Page[Process]:
+        """Newest first. `after` is a cursor of an earlier page."""
+
+    async def due(self, before: float, limit: int) -> Sequence[Process]:
+        """Processes whose `due` is at or before that instant, earliest first."""
+
+    async def next_due(self) -> float | None:
+        """The earliest `due` of all processes."""
+
+    async def last_answer(self, pid: str) -> Inbox | None:
+        """The inbox row of the last accepted message in process `pid`: its answer serves a replay."""
+
+    async def agreement(self, id: str) -> Agreement | None: ...
+    async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]: ...
+
+    async def dataset(self, id: str) -> Dataset | None: ...
+    async def offer(self, id: str) -> Offer | None: ...
+    async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
+        """In order of id. `after` and `before` are ids (exclusive); with `before` the page ends just before it."""
+
+    async def edr(self, transfer: str) -> Edr | None: ...
+    async def pull(self, id: str) -> Pull | None: ...
+    async def pulls(self, *, open_only: bool, after: str | None, limit: int) -> Page[Pull]: ...
+    async def idempotent(self, key: str) -> Idempotent | None: ...
+
+    async def outbound(self, id: str) -> Outbound | None: ...
+    async def open_outbox(self) -> Sequence[Outbound]:
+        """All rows that are neither settled nor dead, oldest first: read once at start."""
+
+    async def dead_letters(self, *, after: str | None, limit: int) -> Page[Outbound]: ...
+
+    async def events(self, after: int, limit: int) -> Sequence[Evidence]:
+        """Evidence with a sequence number greater than `after`, in order. Nothing is ever inserted below a number that
+        this method has returned."""
+
+    async def evidence_of(self, pid: str) -> Sequence[Evidence]:
+        """All evidence of one process, in order."""
+
+    async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
+        """Retention: delete at most `limit` rows each of inbox rows of final processes, final processes themselves
+        (agreements and evidence stay), and idempotency keys, all older than their instants. Returns counts by table."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a peer answered. `headers` has lower-case names; `body` is at most the limit that the caller set."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Download(Protocol):
+    """An answer whose body is still arriving. `headers` has lower-case names."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, once, in the pieces in which the network delivers it. Raises PeerFailed if it ends before its
+        announced length, or if nothing arrives for the idle time."""
+
+
+class Peer(Protocol):
+    """The network towards other connectors and HTTP sources, behind the egress guard."""
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
+    ) -> Reply:
+        """One request, no redirects, no retries. Raises PeerFailed if there was no complete answer in time, EgressDenied
+        if the address is not one we dial."""
+
+    def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0
+    ) -> AbstractAsyncContextManager[Download]:
+        """One request whose answer is read piece by piece: no bound on its size or whole time, `idle_seconds` on each
+        wait for the head or for more bytes. No redirects, no retries. Leaving the context before the end closes the
+        connection. Raises PeerFailed and EgressDenied as `send` does."""
+
+    def check(self, url: str) -> None:
+        """Whether the form of `url` (scheme, port, no userinfo, no fragment) is one that would be dialled: what a peer
+        names is judged when it arrives, and again by `send` and `stream` at each use. Raises EgressDenied."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """The head of an answer whose body is still on its way. `headers` has lower-case names; `pieces` are the bytes as they
+    come, not decoded; they raise PeerFailed if the body ends before its announced length or the connection breaks."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Wire(Protocol):
+    """The network towards bulk data (a peer's data listener, the upstream of a published dataset), behind the egress guard."""
+
+    def get(self, url: str, *, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Incoming]:
+        """One GET whose body is streamed: no redirects, no retries, no limit on the body's size or on its whole time, no
+        content decoding; leaving the block closes what is unread. Raises PeerFailed if there was no answer, EgressDenied
+        if the address is not one we dial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A source as it stands. `version` changes whenever the bytes do; `sha256` is None if it was never indexed."""
+
+    size_bytes: int | None
+    version: str
+    sha256: bytes | None
+    media_type: str
+
+
+class Source(Protocol):
+    """The bytes behind one dataset, pinned to what was published."""
+
+    async def stat(self) -> Stat:
+        """Raises SourceFailed if the source is gone or is not what was published."""
+
+    def read(self, offset: int, length: int | None) -> AsyncIterator[bytes]:
+        """Bytes from `offset`, `length` of them or all the rest, in pieces of 256 KiB to 1 MiB. Raises SourceFailed."""
+
+    def fileno(self) -> int | None:
+        """A file descriptor to send from without copying, or None. It belongs to the source and ends with `close`."""
+
+    async def close(self) -> None: ...
+
+
+class Sources(Protocol):
+    """Opens and indexes sources of one kind (`file`, `http`); the private address says which."""
+
+    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+        """Read the source once, at publication: returns the address pinned to what was read, and its size and digest.
+        Raises InvalidRequest for an address that is not allowed, SourceFailed if it cannot be read."""
+
+    async def open(self, address: Mapping[str, Any]) -> Source:
+        """Open what `index` pinned. Raises SourceFailed."""
+
+
+class Sink(Protocol):
+    """Where one download goes: a part that grows, is hashed as it grows, and takes its name only when it is whole. All
+    methods raise SinkFailed; the part is kept then."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the part has now."""
+
+    def digest(self) -> bytes:
+        """SHA-256 of the part as it is now."""
+
+    async def resume(self) -> int:
+        """Take up the part of an earlier attempt: hashes it and returns its size in bytes."""
+
+    async def restart(self) -> None:
+        """Throw away what is there and begin at zero."""
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Write and hash pieces, in order; when it returns they may be forgotten."""
+
+    async def reserve(self, more_bytes: int) -> None:
+        """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
+
+    async def commit(self) -> None:
+        """Make the part durable, then give it its name in one step."""
+
+    async def discard(self) -> None:
+        """Remove the part; nothing stands under either name."""
+
+    async def close(self) -> None:
+        """Let go; the part stays for a later attempt."""
+
+
+class Sinks(Protocol):
+    """Opens places for downloads below the directories that the operator allows."""
+
+    async def open(self, out: str, *, overwrite: bool) -> Sink:
+        """Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and
+        `overwrite` is false, SinkFailed if it cannot be written or another download holds it."""
+
+    async def existing(self, out: str) -> tuple[int, bytes] | None:
+        """Size in bytes and SHA-256 of the file that already has this name, or None. Raises InvalidRequest, SinkFailed."""
+
+
+class Stage(Protocol):
+    """One transformation of the bytes on their way from source to wire (filter, de-identify, sign, meter)."""
+
+    name: str
+
+    def run(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Deterministic for the same input, so that a range of the output can be produced again."""
+
+
+class Expander(Protocol):
+    """JSON-LD that is not in compact form, handled in a worker with limits of time and memory."""
+
+    async def compact(self, body: bytes, expected: str) -> dict[str, Any]:
+        """Return the schema-valid compact form of a message of `@type` `expected`. Raises WireError with explanations,
+        Busy if the worker's queue is full."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What we should do next in a process: send `move` after `delay_seconds`, with `reasons` if it is a refusal."""
+
+    move: Any
+    delay_seconds: float = 0.0
+    code: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class Approver(Protocol):
+    """Who decides when the protocol asks us to act and policy has permitted it."""
+
+    def next_act(self, process: Process, proposed: Act | None) -> Act | None:
+        """`proposed` is what the use case would do now (None: nothing). Return it, another act, or None to wait for an
+        operator. Pure: called again after a crash it must say the same."""

@@ -1,0 +1,280 @@
+"""The values that a store keeps, and the one value by which anything is written: `Changes`.
+
+A write is a value. It says what it expects to find, what it saves, which effects go out and what is put on record; a
+store takes all of it in one transaction or none (a compare-and-set over several rows). Side effects are rows, so that a
+crash after the commit loses nothing and a crash before it has said nothing. Times are POSIX seconds in UTC.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import orjson
+
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move
+from connector.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A published dataset. `document` is its DCAT description in compact JSON-LD bytes, offers and distributions
+    included, as catalogs carry it; `source` says where the bytes are (never leaves this connector); `offers` its offers."""
+
+    id: str
+    document: bytes
+    source: Mapping[str, Any]
+    offers: tuple[Offer, ...]
+    size_bytes: int | None = None
+    sha256: bytes | None = None
+    version: int = 0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer of exactly one dataset. `policy` is the ODRL document, without target; `manual` leaves each request to
+    an operator."""
+
+    id: str
+    dataset: str
+    policy: Mapping[str, Any]
+    manual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A contract agreement. `document` is the ODRL Agreement; `ends` the instant after which it permits nothing, if its
+    policy has one; `final` once both sides know it as finalized."""
+
+    id: str
+    negotiation: str
+    peer: str
+    provider: str
+    consumer: str
+    dataset: str
+    document: Mapping[str, Any]
+    digest: bytes
+    final: bool = False
+    ends: float | None = None
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edr:
+    """An endpoint data reference that a provider gave us for a transfer: the address and the secrets to use it."""
+
+    transfer: str
+    address: Mapping[str, Any]
+    access_token: str | None
+    refresh_token: str | None
+    refresh_endpoint: str | None
+    expires: float | None
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete,
+    done, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
+    download insists on."""
+
+    id: str
+    peer: str
+    dataset: str
+    out: str
+    stage: str
+    purposes: tuple[str, ...] = ()
+    negotiation: str | None = None
+    agreement: str | None = None
+    transfer: str | None = None
+    validator: str | None = None
+    size_bytes: int | None = None
+    sha256: bytes | None = None
+    received_bytes: int = 0
+    reasons: tuple[str, ...] = ()
+    version: int = 0
+    created: float = 0.0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotent:
+    """The answer to a management call that came with an idempotency key; `digest` is the SHA-256 of its body."""
+
+    key: str
+    digest: bytes
+    answer: bytes
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """An accepted message of a peer and the answer it got. Unique on (pid, sequence of acceptance)."""
+
+    pid: str
+    move: Move
+    digest: bytes
+    body: bytes
+    status: int
+    answer: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """An effect that is due: a message to deliver (`act` is "deliver") or a decision to take (`act` is "decide").
+
+    `due` is the earliest instant, `deadline` the last; after it the row is dead and an operator sees it. `body` is the
+    message's bytes, without what is minted for each attempt. `claimed_by, epoch, until` are a lease for replicas: a
+    claim is a hint, the effect is idempotent and every settling write is fenced by the process's version.
+    """
+
+    id: str
+    pid: str
+    kind: Kind
+    peer: str
+    act: str
+    move: Move
+    path: str
+    body: bytes
+    due: float
+    deadline: float
+    created: float
+    attempts: int = 0
+    dead: bool = False
+    error: str | None = None
+    trace: str | None = None
+    claimed_by: str | None = None
+    epoch: int = 0
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact for the record and the event feed. `what` is from a closed set (`connector.telemetry`); `sequence` is
+    given by the store. `detail` is plain JSON without secrets or personal data."""
+
+    what: str
+    kind: Kind | None
+    pid: str | None
+    peer: str | None
+    state: str | None
+    at: float
+    move: Move | None = None
+    digest: bytes | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    sequence: int = 0
+
+
+T = TypeVar("T")
+Record = Process | Dataset | Agreement | Edr | Pull | Idempotent | Inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What must be true at the moment of the write: the record of type `of` under `key` has this `version`; None means
+    that there is none. `key` is the record's id, for `Process` by peer it is (kind, peer, peer pid). An `Outbound` has
+    its `epoch` for a version; of a record without one (agreement, offer, EDR, idempotency key) any number means that it
+    is there."""
+
+    of: type[Any]
+    key: str | tuple[str, str, str]
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The write found something else than expected and changed nothing. Read again and decide again.
+
+    Two things every write expects, said or not: no other process of the kind has the same peer and peer pid, and no
+    other dataset has an offer of the same id. Broken, they come back as that expectation (`version` None); the same
+    write will not do better the next time.
+    """
+
+    expect: Expect
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All that one step writes.
+
+    `saves` are inserted or replaced under their key (a saved record's `version` is the new one); each `Inbox` is one
+    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox. `outbox` rows are new or
+    replace the row of the same id; `settled` are ids of outbox rows that are done. Removals come first, so that an id
+    that is both settled and written stays: an effect may happen twice, but is never lost.
+    """
+
+    expects: tuple[Expect, ...] = ()
+    saves: tuple[Record, ...] = ()
+    deletes: tuple[tuple[type[Any], str], ...] = ()
+    outbox: tuple[Outbound, ...] = ()
+    settled: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+def implied(changes: Changes) -> list[tuple[Expect, str]]:
+    """What `changes` expects without saying so, each with the one record (pid, dataset) that may have the key already.
+    Raises ValueError if two records of one write claim the same."""
+    found: list[tuple[Expect, str]] = []
+    for record in changes.saves:
+        if isinstance(record, Process):
+            if record.peer_pid is not None:
+                found.append((Expect(Process, (record.kind, record.peer, record.peer_pid), None), record.pid))
+        elif isinstance(record, Dataset):
+            found += [(Expect(Offer, offer.id, None), record.id) for offer in record.offers]
+    if len(found) > 1:
+        keys = [expect.key for expect, _ in found]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"two records of one write claim `{twice}`; each process has a peer pid and each offer an id of its own")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of a list. `next` and `previous` are opaque cursors, None where there is no such page; of datasets they are
+    ids, `next` for `after` and `previous` for `before`."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a list that is ordered by (instant, id), and the way to walk from there. Texts of it are opaque to
+    whoever pages: base64url of JSON."""
+
+    forward: bool
+    at: float
+    id: str
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(orjson.dumps([self.forward, self.at, self.id])).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str) -> Cursor:
+        """Raises InvalidRequest for a text that no page has carried."""
+        try:
+            match orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)):
+                case [bool() as forward, float() as at, str() as id]:
+                    return cls(forward, at, id)
+        except (ValueError, binascii.Error):  # orjson's error is a ValueError, as is that of a text that is not ASCII
+            pass
+        raise InvalidRequest("`after` is not a cursor of this list; take `next` or `previous` of a page, or leave it out to begin")
+
+
+def paged(found: Sequence[T], limit: int, *, forward: bool, behind: bool, cursor: Callable[[T, bool], str]) -> Page[T]:
+    """Make a page of what a walk found.
+
+    Parameters: `found` in the order of the walk, one more than `limit` if there is more; `behind` says whether there is
+    something on the other side of where the walk began; `cursor(item, forward)` names the place of an item.
+    """
+    more, items = len(found) > limit, tuple(found[:limit]) if forward else tuple(reversed(found[:limit]))
+    later, earlier = (more, behind) if forward else (behind, more)
+    return Page(items, cursor(items[-1], True) if items and later else None, cursor(items[0], False) if items and earlier else None)

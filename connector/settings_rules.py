@@ -1,0 +1,193 @@
+"""What no single setting can know: settings that contradict each other, and files that are not there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from connector.settings_fields import ListenerSettings, ManagementSettings, Settings
+
+# Field -> the values it takes, where there is a closed choice.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "store.kind": ("sqlite", "memory"),
+    "telemetry.log_level": ("debug", "info", "warning", "error"),
+    "telemetry.log_format": ("json", "console"),
+}
+DID = re.compile(r"did:[a-z0-9]+:(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2}|:)*[A-Za-z0-9._-]")  # W3C DID Core 1.0, 3.1, without path and query
+NAME = re.compile(r"\w[\w.-]{0,63}")  # a file name and an argument of the command line; never starts with a dot or a dash
+ROLE_CHARACTERS = 64  # it stands in every catalog and token
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
+GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+INIT = "run `connector init`"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake: the field as `section.field`, what is wrong with it, and what to do."""
+
+    field: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"`{self.field}` {self.problem}; {self.remedy}"
+
+
+def contradictions(settings: Settings) -> Iterator[Finding]:
+    """Everything that can be told from the settings alone. Pure."""
+    yield from _participant(settings)
+    for name, listener in _listeners(settings):
+        yield from _listener(name, listener, settings.egress.http)
+    yield from _ports(settings)
+    if not is_loopback(settings.management.host) and not settings.management.tls:
+        yield Finding(
+            "management.host",
+            f"is `{settings.management.host}`, where others could read the admin token",
+            "listen on 127.0.0.1, or give management.certificate and management.key",
+        )
+    for network in settings.egress.allow:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            yield Finding("egress.allow", f"has `{network}`, which is not a network", "write it as 10.1.0.0/16, host bits zero")
+    if settings.delivery.retry_seconds_max < settings.delivery.first_retry_seconds:
+        yield Finding("delivery.retry_seconds_max", "is below delivery.first_retry_seconds", "make it the longer one")
+    if settings.telemetry.otlp_endpoint and (problem := _url_problem(settings.telemetry.otlp_endpoint)):
+        yield Finding("telemetry.otlp_endpoint", problem, "write it as http://127.0.0.1:4318")
+
+
+def on_disk(settings: Settings) -> Iterator[Finding]:
+    """Everything that can be told by looking at the files that the settings name. Reads no secret's content."""
+    yield from _keys(settings.keys.directory)
+    if not settings.registry.directory.is_dir():
+        yield Finding("registry.directory", f"is `{settings.registry.directory}`, which is not a directory", INIT)
+    if not settings.management.token_hash_file.is_file():
+        yield Finding("management.token_hash_file", f"is `{settings.management.token_hash_file}`, which is not a file", INIT)
+    for name, listener in _listeners(settings):
+        for field, path in (("certificate", listener.certificate), ("key", listener.key)):
+            if path is not None and not path.is_file():
+                yield Finding(f"{name}.{field}", f"is `{path}`, which is not a file", "give the path of a PEM file")
+    if settings.egress.ca_file is not None and not settings.egress.ca_file.is_file():
+        yield Finding("egress.ca_file", f"is `{settings.egress.ca_file}`, which is not a file", "give the path of a PEM file")
+    for field, roots in (("sources.roots", settings.sources.roots), ("pulls.roots", settings.pulls.roots)):
+        for root in roots:
+            if not root.is_dir():
+                yield Finding(field, f"has `{root}`, which is not a directory", f"make it, or take it out of {field}")
+    for name, path in settings.credentials.items():
+        if not path.is_file():
+            yield Finding(
+                f"credentials.{name}", f"is `{path}`, which is not a file", "write the secret header value into a file of mode 0600"
+            )
+        elif _open_to_others(path):
+            yield Finding(f"credentials.{name}", f"is `{path}`, which others can read", f"run `chmod 600 {path}`")
+    if settings.store.kind == "sqlite":
+        directory = settings.store.path.parent
+        if settings.store.path.is_dir() or not directory.is_dir() or not os.access(directory, os.W_OK):
+            yield Finding("store.path", f"is `{settings.store.path}`, where no file can be written", "name a file in a directory of ours")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _participant(settings: Settings) -> Iterator[Finding]:
+    own = settings.participant
+    if not DID.fullmatch(own.id):
+        yield Finding("participant.id", f"is `{own.id}`, not a DID", "write it as did:web:hospital.example")
+    if not NAME.fullmatch(own.name):
+        yield Finding(
+            "participant.name", f"is `{own.name}`", "use 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first"
+        )
+    if not own.role.strip() or len(own.role) > ROLE_CHARACTERS or not own.role.isprintable():
+        yield Finding("participant.role", f"is `{own.role[:ROLE_CHARACTERS]}`", f"use 1 to {ROLE_CHARACTERS} printable characters")
+
+
+def _listeners(settings: Settings) -> tuple[tuple[str, ListenerSettings | ManagementSettings], ...]:
+    return (
+        ("protocol", settings.protocol),
+        ("data", settings.data),
+        ("management", settings.management),
+        ("ops", settings.ops),
+    )
+
+
+def _listener(name: str, listener: ListenerSettings | ManagementSettings, plain_http: bool) -> Iterator[Finding]:
+    if not listener.host or re.search(r"[\s/]", listener.host):
+        yield Finding(
+            f"{name}.host", f"is `{listener.host}`, not an address", "write an address such as 127.0.0.1, without scheme and port"
+        )
+        return
+    if listener.certificate is not None and listener.key is None:
+        yield Finding(f"{name}.certificate", "is given without its private key", f"give {name}.key")
+    if listener.key is not None and listener.certificate is None:
+        yield Finding(f"{name}.key", "is given without a certificate", f"give {name}.certificate")
+    if not listener.url:
+        return
+    if problem := _url_problem(listener.url):
+        yield Finding(f"{name}.url", problem, "write scheme, host and port, such as https://connector.hospital.example")
+        return
+    address = urlsplit(listener.url)
+    if address.hostname in WILDCARDS and name != "ops":
+        yield Finding(f"{name}.url", f"is `{listener.url}`, which nobody can dial", "give the address that others use")
+    elif address.scheme == "http" and listener.tls:
+        yield Finding(f"{name}.url", f"is `{listener.url}` though the listener speaks TLS", "write https")
+    elif address.scheme == "http" and name in ("protocol", "data"):
+        if not is_loopback(address.hostname or ""):
+            yield Finding(f"{name}.url", f"is `{listener.url}`, where others can read along", "use https; plain http is for loopback only")
+        elif not plain_http:
+            yield Finding(
+                f"{name}.url",
+                f"is `{listener.url}`, without TLS",
+                "use https, or for development on one machine set egress.http = true",
+            )
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for (first, one), (second, other) in combinations(_listeners(settings), 2):
+        same_host = one.host == other.host or one.host in WILDCARDS or other.host in WILDCARDS
+        if same_host and one.port == other.port != 0:
+            yield Finding(f"{second}.port", f"is {other.port}, which {first}.port has already", "give each listener a port of its own")
+
+
+def _url_problem(url: str) -> str | None:
+    try:
+        address = urlsplit(url)
+        port_is_valid = address.port is None or address.port > 0
+    except ValueError:
+        return f"is `{url}`, not an address"
+    if address.scheme not in ("http", "https"):
+        return f"is `{url}`, without http:// or https:// at its start"
+    if not address.hostname or not port_is_valid or re.search(r"\s", url):
+        return f"is `{url}`, not an address"
+    if address.username is not None or address.query or address.fragment:
+        return f"is `{url}`, which has more than scheme, host, port and path"
+    return None
+
+
+def _keys(directory: Path) -> Iterator[Finding]:
+    if not directory.is_dir():
+        yield Finding("keys.directory", f"is `{directory}`, which is not a directory", INIT)
+        return
+    files = sorted(directory.glob("*.key"))
+    if not files:
+        yield Finding("keys.directory", f"is `{directory}`, which has no file <kid>.key", INIT)
+    for path in files:
+        if _open_to_others(path):
+            yield Finding("keys.directory", f"has `{path}`, which others can read", f"run `chmod 600 {path}`")
+
+
+def _open_to_others(path: Path) -> bool:
+    return bool(path.stat().st_mode & GROUP_AND_OTHERS)

@@ -1,0 +1,176 @@
+"""The names of all events, metrics and spans, and how they leave the process.
+
+Traces cross to the peer in the W3C `traceparent` header. Whether a trace is kept is decided once, where it begins; a trace
+that is not kept costs no span object, but its id still travels, is written beside every event and stands in every error.
+Metric labels come from closed sets only, so that no peer chooses our cardinality. Tokens and personal data have no field.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import IO, Any
+
+import structlog
+from opentelemetry import trace as otel
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+# What an evidence row can say. The event feed shows the same words.
+RECEIVED = "message-received"  # a peer's message was accepted; the state after it
+SENT = "message-sent"  # a message of ours is due for delivery
+ACKNOWLEDGED = "message-acknowledged"  # the peer took our message; the state after it
+REFUSED = "message-refused"  # the peer refused our message for good
+IMPLIED = "message-implied"  # the peer's next message, or its state, proved that it had taken ours
+DEAD = "dead-letter"  # a delivery ran out of time or was refused; an operator has to look
+REPLAYED = "dead-letter-replayed"
+DISCARDED = "dead-letter-discarded"
+DIVERGED = "states-diverged"  # both sides hold states that no message in flight explains
+WAITING = "waiting-for-approval"
+EXPIRED = "deadline-passed"
+ENDED = "ended-here"  # this side ended the process without a message
+COVERED = "fully-delivered"  # every byte of the dataset went out at least once
+PUBLISHED = "dataset-published"
+WITHDRAWN = "dataset-withdrawn"
+PULL = "pull"  # a stage of an order to fetch a dataset
+WHATS = (RECEIVED, SENT, ACKNOWLEDGED, REFUSED, IMPLIED, DEAD, REPLAYED, DISCARDED, DIVERGED, WAITING, EXPIRED, ENDED, COVERED, PUBLISHED, WITHDRAWN, PULL)
+
+registry = CollectorRegistry()
+_messages = Counter("qiao_messages", "Protocol messages by type, direction and outcome", ["type", "direction", "outcome"], registry=registry)
+_events = Counter("qiao_events", "Evidence rows by what they say", ["what"], registry=registry)
+commit_seconds = Histogram(
+    "qiao_store_commit_seconds", "From asking for a commit to durable", buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1), registry=registry
+)
+outbox_open = Gauge("qiao_outbox_open", "Deliveries that are not settled", registry=registry)
+streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
+stream_bytes = Counter("qiao_stream_bytes", "Bytes sent by the data listener", registry=registry)
+streams_cut = Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ["code"], registry=registry)
+_children: dict[tuple[str, str, str], Any] = {}
+
+
+def count_message(type_: str, direction: str, outcome: str) -> None:
+    """Count a message; `type_` is a move, `direction` in or out, `outcome` accepted, replay, refused or unanswered."""
+    key = (type_, direction, outcome)
+    child = _children.get(key)
+    if child is None:
+        child = _children[key] = _messages.labels(*key)
+    child.inc()
+
+
+def count_event(what: str) -> None:
+    """Count an evidence row."""
+    key = (what, "", "")
+    child = _children.get(key)
+    if child is None:
+        child = _children[key] = _events.labels(what)
+    child.inc()
+
+
+def exposition() -> bytes:
+    """All metrics in the text format of Prometheus."""
+    return generate_latest(registry)
+
+
+log = structlog.get_logger("connector")
+_SECRET_KEYS = frozenset({"authorization", "token", "access_token", "refresh_token", "secret", "password", "key", "credential"})
+
+
+def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Last line of defence: a field by such a name, or a value that looks like a token, never reaches the log."""
+    for name, value in event.items():
+        if name in _SECRET_KEYS or (isinstance(value, str) and (value.startswith(("Bearer ", "eyJ")) or "PRIVATE KEY" in value)):
+            event[name] = "***"
+    return event
+
+
+def _add_trace(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    if (parent := traceparent.get()) is not None:
+        event["trace"] = parent[3:35]
+    return event
+
+
+def configure_logging(level: str, fmt: str, out: IO[str] | None = None) -> None:
+    """Set up structured logs: one JSON object a line (`json`) or aligned text (`console`) on stderr."""
+    renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_trace,
+            structlog.processors.format_exc_info,
+            _redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(out or sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+# The trace that the running task belongs to, as a W3C traceparent: "00-<32 hex>-<16 hex>-<01 kept | 00 not>".
+traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+
+
+class Tracing:
+    """Starts spans for traces that are kept. `sample_ratio` is the share of traces that begin here and are kept."""
+
+    def __init__(self, service: str, sample_ratio: float, exporters: tuple[SpanExporter, ...] = ()) -> None:
+        self._ratio = sample_ratio if exporters else 0.0
+        self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
+        for exporter in exporters:
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("connector")
+
+    @contextmanager
+    def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> Iterator[str]:
+        """Run a block as a span below `parent` (a traceparent, or None to begin a trace); yields its own traceparent.
+
+        Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
+        """
+        if parent is None or not _well_formed(parent):
+            kept = self._ratio > 0 and random.random() < self._ratio  # noqa: S311 - sampling, not security
+            parent_of_none = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{'01' if kept else '00'}"  # noqa: S311
+            yield from self._run(name, kind, parent_of_none, None, attributes)
+        else:
+            yield from self._run(name, kind, parent, parent, attributes)
+
+    def _run(self, name: str, kind: SpanKind, ids: str, parent: str | None, attributes: Mapping[str, str]) -> Iterator[str]:
+        if not ids.endswith("-01"):
+            token = traceparent.set(ids)
+            try:
+                yield ids
+            finally:
+                traceparent.reset(token)
+            return
+        context = otel.set_span_in_context(otel.NonRecordingSpan(_context(ids))) if parent else None
+        span = self._tracer.start_span(name, context, kind, dict(attributes))
+        own = span.get_span_context()
+        token = traceparent.set(f"00-{own.trace_id:032x}-{own.span_id:016x}-01")
+        try:
+            yield traceparent.get() or ids
+        except BaseException as e:
+            span.set_status(StatusCode.ERROR, type(e).__name__)
+            raise
+        finally:
+            traceparent.reset(token)
+            span.end()
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        self._provider.shutdown()
+
+
+def _well_formed(parent: str) -> bool:
+    parts = parent.split("-")
+    return len(parts) == 4 and [len(p) for p in parts] == [2, 32, 16, 2] and all(c in "0123456789abcdef" for p in parts for c in p)
+
+
+def _context(parent: str) -> otel.SpanContext:
+    return otel.SpanContext(int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=otel.TraceFlags(1))

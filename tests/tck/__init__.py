@@ -1,0 +1,1 @@
+"""The official DSP compatibility kit, run against the product: `python -m tests.tck`."""
