@@ -31,7 +31,7 @@ SKEW_SECONDS = 30.0  # how far the clocks of two honest participants may be apar
 LIFE_SECONDS_MAX = 300.0  # `exp - iat`: bounds how long the ids of used tokens have to be remembered
 JTI_CHARACTERS_MAX = 256  # each one is hashed; a UUID has 36
 TIME_MAX = float(2**53)  # seconds that a double still counts one by one
-ALGORITHMS = frozenset({"EdDSA", "Ed25519"})  # RFC 9864 renames the first, which everybody still sends, to the second
+ALGORITHMS = ("EdDSA", "Ed25519")  # RFC 9864 renames the first, which everybody still sends, to the second
 HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 REFUSED_MEMBERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "zip", "cty", "enc"})
 FOREIGN_CLAIMS = frozenset({"vp", "vc"})  # a credential or a presentation is signed by the same keys and is not a token
@@ -191,7 +191,7 @@ def _kid(segment: str, typ: str) -> str:
         raise Unauthenticated(f"the token's header has `{named[0]}`; it may have `alg`, `kid` and `typ` only")
     if header.keys() - HEADER_MEMBERS:
         raise Unauthenticated("the token's header has more than `alg`, `kid` and `typ`")
-    if header.get("alg") not in ("EdDSA", "Ed25519"):
+    if header.get("alg") not in ALGORITHMS:
         raise Unauthenticated("the token's `alg` is not `EdDSA`")
     if header.get("typ") != typ:
         raise Unauthenticated(f"the token's `typ` is not `{typ}`")

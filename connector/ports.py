@@ -197,25 +197,6 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """The head of an answer whose body is still on its way. `headers` has lower-case names; `pieces` are the bytes as they
-    come, not decoded; they raise PeerFailed if the body ends before its announced length or the connection breaks."""
-
-    status: int
-    headers: Mapping[str, str]
-    pieces: AsyncIterator[bytes]
-
-
-class Wire(Protocol):
-    """The network towards bulk data (a peer's data listener, the upstream of a published dataset), behind the egress guard."""
-
-    def get(self, url: str, *, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Incoming]:
-        """One GET whose body is streamed: no redirects, no retries, no limit on the body's size or on its whole time, no
-        content decoding; leaving the block closes what is unread. Raises PeerFailed if there was no answer, EgressDenied
-        if the address is not one we dial."""
-
-
-@dataclass(frozen=True, slots=True)
 class Stat:
     """A source as it stands. `version` changes whenever the bytes do; `sha256` is None if it was never indexed."""
 
@@ -286,6 +267,9 @@ class Sink(Protocol):
 
 class Sinks(Protocol):
     """Opens places for downloads below the directories that the operator allows."""
+
+    def check(self, out: str, *, overwrite: bool) -> None:
+        """Whether `open` would give this place now. Raises what it would."""
 
     async def open(self, out: str, *, overwrite: bool) -> Sink:
         """Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and

@@ -33,10 +33,11 @@ class _Wrong(Exception):
     """A value that its field cannot take: (problem, remedy)."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
+def load(path: Path, environ: Mapping[str, str], *, look_at_files: bool = True) -> Settings:
     """Read, parse and check the settings in `path`, with `environ` (as `os.environ`) over them.
 
-    Raises SettingsError with every mistake at once, those on the disk (missing keys, open file modes) included.
+    `look_at_files` is for who runs the connector; who only calls it need not be able to see them. Raises
+    SettingsError with every mistake at once, those on the disk (missing keys, open file modes) included.
     """
     try:
         document = tomllib.loads(path.read_bytes().decode())
@@ -47,7 +48,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings at `{path}` are not TOML: {error}") from None
     settings, findings = parse(document, environ, path.absolute().parent)
-    findings += _new(on_disk(settings), findings)
+    if look_at_files:
+        findings += _new(on_disk(settings), findings)
     if findings:
         raise SettingsError(f"the settings at `{path}` cannot work", tuple(str(finding) for finding in findings))
     return settings

@@ -155,6 +155,7 @@ class TelemetrySettings:
     log_format: str = _f("json for machines, console for people", "json")
     sample_ratio: float = _f("share of traces that are exported, 0 to 1", 0.01, 0, 1)
     otlp_endpoint: str = _f("OpenTelemetry collector, for example http://127.0.0.1:4318; empty: nothing is sent", "")
+    spans_file: Path | None = _f("file to which kept spans are appended, one JSON object a line; empty: none", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +163,13 @@ class ApprovalSettings:
     """How permitted requests are agreed to."""
 
     delay_seconds: float = _f("wait this long before answering a request that policy permits", 0.0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings:
+    """What our catalog shows beside our own datasets."""
+
+    nested: tuple[str, ...] = _f("participants of the registry whose catalogs are listed in ours, as pointers to where they are served", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,3 +194,4 @@ class Settings:
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     approval: ApprovalSettings = field(default_factory=ApprovalSettings)
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)

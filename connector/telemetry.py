@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import IO, Any
+from typing import Any, TextIO
 
 import structlog
 from opentelemetry import trace as otel
@@ -82,7 +82,7 @@ log = structlog.get_logger("connector")
 _SECRET_KEYS = frozenset({"authorization", "token", "access_token", "refresh_token", "secret", "password", "key", "credential"})
 
 
-def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Last line of defence: a field by such a name, or a value that looks like a token, never reaches the log."""
     for name, value in event.items():
         if name in _SECRET_KEYS or (isinstance(value, str) and (value.startswith(("Bearer ", "eyJ")) or "PRIVATE KEY" in value)):
@@ -90,13 +90,13 @@ def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def _add_trace(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if (parent := traceparent.get()) is not None:
         event["trace"] = parent[3:35]
     return event
 
 
-def configure_logging(level: str, fmt: str, out: IO[str] | None = None) -> None:
+def configure_logging(level: str, fmt: str, out: TextIO | None = None) -> None:
     """Set up structured logs: one JSON object a line (`json`) or aligned text (`console`) on stderr."""
     renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(

@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapters": INWARD,
     "api": {"control", "dataplane"} | INWARD,
     "client": {"errors"},
-    "cli": {"client", "errors", "settings", "app"},  # `app` only to start a connector; it is asked over HTTP like any other
+    # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
+    "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "settings"},
     "app": {"*"},
     "__main__": {"app", "cli", "settings", "errors"},
 }
@@ -50,7 +51,13 @@ WORLD = {
 # fmt: on
 CHANCE = {"uuid1", "uuid4", "uuid6", "uuid7", "uuid8", "getnode"}  # of `uuid`; the ids that follow from a name are pure
 # The core, and two modules beside it that are pure too, each with the libraries that it may name.
-LIBRARIES = {"dsp": {"jsonschema", "jsonschema_rs", "orjson", "pyld"}, "odrl": {"orjson"}, "records": set(), "origins": set(), "jws": {"nacl", "orjson"}}
+LIBRARIES = {
+    "dsp": {"jsonschema", "jsonschema_rs", "orjson", "pyld"},
+    "odrl": {"orjson"},
+    "records": set(),
+    "origins": set(),
+    "jws": {"nacl", "orjson"},
+}
 CALLS_OF_THE_WORLD = {"open", "print", "input", "exec", "eval", "__import__"}
 ASYNC = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
 

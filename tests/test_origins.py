@@ -46,6 +46,9 @@ def test_an_origin_has_one_spelling(url: str, expected: str):
         ("https://peer.example:x/", "not a URL"),
         ("https://[::1/", "not a URL"),
         ("https://[fe80::1%25eth0]/", "no host"),
+        ("https://%31%32%37.0.0.1/", "no host"),
+        ("https://peer.example%00.other/", "no host"),
+        ("https://peer.example;x/", "no host"),
         ("https://a[::1]/", "no(t a URL| host)"),
     ],
 )
@@ -58,7 +61,6 @@ def test_what_has_no_origin_is_refused_with_its_reason(url: str, problem: str):
 def test_an_origin_is_its_own_origin_and_anything_else_is_a_value_error(text: str, start: str):
     try:
         found = origin(start + text)
-    except ValueError as error:
-        assert str(error).startswith(("has", "does", "is"))
-    else:
-        assert origin(found) == found == origin(found + "/path?query")
+    except ValueError:
+        return
+    assert origin(found) == found == origin(found + "/path?query")

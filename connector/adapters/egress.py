@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +59,7 @@ DENIED_IPV6 = tuple(
     )
 )
 NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215: the last 32 bits are the IPv4 address
+NUMERIC = re.compile(r"0x[0-9a-f]*|[0-9]+")  # the last label of a host that some readers take for an IPv4 address
 IPV4_COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
 
 
@@ -81,20 +83,10 @@ class Guard:
             where = origin(url)
         except ValueError as error:
             raise EgressDenied(f"the address {error}") from None
-        parts = urlsplit(url)
         if "#" in url:
             raise EgressDenied(f"the address at `{where}` has a fragment; take it out")
-        if parts.scheme == "http" and not self.http:
-            raise EgressDenied(f"`{where}` is without TLS; use https")
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
-        if self.ports and port not in self.ports:
-            raise EgressDenied(f"port {port} of `{where}` is not one that is dialled; an operator can add it to `egress.ports`")
-        host = (parts.hostname or "").rstrip(".")
-        literal = _literal(host)
-        if literal is None and re.fullmatch(r"(?:0x[0-9a-f]*|[0-9]+)", host.rpartition(".")[2]):
-            raise EgressDenied(f"`{where}` has a numeric host that is not an IP address; write four decimal numbers, or a name")
-        if literal is not None and not self.permits(literal):
-            raise EgressDenied(_not_public(where))
+        if problem := _problem(self, where):
+            raise EgressDenied(problem)
 
     def permits(self, address: Address) -> bool:
         """Whether this address is dialled. Total, and the same for every spelling of an address."""
@@ -143,6 +135,24 @@ def layers(address: Address) -> tuple[Address, ...]:
     if any(plain in network for network in NAT64) or (plain in IPV4_COMPATIBLE and int(plain) > 1):
         return (plain, IPv4Address(int(plain) & 0xFFFF_FFFF))
     return (plain,)
+
+
+@lru_cache(maxsize=1024)  # a connector dials few origins again and again
+def _problem(guard: Guard, where: str) -> str | None:
+    """Why this origin is not dialled, as far as it can be told without looking up its name; else None."""
+    parts = urlsplit(where)
+    if parts.scheme == "http" and not guard.http:
+        return f"`{where}` is without TLS; use https"
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    if guard.ports and port not in guard.ports:
+        return f"port {port} of `{where}` is not one that is dialled; an operator can add it to `egress.ports`"
+    host = (parts.hostname or "").rstrip(".")
+    literal = _literal(host)
+    if literal is not None:
+        return None if guard.permits(literal) else _not_public(where)
+    if NUMERIC.fullmatch(host.rpartition(".")[2]):
+        return f"`{where}` has a numeric host that is not an IP address; write four decimal numbers, or a name"
+    return None
 
 
 def _is_public(address: Address) -> bool:

@@ -20,12 +20,14 @@ from typing import Any
 import orjson
 
 import connector
+from connector.dsp.schemas import SCHEMA_OF
 from connector.errors import Busy, ConnectorError, WireError
 
 WORKER = "connector.adapters.jsonld_worker"
 LENGTH = struct.Struct(">I")  # before each frame, as the worker reads and writes it
 EXIT_MEMORY = 3  # the worker's status when it ran out of memory
-LIMIT_OF_STATUS = {EXIT_MEMORY: "its memory", -signal.SIGXCPU: "its processor time"}
+# Of the libraries in C some do not survive an allocation that fails.
+LIMIT_OF_STATUS = {EXIT_MEMORY: "its memory", -signal.SIGSEGV: "its memory", -signal.SIGXCPU: "its processor time"}
 BODY_MAX_BYTES = 1 << 20  # the largest body that expansion can be expected to finish in ANSWER_SECONDS
 REPLY_MAX_BYTES = 2 << 20  # compaction shortens; a longer reply is an expansion bomb
 MEMORY_BYTES = 384 << 20  # the child needs 60 MiB at rest; a body of BODY_MAX_BYTES less than 200 MiB
@@ -69,8 +71,11 @@ class Expander:
         """Return `body`, any JSON-LD form of a message, in the compact form that the schema of type `expected` accepts.
 
         Raises `WireError` with reasons if there is no such form, if a context is not one of ours, or if the body
-        exceeds the limits of the worker; `Busy` if too many bodies wait, or if no worker can be started.
+        exceeds the limits of the worker; `Busy` if too many bodies wait, or if no worker can be started; `ValueError` for
+        an `expected` that has no schema.
         """
+        if expected not in SCHEMA_OF:
+            raise ValueError(f"`{expected}` has no schema; expected is one of {', '.join(SCHEMA_OF)}")
         if len(body) > BODY_MAX_BYTES:
             raise WireError(f"the body has {len(body)} bytes; in any but the compact form of DSP 2025-1 it may have {BODY_MAX_BYTES}")
         if self._closed:
@@ -94,8 +99,7 @@ class Expander:
                 _settle(waiting, Busy("the connector is stopping"))
         self._jobs.put_nowait(None)
         if self._child is not None:
-            with suppress(ProcessLookupError):
-                self._child.kill()
+            _kill(self._child)
         await asyncio.shield(self._runner)
 
     async def _run(self) -> None:
@@ -114,6 +118,8 @@ class Expander:
             await self._end_child()
 
     async def _exchange(self, job: _Job) -> dict[str, Any]:
+        if self._child is not None and self._child.returncode is not None:  # it ended while idle, through no body's fault
+            await self._end_child()
         child = self._child or await self._start()
         try:
             async with asyncio.timeout(self._answer_seconds):
@@ -139,7 +145,7 @@ class Expander:
         environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         try:
             child = self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", WORKER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
+                sys.executable, "-P", "-s", "-m", WORKER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
             )
             async with asyncio.timeout(START_SECONDS):
                 await _send(child, self._setup)
@@ -154,14 +160,20 @@ class Expander:
         child, self._child = self._child, None
         if child is None or child.stdin is None or child.stdout is None:
             return None
-        with suppress(ProcessLookupError):
-            child.kill()
+        _kill(child)
         child.stdin.close()
         while await child.stdout.read(1 << 16):  # unread output would keep the pipe open
             pass
         with suppress(ConnectionError):
             await child.stdin.wait_closed()
         return await child.wait()
+
+
+def _kill(child: asyncio.subprocess.Process) -> None:
+    # not `child.kill()`: that looks whether the child has ended, and by looking takes the exit status from asyncio's watcher
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 def _settle(job: _Job, outcome: dict[str, Any] | Exception) -> None:

@@ -36,11 +36,22 @@ class FileSinks:
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
 
+    def check(self, out: str, *, overwrite: bool) -> None:
+        """See `connector.ports.Sinks`."""
+        directory, name = self._directory(out)
+        try:
+            _demand_free(directory, name, out, overwrite)
+        except OSError as error:
+            raise _failed(error, out) from None
+        finally:
+            os.close(directory)
+
     async def open(self, out: str, *, overwrite: bool) -> Sink:
         """Open `<out>.part`, kept from an earlier attempt or new. See `connector.ports.Sinks`."""
-        directory, name = await _in_thread(self._directory, out)
+        # On the loop: a cancelled hop to a thread would leave the lock behind, and these calls only touch directory entries.
+        directory, name = self._directory(out)
         try:
-            descriptor = await _in_thread(_open_part, directory, name, out, overwrite)
+            descriptor = _open_part(directory, name, out, overwrite)
         except BaseException:
             os.close(directory)
             raise

@@ -98,7 +98,7 @@ class HttpPeer:
         limit = self._answer_bytes_max if limit_bytes is None else limit_bytes
         response = await self._request(method, url, headers, body, aiohttp.ClientTimeout(self._total_seconds, self._connect_seconds), None)
         try:
-            answer = await _read(response, limit, origin(url))
+            answer = await _read(response, limit, url)
         except TimeoutError:
             raise self._late(url) from None
         except (aiohttp.ClientError, OSError):
@@ -201,16 +201,16 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         raise PeerFailed(f"`{request.url.origin()}` closed the connection without an answer") from None
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
+async def _read(response: aiohttp.ClientResponse, limit: int, url: str) -> bytes:
     """The whole body, which must not be encoded, if it has at most `limit` bytes."""
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-        raise PeerFailed(f"`{where}` answered with a content encoding that was not asked for")
+        raise PeerFailed(f"`{origin(url)}` answered with a content encoding that was not asked for")
     pieces: list[bytes] = []
     size = 0
     while piece := await response.content.readany():
         size += len(piece)
         if size > limit:
-            raise PeerFailed(f"`{where}` answered with more than {limit} bytes")
+            raise PeerFailed(f"`{origin(url)}` answered with more than {limit} bytes")
         pieces.append(piece)
     return b"".join(pieces)
 

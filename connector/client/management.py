@@ -12,6 +12,7 @@ import msgspec
 
 from connector.client.transport import ManagementError, Transport, new_key
 from connector.client.views import (
+    OVER,
     Agreement,
     CatalogDataset,
     CatalogPage,
@@ -24,7 +25,6 @@ from connector.client.views import (
     Own,
     Page,
     Participant,
-    Progress,
     Pull,
     Reloaded,
     Transfer,
@@ -196,25 +196,33 @@ class ManagementClient:
 
     async def follow(self, id: str) -> AsyncIterator[Pull]:
         """Yield the pull as it goes on; the last one is over. Survives a restart of the connector."""
-        pull: Pull | None = None
         async for event in self._open.stream(None):
-            match event:
-                case Progress(id=other) | Event(pid=other) if other != id:
-                    continue
-                case Progress(stage=stage, received_bytes=received_bytes, size_bytes=size_bytes) if pull is not None:
-                    pull = msgspec.structs.replace(pull, stage=stage, received_bytes=received_bytes, size_bytes=size_bytes)
-            if pull is None or pull.is_over or not isinstance(event, Progress):
-                pull = await self.pull_order(id)  # the stream tells that something happened; what is true stands there
+            if isinstance(event, Pull):
+                if event.id == id:
+                    yield event
+                continue
+            detail = event.detail if event is not None and isinstance(event.detail, dict) else {}
+            if event is not None and detail.get("pull") != id:
+                continue
+            pull = await self.pull_order(id)  # the stream tells that something happened; what is true stands there
+            if detail.get("stage") in OVER and not pull.is_over:  # the record has it, the live view is a moment behind
+                pull = msgspec.structs.replace(pull, stage=detail["stage"], reasons=tuple(detail.get("reasons", ())))
             yield pull
             if pull.is_over:
                 return
 
     # the record
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event | Progress]:
-        """Yield the record after that sequence and then what happens, with the progress of pulls between; reconnects."""
+    async def events(self, after: int = 0) -> AsyncIterator[Event | Pull]:
+        """Yield the record after that sequence and then what happens, with pulls that move on between; reconnects."""
         async for event in self._open.stream(after):
             if event is not None:
+                yield event
+
+    async def live(self) -> AsyncIterator[Event]:
+        """Yield what happens from now on; reconnects, and misses nothing once something has happened."""
+        async for event in self._open.stream(None):
+            if isinstance(event, Event):
                 yield event
 
     async def evidence(self, pid: str) -> tuple[Event, ...]:

@@ -15,7 +15,7 @@ import msgspec
 from yarl import URL
 
 from connector.client.events import EventReader
-from connector.client.views import Event, Progress
+from connector.client.views import Event, Pull
 from connector.errors import ConnectorError
 
 CALL_SECONDS = 60.0  # a call may make the connector ask a peer, which has its own, shorter limit
@@ -100,23 +100,29 @@ class Transport:
             raise failure(response.status, answer)
         return answer
 
-    async def stream(self, after: int | None) -> AsyncIterator[Event | Progress | None]:
-        """Yield what the event feed says: the record after that sequence (None: only what is new) and then live. None
-        stands for a new connection, after which progress may have been missed. Raises ManagementError once the connector
-        cannot be reached for PATIENCE_SECONDS, or refuses."""
+    async def stream(self, after: int | None) -> AsyncIterator[Event | Pull | None]:
+        """Yield what the event feed says: the record after that sequence (None: from now on), then live, and between it pulls
+        that move on. None stands for a new connection: what happened before it may have been missed.
+
+        Raises ManagementError once the connector cannot be reached for PATIENCE_SECONDS, or refuses.
+        """
         reader = EventReader(last=after)
         failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         while True:
             reader = EventReader(last=reader.last)
-            query = {"after": "now" if reader.last is None else reader.last}
             try:
-                async with self._session.get(self._url("/v1/events", query), timeout=timeout) as response:
+                async with self._session.get(
+                    self._url("/v1/events", {"after": "now" if reader.last is None else reader.last}), timeout=timeout
+                ) as response:
                     if response.status >= CLIENT_ERROR:
                         raise failure(response.status, await response.read())
                     failing_since, pause_seconds = None, FIRST_RETRY_SECONDS
-                    yield None
+                    opened = False
                     async for piece in response.content.iter_any():
+                        if not opened:  # with its first bytes the connector says that it misses nothing from here on
+                            yield None
+                        opened = True
                         for event in reader.feed(piece):
                             yield event
                 cause: Exception = ConnectionResetError("the event stream ended")

@@ -1,6 +1,6 @@
 """What the management API answers with, as types. Members that this version does not know are ignored.
 
-Times are POSIX seconds in UTC, sizes are bytes, digests are hexadecimal SHA-256. Documents of the standards (policies,
+Instants are RFC 3339 in UTC, sizes are bytes, digests are hexadecimal SHA-256. Documents of the standards (policies,
 catalogs, agreements) stay plain JSON objects.
 """
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 T = TypeVar("T")
 Document = dict[str, Any]
+OVER = ("done", "failed")  # the last stages of a pull
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -22,9 +23,9 @@ class Page(Struct, Generic[T], frozen=True):
 
 
 class Own(Struct, frozen=True):
-    """The connector itself: its participant id, and the base URLs that peers use."""
+    """The connector itself: its participant, and the base URLs that peers use."""
 
-    participant: str
+    id: str
     name: str
     role: str
     protocol: str
@@ -57,7 +58,7 @@ class Dataset(Struct, frozen=True):
     size_bytes: int | None = None
     sha256: str | None = None
     offers: tuple[Offer, ...] = ()
-    updated: float | None = None
+    updated: str | None = None
 
 
 class CatalogPage(Struct, frozen=True):
@@ -84,14 +85,16 @@ class Negotiation(Struct, frozen=True):
     dataset: str | None = None
     agreement: str | None = None
     waiting: str | None = None
+    code: str | None = None
     reasons: tuple[str, ...] = ()
+    ended_by: str | None = None
     terms: Document | None = None
     decision: Any = None
     in_flight: str | None = None
     last_error: str | None = None
-    due: float | None = None
-    created: float | None = None
-    updated: float | None = None
+    due: str | None = None
+    created: str | None = None
+    updated: str | None = None
 
 
 class Agreement(Struct, frozen=True):
@@ -104,7 +107,7 @@ class Agreement(Struct, frozen=True):
     consumer: str
     document: Document
     negotiation: str | None = None
-    ends: float | None = None
+    ends: str | None = None
     final: bool = False
 
 
@@ -119,13 +122,17 @@ class Transfer(Struct, frozen=True):
     agreement: str | None = None
     dataset: str | None = None
     waiting: str | None = None
+    code: str | None = None
     reasons: tuple[str, ...] = ()
+    ended_by: str | None = None
     decision: Any = None
     in_flight: str | None = None
     last_error: str | None = None
-    due: float | None = None
-    created: float | None = None
-    updated: float | None = None
+    format: str | None = None
+    ends: str | None = None
+    due: str | None = None
+    created: str | None = None
+    updated: str | None = None
 
 
 class Edr(Struct, frozen=True):
@@ -133,7 +140,7 @@ class Edr(Struct, frozen=True):
 
     endpoint: str
     authorization: str
-    expires: float | None = None
+    expires: str | None = None
 
 
 class Pull(Struct, frozen=True):
@@ -150,13 +157,16 @@ class Pull(Struct, frozen=True):
     agreement: str | None = None
     negotiation: str | None = None
     transfer: str | None = None
+    purposes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     reused: bool = False
+    created: str | None = None
+    updated: str | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
-        return self.stage in ("done", "failed")
+        return self.stage in OVER
 
 
 class DeadLetter(Struct, frozen=True):
@@ -168,12 +178,12 @@ class DeadLetter(Struct, frozen=True):
     peer: str
     move: str | None = None
     error: str | None = None
-    attempts: int = 0
-    created: float | None = None
+    created: str | None = None
+    deadline: str | None = None
 
 
 class Event(Struct, frozen=True):
-    """One fact of the record, in the order of `sequence`."""
+    """One fact of the record, in the order of `sequence`; `at` is in POSIX seconds."""
 
     sequence: int
     what: str
@@ -184,15 +194,6 @@ class Event(Struct, frozen=True):
     move: str | None = None
     at: float | None = None
     detail: Any = None
-
-
-class Progress(Struct, frozen=True):
-    """How far a pull is; sent while bytes arrive and not kept."""
-
-    id: str
-    stage: str
-    received_bytes: int = 0
-    size_bytes: int | None = None
 
 
 class Reloaded(Struct, frozen=True):

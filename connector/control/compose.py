@@ -59,6 +59,8 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
     sent = exchange.send(process, act.move, id)
     if act.move is Move.CONTRACT_AGREEMENT:
         sent = replace(sent, agreement=id)
+    if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before
+        sent = replace(sent, detail=dict(sent.detail) | {"generation": sent.detail.get("generation", 0) + 1})
     members, saves = _members(sent, act, sender, id, now)
     body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
     return Outgoing(replace(sent, due=None), _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
@@ -128,6 +130,6 @@ def due_of(process: Process, times: Times, now: float) -> float | None:
     if process.detail.get("waiting") == "approval":
         return now + times.approval_seconds
     if process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED"):
-        ends: float | None = process.detail.get("ends") if process.role is Role.PROVIDER else None
-        return ends
+        bounds = (process.detail.get("ends"), process.detail.get("covered")) if process.role is Role.PROVIDER else ()
+        return min((b for b in bounds if b is not None), default=None)
     return now + times.step_seconds

@@ -23,7 +23,7 @@ from connector.control.steps import Steps, fact
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
-from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, WireError
+from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, SourceFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
 
@@ -180,8 +180,11 @@ class Outbox:
     async def _attempt(self, row: Outbound, process: Process) -> tuple[Reply | None, str | None]:
         """One delivery attempt, with everything that is minted for it. Returns the reply, or None and why there is none."""
         body = row.body
-        if row.move is Move.START and (extra := await self._finish(row, process)):
-            body = orjson.dumps(orjson.loads(body) | extra)
+        try:
+            if row.move is Move.START and (extra := await self._finish(row, process)):
+                body = orjson.dumps(orjson.loads(body) | extra)
+        except SourceFailed as e:
+            return None, e.message
         headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"}
         if (trace := telemetry.traceparent.get()) is not None:
             headers["traceparent"] = trace

@@ -48,7 +48,7 @@ class Receiver:
         self._journal = journal
         self._store = journal.store
         self._steps = steps
-        self._reactions = {Kind.NEGOTIATION: negotiations, Kind.TRANSFER: transfers}
+        self._reactions: dict[Kind, Negotiations | Transfers] = {Kind.NEGOTIATION: negotiations, Kind.TRANSFER: transfers}
 
     async def find(self, caller: Caller, kind: Kind, pid: str) -> Process:
         """The caller's process. Raises UnknownProcess for one that does not exist, is someone else's, or has a malformed

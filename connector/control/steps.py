@@ -42,7 +42,8 @@ class Steps:
         """Everything that `reaction` writes. `before` is the stored process (None for a new one), `ask` whether the
         approver has a say: operators and timers have been asked already."""
         trace = telemetry.traceparent.get()
-        process, act, rows, saves = reaction.process, reaction.act, (), reaction.saves
+        process, act, saves = reaction.process, reaction.act, reaction.saves
+        rows: tuple[Outbound, ...] = ()
         version = before.version if before else None
         process = replace(process, version=(version or 0) + 1, updated=now)
         if ask and not process.final and process.in_flight is None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Verdict
-from connector.dataplane.edr import read_address
+from connector.dataplane.edr import Tokens, read_address
+from connector.dataplane.gate import TransferView
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
-from connector.errors import Refused, WireError
+from connector.errors import Refused, SourceFailed, WireError
 from connector.ports import Act, Store
-from connector.records import Agreement, Edr
+from connector.records import Agreement, Edr, Outbound
 
 FORMATS = frozenset({dcat.FORMAT_PULL})
 
@@ -93,6 +94,45 @@ class Transfers:
             now=now,
             stage="transfer",
         )
+
+
+class Views:
+    """Transfers as the data plane sees them, and the data address of a start."""
+
+    def __init__(self, store: Store, tokens: Tokens) -> None:
+        self._store = store
+        self._tokens = tokens
+
+    async def lookup(self, pid: str) -> TransferView | None:
+        """The transfer as it is committed. A start of ours that has no answer yet counts: who holds its token has taken it."""
+        process = await self._store.process(Kind.TRANSFER, pid)
+        agreement = await self._store.agreement(process.agreement or "") if process else None
+        dataset = await self._store.dataset(process.dataset or "") if process else None
+        if process is None or agreement is None or dataset is None:
+            return None
+        return TransferView(
+            pid=process.pid,
+            role=process.role,
+            state="STARTED" if process.in_flight is Move.START and process.role is Role.PROVIDER else process.state,
+            peer=process.peer,
+            generation=process.detail.get("generation", 0),
+            agreement=agreement.id,
+            agreement_final=agreement.final,
+            agreement_ends=agreement.ends,
+            bound=process.detail.get("ends"),
+            dataset=dataset.id,
+            source=dataset.source,
+        )
+
+    async def address(self, _row: Outbound, process: Process) -> Mapping[str, Any]:
+        """What a start message of ours carries beyond its pids: the data address, minted for this attempt. A consumer's
+        start carries none."""
+        if process.role is Role.CONSUMER:
+            return {}
+        view = await self.lookup(process.pid)
+        if view is None:
+            raise SourceFailed(f"dataset `{process.dataset}` is no longer published; terminate transfer `{process.pid}`")
+        return {"dataAddress": self._tokens.data_address(view.grant)}
 
 
 def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float) -> Process:

@@ -42,6 +42,7 @@ def compact(document: object, expected: str, contexts: Mapping[str, Context]) ->
     if not isinstance(document, (dict, list)):
         raise WireError("a message is a JSON object")
     _bound(document)
+    document = with_imports(document, contexts)
     type_iri = iri_of(expected, contexts[DSP_CONTEXT])
     try:
         undefined: list[str | None] = []
@@ -98,18 +99,48 @@ def iri_of(type_: str, context: Context) -> str:
 def _options(contexts: Mapping[str, Context], **more: Any) -> dict[str, Any]:
     """Options of one operation: no base, a loader that fetches nothing, and nothing left over from an earlier sender.
 
-    The library merges an imported context in place and keeps what it has resolved for the life of the process. Each
-    operation therefore gets its own copies and its own resolver, or one body's contexts could change the next one's.
+    The library keeps what it has resolved for the life of the process. Each operation therefore gets its own copies and
+    its own resolver, or one body's contexts could change the next one's, and fill the memory.
     """
     from pyld.context_resolver import ContextResolver
 
+    closed = {url: with_imports(context, contexts) for url, context in contexts.items()}
+
     def load(url: str, _options: object) -> dict[str, Any]:
-        if url not in contexts:
-            known = ", ".join(f"`{name}`" for name in contexts)
-            raise WireError(f"the context {quoted(url)} is not known here; contexts are never fetched, known are {known}")
-        return {"contentType": "application/ld+json", "contextUrl": None, "documentUrl": url, "document": deepcopy(contexts[url])}
+        _known(url, contexts)
+        return {"contentType": "application/ld+json", "contextUrl": None, "documentUrl": url, "document": closed[url]}
 
     return {"base": None, "documentLoader": load, "contextResolver": ContextResolver({}, load), **more}
+
+
+def with_imports(value: Any, contexts: Mapping[str, Context], in_context: bool = False) -> Any:
+    """Return a copy of `value` in which each `@import` of a context is replaced by what it imports.
+
+    JSON-LD 1.1: the entries of the imported context, overridden by those beside the `@import`. The library caches the
+    result of one import and takes it for that of the next, so it must not see any. Raises `WireError` for a context,
+    imported or named in an `@context`, that is not among `contexts`.
+    """
+    if isinstance(value, list):
+        return [with_imports(item, contexts, in_context) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = value.get("@context")
+    for url in named if isinstance(named, list) else [named]:
+        if isinstance(url, str):
+            _known(url, contexts)
+    entries = {key: with_imports(inner, contexts, in_context or key == "@context") for key, inner in value.items()}
+    if in_context and isinstance(imports := entries.get("@import"), str):
+        imported = _known(imports, contexts)["@context"]
+        entries = {**deepcopy(imported), **entries}
+        del entries["@import"]
+    return entries
+
+
+def _known(url: str, contexts: Mapping[str, Context]) -> Context:
+    if url not in contexts:
+        known = ", ".join(f"`{name}`" for name in contexts)
+        raise WireError(f"the context {quoted(url)} is not known here; contexts are never fetched, known are {known}")
+    return contexts[url]
 
 
 def _bound(document: object) -> None:

@@ -87,7 +87,10 @@ class Schemas:
         }
 
     def is_valid(self, type_: str, document: object) -> bool:
-        """Whether `document` (parsed JSON) has the shape `type_`; an unknown shape has no valid documents."""
+        """Whether `document` has the shape `type_`; an unknown shape has no valid documents.
+
+        `document` is what orjson reads, hence at most 1024 levels deep; the validator recurses.
+        """
         validator = self._validators.get(type_)
         try:
             return validator is not None and validator.is_valid(document)

@@ -21,8 +21,9 @@ _OPENINGS: Final = {Result.DENY: "Denied", Result.UNKNOWN: "Undecided"}
 class Decision:
     """What a policy says to a request at one instant.
 
-    `valid_until` is the next instant at which the result may be another one, None if time alone changes nothing: a permit with a bound is
-    still `permit`, and a running stream is decided again, or cut, at that instant. `at` is the instant of the decision.
+    `valid_until` is the next instant at which the result is another one, None if time alone changes nothing; in a policy of more than a
+    hundred constraints it may be an earlier one, at which the decision is taken again. A permit with such a bound is still `permit`:
+    `permit-with` is kept for duties. `at` is the instant of the decision.
     """
 
     result: Result
@@ -94,7 +95,7 @@ class Decision:
             "facts": facts,
             "missing": list(self.missing),
             "reason": self._sentences(faults, full=True),
-            "rules": [rule.to_json(constraints=whole) for rule in self.rules],
+            "rules": [rule.to_json() for rule in rule_results(case, constraints=whole)],
             "abridged": not whole,
             "findings": [finding.to_json() for finding in case.policy.findings],
         }

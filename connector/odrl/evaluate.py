@@ -12,7 +12,9 @@ from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Request, Resu
 from connector.odrl.operands import DATE_TIME
 from connector.odrl.values import instant, microseconds
 
-LOOK_AHEAD_MAX: Final = 16  # instants that are tried for the next change; after them the decision is simply taken again
+# Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
+# and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
+LOOK_AHEAD_MAX: Final = 20_000
 
 _RESULTS: Final = (Result.DENY, Result.UNKNOWN, Result.PERMIT)
 
@@ -46,10 +48,11 @@ def evaluate(policy: Policy, request: Request, world: World, *, options: Options
 def _next_change(case: Case, permissions: list[Rule], prohibitions: list[Rule], state: int, now: int) -> datetime | None:
     """The first instant after now at which the result is another one; between two instants of the policy it cannot change."""
     instants = case.policy.instants
+    steps = max(1, LOOK_AHEAD_MAX // (case.policy.leaves * len(case.atoms)))
     first = bisect_right(instants, now)
-    for at in instants[first : first + LOOK_AHEAD_MAX]:
+    for at in instants[first : first + steps]:
         atoms = [{**atom, DATE_TIME: at} for atom in case.atoms]
         if weigh(permissions, prohibitions, atoms, case.options, case.enforcing) != state:
             return instant(at)
-    later = first + LOOK_AHEAD_MAX
+    later = first + steps
     return instant(instants[later]) if later < len(instants) else None

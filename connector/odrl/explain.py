@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
@@ -16,6 +17,7 @@ from connector.odrl.operands import DATE_TIME, OPERANDS
 from connector.odrl.values import instant
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
+FAULTS_MAX: Final = 32  # that are put into words; fewer are told
 _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
 
 
@@ -57,14 +59,14 @@ class RuleResult:
     active: bool | None
     constraints: tuple[ConstraintResult, ...]
 
-    def to_json(self, *, constraints: bool = True) -> dict[str, Any]:
-        """Plain JSON types, with or without the constraints."""
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
         return {
             "path": self.path,
             "kind": self.kind,
             "matches": {"action": self.action, "target": self.target, "assignee": self.assignee},
             "active": self.active,
-            "constraints": [constraint.to_json() for constraint in self.constraints if constraints],
+            "constraints": [constraint.to_json() for constraint in self.constraints],
         }
 
 
@@ -88,8 +90,11 @@ def deciding_atom(case: Case) -> Facts:
     return {}
 
 
-def rule_results(case: Case) -> tuple[RuleResult, ...]:
-    """A result for every rule of the policy, in its order; none for a policy that is refused as a whole."""
+def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, ...]:
+    """A result for every rule of the policy, in its order; none for a policy that is refused as a whole.
+
+    Without `constraints` the results carry none.
+    """
     if case.policy.refused or not case.atoms:
         return ()
     policy, request, facts = case.policy, case.request, deciding_atom(case)
@@ -99,8 +104,8 @@ def rule_results(case: Case) -> tuple[RuleResult, ...]:
         action, assignee = rule.action in within, addresses(policy, rule, request.party)
         state = rule.judge(facts) if action and target and assignee else FALSE
         active = None if state == UNKNOWN else state == TRUE
-        constraints = tuple(_constraint_result(node, facts) for node in rule.constraints)
-        found.append(RuleResult(rule.path, rule.kind, action, target, assignee, active, constraints))
+        children = tuple(_constraint_result(node, facts) for node in rule.constraints if constraints)
+        found.append(RuleResult(rule.path, rule.kind, action, target, assignee, active, children))
     return tuple(found)
 
 
@@ -115,7 +120,7 @@ def missing(case: Case) -> tuple[str, ...]:
 
 
 def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
-    """The primary code and the faults, the most useful first."""
+    """The primary code and the first faults, the most useful first."""
     policy, request = case.policy, case.request
     if policy.refused:
         errors = [finding for finding in policy.findings if finding.severity == "error"]
@@ -132,16 +137,16 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return Code.PERMITTED, [_fault(granting[0].path, "granted")]
     biting = [rule for rule in prohibitions if rule.judge(facts) == TRUE]
     if biting and case.options.conflict == "prohibit":
-        return Code.PROHIBITED, [fault for rule in biting for fault in _prohibited(rule, case, facts)]
+        return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts)]
     doubtful = [rule for rule in prohibitions if rule.judge(facts) == UNKNOWN] if granting or result is Result.UNKNOWN else []
     if doubtful or result is Result.UNKNOWN:
         rules = [*(rule for rule in permissions if not granting and rule.judge(facts) == UNKNOWN), *doubtful]
         leaves = (leaf for rule in rules for node in rule.constraints for leaf in _not_decided(node, facts))
-        return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, facts) for leaf in leaves]
+        return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, facts) for leaf in islice(leaves, FAULTS_MAX)]
     if not permissions:
         return _nothing_matches(case)
     failing = sorted(([leaf for node in rule.constraints for leaf in _in_the_way(node, facts)] for rule in permissions), key=len)
-    return _code_of(failing[0], facts), [_leaf_fault(leaf, case, facts) for leaves in failing for leaf in leaves]
+    return _code_of(failing[0], facts), [_leaf_fault(leaf, case, facts) for leaf in islice(chain.from_iterable(failing), FAULTS_MAX)]
 
 
 def _matching(case: Case) -> tuple[list[Rule], list[Rule]]:
@@ -174,7 +179,7 @@ def _prohibited(rule: Rule, case: Case, facts: Facts) -> list[Fault]:
             f"to `{action}` is prohibited where {words.held(leaf, _actual(leaf, facts))}",
             f"to `{action}` is prohibited where {words.held(leaf, _told(leaf, case, facts))}",
         )
-        for leaf in leaves
+        for leaf in leaves[:FAULTS_MAX]
     ]
 
 

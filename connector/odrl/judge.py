@@ -16,7 +16,7 @@ from connector.odrl.model import FALSE, TRUE, UNKNOWN, Facts, Options, Policy, R
 from connector.odrl.operands import DATE_TIME, OPERANDS, PARTICIPANT
 from connector.odrl.vocabulary import ACTION_WITHIN, ACTIONS, compact
 
-ATOMS_MAX: Final = 64  # acts in one request; a form with more purposes than this is no statement of purpose
+ATOMS_MAX: Final = 16  # acts in one request; who names more purposes than this states none, and each is judged by itself
 
 _SPELLINGS: Final = {iri: (iri, compact(iri)) if compact(iri) != iri else (iri,) for iri in OPERANDS}
 

@@ -12,7 +12,7 @@ from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.model import Code, Constraint, Finding, Logic, Members, Node, Opaque, Policy, Rule, Window
 from connector.odrl.operands import OPERANDS, Operand, all_of, any_of, judge_of, nobody_knows, window
-from connector.odrl.reading import Reading, canonical, nearest, parties, refusal, several, strangers, text, type_of
+from connector.odrl.reading import NONE, Reading, canonical, nearest, parties, refusal, several, strangers, text, type_of
 from connector.odrl.vocabulary import ACTIONS, CORE_PROFILE, DSP_CONTEXT, OPERATOR_NAMES, compact, expand
 from connector.odrl.words import shown
 
@@ -32,9 +32,10 @@ _KNOWN_OPERANDS: Final = ", ".join(f"`{compact(iri)}`" for iri in OPERANDS)
 def load(document: object, format: str = "json-ld", *, strict: bool = True) -> Policy:
     """Read a policy.
 
-    `document` is an Offer or Agreement as a dict (compact JSON-LD, valid by the DSP contract schema); `format` is `json-ld`. A document
-    that is no policy at all, or beyond a limit, raises PolicyError with all findings, and so does one that says something unknown. Without
-    `strict` the latter is kept with its `findings`, so that a policy of somebody else can be shown and compared; it permits nothing.
+    `document` is an Offer or Agreement as a dict: compact JSON-LD, valid by the DSP contract schema, though terms without an `@id` will do.
+    `format` is `json-ld`. A document that is no policy at all, or beyond a limit, raises PolicyError with all findings; so does one
+    that says something unknown. Without `strict` the latter is kept with its `findings`, so that a policy of somebody else can be shown and
+    compared; it permits nothing.
     """
     if format != "json-ld":
         message = f"a policy in the format `{shown(format)}` cannot be read"
@@ -42,7 +43,7 @@ def load(document: object, format: str = "json-ld", *, strict: bool = True) -> P
     reading = Reading()
     policy = _policy(document, reading)
     if policy is None or (strict and policy.refused):
-        raise refusal("policy" if policy is None else f"policy `{shown(policy.id)}`", tuple(reading.findings))
+        raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
     return policy
 
 
@@ -64,7 +65,7 @@ def _policy(document: object, reading: Reading) -> Policy | None:
     opaque = strangers(document, _POLICY_KEYS, "", reading)
     kind = type_of(document, "policy", "", reading)
     agreement = kind == "Agreement"
-    identifier = text(document.get("@id"), "/@id", reading, required=True)
+    identifier = text(document.get("@id"), "/@id", reading)
     target = text(document.get("target"), "/target", reading, required=agreement)
     assigner = parties(document.get("assigner"), "/assigner", reading, required=agreement)
     assignees = parties(document.get("assignee"), "/assignee", reading, required=agreement)
@@ -117,7 +118,7 @@ def _profiles(raw: object, reading: Reading) -> frozenset[str]:
             continue
         found.add(name)
         reading.note(Code.PROFILE_UNKNOWN, path, f"the ODRL profile `{shown(name)}` is not known here", "leave it out")
-    return frozenset(found)
+    return frozenset(found) if found else NONE
 
 
 def _rules(raw: object, kind: Literal["permission", "prohibition"], reading: Reading) -> tuple[Rule, ...]:

@@ -13,6 +13,7 @@ from connector.odrl.words import shown
 
 LEAVES_MAX: Final = 5_000  # rules, constraints and values: some 30 ms to read; the largest published test policy has 524
 FINDINGS_MAX: Final = 100  # more than anybody mends in one go, and a bound on the answer to a hostile document
+NONE: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 216 bytes, and most rules have two
 WORD_CHARS_MAX: Final = 64  # longer words get no spelling suggestion, which takes quadratic time
 
 _DUTY_KEYS: Final = frozenset({"remedy", "consequence", "odrl:remedy", "odrl:consequence", "odrl:duty", "odrl:obligation"})
@@ -111,7 +112,7 @@ def text(raw: object, path: str, reading: Reading, *, required: bool = False) ->
 def parties(raw: object, path: str, reading: Reading, *, required: bool = False) -> frozenset[str]:
     """Participant ids: a string, {"@id"}, or an array of these. An empty array would address everybody by accident."""
     if raw is None and not required:
-        return frozenset()
+        return NONE
     if raw == []:
         reading.note(Code.EMPTY_SET, path, "it names nobody", "name a participant or leave it out")
     found = set()
@@ -120,7 +121,7 @@ def parties(raw: object, path: str, reading: Reading, *, required: bool = False)
         party = entry["@id"] if isinstance(entry, dict) and entry.keys() == {"@id"} else entry
         if (name := text(party, at, reading, required=True)) is not None:
             found.add(name)
-    return frozenset(found)
+    return frozenset(found) if found else NONE
 
 
 def several(raw: object, path: str) -> list[tuple[str, object]]:

@@ -22,9 +22,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _LEXICAL: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,18}))?)?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-_STRING_TYPES: Final = frozenset({XSD + "string"})
-_DATE_TYPES: Final = frozenset({XSD + "date"})
-_INSTANT_TYPES: Final = frozenset({XSD + "dateTime", XSD + "dateTimeStamp"})
+_STRING: Final = XSD + "string"  # the datatype of a plain string (RDF 1.1)
+_DAY_TYPES: Final = frozenset({_STRING, XSD + "date"})
+_INSTANT_TYPES: Final = frozenset({_STRING, XSD + "dateTime", XSD + "dateTimeStamp"})
 _ZONE_MINUTES_MAX: Final = 14 * 60  # XSD 1.1: no time zone lies further from UTC
 
 
@@ -64,12 +64,12 @@ def span(raw: object) -> Span:
 
     Raises PolicyError, whose text says what would do.
     """
-    text, types = _literal(raw)
+    text, datatype = _literal(raw)
     match = _LEXICAL.fullmatch(text)
     if match is None:
         raise PolicyError("it is no date or instant; write it like `2026-12-31` or `2026-12-31T18:00:00Z`")
     year, month, day, hour, minute, second, fraction, zone = match.groups()
-    if types and types not in (_DATE_TYPES if hour is None else _INSTANT_TYPES, _STRING_TYPES):
+    if datatype not in (_DAY_TYPES if hour is None else _INSTANT_TYPES):
         raise PolicyError("its `@type` does not fit; a day is an `xsd:date`, an instant an `xsd:dateTime`")
     try:
         days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
@@ -95,8 +95,8 @@ def term(raw: object) -> str:
     """
     if isinstance(raw, dict) and raw.keys() == {"@id"}:
         return _iri(raw["@id"])
-    text, types = _literal(raw)
-    if types and types != _STRING_TYPES:
+    text, datatype = _literal(raw)
+    if datatype != _STRING:
         raise PolicyError('its `@type` does not fit; write a string, or an IRI as {"@id": "https://..."}')
     return text
 
@@ -106,8 +106,8 @@ def spells_an_iri(raw: object) -> bool:
     return isinstance(raw, str) and raw.startswith(ABSOLUTE)
 
 
-def _literal(raw: object) -> tuple[str, frozenset[str]]:
-    """The text of a literal and its datatype (none or one, as full IRI)."""
+def _literal(raw: object) -> tuple[str, str]:
+    """The text of a literal and its datatype as full IRI."""
     text, datatype = raw, None
     if isinstance(raw, dict):
         if not {"@value"} <= raw.keys() <= {"@value", "@type"}:
@@ -116,10 +116,10 @@ def _literal(raw: object) -> tuple[str, frozenset[str]]:
     if not isinstance(text, str) or not text:
         raise PolicyError("write it as a string that is not empty")
     if datatype is None:
-        return text, frozenset()
+        return text, _STRING
     if not isinstance(datatype, str):
         raise PolicyError("write its `@type` as a string, like `xsd:dateTime`")
-    return text, frozenset({expand(datatype) or datatype})
+    return text, expand(datatype) or datatype
 
 
 def _iri(raw: object) -> str:

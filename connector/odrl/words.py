@@ -72,7 +72,8 @@ def unstated(node: Node) -> str:
 
 def place(policy: Policy, path: str) -> str:
     """Where a sentence comes from: `offer urn:o1, /permission/0`."""
-    return f"{policy.kind.lower()} {shown(policy.id)}{', ' + shown(path, PATH_CHARS_MAX) if path else ''}"
+    parts = (f"{policy.kind.lower()} {shown(policy.id)}".rstrip(), shown(path, PATH_CHARS_MAX))
+    return ", ".join(part for part in parts if part)
 
 
 def _expected(constraint: Constraint) -> str:

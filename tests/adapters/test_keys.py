@@ -64,7 +64,7 @@ def test_a_retired_key_neither_signs_nor_is_shown_after_its_end(tmp_path: Path):
 
 def test_without_a_valid_key_nothing_is_signed(tmp_path: Path):
     retire(tmp_path, generate(tmp_path, NOW), NOW + 1)
-    with pytest.raises(SettingsError, match="no key .* is valid now; make a new one"):
+    with pytest.raises(SettingsError, match=r"no key .* is valid now; make a new one"):
         Keys(tmp_path, DID).active(NOW + 2)
 
 

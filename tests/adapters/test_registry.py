@@ -209,8 +209,16 @@ def test_a_description_is_json_ld_under_bundled_contexts_and_loses_nothing():
     text = orjson.dumps(node).decode()
     assert node["@id"] == HOSPITAL
     assert node["@type"] == ["http://purl.org/dc/terms/Agent"]
-    assert node["https://w3id.org/security#verificationMethod"][0]["https://w3id.org/security#publicKeyJwk"][0]["@value"] == to_jwk(KEY.public)
-    for value in ("hospital", "https://hospital.example/dsp/2025-1", "https://hospital.example:8443", "https://edge.example:8443", "2030-01-01"):
+    assert node["https://w3id.org/security#verificationMethod"][0]["https://w3id.org/security#publicKeyJwk"][0]["@value"] == to_jwk(
+        KEY.public
+    )
+    for value in (
+        "hospital",
+        "https://hospital.example/dsp/2025-1",
+        "https://hospital.example:8443",
+        "https://edge.example:8443",
+        "2030-01-01",
+    ):
         assert value in text
     compacted = jsonld.compact(node, CONTEXT, {"documentLoader": load})
     assert {member: compacted[member] for member in document if member != "keys"} == {m: document[m] for m in document if m != "keys"}

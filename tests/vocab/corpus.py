@@ -222,7 +222,7 @@ def seeds() -> dict[str, list[Document]]:
         "Dataset": [{"@context": CONTEXT, **_dataset()}],
         "CatalogError": [{"@context": CONTEXT, "@type": "CatalogError"}],
         "Policy": [_policy(**_AGREED), _full_policy(**_AGREED, **_TIME), _policy(**offer), _policy()],
-        "Offer": [_policy(), _full_policy(**{"@type": "Offer"})],
+        "Offer": [_policy(), {"@id": "urn:x", "prohibition": [{"action": "use"}]}, _full_policy(**{"@type": "Offer"})],
         "MessageOffer": [_policy(**offer), _full_policy(**{"@type": "Offer"})],
         "Agreement": [_policy(**_AGREED), _full_policy(**_AGREED, **_TIME)],
         request: [
@@ -260,15 +260,37 @@ KEEP = {"@type", "type", "state", "eventType", "operator", "binding", "timestamp
 WORDS = ("urn:x", "did:web:w.test", "https://w.test/a?b=c#d", "", "桥", "a b", "HttpData-PUSH", "odrl:read", "x" * 200)
 WRONG_WORDS = ("EQ", "requested", "FINALISED", "HTTP", "dspace:Offer", "2026-13-01T00:00:00Z", "2026-01-01", "https://p.test/catalogs")
 TIMES = ("2026-11-23T22:15:00Z", "-0044-03-15T24:00:00.0", "on 12026-01-31T23:59:59.999-14:00 or so", "2026-02-30T00:00:00")
-# fmt: off
 ADDITIONS: tuple[tuple[str, Any], ...] = (
-    ("hasPolicy", [_policy()]), ("hasPolicy", []), ("target", "urn:t"), ("target", 5), ("callbackAddress", "https://c.test/"), ("providerPid", "urn:p"),
-    ("consumerPid", "urn:c"), ("prohibition", [{"action": "use"}]), ("obligation", [{"action": "use"}]), ("profile", "urn:p"), ("profile", ["urn:p", 5]),
-    ("code", 5), ("reason", []), ("reason", ["x"]), ("filter", {}), ("and", [_constraint()]), ("or", []), ("xone", "x"), ("constraint", [{}]),
-    ("constraint", []), ("rightOperand", 5), ("timestamp", "2026-11-23T22:15:00Z"), ("timestamp", "tomorrow"), ("auth", {"protocol": "x"}),
-    ("servesDataset", []), ("endpointProperties", []), ("dataAddress", {"@type": "DataAddress"}), ("@type", "Agreement"), ("@type", "Offer"),
+    ("hasPolicy", [_policy()]),
+    ("hasPolicy", []),
+    ("target", "urn:t"),
+    ("target", 5),
+    ("callbackAddress", "https://c.test/"),
+    ("providerPid", "urn:p"),
+    ("consumerPid", "urn:c"),
+    ("prohibition", [{"action": "use"}]),
+    ("obligation", [{"action": "use"}]),
+    ("profile", "urn:p"),
+    ("profile", ["urn:p", 5]),
+    ("code", 5),
+    ("reason", []),
+    ("reason", ["x"]),
+    ("filter", {}),
+    ("and", [_constraint()]),
+    ("or", []),
+    ("xone", "x"),
+    ("constraint", [{}]),
+    ("constraint", []),
+    ("rightOperand", 5),
+    ("timestamp", "2026-11-23T22:15:00Z"),
+    ("timestamp", "tomorrow"),
+    ("auth", {"protocol": "x"}),
+    ("servesDataset", []),
+    ("endpointProperties", []),
+    ("dataAddress", {"@type": "DataAddress"}),
+    ("@type", "Agreement"),
+    ("@type", "Offer"),
 )
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -294,6 +316,8 @@ class Fault:
         holder, key = _at(document, self.path[:-1]), self.path[-1]
         if self.kind == "drop":
             del holder[key]
+        elif self.kind == "insert":
+            holder[key] = [copy.deepcopy(self.value), *holder[key]]
         elif self.kind == "wrap":
             holder[key] = {"@set": holder[key]} if isinstance(holder[key], list) else [holder[key]]
         else:
@@ -313,14 +337,28 @@ def _faults_at(value: Any, path: Path_) -> Iterator[Fault]:
     yield from (Fault("replace", path, value=odd) for odd in ODD_VALUES)
     if path:
         yield Fault("wrap", path)
-        if isinstance(path[-1], str):
-            yield Fault("drop", path)
+        yield Fault("drop", path)
     if isinstance(value, list) and path:
         yield Fault("empty", path, value=[])
+        yield Fault("cut", path, value=value[:1])
+        yield from (Fault("insert", path, value=odd) for odd in (5, "x", {}))
     if isinstance(value, dict):
         yield from (Fault("add", path, name, added) for name, added in ADDITIONS)
     if isinstance(value, str) and path[-1] in KEEP | {0}:
-        yield from (Fault("misspell", path, value=word) for word in WRONG_WORDS)
+        yield from (Fault("misspell", path, value=word) for word in (*WRONG_WORDS, *_enumerated()))
+
+
+@cache
+def _enumerated() -> tuple[str, ...]:
+    """Every word of every `enum` of the official schemas."""
+    return tuple(sorted({word for id_ in official_schemas() for word in _words_of(official_schemas()[id_])}))
+
+
+def _words_of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema.get("enum", ())
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _words_of(inner)
 
 
 def _nodes(value: Any, path: Path_ = ()) -> Iterator[Path_]:

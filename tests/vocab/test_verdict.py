@@ -34,6 +34,15 @@ VIOLATIONS_AT_LEAST = 50
 TRIES_AT_MOST = 500  # for one keyword
 SECOND_OPINION_EVERY = 10  # our schemas under the slow validator, for each tenth message
 
+# What our schemas say for their reader, although the verdict would be the same without: elsewhere a keyword that holds only
+# of objects (`required` under `oneOf` or `not`) refuses the rest, and the abstract message is used by its definition alone.
+SAID_TWICE = {
+    ("catalog/catalog-schema.json", "definitions", "Catalog", "type"),
+    ("negotiation/contract-offer-message-schema.json", "type"),
+    ("negotiation/contract-request-message-schema.json", "type"),
+    ("transfer/transfer-schema.json", "$ref"),
+}
+
 OURS = read_vocabulary().schemas
 FOLDERS = ("catalog", "common", "negotiation", "transfer")
 EXAMPLES = list(examples())
@@ -154,7 +163,7 @@ def keywords(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
     """Yield the path of each keyword, and of each name in a list, that a schema of ours could do without."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not path and key.startswith("$") and key != "$ref" or key == "title":
+            if (not path and key.startswith("$") and key != "$ref") or key == "title":
                 continue
             if not path or path[-1] not in ("properties", "definitions"):
                 yield (*path, key)
@@ -183,5 +192,4 @@ def test_no_keyword_of_ours_could_be_lost_without_a_difference(fast: Schemas):
                 continue  # no longer a schema
             if all(without.is_valid(shape, probe) is verdict for shape, probe, verdict in verdicts):
                 unnoticed.append((id_.removeprefix(BASE), *path))
-    print(*unnoticed, sep="\n")
-    assert unnoticed == []
+    assert set(unnoticed) == SAID_TWICE

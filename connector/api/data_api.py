@@ -1,0 +1,337 @@
+"""The data listener: `GET` and `HEAD /data/{transfer pid}`, and `POST /token`, which renews access tokens (RFC 6749, 6).
+
+What may be read is judged in `connector.dataplane`; this is HTTP. A stream that is cut ends with its connection, short of the
+length that it announced, so that nobody takes it for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import IO, cast
+from urllib.parse import parse_qs
+
+import orjson
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, istr
+from opentelemetry.trace import SpanKind
+
+from connector import telemetry
+from connector.api.middleware import problem
+from connector.dataplane import ranges
+from connector.dataplane.edr import Tokens
+from connector.dataplane.flows import Flows
+from connector.dataplane.gate import Gate, Permit
+from connector.dataplane.opened import OpenSources
+from connector.dataplane.ranges import Plan
+from connector.dataplane.renewal import renew
+from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, stream
+from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to
+from connector.ports import Clock, Identity, Source, Sources
+
+SMALL_BYTES = 256 * 1024  # read whole and sent in one answer: half the calls, and as much memory as a connection costs anyway
+FORM_BYTES_MAX = 16 * 1024  # a renewal has about 1 KiB
+FORM_SECONDS = 10.0
+FORM_FIELDS_MAX = 16
+BEARER_CHARACTERS_MAX = 4096
+PID_CHARACTERS_MAX = 256  # ours have 45
+FORM_TYPE = "application/x-www-form-urlencoded"
+REPR_DIGEST = istr("Repr-Digest")
+NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class DataApi:
+    """The handlers. `sources` maps a source type to what opens it; a client that takes no piece for `stall_seconds` is cut."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        flows: Flows,
+        tokens: Tokens,
+        identity: Identity,
+        sources: Mapping[str, Sources],
+        clock: Clock,
+        tracing: telemetry.Tracing,
+        *,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._gate, self._flows, self._tokens, self._identity = gate, flows, tokens, identity
+        self._opened, self._representations = OpenSources(sources), Representations()
+        self._clock, self._tracing = clock, tracing
+        self._stall_seconds = stall_seconds
+
+    def add_to(self, app: web.Application) -> None:
+        """Register all routes; whatever else is asked gets a problem document too. They need no middleware."""
+        app.on_cleanup.append(self._close)
+        add = app.router.add_route
+        for method in ("GET", "HEAD"):
+            add(method, "/data/{pid}", self._answered("GET /data/{pid}", self._read))
+        add("POST", "/token", self._answered("POST /token", self._renew))
+        add("*", "/data/{pid}", _not_allowed("GET, HEAD"))
+        add("*", "/token", _not_allowed("POST"))
+        add("*", "/{anything:.*}", _not_found)
+
+    def _answered(self, name: str, handler: Handler) -> Handler:
+        """`handler` in a span, with its errors as answers. Not the middleware of the other listeners: small reads are many,
+        and need neither its look at paths nor at bodies."""
+        span = self._tracing.span
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            with span(f"data {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name):
+                try:
+                    return await handler(request)
+                except ConnectorError as error:
+                    return _refusal(request, name, error)
+                except (asyncio.CancelledError, ConnectionError):
+                    raise
+                except Exception as error:
+                    telemetry.log.error("defect", door="data", route=name, error=type(error).__name__, exc_info=error)
+                    return problem(request, ConnectorError("an error of this connector"), 500, "internal")
+
+        return handle
+
+    async def _close(self, _app: web.Application) -> None:
+        await self._opened.close()
+
+    async def _read(self, request: web.Request) -> web.StreamResponse:
+        """Serve the dataset of a transfer, or a part of it."""
+        transfer = request.match_info["pid"]
+        token = _bearer(request.headers.get(hdrs.AUTHORIZATION))
+        if len(transfer) > PID_CHARACTERS_MAX:
+            raise TokenRefused("the access token is not valid here")
+        permit = await self._gate.permit(token, transfer)
+        async with self._opened.use(permit) as (source, stat):
+            representation = await self._representations.of(permit, source, stat)
+            plan = _plan(request, representation)
+            if permit.lease.stale:  # something about the transfer was committed while the source was opened
+                permit = await self._gate.permit(token, transfer)
+            headers = _headers(representation).copy()
+            if plan.status == 206:  # noqa: PLR2004 - a status
+                headers[hdrs.CONTENT_RANGE] = plan.span.content_range
+            if plan.status == 412:  # noqa: PLR2004 - a status
+                return problem(request, ConnectorError("the data is not what `If-Match` names"), 412, "precondition-failed")
+            if plan.status == 304:  # noqa: PLR2004 - a status
+                del headers[hdrs.CONTENT_TYPE]
+                return web.Response(status=304, headers=headers)
+            if request.method == hdrs.METH_HEAD:
+                headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
+                return web.Response(status=plan.status, headers=headers)
+            if plan.span.length <= SMALL_BYTES:
+                return await self._send_small(request, permit, representation, plan, source, headers)
+            return await self._send_large(request, permit, representation, plan, source, headers)
+
+    async def _send_small(
+        self, request: web.Request, permit: Permit, representation: Representation, plan: Plan, source: Source, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        span = plan.span
+        body = [piece async for piece in pieces(source, permit.stages, span)]
+        response = web.Response(status=plan.status, body=body[0] if len(body) == 1 else b"".join(body), headers=headers)
+        try:
+            with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
+                async with asyncio.timeout(self._stall_seconds):
+                    await response.prepare(request)
+                    await response.write_eof()
+        except (Withdrawn, TimeoutError, ConnectionError) as error:
+            return _cut(request, response, permit, error)
+        self._flows.sent(permit.transfer, representation.etag, span.first, span.length, span.size_bytes)
+        return response
+
+    async def _send_large(
+        self, request: web.Request, permit: Permit, representation: Representation, plan: Plan, source: Source, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        span = plan.span
+        response = web.StreamResponse(status=plan.status, headers=headers)
+        response.content_length = span.length
+        outlet = _Outlet(request, response)
+
+        def sent(first: int, length: int) -> None:
+            self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)
+
+        try:
+            with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
+                async with aclosing(pieces(source, permit.stages, span)) as output:
+                    # A source that cannot even begin is an answer with its own status, not a cut.
+                    begun = None if by_file(permit, source, outlet) else _chain(await anext(output), output)
+                    await response.prepare(request)
+                    await stream(permit, source, span, outlet, begun, clock=self._clock, sent=sent, stall_seconds=self._stall_seconds)
+                    await response.write_eof()
+        except (Withdrawn, SourceFailed, ConnectionError) as error:
+            if not response.prepared:
+                raise
+            return _cut(request, response, permit, error)
+        return response
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        """Renew an access token; errors are OAuth's own."""
+        try:
+            parameters = await _form(request)
+        except (ValueError, TooLarge, TooSlow) as error:
+            status, answer = 400, {"error": "invalid_request", "error_description": str(error)}
+        else:
+            authorization = request.headers.get(hdrs.AUTHORIZATION)
+            status, answer = await renew(parameters, authorization, identity=self._identity, gate=self._gate, tokens=self._tokens)
+        headers = NO_STORE | {hdrs.WWW_AUTHENTICATE: "Bearer"} if status == 401 else NO_STORE  # noqa: PLR2004 - a status
+        response = web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=headers)
+        if not request.content.at_eof():
+            response.force_close()  # a body that was refused unread would be read as the next request
+        return response
+
+
+class _Outlet:
+    """The way out to one client: see `connector.dataplane.stream.Outlet`."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._request, self._response = request, response
+        transport = request.transport
+        # Under TLS the event loop would read files 16 KiB at a time: pieces of 1 MiB are ten times faster.
+        self.sends_files = transport is not None and transport.get_extra_info("sslcontext") is None
+
+    async def write(self, piece: bytes) -> None:
+        await self._response.write(piece)
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> None:
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        try:
+            taken = await asyncio.get_running_loop().sendfile(
+                transport, cast(IO[bytes], _Descriptor(descriptor)), offset, count, fallback=False
+            )
+        except asyncio.SendfileNotAvailableError:  # some file systems have none; nothing has been sent then
+            piece = await asyncio.to_thread(os.pread, descriptor, count, offset)
+            await self._response.write(piece)
+            taken = len(piece)
+        if taken != count:
+            raise SourceFailed("the file ended before its published size: publish it again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Descriptor:
+    """As much of a file as `sendfile` looks at."""
+
+    descriptor: int
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception) -> web.StreamResponse:
+    """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
+    buffer is dropped, so that a slow reader gets nothing more either."""
+    code = error.code if isinstance(error, Withdrawn) else type(error).__name__
+    telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
+    if request.transport is not None:
+        request.transport.abort()
+    response.force_close()
+    return response
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token or len(token) > BEARER_CHARACTERS_MAX:
+        raise TokenRefused("send the access token as `Authorization: Bearer ...`")
+    return token.strip()
+
+
+def _plan(request: web.Request, representation: Representation) -> Plan:
+    headers = request.headers
+    if not any(name in headers for name in (hdrs.RANGE, hdrs.IF_MATCH, hdrs.IF_NONE_MATCH)):
+        return ranges.plan(representation.size_bytes, representation.etag)
+    return ranges.plan(
+        representation.size_bytes,
+        representation.etag,
+        # RFC 9110, 14.2: Range is defined for GET only.
+        range_=_joined(request, hdrs.RANGE) if request.method == hdrs.METH_GET else None,
+        if_range=_joined(request, hdrs.IF_RANGE),
+        if_match=_joined(request, hdrs.IF_MATCH),
+        if_none_match=_joined(request, hdrs.IF_NONE_MATCH),
+    )
+
+
+def _joined(request: web.Request, name: str) -> str | None:
+    values = request.headers.getall(name, None)
+    return ", ".join(values) if values else None
+
+
+@lru_cache(maxsize=256)
+def _headers(representation: Representation) -> CIMultiDict[str]:
+    headers = CIMultiDict(
+        {
+            hdrs.CONTENT_TYPE: representation.media_type,
+            hdrs.ETAG: representation.etag,
+            hdrs.ACCEPT_RANGES: "bytes",
+            hdrs.CACHE_CONTROL: "no-store",
+            hdrs.SERVER: "qiao",
+        }
+    )
+    if representation.sha256 is not None:
+        headers[REPR_DIGEST] = ranges.write_repr_digest(representation.sha256)
+    return headers
+
+
+async def _form(request: web.Request) -> dict[str, list[str]]:
+    """The parameters of the body and of the query (some consumers send them there). Raises ValueError, TooLarge, TooSlow."""
+    if request.content_type not in (FORM_TYPE, "application/octet-stream") or request.headers.get(hdrs.CONTENT_ENCODING):
+        raise ValueError(f"send `{FORM_TYPE}`, not encoded")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > FORM_BYTES_MAX:
+                    raise TooLarge(f"the form is over the limit of {FORM_BYTES_MAX} bytes")
+    except TimeoutError:
+        raise TooSlow(f"the form did not arrive within {FORM_SECONDS:g} s") from None
+    try:
+        text = body.decode("ascii")
+        parameters = parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=FORM_FIELDS_MAX, errors="strict")
+        for name in request.query:
+            parameters[name] = [*parameters.get(name, []), *request.query.getall(name)]
+    except ValueError:
+        raise ValueError("the form cannot be read") from None
+    return parameters
+
+
+def _refusal(request: web.Request, name: str, error: ConnectorError) -> web.Response:
+    status, code = answer_to(error)
+    telemetry.log.info("refused", door="data", route=name, status=status, code=code, reason=error.message)
+    if isinstance(error, SourceFailed):  # paths and addresses of sources are for the operator's log
+        error = SourceFailed("the data behind this transfer cannot be read now; the provider has to look after it")
+    response = problem(request, error, status, code)
+    response.headers.update(NO_STORE)
+    if isinstance(error, TokenRefused):
+        # RFC 6750, 3.1: no error code for a request without any token.
+        presented = request.headers.get(hdrs.AUTHORIZATION)
+        challenge = f'Bearer error="invalid_token", error_description="{error.message}"' if presented else "Bearer"
+        response.headers[hdrs.WWW_AUTHENTICATE] = challenge.replace("`", "'")
+    if isinstance(error, RangeNotSatisfiable):
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
+    return response
+
+
+def _not_allowed(allow: str) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        response = problem(request, ConnectorError(f"this method is not taken here; taken are {allow}"), 405, "http-405")
+        response.headers[hdrs.ALLOW] = allow
+        response.force_close()
+        return response
+
+    return handle
+
+
+async def _not_found(request: web.Request) -> web.Response:
+    response = problem(request, ConnectorError("there is nothing at this address"), 404, "http-404")
+    response.force_close()
+    return response

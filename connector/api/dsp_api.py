@@ -1,0 +1,221 @@
+"""The protocol listener: the endpoints of DSP 2025-1 for both roles, bytes in and bytes out, nothing decided here.
+
+One router serves both roles under one base, since every process knows its own role. The order of the checks is: who is
+calling, which process is meant and is it the caller's, and only then what the body says.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector.api.middleware import Limits, read_body
+from connector.control.catalog import Catalog, read_filters
+from connector.control.outbox import Outbox
+from connector.control.receive import Answer, Receiver
+from connector.dsp import wire
+from connector.dsp.messages import Kind, Message, Move
+from connector.dsp.schemas import Schemas
+from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, UnknownProcess
+from connector.ports import Caller, Expander, Identity
+
+PATH = "/dsp/2025-1"
+GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
+DEFECT = 500
+
+# Method and path below the base, what the body may be, and whether the path names a process of ours.
+ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
+    ("/negotiations/request", (Move.CONTRACT_REQUEST,)),
+    ("/negotiations/offers", (Move.CONTRACT_OFFER,)),
+    ("/negotiations/{pid}/request", (Move.CONTRACT_REQUEST,)),
+    ("/negotiations/{pid}/offers", (Move.CONTRACT_OFFER,)),
+    ("/negotiations/{pid}/events", (Move.ACCEPTED, Move.FINALIZED)),
+    ("/negotiations/{pid}/agreement", (Move.CONTRACT_AGREEMENT,)),
+    ("/negotiations/{pid}/agreement/verification", (Move.VERIFICATION,)),
+    ("/negotiations/{pid}/termination", (Move.CONTRACT_TERMINATION,)),
+    ("/transfers/request", (Move.TRANSFER_REQUEST,)),
+    ("/transfers/{pid}/start", (Move.START,)),
+    ("/transfers/{pid}/suspension", (Move.SUSPENSION,)),
+    ("/transfers/{pid}/completion", (Move.COMPLETION,)),
+    ("/transfers/{pid}/termination", (Move.TRANSFER_TERMINATION,)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What this connector says about itself at its well-known addresses."""
+
+    versions: bytes
+    participant: Callable[[], Mapping[str, Any]]
+
+
+class DspApi:
+    """The handlers. `page_datasets` is the size of a catalog page."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        catalog: Catalog,
+        outbox: Outbox,
+        identity: Identity,
+        schemas: Schemas,
+        expander: Expander,
+        limits: Limits,
+        page_datasets: int,
+        description: Description,
+    ) -> None:
+        self._receiver = receiver
+        self._catalog = catalog
+        self._outbox = outbox
+        self._identity = identity
+        self._schemas = schemas
+        self._expander = expander
+        self._limits = limits
+        self._page_datasets = page_datasets
+        self._description = description
+
+    def add_to(self, app: web.Application) -> None:
+        """Register all routes."""
+        add = app.router.add_route
+        for path, moves in ROUTES:
+            add("POST", PATH + path, self._message(moves))
+        add("GET", PATH + "/negotiations/{pid}", self._state(Kind.NEGOTIATION))
+        add("GET", PATH + "/transfers/{pid}", self._state(Kind.TRANSFER))
+        for method in ("GET", "POST"):
+            add(method, PATH + "/catalog/request", self._page)
+        add("GET", PATH + "/catalog/datasets/{id}", self._dataset)
+        add("GET", "/.well-known/dspace-version", self._versions)
+        add("GET", "/.well-known/participant.jsonld", self._participant)
+
+    async def _caller(self, request: web.Request) -> Caller:
+        caller = await self._identity.verify(request.headers.get(hdrs.AUTHORIZATION))
+        self._outbox.sign_of_life(caller.participant.id)
+        return caller
+
+    def _message(self, moves: tuple[Move, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            caller = await self._caller(request)
+            pid = request.match_info.get("pid")
+            if pid is not None:
+                await self._receiver.find(caller, moves[0].kind, pid)
+            message = await self._read(await read_body(request, self._limits), moves)
+            request["message"] = message
+            return _json(await self._receiver.message(caller, message, pid))
+
+        return handle
+
+    async def _read(self, body: bytes, moves: tuple[Move, ...]) -> Message:
+        parsed = wire.parse(body, moves, self._schemas)
+        if isinstance(parsed, wire.NeedsExpansion):
+            return wire.read(await self._expander.compact(body, parsed.expected), moves)
+        return parsed
+
+    def _state(self, kind: Kind) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            caller = await self._caller(request)
+            return _json(await self._receiver.state(caller, kind, request.match_info["pid"]))
+
+        return handle
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """DSP 2025-1, catalog request; the links of a page may be followed by GET and POST alike."""
+        caller = await self._caller(request)
+        filters: tuple[Mapping[str, Any], ...] = ()
+        if request.method == "POST":
+            body = await read_body(request, self._limits)
+            document = wire.load(body)
+            if not isinstance(document, dict) or not wire.is_compact(document, "CatalogRequestMessage", self._schemas):
+                document = await self._expander.compact(body, "CatalogRequestMessage")
+            filters = read_filters(document.get("filter"))
+        elif request.query.get("filter"):
+            filters = read_filters(wire.load(request.query["filter"].encode()))
+        after, before = request.query.get("after"), request.query.get("before")
+        if after is not None and before is not None:
+            raise InvalidRequest("a page lies after one dataset or before one, not both")
+        page = await self._catalog.page(caller, after=after, before=before, limit=self._page_datasets, filters=filters)
+        response = web.Response(body=page.body, content_type="application/json")
+        more = f"&filter={quote(orjson.dumps(list(filters)).decode(), safe='')}" if filters else ""
+        base = f"{PATH}/catalog/request"
+        links = [(page.next, "after", "next"), (page.previous, "before", "previous")]
+        for cursor, name, relation in links:
+            if cursor is not None:
+                response.headers.add(hdrs.LINK, f'<{base}?{name}={quote(cursor, safe="")}{more}>; rel="{relation}"')
+        return _compressed(request, response)
+
+    async def _dataset(self, request: web.Request) -> web.Response:
+        caller = await self._caller(request)
+        body = await self._catalog.dataset(caller, request.match_info["id"])
+        return _compressed(request, web.Response(body=body, content_type="application/json"))
+
+    async def _versions(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._description.versions, content_type="application/json")
+
+    async def _participant(self, _request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self._description.participant()), content_type="application/ld+json")
+
+
+def render(request: web.Request, error: ConnectorError, status: int, code: str) -> web.Response:
+    """Errors in the form of the protocol.
+
+    Negotiation and transfer hide what exists: no process, someone else's, a malformed pid and a caller without a valid
+    identity are all 404 with an empty body (DSP 2025-1, HTTPS binding, authorization); what was wrong with an identity is said
+    in `WWW-Authenticate`, alike for every address. The catalog's error body is mandatory.
+    """
+    path = request.path.removeprefix(PATH)
+    kind = Kind.NEGOTIATION if path.startswith("/negotiations") else Kind.TRANSFER if path.startswith("/transfers") else None
+    headers = {hdrs.WWW_AUTHENTICATE: _challenge(error)} if isinstance(error, Unauthenticated) else None
+    if kind is not None and isinstance(error, Unauthenticated | UnknownProcess):
+        return web.Response(status=404, headers=headers)
+    consumer_pid, provider_pid = _pids(request)
+    document = wire.error_document(kind, code, error.reasons if status < DEFECT else (error.message,), consumer_pid, provider_pid)
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
+
+
+def _pids(request: web.Request) -> tuple[str, str]:
+    """What can be said about the pids of an error: what the message said, else the path's under both names, else an
+    identifier that names nothing; the schema demands both (DSP 2025-1, error messages)."""
+    message: Message | None = request.get("message")
+    pid = request.match_info.get("pid") or "urn:uuid:00000000-0000-0000-0000-000000000000"
+    if message is None:
+        return pid, pid
+    return message.consumer_pid or pid, message.provider_pid or pid
+
+
+def _challenge(error: ConnectorError) -> str:
+    text = "".join(c for c in error.message if c.isascii() and c.isprintable() and c not in '"\\')[:200]
+    return f'Bearer error="invalid_token", error_description="{text}"'
+
+
+def _json(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+
+
+def _compressed(request: web.Request, response: web.Response) -> web.Response:
+    accepts = request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    body = response.body
+    if isinstance(body, bytes) and len(body) >= GZIP_BYTES_MIN:
+        response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+        if any(part.partition(";")[0].strip() == "gzip" and "q=0" not in part.replace(" ", "").split(";")[1:] for part in accepts.split(",")):
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+            response.body = packer.compress(body) + packer.flush()
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return response
+
+
+def version_document(service: str) -> bytes:
+    """DSP 2025-1, version metadata: one version, one binding."""
+    entry = {
+        "version": "2025-1",
+        "path": PATH,
+        "binding": "HTTPS",
+        "serviceId": service,
+        "identifierType": "did:web",
+        "auth": {"protocol": "OAuth", "version": "2", "profile": ["self-issued-eddsa"]},
+    }
+    return orjson.dumps({"protocolVersions": [entry]})

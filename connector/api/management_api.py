@@ -1,0 +1,392 @@
+"""The management listener: typed JSON under `/v1` for operators and programs. Handlers decode, call a use case, encode."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector.api import management_shapes as shapes
+from connector.api.middleware import Handler, Limits, read_body
+from connector.control.catalog import PeerCatalogs
+from connector.control.feed import Feed
+from connector.control.journal import Journal
+from connector.control.operate import Operations
+from connector.control.outbox import Outbox
+from connector.control.publish import Manifest, Publishing
+from connector.control.pulls import Pulls
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
+from connector.ports import Identity, Store
+from connector.records import Idempotent
+
+PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
+WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
+KEY_CHARACTERS_MAX = 200
+EVENTS_READ = 500  # events in one reading of the feed
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The use cases behind the API."""
+
+    store: Store
+    journal: Journal
+    feed: Feed
+    outbox: Outbox
+    operations: Operations
+    catalogs: PeerCatalogs
+    publishing: Publishing
+    pulls: Pulls
+    identity: Identity
+    reload: Callable[[], Awaitable[list[str]]]
+    about: dict[str, Any]
+
+
+def authorized(token_hash: bytes) -> Any:
+    """The middleware that lets in whoever holds the admin token; `token_hash` is the SHA-256 of it."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        given = hashlib.sha256(token.strip().encode()).digest()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, token_hash):
+            raise NotAuthorized("this call needs the header `Authorization: Bearer` with the admin token that `connector init` showed")
+        return await handler(request)
+
+    return middleware
+
+
+class ManagementApi:
+    """The handlers."""
+
+    def __init__(self, doors: Doors, limits: Limits) -> None:
+        self._d = doors
+        self._limits = limits
+
+    def add_to(self, app: web.Application) -> None:
+        """Register all routes: the table is the API."""
+        n, t = Kind.NEGOTIATION, Kind.TRANSFER
+        table: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", "/self", self._self),
+            ("GET", "/participants", self._participants),
+            ("PUT", "/datasets/{id}", self._publish),
+            ("GET", "/datasets/{id}", self._dataset),
+            ("DELETE", "/datasets/{id}", self._withdraw),
+            ("GET", "/datasets", self._datasets),
+            ("POST", "/catalog", self._catalog),
+            ("POST", "/catalog/dataset", self._catalog_dataset),
+            ("POST", "/negotiations", self._negotiate),
+            ("POST", "/negotiations/offers", self._offer),
+            ("GET", "/negotiations", self._processes(n)),
+            ("GET", "/negotiations/{pid}", self._process(n)),
+            ("POST", "/negotiations/{pid}/approve", self._approve),
+            ("POST", "/negotiations/{pid}/counter", self._counter),
+            ("POST", "/negotiations/{pid}/terminate", self._terminate(n)),
+            ("GET", "/agreements", self._agreements),
+            ("GET", "/agreements/{id}", self._agreement),
+            ("POST", "/transfers", self._transfer),
+            ("GET", "/transfers", self._processes(t)),
+            ("GET", "/transfers/{pid}", self._process(t)),
+            ("GET", "/transfers/{pid}/edr", self._edr),
+            ("POST", "/transfers/{pid}/suspend", self._suspend),
+            ("POST", "/transfers/{pid}/resume", self._resume),
+            ("POST", "/transfers/{pid}/complete", self._complete),
+            ("POST", "/transfers/{pid}/terminate", self._terminate(t)),
+            ("POST", "/pulls", self._order),
+            ("GET", "/pulls", self._pulls),
+            ("GET", "/pulls/{id}", self._pull),
+            ("GET", "/events", self._events),
+            ("GET", "/processes/{pid}/evidence", self._evidence),
+            ("GET", "/dead-letters", self._letters),
+            ("POST", "/dead-letters/{id}/replay", self._replay),
+            ("DELETE", "/dead-letters/{id}", self._discard),
+            ("POST", "/reload", self._reload),
+        )
+        for method, path, handler in table:
+            app.router.add_route(method, "/v1" + path, handler)
+
+    async def _body(self, request: web.Request, shape: type[Any]) -> Any:
+        return shapes.decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)
+
+    async def _once(self, request: web.Request, body: bytes) -> Idempotent | None:
+        """The idempotency key of a call as a record to save with its effect, or None. Raises IdempotencyConflict."""
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return None
+        if not key or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
+            raise InvalidRequest(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} printable characters")
+        digest = hashlib.sha256(request.path.encode() + b"\0" + body).digest()
+        known = await self._d.store.idempotent(f"api:{key}")
+        if known is not None and known.digest != digest:
+            raise IdempotencyConflict(f"the idempotency key `{key}` was used with another body; use a new key for a new call")
+        return known or Idempotent(f"api:{key}", digest, b"", self._d.journal.clock.now())
+
+    async def _self(self, _request: web.Request) -> web.Response:
+        return _json(shapes.participant_view(self._d.identity.own) | self._d.about)
+
+    async def _participants(self, _request: web.Request) -> web.Response:
+        return _json({"items": [shapes.participant_view(p) for p in self._d.identity.participants()], "next": None})
+
+    async def _publish(self, request: web.Request) -> web.Response:
+        said: shapes.Publish = await self._body(request, shapes.Publish)
+        manifest = Manifest(
+            request.match_info["id"],
+            said.title,
+            said.source,
+            said.policies,
+            said.description,
+            tuple(said.keywords),
+            said.media_type,
+            said.manual,
+            said.properties,
+        )
+        dataset, new = await self._d.publishing.publish(manifest)
+        return _json(shapes.dataset_view(dataset), 201 if new else 200)
+
+    async def _dataset(self, request: web.Request) -> web.Response:
+        dataset = await self._d.store.dataset(request.match_info["id"])
+        if dataset is None:
+            raise NotFound(f"dataset `{request.match_info['id']}` is not published here")
+        return _json(shapes.dataset_view(dataset))
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        await self._d.publishing.withdraw(request.match_info["id"])
+        return web.Response(status=204)
+
+    async def _datasets(self, request: web.Request) -> web.Response:
+        page = await self._d.store.datasets(after=request.query.get("after"), before=None, limit=_limit(request))
+        return _json({"items": [shapes.dataset_view(d) for d in page.items], "next": page.next})
+
+    async def _catalog(self, request: web.Request) -> web.Response:
+        said: shapes.CatalogQuery = await self._body(request, shapes.CatalogQuery)
+        document, link = await self._d.catalogs.page(self._d.operations.participant(said.peer), said.after, said.filter)
+        return _json({"catalog": document, "next": link})
+
+    async def _catalog_dataset(self, request: web.Request) -> web.Response:
+        said: shapes.DatasetQuery = await self._body(request, shapes.DatasetQuery)
+        return _json({"dataset": await self._d.catalogs.dataset(self._d.operations.participant(said.peer), said.dataset)})
+
+    async def _negotiate(self, request: web.Request) -> web.Response:
+        body = await read_body(request, self._limits)
+        said: shapes.Negotiate = shapes.decode(body, shapes.Negotiate)
+        key = await self._once(request, body)
+        if key is not None and key.answer:
+            return self._begun(await self._known(Kind.NEGOTIATION, key.answer.decode()))
+        return self._begun(
+            await self._d.operations.negotiate(
+                said.peer, said.dataset, offer=said.offer, policy=said.policy, purposes=tuple(said.purposes), accept=said.accept, key=key
+            )
+        )
+
+    async def _offer(self, request: web.Request) -> web.Response:
+        said: shapes.MakeOffer = await self._body(request, shapes.MakeOffer)
+        return self._begun(await self._d.operations.offer(said.peer, said.dataset, said.offer))
+
+    async def _transfer(self, request: web.Request) -> web.Response:
+        body = await read_body(request, self._limits)
+        said: shapes.Transfer = shapes.decode(body, shapes.Transfer)
+        key = await self._once(request, body)
+        if key is not None and key.answer:
+            return self._begun(await self._known(Kind.TRANSFER, key.answer.decode()))
+        return self._begun(await self._d.operations.transfer(said.agreement, said.format, key))
+
+    def _begun(self, process: Process) -> web.Response:
+        part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
+        return _json(self._view(process), 201, {hdrs.LOCATION: f"/v1/{part}/{process.pid}"})
+
+    def _view(self, process: Process) -> dict[str, Any]:
+        return shapes.process_view(process, self._d.outbox.last_errors.get(process.pid))
+
+    async def _known(self, kind: Kind, pid: str) -> Process:
+        process = await self._d.store.process(kind, pid)
+        if process is None:
+            raise NotFound(f"there is no {kind} `{pid}`")
+        return process
+
+    def _processes(self, kind: Kind) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            peer = request.query.get("peer")
+            page = await self._d.store.processes(
+                kind,
+                after=request.query.get("after"),
+                limit=_limit(request),
+                state=request.query.get("state"),
+                peer=self._d.operations.participant(peer).id if peer else None,
+            )
+            return _json({"items": [self._view(p) for p in page.items], "next": page.next})
+
+        return handle
+
+    def _process(self, kind: Kind) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            pid, wait = request.match_info["pid"], request.query.get("wait")
+            if wait is None:
+                return _json(self._view(await self._known(kind, pid)))
+            if wait not in ("final", "started"):
+                raise InvalidRequest(f"`wait` is `{wait[:40]}`; it is `final` or `started`")
+
+            def settled(process: Process) -> bool:
+                return process.final or bool(process.detail.get("waiting")) or (wait == "started" and process.state == "STARTED")
+
+            process = await self._d.feed.wait(kind, pid, settled, _seconds(request))
+            if process is None:
+                raise NotFound(f"there is no {kind} `{pid}`")
+            return _json(self._view(process))
+
+        return handle
+
+    async def _approve(self, request: web.Request) -> web.Response:
+        return _json(self._view(await self._d.operations.approve(request.match_info["pid"])))
+
+    async def _counter(self, request: web.Request) -> web.Response:
+        said: shapes.Counter = await self._body(request, shapes.Counter)
+        return _json(self._view(await self._d.operations.counter(request.match_info["pid"], said.policy)))
+
+    def _terminate(self, kind: Kind) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            said: shapes.Reason = await self._body(request, shapes.Reason)
+            return _json(self._view(await self._d.operations.terminate(kind, request.match_info["pid"], said.reason)))
+
+        return handle
+
+    async def _suspend(self, request: web.Request) -> web.Response:
+        said: shapes.Reason = await self._body(request, shapes.Reason)
+        return _json(self._view(await self._d.operations.suspend(request.match_info["pid"], said.reason)))
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        return _json(self._view(await self._d.operations.resume(request.match_info["pid"])))
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        return _json(self._view(await self._d.operations.complete(request.match_info["pid"])))
+
+    async def _agreements(self, request: web.Request) -> web.Response:
+        peer = request.query.get("peer")
+        page = await self._d.store.agreements(
+            peer=self._d.operations.participant(peer).id if peer else None,
+            dataset=request.query.get("dataset"),
+            after=request.query.get("after"),
+            limit=_limit(request),
+        )
+        return _json({"items": [shapes.agreement_view(a) for a in page.items], "next": page.next})
+
+    async def _agreement(self, request: web.Request) -> web.Response:
+        agreement = await self._d.store.agreement(request.match_info["id"])
+        if agreement is None:
+            raise NotFound(f"there is no agreement `{request.match_info['id']}`")
+        return _json(shapes.agreement_view(agreement))
+
+    async def _edr(self, request: web.Request) -> web.Response:
+        process = await self._known(Kind.TRANSFER, request.match_info["pid"])
+        edr = await self._d.store.edr(process.pid)
+        if process.state != "STARTED" or edr is None:
+            raise Contradiction(f"transfer `{process.pid}` is in state {process.state} and has no data address to use now")
+        view = {"endpoint": edr.address.get("endpoint"), "authorization": edr.access_token, "expires": shapes.instant(edr.expires)}
+        return _json(view, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def _order(self, request: web.Request) -> web.Response:
+        body = await read_body(request, self._limits)
+        said: shapes.OrderPull = shapes.decode(body, shapes.OrderPull)
+        key = await self._once(request, body)
+        if key is not None and key.answer:
+            known = await self._d.store.pull(key.answer.decode())
+            if known is not None:
+                return _json(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
+        pull = await self._d.pulls.order(said.peer, said.dataset, said.out, tuple(said.purposes), key)
+        return _json(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
+
+    async def _pulls(self, request: web.Request) -> web.Response:
+        page = await self._d.store.pulls(open_only=request.query.get("open") == "true", after=request.query.get("after"), limit=_limit(request))
+        return _json({"items": [shapes.pull_view(self._d.pulls.live.get(p.id, p)) for p in page.items], "next": page.next})
+
+    async def _pull(self, request: web.Request) -> web.Response:
+        pull = self._d.pulls.live.get(request.match_info["id"]) or await self._d.store.pull(request.match_info["id"])
+        if pull is None:
+            raise NotFound(f"there is no pull `{request.match_info['id']}`")
+        return _json(shapes.pull_view(pull))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
+        what comes."""
+        said = request.headers.get("Last-Event-ID") or request.query.get("after")
+        if said is not None and said != "now" and not said.isdecimal():
+            raise InvalidRequest(f"`after` is `{said[:40]}`; it is the sequence number of an event, or `now`")
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+        reader = self._d.feed.reader()
+        try:
+            await response.prepare(request)
+            after, shown = await _newest(self._d.store) if said == "now" else int(said or 0), dict[str, int]()
+            await response.write(b": from here\n\n")
+            while True:
+                reader.clear()
+                while events := await self._d.store.events(after, EVENTS_READ):
+                    after = events[-1].sequence
+                    lines = (f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n" for e in events)
+                    await response.write(b"".join(lines))
+                for pull in list(self._d.pulls.live.values()):
+                    if shown.get(pull.id) != pull.received_bytes:
+                        shown[pull.id] = pull.received_bytes
+                        await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
+                await reader.wait()
+        finally:
+            self._d.feed.leave(reader)
+
+    async def _evidence(self, request: web.Request) -> web.Response:
+        rows = await self._d.store.evidence_of(request.match_info["pid"])
+        return _json({"items": [shapes.event_view(e) for e in rows], "next": None})
+
+    async def _letters(self, request: web.Request) -> web.Response:
+        page = await self._d.store.dead_letters(after=request.query.get("after"), limit=_limit(request))
+        return _json({"items": [shapes.letter_view(row) for row in page.items], "next": page.next})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        if not await self._d.outbox.replay(request.match_info["id"]):
+            raise Contradiction(f"there is no dead letter `{request.match_info['id']}`, or its process has moved on; discard it")
+        return _json({"replayed": request.match_info["id"]})
+
+    async def _discard(self, request: web.Request) -> web.Response:
+        if not await self._d.outbox.discard(request.match_info["id"]):
+            raise NotFound(f"there is no dead letter `{request.match_info['id']}`")
+        return web.Response(status=204)
+
+    async def _reload(self, _request: web.Request) -> web.Response:
+        return _json({"changed": await self._d.reload()})
+
+
+async def _newest(store: Store) -> int:
+    """The sequence number of the newest event: sequences only grow, so doubling and halving find it in some forty reads."""
+    low, high = 0, 1
+    while await store.events(high, 1):
+        low, high = high, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if await store.events(middle, 1) else (low, middle)
+    return low
+
+
+def _limit(request: web.Request) -> int:
+    said = request.query.get("limit", str(PAGE))
+    if not said.isdecimal() or not 1 <= int(said) <= PAGE_MAX:
+        raise InvalidRequest(f"`limit` is `{said[:40]}`; it is a whole number from 1 to {PAGE_MAX}")
+    return int(said)
+
+
+def _seconds(request: web.Request) -> float:
+    said = request.query.get("timeout_seconds", str(WAIT_SECONDS))
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= WAIT_SECONDS_MAX:
+        raise InvalidRequest(f"`timeout_seconds` is `{said[:40]}`; it is a number from 0 to {WAIT_SECONDS_MAX:g}")
+    return seconds
+
+
+def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)

@@ -1,0 +1,219 @@
+"""The typed JSON of the management API: what a call may say, and how records are shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.errors import InvalidRequest
+from connector.ports import Participant
+from connector.records import Agreement, Dataset, Evidence, Outbound, Pull
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Unknown members are mistakes, and mistakes are said."""
+
+
+class Publish(_Body):
+    """PUT /v1/datasets/{id}."""
+
+    title: str
+    source: dict[str, Any]
+    policies: list[dict[str, Any]]
+    description: str | None = None
+    keywords: list[str] = []
+    media_type: str | None = None
+    manual: bool = False
+    properties: dict[str, Any] = {}
+
+
+class CatalogQuery(_Body):
+    """POST /v1/catalog."""
+
+    peer: str
+    after: str | None = None
+    filter: list[Any] = []
+
+
+class DatasetQuery(_Body):
+    """POST /v1/catalog/dataset."""
+
+    peer: str
+    dataset: str
+
+
+class Negotiate(_Body):
+    """POST /v1/negotiations."""
+
+    peer: str
+    dataset: str
+    offer: str | None = None
+    policy: dict[str, Any] | None = None
+    purposes: list[str] = []
+    accept: str = "permitted"
+
+
+class MakeOffer(_Body):
+    """POST /v1/negotiations/offers."""
+
+    peer: str
+    dataset: str
+    offer: str
+
+
+class Counter(_Body):
+    """POST /v1/negotiations/{pid}/counter."""
+
+    policy: dict[str, Any]
+
+
+class Reason(_Body):
+    """Body of what an operator does to a process; may be empty."""
+
+    reason: str = "ended by an operator"
+
+
+class Transfer(_Body):
+    """POST /v1/transfers."""
+
+    agreement: str
+    format: str = "HttpData-PULL"
+
+
+class OrderPull(_Body):
+    """POST /v1/pulls."""
+
+    peer: str
+    dataset: str
+    out: str
+    purposes: list[str] = []
+
+
+def decode(body: bytes, shape: type[Any]) -> Any:
+    """Read a body as `shape`. Raises InvalidRequest with the RFC 6901 place of the fault."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=shape)
+    except msgspec.ValidationError as e:
+        text, _, where = str(e).partition(" - at `$")
+        pointer = where.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        raise InvalidRequest(f"{text[:1].lower()}{text[1:]}{f' at `{pointer}`' if pointer else ''}", pointer=pointer) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise InvalidRequest(f"the body is not JSON: {e}") from None
+
+
+def instant(at: float | None) -> str | None:
+    """POSIX seconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at is not None else None
+
+
+def participant_view(p: Participant) -> dict[str, Any]:
+    return {"id": p.id, "name": p.name, "role": p.role, "protocol": p.protocol}
+
+
+def dataset_view(dataset: Dataset) -> dict[str, Any]:
+    document = orjson.loads(dataset.document)
+    return {
+        "id": dataset.id,
+        "title": document.get("dct:title"),
+        "size_bytes": dataset.size_bytes,
+        "sha256": dataset.sha256.hex() if dataset.sha256 else None,
+        "offers": [{"id": o.id, "policy": o.policy, "manual": o.manual} for o in dataset.offers],
+        "version": dataset.version,
+        "updated": instant(dataset.updated),
+    }
+
+
+def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
+    """A negotiation or a transfer. `waiting` says whose turn it is: an operator's, the peer's, or nobody's."""
+    waiting = p.detail.get("waiting") or (None if p.final or (p.kind is Kind.TRANSFER and p.state != "REQUESTED") else "peer")
+    view = {
+        "pid": p.pid,
+        "role": p.role,
+        "peer": p.peer,
+        "peer_pid": p.peer_pid,
+        "state": p.state,
+        "dataset": p.dataset,
+        "agreement": p.agreement,
+        "waiting": waiting,
+        "code": p.detail.get("code"),
+        "reasons": p.detail.get("reasons", []),
+        "ended_by": p.detail.get("ended_by"),
+        "decision": p.detail.get("decision"),
+        "claims": p.detail.get("claims"),
+        "in_flight": p.in_flight,
+        "last_error": last_error,
+        "due": instant(p.due),
+        "created": instant(p.created),
+        "updated": instant(p.updated),
+    }
+    extra = {"terms": p.detail.get("terms")} if p.kind is Kind.NEGOTIATION else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
+    return view | extra
+
+
+def agreement_view(a: Agreement) -> dict[str, Any]:
+    return {
+        "id": a.id,
+        "peer": a.peer,
+        "dataset": a.dataset,
+        "provider": a.provider,
+        "consumer": a.consumer,
+        "document": a.document,
+        "ends": instant(a.ends),
+        "final": a.final,
+        "negotiation": a.negotiation,
+        "created": instant(a.created),
+    }
+
+
+def pull_view(p: Pull) -> dict[str, Any]:
+    return {
+        "id": p.id,
+        "stage": p.stage,
+        "peer": p.peer,
+        "dataset": p.dataset,
+        "out": p.out,
+        "purposes": list(p.purposes),
+        "size_bytes": p.size_bytes,
+        "received_bytes": p.received_bytes,
+        "sha256": p.sha256.hex() if p.sha256 else None,
+        "negotiation": p.negotiation,
+        "agreement": p.agreement,
+        "transfer": p.transfer,
+        "reused": p.agreement is not None and p.negotiation is None,
+        "reasons": list(p.reasons),
+        "created": instant(p.created),
+        "updated": instant(p.updated),
+    }
+
+
+def event_view(e: Evidence) -> dict[str, Any]:
+    return {
+        "sequence": e.sequence,
+        "what": e.what,
+        "kind": e.kind,
+        "pid": e.pid,
+        "peer": e.peer,
+        "state": e.state,
+        "move": e.move,
+        "digest": e.digest.hex() if e.digest else None,
+        "at": e.at,
+        "detail": e.detail,
+    }
+
+
+def letter_view(row: Outbound) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "pid": row.pid,
+        "kind": row.kind,
+        "peer": row.peer,
+        "move": row.move,
+        "error": row.error,
+        "created": instant(row.created),
+        "deadline": instant(row.deadline),
+    }

@@ -1,0 +1,116 @@
+"""What every request meets on its way in and out: a body within its limits, a trace, and one place where errors become answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import hdrs, web
+from opentelemetry.trace import SpanKind
+
+from connector import telemetry
+from connector.errors import ConnectorError, TooLarge, TooSlow, UnsupportedMedia, answer_to
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
+JSON_TYPES = ("application/json", "application/ld+json")
+FORBIDDEN_IN_PATH = ("//", "%2f", "%5c", "%00", ";", "\\", "/./", "/../")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost: bytes of body, seconds for the body to arrive."""
+
+    body_bytes: int
+    body_seconds: float
+
+
+async def read_body(request: web.Request, limits: Limits) -> bytes:
+    """The whole body, counted by what arrives. Raises TooLarge, TooSlow, UnsupportedMedia.
+
+    No decompression here: a compressed body is a way to send more than its length says.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(f"content encoding `{encoding[:40]}` is not taken; send the body as it is")
+    if request.content_type not in JSON_TYPES:
+        raise UnsupportedMedia(f"media type `{request.content_type[:80]}` is not taken; send {' or '.join(JSON_TYPES)}")
+    if (length := request.content_length) is not None and length > limits.body_bytes:
+        raise TooLarge(f"the body of {length} bytes is over the limit of {limits.body_bytes}")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > limits.body_bytes:
+                    raise TooLarge(f"the body is over the limit of {limits.body_bytes} bytes")
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {limits.body_seconds:g} s") from None
+    return bytes(body)
+
+
+def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """The middleware of a listener: `door` names it in spans, `render` gives its errors their form.
+
+    An error of the tree becomes its answer; anything else is a defect: it is logged with its trace and answered with 500,
+    which says nothing but the trace.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        name = f"{request.method} {resource.canonical if resource else 'unknown'}"
+        with tracing.span(f"{door} {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
+            try:
+                if any(bad in request.raw_path.lower().partition("?")[0] for bad in FORBIDDEN_IN_PATH) and not _escaped_id(request):
+                    raise web.HTTPNotFound
+                return await handler(request)
+            except ConnectorError as e:
+                status, code = answer_to(e)
+                telemetry.log.info("refused", door=door, route=name, status=status, code=code, reason=e.message)
+                return _close_if_unread(request, render(request, e, status, code))
+            except web.HTTPException as e:
+                error = ConnectorError({404: "there is nothing at this address", 405: "this method is not taken here"}.get(e.status, e.reason))
+                response = render(request, error, e.status, f"http-{e.status}")
+                if hdrs.ALLOW in e.headers:
+                    response.headers[hdrs.ALLOW] = e.headers[hdrs.ALLOW]
+                return _close_if_unread(request, response)
+            except (asyncio.CancelledError, ConnectionResetError):
+                raise
+            except Exception as e:
+                telemetry.log.error("defect", door=door, route=name, error=type(e).__name__, exc_info=e)
+                return render(request, ConnectorError(f"an error of this connector; trace {trace[3:35]}"), 500, "internal")
+
+    return middleware
+
+
+def _escaped_id(request: web.Request) -> bool:
+    """Dataset ids are IRIs and travel percent-encoded in one segment; only those two routes take an escaped slash."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical.endswith("/datasets/{id}") and "%00" not in request.raw_path and "\\" not in request.raw_path
+
+
+def _close_if_unread(request: web.Request, response: web.Response) -> web.Response:
+    """A body that was refused unread would be read as the next request: the connection ends with the answer."""
+    if request.can_read_body and not request.content.at_eof():
+        response.force_close()
+    return response
+
+
+def problem(request: web.Request, error: ConnectorError, status: int, code: str) -> web.Response:
+    """RFC 9457 problem details."""
+    trace = telemetry.traceparent.get()
+    document = {
+        "type": f"urn:qiao:problem:{code}",
+        "title": code.replace("-", " "),
+        "status": status,
+        "detail": error.message,
+        "reasons": list(error.reasons),
+        "trace": trace[3:35] if trace else None,
+    }
+    if pointer := getattr(error, "pointer", ""):
+        document["pointer"] = pointer
+    headers = {hdrs.WWW_AUTHENTICATE: "Bearer"} if status == 401 else None  # noqa: PLR2004
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/problem+json", headers=headers)

@@ -1,0 +1,200 @@
+"""`connector catalog`, `get` and `pulls`: see what a peer offers, and have it in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from connector.cli import policy_text, show
+from connector.cli.session import Common, ask
+from connector.errors import ConnectorError, InvalidRequest
+
+if TYPE_CHECKING:
+    from connector.client.management import ManagementClient
+    from connector.client.views import Pull
+
+CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
+STAGES = {
+    "negotiate": "negotiating the contract",
+    "transfer": "asking for the transfer",
+    "download": "downloading",
+    "complete": "checked, completing",
+    "done": "done",
+    "failed": "failed",
+}
+
+
+def catalog(peer: str, *, all: Annotated[bool, Parameter(negative=())] = False, common: Common | None = None) -> None:
+    """Show what a peer offers.
+
+    Parameters
+    ----------
+    peer
+        id or name of a participant in the registry
+    all
+        every page, not the first only
+    """
+    common = common or Common()
+
+    async def work(client: ManagementClient) -> tuple[list[dict[str, Any]], bool]:
+        page = await client.catalog(peer)
+        pages = [page.catalog]
+        while all and page.next is not None:
+            page = await client.catalog(peer, after=page.next)
+            pages.append(page.catalog)
+        return pages, page.next is not None
+
+    pages, more = ask(common, work)
+    if common.json:
+        show.document({"catalogs": pages, "more": more})
+        return
+    rows = [row for page in pages for row in _datasets(page, CATALOG_DEPTH)]
+    show.table(("DATASET", "TITLE", "SIZE", "OFFERS"), rows, f"{peer} offers us nothing")
+    if more:
+        show.note("there is more; `--all` shows it")
+
+
+def get(
+    peer: str,
+    dataset: str,
+    *,
+    out: Path,
+    purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
+    common: Common | None = None,
+) -> int:
+    """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, completes.
+
+    The own connector does the work and goes on if this command is interrupted.
+
+    Parameters
+    ----------
+    peer
+        id or name of a participant in the registry
+    dataset
+        id of the dataset, as `connector catalog` shows it
+    out
+        the file to write, as the connector sees the file system
+    purpose
+        what the data is for; may be given several times; narrows what the offer allows
+    """
+    common = common or Common()
+    if out.is_dir():
+        raise InvalidRequest(f"`--out` is `{out}`, a directory; name the file in it")
+
+    target = str(out.absolute())
+
+    async def work(client: ManagementClient) -> Pull:
+        order = await client.pull(peer, dataset, target, purposes=purpose or [])
+        return await _follow(client, order)
+
+    return _ended(ask(common, work), common)
+
+
+def pulls(id: str | None = None, *, common: Common | None = None) -> int:
+    """List the orders that `connector get` made, or follow one to its end.
+
+    Parameters
+    ----------
+    id
+        id of the order to follow
+    """
+    common = common or Common()
+    if id is None:
+        page = ask(common, lambda client: client.pulls())
+        if common.json:
+            show.document(page)
+            return 0
+        rows = [
+            (p.id, p.stage, p.peer, p.dataset, show.size(p.received_bytes), show.size(p.size_bytes), "; ".join(p.reasons))
+            for p in page.items
+        ]
+        show.table(("ID", "STAGE", "PEER", "DATASET", "RECEIVED", "SIZE", "REASONS"), rows, "no orders")
+        return 0
+
+    async def work(client: ManagementClient) -> Pull:
+        return await _follow(client, await client.pull_order(id))
+
+    return _ended(ask(common, work), common)
+
+
+async def _follow(client: ManagementClient, order: Pull) -> Pull:
+    """Show the order until it is over, and return its last view."""
+    last = order
+    try:
+        with _progress() as update:
+            update(order)
+            if not order.is_over:
+                async for last in client.follow(order.id):
+                    update(last)
+    finally:
+        if not last.is_over:
+            show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it")
+    return last
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Pull], None]]:
+    """A bar on a terminal, a line for each new stage otherwise; both where the result is not."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    output = show.console(stderr=True)
+    if not output.is_terminal:
+        shown = ""
+
+        def say(pull: Pull) -> None:
+            nonlocal shown
+            if pull.stage != shown and not pull.is_over:
+                show.note(STAGES.get(pull.stage, pull.stage))
+            shown = pull.stage
+
+        yield say
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda pull: bar.update(
+            task, description=show.clean(STAGES.get(pull.stage, pull.stage)), completed=pull.received_bytes, total=pull.size_bytes
+        )
+
+
+def _ended(pull: Pull, common: Common) -> int:
+    if common.json:
+        show.document(pull)
+        return 0 if pull.stage == "done" else 1
+    if pull.stage != "done":
+        raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", pull.reasons or ("no reason was given",))
+    agreement = f"{pull.agreement} (reused)" if pull.reused else pull.agreement
+    size_bytes = f"{pull.size_bytes} bytes" if pull.size_bytes is not None else None
+    show.facts({"file": pull.out, "size": size_bytes, "sha256": pull.sha256, "agreement": agreement, "transfer": pull.transfer})
+    return 0
+
+
+def _datasets(page: dict[str, Any], depth: int) -> Iterator[tuple[Any, ...]]:
+    for dataset in _objects(page.get("dataset")):
+        sizes = [_number(d.get("dcat:byteSize")) for d in _objects(dataset.get("distribution"))]
+        offers = [policy_text.summary(offer) for offer in _objects(dataset.get("hasPolicy"))]
+        yield dataset.get("@id"), _plain(dataset.get("dct:title")), show.size(next(iter(sizes), None)), " | ".join(offers)
+    for nested in _objects(page.get("catalog")):
+        if depth > 0:
+            yield nested.get("@id"), _plain(nested.get("dct:title")), "-", "a catalog of its own"
+            yield from _datasets(nested, depth - 1)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+
+
+def _plain(value: Any) -> Any:
+    """A literal of JSON-LD, whichever form it has."""
+    if isinstance(value, list):
+        return " / ".join(str(_plain(item)) for item in value)
+    return value.get("@value", "") if isinstance(value, dict) else value
+
+
+def _number(value: Any) -> int | None:
+    text = str(_plain(value))
+    return int(text) if text.isdecimal() and text.isascii() else None

@@ -1,0 +1,223 @@
+"""`connector negotiations`, `transfers`, `show`, `approve`, `terminate`: whose turn it is, and taking ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from connector.cli import policy_text, show
+from connector.cli.session import Common, ask
+from connector.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from connector.client.management import ManagementClient
+    from connector.client.views import Event, Negotiation, Page, Transfer
+
+HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
+NOT_FOUND = 404  # RFC 9110
+
+
+def negotiations(
+    action: str | None = None,
+    pid: str | None = None,
+    *,
+    state: str | None = None,
+    peer: str | None = None,
+    watch: Annotated[bool, Parameter(negative=())] = False,
+    common: Common | None = None,
+) -> None:
+    """List the negotiations, newest first; `negotiations show PID` shows one in full.
+
+    Parameters
+    ----------
+    action
+        show
+    pid
+        the one to show
+    state
+        only those in this state, such as REQUESTED
+    peer
+        only those with this participant
+    watch
+        go on and print what happens
+    """
+    common = common or Common()
+    if _one(action, pid):
+        show_process(pid or "", common=common)
+        return
+    _listed(common, lambda client: client.negotiations(state=_state(state), peer=peer), "negotiation", watch)
+
+
+def transfers(
+    action: str | None = None,
+    pid: str | None = None,
+    *,
+    state: str | None = None,
+    peer: str | None = None,
+    watch: Annotated[bool, Parameter(negative=())] = False,
+    common: Common | None = None,
+) -> None:
+    """List the transfers, newest first; `transfers show PID` shows one in full.
+
+    Parameters
+    ----------
+    action
+        show
+    pid
+        the one to show
+    state
+        only those in this state, such as STARTED
+    peer
+        only those with this participant
+    watch
+        go on and print what happens
+    """
+    common = common or Common()
+    if _one(action, pid):
+        show_process(pid or "", common=common)
+        return
+    _listed(common, lambda client: client.transfers(state=_state(state), peer=peer), "transfer", watch)
+
+
+def show_process(pid: str, *, common: Common | None = None) -> None:
+    """Show a negotiation or a transfer in full, with its reasons and its record.
+
+    Parameters
+    ----------
+    pid
+        as the lists show it
+    """
+    common = common or Common()
+
+    async def work(client: ManagementClient) -> tuple[Negotiation | Transfer, tuple[Event, ...]]:
+        view = await _either(lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
+        return view, await client.evidence(view.pid)
+
+    view, record = ask(common, work)
+    if common.json:
+        show.document({"process": view, "evidence": record})
+        return
+    _print(view)
+    for event in record:
+        show.line(f"  {event.sequence:>6}  {show.instant(event.at)}  {event.what}  {event.move or ''}  {event.state or ''}".rstrip())
+
+
+def approve(pid: str, *, common: Common | None = None) -> None:
+    """Agree to the negotiation that waits for us.
+
+    Parameters
+    ----------
+    pid
+        as `connector negotiations` shows it
+    """
+    common = common or Common()
+    _done(ask(common, lambda client: client.approve(pid)), common)
+
+
+def terminate(pid: str, *, reason: str | None = None, common: Common | None = None) -> None:
+    """End a negotiation or a transfer; a stream of it is cut.
+
+    Parameters
+    ----------
+    pid
+        as the lists show it
+    reason
+        what the peer is told
+    """
+    common = common or Common()
+
+    async def work(client: ManagementClient) -> Negotiation | Transfer:
+        return await _either(lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
+
+    _done(ask(common, work), common)
+
+
+def _one(action: str | None, pid: str | None) -> bool:
+    """Whether one process is asked for."""
+    if action is None:
+        return False
+    if action != "show" or pid is None:
+        raise InvalidRequest(f"`{action}` is not understood; write `show PID`, or nothing for the list")
+    return True
+
+
+def _state(state: str | None) -> str | None:
+    return state.upper() if state is not None else None
+
+
+def _listed(common: Common, fetch: Callable[[ManagementClient], Awaitable[Page[Any]]], kind: str, watch: bool) -> None:
+    async def work(client: ManagementClient) -> None:
+        page = await fetch(client)
+        if common.json:
+            show.document(page)
+        else:
+            show.table(HEADS, (_row(view) for view in page.items), f"no {kind}s")
+            if page.next is not None:
+                show.note(f"only the newest {len(page.items)} are listed")
+        if watch:
+            await _watch(client, kind, common.json)
+
+    ask(common, work)
+
+
+async def _watch(client: ManagementClient, kind: str, as_json: bool) -> None:
+    async for event in client.live():
+        if event.kind != kind:
+            continue
+        if as_json:
+            show.document(event)
+        else:
+            show.line(f"{show.instant(event.at)}  {event.pid}  {event.state or '-'}  {event.what}  {event.move or ''}  {event.peer or ''}")
+
+
+def _row(view: Negotiation | Transfer) -> tuple[str | None, ...]:
+    return view.pid, view.state, view.role, view.peer, view.dataset, view.waiting, "; ".join(view.reasons) or view.last_error
+
+
+def _done(view: Negotiation | Transfer, common: Common) -> None:
+    if common.json:
+        show.document(view)
+        return
+    _print(view)
+
+
+def _print(view: Negotiation | Transfer) -> None:
+    terms = getattr(view, "terms", None)
+    show.facts(
+        {
+            "pid": view.pid,
+            "state": view.state,
+            "role": view.role,
+            "peer": view.peer,
+            "peer's pid": view.peer_pid,
+            "dataset": view.dataset,
+            "agreement": view.agreement,
+            "waits for": view.waiting,
+            "in flight": view.in_flight,
+            "last error": view.last_error,
+            "terms": policy_text.summary(terms) if isinstance(terms, dict) else None,
+            "ended by": view.ended_by,
+            "deadline": show.moment(view.due),
+            "created": show.moment(view.created),
+            "updated": show.moment(view.updated),
+        }
+    )
+    for reason in view.reasons:
+        show.line(f"reason: {reason}")
+    if view.decision is not None:
+        show.line(f"decision: {json.dumps(view.decision, ensure_ascii=False)}")
+
+
+async def _either(first: Callable[[], Awaitable[Negotiation]], second: Callable[[], Awaitable[Transfer]]) -> Negotiation | Transfer:
+    """The answer of the first call, or of the second where the first knows no such process."""
+    from connector.client.management import ManagementError
+
+    try:
+        return await first()
+    except ManagementError as error:
+        if error.status != NOT_FOUND:
+            raise
+    return await second()

@@ -1,0 +1,143 @@
+"""`connector publish`: a dataset from a manifest, or from a file and a policy."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from connector.cli import policy_text, show
+from connector.cli.session import Common, ask
+from connector.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from connector.client.management import ManagementClient
+    from connector.client.views import Dataset
+
+MANIFESTS = (".toml", ".json")
+
+
+def publish(
+    path: Path,
+    *,
+    id: str | None = None,
+    title: str | None = None,
+    policy: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    manual: Annotated[bool, Parameter(negative=())] = False,
+    description: str | None = None,
+    keyword: Annotated[list[str] | None, Parameter(negative=())] = None,
+    media_type: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """Publish datasets: those of a manifest, or, with `--id`, one data file under policies. Prints the offers.
+
+    A manifest is TOML or JSON with `id`, `title`, `source`, `policies` and what else `PUT /v1/datasets` takes, or a list
+    of such under `datasets`. In it a policy may be the path of an ODRL document; paths are relative to the manifest.
+
+    Parameters
+    ----------
+    path
+        manifest (.toml or .json), or the data file if `--id` is given
+    id
+        id of the dataset: an IRI, or any name
+    title
+        title for people; default: the name of the file
+    policy
+        ODRL document of the terms; may be given several times, each makes one offer
+    manual
+        leave each request for the dataset to an operator
+    description
+        description for people
+    keyword
+        keyword; may be given several times
+    media_type
+        media type of the data; default: by the name of the file
+    """
+    common = common or Common()
+    if id is None:
+        given = {
+            "--title": title,
+            "--policy": policy,
+            "--manual": manual,
+            "--description": description,
+            "--keyword": keyword,
+            "--media-type": media_type,
+        }
+        if extra := [name for name, value in given.items() if value]:
+            raise InvalidRequest(f"{', '.join(extra)} describe a data file, which needs `--id`; a manifest says these things itself")
+        datasets = read_manifest(path)
+    else:
+        if not policy:
+            raise InvalidRequest("without terms nobody may have the data; give `--policy FILE` with an ODRL document")
+        dataset = {
+            "title": title or path.name,
+            "source": {"type": "file", "path": str(path.absolute())},
+            "policies": [_policy(p) for p in policy],
+        }
+        optional = {"manual": manual, "description": description, "keywords": keyword, "media_type": media_type}
+        datasets = [(id, dataset | {name: value for name, value in optional.items() if value})]
+
+    async def work(client: ManagementClient) -> list[Dataset]:
+        return [await client.publish(name, dataset) for name, dataset in datasets]
+
+    published = ask(common, work)
+    if common.json:
+        show.document({"items": published})
+        return
+    for dataset_view in published:
+        show.facts(
+            {
+                "dataset": dataset_view.id,
+                "title": dataset_view.title,
+                "size": show.size(dataset_view.size_bytes),
+                "sha256": dataset_view.sha256,
+            }
+        )
+        for offer in dataset_view.offers:
+            approval = "  (each request waits for approval)" if offer.manual else ""
+            show.line(f"offer {offer.id}: {policy_text.summary(offer.policy)}{approval}")
+
+
+def read_manifest(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The datasets of a manifest as (id, what the API takes). Raises InvalidRequest."""
+    if path.suffix not in MANIFESTS:
+        raise InvalidRequest(f"`{path}` is no manifest (.toml or .json); to publish it as data give `--id`, `--title` and `--policy`")
+    content = _read(path)
+    listed = content.get("datasets", [content])
+    if not isinstance(listed, list) or not listed or ("datasets" in content and len(content) > 1):
+        raise InvalidRequest(f"`{path}` has `datasets` beside other members or not as a list; write one dataset, or only [[datasets]]")
+    return [_dataset(entry, path, number) for number, entry in enumerate(listed)]
+
+
+def _dataset(entry: Any, manifest: Path, number: int) -> tuple[str, dict[str, Any]]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+        raise InvalidRequest(f"dataset {number} of `{manifest}` has no `id`; give it an IRI or any name")
+    dataset = {name: value for name, value in entry.items() if name != "id"}
+    source, policies = dataset.get("source"), dataset.get("policies")
+    if isinstance(source, dict) and isinstance(source.get("path"), str):
+        dataset["source"] = source | {"path": str(manifest.absolute().parent / source["path"])}
+    if isinstance(policies, list):
+        dataset["policies"] = [_policy(manifest.absolute().parent / p) if isinstance(p, str) else p for p in policies]
+    return entry["id"], dataset
+
+
+def _policy(path: Path) -> dict[str, Any]:
+    if path.suffix == ".toml":
+        raise InvalidRequest(f"`{path}` is TOML; an ODRL policy is a JSON document")
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+        document = tomllib.loads(text) if path.suffix == ".toml" else stdlib_json.loads(text)
+    except OSError as error:
+        raise InvalidRequest(f"`{path}` cannot be read: {error.strerror}") from None
+    except ValueError as error:  # of the decoder, of TOML or of JSON
+        raise InvalidRequest(f"`{path}` is not {path.suffix.removeprefix('.').upper() or 'JSON'}: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"`{path}` is not an object; write one dataset or one policy as an object")
+    return document

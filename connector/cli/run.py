@@ -1,0 +1,65 @@
+"""`connector run`, `check` and `demo`: what happens in this process instead of being asked of a running connector."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from connector.cli import show
+from connector.cli.session import Common, read_settings
+from connector.errors import SettingsError
+
+if TYPE_CHECKING:
+    from connector.settings import Settings
+
+
+def run(*, common: Common | None = None) -> None:
+    """Run the connector until SIGTERM or Ctrl-C; SIGHUP reads registry, keys and settings again."""
+    common = common or Common()
+    settings = read_settings(common, look_at_files=True)
+    from connector import app
+
+    app.run(settings, path=common.config, environ=dict(os.environ))
+
+
+def check(*, common: Common | None = None) -> None:
+    """Check the settings, keys, certificates and the registry, and report every mistake."""
+    common = common or Common()
+    settings = read_settings(common, look_at_files=True)
+    if mistakes := _mistakes(settings):
+        raise SettingsError(f"the settings at `{common.config}` cannot work", tuple(mistakes))
+    if common.json:
+        show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
+        return
+    show.line(f"the settings at {common.config} are in order: {settings.participant.name} ({settings.participant.id})")
+
+
+def demo(*arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
+    """A hospital and a biopharma exchange real data on this machine."""
+    return int(importlib.import_module("connector.cli.demo").main(list(arguments)) or 0)
+
+
+def _mistakes(settings: Settings) -> list[str]:
+    """What only reading the files can tell."""
+    from connector.adapters.keys import Keys
+    from connector.adapters.registry import Registry
+    from connector.app import tls_context
+
+    found: list[str] = []
+    checks: list[Callable[[], object]] = [
+        lambda: Keys(settings.keys.directory, settings.participant.id).active(time.time()),
+        lambda: Registry(settings.registry.directory),
+        *(partial(tls_context, at) for at in (settings.protocol, settings.data, settings.management, settings.ops)),
+    ]
+    for look in checks:
+        try:
+            look()
+        except SettingsError as error:
+            found += error.reasons
+    return found

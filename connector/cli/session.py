@@ -1,0 +1,96 @@
+"""What commands share: the options that every one takes, and the way from them to the own connector's client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from connector.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from connector.client.management import ManagementClient
+    from connector.settings import Settings
+
+T = TypeVar("T")
+TOKEN_FILE = "admin-token"  # noqa: S105 - its name; `connector init --save-token` writes it beside the settings
+GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Common:
+    """Options of every command."""
+
+    config: Annotated[Path, Parameter(env_var="QIAO_CONFIG", help="settings of the own connector")] = Path("connector.toml")
+    token_file: Annotated[
+        Path | None, Parameter(help="file with the admin token; without it QIAO_TOKEN, then `admin-token` beside the settings")
+    ] = None
+    json: Annotated[bool, Parameter(negative=(), help="print JSON")] = False
+
+
+def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
+    """Run `work` with a client of the own connector. Raises ConnectorError."""
+    settings = read_settings(common, look_at_files=False)
+    token = read_token(common)
+
+    async def with_client() -> T:
+        from connector.client.management import ManagementClient
+
+        async with ManagementClient(_address(settings), token, tls=_trust(settings)) as client:
+            return await work(client)
+
+    return asyncio.run(with_client())
+
+
+def read_settings(common: Common, *, look_at_files: bool) -> Settings:
+    """The settings of the own connector with the environment over them."""
+    from connector.settings import load
+
+    return load(common.config, os.environ, look_at_files=look_at_files)
+
+
+def read_token(common: Common) -> str:
+    """The admin token from `--token-file`, the environment or the saved file. Raises ConnectorError."""
+    saved = common.config.absolute().parent / TOKEN_FILE
+    if common.token_file is None and (token := os.environ.get("QIAO_TOKEN", "").strip()):
+        return token
+    path = common.token_file or saved
+    try:
+        if path.stat().st_mode & GROUP_AND_OTHERS:
+            raise ConnectorError(f"the admin token in `{path}` can be read by others; run `chmod 600 {path}`")
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        if common.token_file is None:
+            raise ConnectorError("no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file") from None
+        raise ConnectorError(f"the admin token in `{path}` cannot be read: {error}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise ConnectorError(f"`{path}` holds no admin token; write the one that `connector init` showed into it")
+    return token
+
+
+def _address(settings: Settings) -> str:
+    if not settings.management.url:
+        raise ConnectorError("management.port is 0, so nobody knows the address; set QIAO_MANAGEMENT_URL to the one that is in use")
+    return settings.management.url
+
+
+def _trust(settings: Settings) -> ssl.SSLContext | None:
+    """Our own certificate vouches for the management listener beside the system's authorities."""
+    if settings.management.certificate is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(settings.management.certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise ConnectorError(
+            f"`management.certificate` is `{settings.management.certificate}`, which is not a PEM certificate: {error}"
+        ) from None
+    return context

@@ -1,0 +1,121 @@
+"""How things look on a terminal and in a pipe. Text from others can neither move the cursor nor pose as ours."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from connector.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Sequences that a terminal obeys: CSI, OSC (up to BEL or ST), other strings, and two-character escapes (ECMA-48).
+ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL)
+# Control characters, and those that are invisible or reorder the text around them (Unicode categories Cc and Cf).
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+BLANKS = re.compile(r"[\t\n\r ]+")
+PIPE_COLUMNS = 10_000  # a pipe has no width: one row stays one line
+BYTES_STEP = 1000
+Cell = str | int | float | bool | None
+
+
+def clean(text: object) -> str:
+    """`text` as one line that a terminal only prints: no escape sequences, no control, invisible or reordering characters."""
+    return UNSEEN.sub("", BLANKS.sub(" ", ESCAPES.sub("", str(text)))).strip()
+
+
+def document(value: Any) -> None:
+    """Print a value as JSON, the same members as the management API has."""
+    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2)
+    print(re.sub(UNSEEN, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
+
+
+def line(text: object = "") -> None:
+    """Print one line."""
+    print(clean(text))
+
+
+def note(text: object) -> None:
+    """Print one line that is not the result, where it does not mix with it."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def failure(error: ConnectorError) -> None:
+    """Print what went wrong and every reason that says more."""
+    message = clean(error.message)
+    note(f"connector: {message}")
+    for reason in error.reasons:
+        if clean(reason) not in message:
+            note(f"  - {clean(reason)}")
+    if pointer := getattr(error, "pointer", ""):
+        note(f"  at {clean(pointer)}")
+    if trace := getattr(error, "trace", ""):
+        note(f"  trace {clean(trace)}")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], nothing: str) -> None:
+    """Print rows under their heads, or the line `nothing`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    if not listed:
+        note(nothing)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for number, head in enumerate(heads):
+        shown.add_column(Text(head), overflow="fold", justify="right" if head in ("SIZE", "RECEIVED") else "left", no_wrap=number == 0)
+    for row in listed:
+        shown.add_row(*(Text(cell) for cell in row))
+    output = console()
+    if output.is_terminal:
+        output.print(shown)
+        return
+    with output.capture() as captured:
+        output.print(shown)
+    print("\n".join(text.rstrip() for text in captured.get().splitlines()))
+
+
+def facts(pairs: Mapping[str, Cell]) -> None:
+    """Print names and values, one pair a line; pairs without a value are left out."""
+    known = {name: clean(value) for name, value in pairs.items() if value not in (None, "")}
+    width = max((len(name) for name in known), default=0)
+    for name, value in known.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal or pipe behind an output stream; nothing in a text is taken as markup."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PIPE_COLUMNS, markup=False, highlight=False, emoji=False)
+
+
+def size(size_bytes: int | None) -> str:
+    """Bytes in decimal units, as in 1.4 MB; a dash if not known."""
+    if size_bytes is None:
+        return "-"
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < BYTES_STEP:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= BYTES_STEP
+    return f"{value:.1f} TB"
+
+
+def moment(text: str | None) -> str:
+    """An RFC 3339 instant to the second, for people."""
+    return re.sub(r"\.\d+", "", text or "").replace("T", " ")
+
+
+def instant(at: float | None) -> str:
+    """POSIX seconds as `moment` shows an instant."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}" if at is not None else "-"

@@ -1,0 +1,201 @@
+"""The catalog: what each participant may see of ours, and what we see of a peer's.
+
+Provider: a page costs what is on it, never what the store holds; who may see an offer is decided once for each offer and
+participant and remembered until the answer may change. A single dataset is visible exactly if it stands in the catalog.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from connector.control.journal import Journal
+from connector.control.policies import Policies
+from connector.dsp import dcat, wire
+from connector.dsp.messages import CONTEXT
+from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused
+from connector.ports import Caller, Identity, Participant, Peer
+from connector.records import Dataset
+
+CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
+REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
+ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPage:
+    """A rendered catalog and the cursors of its neighbours."""
+
+    body: bytes
+    next: str | None
+    previous: str | None
+
+
+class Catalog:
+    """Our own catalog. `service` is our data service, `nested` are stubs of catalogs that are served elsewhere."""
+
+    def __init__(
+        self, journal: Journal, policies: Policies, own: str, id: str, service: Mapping[str, Any], nested: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self._store = journal.store
+        self._clock = journal.clock
+        self._policies = policies
+        self._own = own
+        self._id = id
+        self._service = service
+        self._nested = list(nested)
+        self._seen: OrderedDict[tuple[str, int, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
+
+    async def page(
+        self, caller: Caller, *, after: str | None, before: str | None, limit: int, filters: Sequence[Mapping[str, Any]] = ()
+    ) -> CatalogPage:
+        """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor."""
+        shown: list[tuple[str, bytes]] = []
+        read, backwards = 0, before is not None
+        more = False
+        while read < ROWS_READ_MAX:
+            rows = await self._store.datasets(after=None if backwards else after, before=before if backwards else None, limit=limit)
+            read += len(rows.items)
+            for dataset in reversed(rows.items) if backwards else rows.items:
+                if len(shown) == limit:
+                    more = True
+                    break
+                if (document := self._view(dataset, caller)) is not None and _matches(document, filters):
+                    shown.append((dataset.id, document))
+                after = before = dataset.id
+            more = more or (rows.previous if backwards else rows.next) is not None
+            if len(shown) == limit or not (rows.previous if backwards else rows.next):
+                break
+        last = after if not backwards else before
+        if backwards:
+            shown.reverse()
+            first, end = (last if more else None), shown[-1][0] if shown else None
+        else:
+            first, end = (shown[0][0] if shown and (await self._earlier(shown[0][0])) else None), (last if more else None)
+        nested = self._nested if first is None else []
+        body = dcat.catalog(self._id, self._own, self._service, [document for _, document in shown], nested)
+        return CatalogPage(body, end, first)
+
+    async def _earlier(self, id: str) -> bool:
+        return bool((await self._store.datasets(after=None, before=id, limit=1)).items)
+
+    async def dataset(self, caller: Caller, id: str) -> bytes:
+        """The root form of one dataset. Raises NotFound if it does not stand in the caller's catalog."""
+        dataset = await self._store.dataset(id)
+        document = self._view(dataset, caller) if dataset else None
+        if document is None:
+            raise NotFound(f"dataset `{id}` is not in your catalog")
+        return dcat.root_dataset(document)
+
+    def _view(self, dataset: Dataset, caller: Caller) -> bytes | None:
+        """The dataset as this caller sees it, or None. An offer that is certainly denied is absent, without a word."""
+        now = self._clock.now()
+        key = (dataset.id, dataset.version, caller.participant.id, orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS))
+        known = self._seen.get(key)
+        if known is None or (known[1] is not None and known[1] <= now):
+            known = self._seen[key] = self._hidden(dataset, caller, now)
+            if len(self._seen) > REMEMBERED_MAX:
+                self._seen.popitem(last=False)
+        return dataset.document if not known[0] else dcat.without_offers(dataset.document, known[0])
+
+    def _hidden(self, dataset: Dataset, caller: Caller, now: float) -> tuple[frozenset[str], float | None]:
+        hidden, until = set(), None
+        for offer in dataset.offers:
+            verdict = self._policies.decide(
+                offer.policy, party=caller.participant.id, target=dataset.id, purposes=(), claims=caller.claims, now=now, stage="catalog"
+            )
+            if verdict.result == "deny":
+                hidden.add(offer.id)
+            if verdict.ends is not None:
+                until = min(until or verdict.ends, verdict.ends)
+        return frozenset(hidden), until
+
+
+def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Check the `filter` of a catalog request: a list of {property, operator eq or contains, value}, all of which must hold.
+
+    DSP 2025-1 leaves filters to implementations and asks for 400 where one is not supported: raises InvalidRequest that
+    says what is. Absent and empty mean no filter.
+    """
+    filters = tuple(value or ())
+    for one in filters:
+        known = isinstance(one, Mapping) and set(one) == {"property", "operator", "value"}
+        if not known or one["operator"] not in ("eq", "contains") or not all(isinstance(v, str) for v in one.values()):
+            raise InvalidRequest(
+                "this filter is not supported; a filter is a list of objects with `property` (such as `@id`, `dct:title`, `dcat:keyword`), "
+                "`operator` (`eq` or `contains`) and `value`, all strings"
+            )
+    return filters
+
+
+def _matches(document: bytes, filters: Sequence[Mapping[str, Any]]) -> bool:
+    if not filters:
+        return True
+    parsed = orjson.loads(document)
+    return all(_holds(parsed.get(f["property"]), f["operator"], f["value"]) for f in filters)
+
+
+def _holds(value: Any, operator: str, wanted: str) -> bool:
+    values = [str(v.get("@value") or v.get("@id")) if isinstance(v, Mapping) else str(v) for v in (value if isinstance(value, list) else [value])]
+    if value is None:
+        return False
+    return wanted in values if operator == "eq" else any(wanted.casefold() in v.casefold() for v in values)
+
+
+class PeerCatalogs:
+    """Reads the catalogs of peers."""
+
+    def __init__(self, peer: Peer, identity: Identity) -> None:
+        self._peer = peer
+        self._identity = identity
+
+    async def page(self, participant: Participant, link: str | None, filters: Sequence[Any]) -> tuple[dict[str, Any], str | None]:
+        """One page of the peer's catalog and the link to the next. `link` is one that an earlier page gave; it has to lie
+        under the peer's own base. Raises PeerFailed, PeerRefused with the peer's reasons."""
+        base = base_of(participant)
+        url = link or f"{base}/catalog/request"
+        if urlsplit(url)[:2] != urlsplit(base)[:2]:
+            raise InvalidRequest(f"the cursor `{link}` does not belong to `{participant.name}`")
+        message = {"@context": CONTEXT, "@type": "CatalogRequestMessage"} | ({"filter": list(filters)} if filters else {})
+        document, headers = await self._call("POST", url, participant, orjson.dumps(message))
+        return document, next_link(headers.get("link", ""), url)
+
+    async def dataset(self, participant: Participant, id: str) -> dict[str, Any]:
+        """One dataset of the peer by id."""
+        return (await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None))[0]
+
+    async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
+        headers = {"Authorization": await self._identity.mint(participant.id), "Content-Type": "application/json"}
+        reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=CATALOG_BYTES_MAX)
+        try:
+            document = orjson.loads(reply.body) if reply.body else {}
+        except orjson.JSONDecodeError:
+            document = {}
+        if reply.status >= 300 or not isinstance(document, dict) or not document:  # noqa: PLR2004
+            code, reasons = wire.reasons_of(document)
+            said = "; ".join(reasons) or code or "nothing"
+            if reply.status < 300:  # noqa: PLR2004
+                raise PeerFailed(f"`{participant.name}` answered its catalog with something that is not a JSON object")
+            raise PeerRefused(f"`{participant.name}` refused with {reply.status}: {said}", reasons or (said,), reply.status)
+        return document, reply.headers
+
+
+def base_of(participant: Participant) -> str:
+    """The base URL of a participant's connector; raises NotFound if its self-description has none."""
+    if not participant.protocol:
+        raise NotFound(f"the self-description of `{participant.name}` names no protocol endpoint")
+    return participant.protocol
+
+
+def next_link(header: str, base: str) -> str | None:
+    """The target of `rel="next"` in a Link header (RFC 8288), absolute."""
+    for part in header.split(",<"):
+        target, _, parameters = part.strip().lstrip("<").partition(">")
+        if any(p.strip().replace('"', "") == "rel=next" for p in parameters.split(";")):
+            return target if "://" in target else "{0}://{1}".format(*urlsplit(base)[:2]) + target
+    return None

@@ -1,0 +1,240 @@
+"""What an operator or a program asks of processes: begin, approve, counter, suspend, resume, complete, terminate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from connector.control import negotiate, transfers
+from connector.control.catalog import PeerCatalogs, base_of
+from connector.control.journal import Journal
+from connector.control.negotiate import Reaction
+from connector.control.policies import Policies
+from connector.control.steps import Steps
+from connector.control.terms import with_purposes
+from connector.dsp import dcat, exchange
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role
+from connector.errors import Contradiction, InvalidRequest, NotFound, PolicyError
+from connector.ports import Act, Identity, Participant
+from connector.records import Agreement, Changes, Expect, Idempotent
+
+ACCEPTS = ("same", "permitted", "operator")
+
+# What an operator's approval sends, by our role and state.
+APPROVALS: dict[tuple[Role, str], Move] = {
+    (Role.PROVIDER, "REQUESTED"): Move.CONTRACT_AGREEMENT,
+    (Role.CONSUMER, "OFFERED"): Move.ACCEPTED,
+}
+COUNTERS: dict[tuple[Role, str], Move] = {
+    (Role.PROVIDER, "REQUESTED"): Move.CONTRACT_OFFER,
+    (Role.CONSUMER, "OFFERED"): Move.CONTRACT_REQUEST,
+}
+
+
+class Operations:
+    """Use cases of the management API."""
+
+    def __init__(self, journal: Journal, steps: Steps, policies: Policies, catalogs: PeerCatalogs, identity: Identity) -> None:
+        self._journal = journal
+        self._store = journal.store
+        self._steps = steps
+        self._policies = policies
+        self._catalogs = catalogs
+        self._identity = identity
+
+    def participant(self, name: str) -> Participant:
+        """The participant with this id or name. Raises NotFound that names those that are known."""
+        found = self._identity.find(name)
+        if found is None:
+            known = ", ".join(f"`{p.name}`" for p in self._identity.participants()[:20]) or "none"
+            raise NotFound(f"participant `{name}` is not in the registry; known are {known}")
+        return found
+
+    async def offer_of(self, peer: Participant, dataset: str, offer: str | None, purposes: tuple[str, ...]) -> dict[str, Any]:
+        """An offer of the peer for the dataset: the one named, else the first that permits our purposes, else the first."""
+        document = await self._catalogs.dataset(peer, dataset)
+        offers = [dict(o) for o in document.get("hasPolicy", ()) if isinstance(o, Mapping) and "@id" in o]
+        if offer is not None:
+            offers = [o for o in offers if o["@id"] == offer]
+        if not offers:
+            raise NotFound(f"`{peer.name}` has no such offer for dataset `{dataset}`" if offer else f"dataset `{dataset}` carries no offer")
+        now, own = self._journal.clock.now(), self._identity.own
+        fitting = (
+            o
+            for o in offers
+            if self._policies.decide(o, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation").permitted
+        )
+        return next(fitting, offers[0])
+
+    async def negotiate(
+        self,
+        peer: str,
+        dataset: str,
+        *,
+        offer: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+        purposes: tuple[str, ...] = (),
+        accept: str = "permitted",
+        key: Idempotent | None = None,
+    ) -> Process:
+        """Begin a negotiation as consumer. `policy` are the terms to ask for; without them the peer's offer is fetched and
+        narrowed to `purposes`. Returns the process, in flight, once it is durable."""
+        participant = self.participant(peer)
+        if accept not in ACCEPTS:
+            raise InvalidRequest(f"`accept` is `{accept}`; it is one of {', '.join(ACCEPTS)}", pointer="/accept")
+        found = policy if policy is not None else await self.offer_of(participant, dataset, offer, purposes)
+        id = offer or found.get("@id")
+        if not id:
+            raise InvalidRequest("the terms need the id of an offer: give `offer`, or `@id` in `policy`", pointer="/offer")
+        terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
+        self._understood(terms)
+        process = negotiate.begin(
+            self._steps.ids.new(),
+            replace(participant, protocol=base_of(participant)),
+            Role.CONSUMER,
+            dataset,
+            terms,
+            accept=accept,
+            purposes=purposes or self._policies.purposes(terms),
+            now=self._journal.clock.now(),
+        )
+        return await self._begin(process, Move.CONTRACT_REQUEST, key)
+
+    async def offer(self, peer: str, dataset: str, offer: str) -> Process:
+        """Begin a negotiation as provider, with one of our published offers."""
+        participant, known = self.participant(peer), await self._store.offer(offer)
+        if known is None or known.dataset != dataset:
+            raise NotFound(f"offer `{offer}` of dataset `{dataset}` is not published here")
+        terms = dcat.message_offer(known.id, known.policy, dataset)
+        found = replace(participant, protocol=base_of(participant))
+        now = self._journal.clock.now()
+        process = negotiate.begin(self._steps.ids.new(), found, Role.PROVIDER, dataset, terms, accept="operator", purposes=(), now=now)
+        return await self._begin(replace(process, detail=dict(process.detail) | {"offer": known.id}), Move.CONTRACT_OFFER, None)
+
+    async def transfer(self, agreement: str, format: str, key: Idempotent | None = None) -> Process:
+        """Begin a transfer as consumer under a finalized agreement."""
+        found = await self._store.agreement(agreement)
+        if found is None or found.consumer != self._identity.own.id:
+            raise NotFound(f"agreement `{agreement}` is not one under which we are the consumer")
+        if not found.final:
+            raise Contradiction(f"agreement `{agreement}` is not finalized yet")
+        now = self._journal.clock.now()
+        if found.ends is not None and found.ends <= now:
+            raise Contradiction(f"agreement `{agreement}` has ended; negotiate a new one")
+        peer = self.participant(found.peer)
+        return await self._begin(transfers.begin(self._steps.ids.new(), found, base_of(peer), format, now), Move.TRANSFER_REQUEST, key)
+
+    async def _begin(self, process: Process, move: Move, key: Idempotent | None) -> Process:
+        """Commit the first step. The idempotency key is written with it: whoever comes second gets the first one's process."""
+        begun = self._steps.changes(None, Reaction(process, Act(move)), self._journal.clock.now(), ask=False)
+        earlier: str | None = None
+
+        async def step() -> Changes | None:
+            nonlocal earlier
+            if key is None:
+                return begun
+            if (known := await self._store.idempotent(key.key)) is not None:
+                earlier = known.answer.decode()
+                return None
+            expects = (*begun.expects, Expect(Idempotent, key.key, None))
+            return replace(begun, expects=expects, saves=(*begun.saves, replace(key, answer=process.pid.encode())))
+
+        changes = await self._journal.decide(step)
+        return await self._process(process.kind, earlier) if earlier else self._saved(changes)
+
+    async def approve(self, pid: str) -> Process:
+        """Say yes where a negotiation waits for an operator."""
+        return await self._act(Kind.NEGOTIATION, pid, lambda p, _: (p, Act(self._by(APPROVALS, p, "approve"))))
+
+    async def counter(self, pid: str, policy: Mapping[str, Any]) -> Process:
+        """Answer a request or an offer with other terms."""
+
+        def propose(process: Process, _now: float) -> tuple[Process, Act]:
+            move = self._by(COUNTERS, process, "answer with a counter-offer")
+            id = str(policy.get("@id") or self._steps.ids.new())
+            terms = dcat.message_offer(id, policy, process.dataset or "")
+            self._understood(terms)
+            asked = {"asked": terms} if process.role is Role.CONSUMER else {}
+            return replace(process, detail=dict(process.detail) | {"terms": terms} | asked), Act(move)
+
+        return await self._act(Kind.NEGOTIATION, pid, propose)
+
+    async def terminate(self, kind: Kind, pid: str, reason: str) -> Process:
+        """End a process; termination overrules whatever is in flight."""
+
+        async def step() -> Changes:
+            process = await self._process(kind, pid)
+            if process.final:
+                raise Contradiction(f"{kind} `{pid}` has already ended in {process.state}")
+            return self._steps.end(process, "operator", reason, self._journal.clock.now())
+
+        return self._saved(await self._journal.decide(step))
+
+    async def suspend(self, pid: str, reason: str) -> Process:
+        """Suspend a transfer that runs."""
+        return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.SUSPENSION, code="operator", reasons=(reason,))))
+
+    async def resume(self, pid: str) -> Process:
+        """Resume a suspended transfer, from either side."""
+        return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.START)))
+
+    async def complete(self, pid: str) -> Process:
+        """Complete a transfer that runs."""
+        return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.COMPLETION)))
+
+    async def _act(self, kind: Kind, pid: str, propose: Any) -> Process:
+        async def step() -> Changes:
+            now = self._journal.clock.now()
+            before = await self._process(kind, pid)
+            process, act = propose(before, now)
+            if not exchange.legal(process, process.role, act.move):
+                raise Contradiction(f"{kind} `{pid}` is in state {process.state}; `{act.move}` is not possible now")
+            if process.in_flight:
+                raise Contradiction(f"{kind} `{pid}` waits for the answer to `{process.in_flight}`; try again after it")
+            rest = {k: v for k, v in process.detail.items() if k != "waiting"}
+            return self._steps.changes(before, Reaction(replace(process, detail=rest), act), now, ask=False)
+
+        return self._saved(await self._journal.decide(step))
+
+    async def _process(self, kind: Kind, pid: str) -> Process:
+        process = await self._store.process(kind, pid)
+        if process is None:
+            raise NotFound(f"there is no {kind} `{pid}`")
+        return process
+
+    @staticmethod
+    def _by(table: Mapping[tuple[Role, str], Move], process: Process, verb: str) -> Move:
+        move = table.get((process.role, process.state))
+        if move is None:
+            raise Contradiction(f"negotiation `{process.pid}` is in state {process.state} and we are the {process.role}; there is nothing to {verb}")
+        return move
+
+    def _understood(self, terms: Mapping[str, Any]) -> None:
+        parsed = self._policies.parse(terms)
+        if isinstance(parsed, PolicyError):
+            raise parsed
+
+    @staticmethod
+    def _saved(changes: Changes | None) -> Process:
+        saved = next((r for r in changes.saves if isinstance(r, Process)), None) if changes else None
+        if saved is None:
+            raise Contradiction("nothing was changed")
+        return saved
+
+    async def reusable(self, peer: str, dataset: str, purposes: tuple[str, ...]) -> Agreement | None:
+        """A finalized agreement with the peer over the dataset that still permits these purposes, or None."""
+        now, own = self._journal.clock.now(), self._identity.own
+        page = await self._store.agreements(peer=peer, dataset=dataset, after=None, limit=50)
+        for agreement in page.items:
+            if not agreement.final or agreement.consumer != own.id or (agreement.ends is not None and agreement.ends <= now):
+                continue
+            wanted = purposes or self._policies.purposes(agreement.document)
+            verdict = self._policies.decide(
+                agreement.document, party=own.id, target=dataset, purposes=wanted, claims=own.claims, now=now, stage="transfer"
+            )
+            if verdict.permitted:
+                return agreement
+        return None
+

@@ -1,0 +1,124 @@
+"""Publishing: a dataset with its source and its offers becomes one record that catalogs and negotiations read.
+
+What is published is pinned: the source is read once for its size and digest, the description is rendered once, and a policy
+that says anything we do not understand is refused here, with its findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control.policies import Policies
+from connector.dsp import dcat
+from connector.dsp.messages import CONTEXT
+from connector.dsp.schemas import Schemas
+from connector.errors import InvalidRequest, NotFound, PolicyError
+from connector.ports import Sources
+from connector.records import Changes, Dataset, Evidence, Expect, Offer
+
+ID_CHARACTERS_MAX = 512  # ids travel in URLs
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an operator says about a dataset. `source` is a private address with a `type`; `policies` are ODRL documents,
+    each of which becomes one offer; `properties` are further members of the description with prefixed keys."""
+
+    id: str
+    title: str
+    source: Mapping[str, Any]
+    policies: Sequence[Mapping[str, Any]]
+    description: str | None = None
+    keywords: tuple[str, ...] = ()
+    media_type: str | None = None
+    manual: bool = False
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Publishing:
+    """Publishes and withdraws datasets. `sources` maps a source type to what opens it, `service` is our data service's id."""
+
+    def __init__(self, journal: Journal, policies: Policies, schemas: Schemas, sources: Mapping[str, Sources], service: str) -> None:
+        self._journal = journal
+        self._policies = policies
+        self._schemas = schemas
+        self._sources = sources
+        self._service = service
+
+    async def publish(self, manifest: Manifest) -> tuple[Dataset, bool]:
+        """Publish or replace. Returns the record and whether it is new. Raises InvalidRequest, PolicyError, SourceFailed;
+        nothing has changed then. Agreements made before keep the terms they were made on."""
+        offers = self._offers(manifest)
+        kind = str(manifest.source.get("type", ""))
+        if kind not in self._sources:
+            raise InvalidRequest(f"source type `{kind}` is not known; known are {', '.join(sorted(self._sources))}", pointer="/source/type")
+        address, stat = await self._sources[kind].index(manifest.source)
+        document = dcat.dataset_document(
+            manifest.id,
+            manifest.title,
+            [(offer.id, offer.policy) for offer in offers],
+            self._service,
+            media_type=manifest.media_type or stat.media_type,
+            size_bytes=stat.size_bytes,
+            description=manifest.description,
+            keywords=manifest.keywords,
+            properties=manifest.properties,
+        )
+        if reasons := self._schemas.reasons("Dataset", {"@context": CONTEXT} | document):
+            raise InvalidRequest("the description is not a valid dataset", tuple(reasons))
+        rendered = orjson.dumps(document)
+        new, record = True, Dataset(manifest.id, rendered, address, offers)
+
+        async def step() -> Changes:
+            nonlocal new, record
+            now = self._journal.clock.now()
+            before = await self._journal.store.dataset(manifest.id)
+            new = before is None
+            version = before.version if before else None
+            record = Dataset(manifest.id, rendered, address, offers, stat.size_bytes, stat.sha256, (version or 0) + 1, now)
+            evidence = Evidence(telemetry.PUBLISHED, None, None, None, None, now, detail={"dataset": manifest.id, "offers": [o.id for o in offers]})
+            return Changes((Expect(Dataset, manifest.id, version),), (record,), evidence=(evidence,))
+
+        await self._journal.decide(step)
+        return record, new
+
+    def _offers(self, manifest: Manifest) -> tuple[Offer, ...]:
+        if not manifest.id or len(manifest.id) > ID_CHARACTERS_MAX or any(c.isspace() or not c.isprintable() for c in manifest.id):
+            raise InvalidRequest(f"a dataset id has 1 to {ID_CHARACTERS_MAX} printable characters without spaces", pointer="/id")
+        if not manifest.policies:
+            raise InvalidRequest("a dataset needs at least one policy: without an offer nobody may ask for it", pointer="/policies")
+        bare = [key for key in manifest.properties if ":" not in key]
+        if bare:
+            raise InvalidRequest(
+                f"the properties {', '.join(f'`{b}`' for b in bare)} have no prefix and would be dropped by JSON-LD readers; write `dct:`, `dcat:` or a full IRI",
+                pointer="/properties",
+            )
+        offers = []
+        for policy in manifest.policies:
+            id = policy.get("@id") or dcat.offer_id(manifest.id, policy)
+            offer = Offer(str(id), manifest.id, {k: v for k, v in policy.items() if k not in ("@context", "target")}, manifest.manual)
+            parsed = self._policies.parse(offer.policy)
+            if isinstance(parsed, PolicyError):
+                raise parsed
+            offers.append(offer)
+        if len({offer.id for offer in offers}) < len(offers):
+            raise InvalidRequest("two policies have the same id or say the same; an offer's id is unique", pointer="/policies")
+        return tuple(offers)
+
+    async def withdraw(self, id: str) -> None:
+        """Take a dataset out of the catalog. Raises NotFound. Agreements stay in force; new ones cannot be made."""
+
+        async def step() -> Changes:
+            before = await self._journal.store.dataset(id)
+            if before is None:
+                raise NotFound(f"dataset `{id}` is not published here")
+            evidence = Evidence(telemetry.WITHDRAWN, None, None, None, None, self._journal.clock.now(), detail={"dataset": id})
+            return Changes((Expect(Dataset, id, before.version),), deletes=((Dataset, id),), evidence=(evidence,))
+
+        await self._journal.decide(step)

@@ -1,0 +1,111 @@
+"""Looks at a process when its time is up: a step that nobody took, a bound of the policy, a transfer that lies quiet.
+
+One timer stands at the earliest `due` of all processes; it is set again by commits and by what it does, never by polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control.negotiate import Reaction
+from connector.control.steps import Steps, fact
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move
+from connector.ports import Act
+from connector.records import Changes, Evidence
+
+BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
+SLEEP_SECONDS_MAX = 86_400.0  # the wall clock may be set; a day is soon enough to notice for a bound that lies further away
+
+
+class Watch:
+    """The timer. `last_access` says when the data listener last served a transfer (POSIX seconds, or None)."""
+
+    def __init__(self, journal: Journal, steps: Steps, last_access: Callable[[str], float | None], quiet_seconds: float) -> None:
+        self._journal = journal
+        self._steps = steps
+        self._last_access = last_access
+        self._quiet = quiet_seconds
+        self._next: float | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        journal.listen(self._committed)
+
+    def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        for record in changes.saves:
+            if isinstance(record, Process) and record.due is not None and (self._next is None or record.due < self._next):
+                self._next = record.due
+                self._changed.set()
+
+    async def start(self) -> None:
+        self._next = await self._journal.store.next_due()
+        self._task = asyncio.create_task(self._run(), name="watch")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            wait = None if self._next is None else max(0.0, min(self._next - self._journal.clock.now(), SLEEP_SECONDS_MAX))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+                continue
+            except TimeoutError:
+                pass
+            for process in await self._journal.store.due(self._journal.clock.now(), BATCH):
+                await self._look(process.kind, process.pid)
+            self._next = await self._journal.store.next_due()
+
+    async def _look(self, kind: Kind, pid: str) -> None:
+        async def step() -> Changes | None:
+            now = self._journal.clock.now()
+            process = await self._journal.store.process(kind, pid)
+            if process is None or process.due is None or process.due > now:
+                return None
+            return self._overdue(process, now)
+
+        await self._journal.decide(step)
+
+    def _overdue(self, process: Process, now: float) -> Changes:
+        detail, times = process.detail, self._steps.sender.times
+        running = process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED")
+        ends, covered = detail.get("ends"), detail.get("covered")
+        if running and ends is not None and ends <= now:
+            return self._expired(process, "EXPIRED", "the agreement or a bound of its policy has ended", now)
+        if running and covered is not None:
+            last = self._last_access(process.pid) or covered
+            if last + self._quiet > now:
+                quiet = replace(process, detail=dict(detail) | {"covered": last + self._quiet})
+                return self._steps.changes(process, Reaction(quiet), now, ask=False)
+            done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
+            return self._steps.changes(process, Reaction(done, Act(Move.COMPLETION)), now, ask=False)
+        if detail.get("waiting") == "approval":
+            return self._expired(process, "no-decision", f"nobody decided within {times.approval_seconds:g} s", now)
+        reason = f"nothing came within {times.step_seconds:g} s in state {process.state}"
+        return self._expired(process, "deadline", reason, now)
+
+    def _expired(self, process: Process, code: str, reason: str, now: float) -> Changes:
+        telemetry.log.info("deadline passed", pid=process.pid, code=code, state=process.state)
+        changes = self._steps.end(process, code, reason, now)
+        return replace(changes, evidence=(fact(telemetry.EXPIRED, process, now, code=code), *changes.evidence))
+
+    async def covered(self, pid: str) -> None:
+        """Every byte of this transfer has gone out: complete it after a quiet time, for peers that never do."""
+
+        async def step() -> Changes | None:
+            now = self._journal.clock.now()
+            process = await self._journal.store.process(Kind.TRANSFER, pid)
+            if process is None or process.state != "STARTED" or "covered" in process.detail:
+                return None
+            marked = replace(process, detail=dict(process.detail) | {"covered": now + self._quiet})
+            return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)
+
+        await self._journal.decide(step)

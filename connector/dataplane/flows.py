@@ -1,0 +1,191 @@
+"""The streams that are running, by transfer: who cuts them, and what they have delivered.
+
+A stream is cut by cancelling the task that copies it. The connection is closed after that task has let go of it, never before:
+closing a transport under a running `sendfile` leaves the whole event loop waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from connector import telemetry
+from connector.dataplane.coverage import Coverage, add
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role
+from connector.dsp.transfer import State
+from connector.errors import Withdrawn
+from connector.ports import Clock
+
+TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the longest unused are forgotten
+BOUND_CHECK_SECONDS = 3600.0  # timers follow the monotonic clock, bounds the wall clock: look again at least this often
+
+
+class Lease:
+    """Ties what was looked up about a transfer to the transfer: `stale` once anything about it has changed."""
+
+    __slots__ = ("stale",)
+
+    def __init__(self) -> None:
+        self.stale = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a transfer was used: `last_access` (POSIX seconds) is the beginning or end of a request, `running` how many
+    streams are open, `sent_bytes` includes what was sent twice, `covered` says that every byte went out at least once."""
+
+    last_access: float
+    running: int
+    sent_bytes: int
+    covered: bool
+
+
+class Flows:
+    """All running streams of this process. `on_covered(transfer pid)` is called once for each transfer whose bytes have all
+    gone out; it must not block."""
+
+    def __init__(self, clock: Clock, on_covered: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._on_covered = on_covered
+        self._leases: dict[str, Lease] = {}
+        self._running: dict[str, set[Running]] = {}
+        self._coverage: dict[str, Coverage] = {}
+        self._used: dict[str, tuple[float, int]] = {}
+
+    def lease(self, transfer: str) -> Lease:
+        """The lease of a transfer as it stands now; take it before looking the transfer up."""
+        lease = self._leases.get(transfer)
+        if lease is None:
+            if len(self._leases) >= TRANSFERS_MAX:
+                self._leases.pop(next(iter(self._leases))).stale = True
+            lease = self._leases[transfer] = Lease()
+        return lease
+
+    def changed(self, process: Process) -> None:
+        """A commit concerned this transfer: call it after each. What was looked up is looked up again; streams of a transfer
+        that is no longer STARTED are cut."""
+        if process.kind is not Kind.TRANSFER or process.role is not Role.PROVIDER:
+            return
+        if (lease := self._leases.pop(process.pid, None)) is not None:
+            lease.stale = True
+        # A start of ours that waits for its answer counts: whoever holds its token has taken it.
+        if process.state != State.STARTED and process.in_flight is not Move.START:
+            self._cut_all(process.pid, f"transfer-{process.state.lower()}")
+        if process.final:
+            self._coverage.pop(process.pid, None)
+            self._used.pop(process.pid, None)
+
+    def look_again(self) -> None:
+        """A dataset was published anew or withdrawn: whatever was looked up is looked up again. Streams go on."""
+        for lease in self._leases.values():
+            lease.stale = True
+        self._leases.clear()
+
+    def running(self, transfer: str, not_after: float | None, code: str) -> Running:
+        """A context manager around the copy of one stream by the current task. When the transfer stops or `not_after` (POSIX
+        seconds) passes, the task is cancelled and the block raises Withdrawn, with `code` for the latter."""
+        return Running(self, transfer, not_after, code)
+
+    def sent(self, transfer: str, etag: str, first: int, length: int, size_bytes: int) -> None:
+        """Note that a range went out."""
+        telemetry.stream_bytes.inc(length)
+        self._touch(transfer, length)
+        known = self._coverage.get(transfer)
+        if known is not None and known.etag == etag and known.full:
+            return
+        if known is None or known.etag != etag:
+            known = Coverage(etag, size_bytes)
+        covered = add(known, first, length)
+        self._coverage.pop(transfer, None)
+        self._coverage[transfer] = covered
+        if len(self._coverage) > TRANSFERS_MAX:
+            del self._coverage[next(iter(self._coverage))]
+        if covered.full:
+            self._on_covered(transfer)
+
+    def seen(self, transfer: str) -> Seen | None:
+        """How a transfer was used since this process started, or None if it was not."""
+        used = self._used.get(transfer)
+        if used is None:
+            return None
+        coverage = self._coverage.get(transfer)
+        return Seen(used[0], len(self._running.get(transfer, ())), used[1], coverage is not None and coverage.full)
+
+    def cut_everything(self, code: str) -> None:
+        """End all streams: the process stops. Peers come back for the rest."""
+        for transfer in tuple(self._running):
+            self._cut_all(transfer, code)
+
+    def _cut_all(self, transfer: str, code: str) -> None:
+        for stream in tuple(self._running.get(transfer, ())):
+            stream.cut(code)
+
+    def _touch(self, transfer: str, length: int) -> None:
+        sent_bytes = self._used.pop(transfer, (0.0, 0))[1] + length
+        self._used[transfer] = (self._clock.now(), sent_bytes)
+        if len(self._used) > TRANSFERS_MAX:
+            del self._used[next(iter(self._used))]
+
+    def _enter(self, stream: Running) -> None:
+        self._touch(stream.transfer, 0)
+        self._running.setdefault(stream.transfer, set()).add(stream)
+        telemetry.streams_open.inc()
+
+    def _leave(self, stream: Running) -> None:
+        telemetry.streams_open.dec()
+        streams = self._running[stream.transfer]
+        streams.discard(stream)
+        if not streams:
+            del self._running[stream.transfer]
+        if stream.transfer in self._used:
+            self._touch(stream.transfer, 0)
+
+
+class Running:
+    """One stream: see `Flows.running`."""
+
+    __slots__ = ("_code", "_flows", "_not_after", "_reason", "_task", "_timer", "transfer")
+
+    def __init__(self, flows: Flows, transfer: str, not_after: float | None, code: str) -> None:
+        self.transfer = transfer
+        self._flows, self._not_after, self._code = flows, not_after, code
+        self._reason: str | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        if self._not_after is not None and self._not_after <= self._flows._clock.now():
+            raise Withdrawn("the permission to read has ended", self._code)
+        self._task = asyncio.current_task()
+        self._flows._enter(self)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._not_after is None:
+            return
+        left = self._not_after - self._flows._clock.now()
+        if left <= 0:
+            self.cut(self._code)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(min(left, BOUND_CHECK_SECONDS), self._watch)
+
+    def cut(self, code: str) -> None:
+        """Cancel the copy, once; the first reason counts."""
+        if self._reason is None and self._task is not None:
+            self._reason = code
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._flows._leave(self)
+        task, self._task = self._task, None
+        if self._reason is None or task is None:
+            return
+        telemetry.streams_cut.labels(self._reason).inc()
+        # The cancellation was ours and ends here, unless somebody else wants the task gone as well.
+        if task.uncancel() == 0 and (kind is None or isinstance(error, asyncio.CancelledError)):
+            raise Withdrawn("the permission to read ended while the data was on its way", self._reason) from None

@@ -1,0 +1,150 @@
+"""The gate: from a token and a transfer pid to a `Permit`, without which nothing is streamed.
+
+The way is a sentence: the token is ours and holds, its transfer is one where we provide to this consumer, it is STARTED, its
+agreement is final and has not ended, no bound of its policy has passed. What stays true until the next commit is looked up
+once; what time changes is judged at each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from connector.dataplane.edr import Claims, Grant, Tokens
+from connector.dataplane.flows import TRANSFERS_MAX, Flows, Lease
+from connector.dsp.messages import Role
+from connector.dsp.transfer import State
+from connector.errors import TokenRefused, Withdrawn
+from connector.ports import Clock, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """What the data plane has to know of a transfer.
+
+    `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
+    `agreement_ends` and `bound` (of the policy, as decided for this transfer) are POSIX seconds or None, `source` is the
+    dataset's pinned private address, `stages` what its bytes pass on the way out.
+    """
+
+    pid: str
+    role: Role
+    state: str
+    peer: str
+    generation: int
+    agreement: str
+    agreement_final: bool
+    agreement_ends: float | None
+    bound: float | None
+    dataset: str
+    source: Mapping[str, Any]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def grant(self) -> Grant:
+        """What a token for this transfer is for."""
+        ends = [end for end in (self.agreement_ends, self.bound) if end is not None]
+        return Grant(self.pid, self.peer, self.agreement, self.dataset, self.generation, min(ends, default=None))
+
+
+class Transfers(Protocol):
+    """Where the data plane learns about transfers."""
+
+    async def lookup(self, pid: str) -> TransferView | None:
+        """The transfer with this pid of ours as it is committed, or None if there is none, or no dataset behind it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The permission to stream one dataset for one transfer. Built here and nowhere else.
+
+    `not_after` is the instant (POSIX seconds) at which a running stream has to end, or None; `not_after_code` says why.
+    `lease` is stale once the transfer has changed: then ask the gate again before streaming.
+    """
+
+    transfer: str
+    agreement: str
+    consumer: str
+    dataset: str
+    source: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    not_after: float | None
+    not_after_code: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    view: TransferView
+    permit: Permit
+
+
+class Gate:
+    """Judges requests to the data listener."""
+
+    def __init__(self, tokens: Tokens, transfers: Transfers, flows: Flows, clock: Clock) -> None:
+        self._tokens, self._transfers, self._flows, self._clock = tokens, transfers, flows, clock
+        self._known: dict[str, _Known] = {}
+
+    async def permit(self, token: str, transfer: str) -> Permit:
+        """Return the permission that `token` gives for `transfer`.
+
+        Raises TokenRefused for a token that is not one of this transfer (unknown, foreign and forged look alike), has
+        expired or was replaced by a later start; Withdrawn if the token is right but nothing may be read now.
+        """
+        claims = self._tokens.check_access(token, transfer)
+        known = await self._look_up(transfer)
+        _demand_match(known, claims)
+        _demand_running(known, self._clock.now())
+        return known.permit
+
+    async def renewable(self, refresh_token: str, consumer: str) -> Grant:
+        """Return what `consumer` may have a fresh access token for. Raises as `permit`."""
+        claims = self._tokens.check_refresh(refresh_token, consumer)
+        known = await self._look_up(claims.transfer)
+        _demand_match(known, claims)
+        _demand_running(known, self._clock.now())
+        return known.view.grant
+
+    async def _look_up(self, transfer: str) -> _Known:
+        known = self._known.get(transfer)
+        while known is None or known.permit.lease.stale:
+            # Taken before the look-up: a commit in between makes it stale, and what was read is thrown away.
+            lease = self._flows.lease(transfer)
+            view = await self._transfers.lookup(transfer)
+            if view is None:
+                self._known.pop(transfer, None)
+                raise TokenRefused("the access token is not valid here")
+            known = _Known(view, _permit(view, lease))
+            self._known.pop(transfer, None)
+            self._known[transfer] = known
+            if len(self._known) > TRANSFERS_MAX:
+                del self._known[next(iter(self._known))]
+        return known
+
+
+def _permit(view: TransferView, lease: Lease) -> Permit:
+    bounds = [
+        (end, code) for end, code in ((view.agreement_ends, "agreement-ended"), (view.bound, "policy-bound-passed")) if end is not None
+    ]
+    not_after, code = min(bounds, default=(None, ""))
+    return Permit(view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages, not_after, code, lease)
+
+
+def _demand_match(known: _Known, claims: Claims) -> None:
+    view = known.view
+    if view.role is not Role.PROVIDER or view.peer != claims.consumer or view.agreement != claims.agreement:
+        raise TokenRefused("the access token is not valid here")
+    if view.generation != claims.generation:
+        raise TokenRefused("the access token was replaced when the transfer was started again")
+
+
+def _demand_running(known: _Known, now: float) -> None:
+    view, permit = known.view, known.permit
+    if view.state != State.STARTED:
+        raise Withdrawn(f"the transfer is {view.state}, data is served while it is STARTED", f"transfer-{view.state.lower()}")
+    if not view.agreement_final:
+        raise Withdrawn("the agreement is not finalized", "agreement-not-final")
+    if permit.not_after is not None and permit.not_after <= now:
+        raise Withdrawn("the agreement permits no access at this time any more", permit.not_after_code)

@@ -1,0 +1,166 @@
+"""From source through stages to the wire: the copy loop, in pieces, with one of them in memory.
+
+`Range` addresses what leaves after the stages. Without stages the bytes are the source's own: a span of them is read in place,
+or handed to the kernel as a file. With stages the output is produced from its start and what lies before the span is dropped;
+its size and digest are found by running the stages once, before anything is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from connector.dataplane.gate import Permit
+from connector.dataplane.ranges import Span
+from connector.errors import SourceFailed, Withdrawn
+from connector.ports import Clock, Source, Stage, Stat
+
+PIECE_BYTES = 1024 * 1024  # fastest of 64 KiB to 16 MiB, measured; and what is lost at most between two looks at the permit
+STALL_SECONDS = 60.0  # for one piece: a reader slower than 17 KiB a second holds a place that others could use
+MEASURED_MAX = 1024  # outputs of stages whose size and digest are remembered, some 200 bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What leaves after the stages: `etag` is strong, quotes included; `sha256` is None if the source was never indexed."""
+
+    size_bytes: int
+    etag: str
+    sha256: bytes | None
+    media_type: str
+
+
+class Outlet(Protocol):
+    """The way out to one client. Both methods return when the kernel or a bounded buffer has taken the bytes."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether `send_file` may be used: not under TLS, where the bytes have to be encrypted first."""
+
+    async def write(self, piece: bytes) -> None:
+        """Raises ConnectionError if the client is gone."""
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> None:
+        """Send from a file without copying it through this process. Raises ConnectionError if the client is gone."""
+
+
+class Representations:
+    """Knows what leaves for a source and stages."""
+
+    def __init__(self) -> None:
+        self._measured: dict[tuple[str, ...], Representation] = {}
+        self._measuring: dict[tuple[str, ...], asyncio.Lock] = {}
+
+    async def of(self, permit: Permit, source: Source, stat: Stat) -> Representation:
+        """Return what leaves for `permit` from `source`, which stands at `stat`. Raises SourceFailed."""
+        if not permit.stages and stat.size_bytes is not None:
+            tag = stat.sha256.hex() if stat.sha256 is not None else hashlib.sha256(stat.version.encode()).hexdigest()
+            return Representation(stat.size_bytes, f'"{tag}"', stat.sha256, stat.media_type)
+        key = (permit.dataset, stat.version, *(stage.name for stage in permit.stages))
+        lock = self._measuring.setdefault(key, asyncio.Lock())
+        async with lock:
+            if key not in self._measured:
+                self._measured[key] = await _measure(source, permit.stages, stat)
+                if len(self._measured) > MEASURED_MAX:
+                    del self._measured[next(iter(self._measured))]
+        self._measuring.pop(key, None)
+        return self._measured.get(key) or await self.of(permit, source, stat)
+
+
+async def _measure(source: Source, stages: tuple[Stage, ...], stat: Stat) -> Representation:
+    digest, size_bytes = hashlib.sha256(), 0
+    async with aclosing(pieces(source, stages, None)) as output:
+        async for piece in output:
+            await asyncio.to_thread(digest.update, piece)
+            size_bytes += len(piece)
+    return Representation(size_bytes, f'"{digest.hexdigest()}"', digest.digest(), stat.media_type)
+
+
+async def pieces(source: Source, stages: tuple[Stage, ...], span: Span | None) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of `span` (None: all) of what leaves after the stages, PIECE_BYTES at a time, the last one shorter.
+
+    Raises SourceFailed, also if there are fewer bytes than promised: what was promised has to break visibly.
+    """
+    if not stages:
+        first, length = (span.first, span.length) if span else (0, None)
+        run, skip = [source.read(first, length)], 0
+    else:
+        run, skip = [source.read(0, None)], span.first if span else 0
+        for stage in stages:
+            run.append(stage.run(run[-1]))
+    try:
+        async for piece in _exactly(run[-1], skip, span.length if span else None):
+            yield piece
+    finally:
+        for output in reversed(run):
+            if (close := getattr(output, "aclose", None)) is not None:
+                await close()
+
+
+async def _exactly(output: AsyncIterator[bytes], skip: int, left: int | None) -> AsyncIterator[bytes]:
+    """`left` bytes (None: all) of `output` after the first `skip`, PIECE_BYTES at a time. Raises SourceFailed if it is shorter."""
+    kept: list[bytes] = []
+    kept_bytes = 0
+    while left != 0 and (taken := await anext(output, None)) is not None:
+        piece, skip = taken[skip : None if left is None else skip + left], max(0, skip - len(taken))
+        left = None if left is None else left - len(piece)
+        kept.append(piece)
+        kept_bytes += len(piece)
+        if kept_bytes >= PIECE_BYTES or left == 0:
+            joined = b"".join(kept) if len(kept) > 1 else piece
+            kept, kept_bytes = [], 0
+            for at in range(0, len(joined), PIECE_BYTES):
+                yield joined[at : at + PIECE_BYTES] if len(joined) > PIECE_BYTES else joined
+    if left:
+        raise SourceFailed(f"the source ended {left} bytes before the end that was promised")
+    if kept_bytes:
+        yield b"".join(kept)
+
+
+async def stream(
+    permit: Permit,
+    source: Source,
+    span: Span,
+    outlet: Outlet,
+    output: AsyncIterator[bytes] | None,
+    *,
+    clock: Clock,
+    sent: Callable[[int, int], None],
+    stall_seconds: float = STALL_SECONDS,
+) -> None:
+    """Copy `span` to `outlet`, piece by piece.
+
+    `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
+    is called after each piece. Raises Withdrawn when the permit's bound has passed or the reader is too slow, SourceFailed,
+    ConnectionError. What the client got is then short of what it was promised: the caller has to close the connection.
+    """
+    offset = span.first
+    while offset < span.first + span.length:
+        if permit.not_after is not None and permit.not_after <= clock.now():
+            raise Withdrawn("the permission to read ended while the data was on its way", permit.not_after_code)
+        if output is None:
+            # The kernel sends what the file holds now; it must still be what was published.
+            await source.stat()
+            descriptor, count = source.fileno(), min(PIECE_BYTES, span.first + span.length - offset)
+            if descriptor is None:
+                raise SourceFailed("the source is no open file any more")
+            taking = outlet.send_file(descriptor, offset, count)
+        else:
+            piece = await anext(output)
+            count, taking = len(piece), outlet.write(piece)
+        try:
+            async with asyncio.timeout(stall_seconds):
+                await taking
+        except TimeoutError:
+            raise Withdrawn(f"the reader took less than {count} bytes in {stall_seconds:g} s", "reader-too-slow") from None
+        sent(offset, count)
+        offset += count
+
+
+def by_file(permit: Permit, source: Source, outlet: Outlet) -> bool:
+    """Whether the bytes can go from the source's file to the client without passing through this process."""
+    return not permit.stages and outlet.sends_files and source.fileno() is not None

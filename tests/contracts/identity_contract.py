@@ -1,0 +1,84 @@
+"""What every implementation of the port `Identity` must do, as tests. An adapter's test file inherits and says how to build it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import pytest
+
+from connector.errors import Unauthenticated
+from connector.ports import Identity
+
+
+@dataclass
+class SetClock:
+    """A clock that stands where it is put."""
+
+    at: float = 1_800_000_000.25
+
+    def now(self) -> float:
+        return self.at
+
+
+class IdentityContract(ABC):
+    """`build` returns two participants that know each other, on one clock, and a third that nobody knows."""
+
+    @abstractmethod
+    def build(self, clock: SetClock) -> tuple[Identity, Identity, Identity]: ...
+
+    @pytest.mark.asyncio
+    async def test_what_one_mints_the_other_verifies(self):
+        clock = SetClock()
+        one, other, _ = self.build(clock)
+        caller = await other.verify(await one.mint(other.own.id))
+        assert caller.participant.id == one.own.id
+        assert caller.expires > clock.now()
+        assert caller.claims == caller.participant.claims
+
+    @pytest.mark.asyncio
+    async def test_each_token_is_good_once(self):
+        one, other, _ = self.build(SetClock())
+        first, second = await one.mint(other.own.id), await one.mint(other.own.id)
+        assert first != second
+        await other.verify(first)
+        with pytest.raises(Unauthenticated):
+            await other.verify(first)
+        await other.verify(second)
+
+    @pytest.mark.asyncio
+    async def test_a_token_for_another_is_refused(self):
+        one, other, stranger = self.build(SetClock())
+        for audience in (one.own.id, stranger.own.id):
+            with pytest.raises(Unauthenticated):
+                await other.verify(await one.mint(audience))
+
+    @pytest.mark.asyncio
+    async def test_a_stranger_is_refused(self):
+        _, other, stranger = self.build(SetClock())
+        with pytest.raises(Unauthenticated):
+            await other.verify(await stranger.mint(other.own.id))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dTpw", "Bearer a.b.c", "a.b.c", "Bearer \x00", "Bearer é"])
+    async def test_what_is_no_token_is_refused(self, header: str | None):
+        with pytest.raises(Unauthenticated):
+            await self.build(SetClock())[0].verify(header)
+
+    @pytest.mark.asyncio
+    async def test_a_token_ends(self):
+        clock = SetClock()
+        one, other, _ = self.build(clock)
+        header = await one.mint(other.own.id)
+        clock.at += 3600
+        with pytest.raises(Unauthenticated):
+            await other.verify(header)
+
+    def test_participants_are_found_by_id_and_by_name(self):
+        one, other, stranger = self.build(SetClock())
+        found = one.find(other.own.id)
+        assert found is not None
+        assert found.id == other.own.id
+        assert one.find(other.own.name) == found
+        assert one.find(stranger.own.id) is None
+        ids = [participant.id for participant in one.participants()]
+        assert other.own.id in ids
+        assert ids == sorted(ids)

@@ -1,0 +1,308 @@
+"""A provider's data plane with a real listener on loopback, the guarded client towards it, and the fakes around both."""
+
+import asyncio
+import hashlib
+import random
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from connector import telemetry
+from connector.adapters.egress import guard
+from connector.adapters.file_sink import FileSinks
+from connector.adapters.file_source import FileSources
+from connector.adapters.http_source import HttpSources
+from connector.adapters.peer_http import HttpPeer
+from connector.api.data_api import DataApi
+from connector.dataplane.download import Downloads
+from connector.dataplane.edr import Tokens, read_address
+from connector.dataplane.flows import Flows
+from connector.dataplane.gate import Gate, TransferView
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import Unauthenticated
+from connector.jws import signing_key
+from connector.ports import Caller, Participant
+from connector.records import Edr, Pull
+
+PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
+TRANSFER = "urn:uuid:01890000-0000-7000-8000-000000000001"
+KEY = signing_key(f"{PROVIDER}#key", b"k" * 32)
+
+
+class ShiftedClock:
+    """Wall time that a test can move by hand."""
+
+    def __init__(self) -> None:
+        self.shift_seconds = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.shift_seconds
+
+
+class Counted:
+    """Identifiers one after the other."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new(self) -> str:
+        self.count += 1
+        return f"urn:uuid:{self.count:08d}"
+
+
+@dataclass
+class FakeIdentity:
+    """Tokens are `Bearer <issuer> for <audience> <number>` and good once."""
+
+    name: str
+    used: set[str] = field(default_factory=set)
+    minted: int = 0
+
+    @property
+    def own(self) -> Participant:
+        return Participant(self.name, self.name, "role", None, ())
+
+    async def verify(self, authorization: str | None) -> Caller:
+        parts = (authorization or "").split()
+        if len(parts) != 5 or parts[3] != self.name or authorization in self.used:
+            raise Unauthenticated("the token is not an identity token for us, or was used before")
+        self.used.add(authorization or "")
+        return Caller(Participant(parts[1], parts[1], "role", None, ()), {}, time.time() + 60)
+
+    async def mint(self, audience: str) -> str:
+        self.minted += 1
+        return f"Bearer {self.name} for {audience} {self.minted}"
+
+    def find(self, name: str) -> Participant | None:
+        return None
+
+    def participants(self) -> list[Participant]:
+        return []
+
+
+class FakeTransfers:
+    """Transfers in a dict; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, TransferView] = {}
+        self.lookups = 0
+
+    async def lookup(self, pid: str) -> TransferView | None:
+        self.lookups += 1
+        return self.views.get(pid)
+
+
+def view(source: Mapping[str, Any], **changed: Any) -> TransferView:
+    """A transfer that runs."""
+    running = TransferView(TRANSFER, Role.PROVIDER, "STARTED", CONSUMER, 1, "urn:agreement", True, None, None, "urn:dataset", source)
+    return replace(running, **changed)
+
+
+def process(state: str, pid: str = TRANSFER) -> Process:
+    """What the control side hands to `Flows.changed`."""
+    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://consumer.example", state)
+
+
+@dataclass
+class Rig:
+    """One provider. `address` is the pinned source of the only dataset."""
+
+    root: Path
+    clock: ShiftedClock
+    tokens: Tokens
+    transfers: FakeTransfers
+    flows: Flows
+    gate: Gate
+    peer: HttpPeer
+    sources: dict[str, Any]
+    url: str
+    covered: list[str]
+    identity: FakeIdentity
+    consumer: FakeIdentity
+
+    async def publish(self, content: bytes, name: str = "data.bin", **changed: Any) -> bytes:
+        """Make `content` the dataset behind the transfer; returns its SHA-256."""
+        (self.root / name).write_bytes(content)
+        address, stat = await self.sources["file"].index({"type": "file", "path": name})
+        self.transfers.views[TRANSFER] = view(address, **changed)
+        self.flows.look_again()
+        assert stat.sha256 == hashlib.sha256(content).digest()
+        return stat.sha256
+
+    def change(self, **changed: Any) -> None:
+        """Commit a change of the transfer."""
+        self.transfers.views[TRANSFER] = changed_view = replace(self.transfers.views[TRANSFER], **changed)
+        self.flows.changed(process(changed_view.state))
+
+    def edr(self, *, endpoint: str | None = None) -> Edr:
+        """The data address as the consumer stores it; `endpoint` leads over a proxy instead."""
+        document = self.tokens.data_address(self.transfers.views[TRANSFER].grant)
+        if endpoint is not None:
+            document["endpoint"] = document["endpoint"].replace(self.url, endpoint)
+        read, now = read_address(document), self.clock.now()
+        expires = now + (read.expires_seconds or 0)
+        return Edr(TRANSFER, document, read.access_token, read.refresh_token, read.refresh_endpoint, expires, now)
+
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens.access(self.transfers.views[TRANSFER].grant)[0]}"}
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.url}/data/{TRANSFER}"
+
+    def downloads(self, to: Path, **changed: Any) -> Downloads:
+        return Downloads(self.peer, self.consumer, FileSinks([to]), self.clock, **changed)
+
+
+def free_socket() -> socket.socket:
+    """A socket bound to a free port of loopback: the port is known before anything listens."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+@asynccontextmanager
+async def serving(app: web.Application, tls: ssl.SSLContext | None = None, at: socket.socket | None = None) -> AsyncIterator[int]:
+    """Serve `app` on loopback."""
+    at = at or free_socket()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, at, ssl_context=tls).start()
+        yield at.getsockname()[1]
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def provider(
+    root: Path, *, tls: ssl.SSLContext | None = None, ca_file: Path | None = None, token_seconds: float = 300.0, stall_seconds: float = 60.0
+) -> AsyncIterator[Rig]:
+    """A provider that serves files below `root`."""
+    clock, transfers, covered = ShiftedClock(), FakeTransfers(), list[str]()
+    peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
+    sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
+    flows = Flows(clock, covered.append)
+    identity = FakeIdentity(PROVIDER)
+    at = free_socket()
+    scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+    url = f"{scheme}://{host}:{at.getsockname()[1]}"
+    tokens = Tokens(PROVIDER, url, signer=lambda: KEY, key_of=_key_of, clock=clock, ids=Counted(), token_seconds=token_seconds)
+    gate = Gate(tokens, transfers, flows, clock)
+    tracing = telemetry.Tracing("test", 0.0)
+    app = web.Application()
+    DataApi(gate, flows, tokens, identity, sources, clock, tracing, stall_seconds=stall_seconds).add_to(app)
+    try:
+        async with serving(app, tls, at):
+            yield Rig(root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))
+    finally:
+        await peer.close()
+        tracing.close()
+
+
+def _key_of(kid: str) -> bytes:
+    if kid != KEY.kid:
+        raise Unauthenticated("not a key of ours")
+    return KEY.key.public
+
+
+def pull(out: Path, **changed: Any) -> Pull:
+    """An order to fetch the dataset into `out`."""
+    return replace(Pull("urn:pull", PROVIDER, "urn:dataset", str(out), "download", transfer=TRANSFER), **changed)
+
+
+class Watcher:
+    """Keeps what a download reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[Pull] = []
+        self.edrs: list[Edr] = []
+        self.on_report: Callable[[Pull], None] | None = None
+
+    async def progress(self, pull: Pull) -> None:
+        self.reports.append(pull)
+        if self.on_report is not None:
+            self.on_report(pull)
+
+    async def renewed(self, edr: Edr) -> None:
+        self.edrs.append(edr)
+
+    @property
+    def calls(self) -> dict[str, Any]:
+        return {"progress": self.progress, "renewed": self.renewed}
+
+
+class CuttingProxy:
+    """TCP between client and server that breaks a connection after so many bytes from the server; `cuts` holds one limit for
+    each connection to come, after the last one nothing is cut. `requests` holds the head of each first request."""
+
+    def __init__(self, port: int, cuts: list[int]) -> None:
+        self._port, self._cuts = port, cuts
+        self.connections = 0
+        self.heads: list[bytes] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        tasks: set[asyncio.Task[Any]] = set()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            limit = self._cuts.pop(0) if self._cuts else None
+            self.connections += 1
+            try:
+                await self._carry(reader, writer, limit)
+            except asyncio.CancelledError:
+                return
+            finally:
+                tasks.discard(task)
+                writer.close()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+        async def upward() -> None:
+            head = True
+            while data := await reader.read(65536):
+                if head:
+                    self.heads.append(data)
+                head = False
+                up_writer.write(data)
+                await up_writer.drain()
+
+        sending = asyncio.create_task(upward())
+        try:
+            while (limit is None or limit > 0) and (data := await up_reader.read(65536)):
+                data = data if limit is None else data[:limit]
+                limit = None if limit is None else limit - len(data)
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            up_writer.close()
+
+
+def some_bytes(count: int, seed: int = 1) -> bytes:
+    """Bytes that repeat nowhere and are the same each time."""
+    return random.Random(seed).randbytes(count)

@@ -1,0 +1,147 @@
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+
+from connector.odrl import Request, World, evaluate, load
+from tests.odrl.cases import NOW, leaf, offer, offers, participant, policy, purpose, request, requests, rule, time, world, worlds
+
+BOUNDED = policy(rule(purpose("eq", "research"), time("lteq", "2026-12-31Z")))
+
+
+def test_a_permit_says_by_which_rule_and_until_when() -> None:
+    decision = evaluate(BOUNDED, request("research"), world())
+    assert decision.reason() == ["Permitted until 2027-01-01T00:00:00Z (offer urn:o1, /permission/0)."]
+    assert evaluate(policy(rule()), request(), world()).reason() == ["Permitted (offer urn:o1, /permission/0)."]
+
+
+def test_a_denial_is_told_in_one_sentence_for_each_fault() -> None:
+    assert evaluate(BOUNDED, request("marketing"), world(NOW + timedelta(days=365))).reason() == [
+        "Denied: purpose 'marketing' is not 'research' (offer urn:o1, /permission/0/constraint/0).",
+        "Denied: time 2027-06-15T12:00:00Z is after 2026-12-31Z (offer urn:o1, /permission/0/constraint/1).",
+    ]
+
+
+def test_an_undecided_offer_says_what_is_missing() -> None:
+    decision = evaluate(BOUNDED, request(stage="catalog"), world())
+    assert decision.reason()[0].startswith("Undecided: the purpose is not known")
+
+
+def test_a_policy_with_unknown_words_is_denied_with_the_remedy() -> None:
+    found = load(offer(rule(leaf("purpose", "eq", "research"))), strict=False)
+    assert evaluate(found, request("research"), world()).reason() == [
+        "Denied: `purpose` is no term of the DSP context, so it names no left operand; write `odrl:purpose` "
+        "(offer urn:o1, /permission/0/constraint/0/leftOperand)."
+    ]
+
+
+def test_nothing_is_told_about_a_hidden_offer() -> None:
+    assert evaluate(BOUNDED, request("marketing"), world()).reason("none") == []
+
+
+def test_a_decision_names_its_policy_and_stage() -> None:
+    decision = evaluate(BOUNDED, request("research", stage="negotiation"), world())
+    assert (decision.policy_id, decision.stage, decision.at) == ("urn:o1", "negotiation", NOW)
+
+
+def test_a_decision_is_plain_json() -> None:
+    decision = evaluate(BOUNDED, request("marketing", party="did:web:b.example", target="urn:d", stage="negotiation"), world())
+    document = orjson.loads(orjson.dumps(decision.to_json()))
+    assert document == {
+        "result": "deny",
+        "code": "CONSTRAINT_UNSATISFIED",
+        "stage": "negotiation",
+        "at": "2026-06-15T12:00:00Z",
+        "valid_until": None,
+        "policy": "urn:o1",
+        "request": {"party": "did:web:b.example", "action": "use", "target": "urn:d"},
+        "facts": {"http://www.w3.org/ns/odrl/2/purpose": ["marketing"]},
+        "missing": [],
+        "reason": ["Denied: purpose 'marketing' is not 'research' (offer urn:o1, /permission/0/constraint/0)."],
+        "rules": [
+            {
+                "path": "/permission/0",
+                "kind": "permission",
+                "matches": {"action": True, "target": True, "assignee": True},
+                "active": False,
+                "constraints": [
+                    {
+                        "path": "/permission/0/constraint/0",
+                        "left": "http://www.w3.org/ns/odrl/2/purpose",
+                        "operator": "eq",
+                        "expected": ["research"],
+                        "actual": "marketing",
+                        "state": "unsatisfied",
+                    },
+                    {
+                        "path": "/permission/0/constraint/1",
+                        "left": "http://www.w3.org/ns/odrl/2/dateTime",
+                        "operator": "lteq",
+                        "expected": ["2026-12-31Z"],
+                        "actual": "2026-06-15T12:00:00Z",
+                        "state": "satisfied",
+                    },
+                ],
+            }
+        ],
+        "abridged": False,
+        "findings": [],
+    }
+
+
+def test_logical_constraints_keep_their_children_in_json() -> None:
+    found = policy(rule({"or": [purpose("eq", "a"), participant("eq", "did:web:x")]}))
+    rules = evaluate(found, request("a"), world()).to_json()["rules"]
+    assert [child["state"] for child in rules[0]["constraints"][0]["children"]] == ["satisfied", "unsatisfied"]
+
+
+def test_times_are_told_in_utc() -> None:
+    decision = evaluate(policy(rule()), request(), World(NOW.astimezone(timezone(timedelta(hours=8)))))
+    assert decision.to_json()["at"] == "2026-06-15T12:00:00Z"
+
+
+def test_a_large_policy_is_abridged_in_the_store_and_still_explained() -> None:
+    found = policy(rule({"or": [time("eq", f"2026-01-01T00:{n // 60:02}:{n % 60:02}Z") for n in range(300)]}))
+    document = evaluate(found, request(), world()).to_json()
+    assert document["abridged"]
+    assert document["rules"][0]["constraints"] == []
+    assert len(document["reason"]) == 8
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "line\nbreak\x00", "\ud800", "\u202etxt.exe"])
+def test_hostile_texts_stay_out_of_sentences_and_json(text: str) -> None:
+    found = policy(rule(purpose("eq", text), assignee=text), **{"@id": text})
+    asked = Request(text, params={"odrl:purpose": (text + "'",)}, action=text, target=text)
+    for one in (asked, Request(text, params={"odrl:purpose": (text + "'",)})):
+        decision = evaluate(found, one, world())
+        for sentence in decision.reason("full"):
+            assert sentence.isprintable()
+            assert len(sentence) <= 500
+        assert len(orjson.dumps(decision.to_json())) < 6_000
+
+
+def test_equal_decisions_are_equal_and_others_are_not() -> None:
+    one, same = (evaluate(BOUNDED, request("research"), world()) for _ in range(2))
+    assert one == same
+    assert one != evaluate(BOUNDED, request("marketing"), world())
+
+
+def test_a_decision_at_the_edge_of_the_calendar_is_still_told() -> None:
+    last = datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))
+    first = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+    for at in (first, last):
+        decision = evaluate(BOUNDED, request("research"), World(at))
+        assert decision.to_json()["at"] == at.isoformat()
+    assert evaluate(BOUNDED, request("research"), World(last)).code == "EXPIRED"
+
+
+@given(offers, requests, worlds)
+def test_every_decision_has_reasons_and_every_code_fits_its_result(document: dict[str, Any], asked: Request, now: World) -> None:
+    decision = evaluate(load(document), asked, now)
+    assert decision.permitted == (decision.code == "PERMITTED")
+    assert (decision.result == "unknown") <= (decision.code == "CONSTRAINT_UNKNOWN")
+    assert 1 <= len(decision.reason()) <= 8
+    assert len(decision.rules) == len(document["permission"]) + len(document.get("prohibition", []))
+    orjson.dumps(decision.to_json())

@@ -1,0 +1,334 @@
+import json
+import re
+import time as clock
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.odrl import Code, Finding, Policy, PolicyError, evaluate, lint, load
+from connector.odrl.model import Constraint
+from connector.odrl.parse import DEPTH_MAX
+from connector.odrl.reading import LEAVES_MAX
+from tests.odrl.cases import json_values, leaf, odd_offers, offer, offers, participant, purpose, request, rule, time, world
+
+ROOT = Path(__file__).parents[2]
+OFFICIAL = ROOT / "tests" / "data" / "dsp-2025-1"
+# Apache-2.0, eclipse-dataspace-protocol-base/DataspaceProtocol: the messages and datasets among the official examples that carry a policy.
+EXAMPLES = sorted(p for p in OFFICIAL.glob("*/example/*.json") if re.search('"(permission|hasPolicy)"', p.read_text()))
+READY = sorted((ROOT / "policies").glob("*.json"))
+DEFINITIONS = json.loads((OFFICIAL / "negotiation" / "contract-schema.json").read_text())["definitions"]
+# Of the schema's three alternatives the catalog's: an offer without a target is valid as two of them, so the whole, a `oneOf`, refuses it.
+SCHEMA = jsonschema_rs.validator_for({"$ref": "#/definitions/Offer", "definitions": DEFINITIONS})
+
+PURPOSE = "/permission/0/constraint/0"
+
+
+def policies_in(node: Any) -> list[dict[str, Any]]:
+    """Every policy in a message or catalog, wherever it stands."""
+    if isinstance(node, list):
+        return [found for entry in node for found in policies_in(entry)]
+    if not isinstance(node, dict):
+        return []
+    if "permission" in node or "prohibition" in node:
+        return [node]
+    return [found for entry in node.values() for found in policies_in(entry)]
+
+
+def errors(document: object) -> list[tuple[str, str]]:
+    return [(finding.code.value, finding.path) for finding in lint(document) if finding.severity == "error"]
+
+
+def agreement(**more: object) -> dict[str, Any]:
+    parties = {"target": "urn:d", "assigner": "did:web:p", "assignee": "did:web:c", "timestamp": "2026-01-01T00:00:00Z"}
+    return {"@id": "urn:a1", "@type": "Agreement", **parties, "permission": [rule()], **more}
+
+
+def test_a_small_offer_becomes_a_small_policy() -> None:
+    found = load(offer(rule(purpose("isAnyOf", ["research"]), time("lteq", "2026-12-31Z")), prohibitions=(rule(action="odrl:distribute"),)))
+    assert (found.id, found.kind, found.target, found.assignees) == ("urn:o1", "Offer", None, frozenset())
+    assert [c.path for c in found.permissions[0].constraints] == [PURPOSE, "/permission/0/constraint/1"]
+    assert found.prohibitions[0].action == "http://www.w3.org/ns/odrl/2/distribute"
+    assert found.findings == ()
+
+
+def test_an_agreement_carries_its_parties() -> None:
+    found = load(agreement())
+    assert (found.kind, found.target, found.assigner, found.assignees) == ("Agreement", "urn:d", "did:web:p", {"did:web:c"})
+    assert found.timestamp == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("missing", ["target", "assigner", "assignee"])
+def test_an_agreement_that_lacks_a_part_is_none(missing: str) -> None:
+    document = agreement()
+    del document[missing]
+    assert errors(document) == [("MALFORMED", f"/{missing}")]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_official_example_loads_or_gives_findings(path: Path) -> None:
+    found = policies_in(json.loads(path.read_text()))
+    assert found
+    for document in found:
+        findings = lint(document)
+        assert isinstance(load(document, strict=False), Policy)
+        bare = re.search(r'"leftOperand": ?"(?!odrl:)', json.dumps(document))
+        assert bool(findings) == bool(bare), findings
+        assert all(finding.fix for finding in findings)
+
+
+def test_the_official_dates_would_be_understood_under_their_right_name() -> None:
+    document = json.loads((OFFICIAL / "negotiation/example/contract-offer-message.json").read_text())["offer"]
+    assert errors(document) == [("TERM_DROPPED", "/permission/0/constraint/0/leftOperand")]
+    assert lint(document)[0].fix == "write `odrl:dateTime`"
+    document["permission"][0]["constraint"][0]["leftOperand"] = "odrl:dateTime"
+    assert load(document).findings == ()
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.name)
+def test_every_ready_policy_is_valid_and_has_no_finding(path: Path) -> None:
+    document = json.loads(path.read_text())
+    assert load(document).findings == ()
+    assert SCHEMA.is_valid(document)
+
+
+def test_there_are_ready_policies_and_official_examples() -> None:
+    assert len(READY) >= 4
+    assert len(EXAMPLES) >= 8
+
+
+def test_every_ready_policy_has_its_line_in_the_readme() -> None:
+    readme = (ROOT / "policies" / "README.md").read_text()
+    assert [path.name for path in READY if f"`{path.name}`" not in readme] == []
+
+
+@given(offers)
+def test_what_these_tests_draw_is_valid_by_the_official_schema_and_known(document: dict[str, Any]) -> None:
+    assert SCHEMA.is_valid(document)
+    assert not load(document).refused
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "path"),
+    [
+        (offer(rule(leaf("dateTime", "lteq", "2026-01-01Z"))), "TERM_DROPPED", PURPOSE + "/leftOperand"),
+        (offer(rule(leaf("purpose", "eq", "x"))), "TERM_DROPPED", PURPOSE + "/leftOperand"),
+        (offer(rule(leaf("edc:inForceDate", "eq", "x"))), "TERM_DROPPED", PURPOSE + "/leftOperand"),
+        (offer(rule(leaf("odrl:count", "lteq", "5"))), "OPERAND_UNSUPPORTED", PURPOSE + "/leftOperand"),
+        (offer(rule(leaf("https://w3id.org/edc/v0.0.1/ns/inForceDate", "eq", "x"))), "OPERAND_UNSUPPORTED", PURPOSE + "/leftOperand"),
+        (offer(rule(purpose("gt", "x"))), "OPERATOR_UNSUPPORTED", PURPOSE + "/operator"),
+        (offer(rule(purpose("isA", "x"))), "OPERATOR_UNSUPPORTED", PURPOSE + "/operator"),
+        (offer(rule(time("isAnyOf", ["2026-01-01Z"]))), "OPERATOR_UNSUPPORTED", PURPOSE + "/operator"),
+        (offer(rule(time("term-lteq", "2026-01-01Z"))), "OPERATOR_UNSUPPORTED", PURPOSE + "/operator"),
+        (offer(rule(time("lteq", "soon"))), "TYPE_MISMATCH", PURPOSE + "/rightOperand"),
+        (offer(rule(time("lteq", ["2026-01-01Z", "2027-01-01Z"]))), "TYPE_MISMATCH", PURPOSE + "/rightOperand"),
+        (offer(rule(purpose("eq", ["a", "b"]))), "TYPE_MISMATCH", PURPOSE + "/rightOperand"),
+        (offer(rule(purpose("eq", {"@id": "dpv:Research"}))), "TYPE_MISMATCH", PURPOSE + "/rightOperand"),
+        (offer(rule(purpose("isAnyOf", ["a", {"@value": "5", "@type": "xsd:integer"}]))), "TYPE_MISMATCH", PURPOSE + "/rightOperand"),
+        (offer(rule(purpose("isAnyOf", []))), "EMPTY_SET", PURPOSE + "/rightOperand"),
+        (offer(rule({"and": []})), "EMPTY_SET", PURPOSE + "/and"),
+        (offer(rule({"or": []})), "EMPTY_SET", PURPOSE + "/or"),
+        (offer(rule({"xone": [purpose("eq", "a")]})), "LOGIC_UNSUPPORTED", PURPOSE + "/xone"),
+        (offer(rule({"andSequence": [purpose("eq", "a")]})), "LOGIC_UNSUPPORTED", PURPOSE + "/andSequence"),
+        (offer(rule({"and": [purpose("eq", "a")], "note": "x"})), "TERM_DROPPED", PURPOSE + "/note"),
+        (offer(rule({**purpose("eq", "a"), "odrl:unit": "x"})), "TERM_UNSUPPORTED", PURPOSE + "/odrl:unit"),
+        (offer(rule({**purpose("eq", "a"), "@type": "Duty"})), "TERM_UNSUPPORTED", PURPOSE + "/@type"),
+        (offer(rule({"and": [leaf("spatial", "eq", "x")]})), "TERM_DROPPED", PURPOSE + "/and/0/leftOperand"),
+        (offer(rule(action="read")), "TERM_DROPPED", "/permission/0/action"),
+        (offer(rule(action="cx-policy:access")), "TERM_DROPPED", "/permission/0/action"),
+        (offer(rule(action="odrl:copy")), "ACTION_UNSUPPORTED", "/permission/0/action"),
+        (offer(rule(target="urn:d")), "TARGET_IN_RULE", "/permission/0/target"),
+        (offer(rule(duty=[{"action": "odrl:delete"}])), "DUTY_UNSUPPORTED", "/permission/0/duty"),
+        (offer(rule(), prohibitions=(rule(remedy=[{"action": "odrl:delete"}]),)), "DUTY_UNSUPPORTED", "/prohibition/0/remedy"),
+        (offer(rule(refinement=[])), "TERM_DROPPED", "/permission/0/refinement"),
+        (offer(rule(assignee=[])), "EMPTY_SET", "/permission/0/assignee"),
+        (offer(rule(**{"@type": "Prohibition"})), "TERM_UNSUPPORTED", "/permission/0/@type"),
+        (offer(rule(), obligation=[{"action": "odrl:delete"}]), "DUTY_UNSUPPORTED", "/obligation"),
+        (offer(rule(), profile="https://w3id.org/dpv/odrl#"), "PROFILE_UNKNOWN", "/profile"),
+        (offer(rule(), profile=["odrl:core", "urn:p"]), "PROFILE_UNKNOWN", "/profile/1"),
+        (offer(rule(), conflict="perm"), "TERM_DROPPED", "/conflict"),
+        (offer(rule(), **{"odrl:prohibition": [rule()]}), "TERM_UNSUPPORTED", "/odrl:prohibition"),
+        (offer(rule(), **{"@type": "Set"}), "TERM_UNSUPPORTED", "/@type"),
+        (
+            offer(rule(), **{"@context": ["https://w3id.org/dspace/2025/1/context.jsonld", {"use": "urn:x"}]}),
+            "TERM_UNSUPPORTED",
+            "/@context",
+        ),
+        (offer(rule(), **{"@context": "https://example.org/context.jsonld"}), "TERM_UNSUPPORTED", "/@context"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_known_is_refused_when_written_and_denied_when_met(document: dict[str, Any], code: str, path: str) -> None:
+    assert errors(document) == [(code, path)]
+    with pytest.raises(PolicyError, match=re.escape(path)):
+        load(document)
+    decision = evaluate(load(document, strict=False), request("x"), world())
+    assert (decision.result, decision.code) == ("deny", code)
+    assert decision.reason()
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (None, ""),
+        ([], ""),
+        ("policy", ""),
+        ({}, ""),
+        (offer(), ""),
+        ({"@id": "urn:o1", "obligation": [{"action": "use"}]}, ""),
+        (offer(rule(), **{"@id": ""}), "/@id"),
+        (offer(rule(), target={"@id": "urn:d"}), "/target"),
+        (offer(rule(), assigner=["did:web:a", "did:web:b"]), "/assigner"),
+        ({"@id": "urn:o1", "permission": rule()}, "/permission"),
+        ({"@id": "urn:o1", "permission": ["use"]}, "/permission/0"),
+        (offer({"constraint": []}), "/permission/0/action"),
+        (offer(rule(action="")), "/permission/0/action"),
+        (offer({"action": ["use"]}), "/permission/0/action"),
+        (offer({"action": "use", "constraint": purpose("eq", "a")}), "/permission/0/constraint"),
+        (offer(rule({})), PURPOSE),
+        (offer({"action": "use", "constraint": ["x"]}), PURPOSE),
+        (offer(rule({"and": [], "or": []})), PURPOSE),
+        (offer(rule({"and": {}})), PURPOSE + "/and"),
+        (offer(rule({"leftOperand": "odrl:purpose", "operator": "eq"})), PURPOSE),
+        (offer(rule(purpose("eq", 5))), PURPOSE),
+        (offer(rule(purpose("eq", True))), PURPOSE),
+        (offer(rule(leaf({"@id": "odrl:purpose"}, "eq", "a"))), PURPOSE),  # type: ignore[arg-type]
+    ],
+)
+def test_what_has_not_the_shape_of_a_policy_never_loads(document: Any, path: str) -> None:
+    assert ("MALFORMED", path) in errors(document)
+    with pytest.raises(PolicyError) as caught:
+        load(document, strict=False)
+    assert caught.value.reasons
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    document = offer(rule(leaf("purpose", "eq", "x"), time("lteq", "soon"), action="read"), prohibitions=(rule(duty=["x"]),))
+    with pytest.raises(PolicyError, match=r"and 3 more") as caught:
+        load(document)
+    assert len(caught.value.findings) == len(caught.value.reasons) == 4
+
+
+@pytest.mark.parametrize("spelling", ["use", "odrl:use", "http://www.w3.org/ns/odrl/2/use"])
+def test_the_spellings_of_words_are_one(spelling: str) -> None:
+    full = offer(
+        {"action": spelling, "constraint": [leaf("http://www.w3.org/ns/odrl/2/purpose", "http://www.w3.org/ns/odrl/2/eq", "research")]}
+    )
+    assert load(full) == load(offer(rule(purpose("eq", "research"))))
+
+
+@pytest.mark.parametrize("empty", ["prohibition", "obligation"])
+def test_an_empty_array_of_rules_is_as_good_as_none(empty: str) -> None:
+    assert load({**offer(rule()), empty: []}) == load(offer(rule()))
+
+
+def test_other_contexts_beside_that_of_the_protocol_are_not_looked_at() -> None:
+    contexts = ["https://w3id.org/dspace/2025/1/context.jsonld", "https://w3id.org/edc/connector/management/v2"]
+    assert load(offer(rule(), **{"@context": contexts})) == load(offer(rule()))
+
+
+def test_warnings_do_not_refuse() -> None:
+    found = load(offer(rule(time("lteq", "2026-12-31"), purpose("eq", "https://w3id.org/dpv#X"), participant("eq", "did:web:a"))))
+    assert [(f.code, f.severity) for f in found.findings] == [(Code.ZONE_MISSING, "warning"), (Code.IRI_AS_STRING, "warning")]
+    assert found.findings[0].fix == "write `2026-12-31Z`"
+    assert not found.refused
+
+
+def test_a_format_that_is_not_read_says_which_is() -> None:
+    with pytest.raises(PolicyError, match="`turtle`") as caught:
+        load("<urn:o1> a odrl:Offer .", "turtle")
+    assert caught.value.findings[0].fix == "give it as `json-ld`"
+
+
+def test_lint_takes_a_policy_or_a_document() -> None:
+    document = offer(rule(leaf("purpose", "eq", "x")))
+    assert lint(load(document, strict=False)) == lint(document)
+    assert lint(offer(rule())) == []
+
+
+def nested(depth: int) -> dict[str, Any]:
+    found = purpose("eq", "research")
+    for _ in range(depth):
+        found = {"and": [found]}
+    return found
+
+
+def test_constraints_nest_as_deep_as_anybody_needs_and_no_deeper() -> None:
+    assert not load(offer(rule(nested(DEPTH_MAX)))).refused
+    assert [code for code, _ in errors(offer(rule(nested(DEPTH_MAX + 1))))] == ["LIMIT_EXCEEDED"]
+
+
+HOSTILE = {
+    "a hundred thousand leaves": offer(rule(*[purpose("eq", "x")] * 100_000)),
+    "a hundred thousand unknown leaves": offer(rule(*[leaf("spatial", "eq", "x")] * 100_000)),
+    "a hundred thousand rules": offer(*[rule()] * 100_000),
+    "a hundred thousand values": offer(rule(purpose("isAnyOf", [str(n) for n in range(100_000)]))),
+    "a hundred thousand assignees": offer(rule(assignee=[f"did:web:{n}" for n in range(100_000)])),
+    "a hundred thousand profiles": offer(rule(), profile=["odrl:core"] * 100_000),
+    "a hundred thousand properties": {**offer(rule()), **{str(n): n for n in range(100_000)}},
+    "a long word": offer(rule(leaf("odrl:" + "purpose" * 30_000, "eq", "x"))),
+    "a deep constraint": offer(rule(nested(100_000))),
+    "a deep duty": offer(rule(duty=[nested(100_000)])),
+    "a deep type": offer(rule(**{"@type": nested(100_000)})),
+    "a deep value": offer(rule(purpose("eq", nested(100_000)))),
+    "a huge number": offer(rule(time("lteq", {"@value": "9" * 200_000, "@type": "xsd:integer"}))),
+    "an IRI with quotes and lines": offer(rule(purpose("eq", {"@id": "urn:x'\"\n\x00;DROP"}), leaf("urn:\ud800\n'", "eq", "x"))),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_document_ends_in_findings_soon(what: str) -> None:
+    start = clock.perf_counter()
+    findings = lint(HOSTILE[what])
+    assert clock.perf_counter() - start < 1.0
+    assert any(finding.severity == "error" for finding in findings)
+    assert all(len(str(finding)) < 1000 for finding in findings)
+
+
+def test_the_largest_policy_that_loads_is_judged_and_told_within_bounds() -> None:
+    document = offer(rule({"or": [time("eq", f"2026-01-01T00:{n // 60 % 60:02}:{n % 60:02}Z") for n in range(LEAVES_MAX - 2)]}))
+    decision = evaluate(load(document), request("x"), world())
+    assert decision.result == "deny"
+    assert len(decision.reason()) <= 8
+    assert len(json.dumps(decision.to_json())) < 10_000
+
+
+@given(odd_offers)
+def test_a_policy_of_odd_words_never_breaks_the_reader(document: dict[str, Any]) -> None:
+    findings = lint(document)
+    assert all(isinstance(finding, Finding) and finding.message and finding.fix for finding in findings)
+    if not [finding for finding in findings if finding.severity == "error"]:
+        assert not load(document).refused
+
+
+@given(json_values | st.dictionaries(st.sampled_from(("@id", "@type", "permission", "prohibition", "target", "profile")), json_values))
+def test_any_json_is_a_policy_or_gives_findings(document: object) -> None:
+    findings = lint(document)
+    malformed = {Code.MALFORMED, Code.LIMIT_EXCEEDED} & {finding.code for finding in findings}
+    if malformed:
+        with pytest.raises(PolicyError):
+            load(document, strict=False)
+    else:
+        assert load(document, strict=False).findings == tuple(findings)
+
+
+def test_constraints_point_to_the_document_of_their_author() -> None:
+    document = offer(rule({"or": [purpose("eq", "a"), {"and": [time("lt", "2026-01-01Z"), purpose("eq", "b")]}]}))
+
+    def resolve(path: str) -> Any:
+        node: Any = document
+        for step in path.split("/")[1:]:
+            node = node[int(step)] if isinstance(node, list) else node[step]
+        return node
+
+    def walk(node: Any) -> None:
+        written = resolve(node.path)
+        assert isinstance(node, Constraint) == ("leftOperand" in written)
+        for part in getattr(node, "parts", ()):
+            walk(part)
+
+    for node in load(document).permissions[0].constraints:
+        walk(node)

@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.odrl import load
+from connector.odrl.model import Constraint
+from connector.odrl.words import SENTENCE_CHARS_MAX, asked, failed, held, place, shown, unstated, value
+from tests.odrl.cases import leaf, participant, policy, purpose, rule, time
+
+
+def node(written: dict[str, object]) -> Constraint:
+    found = policy(rule(written)).permissions[0].constraints[0]
+    assert isinstance(found, Constraint)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (purpose("eq", "research"), "purpose is 'research'"),
+        (purpose("neq", "research"), "purpose is not 'research'"),
+        (purpose("isAnyOf", ["a", {"@id": "https://x.example/b"}]), "purpose is one of 'a', <https://x.example/b>"),
+        (purpose("isNoneOf", ["a", "b"]), "purpose is none of 'a', 'b'"),
+        (participant("eq", "did:web:a.example"), "participant is <did:web:a.example>"),
+        (time("lt", "2026-01-01Z"), "time is before 2026-01-01Z"),
+        (time("lteq", "2026-01-01Z"), "time is not after 2026-01-01Z"),
+        (time("gt", "2026-01-01Z"), "time is after 2026-01-01Z"),
+        (time("gteq", "2026-01-01Z"), "time is not before 2026-01-01Z"),
+        (time("eq", "2026-01-01Z"), "time is 2026-01-01Z"),
+        (time("neq", "2026-01-01Z"), "time is not 2026-01-01Z"),
+    ],
+)
+def test_every_operator_has_words(written: dict[str, object], words: str) -> None:
+    assert asked(node(written)) == words
+
+
+def test_a_logical_constraint_is_read_aloud() -> None:
+    both = (
+        policy(rule({"or": [purpose("eq", "a"), {"and": [purpose("eq", "b"), time("lt", "2026-01-01Z")]}]})).permissions[0].constraints[0]
+    )
+    assert asked(both) == "(purpose is 'a' or (purpose is 'b' and time is before 2026-01-01Z))"
+
+
+def test_a_failure_names_what_was_found_unless_that_is_not_told() -> None:
+    wants = node(purpose("isAnyOf", ["research", "quality"]))
+    assert failed(wants, "'marketing'") == "purpose 'marketing' is not one of 'research', 'quality'"
+    assert failed(wants, None) == "purpose is not one of 'research', 'quality'"
+    assert held(wants, "'research'") == "purpose 'research' is one of 'research', 'quality'"
+    assert unstated(wants) == "the purpose is not known, and it matters whether purpose is one of 'research', 'quality'"
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    assert asked(node(purpose("isAnyOf", [str(n) for n in range(10)]))).endswith("'5' and 4 more")
+
+
+@given(st.text(max_size=300))
+def test_whatever_a_peer_wrote_is_one_short_printable_line(text: str) -> None:
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 80
+    assert value(text or "x").isprintable()
+
+
+def test_a_readable_text_stays_as_it_is() -> None:
+    assert shown("数据集 42, Dätä") == "数据集 42, Dätä"
+
+
+def test_a_place_names_document_and_pointer() -> None:
+    found = policy(rule())
+    assert place(found, "/permission/0") == "offer urn:o1, /permission/0"
+    assert place(found, "") == "offer urn:o1"
+    assert place(load({"permission": [rule()]}), "/permission/0") == "offer, /permission/0"
+
+
+def test_a_deep_constraint_is_still_one_sentence() -> None:
+    deep = leaf("odrl:purpose", "isAnyOf", ["x" * 200] * 20)
+    wide: dict[str, object] = {"or": [{"and": [deep] * 7}] * 7}
+    assert len(asked(policy(rule(wide)).permissions[0].constraints[0])) <= SENTENCE_CHARS_MAX
