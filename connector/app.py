@@ -19,11 +19,10 @@ from connector import telemetry
 from connector.adapters.clock import SystemClock, TimeOrderedIds
 from connector.adapters.egress import guard as egress_guard
 from connector.adapters.expander import Expander
-from connector.adapters.file_sink import FileSink
+from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
 from connector.adapters.keys import Keys
-from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import Registry, own_description, participant
 from connector.adapters.sqlite import SqliteStore
@@ -54,8 +53,8 @@ from connector.dataplane.gate import Gate
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.schemas import Schemas
-from connector.errors import SettingsError
-from connector.ports import Act, Approver, Identity, Store
+from connector.errors import SettingsError, Unauthenticated
+from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.records import Changes, Evidence
 from connector.settings import ListenerSettings, ManagementSettings, Settings, load
 from connector.vocabulary import read_vocabulary
@@ -125,9 +124,7 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
         registry = Registry(settings.registry.directory)
         own = participant(settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH)
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
-        store: Store = (
-            MemoryStore(own.id) if settings.store.kind == "memory" else SqliteStore(settings.store.path, own.id)
-        )
+        store = _store(settings, own.id)
         stack.push_async_callback(store.close)
         peer = HttpPeer(egress_guard(settings.egress.allow, settings.egress.http, settings.egress.ports), ca_file=settings.egress.ca_file)
         stack.push_async_callback(peer.close)
@@ -172,9 +169,9 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         catalogs = PeerCatalogs(peer, identity)
         operations = Operations(journal, steps, policies, catalogs, identity)
-        sources = {"file": FileSources(settings.sources.roots), "http": HttpSources(peer, lambda name: _credential(settings, name))}
+        sources: dict[str, Sources] = {"file": FileSources(settings.sources.roots), "http": HttpSources(peer, lambda name: _credential(settings, name))}
         publishing = Publishing(journal, policies, schemas, sources, service)
-        downloads = Downloads(peer, identity, FileSink(settings.pulls.roots), clock)
+        downloads = Downloads(peer, identity, FileSinks(settings.pulls.roots), clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(
             journal,
@@ -204,7 +201,7 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds))
-        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources)
+        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing)
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload)
         await _listen(running, "ops", settings.ops, ops.add_to, [middleware.guard(tracing, "ops", middleware.problem)], stack)
@@ -216,7 +213,7 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
             [middleware.guard(tracing, "management", middleware.problem), authorized(_token_hash(settings))],
             stack,
         )
-        await _listen(running, "data", settings.data, data.add_to, [middleware.guard(tracing, "data", middleware.problem)], stack)
+        await _listen(running, "data", settings.data, data.add_to, [], stack)
         stack.push_async_callback(_end, background)
         stack.callback(flows.cut_everything, "shutdown")
         await _listen(running, "protocol", settings.protocol, protocol.add_to, [middleware.guard(tracing, "protocol", dsp_api.render)], stack)
@@ -272,6 +269,14 @@ def tls_context(at: ListenerSettings | ManagementSettings) -> ssl.SSLContext | N
     return context
 
 
+def _store(settings: Settings, participant: str) -> Store:
+    if settings.store.kind == "memory":
+        from connector.adapters.memory import MemoryStore  # noqa: PLC0415 - for tests and trials only
+
+        return MemoryStore(participant)
+    return SqliteStore(settings.store.path, participant)
+
+
 def _tell_flows(flows: Flows, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
     for record in changes.saves:
         if isinstance(record, Process):
@@ -299,8 +304,6 @@ async def _store_fault(store: Store) -> str | None:
 
 
 def _own_key(keys: Keys, kid: str, now: float) -> bytes:
-    from connector.errors import Unauthenticated  # noqa: PLC0415
-
     for key in keys.public(now):
         if key.kid == kid:
             return key.public

@@ -37,7 +37,8 @@ def _select(table: str, columns: str) -> str:
 PROCESS = "participant, pid, kind, role, peer, peer_pid, state, final, dataset, agreement, due, created, updated, version, rest"
 INBOX = "participant, pid, move, digest, body, status, answer, at"
 OUTBOX = (
-    "participant, id, pid, kind, peer, act, move, path, body, due, deadline, created, attempts, dead, error, trace, claimed_by, epoch, until"
+    "participant, id, pid, kind, peer, act, move, path, body, "
+    "due, deadline, created, attempts, dead, error, trace, claimed_by, epoch, until"
 )
 EVIDENCE = "participant, sequence, what, kind, pid, peer, state, at, move, digest, detail"
 AGREEMENT = "participant, id, peer, dataset, created, rest"

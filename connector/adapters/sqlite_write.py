@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
+from typing import Any, TypeVar
 
 from connector.adapters.sqlite_rows import (
     DATASET_OF_OFFER,
@@ -41,6 +42,7 @@ from connector.records import Changes, Conflict, Evidence, Expect, implied
 from connector.telemetry import commit_seconds
 
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
+T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
 Fatal = Callable[[BaseException], None]
@@ -131,7 +133,7 @@ class Group:
             if row is not None and expect.of is Process:
                 peer_pids[expect.key] = row[1]
         for expect, owner in prepared.implied:
-            if expect.of is Process:
+            if isinstance(expect.key, tuple):
                 kind, peer, peer_pid = expect.key
                 if peer_pids.get(owner) == peer_pid:
                     continue

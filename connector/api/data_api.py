@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import IO, cast
 from urllib.parse import parse_qs
 
@@ -29,21 +28,29 @@ from connector.dataplane.gate import Gate, Permit
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
-from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, stream
+from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
 from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to
 from connector.ports import Clock, Identity, Source, Sources
 
-SMALL_BYTES = 256 * 1024  # read whole and sent in one answer: half the calls, and as much memory as a connection costs anyway
+SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
 FORM_BYTES_MAX = 16 * 1024  # a renewal has about 1 KiB
 FORM_SECONDS = 10.0
 FORM_FIELDS_MAX = 16
 BEARER_CHARACTERS_MAX = 4096
-PID_CHARACTERS_MAX = 256  # ours have 45
 FORM_TYPE = "application/x-www-form-urlencoded"
-REPR_DIGEST = istr("Repr-Digest")
+REPR_DIGEST, TRACEPARENT = istr("Repr-Digest"), istr("traceparent")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    """A whole representation that is small enough to stay in memory as long as its source is open."""
+
+    representation: Representation
+    body: bytes
+    headers: CIMultiDict[str]
 
 
 class DataApi:
@@ -62,7 +69,8 @@ class DataApi:
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._gate, self._flows, self._tokens, self._identity = gate, flows, tokens, identity
-        self._opened, self._representations = OpenSources(sources), Representations()
+        self._opened: OpenSources[_Small] = OpenSources(sources)
+        self._representations = Representations()
         self._clock, self._tracing = clock, tracing
         self._stall_seconds = stall_seconds
 
@@ -78,21 +86,23 @@ class DataApi:
         add("*", "/{anything:.*}", _not_found)
 
     def _answered(self, name: str, handler: Handler) -> Handler:
-        """`handler` in a span, with its errors as answers. Not the middleware of the other listeners: small reads are many,
-        and need neither its look at paths nor at bodies."""
+        """`handler` with its errors as answers. Not the middleware of the other listeners: small reads are many, and need
+        neither its look at paths nor at bodies. A trace that the consumer began goes on here; a read begins none."""
         span = self._tracing.span
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            with span(f"data {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name):
-                try:
+            try:
+                if (parent := request.headers.get(TRACEPARENT)) is None:
                     return await handler(request)
-                except ConnectorError as error:
-                    return _refusal(request, name, error)
-                except (asyncio.CancelledError, ConnectionError):
-                    raise
-                except Exception as error:
-                    telemetry.log.error("defect", door="data", route=name, error=type(error).__name__, exc_info=error)
-                    return problem(request, ConnectorError("an error of this connector"), 500, "internal")
+                with span(f"data {name}", SpanKind.SERVER, parent, route=name):
+                    return await handler(request)
+            except ConnectorError as error:
+                return _refusal(request, name, error)
+            except (asyncio.CancelledError, ConnectionError):
+                raise
+            except Exception as error:
+                telemetry.log.error("defect", door="data", route=name, error=type(error).__name__, exc_info=error)
+                return problem(request, ConnectorError("an error of this connector"), 500, "internal")
 
         return handle
 
@@ -103,15 +113,18 @@ class DataApi:
         """Serve the dataset of a transfer, or a part of it."""
         transfer = request.match_info["pid"]
         token = _bearer(request.headers.get(hdrs.AUTHORIZATION))
-        if len(transfer) > PID_CHARACTERS_MAX:
-            raise TokenRefused("the access token is not valid here")
         permit = await self._gate.permit(token, transfer)
-        async with self._opened.use(permit) as (source, stat):
+        plain = request.method == hdrs.METH_GET and not _conditional(request)
+        if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale:
+            self._flows.sent(transfer, small.representation.etag, 0, len(small.body), len(small.body))
+            return web.Response(body=small.body, headers=small.headers)
+        use = self._opened.use(permit)
+        async with use as (source, stat):
             representation = await self._representations.of(permit, source, stat)
             plan = _plan(request, representation)
             if permit.lease.stale:  # something about the transfer was committed while the source was opened
                 permit = await self._gate.permit(token, transfer)
-            headers = _headers(representation).copy()
+            headers = _headers(representation)
             if plan.status == 206:  # noqa: PLR2004 - a status
                 headers[hdrs.CONTENT_RANGE] = plan.span.content_range
             if plan.status == 412:  # noqa: PLR2004 - a status
@@ -122,25 +135,16 @@ class DataApi:
             if request.method == hdrs.METH_HEAD:
                 headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
                 return web.Response(status=plan.status, headers=headers)
-            if plan.span.length <= SMALL_BYTES:
-                return await self._send_small(request, permit, representation, plan, source, headers)
-            return await self._send_large(request, permit, representation, plan, source, headers)
-
-    async def _send_small(
-        self, request: web.Request, permit: Permit, representation: Representation, plan: Plan, source: Source, headers: CIMultiDict[str]
-    ) -> web.StreamResponse:
-        span = plan.span
-        body = [piece async for piece in pieces(source, permit.stages, span)]
-        response = web.Response(status=plan.status, body=body[0] if len(body) == 1 else b"".join(body), headers=headers)
-        try:
-            with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
-                async with asyncio.timeout(self._stall_seconds):
-                    await response.prepare(request)
-                    await response.write_eof()
-        except (Withdrawn, TimeoutError, ConnectionError) as error:
-            return _cut(request, response, permit, error)
-        self._flows.sent(permit.transfer, representation.etag, span.first, span.length, span.size_bytes)
-        return response
+            if plan.span.length > SMALL_BYTES:
+                return await self._send_large(request, permit, representation, plan, source, headers)
+            # One answer that is written at once and waits for nobody: there is no stream that could be cut.
+            body = await read_small(source, permit.stages, plan.span)
+            if permit.lease.stale:
+                permit = await self._gate.permit(token, transfer)
+            if plain:
+                use.keep(_Small(representation, body, headers))
+            self._flows.sent(transfer, representation.etag, plan.span.first, plan.span.length, plan.span.size_bytes)
+            return web.Response(status=plan.status, body=body, headers=headers)
 
     async def _send_large(
         self, request: web.Request, permit: Permit, representation: Representation, plan: Plan, source: Source, headers: CIMultiDict[str]
@@ -245,10 +249,12 @@ def _bearer(authorization: str | None) -> str:
     return token.strip()
 
 
-def _plan(request: web.Request, representation: Representation) -> Plan:
+def _conditional(request: web.Request) -> bool:
     headers = request.headers
-    if not any(name in headers for name in (hdrs.RANGE, hdrs.IF_MATCH, hdrs.IF_NONE_MATCH)):
-        return ranges.plan(representation.size_bytes, representation.etag)
+    return hdrs.RANGE in headers or hdrs.IF_NONE_MATCH in headers or hdrs.IF_MATCH in headers
+
+
+def _plan(request: web.Request, representation: Representation) -> Plan:
     return ranges.plan(
         representation.size_bytes,
         representation.etag,
@@ -265,7 +271,6 @@ def _joined(request: web.Request, name: str) -> str | None:
     return ", ".join(values) if values else None
 
 
-@lru_cache(maxsize=256)
 def _headers(representation: Representation) -> CIMultiDict[str]:
     headers = CIMultiDict(
         {

@@ -334,6 +334,8 @@ class ManagementApi:
                         shown[pull.id] = pull.received_bytes
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
                 await reader.wait()
+        except ConnectionResetError:
+            return response  # the reader has gone
         finally:
             self._d.feed.leave(reader)
 

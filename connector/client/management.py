@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -194,36 +195,39 @@ class ManagementClient:
         """One pull."""
         return await self._call("GET", f"/v1/pulls/{_part(id)}", Pull)
 
-    async def follow(self, id: str) -> AsyncIterator[Pull]:
+    async def follow(self, id: str) -> AsyncGenerator[Pull]:
         """Yield the pull as it goes on; the last one is over. Survives a restart of the connector."""
-        async for event in self._open.stream(None):
-            if isinstance(event, Pull):
-                if event.id == id:
-                    yield event
-                continue
-            detail = event.detail if event is not None and isinstance(event.detail, dict) else {}
-            if event is not None and detail.get("pull") != id:
-                continue
-            pull = await self.pull_order(id)  # the stream tells that something happened; what is true stands there
-            if detail.get("stage") in OVER and not pull.is_over:  # the record has it, the live view is a moment behind
-                pull = msgspec.structs.replace(pull, stage=detail["stage"], reasons=tuple(detail.get("reasons", ())))
-            yield pull
-            if pull.is_over:
-                return
+        async with aclosing(self._open.stream(None)) as stream:
+            async for event in stream:
+                if isinstance(event, Pull):
+                    if event.id == id:
+                        yield event
+                    continue
+                detail = event.detail if event is not None and isinstance(event.detail, dict) else {}
+                if event is not None and detail.get("pull") != id:
+                    continue
+                pull = await self.pull_order(id)  # the stream tells that something happened; what is true stands there
+                if detail.get("stage") in OVER and not pull.is_over:  # the record has it, the live view is a moment behind
+                    pull = msgspec.structs.replace(pull, stage=detail["stage"], reasons=tuple(detail.get("reasons", ())))
+                yield pull
+                if pull.is_over:
+                    return
 
     # the record
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event | Pull]:
+    async def events(self, after: int = 0) -> AsyncGenerator[Event | Pull]:
         """Yield the record after that sequence and then what happens, with pulls that move on between; reconnects."""
-        async for event in self._open.stream(after):
-            if event is not None:
-                yield event
+        async with aclosing(self._open.stream(after)) as stream:
+            async for event in stream:
+                if event is not None:
+                    yield event
 
-    async def live(self) -> AsyncIterator[Event]:
+    async def live(self) -> AsyncGenerator[Event]:
         """Yield what happens from now on; reconnects, and misses nothing once something has happened."""
-        async for event in self._open.stream(None):
-            if isinstance(event, Event):
-                yield event
+        async with aclosing(self._open.stream(None)) as stream:
+            async for event in stream:
+                if isinstance(event, Event):
+                    yield event
 
     async def evidence(self, pid: str) -> tuple[Event, ...]:
         """The record of one process."""

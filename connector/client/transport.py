@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from ssl import SSLContext
 from typing import Any
 from uuid import uuid4
@@ -100,7 +100,7 @@ class Transport:
             raise failure(response.status, answer)
         return answer
 
-    async def stream(self, after: int | None) -> AsyncIterator[Event | Pull | None]:
+    async def stream(self, after: int | None) -> AsyncGenerator[Event | Pull | None]:
         """Yield what the event feed says: the record after that sequence (None: from now on), then live, and between it pulls
         that move on. None stands for a new connection: what happened before it may have been missed.
 

@@ -7,7 +7,6 @@ streams, the timer of deadlines). After a crash the same rows are read back and 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from connector import telemetry
@@ -32,11 +31,9 @@ class Journal:
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
-        began = time.perf_counter()
         result = await self.store.commit(changes)
         if isinstance(result, Conflict):
             return result
-        telemetry.commit_seconds.observe(time.perf_counter() - began)
         for evidence in result:
             telemetry.count_event(evidence.what)
         for listener in self._listeners:

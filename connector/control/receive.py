@@ -22,6 +22,7 @@ from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, Kind, Message, Move, Role
 from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
+from connector.origins import origin
 from connector.ports import Caller
 from connector.records import Changes, Evidence, Expect, Inbox
 
@@ -171,12 +172,11 @@ def callback_of(caller: Caller, address: str) -> str:
 
     Raises Refused, which DSP 2025-1 calls an unrecoverable error: nothing is created.
     """
-    parts = urlsplit(address)
     try:
-        origin = f"{parts.scheme}://{parts.netloc}"
+        parts, known_origin = urlsplit(address), origin(address) in caller.participant.origins
     except ValueError:
-        origin = ""
-    if parts.query or parts.fragment or origin.lower() not in caller.participant.origins:
+        parts, known_origin = urlsplit(""), False
+    if parts.query or parts.fragment or not known_origin:
         known = ", ".join(f"`{o}`" for o in caller.participant.origins) or "none"
         raise Refused(
             f"the callback address `{address[:200]}` is not understood: it has to lie under an origin registered for "

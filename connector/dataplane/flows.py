@@ -19,7 +19,7 @@ from connector.dsp.transfer import State
 from connector.errors import Withdrawn
 from connector.ports import Clock
 
-TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the longest unused are forgotten
+TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
 BOUND_CHECK_SECONDS = 3600.0  # timers follow the monotonic clock, bounds the wall clock: look again at least this often
 
 
@@ -43,6 +43,13 @@ class Seen:
     covered: bool
 
 
+class _Usage:
+    __slots__ = ("last_access", "sent_bytes")
+
+    def __init__(self) -> None:
+        self.last_access, self.sent_bytes = 0.0, 0
+
+
 class Flows:
     """All running streams of this process. `on_covered(transfer pid)` is called once for each transfer whose bytes have all
     gone out; it must not block."""
@@ -53,7 +60,7 @@ class Flows:
         self._leases: dict[str, Lease] = {}
         self._running: dict[str, set[Running]] = {}
         self._coverage: dict[str, Coverage] = {}
-        self._used: dict[str, tuple[float, int]] = {}
+        self._used: dict[str, _Usage] = {}
 
     def lease(self, transfer: str) -> Lease:
         """The lease of a transfer as it stands now; take it before looking the transfer up."""
@@ -94,7 +101,7 @@ class Flows:
         telemetry.stream_bytes.inc(length)
         self._touch(transfer, length)
         known = self._coverage.get(transfer)
-        if known is not None and known.etag == etag and known.full:
+        if known is not None and known.full and known.etag == etag:
             return
         if known is None or known.etag != etag:
             known = Coverage(etag, size_bytes)
@@ -112,7 +119,7 @@ class Flows:
         if used is None:
             return None
         coverage = self._coverage.get(transfer)
-        return Seen(used[0], len(self._running.get(transfer, ())), used[1], coverage is not None and coverage.full)
+        return Seen(used.last_access, len(self._running.get(transfer, ())), used.sent_bytes, coverage is not None and coverage.full)
 
     def cut_everything(self, code: str) -> None:
         """End all streams: the process stops. Peers come back for the rest."""
@@ -124,10 +131,13 @@ class Flows:
             stream.cut(code)
 
     def _touch(self, transfer: str, length: int) -> None:
-        sent_bytes = self._used.pop(transfer, (0.0, 0))[1] + length
-        self._used[transfer] = (self._clock.now(), sent_bytes)
-        if len(self._used) > TRANSFERS_MAX:
-            del self._used[next(iter(self._used))]
+        used = self._used.get(transfer)
+        if used is None:
+            if len(self._used) >= TRANSFERS_MAX:
+                del self._used[next(iter(self._used))]
+            used = self._used[transfer] = _Usage()
+        used.last_access = self._clock.now()
+        used.sent_bytes += length
 
     def _enter(self, stream: Running) -> None:
         self._touch(stream.transfer, 0)
@@ -140,8 +150,7 @@ class Flows:
         streams.discard(stream)
         if not streams:
             del self._running[stream.transfer]
-        if stream.transfer in self._used:
-            self._touch(stream.transfer, 0)
+        self._touch(stream.transfer, 0)
 
 
 class Running:

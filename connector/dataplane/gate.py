@@ -94,7 +94,9 @@ class Gate:
         expired or was replaced by a later start; Withdrawn if the token is right but nothing may be read now.
         """
         claims = self._tokens.check_access(token, transfer)
-        known = await self._look_up(transfer)
+        known = self._known.get(transfer)
+        if known is None or known.permit.lease.stale:
+            known = await self._look_up(transfer)
         _demand_match(known, claims)
         _demand_running(known, self._clock.now())
         return known.permit

@@ -6,9 +6,9 @@ An idle source is closed soon. Sharing is safe because a source is pinned to wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from connector.dataplane.gate import Permit
 from connector.errors import SourceFailed
@@ -16,85 +16,118 @@ from connector.ports import Source, Sources, Stat
 
 IDLE_SECONDS = 5.0  # a client that reads a file in many requests asks again at once; a descriptor is not ours to hoard
 OPEN_MAX = 256  # shared ones; beyond, a request opens its own
+K = TypeVar("K")
 
 
-class _Shared:
-    __slots__ = ("address", "source", "timer", "users")
+class _Opened(Generic[K]):
+    __slots__ = ("address", "kept", "source", "used", "users")
 
     def __init__(self, address: Mapping[str, Any], source: Source) -> None:
         self.address, self.source = address, source
         self.users = 0
-        self.timer: asyncio.TimerHandle | None = None
+        self.used = 0.0
+        self.kept: K | None = None
 
 
-class OpenSources:
-    """Opens sources by the kind in their address (`kinds`: type -> Sources) and keeps them for a moment."""
+class OpenSources(Generic[K]):
+    """Opens sources by the kind in their address (`kinds`: type -> Sources) and keeps them for a moment, and with each of them
+    one value of the caller that holds as long as the source is what was published."""
 
     def __init__(self, kinds: Mapping[str, Sources], idle_seconds: float = IDLE_SECONDS) -> None:
         self._kinds = kinds
         self._idle_seconds = idle_seconds
-        self._shared: dict[str, _Shared] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._shared: dict[str, _Opened[K]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
 
-    @asynccontextmanager
-    async def use(self, permit: Permit) -> AsyncIterator[tuple[Source, Stat]]:
-        """The source of a permit and how it stands. Raises SourceFailed if it is not what was published."""
-        shared = self._shared.get(permit.transfer)
-        if shared is None or shared.address != permit.source:
-            shared = await self._open(permit)
-        shared.users += 1
-        if shared.timer is not None:
-            shared.timer.cancel()
-            shared.timer = None
+    def use(self, permit: Permit) -> Use[K]:
+        """A context manager that gives the source of a permit and how it stands. Raises SourceFailed if it is not what was
+        published."""
+        return Use(self, permit)
+
+    async def kept(self, permit: Permit) -> K | None:
+        """What `Use.keep` was given for the source of a permit, if that is open and still what was published."""
+        opened = self._shared.get(permit.transfer)
+        if opened is None or opened.kept is None or opened.address is not permit.source:
+            return None
+        opened.used = asyncio.get_running_loop().time()
         try:
-            try:
-                stat = await shared.source.stat()
-            except SourceFailed:
-                self._forget(permit.transfer, shared)
-                raise
-            yield shared.source, stat
-        finally:
-            shared.users -= 1
-            if shared.users == 0:
-                await self._rest(permit.transfer, shared)
-
-    async def _open(self, permit: Permit) -> _Shared:
-        kind = self._kinds.get(str(permit.source.get("type")))
-        if kind is None:
-            raise SourceFailed(f"the dataset's source is of type `{permit.source.get('type')}`, which this connector does not read")
-        opened = _Shared(permit.source, await kind.open(permit.source))
-        present = self._shared.get(permit.transfer)
-        if (present is None and len(self._shared) < OPEN_MAX) or (present is not None and present.users == 0):
-            if present is not None:
-                self._forget(permit.transfer, present)
-                await present.source.close()
-            self._shared[permit.transfer] = opened
-        return opened
-
-    def _forget(self, transfer: str, shared: _Shared) -> None:
-        if self._shared.get(transfer) is shared:
-            del self._shared[transfer]
-        if shared.timer is not None:
-            shared.timer.cancel()
-            shared.timer = None
-
-    async def _rest(self, transfer: str, shared: _Shared) -> None:
-        """Nobody uses it now: keep it for a moment if it is the shared one."""
-        if self._shared.get(transfer) is shared:
-            shared.timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, transfer, shared)
-        else:
-            await shared.source.close()
-
-    def _retire(self, transfer: str, shared: _Shared) -> None:
-        self._forget(transfer, shared)
-        task = asyncio.get_running_loop().create_task(shared.source.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            await opened.source.stat()
+        except SourceFailed:
+            return None
+        return opened.kept
 
     async def close(self) -> None:
         """Close what nobody uses; the rest closes with its last user."""
-        for transfer, shared in tuple(self._shared.items()):
-            self._forget(transfer, shared)
-            if shared.users == 0:
-                await shared.source.close()
-        await asyncio.gather(*self._closing)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        shared, self._shared = self._shared, {}
+        for opened in shared.values():
+            if opened.users == 0:
+                await opened.source.close()
+
+    async def _take(self, permit: Permit) -> _Opened[K]:
+        opened = self._shared.get(permit.transfer)
+        if opened is None or (opened.address is not permit.source and opened.address != permit.source):
+            opened = await self._open(permit)
+        opened.users += 1
+        return opened
+
+    async def _open(self, permit: Permit) -> _Opened[K]:
+        kind = self._kinds.get(str(permit.source.get("type")))
+        if kind is None:
+            raise SourceFailed(f"the dataset's source is of type `{permit.source.get('type')}`, which this connector does not read")
+        opened: _Opened[K] = _Opened(permit.source, await kind.open(permit.source))
+        present = self._shared.get(permit.transfer)
+        if present is not None:
+            del self._shared[permit.transfer]
+            if present.users == 0:
+                await present.source.close()
+        if len(self._shared) < OPEN_MAX:
+            self._shared[permit.transfer] = opened
+            if self._sweeper is None or self._sweeper.done():
+                self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="idle sources")
+        return opened
+
+    async def _give(self, transfer: str, opened: _Opened[K], *, failed: bool) -> None:
+        opened.users -= 1
+        if self._shared.get(transfer) is opened:
+            if not failed:
+                opened.used = asyncio.get_running_loop().time()
+                return
+            del self._shared[transfer]
+        if opened.users == 0:
+            await opened.source.close()
+
+    async def _sweep(self) -> None:
+        """Close what was idle for the time; ends when nothing is shared."""
+        while self._shared:
+            await asyncio.sleep(self._idle_seconds)
+            before = asyncio.get_running_loop().time() - self._idle_seconds
+            idle = [transfer for transfer, opened in self._shared.items() if opened.users == 0 and opened.used <= before]
+            for opened in [self._shared.pop(transfer) for transfer in idle]:
+                await opened.source.close()
+
+
+class Use(Generic[K]):
+    """See `OpenSources.use`."""
+
+    __slots__ = ("_opened", "_owner", "_permit")
+
+    def __init__(self, owner: OpenSources[K], permit: Permit) -> None:
+        self._owner, self._permit = owner, permit
+
+    async def __aenter__(self) -> tuple[Source, Stat]:
+        self._opened = await self._owner._take(self._permit)
+        try:
+            return self._opened.source, await self._opened.source.stat()
+        except BaseException:
+            await self._owner._give(self._permit.transfer, self._opened, failed=True)
+            raise
+
+    def keep(self, value: K) -> None:
+        """Keep a value with the open source: see `OpenSources.kept`."""
+        self._opened.kept = value
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        await self._owner._give(self._permit.transfer, self._opened, failed=isinstance(error, SourceFailed))

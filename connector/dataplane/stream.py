@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from connector.dataplane.gate import Permit
@@ -58,8 +59,7 @@ class Representations:
     async def of(self, permit: Permit, source: Source, stat: Stat) -> Representation:
         """Return what leaves for `permit` from `source`, which stands at `stat`. Raises SourceFailed."""
         if not permit.stages and stat.size_bytes is not None:
-            tag = stat.sha256.hex() if stat.sha256 is not None else hashlib.sha256(stat.version.encode()).hexdigest()
-            return Representation(stat.size_bytes, f'"{tag}"', stat.sha256, stat.media_type)
+            return _as_it_is(stat, stat.size_bytes)
         key = (permit.dataset, stat.version, *(stage.name for stage in permit.stages))
         lock = self._measuring.setdefault(key, asyncio.Lock())
         async with lock:
@@ -69,6 +69,12 @@ class Representations:
                     del self._measured[next(iter(self._measured))]
         self._measuring.pop(key, None)
         return self._measured.get(key) or await self.of(permit, source, stat)
+
+
+@lru_cache(maxsize=MEASURED_MAX)
+def _as_it_is(stat: Stat, size_bytes: int) -> Representation:
+    tag = stat.sha256.hex() if stat.sha256 is not None else hashlib.sha256(stat.version.encode()).hexdigest()
+    return Representation(size_bytes, f'"{tag}"', stat.sha256, stat.media_type)
 
 
 async def _measure(source: Source, stages: tuple[Stage, ...], stat: Stat) -> Representation:
@@ -159,6 +165,15 @@ async def stream(
             raise Withdrawn(f"the reader took less than {count} bytes in {stall_seconds:g} s", "reader-too-slow") from None
         sent(offset, count)
         offset += count
+
+
+async def read_small(source: Source, stages: tuple[Stage, ...], span: Span) -> bytes:
+    """All of a small span at once. Raises SourceFailed."""
+    output = pieces(source, stages, span) if stages else source.read(span.first, span.length)
+    body = b"".join([piece async for piece in output])
+    if len(body) != span.length:
+        raise SourceFailed(f"the source gave {len(body)} bytes of the {span.length} that were promised")
+    return body
 
 
 def by_file(permit: Permit, source: Source, outlet: Outlet) -> bool:

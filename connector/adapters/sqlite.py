@@ -1,0 +1,336 @@
+"""The port `Store` on SQLite: one writer that groups commits, and readers beside it that see only what is committed.
+
+What is looked up by its key is read on the event loop, on a connection of its own that never waits for a COMMIT (WAL).
+Lists, pages, feeds and the choice of what retention removes may take longer: they go to a third connection on a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from connector.adapters.sqlite_rows import (
+    SELECT_AGREEMENT,
+    SELECT_DATASET,
+    SELECT_EDR,
+    SELECT_EVIDENCE,
+    SELECT_IDEMPOTENT,
+    SELECT_INBOX,
+    SELECT_OUTBOX,
+    SELECT_PROCESS,
+    SELECT_PULL,
+    Row,
+    agreement_of,
+    dataset_of,
+    edr_of,
+    evidence_of,
+    idempotent_of,
+    inbox_of,
+    outbound_of,
+    process_of,
+    pull_of,
+)
+from connector.adapters.sqlite_schema import connect, number_of, open_database
+from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Writer, end_process, prepare
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.errors import InvalidRequest, StoreError
+from connector.records import (
+    Agreement,
+    Changes,
+    Conflict,
+    Cursor,
+    Dataset,
+    Edr,
+    Evidence,
+    Expect,
+    Idempotent,
+    Inbox,
+    Offer,
+    Outbound,
+    Page,
+    Pull,
+    paged,
+)
+
+WRITER_CACHE_KIB = 8_192  # holds the pages that a busy hour touches; counts against the memory of an idle connector
+READER_CACHE_KIB = 4_096  # for each of the two readers; the rest comes from the system's page cache
+LIMIT_AT_MOST = 10_000  # rows of one page: what fits into memory without anybody noticing
+SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
+NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
+
+T = TypeVar("T")
+Clause = tuple[str, Row]  # a condition and what it binds
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list that can be walked both ways: its rows, the columns that order it, and whether it begins with the largest."""
+
+    select: str
+    table: str
+    order: tuple[str, ...]
+    newest_first: bool = True
+
+    def direction(self, forward: bool) -> str:
+        return "desc" if self.newest_first == forward else "asc"
+
+    def beyond(self, forward: bool) -> str:
+        """The condition for what lies further than a place in the list."""
+        sign, places = "<" if self.newest_first == forward else ">", ", ".join("?" * len(self.order))
+        return f"({', '.join(self.order)}) {sign} ({places})"
+
+
+PROCESSES = _List(SELECT_PROCESS, "process", ("created", "pid"))
+AGREEMENTS = _List(SELECT_AGREEMENT, "agreement", ("created", "id"))
+PULLS = _List(SELECT_PULL, "pull", ("created", "id"))
+DEAD_LETTERS = _List(SELECT_OUTBOX, "outbox", ("created", "id"))
+DATASETS = _List(SELECT_DATASET, "dataset", ("id",), newest_first=False)
+
+READ_PROCESS = f"{SELECT_PROCESS} where participant = ? and pid = ?"
+READ_PROCESS_OF_PEER = f"{SELECT_PROCESS} where participant = ? and kind = ? and peer = ? and peer_pid = ?"
+READ_NEXT_DUE = "select due from process where participant = ? and due is not null order by due limit 1"
+READ_LAST_ANSWER = f"{SELECT_INBOX} where participant = ? and pid = ? order by id desc limit 1"
+READ_AGREEMENT = f"{SELECT_AGREEMENT} where participant = ? and id = ?"
+READ_DATASET = f"{SELECT_DATASET} where participant = ? and id = ?"
+DATASET_OF_OFFER = "select dataset from offer where participant = ?1 and id = ?2"
+READ_DATASET_OF_OFFER = f"{SELECT_DATASET} where participant = ?1 and id = ({DATASET_OF_OFFER})"
+READ_EDR = f"{SELECT_EDR} where participant = ? and transfer = ?"
+READ_PULL = f"{SELECT_PULL} where participant = ? and id = ?"
+READ_IDEMPOTENT = f"{SELECT_IDEMPOTENT} where participant = ? and key = ?"
+READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
+
+LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, pid limit ?"
+LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
+LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
+LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} where participant = ? and pid = ? order by sequence"
+
+# What retention may remove. A process with a row in the outbox (a dead letter) waits until an operator has dealt with it.
+OLD_INBOX = """
+    select inbox.id from inbox left join process on process.participant = inbox.participant and process.pid = inbox.pid
+    where inbox.participant = ? and inbox.at < ? and coalesce(process.final, 1) = 1 order by inbox.at limit ?"""
+OLD_PROCESSES = """
+    select pid, version from process where participant = ?1 and final = 1 and updated < ?2
+    and pid not in (select pid from outbox where participant = ?1) order by updated limit ?3"""
+OLD_KEYS = "select key from idempotent where participant = ? and created < ? order by created limit ?"
+DELETE_INBOX_ROW = "delete from inbox where participant = ? and id = ?"
+
+
+class SqliteStore:
+    """The port `Store` on the SQLite file `path`, for one participant (a DID). Lives on one event loop.
+
+    `fatal` is called on the loop with the error of a write that failed; it ends the process. Raises StoreError if the
+    file cannot be used.
+    """
+
+    def __init__(self, path: Path, participant: str, *, fatal: Fatal = end_process) -> None:
+        db = open_database(path, cache_kib=WRITER_CACHE_KIB)
+        try:
+            self._number = number_of(db, participant)
+            self._points = connect(path, cache_kib=READER_CACHE_KIB, read_only=True)
+            self._lists = connect(path, cache_kib=READER_CACHE_KIB, read_only=True)
+        except sqlite3.Error as error:
+            db.close()
+            raise StoreError(f"the database `{path}` cannot be used: {error}") from error
+        self._writer = Writer(db, self._number, fatal)
+        self._executor = ThreadPoolExecutor(1, "store-read")
+
+    @property
+    def commits(self) -> int:
+        """How many COMMITs there were; fewer than there were writes, if they came together."""
+        return self._writer.commits
+
+    async def commit(self, changes: Changes) -> Committed:
+        return await self._writer.submit(prepare(self._number, changes))
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        row = self._row(READ_PROCESS, pid)
+        return process_of(row) if row and row[2] == kind else None
+
+    async def process_of_peer(self, kind: Kind, peer: str, peer_pid: str) -> Process | None:
+        row = self._row(READ_PROCESS_OF_PEER, kind.value, peer, peer_pid)
+        return process_of(row) if row else None
+
+    async def processes(self, kind: Kind, *, after: str | None, limit: int, state: str | None, peer: str | None) -> Page[Process]:
+        filters = {"kind": kind.value, "state": state and str(state), "peer": peer}
+        return await self._page(PROCESSES, filters, after, limit, process_of, lambda p: (p.created, p.pid))
+
+    async def due(self, before: float, limit: int) -> Sequence[Process]:
+        return await self._rows(process_of, LIST_DUE, before, _checked(limit))
+
+    async def next_due(self) -> float | None:
+        row = self._row(READ_NEXT_DUE)
+        return row[0] if row else None
+
+    async def last_answer(self, pid: str) -> Inbox | None:
+        row = self._row(READ_LAST_ANSWER, pid)
+        return inbox_of(row) if row else None
+
+    async def agreement(self, id: str) -> Agreement | None:
+        row = self._row(READ_AGREEMENT, id)
+        return agreement_of(row) if row else None
+
+    async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]:
+        filters = {"peer": peer, "dataset": dataset}
+        return await self._page(AGREEMENTS, filters, after, limit, agreement_of, lambda a: (a.created, a.id))
+
+    async def dataset(self, id: str) -> Dataset | None:
+        row = self._row(READ_DATASET, id)
+        return dataset_of(row) if row else None
+
+    async def offer(self, id: str) -> Offer | None:
+        row = self._row(READ_DATASET_OF_OFFER, id)
+        return next(offer for offer in dataset_of(row).offers if offer.id == id) if row else None
+
+    async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
+        forward = before is None
+        edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
+        walk = _Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
+        found, behind = await self._read(partial(walk.run, dataset_of, lambda dataset: (dataset.id,)))
+        return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
+
+    async def edr(self, transfer: str) -> Edr | None:
+        row = self._row(READ_EDR, transfer)
+        return edr_of(row) if row else None
+
+    async def pull(self, id: str) -> Pull | None:
+        row = self._row(READ_PULL, id)
+        return pull_of(row) if row else None
+
+    async def pulls(self, *, open_only: bool, after: str | None, limit: int) -> Page[Pull]:
+        return await self._page(PULLS, {"open": 1 if open_only else None}, after, limit, pull_of, lambda p: (p.created, p.id))
+
+    async def idempotent(self, key: str) -> Idempotent | None:
+        row = self._row(READ_IDEMPOTENT, key)
+        return idempotent_of(row) if row else None
+
+    async def outbound(self, id: str) -> Outbound | None:
+        row = self._row(READ_OUTBOUND, id)
+        return outbound_of(row) if row else None
+
+    async def open_outbox(self) -> Sequence[Outbound]:
+        return await self._rows(outbound_of, LIST_OPEN_OUTBOX)
+
+    async def dead_letters(self, *, after: str | None, limit: int) -> Page[Outbound]:
+        return await self._page(DEAD_LETTERS, {"dead": 1}, after, limit, outbound_of, lambda o: (o.created, o.id))
+
+    async def events(self, after: int, limit: int) -> Sequence[Evidence]:
+        return await self._rows(evidence_of, LIST_EVENTS, min(max(after, 0), NUMBER_AT_MOST), _checked(limit))
+
+    async def evidence_of(self, pid: str) -> Sequence[Evidence]:
+        return await self._rows(evidence_of, LIST_EVIDENCE_OF, pid)
+
+    async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
+        inbox = await self._rows(_first, OLD_INBOX, inbox_before, _checked(limit))
+        for piece in _pieces(inbox):
+            writes = [(DELETE_INBOX_ROW, (self._number, id)) for id in piece]
+            await self._writer.submit(Prepared((), (), writes, (), ()))
+        processes = await self._rows(tuple, OLD_PROCESSES, processes_before, limit)
+        swept = 0
+        for piece in _pieces(processes):
+            gone = [
+                Changes(expects=(Expect(Process, pid, version),), deletes=((Process, pid), (Edr, pid))) for pid, version in piece
+            ]  # a process that somebody touched meanwhile is not old any more
+            results = await asyncio.gather(*(self.commit(changes) for changes in gone))
+            swept += sum(not isinstance(result, Conflict) for result in results)
+        keys = await self._rows(_first, OLD_KEYS, keys_before, limit)
+        for piece in _pieces(keys):
+            await self.commit(Changes(deletes=tuple((Idempotent, key) for key in piece)))
+        return {"inbox": len(inbox), "process": swept, "idempotent": len(keys)}
+
+    async def close(self) -> None:
+        """Finish the writes that were submitted, then let go of the file."""
+        await self._writer.close()
+        await asyncio.to_thread(self._executor.shutdown)
+        self._points.close()
+        self._lists.close()
+
+    def _row(self, sql: str, *key: str) -> Row | None:
+        """One row by its key, on the loop."""
+        if self._writer.broken is not None:
+            raise self._writer.broken
+        try:
+            row: Row | None = self._points.execute(sql, (self._number, *key)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
+        except UnicodeEncodeError:  # half a surrogate pair: no stored key has one
+            return None
+        return row
+
+    async def _rows(self, make: Callable[[Row], T], sql: str, *values: Any) -> list[T]:
+        return await self._read(lambda db: [make(row) for row in db.execute(sql, (self._number, *values))])
+
+    async def _page(
+        self,
+        rows: _List,
+        filters: Mapping[str, str | int | None],
+        after: str | None,
+        limit: int,
+        make: Callable[[Row], T],
+        key: Callable[[T], tuple[float, str]],
+    ) -> Page[T]:
+        cursor = Cursor.read(after) if after is not None else None
+        forward = cursor is None or cursor.forward
+        wanted = [(f"{name} = ?", (value,)) for name, value in filters.items() if value is not None]
+        edges = [] if cursor is None else [(rows.beyond(forward), (cursor.at, cursor.id))]
+        walk = _Walk(rows, self._number, wanted, edges, forward, _checked(limit))
+        found, behind = await self._read(partial(walk.run, make, key))
+        return paged(found, limit, forward=forward, behind=behind, cursor=lambda item, onward: str(Cursor(onward, *key(item))))
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query that may take longer on the readers' thread."""
+        if self._writer.broken is not None:
+            raise self._writer.broken
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, query, self._lists)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("a filter holds half a surrogate pair, which no text of the store has") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """One page's way through a list: the rows of participant `number` that fit `filters`, from `edges` on."""
+
+    rows: _List
+    number: int
+    filters: Sequence[Clause]
+    edges: Sequence[Clause]
+    forward: bool
+    limit: int
+
+    def run(self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection) -> tuple[list[T], bool]:
+        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning."""
+        sql, values = self._where(self.rows.select, (*self.filters, *self.edges))
+        order = ", ".join(f"{column} {self.rows.direction(self.forward)}" for column in self.rows.order)
+        found = [make(row) for row in db.execute(f"{sql} order by {order} limit ?", (*values, self.limit + 1))]
+        if not found or not self.edges:
+            return found, False
+        behind = (self.rows.beyond(not self.forward), key(found[0]))
+        sql, values = self._where(f"select 1 from {self.rows.table}", (*self.filters, behind))  # noqa: S608 - a constant
+        return found, db.execute(f"{sql} limit 1", values).fetchone() is not None
+
+    def _where(self, select: str, clauses: Sequence[Clause]) -> Clause:
+        conditions = " and ".join(("participant = ?", *(condition for condition, _ in clauses)))
+        return f"{select} where {conditions}", (self.number, *(value for _, values in clauses for value in values))
+
+
+def _checked(limit: int) -> int:
+    if not 1 <= limit <= LIMIT_AT_MOST:
+        raise InvalidRequest(f"`limit` is {limit}; it has to be from 1 to {LIMIT_AT_MOST}")
+    return limit
+
+
+def _first(row: Row) -> Any:
+    return row[0]
+
+
+def _pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + SWEEP_PIECE] for start in range(0, len(items), SWEEP_PIECE))

@@ -1,0 +1,83 @@
+"""The tree of commands: exit codes, help, and the time until it shows."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from connector.cli import commands
+from tests.cli.conftest import Command
+
+ROOT = Path(__file__).parents[2]
+HELP_SECONDS = 0.4
+NAMES = (
+    "approve catalog check dead-letters demo get init negotiations participants publish pulls reload replay run show terminate transfers"
+)
+
+
+def test_help_lists_every_command(command: Command):
+    ended = command("--help")
+    assert ended.code == 0
+    assert [name for name in NAMES.split() if f" {name} " not in ended.out] == []
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_every_command_explains_itself_and_every_option(command: Command, name: str):
+    ended = command(name, "--help")
+    assert ended.code == 0
+    assert f"Usage: connector {name}" in ended.out
+    assert name == "demo" or "--json" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("gett",), 'Did you mean "get"'),
+        (("get", "hospital"), "dataset"),
+        (("get", "h", "d"), "--out"),
+        (("get", "h", "d", "--out", "x", "--color", "red"), "--color"),
+        (("init", "--name", "x", "--id", "y", "--role", "z", "--port", "eighty"), "eighty"),
+        (("approve",), "--pid"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_ends_with_2(command: Command, arguments: tuple[str, ...], says: str):
+    ended = command(*arguments)
+    assert ended.code == 2
+    assert says.lower() in ended.err.lower()
+    assert ended.err.endswith("See `connector --help`.\n")
+    assert ended.err.count("\n") == 1
+    assert ended.out == ""
+
+
+def test_an_interrupted_command_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "app", interrupt)
+    assert command("participants").code == 130
+
+
+def test_the_version_is_shown(command: Command):
+    assert command("--version").out.strip() == commands.connector.__version__
+
+
+def test_help_is_there_at_once():
+    """The best of five: what is measured is our imports, not the other work of the machine."""
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "connector", "--help"], cwd=ROOT, capture_output=True, check=True, timeout=30)
+        taken.append(time.perf_counter() - start)
+        assert b"negotiations" in done.stdout
+        if taken[-1] < HELP_SECONDS:
+            return
+    assert min(taken) < HELP_SECONDS
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    program = f"{sys.executable} -m connector --help | head -1"
+    done = subprocess.run(["sh", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout.startswith("Usage:")
+    assert "Traceback" not in done.stderr

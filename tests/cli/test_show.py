@@ -1,0 +1,94 @@
+"""Output: foreign text is only ever text, tables line up, JSON stays JSON."""
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.cli import show
+from connector.client.transport import ManagementError
+from connector.errors import ConnectorError
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[2J\x1b[1;1Hgone", "gone"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]0;never ends", ""),
+        ("\x9b31mred", "red"),
+        ("\x1bPq#0\x1b\\x", "x"),
+        ("\x1b(0lqk", "lqk"),
+        ("\x1bcreset", "reset"),
+        ("over\rwritten", "over written"),
+        ("two\nlines", "two lines"),
+        ("back\x08space\x7f\x00", "backspace"),
+        ("a\u202egnp.exe", "agnp.exe"),
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ("桥 [red]not markup[/red] :smile:", "桥 [red]not markup[/red] :smile:"),
+    ],
+)
+def test_a_terminal_has_nothing_to_obey(text: str, cleaned: str):
+    assert show.clean(text) == cleaned
+
+
+@given(st.text(st.characters(categories=["Cc", "Cf", "Lu", "Nd", "Ps", "Po"]) | st.sampled_from("\x1b\x9b[]m;\\\x07"), max_size=40))
+def test_whatever_comes_in_no_control_character_comes_out(text: str):
+    assert not [c for c in show.clean(text) if unicodedata.category(c) == "Cc" or c in "\u202e\u2066\u200b"]
+    assert show.clean(show.clean(text)) == show.clean(text)
+
+
+def test_json_keeps_foreign_text_but_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]):
+    value = {"title": "桥\x1b[31m\x9b31m\u202e\nend"}
+    show.document(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert "桥" in printed
+    assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+
+
+def test_a_table_in_a_pipe_has_one_line_for_a_row(capsys: pytest.CaptureFixture[str]):
+    show.table(("ID", "SIZE", "NOTE"), [("a" * 200, "1 B", "[b]x[/b]\x1b[1m\ny"), ("桥", None, True)], "nothing")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ID{' ' * 198}  SIZE  NOTE"
+    assert lines[1] == f"{'a' * 200}   1 B  [b]x[/b] y"
+    assert lines[2] == f"桥{' ' * 198}        True"
+
+
+def test_an_empty_table_says_so_beside_the_output(capsys: pytest.CaptureFixture[str]):
+    show.table(("ID",), [], "no orders")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "no orders\n")
+
+
+def test_facts_line_up_and_leave_out_what_is_not_known(capsys: pytest.CaptureFixture[str]):
+    show.facts({"pid": "p\x1b[1m", "peer's pid": "q", "due": None, "note": "", "received": 0})
+    assert capsys.readouterr().out == "pid         p\npeer's pid  q\nreceived    0\n"
+
+
+def test_a_failure_says_each_reason_once(capsys: pytest.CaptureFixture[str]):
+    show.failure(ConnectorError("it is `x`; write `y`"))
+    show.failure(ManagementError("refused", ("refused", "purpose is \x1b[31mresale"), pointer="/policy", trace="abc"))
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "connector: it is `x`; write `y`\nconnector: refused\n- purpose is resale\nat /policy\ntrace abc\n"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_440_000, "1.4 MB"), (5 * 10**9, "5.0 GB"), (2 * 10**15, "2000.0 TB")],
+)
+def test_sizes_are_readable(size_bytes: int | None, text: str):
+    assert show.size(size_bytes) == text
+
+
+def test_instants_are_shown_to_the_second():
+    assert show.moment("2026-01-31T12:00:00.123Z") == "2026-01-31 12:00:00Z"
+    assert show.moment(None) == ""
+    assert show.instant(0.0) == "1970-01-01 00:00:00Z"
+    assert show.instant(None) == "-"

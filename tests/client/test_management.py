@@ -1,0 +1,152 @@
+"""The management client: each method is the call that the API documents, and its answer typed."""
+
+from typing import Any
+
+import pytest
+
+from connector.client import transport
+from connector.client.management import ManagementClient, ManagementError
+from connector.client.views import Event, Pull
+from tests.fake_connector import TOKEN, FakeConnector, event, moving, problem, process_view, pull_view, serving
+
+PAGE: dict[str, Any] = {"items": [], "next": None}
+N, T = process_view(), process_view(pid="urn:uuid:t1")
+DATASET = {"id": "a/b", "title": "A", "offers": [{"id": "o", "policy": {}, "manual": True}]}
+AGREEMENT = {"id": "g", "peer": "p", "dataset": "d", "provider": "p", "consumer": "c", "document": {}}
+PID = "urn%3Auuid%3An1"
+
+# (method of the client, arguments, the call, its path, its body, the answer)
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
+    ("own", (), {}, "GET", "/v1/self", None, {"id": "did:web:a", "name": "a", "role": "r", "protocol": "u", "data": "d", "version": "1"}),
+    ("participants", (), {}, "GET", "/v1/participants", None, {"items": [{"id": "did:web:a", "name": "a", "role": "r"}], "next": None}),
+    ("reload", (), {}, "POST", "/v1/reload", {}, {"changed": ["x"]}),
+    ("publish", ("a/b", {"title": "A"}), {}, "PUT", "/v1/datasets/a%2Fb", {"title": "A"}, DATASET),
+    ("dataset", ("a/b",), {}, "GET", "/v1/datasets/a%2Fb", None, DATASET),
+    ("datasets", (), {"after": "c", "limit": 2}, "GET", "/v1/datasets?after=c&limit=2", None, PAGE),
+    ("withdraw", ("a/b",), {}, "DELETE", "/v1/datasets/a%2Fb", None, None),
+    ("catalog", ("hospital",), {"after": "t"}, "POST", "/v1/catalog", {"peer": "hospital", "after": "t"}, {"catalog": {}, "next": None}),
+    ("catalog_dataset", ("h", "d"), {}, "POST", "/v1/catalog/dataset", {"peer": "h", "dataset": "d"}, {"dataset": {"@id": "d"}}),
+    ("negotiate", ("h", "d"), {"purposes": ["p"]}, "POST", "/v1/negotiations", {"peer": "h", "dataset": "d", "purposes": ["p"]}, N),
+    ("offer", ("h", "d", "o"), {}, "POST", "/v1/negotiations/offers", {"peer": "h", "dataset": "d", "offer": "o"}, N),
+    ("negotiations", (), {"state": "AGREED"}, "GET", "/v1/negotiations?state=AGREED", None, PAGE),
+    ("negotiation", ("urn:uuid:n1",), {}, "GET", f"/v1/negotiations/{PID}", None, N),
+    ("negotiation", ("n",), {"wait": "final", "timeout_seconds": 5.0}, "GET", "/v1/negotiations/n?wait=final&timeout_seconds=5.0", None, N),
+    ("approve", ("n",), {}, "POST", "/v1/negotiations/n/approve", {}, N),
+    ("counter", ("n", {"permission": []}), {}, "POST", "/v1/negotiations/n/counter", {"policy": {"permission": []}}, N),
+    ("terminate_negotiation", ("n", "why"), {}, "POST", "/v1/negotiations/n/terminate", {"reason": "why"}, N),
+    ("agreements", (), {"dataset": "d"}, "GET", "/v1/agreements?dataset=d", None, PAGE),
+    ("agreement", ("g",), {}, "GET", "/v1/agreements/g", None, AGREEMENT),
+    ("transfer", ("g",), {}, "POST", "/v1/transfers", {"agreement": "g", "format": "HttpData-PULL"}, T),
+    ("transfers", (), {"peer": "h"}, "GET", "/v1/transfers?peer=h", None, PAGE),
+    ("transfer_process", ("t",), {"wait": "started"}, "GET", "/v1/transfers/t?wait=started&timeout_seconds=30.0", None, T),
+    ("move_transfer", ("t", "suspend"), {}, "POST", "/v1/transfers/t/suspend", {}, T),
+    ("edr", ("t",), {}, "GET", "/v1/transfers/t/edr", None, {"endpoint": "u", "authorization": "x", "expires": None}),
+    ("pull", ("h", "d", "/x"), {}, "POST", "/v1/pulls", {"peer": "h", "dataset": "d", "out": "/x"}, pull_view("negotiate")),
+    ("pulls", (), {}, "GET", "/v1/pulls", None, PAGE),
+    ("pull_order", ("p",), {}, "GET", "/v1/pulls/p", None, pull_view("done")),
+    ("evidence", ("n",), {}, "GET", "/v1/processes/n/evidence", None, PAGE),
+    ("dead_letters", (), {}, "GET", "/v1/dead-letters", None, PAGE),
+    ("replay", ("x",), {}, "POST", "/v1/dead-letters/x/replay", {}, {"replayed": "x"}),
+    ("discard", ("x",), {}, "DELETE", "/v1/dead-letters/x", None, None),
+]
+
+
+@pytest.mark.asyncio
+async def test_each_method_makes_its_call():
+    answers = {(method, path.partition("?")[0]): (200, answer) for _, _, _, method, path, _, answer in CALLS}
+    with serving(FakeConnector(answers)) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            for name, arguments, options, method, path, body, _ in CALLS:
+                fake.asked.clear()
+                await getattr(client, name)(*arguments, **options)
+                (asked,) = fake.asked
+                assert (asked.method, asked.path, asked.body) == (method, path, body)
+                assert ("Idempotency-Key" in asked.headers) is (name in ("negotiate", "transfer", "pull"))
+
+
+def test_each_method_is_tested():
+    public = {name for name in vars(ManagementClient) if not name.startswith("_")}
+    assert public - {name for name, *_ in CALLS} == {"follow", "events", "live"}
+
+
+@pytest.mark.asyncio
+async def test_two_orders_have_two_keys_and_a_repeated_one_its_own():
+    with serving(FakeConnector({("POST", "/v1/pulls"): (201, pull_view("negotiate"))})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            for key in (None, None, "mine"):
+                await client.pull("h", "d", "/x", key=key)
+    first, second, third = (asked.headers["Idempotency-Key"] for asked in fake.asked)
+    assert first != second
+    assert third == "mine"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_of_somebody_else_is_an_error():
+    with serving(FakeConnector({("GET", "/v1/self"): (200, {"hello": "world"})})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            with pytest.raises(ManagementError, match="is not a connector's"):
+                await client.own()
+
+
+@pytest.mark.asyncio
+async def test_a_closed_client_says_so():
+    client = ManagementClient("http://127.0.0.1:1", TOKEN)
+    with pytest.raises(RuntimeError, match="async with"):
+        await client.own()
+
+
+def stage(sequence: int, stage: str, pull: str = "urn:uuid:p1") -> bytes:
+    return event(sequence, "pull", pid="urn:uuid:t1", detail={"pull": pull, "stage": stage, "reasons": ["why"]})
+
+
+@pytest.mark.asyncio
+async def test_a_pull_is_followed_to_its_end_without_polling():
+    others = [stage(1, "done", "urn:uuid:other"), moving(pull_view("download", id="urn:uuid:other", received_bytes=1))]
+    own = [stage(2, "download"), moving(pull_view("download", received_bytes=5, size_bytes=9)), stage(3, "done")]
+    views = [(200, pull_view("transfer")), (200, pull_view("download")), (200, pull_view("done", received_bytes=9))]
+    with serving(FakeConnector({("GET", "/v1/pulls/urn%3Auuid%3Ap1"): views}, [[*others, *own]])) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            seen = [(pull.stage, pull.received_bytes) async for pull in client.follow("urn:uuid:p1")]
+    assert seen == [("transfer", 0), ("download", 0), ("download", 5), ("done", 9)]
+    assert fake.paths() == ["GET /v1/events?after=now", *["GET /v1/pulls/urn%3Auuid%3Ap1"] * 3]
+
+
+@pytest.mark.asyncio
+async def test_a_pull_that_ended_while_the_connector_was_away_is_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transport, "FIRST_RETRY_SECONDS", 0.001)
+    views = [(200, pull_view("download")), (200, pull_view("failed", reasons=["gone"]))]
+    with serving(FakeConnector({("GET", "/v1/pulls/urn%3Auuid%3Ap1"): views}, [[], []])) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            seen = [pull async for pull in client.follow("urn:uuid:p1")]
+    assert [pull.stage for pull in seen] == ["download", "failed"]
+    assert seen[-1].reasons == ("gone",)
+
+
+@pytest.mark.asyncio
+async def test_the_record_is_believed_before_the_live_view():
+    views = [(200, pull_view("download"))]
+    with serving(FakeConnector({("GET", "/v1/pulls/urn%3Auuid%3Ap1"): views}, [[stage(3, "failed")]])) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            seen = [pull async for pull in client.follow("urn:uuid:p1")]
+    assert (seen[-1].stage, seen[-1].reasons) == ("failed", ("why",))
+
+
+@pytest.mark.asyncio
+async def test_following_a_pull_that_is_not_there_is_an_error():
+    refusal = problem(404, "not-found", "there is no pull `x`")
+    with serving(FakeConnector({("GET", "/v1/pulls/x"): (404, refusal)}, [[]])) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            with pytest.raises(ManagementError, match="there is no pull"):
+                await anext(client.follow("x"))
+
+
+@pytest.mark.asyncio
+async def test_events_give_the_record_and_what_moves():
+    with serving(FakeConnector(streams=[[event(5, "message-sent"), moving(pull_view("download"))]])) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            events = client.events(4)
+            first, second = await anext(events), await anext(events)
+            await events.aclose()
+    assert isinstance(first, Event)
+    assert isinstance(second, Pull)
+    assert fake.paths() == ["GET /v1/events?after=4"]

@@ -1,0 +1,111 @@
+"""Rules over several settings, and over the files that they name."""
+
+from pathlib import Path
+
+import pytest
+
+from connector.errors import SettingsError
+from connector.settings import load
+from connector.settings_rules import is_loopback
+
+SETTINGS = """
+[participant]
+id = "did:web:hospital.example"
+name = "hospital"
+role = "hospital"
+[egress]
+http = true
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A directory in which nothing is missing."""
+    for folder in ("keys", "participants", "data"):
+        (tmp_path / folder).mkdir()
+    key = tmp_path / "keys" / "k1.key"
+    key.write_text("{}")
+    key.chmod(0o600)
+    (tmp_path / "admin-token.sha256").write_text("0" * 64)
+    (tmp_path / "connector.toml").write_text(SETTINGS)
+    return tmp_path
+
+
+def mistakes(home: Path, more: str = "") -> list[str]:
+    (home / "connector.toml").write_text(SETTINGS + more)
+    try:
+        load(home / "connector.toml", {})
+    except SettingsError as error:
+        return list(error.reasons)
+    return []
+
+
+def test_a_complete_directory_has_no_mistake(home: Path):
+    assert mistakes(home) == []
+
+
+def test_missing_keys_name_the_command_that_makes_them(home: Path):
+    (home / "keys" / "k1.key").unlink()
+    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which has no file <kid>.key; run `connector init`"]
+    (home / "keys").rmdir()
+    assert mistakes(home) == [f"`keys.directory` is `{home}/keys`, which is not a directory; run `connector init`"]
+
+
+def test_a_key_that_others_can_read_is_refused(home: Path):
+    (home / "keys" / "k1.key").chmod(0o640)
+    assert mistakes(home) == [f"`keys.directory` has `{home}/keys/k1.key`, which others can read; run `chmod 600 {home}/keys/k1.key`"]
+
+
+def test_each_missing_file_is_named_at_once(home: Path):
+    (home / "admin-token.sha256").unlink()
+    (home / "participants").rmdir()
+    (home / "data").rmdir()
+    more = (
+        "ca_file = 'ca.pem'\n[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\n[pulls]\nroots = ['in']\n"
+        "[store]\npath = 'no/such/db'\n[credentials]\nw = 'w.secret'\n"
+    )
+    fields = {reason.split("`")[1] for reason in mistakes(home, more)}
+    assert fields == {
+        "management.token_hash_file",
+        "registry.directory",
+        "sources.roots",
+        "pulls.roots",
+        "egress.ca_file",
+        "protocol.certificate",
+        "protocol.key",
+        "store.path",
+        "credentials.w",
+    }
+
+
+def test_a_secret_that_others_can_read_is_refused(home: Path):
+    (home / "w.secret").write_text("secret")
+    (home / "w.secret").chmod(0o644)
+    (found,) = mistakes(home, "[credentials]\nw = 'w.secret'\n")
+    assert "others can read" in found
+    assert "secret value" not in found
+    (home / "w.secret").chmod(0o600)
+    assert mistakes(home, "[credentials]\nw = 'w.secret'\n") == []
+
+
+def test_a_caller_of_the_connector_need_not_see_its_files(tmp_path: Path):
+    (tmp_path / "connector.toml").write_text(SETTINGS)
+    assert load(tmp_path / "connector.toml", {}, look_at_files=False).participant.name == "hospital"
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104 - a name to be judged
+        ("::", False),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_loopback_is_told_from_everything_else(host: str, answer: bool):
+    assert is_loopback(host) is answer
