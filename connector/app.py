@@ -105,7 +105,9 @@ class Connector:
         await self.stack.aclose()
 
 
-async def start(settings: Settings, *, path: Path | None = None, environ: dict[str, str] | None = None, replaced: Replaced | None = None) -> Connector:
+async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bottom
+    settings: Settings, *, path: Path | None = None, environ: dict[str, str] | None = None, replaced: Replaced | None = None
+) -> Connector:
     """Build and start a connector. `path` and `environ` are where a reload reads the settings again.
 
     Raises SettingsError or StoreError; then nothing listens.
@@ -122,7 +124,9 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
 
         keys = Keys(settings.keys.directory, settings.participant.id)
         registry = Registry(settings.registry.directory)
-        own = participant(settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH)
+        own = participant(
+            settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
+        )
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
         store = _store(settings, own.id)
         stack.push_async_callback(store.close)
@@ -132,7 +136,9 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
         journal = Journal(store, clock)
         policies = Policies()
         feed = Feed(journal)
-        times = Times(settings.delivery.deadline_seconds, settings.delivery.step_deadline_seconds, settings.delivery.approval_deadline_seconds)
+        times = Times(
+            settings.delivery.deadline_seconds, settings.delivery.step_deadline_seconds, settings.delivery.approval_deadline_seconds
+        )
         steps = Steps(instead.approver or Automatic(settings.approval.delay_seconds), ids, Sender(own.id, own.protocol or "", times))
         tokens = Tokens(
             own.id,
@@ -169,7 +175,10 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         catalogs = PeerCatalogs(peer, identity)
         operations = Operations(journal, steps, policies, catalogs, identity)
-        sources: dict[str, Sources] = {"file": FileSources(settings.sources.roots), "http": HttpSources(peer, lambda name: _credential(settings, name))}
+        sources: dict[str, Sources] = {
+            "file": FileSources(settings.sources.roots),
+            "http": HttpSources(peer, lambda name: _credential(settings, name)),
+        }
         publishing = Publishing(journal, policies, schemas, sources, service)
         downloads = Downloads(peer, identity, FileSinks(settings.pulls.roots), clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
@@ -193,9 +202,7 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
             dsp_api.version_document(service), lambda: own_description(own, settings.data.url, keys.public(clock.now()))
         )
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
-        protocol = dsp_api.DspApi(
-            receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description
-        )
+        protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls, identity, reload,
             {"data": settings.data.url, "version": connector.__version__},
@@ -216,7 +223,9 @@ async def start(settings: Settings, *, path: Path | None = None, environ: dict[s
         await _listen(running, "data", settings.data, data.add_to, [], stack)
         stack.push_async_callback(_end, background)
         stack.callback(flows.cut_everything, "shutdown")
-        await _listen(running, "protocol", settings.protocol, protocol.add_to, [middleware.guard(tracing, "protocol", dsp_api.render)], stack)
+        await _listen(
+            running, "protocol", settings.protocol, protocol.add_to, [middleware.guard(tracing, "protocol", dsp_api.render)], stack
+        )
 
         await watch.start()
         stack.push_async_callback(watch.close)
@@ -244,14 +253,18 @@ async def _listen(
     limits = running.settings.limits
     app = web.Application(middlewares=middlewares, client_max_size=limits.management_bytes)
     routes(app)
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=min(limits.keepalive_seconds, limits.header_seconds), shutdown_timeout=DRAIN_SECONDS)
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=min(limits.keepalive_seconds, limits.header_seconds), shutdown_timeout=DRAIN_SECONDS
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, at.host, at.port, ssl_context=tls_context(at), backlog=1024)
     try:
         await site.start()
     except OSError as e:
-        raise SettingsError(f"`{name}.port` {at.port} on `{at.host}` cannot be opened: {e.strerror}; choose another port or stop what uses it") from e
+        raise SettingsError(
+            f"`{name}.port` {at.port} on `{at.host}` cannot be opened: {e.strerror}; choose another port or stop what uses it"
+        ) from e
     running.ports[name] = runner.addresses[0][1]
 
 
@@ -271,9 +284,9 @@ def tls_context(at: ListenerSettings | ManagementSettings) -> ssl.SSLContext | N
 
 def _store(settings: Settings, participant: str) -> Store:
     if settings.store.kind == "memory":
-        from connector.adapters.memory import MemoryStore  # noqa: PLC0415 - for tests and trials only
+        from connector.adapters.memory import MemoryStore
 
-        return MemoryStore(participant)
+        return MemoryStore()
     return SqliteStore(settings.store.path, participant)
 
 
@@ -298,7 +311,7 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
 async def _store_fault(store: Store) -> str | None:
     try:
         await store.next_due()
-    except Exception as e:  # noqa: BLE001 - whatever it is, we are not ready
+    except Exception as e:
         return f"the store does not answer: {type(e).__name__}"
     return None
 
@@ -320,17 +333,19 @@ def _token_hash(settings: Settings) -> bytes:
     try:
         return bytes.fromhex(file.read_text().strip())
     except (OSError, ValueError) as e:
-        raise SettingsError(f"`management.token_hash_file` `{file}` cannot be read as a SHA-256 in hexadecimal: {e}; run `connector init`") from e
+        raise SettingsError(
+            f"`management.token_hash_file` `{file}` cannot be read as a SHA-256 in hexadecimal: {e}; run `connector init`"
+        ) from e
 
 
 def _exporters(settings: Settings) -> tuple[Any, ...]:
     exporters: list[Any] = []
     if settings.telemetry.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - heavy, only if asked for
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         exporters.append(OTLPSpanExporter(endpoint=f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"))
     if settings.telemetry.spans_file is not None:
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         out = settings.telemetry.spans_file.open("a", encoding="utf-8")
         exporters.append(ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n"))
@@ -349,7 +364,9 @@ def _apply(old: Settings, new: Settings) -> list[str]:
     return changed
 
 
-async def serve(settings: Settings, *, path: Path | None = None, environ: dict[str, str] | None = None, ready: Callable[[Connector], None] | None = None) -> None:
+async def serve(
+    settings: Settings, *, path: Path | None = None, environ: dict[str, str] | None = None, ready: Callable[[Connector], None] | None = None
+) -> None:
     """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     running = await start(settings, path=path, environ=environ)

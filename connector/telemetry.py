@@ -40,13 +40,35 @@ COVERED = "fully-delivered"  # every byte of the dataset went out at least once
 PUBLISHED = "dataset-published"
 WITHDRAWN = "dataset-withdrawn"
 PULL = "pull"  # a stage of an order to fetch a dataset
-WHATS = (RECEIVED, SENT, ACKNOWLEDGED, REFUSED, IMPLIED, DEAD, REPLAYED, DISCARDED, DIVERGED, WAITING, EXPIRED, ENDED, COVERED, PUBLISHED, WITHDRAWN, PULL)
+WHATS = (
+    RECEIVED,
+    SENT,
+    ACKNOWLEDGED,
+    REFUSED,
+    IMPLIED,
+    DEAD,
+    REPLAYED,
+    DISCARDED,
+    DIVERGED,
+    WAITING,
+    EXPIRED,
+    ENDED,
+    COVERED,
+    PUBLISHED,
+    WITHDRAWN,
+    PULL,
+)
 
 registry = CollectorRegistry()
-_messages = Counter("qiao_messages", "Protocol messages by type, direction and outcome", ["type", "direction", "outcome"], registry=registry)
+_messages = Counter(
+    "qiao_messages", "Protocol messages by type, direction and outcome", ["type", "direction", "outcome"], registry=registry
+)
 _events = Counter("qiao_events", "Evidence rows by what they say", ["what"], registry=registry)
 commit_seconds = Histogram(
-    "qiao_store_commit_seconds", "From asking for a commit to durable", buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1), registry=registry
+    "qiao_store_commit_seconds",
+    "From asking for a commit to durable",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1),
+    registry=registry,
 )
 outbox_open = Gauge("qiao_outbox_open", "Deliveries that are not settled", registry=registry)
 streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
@@ -118,6 +140,12 @@ def configure_logging(level: str, fmt: str, out: TextIO | None = None) -> None:
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
+def trace_header() -> dict[str, str]:
+    """The header that carries the running trace to a peer; empty outside of a trace."""
+    trace = traceparent.get()
+    return {"traceparent": trace} if trace else {}
+
+
 class Tracing:
     """Starts spans for traces that are kept. `sample_ratio` is the share of traces that begin here and are kept."""
 
@@ -136,7 +164,7 @@ class Tracing:
         """
         if parent is None or not _well_formed(parent):
             kept = self._ratio > 0 and random.random() < self._ratio  # noqa: S311 - sampling, not security
-            parent_of_none = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{'01' if kept else '00'}"  # noqa: S311
+            parent_of_none = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{'01' if kept else '00'}"
             yield from self._run(name, kind, parent_of_none, None, attributes)
         else:
             yield from self._run(name, kind, parent, parent, attributes)
@@ -169,7 +197,7 @@ class Tracing:
 
 def _well_formed(parent: str) -> bool:
     parts = parent.split("-")
-    return len(parts) == 4 and [len(p) for p in parts] == [2, 32, 16, 2] and all(c in "0123456789abcdef" for p in parts for c in p)
+    return [len(p) for p in parts] == [2, 32, 16, 2] and all(c in "0123456789abcdef" for p in parts for c in p)
 
 
 def _context(parent: str) -> otel.SpanContext:

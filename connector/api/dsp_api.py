@@ -22,12 +22,12 @@ from connector.control.receive import Answer, Receiver
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
-from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, UnknownProcess
+from connector.errors import ConnectorError, InvalidRequest, Unauthenticated
 from connector.ports import Caller, Expander, Identity
 
 PATH = "/dsp/2025-1"
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
-DEFECT = 500
+DEFECT, NOT_FOUND = 500, 404
 
 # Method and path below the base, what the body may be, and whether the path names a process of ours.
 ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
@@ -170,7 +170,7 @@ def render(request: web.Request, error: ConnectorError, status: int, code: str) 
     path = request.path.removeprefix(PATH)
     kind = Kind.NEGOTIATION if path.startswith("/negotiations") else Kind.TRANSFER if path.startswith("/transfers") else None
     headers = {hdrs.WWW_AUTHENTICATE: _challenge(error)} if isinstance(error, Unauthenticated) else None
-    if kind is not None and isinstance(error, Unauthenticated | UnknownProcess):
+    if kind is not None and (isinstance(error, Unauthenticated) or status == NOT_FOUND):
         return web.Response(status=404, headers=headers)
     consumer_pid, provider_pid = _pids(request)
     document = wire.error_document(kind, code, error.reasons if status < DEFECT else (error.message,), consumer_pid, provider_pid)
@@ -201,7 +201,9 @@ def _compressed(request: web.Request, response: web.Response) -> web.Response:
     body = response.body
     if isinstance(body, bytes) and len(body) >= GZIP_BYTES_MIN:
         response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-        if any(part.partition(";")[0].strip() == "gzip" and "q=0" not in part.replace(" ", "").split(";")[1:] for part in accepts.split(",")):
+        if any(
+            part.partition(";")[0].strip() == "gzip" and "q=0" not in part.replace(" ", "").split(";")[1:] for part in accepts.split(",")
+        ):
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
             response.body = packer.compress(body) + packer.flush()
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"

@@ -302,7 +302,9 @@ class ManagementApi:
         return _json(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
 
     async def _pulls(self, request: web.Request) -> web.Response:
-        page = await self._d.store.pulls(open_only=request.query.get("open") == "true", after=request.query.get("after"), limit=_limit(request))
+        page = await self._d.store.pulls(
+            open_only=request.query.get("open") == "true", after=request.query.get("after"), limit=_limit(request)
+        )
         return _json({"items": [shapes.pull_view(self._d.pulls.live.get(p.id, p)) for p in page.items], "next": page.next})
 
     async def _pull(self, request: web.Request) -> web.Response:
@@ -327,7 +329,9 @@ class ManagementApi:
                 reader.clear()
                 while events := await self._d.store.events(after, EVENTS_READ):
                     after = events[-1].sequence
-                    lines = (f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n" for e in events)
+                    lines = (
+                        f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n" for e in events
+                    )
                     await response.write(b"".join(lines))
                 for pull in list(self._d.pulls.live.values()):
                     if shown.get(pull.id) != pull.received_bytes:

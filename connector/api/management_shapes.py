@@ -151,7 +151,11 @@ def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
         "created": instant(p.created),
         "updated": instant(p.updated),
     }
-    extra = {"terms": p.detail.get("terms")} if p.kind is Kind.NEGOTIATION else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
+    extra = (
+        {"terms": p.detail.get("terms")}
+        if p.kind is Kind.NEGOTIATION
+        else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
+    )
     return view | extra
 
 

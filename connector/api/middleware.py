@@ -72,7 +72,9 @@ def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[we
                 telemetry.log.info("refused", door=door, route=name, status=status, code=code, reason=e.message)
                 return _close_if_unread(request, render(request, e, status, code))
             except web.HTTPException as e:
-                error = ConnectorError({404: "there is nothing at this address", 405: "this method is not taken here"}.get(e.status, e.reason))
+                error = ConnectorError(
+                    {404: "there is nothing at this address", 405: "this method is not taken here"}.get(e.status, e.reason)
+                )
                 response = render(request, error, e.status, f"http-{e.status}")
                 if hdrs.ALLOW in e.headers:
                     response.headers[hdrs.ALLOW] = e.headers[hdrs.ALLOW]
@@ -89,7 +91,12 @@ def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[we
 def _escaped_id(request: web.Request) -> bool:
     """Dataset ids are IRIs and travel percent-encoded in one segment; only those two routes take an escaped slash."""
     resource = request.match_info.route.resource
-    return resource is not None and resource.canonical.endswith("/datasets/{id}") and "%00" not in request.raw_path and "\\" not in request.raw_path
+    return (
+        resource is not None
+        and resource.canonical.endswith("/datasets/{id}")
+        and "%00" not in request.raw_path
+        and "\\" not in request.raw_path
+    )
 
 
 def _close_if_unread(request: web.Request, response: web.Response) -> web.Response:

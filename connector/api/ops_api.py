@@ -31,7 +31,9 @@ class OpsApi:
         faults = {name: fault for name, check in self._checks if (fault := await check()) is not None}
         if self.draining:
             faults["draining"] = "the connector is shutting down"
-        return web.Response(status=503 if faults else 200, body=orjson.dumps({"ready": not faults, "faults": faults}), content_type="application/json")
+        return web.Response(
+            status=503 if faults else 200, body=orjson.dumps({"ready": not faults, "faults": faults}), content_type="application/json"
+        )
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

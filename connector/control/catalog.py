@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp import dcat, wire
@@ -106,13 +107,11 @@ class Catalog:
     def _hidden(self, dataset: Dataset, caller: Caller, now: float) -> tuple[frozenset[str], float | None]:
         hidden, until = set(), None
         for offer in dataset.offers:
-            verdict = self._policies.decide(
-                offer.policy, party=caller.participant.id, target=dataset.id, purposes=(), claims=caller.claims, now=now, stage="catalog"
-            )
-            if verdict.result == "deny":
+            shown, ends = self._policies.shows(offer.policy, party=caller.participant.id, target=dataset.id, claims=caller.claims, now=now)
+            if not shown:
                 hidden.add(offer.id)
-            if verdict.ends is not None:
-                until = min(until or verdict.ends, verdict.ends)
+            if ends is not None:
+                until = min(until or ends, ends)
         return frozenset(hidden), until
 
 
@@ -141,7 +140,9 @@ def _matches(document: bytes, filters: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _holds(value: Any, operator: str, wanted: str) -> bool:
-    values = [str(v.get("@value") or v.get("@id")) if isinstance(v, Mapping) else str(v) for v in (value if isinstance(value, list) else [value])]
+    values = [
+        str(v.get("@value") or v.get("@id")) if isinstance(v, Mapping) else str(v) for v in (value if isinstance(value, list) else [value])
+    ]
     if value is None:
         return False
     return wanted in values if operator == "eq" else any(wanted.casefold() in v.casefold() for v in values)
@@ -170,7 +171,10 @@ class PeerCatalogs:
         return (await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None))[0]
 
     async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
-        headers = {"Authorization": await self._identity.mint(participant.id), "Content-Type": "application/json"}
+        headers = {
+            "Authorization": await self._identity.mint(participant.id),
+            "Content-Type": "application/json",
+        } | telemetry.trace_header()
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=CATALOG_BYTES_MAX)
         try:
             document = orjson.loads(reply.body) if reply.body else {}
@@ -197,5 +201,5 @@ def next_link(header: str, base: str) -> str | None:
     for part in header.split(",<"):
         target, _, parameters = part.strip().lstrip("<").partition(">")
         if any(p.strip().replace('"', "") == "rel=next" for p in parameters.split(";")):
-            return target if "://" in target else "{0}://{1}".format(*urlsplit(base)[:2]) + target
+            return target if "://" in target else "{}://{}".format(*urlsplit(base)[:2]) + target
     return None

@@ -66,9 +66,7 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
     return Outgoing(replace(sent, due=None), _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
 
 
-def _row(
-    process: Process, move: Move, act: str, body: bytes, id: str, due: float, now: float, times: Times, trace: str | None
-) -> Outbound:
+def _row(process: Process, move: Move, act: str, body: bytes, id: str, due: float, now: float, times: Times, trace: str | None) -> Outbound:
     path = path_of(move, process.peer_pid)
     return Outbound(id, process.pid, process.kind, process.peer, act, move, path, body, due, due + times.delivery_seconds, now, trace=trace)
 

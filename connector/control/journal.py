@@ -7,13 +7,17 @@ streams, the timer of deadlines). After a crash the same rows are read back and 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from connector import telemetry
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
 from connector.ports import Clock, Store
 from connector.records import Changes, Conflict, Evidence
 
 Listener = Callable[[Changes, tuple[Evidence, ...]], None]
+RECENT_MAX = 5_000  # processes kept at hand, some 3 KiB each: those whose messages are on their way
 ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
 
 
@@ -24,6 +28,7 @@ class Journal:
         self.store = store
         self.clock = clock
         self._listeners: list[Listener] = []
+        self._recent: OrderedDict[str, Process] = OrderedDict()
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
@@ -33,12 +38,26 @@ class Journal:
         """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
         result = await self.store.commit(changes)
         if isinstance(result, Conflict):
+            for expect in changes.expects:
+                self._recent.pop(str(expect.key), None)
             return result
+        for record in changes.saves:
+            if isinstance(record, Process):
+                self._recent[record.pid] = record
+                self._recent.move_to_end(record.pid)
+        while len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
         for evidence in result:
             telemetry.count_event(evidence.what)
         for listener in self._listeners:
             listener(changes, result)
         return result
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        """The process to decide on: as last committed here, else as stored. It may be behind what another replica has
+        written; then the write that follows from it meets a Conflict, and the next reading is the store's."""
+        known = self._recent.get(pid)
+        return known if known is not None and known.kind is kind else await self.store.process(kind, pid)
 
     async def decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
         """Run `step` (read, decide, return changes) and commit what it says; on a conflict read and decide again.

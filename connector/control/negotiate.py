@@ -123,7 +123,9 @@ class Negotiations:
     def _faults(self, process: Process, document: Mapping[str, Any]) -> tuple[str, ...]:
         table = process.detail["terms"]
         wanted = {"target": process.dataset, "assigner": process.peer, "assignee": self._own}
-        faults = [f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value]
+        faults = [
+            f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value
+        ]
         if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
             faults.append("the agreement has no timestamp in the form of an XSD dateTime")
         if not self._policies.same(table, document):
@@ -152,8 +154,7 @@ class Negotiations:
 
     def visible(self, offer: Offer, peer: str, claims: Mapping[str, Any], now: float) -> bool:
         """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""
-        verdict = self._policies.decide(offer.policy, party=peer, target=offer.dataset, purposes=(), claims=claims, now=now, stage="catalog")
-        return verdict.result != "deny"
+        return self._policies.shows(offer.policy, party=peer, target=offer.dataset, claims=claims, now=now)[0]
 
     def _decide(
         self, policy: Mapping[str, Any], peer: str, dataset: str, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float

@@ -64,7 +64,9 @@ class Operations:
         fitting = (
             o
             for o in offers
-            if self._policies.decide(o, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation").permitted
+            if self._policies.decide(
+                o, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation"
+            ).permitted
         )
         return next(fitting, offers[0])
 
@@ -208,7 +210,9 @@ class Operations:
     def _by(table: Mapping[tuple[Role, str], Move], process: Process, verb: str) -> Move:
         move = table.get((process.role, process.state))
         if move is None:
-            raise Contradiction(f"negotiation `{process.pid}` is in state {process.state} and we are the {process.role}; there is nothing to {verb}")
+            raise Contradiction(
+                f"negotiation `{process.pid}` is in state {process.state} and we are the {process.role}; there is nothing to {verb}"
+            )
         return move
 
     def _understood(self, terms: Mapping[str, Any]) -> None:
@@ -237,4 +241,3 @@ class Operations:
             if verdict.permitted:
                 return agreement
         return None
-

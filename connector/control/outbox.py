@@ -127,7 +127,7 @@ class Outbox:
         body = orjson.loads(row.body)
 
         async def step() -> Changes:
-            process = await self._store.process(row.kind, row.pid)
+            process = await self._journal.process(row.kind, row.pid)
             if process is None or process.version != body["version"]:
                 return Changes(settled=(row.id,))
             act = Act(row.move, code=body["code"], reasons=tuple(body["reasons"]))
@@ -139,10 +139,10 @@ class Outbox:
         """Attempt, and attempt again. `fresh` says that the peer cannot have seen this message yet."""
         attempt = doubts = differing = 0
         while True:
-            process = await self._store.process(row.kind, row.pid)
+            process = await self._journal.process(row.kind, row.pid)
             if process is None or process.in_flight_id != row.id:
                 await self._journal.commit(Changes(settled=(row.id,)))
-                return
+                return None
             if attempt or not fresh:
                 told = await self._ask(row, process)
                 if told is not None and told is not process:
@@ -152,7 +152,7 @@ class Outbox:
                     return await self._diverged(row, process)
             reply, error = await self._attempt(row, process)
             if row.id not in self._tasks:
-                return  # settled while we spoke: the peer's next message was faster than its answer
+                return None  # settled while we spoke: the peer's next message was faster than its answer
             if reply is not None and reply.status < HTTPStatus.MULTIPLE_CHOICES:
                 return await self._accepted(row, reply)
             if reply is not None:
@@ -185,9 +185,7 @@ class Outbox:
                 body = orjson.dumps(orjson.loads(body) | extra)
         except SourceFailed as e:
             return None, e.message
-        headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"}
-        if (trace := telemetry.traceparent.get()) is not None:
-            headers["traceparent"] = trace
+        headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"} | telemetry.trace_header()
         self._speaking.add(row.id)
         try:
             reply = await self._peer.send("POST", process.callback + row.path, headers=headers, body=body)
@@ -220,7 +218,7 @@ class Outbox:
         if process.peer_pid is None:
             return process  # a first message: the peer finds its process by our pid, so sending again is safe
         part = "transfers" if row.kind is Kind.TRANSFER else "negotiations"
-        headers = {"Authorization": await self._identity.mint(row.peer)}
+        headers = {"Authorization": await self._identity.mint(row.peer)} | telemetry.trace_header()
         try:
             reply = await self._peer.send("GET", f"{process.callback}/{part}/{process.peer_pid}", headers=headers)
         except (PeerFailed, EgressDenied):
@@ -245,8 +243,9 @@ class Outbox:
         if row.path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request")) and not (
             isinstance(document.get("providerPid"), str) and isinstance(document.get("consumerPid"), str)
         ):
-            return await self._refused(row, "bad-answer", ("the peer acknowledged without naming its pid",), reply.status)
-        await self._settle(row, settle, telemetry.ACKNOWLEDGED)
+            await self._refused(row, "bad-answer", ("the peer acknowledged without naming its pid",), reply.status)
+        else:
+            await self._settle(row, settle, telemetry.ACKNOWLEDGED)
 
     async def _settle_told(self, row: Outbound, before: Process, told: Process) -> None:
         """The peer's state settled it."""
@@ -262,7 +261,7 @@ class Outbox:
 
     async def _settle(self, row: Outbound, settle: Callable[[Process], Process], what: str) -> None:
         async def step() -> Changes | None:
-            process = await self._store.process(row.kind, row.pid)
+            process = await self._journal.process(row.kind, row.pid)
             if process is None or process.in_flight_id != row.id:
                 return Changes(settled=(row.id,))
             after, now = settle(process), self._journal.clock.now()
@@ -278,7 +277,7 @@ class Outbox:
         said = list(reasons)
 
         async def step() -> Changes:
-            process = await self._store.process(row.kind, row.pid)
+            process = await self._journal.process(row.kind, row.pid)
             if process is None or process.in_flight_id != row.id:
                 return Changes(settled=(row.id,))
             now = self._journal.clock.now()
@@ -303,7 +302,7 @@ class Outbox:
         telemetry.log.error("states diverged", pid=row.pid, peer=row.peer, move=row.move, state=process.state)
 
         async def step() -> Changes:
-            current = await self._store.process(row.kind, row.pid)
+            current = await self._journal.process(row.kind, row.pid)
             if current is None or current.in_flight_id != row.id:
                 return Changes(settled=(row.id,))
             now = self._journal.clock.now()
@@ -322,7 +321,7 @@ class Outbox:
 
         async def step() -> Changes | None:
             nonlocal done
-            process, now = await self._store.process(row.kind, row.pid), self._journal.clock.now()
+            process, now = await self._journal.process(row.kind, row.pid), self._journal.clock.now()
             done = process is not None and process.in_flight is None and exchange.legal(process, process.role, row.move)
             if process is None or not done:
                 return None
@@ -341,7 +340,7 @@ class Outbox:
         row = await self._store.outbound(id)
         if row is None or not row.dead:
             return False
-        process = await self._store.process(row.kind, row.pid)
+        process = await self._journal.process(row.kind, row.pid)
         evidence = (replace(fact(telemetry.DISCARDED, process, self._journal.clock.now()), move=row.move),) if process else ()
         await self._journal.commit(Changes(settled=(id,), evidence=evidence))
         return True

@@ -15,10 +15,13 @@ from typing import Any
 import orjson
 
 from connector.errors import PolicyError
-from connector.odrl import Policy, Request, World, differences, evaluate, load, purposes_of, same_terms
+from connector.odrl import PURPOSE, Decision, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
+from connector.odrl.declared import purposes_of
 
 REMEMBERED_MAX = 20_000  # parsed policies, some 2 KiB each: one for each dataset of a large catalog
 USE = "odrl:use"
+PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
+INSTANTS_MAX = 32  # a policy with more steps in time is looked at again after so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,39 @@ class Policies:
         return parsed
 
     def decide(
-        self, document: Mapping[str, Any], *, party: str, target: str, purposes: tuple[str, ...], claims: Mapping[str, Any], now: float, stage: str
+        self,
+        document: Mapping[str, Any],
+        *,
+        party: str,
+        target: str,
+        purposes: tuple[str, ...],
+        claims: Mapping[str, Any],
+        now: float,
+        stage: str,
     ) -> Verdict:
         """Evaluate `use` of `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
         transfer. Never raises: what cannot be understood is denied with its findings."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             return not_understood(policy)
-        request = Request(party=party, action=USE, target=target, params={"odrl:purpose": purposes} if purposes else {}, stage=stage)
+        params = {PURPOSE: purposes} if purposes else {}
+        request = Request(party=party, action=USE, target=target, params=params, stage=Stage(stage))
         decision = evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
-        ends = decision.valid_until.timestamp() if decision.valid_until else None
-        permitted = decision.result in ("permit", "permit-with")
+        permitted = decision.result in PERMITS
+        ends = _lapse(policy, request, claims, decision) if permitted else None
         return Verdict(permitted, decision.result, decision.code, tuple(decision.reason("peer")), ends, decision.to_json())
+
+    def shows(
+        self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
+    ) -> tuple[bool, float | None]:
+        """Whether a catalog shows an offer under this policy to the party, and until when that is known (POSIX seconds, None
+        for good). Everything but a definite no is shown; what cannot be understood is a no."""
+        policy = self.parse(document)
+        if isinstance(policy, PolicyError):
+            return False, None
+        request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
+        decision = evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
+        return decision.result != "deny", decision.valid_until.timestamp() if decision.valid_until else None
 
     def purposes(self, document: Mapping[str, Any]) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""
@@ -86,6 +110,19 @@ class Policies:
         if isinstance(one, PolicyError):
             return one.reasons
         return other.reasons if isinstance(other, PolicyError) else tuple(differences(one, other))
+
+
+def _lapse(policy: Policy, request: Request, claims: Mapping[str, Any], decision: Decision) -> float | None:
+    """The instant at which the permission ends: the first at which it is decided otherwise. An instant at which the answer
+    could change but does not (one of several permissions ends) is passed over; after many of them the next one counts."""
+    for _ in range(INSTANTS_MAX):
+        if decision.valid_until is None or decision.result not in PERMITS:
+            break
+        instant = decision.valid_until
+        decision = evaluate(policy, request, World(now=instant, facts=claims))
+        if decision.result not in PERMITS:
+            return instant.timestamp()
+    return decision.valid_until.timestamp() if decision.valid_until else None
 
 
 def not_understood(error: PolicyError) -> Verdict:

@@ -82,7 +82,9 @@ class Publishing:
             new = before is None
             version = before.version if before else None
             record = Dataset(manifest.id, rendered, address, offers, stat.size_bytes, stat.sha256, (version or 0) + 1, now)
-            evidence = Evidence(telemetry.PUBLISHED, None, None, None, None, now, detail={"dataset": manifest.id, "offers": [o.id for o in offers]})
+            evidence = Evidence(
+                telemetry.PUBLISHED, None, None, None, None, now, detail={"dataset": manifest.id, "offers": [o.id for o in offers]}
+            )
             return Changes((Expect(Dataset, manifest.id, version),), (record,), evidence=(evidence,))
 
         await self._journal.decide(step)
@@ -96,14 +98,15 @@ class Publishing:
         bare = [key for key in manifest.properties if ":" not in key]
         if bare:
             raise InvalidRequest(
-                f"the properties {', '.join(f'`{b}`' for b in bare)} have no prefix and would be dropped by JSON-LD readers; write `dct:`, `dcat:` or a full IRI",
+                f"the properties {', '.join(f'`{b}`' for b in bare)} have no prefix and would be dropped by JSON-LD readers;"
+                " write `dct:`, `dcat:` or a full IRI",
                 pointer="/properties",
             )
         offers = []
         for policy in manifest.policies:
             id = policy.get("@id") or dcat.offer_id(manifest.id, policy)
             offer = Offer(str(id), manifest.id, {k: v for k, v in policy.items() if k not in ("@context", "target")}, manifest.manual)
-            parsed = self._policies.parse(offer.policy)
+            parsed = self._policies.parse(policy)
             if isinstance(parsed, PolicyError):
                 raise parsed
             offers.append(offer)

@@ -33,7 +33,9 @@ class Downloads(Protocol):
     def check_out(self, out: str) -> None:
         """Raise InvalidRequest if a download may not go to this path."""
 
-    async def fetch(self, pull: Pull, edr: Edr, *, renewed: Callable[[Edr], Awaitable[None]], progress: Callable[[Pull], Awaitable[None]]) -> Pull:
+    async def fetch(
+        self, pull: Pull, edr: Edr, *, renewed: Callable[[Edr], Awaitable[None]], progress: Callable[[Pull], Awaitable[None]]
+    ) -> Pull:
         """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
         with what has to survive a crash (validator, size) and for whoever watches. Raises ConnectorError."""
 
@@ -213,6 +215,12 @@ class Pulls:
     def _write(self, before: Pull | None, pull: Pull) -> Changes:
         evidence: tuple[Evidence, ...] = ()
         if before is None or before.stage != pull.stage:
-            detail = {"pull": pull.id, "stage": pull.stage, "dataset": pull.dataset, "file": PurePath(pull.out).name, "reasons": list(pull.reasons)}
+            detail = {
+                "pull": pull.id,
+                "stage": pull.stage,
+                "dataset": pull.dataset,
+                "file": PurePath(pull.out).name,
+                "reasons": list(pull.reasons),
+            }
             evidence = (Evidence(telemetry.PULL, None, pull.transfer or pull.negotiation, pull.peer, None, pull.updated, detail=detail),)
         return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull,), evidence=evidence)

@@ -54,16 +54,16 @@ class Receiver:
     async def find(self, caller: Caller, kind: Kind, pid: str) -> Process:
         """The caller's process. Raises UnknownProcess for one that does not exist, is someone else's, or has a malformed
         pid: all three are one answer, so that nobody learns what exists."""
-        process = await self._store.process(kind, pid)
+        process = await self._journal.process(kind, pid)
         begun = process is not None and (process.state != exchange.INITIAL or process.in_flight is not None)
         if process is None or not begun or process.peer != caller.participant.id:
             raise UnknownProcess(f"there is no {kind} `{pid}` of yours")
         return process
 
     async def state(self, caller: Caller, kind: Kind, pid: str) -> Answer:
-        """Answer a GET of a process."""
-        process = await self.find(caller, kind, pid)
-        if process.state == exchange.INITIAL:
+        """Answer a GET of a process, from the store: it says what is durable."""
+        process = await self._store.process(kind, pid)
+        if process is None or process.peer != caller.participant.id or process.state == exchange.INITIAL:
             raise UnknownProcess(f"there is no {kind} `{pid}` of yours")
         return Answer(200, _document(process))
 
@@ -93,9 +93,7 @@ class Receiver:
             inbox = Inbox(process.pid, message.move, message.digest, orjson.dumps(message.document), answer.status, answer.body, now)
             expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
             evidence = self._evidence(process, received, reaction.process, message, now)
-            return self._steps.changes(
-                before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects
-            )
+            return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects)
 
         try:
             await self._journal.decide(step)

@@ -43,7 +43,9 @@ class Transfers:
                 return await self._resumed(process, claims, now)
             case Move.SUSPENSION | Move.TRANSFER_TERMINATION:
                 code, reasons = wire.reasons_of(document)
-                return Reaction(replace(process, detail=dict(process.detail) | {"code": code, "reasons": list(reasons), "ended_by": "peer"}))
+                return Reaction(
+                    replace(process, detail=dict(process.detail) | {"code": code, "reasons": list(reasons), "ended_by": "peer"})
+                )
             case _:
                 return Reaction(process)
 
@@ -59,7 +61,9 @@ class Transfers:
             offered = ", ".join(f"`{f}`" for f in sorted(FORMATS))
             raise Refused(f"format `{document['format']}` is not one of the dataset's distributions: {offered}", code="format-not-offered")
         verdict = self.verdict(agreement, claims, now)
-        kept = replace(process, dataset=agreement.dataset, agreement=agreement.id, detail=_keep(process, document["format"], verdict, claims))
+        kept = replace(
+            process, dataset=agreement.dataset, agreement=agreement.id, detail=_keep(process, document["format"], verdict, claims)
+        )
         return Reaction(kept, _act(verdict))
 
     async def _resumed(self, process: Process, claims: Mapping[str, Any], now: float) -> Reaction:

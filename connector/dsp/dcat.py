@@ -86,7 +86,13 @@ def nested_catalog(id: str, title: str, endpoint: str, service: str) -> dict[str
         "@id": id,
         "@type": "Catalog",
         "dct:title": title,
-        "distribution": [{"@type": "Distribution", "format": FORMAT_PULL, "accessService": {"@id": service, "@type": "DataService", "endpointURL": endpoint}}],
+        "distribution": [
+            {
+                "@type": "Distribution",
+                "format": FORMAT_PULL,
+                "accessService": {"@id": service, "@type": "DataService", "endpointURL": endpoint},
+            }
+        ],
     }
 
 

@@ -88,7 +88,9 @@ def process_document(kind: Kind, consumer_pid: str | None, provider_pid: str | N
     return {"@context": CONTEXT, "@type": PROCESS_TYPE[kind], "providerPid": provider_pid, "consumerPid": consumer_pid, "state": state}
 
 
-def error_document(kind: Kind | None, code: str, reasons: tuple[str, ...], consumer_pid: str = "", provider_pid: str = "") -> dict[str, Any]:
+def error_document(
+    kind: Kind | None, code: str, reasons: tuple[str, ...], consumer_pid: str = "", provider_pid: str = ""
+) -> dict[str, Any]:
     """The error object of a binding; `kind` None is the catalog's, which knows no pids.
 
     The schemas of the other two require both pids, which may not exist yet: the caller then passes what it knows.

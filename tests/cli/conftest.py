@@ -1,5 +1,6 @@
 """A command line with its own small connector: settings in a directory, and a fake management listener behind them."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,3 +53,16 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ended(code, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compares what was printed with a file of `golden/`; GOLDEN=write writes the file anew, to be read and committed."""
+
+    def compare(name: str, printed: str) -> None:
+        path = Path(__file__).parent / "golden" / f"{name}.txt"
+        if os.environ.get("GOLDEN") == "write":
+            path.write_text(printed)
+        assert printed == path.read_text()
+
+    return compare

@@ -1,0 +1,148 @@
+"""`connector catalog`, `get`, `pulls`: what a peer offers, one call to have it, and an exit code that can be relied on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.fake_connector import FakeConnector, event, moving, problem, pull_view
+
+PID = "urn:uuid:p1"
+PATH = "/v1/pulls/urn%3Auuid%3Ap1"
+RESEARCH = {"permission": [{"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "research"}]}]}
+
+
+def catalog_page(first: int, count: int) -> dict[str, Any]:
+    size = {"@value": "1440000", "@type": "xsd:nonNegativeInteger"}
+    datasets = [
+        {
+            "@id": f"urn:d:{n}",
+            "@type": "Dataset",
+            "dct:title": f"Set {n}",
+            "hasPolicy": [{"@id": f"o{n}", **RESEARCH}],
+            "distribution": [{"dcat:byteSize": size}],
+        }
+        for n in range(first, first + count)
+    ]
+    return {"@id": "c", "@type": "Catalog", "dataset": datasets}
+
+
+def stage(sequence: int, stage: str) -> bytes:
+    return event(sequence, "pull", detail={"pull": PID, "stage": stage, "reasons": []})
+
+
+def test_a_catalog_is_listed(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    page = catalog_page(1, 2)
+    page["dataset"].append({"@id": "urn:\x1b[31mevil", "dct:title": {"@value": "two\nlines [bold]", "@language": "en"}, "hasPolicy": []})
+    page["catalog"] = [{"@id": "urn:c:2", "dct:title": "Nested", "dataset": [{"@id": "urn:d:9"}]}]
+    fake.answers[("POST", "/v1/catalog")] = (200, {"catalog": page, "next": "token"})
+    ended = command("catalog", "hospital")
+    assert ended.code == 0
+    golden("catalog", ended.out)
+    assert ended.err == "there is more; `--all` shows it\n"
+    assert fake.bodies("POST", "/v1/catalog") == [{"peer": "hospital"}]
+
+
+def test_all_pages_are_listed_when_asked_for(command: Command, fake: FakeConnector, home: Path):
+    answers = [(200, {"catalog": catalog_page(n, 1), "next": following}) for n, following in ((1, "t1"), (2, "t2"), (3, None))]
+    fake.answers[("POST", "/v1/catalog")] = answers
+    ended = command("catalog", "hospital", "--all", "--json")
+    assert [page["dataset"][0]["@id"] for page in json.loads(ended.out)["catalogs"]] == ["urn:d:1", "urn:d:2", "urn:d:3"]
+    assert [body.get("after") for body in fake.bodies("POST", "/v1/catalog")] == [None, "t1", "t2"]
+
+
+@pytest.mark.parametrize(
+    "catalog", [{}, {"dataset": "x"}, {"dataset": [1, None], "catalog": {"catalog": 5}}, {"dataset": {"hasPolicy": "x", "distribution": 3}}]
+)
+def test_a_strange_catalog_is_shown_as_far_as_it_goes(command: Command, fake: FakeConnector, home: Path, catalog: dict[str, Any]):
+    fake.answers[("POST", "/v1/catalog")] = (200, {"catalog": catalog, "next": None})
+    assert command("catalog", "hospital").code == 0
+
+
+def test_an_unknown_peer_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/catalog")] = (404, problem(404, "not-found", "no participant `hosptal`; did you mean `hospital`?"))
+    ended = command("catalog", "hosptal")
+    assert (ended.code, ended.err) == (1, "connector: no participant `hosptal`; did you mean `hospital`?\n")
+
+
+def test_get_is_one_call_and_follows_it_to_the_end(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
+    done = pull_view(
+        "done", received_bytes=9, size_bytes=9, sha256="cd" * 32, agreement="urn:a:1", transfer="urn:t:1", out="/data/x.csv", reused=True
+    )
+    fake.answers[("GET", PATH)] = [(200, pull_view("transfer")), (200, pull_view("download")), (200, done)]
+    fake.streams = [[stage(2, "download"), moving(pull_view("download", received_bytes=5, size_bytes=9)), stage(3, "done")]]
+    ended = command("get", "hospital", "urn:d:1", "--out", "in/x.csv", "--purpose", "research", "--purpose", "quality")
+    assert ended.code == 0, ended.err
+    golden("get", ended.out)
+    assert ended.err == "negotiating the contract\nasking for the transfer\ndownloading\n"
+    body = {"peer": "hospital", "dataset": "urn:d:1", "out": str(home / "in" / "x.csv"), "purposes": ["research", "quality"]}
+    assert fake.bodies("POST", "/v1/pulls") == [body]
+    assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3]
+
+
+def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
+    fake.answers[("GET", PATH)] = (
+        200,
+        pull_view("failed", reasons=["purpose `resale` is not among `research`\x1b[2J", "ask the data office"]),
+    )
+    fake.streams = [[]]
+    ended = command("get", "hospital", "urn:d:1", "--out", "x.csv")
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.err.splitlines()[1:] == [
+        "connector: `urn:d:1` of `did:web:hospital.example` was not fetched",
+        "- purpose `resale` is not among `research`",
+        "- ask the data office",
+    ]
+
+
+@pytest.mark.parametrize(("last", "code"), [("done", 0), ("failed", 1)])
+def test_json_has_the_order_and_the_same_exit_code(command: Command, fake: FakeConnector, home: Path, last: str, code: int):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view(last, reasons=["why"]))
+    ended = command("get", "hospital", "urn:d:1", "--out", "x.csv", "--json")
+    assert ended.code == code
+    assert json.loads(ended.out)["stage"] == last
+
+
+def test_a_connector_that_goes_away_ends_with_1_and_says_how_to_go_on(
+    command: Command, fake: FakeConnector, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("connector.client.transport.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("connector.client.transport.FIRST_RETRY_SECONDS", 0.02)
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
+    fake.answers[("GET", "/v1/events")] = (503, problem(503, "busy", "draining"))
+    ended = command("get", "hospital", "urn:d:1", "--out", "x.csv")
+    assert ended.code == 1
+    assert f"`connector pulls {PID}` follows it" in ended.err
+    assert "no answer from the connector" in ended.err
+
+
+def test_a_directory_is_no_place_for_a_download(command: Command, fake: FakeConnector, home: Path):
+    ended = command("get", "hospital", "urn:d:1", "--out", ".")
+    assert ended.code == 1
+    assert "name the file in it" in ended.err
+    assert fake.asked == []
+
+
+def test_orders_are_listed(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    items = [
+        pull_view("download", received_bytes=720_000, size_bytes=1_440_000),
+        pull_view("failed", id="urn:uuid:p0", reasons=["no", "never"]),
+    ]
+    fake.answers[("GET", "/v1/pulls")] = (200, {"items": items, "next": None})
+    golden("pulls", command("pulls").out)
+    assert len(json.loads(command("pulls", "--json").out)["items"]) == 2
+
+
+def test_an_order_can_be_followed_later(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", PATH)] = [(200, pull_view("download")), (200, pull_view("done", received_bytes=9, size_bytes=9))]
+    fake.streams = [[]]
+    ended = command("pulls", PID)
+    assert ended.code == 0
+    assert ended.out.startswith("file  /data/x.csv\n") or "file" in ended.out
+    assert ended.err == "downloading\n"

@@ -1,0 +1,173 @@
+"""`connector init`: a connector that can start, secrets that only their owner reads, and nothing overwritten."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from connector.adapters.keys import Keys
+from connector.adapters.registry import Registry
+from connector.api import dsp_api
+from connector.cli.init import DSP_PATH
+from connector.settings import SECTIONS, load
+from tests.cli.conftest import Command, Ended
+
+OWN = ("--name", "hospital", "--id", "did:web:hospital.example", "--role", "hospital")
+
+
+@pytest.fixture
+def made(command: Command, tmp_path: Path) -> tuple[Path, Ended]:
+    ended = command("init", *OWN, "--directory", str(tmp_path / "h"), "--development")
+    assert ended.code == 0, ended.err
+    return tmp_path / "h", ended
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def token_in(printed: str) -> str:
+    found = re.search(r"admin token, shown this once: (\S+)", printed)
+    assert found
+    return found[1]
+
+
+def test_what_is_written_can_be_loaded_and_used(made: tuple[Path, Ended]):
+    home, _ = made
+    settings = load(home / "connector.toml", {})
+    assert (settings.participant.id, settings.participant.name, settings.participant.role) == (
+        "did:web:hospital.example",
+        "hospital",
+        "hospital",
+    )
+    key = Keys(settings.keys.directory, settings.participant.id).active(2e9)
+    member = Registry(settings.registry.directory).find("hospital")
+    assert member is not None
+    assert member.protocol == "http://127.0.0.1:8080/dsp/2025-1"
+    assert Registry(settings.registry.directory).key(key.key.kid) == key.key
+
+
+def test_secrets_are_readable_by_their_owner_only(made: tuple[Path, Ended]):
+    home, _ = made
+    (key,) = (home / "keys").glob("*.key")
+    assert (mode(key), mode(home / "keys"), mode(home / "admin-token.sha256")) == (0o600, 0o700, 0o600)
+    assert mode(home / "connector.toml") == 0o644
+
+
+def test_secrets_are_safe_whatever_the_umask_is(command: Command, tmp_path: Path):
+    before = os.umask(0)
+    try:
+        assert command("init", *OWN, "--directory", str(tmp_path / "h"), "--development", "--save-token").code == 0
+    finally:
+        os.umask(before)
+    assert {mode(path) for path in [*(tmp_path / "h" / "keys").iterdir(), *(tmp_path / "h").glob("admin-token*")]} == {0o600}
+
+
+def test_the_token_is_shown_once_and_only_its_hash_is_kept(made: tuple[Path, Ended]):
+    home, ended = made
+    token = token_in(ended.out)
+    assert ended.out.count(token) == 1
+    assert (home / "admin-token.sha256").read_text() == f"{hashlib.sha256(token.encode()).hexdigest()}\n"
+    assert not [path for path in home.rglob("*") if path.is_file() and token in path.read_text()]
+
+
+def test_the_token_is_saved_when_asked_for(command: Command, tmp_path: Path):
+    ended = command("init", *OWN, "--directory", str(tmp_path), "--development", "--save-token")
+    assert (tmp_path / "admin-token").read_text().strip() == token_in(ended.out)
+    assert mode(tmp_path / "admin-token") == 0o600
+
+
+def test_each_connector_has_its_own_token_and_key(command: Command, tmp_path: Path):
+    tokens = {token_in(command("init", *OWN, "--development", "--directory", str(tmp_path / n)).out) for n in "ab"}
+    seeds = {json.loads(path.read_text())["seed"] for path in tmp_path.rglob("*.key")}
+    assert len(tokens) == len(seeds) == 2
+
+
+def test_the_file_has_every_setting_with_its_documentation(made: tuple[Path, Ended]):
+    text = (made[0] / "connector.toml").read_text()
+    document = tomllib.loads(text)
+    for section, cls in SECTIONS.items():
+        assert section in document
+        for spec in fields(cls) if is_dataclass(cls) else ():
+            assert spec.name in document[section]
+            assert f"  # {spec.metadata['doc']}\n" in text
+
+
+@pytest.mark.parametrize("there", ["connector.toml", "admin-token.sha256", "participants/hospital.jsonld", "keys/old.key"])
+def test_nothing_is_overwritten(command: Command, tmp_path: Path, there: str):
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    ended = command("init", *OWN, "--directory", str(tmp_path), "--development")
+    assert ended.code == 1
+    assert f"`{path}` exists" in ended.err
+    assert path.read_text() == "mine"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--name", "a/b", "--id", "did:web:h.example", "--role", "r", "--development"), "`participant.name` is `a/b`"),
+        (("--name", "a", "--id", "h.example", "--role", "r", "--development"), "`participant.id` is `h.example`, not a DID"),
+        (("--name", "a", "--id", "did:key:z6Mk", "--role", "r"), "give `--host`"),
+        ((*OWN, "--port", "65533"), "give one from 1 to 65532"),
+        ((*OWN, "--port", "0"), "give one from 1 to 65532"),
+        ((*OWN, "--development", "--host", "h.example"), "plain http is for loopback only"),
+        ((*OWN, "--host", "h.example/x?y"), "`protocol.url`"),
+    ],
+)
+def test_a_mistake_is_said_and_writes_nothing(command: Command, tmp_path: Path, arguments: tuple[str, ...], says: str):
+    ended = command("init", *arguments, "--directory", str(tmp_path / "h"))
+    assert ended.code == 1
+    assert says in ended.err
+    assert not (tmp_path / "h").exists()
+
+
+@pytest.mark.parametrize(
+    ("did", "host", "url"),
+    [
+        ("did:web:hospital.example", (), "https://hospital.example:9000"),
+        ("did:web:hospital.example%3A8443:path", (), "https://hospital.example:9000"),
+        ("did:key:z6Mk", ("--host", "gw.example"), "https://gw.example:9000"),
+    ],
+)
+def test_outside_of_development_peers_use_https(command: Command, tmp_path: Path, did: str, host: tuple[str, ...], url: str):
+    assert command("init", "--name", "h", "--id", did, "--role", "r", "--port", "9000", *host, "--directory", str(tmp_path)).code == 0
+    settings = load(tmp_path / "connector.toml", {})
+    assert settings.protocol.url == url
+    assert (settings.data.port, settings.management.port, settings.ops.port) == (9001, 9002, 9003)
+    assert not settings.egress.http
+    assert settings.egress.allow == ()
+
+
+def test_text_with_quotes_and_other_alphabets_survives(command: Command, tmp_path: Path):
+    role = 'klinik "桥" \\ 🏥'
+    assert command("init", "--name", "krankenhaus_桥", "--id", "did:web:h.example", "--role", role, "--directory", str(tmp_path)).code == 0
+    settings = load(tmp_path / "connector.toml", {})
+    assert (settings.participant.name, settings.participant.role) == ("krankenhaus_桥", role)
+
+
+def test_json_has_everything_that_a_program_needs(command: Command, tmp_path: Path):
+    said = json.loads(command("init", *OWN, "--directory", str(tmp_path), "--json").out)
+    assert Path(said["settings"]).is_file()
+    assert Path(said["description"]).is_file()
+    assert hashlib.sha256(said["token"].encode()).hexdigest() == (tmp_path / "admin-token.sha256").read_text().strip()
+
+
+def test_a_directory_that_cannot_be_made_is_said(command: Command, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    ended = command("init", *OWN, "--development", "--directory", str(tmp_path / "file" / "h"))
+    assert ended.code == 1
+    assert "choose another `--directory`" in ended.err
+
+
+def test_our_description_names_the_path_that_the_protocol_listener_serves():
+    assert DSP_PATH == dsp_api.PATH

@@ -1,0 +1,60 @@
+"""`connector participants`, `dead-letters`, `replay`, `reload`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.conftest import Command
+from tests.fake_connector import FakeConnector, problem
+
+LETTER = {
+    "id": "urn:l:1",
+    "pid": "urn:uuid:n1",
+    "kind": "negotiation",
+    "peer": "did:web:hospital.example",
+    "move": "verify",
+    "error": "no answer within 10 s",
+    "created": "2026-01-31T12:00:00.000Z",
+    "deadline": "2026-02-01T12:00:00.000Z",
+}
+
+
+def test_participants_are_listed(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    items = [
+        {"id": "did:web:hospital.example", "name": "hospital", "role": "hospital", "protocol": "https://h.example/dsp/2025-1"},
+        {"id": "did:web:a.example", "name": "桥-authority", "role": "registry", "protocol": None},
+    ]
+    fake.answers[("GET", "/v1/participants")] = (200, {"items": items, "next": None})
+    golden("participants", command("participants").out)
+    assert json.loads(command("participants", "--json").out)["items"] == items
+
+
+def test_dead_letters_are_listed(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    fake.answers[("GET", "/v1/dead-letters")] = (200, {"items": [LETTER], "next": None})
+    golden("dead-letters", command("dead-letters").out)
+    assert json.loads(command("dead-letters", "--json").out)["items"] == [LETTER]
+
+
+def test_a_dead_letter_is_replayed(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/dead-letters/urn%3Al%3A1/replay")] = (200, {"replayed": "urn:l:1"})
+    assert command("replay", "urn:l:1").out == "urn:l:1 is on its way again\n"
+    assert json.loads(command("replay", "urn:l:1", "--json").out) == {"replayed": "urn:l:1"}
+    assert fake.paths() == ["POST /v1/dead-letters/urn%3Al%3A1/replay"] * 2
+
+
+def test_a_dead_letter_that_is_not_there_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/dead-letters/x/replay")] = (409, problem(409, "contradiction", "there is no dead letter `x`"))
+    ended = command("replay", "x")
+    assert (ended.code, ended.err) == (1, "connector: there is no dead letter `x`\n")
+
+
+def test_reload_says_what_changed(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/reload")] = [(200, {"changed": ["added `did:web:b`"]}), (200, {"changed": []}), (200, {"changed": ["x"]})]
+    assert command("reload").out == "added `did:web:b`\n"
+    assert command("reload").out == "nothing has changed\n"
+    assert json.loads(command("reload", "--json").out) == {"changed": ["x"]}
+
+
+def test_a_reload_that_is_refused_lists_the_mistakes(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/reload")] = (500, problem(500, "settings", "the settings cannot work", ("`store.kind` is `x`",), trace="t1"))
+    assert command("reload").err == "connector: the settings cannot work\n- `store.kind` is `x`\ntrace t1\n"

@@ -1,0 +1,135 @@
+"""`connector negotiations`, `transfers`, `show`, `approve`, `terminate`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.fake_connector import FakeConnector, event, problem, process_view
+
+NOT_HERE = (404, problem(404, "not-found", "there is no negotiation `urn:uuid:n1`"))
+N, T = "/v1/negotiations/urn%3Auuid%3An1", "/v1/transfers/urn%3Auuid%3An1"
+EVIDENCE = "/v1/processes/urn%3Auuid%3An1/evidence"
+
+
+def record(*events: bytes) -> tuple[int, dict[str, object]]:
+    return 200, {"items": [json.loads(e.partition(b"data: ")[2]) for e in events], "next": None}
+
+
+@pytest.mark.parametrize("collection", ["negotiations", "transfers"])
+def test_a_list_says_whose_turn_it_is_and_why(
+    command: Command, fake: FakeConnector, home: Path, collection: str, golden: Callable[[str, str], None]
+):
+    items = [
+        process_view(role="provider", waiting="approval"),
+        process_view(pid="urn:uuid:n0", state="TERMINATED", waiting=None, reasons=["purpose `resale` is not allowed"], dataset=None),
+        process_view(pid="urn:uuid:n2", last_error="connection refused\x1b[31m"),
+    ]
+    fake.answers[("GET", f"/v1/{collection}")] = (200, {"items": items, "next": "c"})
+    ended = command(collection, "--state", "requested", "--peer", "hospital")
+    golden("processes", ended.out)
+    assert ended.err == "only the newest 3 are listed\n"
+    assert fake.asked[0].path == f"/v1/{collection}?state=REQUESTED&peer=hospital"
+    assert len(json.loads(command(collection, "--json").out)["items"]) == 3
+
+
+def test_an_empty_list_says_so(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/transfers")] = (200, {"items": [], "next": None})
+    assert command("transfers").err == "no transfers\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "urn:uuid:n1"), ("negotiations", "show", "urn:uuid:n1"), ("transfers", "show", "urn:uuid:n1")]
+)
+def test_a_process_is_shown_in_full(
+    command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...], golden: Callable[[str, str], None]
+):
+    view = process_view(
+        state="TERMINATED",
+        waiting=None,
+        ended_by="peer",
+        reasons=["purpose `resale` is not allowed", "see \x1b[1mour terms"],
+        terms={"permission": [{"action": "use"}]},
+        decision={"outcome": "deny"},
+    )
+    fake.answers[("GET", N)] = (200, view)
+    fake.answers[("GET", EVIDENCE)] = record(
+        event(7, "message-sent", state="REQUESTED", move="request"), event(8, "message-received", state="TERMINATED")
+    )
+    ended = command(*arguments)
+    assert ended.code == 0
+    golden("show", ended.out)
+    assert json.loads(command(*arguments, "--json").out)["process"]["ended_by"] == "peer"
+
+
+def test_a_pid_that_is_no_negotiation_is_looked_for_among_the_transfers(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, process_view(state="STARTED")), ("GET", EVIDENCE): record()}
+    assert "STARTED" in command("show", "urn:uuid:n1").out
+
+
+def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", T)] = (404, problem(404, "not-found", "there is no transfer `urn:uuid:n1`"))
+    ended = command("show", "urn:uuid:n1")
+    assert ended.code == 1
+    assert "there is no transfer" in ended.err
+
+
+@pytest.mark.parametrize("arguments", [("negotiations", "list"), ("negotiations", "show"), ("transfers", "approve", "x")])
+def test_what_is_not_understood_names_what_is(command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...]):
+    ended = command(*arguments)
+    assert ended.code == 1
+    assert "write `show PID`" in ended.err
+    assert fake.asked == []
+
+
+def test_approve_is_one_call(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{N}/approve")] = (200, process_view(state="AGREED"))
+    ended = command("approve", "urn:uuid:n1")
+    assert "AGREED" in ended.out
+    assert fake.paths() == [f"POST {N}/approve"]
+
+
+def test_what_cannot_be_approved_says_why(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{N}/approve")] = (
+        409,
+        problem(409, "contradiction", "negotiation `urn:uuid:n1` is FINALIZED and waits for nobody"),
+    )
+    ended = command("approve", "urn:uuid:n1")
+    assert (ended.code, ended.err) == (1, "connector: negotiation `urn:uuid:n1` is FINALIZED and waits for nobody\n")
+
+
+def test_terminate_tells_the_reason(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{N}/terminate")] = (200, process_view(state="TERMINATED"))
+    assert command("terminate", "urn:uuid:n1", "--reason", "withdrawn").code == 0
+    assert fake.bodies("POST", f"{N}/terminate") == [{"reason": "withdrawn"}]
+
+
+def test_terminate_finds_a_transfer(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {("POST", f"{N}/terminate"): NOT_HERE, ("POST", f"{T}/terminate"): (200, process_view(state="TERMINATED"))}
+    assert json.loads(command("terminate", "urn:uuid:n1", "--json").out)["state"] == "TERMINATED"
+    assert fake.bodies("POST", f"{T}/terminate") == [{}]
+
+
+def test_terminate_does_not_go_on_after_another_error(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{N}/terminate")] = (409, problem(409, "contradiction", "it is over"))
+    assert command("terminate", "urn:uuid:n1").code == 1
+    assert fake.paths() == [f"POST {N}/terminate"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_watch_prints_what_happens_to_this_kind_only(
+    command: Command, fake: FakeConnector, home: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+):
+    monkeypatch.setattr("connector.client.transport.PATIENCE_SECONDS", 0.0)
+    fake.answers[("GET", "/v1/negotiations")] = (200, {"items": [], "next": None})
+    first = [
+        event(5, "message-sent", kind="negotiation", pid="n5", state="AGREED", peer="h"),
+        event(6, "message-sent", kind="transfer", pid="t6"),
+    ]
+    fake.streams = [first, [b"id: 7\ndata: the end of this test\n\n"]]
+    ended = command("negotiations", "--watch", *(["--json"] if as_json else []))
+    assert "n5" in ended.out
+    assert "t6" not in ended.out
+    assert ended.code == 1

@@ -1,0 +1,85 @@
+"""`connector run`, `check`, `demo`: what they hand over, and what they find before."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+
+OWN = ("--name", "hospital", "--id", "did:web:hospital.example", "--role", "hospital", "--development")
+
+
+@pytest.fixture
+def home(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    assert command("init", *OWN, "--directory", str(tmp_path)).code == 0
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_settings_in_order_are_said_to_be(command: Command, home: Path):
+    ended = command("check")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "the settings at connector.toml are in order: hospital (did:web:hospital.example)\n"
+    assert json.loads(command("check", "--json").out)["mistakes"] == []
+
+
+def test_mistakes_in_files_are_all_reported(command: Command, home: Path):
+    (key,) = (home / "keys").glob("*.key")
+    key.write_text("{}")
+    (home / "participants" / "peer.jsonld").write_text("[")
+    (home / "c.pem").write_text("not a certificate")
+    text = (
+        (home / "connector.toml")
+        .read_text()
+        .replace('certificate = ""', 'certificate = "c.pem"', 1)
+        .replace('key = ""', 'key = "c.pem"', 1)
+    )
+    (home / "connector.toml").write_text(text)
+    ended = command("check")
+    assert ended.code == 1
+    for says in (key.name, "`peer.jsonld`: is not JSON", "c.pem"):
+        assert says in ended.err
+
+
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_settings_that_cannot_work_start_nothing(command: Command, home: Path, name: str):
+    (home / "admin-token.sha256").unlink()
+    ended = command(name)
+    assert ended.code == 1
+    assert "`management.token_hash_file`" in ended.err
+    assert "run `connector init`" in ended.err
+
+
+def test_run_hands_settings_and_their_origin_to_the_product(command: Command, home: Path, monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, Any] = {}
+    app = ModuleType("connector.app")
+    app.run = lambda settings, **options: given.update(options, settings=settings)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "connector.app", app)
+    monkeypatch.setattr(sys.modules["connector"], "app", app, raising=False)
+    monkeypatch.setenv("QIAO_OPS_PORT", "9999")
+    assert command("run").code == 0
+    assert given["settings"].participant.name == "hospital"
+    assert given["settings"].ops.port == 9999
+    assert given["path"] == Path("connector.toml")
+    assert given["environ"]["QIAO_OPS_PORT"] == "9999"
+
+
+@pytest.mark.parametrize(("answer", "code"), [(0, 0), (3, 3), (None, 0)])
+def test_the_demo_gets_its_arguments_and_gives_its_exit_code(
+    command: Command, monkeypatch: pytest.MonkeyPatch, answer: int | None, code: int
+):
+    given: list[list[str]] = []
+
+    def main(arguments: list[str]) -> int | None:
+        given.append(arguments)
+        return answer
+
+    demo = ModuleType("connector.cli.demo")
+    demo.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "connector.cli.demo", demo)
+    assert command("demo", "--fast", "x").code == code
+    assert given == [["--fast", "x"]]
