@@ -98,7 +98,13 @@ class MemoryStore:
                 raise TypeError(f"a `{expect.of.__name__}` cannot be expected by itself")
         claims = implied(changes)
         facts = tuple(copied(fact) for fact in changes.evidence)
-        await asyncio.sleep(0)  # as with a disk, others get their turn before it is done
+        result = self._write(changes, saves, claims, facts)
+        await asyncio.sleep(0)  # as with a disk, others get their turn before it is told, and nobody can stop it any more
+        return result
+
+    def _write(
+        self, changes: Changes, saves: Sequence[Any], claims: Sequence[tuple[Expect, str]], facts: Sequence[Evidence]
+    ) -> tuple[Evidence, ...] | Conflict:
         tables = self._open()
         for expect in changes.expects:
             if not self._holds(expect):

@@ -53,34 +53,31 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
     """
     if sqlite3.sqlite_version_info < LEAST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; use a Python that is linked to SQLite 3.37 or later")
-    _ensure_private(path)
+    _create(path)
+    db: sqlite3.Connection | None = None
     try:
         db = connect(path, cache_kib=cache_kib)
-    except sqlite3.Error as error:
-        raise StoreError(f"the database `{path}` cannot be opened: {error}") from error
-    try:
         _check_ours(db, path)
+        _make_private(path)
         db.execute("pragma journal_mode=wal").fetchone()
         db.execute("pragma synchronous=full")
         db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
         migrate(db, path, shipped() if migrations is None else migrations)
-    except sqlite3.Error as error:
-        db.close()
+    except (sqlite3.Error, StoreError) as error:
+        if db is not None:
+            db.close()
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"the database `{path}` cannot be used: {error}; check the disk, or restore a backup") from error
-    except StoreError:
-        db.close()
-        raise
     return db
 
 
-def _ensure_private(path: Path) -> None:
-    """Create the file for its owner alone, or take rights away from others (volumes come with wider ones). SQLite gives
-    its side files the mode of the main one. The folder is flushed, else a loss of power could take a new file along."""
+def _create(path: Path) -> None:
+    """Create the file if there is none, for its owner alone; SQLite gives its side files the mode of the main one. The
+    folder is flushed, else a loss of power could take the new file along."""
     try:
         existed = path.exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-        if path.stat().st_mode & 0o777 != FILE_MODE:
-            path.chmod(FILE_MODE)
         if not existed:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -90,6 +87,18 @@ def _ensure_private(path: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreError(f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write") from error
+
+
+def _make_private(path: Path) -> None:
+    """Take the rights of others away: volumes and backups come back with wider ones."""
+    try:
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists() and file.stat().st_mode & 0o777 != FILE_MODE:
+                file.chmod(FILE_MODE)
+    except OSError as error:
+        raise StoreError(
+            f"others can read the database `{path}` and that cannot be changed ({error.strerror}); make its owner ours"
+        ) from error
 
 
 def _check_ours(db: sqlite3.Connection, path: Path) -> None:

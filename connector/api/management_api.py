@@ -24,7 +24,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
 from connector.ports import Identity, Store
-from connector.records import Idempotent
+from connector.records import Evidence, Idempotent
 
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
@@ -325,19 +325,20 @@ class ManagementApi:
             await response.prepare(request)
             after, shown = await _newest(self._d.store) if said == "now" else int(said or 0), dict[str, int]()
             await response.write(b": from here\n\n")
+            events = await self._d.store.events(after, EVENTS_READ)
             while True:
-                reader.clear()
-                while events := await self._d.store.events(after, EVENTS_READ):
+                reader.woken.clear()
+                while events:
                     after = events[-1].sequence
-                    lines = (
-                        f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n" for e in events
-                    )
-                    await response.write(b"".join(lines))
+                    await response.write(b"".join(map(_event, events)))
+                    events = await self._d.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
                 for pull in list(self._d.pulls.live.values()):
                     if shown.get(pull.id) != pull.received_bytes:
                         shown[pull.id] = pull.received_bytes
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
-                await reader.wait()
+                await reader.woken.wait()
+                live = reader.following(after)
+                events = live if live is not None else await self._d.store.events(after, EVENTS_READ)
         except ConnectionResetError:
             return response  # the reader has gone
         finally:
@@ -374,6 +375,10 @@ async def _newest(store: Store) -> int:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if await store.events(middle, 1) else (low, middle)
     return low
+
+
+def _event(e: Evidence) -> bytes:
+    return f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n"
 
 
 def _limit(request: web.Request) -> int:

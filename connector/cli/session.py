@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import ssl
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from cyclopts import Parameter
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
+    import ssl
+
     from connector.client.management import ManagementClient
     from connector.settings import Settings
 
@@ -38,6 +38,8 @@ class Common:
 
 def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
     """Run `work` with a client of the own connector. Raises ConnectorError."""
+    import asyncio
+
     settings = read_settings(common, look_at_files=False)
     token = read_token(common)
 
@@ -84,6 +86,8 @@ def _address(settings: Settings) -> str:
 
 def _trust(settings: Settings) -> ssl.SSLContext | None:
     """Our own certificate vouches for the management listener beside the system's authorities."""
+    import ssl
+
     if settings.management.certificate is None:
         return None
     context = ssl.create_default_context()

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ def clean(text: object) -> str:
 
 def document(value: Any) -> None:
     """Print a value as JSON, the same members as the management API has."""
+    import msgspec
+
     text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2)
     print(re.sub(UNSEEN, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
 

@@ -145,7 +145,8 @@ class Transport:
         return URL(self._base + path, encoded=True).with_query(given)
 
     def _unreachable(self, error: Exception) -> ManagementError:
-        cause = str(error) or type(error).__name__
+        system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        cause = getattr(system, "strerror", None) or str(system) or type(system).__name__
         return ManagementError(
             f"no answer from the connector at `{self._base}` ({cause}); start it with `connector run`, or check management.url"
         )

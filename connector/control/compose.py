@@ -45,15 +45,15 @@ class Outgoing:
     saves: tuple[Record, ...] = ()
 
 
-def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float, trace: str | None) -> Outgoing:
+def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float, trace: str | None, version: int) -> Outgoing:
     """Put `act` in flight: returns the process, the outbox row (id `id`) and further records to save with them.
 
     An act with a delay becomes a "decide" row: it is looked at again when it is due, and only counts if the process has
-    not changed meanwhile. Raises IllegalMessage if the state table forbids the move.
+    not changed meanwhile from `version`, with which it is saved now. Raises IllegalMessage if the state table forbids the move.
     """
     times = sender.times
     if act.delay_seconds > 0:
-        body = orjson.dumps({"version": process.version, "code": act.code, "reasons": act.reasons})
+        body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons})
         row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
         return Outgoing(process, row)
     sent = exchange.send(process, act.move, id)
@@ -63,7 +63,7 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
         sent = replace(sent, detail=dict(sent.detail) | {"generation": sent.detail.get("generation", 0) + 1})
     members, saves = _members(sent, act, sender, id, now)
     body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
-    return Outgoing(replace(sent, due=None), _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
+    return Outgoing(sent, _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
 
 
 def _row(process: Process, move: Move, act: str, body: bytes, id: str, due: float, now: float, times: Times, trace: str | None) -> Outbound:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from connector.control.journal import Journal
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.records import Changes, Evidence
+
+LIVE_MAX = 1_000  # events kept for a reader that is slower than they come; one that falls behind reads the store again
+
+
+class Reader:
+    """A reader of the event feed: `woken` is set at every commit with evidence, `live` holds the newest of it."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.live: deque[Evidence] = deque(maxlen=LIVE_MAX)
+
+    def following(self, sequence: int) -> list[Evidence] | None:
+        """Take the events that follow `sequence` without a gap; None if one is missing: then the store has to be read."""
+        taken: list[Evidence] = []
+        while self.live:
+            event = self.live.popleft()
+            if event.sequence > sequence + 1:
+                self.live.appendleft(event)
+                return taken or None
+            if event.sequence == sequence + 1:
+                taken.append(event)
+                sequence += 1
+        return taken
 
 
 class Feed:
@@ -17,8 +41,7 @@ class Feed:
     def __init__(self, journal: Journal) -> None:
         self._store = journal.store
         self._by_pid: dict[str, set[asyncio.Event]] = {}
-        self._readers: set[asyncio.Event] = set()
-        self.transient: dict[str, object] = {}
+        self._readers: set[Reader] = set()
         journal.listen(self._committed)
 
     def _committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
@@ -27,12 +50,14 @@ class Feed:
                 for event in waiting:
                     event.set()
         if evidence:
+            for reader in self._readers:
+                reader.live.extend(evidence)
             self.nudge()
 
     def nudge(self) -> None:
         """Wake the readers of the event feed."""
-        for event in self._readers:
-            event.set()
+        for reader in self._readers:
+            reader.woken.set()
 
     async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float) -> Process | None:
         """Return the process as soon as `until` holds, or as it stands when the time is over; None if there is none."""
@@ -54,11 +79,11 @@ class Feed:
                 self._by_pid.pop(pid, None)
         return process
 
-    def reader(self) -> asyncio.Event:
-        """An event that is set at every commit with evidence, until `leave` is called with it."""
-        event = asyncio.Event()
-        self._readers.add(event)
-        return event
+    def reader(self) -> Reader:
+        """A reader from now on, until `leave` is called with it."""
+        reader = Reader()
+        self._readers.add(reader)
+        return reader
 
-    def leave(self, reader: asyncio.Event) -> None:
+    def leave(self, reader: Reader) -> None:
         self._readers.discard(reader)

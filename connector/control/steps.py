@@ -45,16 +45,15 @@ class Steps:
         process, act, saves = reaction.process, reaction.act, reaction.saves
         rows: tuple[Outbound, ...] = ()
         version = before.version if before else None
-        process = replace(process, version=(version or 0) + 1, updated=now)
         if ask and not process.final and process.in_flight is None:
             act = self._approver.next_act(process, act)
         if act is not None:
-            out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace)
+            out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace, version=(version or 0) + 1)
             process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
             evidence = (*evidence, *_sent(process, out.outbound, act, now, trace)) if out.outbound.act == "deliver" else evidence
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
-        process = replace(process, due=due_of(process, self.sender.times, now))
+        process = replace(process, version=(version or 0) + 1, updated=now, due=due_of(process, self.sender.times, now))
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),

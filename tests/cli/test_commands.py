@@ -1,8 +1,8 @@
 """The tree of commands: exit codes, help, and the time until it shows."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,16 +64,23 @@ def test_the_version_is_shown(command: Command):
 
 
 def test_help_is_there_at_once():
-    """The best of five: what is measured is our imports, not the other work of the machine."""
+    """Processor time, the best of five: what is measured is our imports, not the other work of the machine."""
     taken = []
-    for _ in range(5):
-        start = time.perf_counter()
+    while len(taken) < 5 and min(taken, default=HELP_SECONDS) >= HELP_SECONDS:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-m", "connector", "--help"], cwd=ROOT, capture_output=True, check=True, timeout=30)
-        taken.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert b"negotiations" in done.stdout
-        if taken[-1] < HELP_SECONDS:
-            return
     assert min(taken) < HELP_SECONDS
+
+
+def test_help_loads_nothing_that_only_work_needs():
+    program = "from connector.cli.commands import run_command_line\nrun_command_line(['--help'])\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert not {"aiohttp", "asyncio", "msgspec", "ssl", "nacl", "structlog", "connector.app", "connector.settings"} & set(
+        done.stdout.split()
+    )
 
 
 def test_a_reader_that_has_enough_is_no_error():

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from rich.console import Console
 
+from connector.cli import consume, show
+from connector.client.views import Pull
 from tests.cli.conftest import Command
 from tests.fake_connector import FakeConnector, event, moving, problem, pull_view
 
@@ -146,3 +151,14 @@ def test_an_order_can_be_followed_later(command: Command, fake: FakeConnector, h
     assert ended.code == 0
     assert ended.out.startswith("file  /data/x.csv\n") or "file" in ended.out
     assert ended.err == "downloading\n"
+
+
+def test_on_a_terminal_a_bar_moves(monkeypatch: pytest.MonkeyPatch):
+    written = StringIO()
+    terminal = Console(file=written, force_terminal=True, width=120, markup=False)
+    monkeypatch.setattr(show, "console", lambda *, stderr: terminal)
+    with consume._progress() as update:
+        update(msgspec.convert(pull_view("negotiate"), Pull))
+        update(msgspec.convert(pull_view("download", received_bytes=500_000, size_bytes=1_000_000), Pull))
+    assert "downloading" in written.getvalue()
+    assert "0.5/1.0 MB" in written.getvalue()

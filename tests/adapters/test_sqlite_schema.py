@@ -1,0 +1,156 @@
+"""The database file: its mode, its owner, its schema."""
+
+import hashlib
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from connector.adapters.sqlite_schema import APPLICATION_ID, Migration, connect, number_of, open_database, shipped
+from connector.errors import StoreError
+
+
+def migration(version: int, sql: str) -> Migration:
+    return Migration(version, sql, hashlib.sha256(sql.encode()).hexdigest())
+
+
+ONE = migration(1, "create table a(x);\ninsert into a values ('semi;colon');\n")
+TWO = migration(2, "alter table a add column y default 5;\n-- a remark; with a semicolon\ncreate index a_y on a(y);\n")
+
+
+def opened(path: Path, *migrations: Migration) -> sqlite3.Connection:
+    return open_database(path, cache_kib=1024, migrations=migrations or None)
+
+
+def test_the_migrations_that_are_shipped_are_numbered_without_gaps():
+    assert [each.version for each in shipped()] == list(range(1, len(shipped()) + 1))
+    assert all(len(each.sha256) == 64 for each in shipped())
+
+
+def test_a_new_file_and_its_side_files_are_for_their_owner_alone(tmp_path: Path):
+    db = opened(tmp_path / "q.db")
+    number_of(db, "did:web:a.example")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"q.db": 0o600, "q.db-wal": 0o600, "q.db-shm": 0o600}
+    db.close()
+
+
+def test_a_file_that_others_may_read_is_closed_to_them(tmp_path: Path):
+    path = tmp_path / "q.db"
+    opened(path).close()
+    path.chmod(0o664)
+    opened(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_every_commit_waits_for_the_disk(tmp_path: Path):
+    db = opened(tmp_path / "q.db")
+    assert db.execute("pragma synchronous").fetchone() == (2,)
+    assert db.execute("pragma journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+def test_a_reader_cannot_write(tmp_path: Path):
+    opened(tmp_path / "q.db").close()
+    reader = connect(tmp_path / "q.db", cache_kib=1024, read_only=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("delete from process")
+    reader.close()
+
+
+def test_a_schema_is_brought_forward_step_by_step_and_keeps_the_rows(tmp_path: Path):
+    path = tmp_path / "q.db"
+    opened(path, ONE).close()
+    db = opened(path, ONE, TWO)
+    assert db.execute("select x, y from a").fetchall() == [("semi;colon", 5)]
+    assert db.execute("select version, sha256 from migration").fetchall() == [(1, ONE.sha256), (2, TWO.sha256)]
+    db.close()
+    opened(path, ONE, TWO).close()
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path):
+    path = tmp_path / "q.db"
+    opened(path, ONE).close()
+    with pytest.raises(StoreError, match="cannot be used: no such table: nowhere"):
+        opened(path, ONE, migration(2, "create table b(x);\ninsert into nowhere values (1);\n"))
+    db = opened(path, ONE)
+    assert db.execute("select name from sqlite_schema where name = 'b'").fetchall() == []
+    db.close()
+
+
+def test_a_newer_schema_refuses_and_says_what_to_do(tmp_path: Path):
+    path = tmp_path / "q.db"
+    opened(path, ONE, TWO).close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"has schema 2, this program knows up to 1; start the newer program, or restore the backup"):
+        opened(path, ONE)
+    assert path.read_bytes() == before
+
+
+def test_a_schema_that_was_made_by_other_statements_refuses(tmp_path: Path):
+    path = tmp_path / "q.db"
+    opened(path, ONE).close()
+    with pytest.raises(StoreError, match="was made by other statements"):
+        opened(path, migration(1, "create table a(x, other);\n"))
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path):
+    path = tmp_path / "theirs.db"
+    theirs = sqlite3.connect(path)
+    theirs.execute("create table bookmarks(url)")
+    theirs.close()
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is the database of another program"):
+        opened(path)
+    assert path.read_bytes() == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but somebody's notes\n" * 100)
+    with pytest.raises(StoreError, match="cannot be used: file is not a database"):
+        opened(path)
+    assert path.read_text().startswith("not a database")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(StoreError, match=r"nowhere/q\.db` cannot be opened: No such file or directory; the folder must exist"):
+        opened(tmp_path / "nowhere" / "q.db")
+
+
+def test_the_file_is_marked_as_ours(tmp_path: Path):
+    db = opened(tmp_path / "q.db")
+    assert db.execute("pragma application_id").fetchone() == (APPLICATION_ID,)
+    db.close()
+
+
+def test_a_participant_keeps_its_number(tmp_path: Path):
+    db = opened(tmp_path / "q.db")
+    first, second = number_of(db, "did:web:a.example"), number_of(db, "did:web:b.example")
+    assert (first, second) == (1, 2)
+    db.close()
+    db = opened(tmp_path / "q.db")
+    assert number_of(db, "did:web:b.example") == 2
+    db.close()
+
+
+def test_two_that_open_a_new_file_at_once_both_find_the_schema(tmp_path: Path):
+    from threading import Barrier, Thread
+
+    path, barrier, found = tmp_path / "q.db", Barrier(4), []
+
+    def start() -> None:
+        barrier.wait()
+        db = opened(path, ONE, TWO)
+        found.append(db.execute("select count(*) from a").fetchone()[0])
+        db.close()
+
+    threads = [Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 4
