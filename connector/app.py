@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from aiohttp import web
 
 import connector
 from connector import telemetry
@@ -29,6 +26,7 @@ from connector.adapters.sqlite import SqliteStore
 from connector.adapters.tokens import RegistryIdentity
 from connector.api import dsp_api, middleware
 from connector.api.data_api import DataApi
+from connector.api.listener import Door, listen, tls_context
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
 from connector.control.catalog import Catalog, PeerCatalogs, base_of
@@ -57,10 +55,11 @@ from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.records import Changes, Evidence
 from connector.settings import ListenerSettings, ManagementSettings, Settings, load
+from connector.settings_fields import LimitsSettings
 from connector.vocabulary import read_vocabulary
 
 DAY, HOUR = 86_400.0, 3_600.0
-DRAIN_SECONDS = 20.0  # a request that takes longer than this at the end is cut; Kubernetes gives 30 s
+RENDERS = {"ops": middleware.problem, "management": middleware.problem, "protocol": dsp_api.render}  # how each door words its errors
 GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
 
 
@@ -211,21 +210,19 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing)
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload)
-        await _listen(running, "ops", settings.ops, ops.add_to, [middleware.guard(tracing, "ops", middleware.problem)], stack)
-        await _listen(
-            running,
-            "management",
-            settings.management,
-            management.add_to,
-            [middleware.guard(tracing, "management", middleware.problem), authorized(_token_hash(settings))],
-            stack,
+        limits_of = settings.limits
+        middleware_of = {name: middleware.guard(tracing, name, render) for name, render in RENDERS.items()}
+        doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
+            ("ops", settings.ops, ops, [middleware_of["ops"]]),
+            ("management", settings.management, management, [middleware_of["management"], authorized(_token_hash(settings))]),
+            ("data", settings.data, data, []),
+            ("protocol", settings.protocol, protocol, [middleware_of["protocol"]]),
         )
-        await _listen(running, "data", settings.data, data.add_to, [], stack)
+        for name, at, routes, middlewares in doors_open:
+            running.ports[name] = await listen(_door(name, at, limits_of), routes.add_to, middlewares, stack)
         stack.push_async_callback(_end, background)
         stack.callback(flows.cut_everything, "shutdown")
-        await _listen(
-            running, "protocol", settings.protocol, protocol.add_to, [middleware.guard(tracing, "protocol", dsp_api.render)], stack
-        )
+        stack.callback(feed.close)
 
         await watch.start()
         stack.push_async_callback(watch.close)
@@ -241,45 +238,14 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
     raise AssertionError("unreachable")
 
 
-async def _listen(
-    running: Connector,
-    name: str,
-    at: ListenerSettings | ManagementSettings,
-    routes: Callable[[web.Application], None],
-    middlewares: list[Any],
-    stack: AsyncExitStack,
-) -> None:
-    """Open one listener. aiohttp's keep-alive time-out is also its only bound on the head of a request."""
-    limits = running.settings.limits
-    app = web.Application(middlewares=middlewares, client_max_size=limits.management_bytes)
-    routes(app)
-    runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=min(limits.keepalive_seconds, limits.header_seconds), shutdown_timeout=DRAIN_SECONDS
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, at.host, at.port, ssl_context=tls_context(at), backlog=1024)
-    try:
-        await site.start()
-    except OSError as e:
-        raise SettingsError(
-            f"`{name}.port` {at.port} on `{at.host}` cannot be opened: {e.strerror}; choose another port or stop what uses it"
-        ) from e
-    running.ports[name] = runner.addresses[0][1]
+def check_tls(settings: Settings, name: str) -> None:
+    """Load the certificate of listener `name`, as a start would. Raises SettingsError."""
+    tls_context(_door(name, getattr(settings, name), settings.limits))
 
 
-def tls_context(at: ListenerSettings | ManagementSettings) -> ssl.SSLContext | None:
-    """The TLS side of a listener, 1.2 or later, or None without a certificate. Raises SettingsError for files that do not
-    fit together."""
-    if at.certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(at.certificate, at.key)
-    except (OSError, ssl.SSLError) as e:
-        raise SettingsError(f"the certificate `{at.certificate}` cannot be used with its key: {e}") from e
-    return context
+def _door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
+    idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
+    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, limits.connections, limits.management_bytes)
 
 
 def _store(settings: Settings, participant: str) -> Store:

@@ -106,7 +106,7 @@ READ_PULL = f"{SELECT_PULL} where participant = ? and id = ?"
 READ_IDEMPOTENT = f"{SELECT_IDEMPOTENT} where participant = ? and key = ?"
 READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 
-LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, pid limit ?"
+LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
 LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
 LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
 LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} where participant = ? and pid = ? order by sequence"

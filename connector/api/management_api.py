@@ -337,6 +337,8 @@ class ManagementApi:
                         shown[pull.id] = pull.received_bytes
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
                 await reader.woken.wait()
+                if self._d.feed.closed:
+                    return response
                 live = reader.following(after)
                 events = live if live is not None else await self._d.store.events(after, EVENTS_READ)
         except ConnectionResetError:

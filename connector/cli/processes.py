@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,7 +173,15 @@ async def _watch(client: ManagementClient, kind: str, as_json: bool) -> None:
 
 
 def _row(view: Negotiation | Transfer) -> tuple[str | None, ...]:
-    return view.pid, view.state, view.role, view.peer, view.dataset, view.waiting, "; ".join(view.reasons) or view.last_error
+    return (
+        view.pid,
+        view.state,
+        view.role,
+        view.peer,
+        view.dataset,
+        view.waiting,
+        "; ".join(view.reasons or _refusal(view.decision)) or view.last_error,
+    )
 
 
 def _done(view: Negotiation | Transfer, common: Common) -> None:
@@ -207,8 +214,20 @@ def _print(view: Negotiation | Transfer) -> None:
     )
     for reason in view.reasons:
         show.line(f"reason: {reason}")
-    if view.decision is not None:
-        show.line(f"decision: {json.dumps(view.decision, ensure_ascii=False)}")
+    if isinstance(view.decision, dict):
+        show.line(f"decision: {view.decision.get('result')} ({view.decision.get('code')})")
+        for reason in _sentences(view.decision):
+            show.line(f"  {reason}")
+
+
+def _refusal(decision: Any) -> list[str]:
+    """Why our own policy did not permit; nothing where it did."""
+    return _sentences(decision) if isinstance(decision, dict) and decision.get("result") not in ("permit", "permit-with") else []
+
+
+def _sentences(decision: dict[str, Any]) -> list[str]:
+    reason = decision.get("reason")
+    return [str(sentence) for sentence in reason] if isinstance(reason, list) else []
 
 
 async def _either(first: Callable[[], Awaitable[Negotiation]], second: Callable[[], Awaitable[Transfer]]) -> Negotiation | Transfer:

@@ -49,13 +49,13 @@ def _mistakes(settings: Settings) -> list[str]:
     """What only reading the files can tell."""
     from connector.adapters.keys import Keys
     from connector.adapters.registry import Registry
-    from connector.app import tls_context
+    from connector.app import check_tls
 
     found: list[str] = []
     checks: list[Callable[[], object]] = [
         lambda: Keys(settings.keys.directory, settings.participant.id).active(time.time()),
         lambda: Registry(settings.registry.directory),
-        *(partial(tls_context, at) for at in (settings.protocol, settings.data, settings.management, settings.ops)),
+        *(partial(check_tls, settings, name) for name in ("protocol", "data", "management", "ops")),
     ]
     for look in checks:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -145,8 +146,8 @@ class Transport:
         return URL(self._base + path, encoded=True).with_query(given)
 
     def _unreachable(self, error: Exception) -> ManagementError:
-        system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        cause = getattr(system, "strerror", None) or str(system) or type(system).__name__
+        number = error.errno if isinstance(error, OSError) else None
+        cause = os.strerror(number).lower() if number is not None and number > 0 else str(error) or type(error).__name__
         return ManagementError(
             f"no answer from the connector at `{self._base}` ({cause}); start it with `connector run`, or check management.url"
         )

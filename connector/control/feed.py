@@ -42,6 +42,7 @@ class Feed:
         self._store = journal.store
         self._by_pid: dict[str, set[asyncio.Event]] = {}
         self._readers: set[Reader] = set()
+        self.closed = False
         journal.listen(self._committed)
 
     def _committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
@@ -67,7 +68,7 @@ class Feed:
         try:
             process = await self._store.process(kind, pid)
             async with asyncio.timeout(timeout_seconds):
-                while process is not None and not until(process):
+                while process is not None and not until(process) and not self.closed:
                     await event.wait()
                     event.clear()
                     process = await self._store.process(kind, pid)
@@ -87,3 +88,11 @@ class Feed:
 
     def leave(self, reader: Reader) -> None:
         self._readers.discard(reader)
+
+    def close(self) -> None:
+        """Send everybody home: the connector stops. Waiters get the process as it stands, readers end their streams."""
+        self.closed = True
+        for waiting in self._by_pid.values():
+            for event in waiting:
+                event.set()
+        self.nudge()

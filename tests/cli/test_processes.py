@@ -25,14 +25,18 @@ def test_a_list_says_whose_turn_it_is_and_why(
     items = [
         process_view(role="provider", waiting="approval"),
         process_view(pid="urn:uuid:n0", state="TERMINATED", waiting=None, reasons=["purpose `resale` is not allowed"], dataset=None),
+        process_view(
+            pid="urn:uuid:n3", state="TERMINATED", waiting=None, decision={"result": "unknown", "reason": ["`mood` is not known"]}
+        ),
+        process_view(pid="urn:uuid:n4", decision={"result": "permit", "reason": ["permitted"]}),
         process_view(pid="urn:uuid:n2", last_error="connection refused\x1b[31m"),
     ]
     fake.answers[("GET", f"/v1/{collection}")] = (200, {"items": items, "next": "c"})
     ended = command(collection, "--state", "requested", "--peer", "hospital")
     golden("processes", ended.out)
-    assert ended.err == "only the newest 3 are listed\n"
+    assert ended.err == "only the newest 5 are listed\n"
     assert fake.asked[0].path == f"/v1/{collection}?state=REQUESTED&peer=hospital"
-    assert len(json.loads(command(collection, "--json").out)["items"]) == 3
+    assert len(json.loads(command(collection, "--json").out)["items"]) == 5
 
 
 def test_an_empty_list_says_so(command: Command, fake: FakeConnector, home: Path):
@@ -52,7 +56,7 @@ def test_a_process_is_shown_in_full(
         ended_by="peer",
         reasons=["purpose `resale` is not allowed", "see \x1b[1mour terms"],
         terms={"permission": [{"action": "use"}]},
-        decision={"outcome": "deny"},
+        decision={"result": "deny", "code": "CONSTRAINT_UNSATISFIED", "reason": ["purpose is not research"], "rules": [{}]},
     )
     fake.answers[("GET", N)] = (200, view)
     fake.answers[("GET", EVIDENCE)] = record(

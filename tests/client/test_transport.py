@@ -47,7 +47,7 @@ async def test_a_connector_that_does_not_run_is_one_clear_error():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         client = Transport(f"http://127.0.0.1:{closed.getsockname()[1]}", TOKEN, None)
-        with pytest.raises(ManagementError, match="start it with `connector run`") as caught:
+        with pytest.raises(ManagementError, match=r"\(connection refused\); start it with `connector run`") as caught:
             await client.call("GET", "/v1/self")
         await client.close()
     assert (caught.value.status, caught.value.code) == (0, "unreachable")

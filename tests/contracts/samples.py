@@ -44,7 +44,14 @@ def pull(id: str = "urn:uuid:p1", **values: Any) -> Pull:
 
 
 def inbox(pid: str = "urn:uuid:n1", **values: Any) -> Inbox:
-    base: dict[str, Any] = {"move": Move.CONTRACT_REQUEST, "digest": b"\x02" * 32, "body": b"{}", "status": 201, "answer": b"{}", "at": 1000.0}
+    base: dict[str, Any] = {
+        "move": Move.CONTRACT_REQUEST,
+        "digest": b"\x02" * 32,
+        "body": b"{}",
+        "status": 201,
+        "answer": b"{}",
+        "at": 1000.0,
+    }
     return Inbox(**(base | {"pid": pid} | values))
 
 

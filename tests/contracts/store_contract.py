@@ -355,7 +355,9 @@ class StoreContract(StoreLists):
     async def test_evidence_returns_with_the_numbers_under_which_it_stands(self, stores: Stores):
         store = stores.open()
         one = await store.commit(Changes(evidence=(fact("message-received"), fact("message-sent"))))
-        two = await store.commit(Changes(evidence=(fact("message-acknowledged", digest=b"\x07" * 32, move=Move.FINALIZED, detail={"a": [1]}),)))
+        two = await store.commit(
+            Changes(evidence=(fact("message-acknowledged", digest=b"\x07" * 32, move=Move.FINALIZED, detail={"a": [1]}),))
+        )
         assert [each.sequence for each in (*one, *two)] == [1, 2, 3]
         assert [*await store.events(0, 10)] == [*one, *two]
 
@@ -380,7 +382,9 @@ class StoreContract(StoreLists):
         store = stores.open()
         await store.commit(Changes(saves=(dataset(offers=("old",)), negotiation(), inbox())))
         await store.commit(
-            Changes(deletes=((Dataset, "urn:dataset:d1"), (Process, "urn:uuid:n1")), saves=(dataset(offers=("new",)), negotiation(version=9)))
+            Changes(
+                deletes=((Dataset, "urn:dataset:d1"), (Process, "urn:uuid:n1")), saves=(dataset(offers=("new",)), negotiation(version=9))
+            )
         )
         assert await store.offer("old") is None
         assert (await store.offer("new")).id == "new"

@@ -32,7 +32,9 @@ Listing = Callable[[str | None, int], Awaitable[Page[Any]]]
 few_examples = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
 # Instants that are often equal, ids that sort in every way a text can.
 places = st.lists(
-    st.tuples(st.sampled_from([0.0, 1.5, 1e9 + 0.1, 1e9 + 0.3]), st.text("aA~é桥🏥\x00", max_size=4)), max_size=14, unique_by=lambda place: place[1]
+    st.tuples(st.sampled_from([0.0, 1.5, 1e9 + 0.1, 1e9 + 0.3]), st.text("aA~é桥🏥\x00", max_size=4)),
+    max_size=14,
+    unique_by=lambda place: place[1],
 )
 
 
@@ -63,7 +65,9 @@ class StoreLists:
 
     @few_examples
     @given(places=places, limit=st.integers(1, 5))
-    async def test_pages_of_processes_put_together_are_the_list_newest_first(self, stores: Any, places: list[tuple[float, str]], limit: int):
+    async def test_pages_of_processes_put_together_are_the_list_newest_first(
+        self, stores: Any, places: list[tuple[float, str]], limit: int
+    ):
         store: Store = stores.fresh()
         rows = [negotiation(id, created=at) for at, id in places]
         await store.commit(Changes(saves=(*rows, transfer("another kind"))))
@@ -72,7 +76,9 @@ class StoreLists:
 
     @few_examples
     @given(places=places, limit=st.integers(1, 5))
-    async def test_pages_of_agreements_put_together_are_the_list_newest_first(self, stores: Any, places: list[tuple[float, str]], limit: int):
+    async def test_pages_of_agreements_put_together_are_the_list_newest_first(
+        self, stores: Any, places: list[tuple[float, str]], limit: int
+    ):
         store: Store = stores.fresh()
         rows = [agreement(id, created=at) for at, id in places]
         await store.commit(Changes(saves=tuple(rows)))
@@ -170,7 +176,9 @@ class StoreLists:
         await store.commit(Changes(saves=(pull("download", stage="done", version=2),)))
         assert len((await store.pulls(open_only=True, after=None, limit=9)).items) == 3
 
-    @pytest.mark.parametrize("text", ["", "x", "é", "🏥", "bm9uZQ", "W10", "WzEsMiwzXQ", "W3RydWUsMSwieCJd", "W3RydWUsMS4wLDJd", "a" * 5000, "\ud800"])
+    @pytest.mark.parametrize(
+        "text", ["", "x", "é", "🏥", "bm9uZQ", "W10", "WzEsMiwzXQ", "W3RydWUsMSwieCJd", "W3RydWUsMS4wLDJd", "a" * 5000, "\ud800"]
+    )
     async def test_a_text_that_is_no_cursor_is_refused(self, stores: Any, text: str):
         store: Store = stores.open()
         for listing in (

@@ -1,0 +1,180 @@
+"""One connector of the demo: made by `connector init`, run by `connector run` in a process of its own, asked over its API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from connector.cli.init import LISTENERS
+from connector.client.management import ManagementClient
+from connector.errors import ConnectorError
+
+READY_SECONDS = 15.0  # a cold start takes below one second; a busy machine gets more
+STOP_SECONDS = 25.0  # for what is running to end; after it the process is killed
+ASK_AGAIN_SECONDS = 0.01
+PORTS_TRIED_MAX = 200
+KIB = 1024
+HTTP_OK = 200
+
+
+class Site:
+    """A connector called `name` in `directory`; `environment` are settings that lie over its file."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name, self.directory = name, directory
+        self.id = f"did:web:{name}.example"
+        self.port = free_ports(len(LISTENERS))
+        self.environment: dict[str, str] = {}
+        self.peak_bytes = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def data_port(self) -> int:
+        """The port of its data listener."""
+        return self.port + LISTENERS.index("data")
+
+    @property
+    def spans_file(self) -> Path:
+        """Where it writes its spans."""
+        return self.directory / "spans.jsonl"
+
+    @property
+    def description(self) -> Path:
+        """Its self-description."""
+        return self.directory / "participants" / f"{self.name}.jsonld"
+
+    def client(self) -> ManagementClient:
+        """A client of its management API."""
+        token = (self.directory / "admin-token").read_text(encoding="utf-8").strip()
+        return ManagementClient(f"http://127.0.0.1:{self.port + LISTENERS.index('management')}", token)
+
+    async def init(self) -> None:
+        """Make it. Raises ConnectorError with what `connector init` says."""
+        options = {"--name": self.name, "--id": self.id, "--role": self.name, "--port": str(self.port), "--directory": str(self.directory)}
+        arguments = [word for pair in options.items() for word in pair]
+        made = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "connector", "init", *arguments, "--development", "--save-token"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment({}),
+        )
+        _, said = await made.communicate()
+        if made.returncode:
+            raise ConnectorError(f"`connector init` of {self.name} failed: {said.decode(errors='replace').strip()}")
+
+    def meet(self, other: Site) -> None:
+        """Put the other's self-description into the own registry."""
+        shutil.copy(other.description, self.description.parent)
+
+    async def start(self) -> float:
+        """Run it and return after how many seconds it was ready. Raises ConnectorError if it does not get there."""
+        began = time.perf_counter()
+        with (self.directory / "connector.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "connector", "run"), cwd=self.directory, env=_environment(self.environment), stderr=log
+            )
+        async with aiohttp.ClientSession() as session:
+            while not await self._ready(session):
+                if self._process.returncode is not None or time.perf_counter() - began > READY_SECONDS:
+                    raise ConnectorError(f"{self.name} did not start; {self.directory / 'connector.log'} says why")
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+        return time.perf_counter() - began
+
+    async def kill(self) -> None:
+        """SIGKILL, as when the power fails: nothing of it runs after this."""
+        process = self._running()
+        self.measure()
+        process.kill()
+        await process.wait()
+        self._process = None
+
+    async def stop(self) -> None:
+        """SIGTERM, and its end; nothing if it does not run. Raises ConnectorError if it had to be killed or broke."""
+        process = self._process
+        if process is None:
+            return
+        self.measure()
+        self._process = None
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise ConnectorError(f"{self.name} did not end within {STOP_SECONDS:g} s of SIGTERM and was killed") from None
+        if code != 0:
+            raise ConnectorError(f"{self.name} ended with code {code}; {self.directory / 'connector.log'} says why")
+
+    def measure(self) -> None:
+        """Note the most memory (bytes) that its process and the children of it have had."""
+        if self._process is not None and self._process.returncode is None:
+            self.peak_bytes = max(self.peak_bytes, peak_bytes(self._process.pid))
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            raise ConnectorError(f"{self.name} is not running; {self.directory / 'connector.log'} says why")
+        return self._process
+
+    async def _ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"http://127.0.0.1:{self.port + LISTENERS.index('ops')}/readyz") as answer:
+                return answer.status == HTTP_OK
+        except aiohttp.ClientError:
+            return False
+
+
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row. Raises ConnectorError if none are found."""
+    for _ in range(PORTS_TRIED_MAX):
+        opened: list[socket.socket] = []
+        try:
+            opened.append(_bound(0))
+            first: int = opened[0].getsockname()[1]
+            opened += [_bound(port) for port in range(first + 1, first + count)]
+            return first
+        except (OSError, OverflowError):
+            continue
+        finally:
+            for each in opened:
+                each.close()
+    raise ConnectorError(f"this machine has no {count} free ports in a row")
+
+
+def _bound(port: int) -> socket.socket:
+    opened = socket.socket()
+    try:
+        opened.bind(("127.0.0.1", port))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory (bytes of RSS) that a process and its children, each at its own time, have had. 0 for one that has ended."""
+    proc = Path("/proc") / str(pid)
+    own = next((int(line.split()[1]) * KIB for line in _read(proc / "status").splitlines() if line.startswith("VmHWM:")), 0)
+    return own + sum(peak_bytes(int(child)) for child in _read(proc / "task" / str(pid) / "children").split())
+
+
+def _read(path: Path) -> str:
+    """A file of /proc; empty once its process has ended, or where the kernel has no such file."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment without settings of another connector, with these instead."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("QIAO_")} | dict(settings)

@@ -1,0 +1,213 @@
+"""The writer: groups, what others see meanwhile, and the end when the disk refuses."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.adapters.sqlite_schema import connect, number_of, open_database
+from connector.adapters.sqlite_write import GROUP_AT_MOST, Writer, prepare
+from connector.dsp.exchange import Process
+from connector.errors import StoreError
+from connector.records import Changes, Conflict, Expect
+from tests.contracts.samples import OWN, dataset, fact, inbox, negotiation, outbound
+
+pytestmark = pytest.mark.asyncio
+COUNTED = ("process", "inbox", "outbox", "evidence", "dataset", "offer")
+
+
+class Disk:
+    """A connection whose COMMIT waits for `let`, and fails with `refuse` if that is set."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.let = threading.Semaphore(0)
+        self.refuse: Exception | None = None
+        self.at_commit = threading.Event()
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        if sql == "commit":
+            self.at_commit.set()
+            assert self.let.acquire(timeout=20)
+            if self.refuse is not None:
+                raise self.refuse
+        return self.db.execute(sql, values)
+
+    def cursor(self) -> sqlite3.Cursor:
+        return self.db.cursor()
+
+    def close(self) -> None:
+        self.db.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Path]:
+    open_database(tmp_path / "q.db", cache_kib=1024).close()
+    yield tmp_path / "q.db"
+    db = sqlite3.connect(tmp_path / "q.db")
+    assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+    db.close()
+
+
+@asynccontextmanager
+async def writing(path: Path, *, slow: bool = False) -> AsyncIterator[tuple[Writer, Disk, list[BaseException]]]:
+    db = open_database(path, cache_kib=1024)
+    number, disk, ends = number_of(db, OWN), Disk(db), []
+    writer = Writer(disk if slow else db, number, ends.append)  # type: ignore[arg-type]
+    yield writer, disk, ends
+    disk.let.release(1000)
+    await writer.close()
+
+
+def rows(path: Path) -> dict[str, int]:
+    db = connect(path, cache_kib=1024, read_only=True)
+    counts = {table: db.execute(f"select count(*) from {table}").fetchone()[0] for table in COUNTED}  # noqa: S608
+    db.close()
+    return counts
+
+
+def step(name: int | str, **values: Any) -> Changes:
+    pid = f"urn:uuid:n{name}"
+    return Changes(
+        expects=(Expect(Process, pid, None),),
+        saves=(negotiation(pid, **values), inbox(pid)),
+        outbox=(outbound(f"urn:uuid:o{name}", pid),),
+        evidence=(fact(pid=pid),),
+    )
+
+
+async def at_commit(disk: Disk) -> None:
+    assert await asyncio.to_thread(disk.at_commit.wait, 20)
+    disk.at_commit.clear()
+
+
+async def test_writes_that_come_together_share_a_commit(database: Path):
+    async with writing(database) as (writer, _, _):
+        done = await asyncio.gather(*(writer.submit(prepare(1, step(n))) for n in range(40)))
+        assert writer.commits == 1
+        assert [each[0].sequence for each in done] == list(range(1, 41))
+
+
+async def test_a_group_is_bounded(database: Path):
+    async with writing(database) as (writer, _, _):
+        await asyncio.gather(*(writer.submit(prepare(1, step(n))) for n in range(3 * GROUP_AT_MOST + 1)))
+        assert writer.commits == 4
+    assert rows(database)["process"] == 3 * GROUP_AT_MOST + 1
+
+
+async def test_what_arrives_during_a_commit_is_committed_together_next(database: Path):
+    async with writing(database, slow=True) as (writer, disk, _):
+        first = writer.submit(prepare(1, step(0)))
+        await at_commit(disk)
+        later = [writer.submit(prepare(1, step(n))) for n in range(1, 30)]
+        disk.let.release()
+        await first
+        assert not any(each.done() for each in later)
+        await at_commit(disk)
+        disk.let.release()
+        await asyncio.gather(*later)
+        assert writer.commits == 2
+
+
+async def test_nobody_is_told_and_nobody_sees_anything_before_the_commit(database: Path):
+    async with writing(database, slow=True) as (writer, disk, _):
+        waiting = writer.submit(prepare(1, step(1)))
+        await at_commit(disk)
+        assert set(rows(database).values()) == {0}
+        assert not waiting.done()
+        disk.let.release()
+        await waiting
+        assert rows(database) == {"process": 1, "inbox": 1, "outbox": 1, "evidence": 1, "dataset": 0, "offer": 0}
+
+
+async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
+    async with writing(database, slow=True) as (writer, disk, _):
+        waiting = writer.submit(prepare(1, step(1)))
+        await at_commit(disk)
+        turns = 0
+        for _ in range(100):
+            await asyncio.sleep(0)
+            turns += 1
+        assert (turns, waiting.done()) == (100, False)
+        disk.let.release()
+        await waiting
+
+
+async def test_a_later_change_of_a_group_sees_the_earlier_ones(database: Path):
+    async with writing(database) as (writer, _, _):
+        second = Changes(expects=(Expect(Process, "urn:uuid:n1", 1),), saves=(negotiation("urn:uuid:n1", version=2),), evidence=(fact(),))
+        done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in (step(1), second, second, step(1))))
+        assert writer.commits == 1
+        assert [isinstance(each, Conflict) for each in done] == [False, False, True, True]
+    assert rows(database)["evidence"] == 2
+
+
+async def test_a_conflict_of_one_leaves_the_rest_of_its_group_alone(database: Path):
+    async with writing(database) as (writer, _, _):
+        changes = [step(n % 5) for n in range(20)]
+        done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in changes))
+        assert sum(isinstance(each, Conflict) for each in done) == 15
+    assert rows(database) == {"process": 5, "inbox": 5, "outbox": 5, "evidence": 5, "dataset": 0, "offer": 0}
+
+
+async def test_a_full_disk_ends_the_process_and_leaves_nothing_half_written(database: Path):
+    async with writing(database) as (writer, disk, ends):
+        await writer.submit(prepare(1, step(0)))
+        before = rows(database)
+        disk.db.execute(f"pragma max_page_count={disk.db.execute('pragma page_count').fetchone()[0] + 3}")
+        big = [step(n, detail={"x": "y" * 20_000}) for n in range(1, 9)]
+        done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in big), return_exceptions=True)
+        assert [type(each) for each in done] == [StoreError] * 8
+        assert [str(error) for error in ends] == ["database or disk is full"]
+        with pytest.raises(StoreError, match="has to start again"):
+            writer.submit(prepare(1, step(99)))
+        assert rows(database) == before
+    assert rows(database) == before
+
+
+async def test_a_commit_that_fails_ends_the_process_and_nobody_is_told_of_success(database: Path):
+    async with writing(database, slow=True) as (writer, disk, ends):
+        disk.refuse = sqlite3.OperationalError("disk I/O error")
+        group = [writer.submit(prepare(1, step(n))) for n in range(3)]
+        await at_commit(disk)
+        follower = writer.submit(prepare(1, step(9)))
+        disk.let.release()
+        done = await asyncio.gather(*group, follower, return_exceptions=True)
+        assert [type(each) for each in done] == [StoreError] * 4
+        assert ends == [disk.refuse]
+    assert set(rows(database).values()) == {0}
+
+
+async def test_an_error_between_two_writes_of_a_change_is_fatal_for_its_whole_group(database: Path):
+    async with writing(database) as (writer, _, ends):
+        wrong = Changes(saves=(dataset(), negotiation("urn:uuid:n2", state="NO-STATE-OF-THE-PROTOCOL")))
+        done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in (step(1), wrong)), return_exceptions=True)
+        assert [type(each) for each in done] == [StoreError] * 2
+        assert isinstance(ends[0], sqlite3.IntegrityError)
+    assert set(rows(database).values()) == {0}
+
+
+async def test_closing_finishes_what_was_submitted(database: Path):
+    async with writing(database) as (writer, _, _):
+        futures = [writer.submit(prepare(1, step(n))) for n in range(100)]
+        await writer.close()
+        assert all(each.done() for each in futures)
+        with pytest.raises(StoreError, match="closed"):
+            writer.submit(prepare(1, step(100)))
+    assert rows(database)["process"] == 100
+
+
+async def test_an_error_while_writing_ends_a_process_with_its_own_status():
+    program = (
+        "import sqlite3; from connector.adapters.sqlite_write import end_process; end_process(sqlite3.OperationalError('disk I/O error'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 70
+    assert "the store cannot be written, the process ends: OperationalError: disk I/O error" in done.stderr

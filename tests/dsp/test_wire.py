@@ -1,0 +1,179 @@
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.dsp import wire
+from connector.dsp.messages import CONTEXT, DSP_CONTEXT, Kind, Move
+from connector.errors import WireError
+from tests.pair import OPEN, SCHEMAS
+
+OFFER = OPEN | {"@id": "urn:o:1", "target": "urn:d:1"}
+REQUEST: dict[str, Any] = {
+    "@context": CONTEXT,
+    "@type": "ContractRequestMessage",
+    "consumerPid": "urn:uuid:c",
+    "callbackAddress": "https://c.test/dsp",
+    "offer": OFFER,
+}
+FIRST = (Move.CONTRACT_REQUEST,)
+EVENTS = (Move.ACCEPTED, Move.FINALIZED)
+MEMBERS: dict[Move, dict[str, Any]] = {
+    Move.CONTRACT_REQUEST: {"offer": OFFER},
+    Move.CONTRACT_OFFER: {"offer": OFFER},
+    Move.CONTRACT_AGREEMENT: {
+        "agreement": OFFER | {"@type": "Agreement", "assigner": "did:web:p", "assignee": "did:web:c", "timestamp": "2026-11-24T00:00:00Z"}
+    },
+    Move.TRANSFER_REQUEST: {"agreementId": "urn:a", "format": "HttpData-PULL", "callbackAddress": "https://c.test"},
+}
+
+
+def parsed(document: Any, expected: tuple[Move, ...] = FIRST) -> Any:
+    return wire.parse(orjson.dumps(document), expected, SCHEMAS)
+
+
+def without(**changes: Any) -> dict[str, Any]:
+    return {k: v for k, v in (REQUEST | changes).items() if v is not None}
+
+
+@pytest.mark.parametrize("move", list(Move))
+def test_what_is_built_is_valid_and_reads_back_as_the_same_move(move: Move):
+    provider_pid = None if move is Move.TRANSFER_REQUEST else "urn:p"
+    document = wire.message(move, consumer_pid="urn:c", provider_pid=provider_pid, **MEMBERS.get(move, {}))
+    assert SCHEMAS.reasons(move.type, document) == []
+    read = parsed(document, EVENTS if move in EVENTS else (move,))
+    assert (read.move, read.consumer_pid, read.provider_pid) == (move, "urn:c", provider_pid)
+    assert read.document == document
+
+
+def test_members_that_are_none_are_left_out():
+    assert wire.message(Move.START, consumer_pid="c", provider_pid="p", dataAddress=None).keys() == {
+        "@context", "@type", "consumerPid", "providerPid",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", [["https://w3id.org/edc/dspace/v0.0.1"], [{"x": "urn:x"}]])
+def test_a_second_context_beside_the_one_of_dsp_keeps_the_fast_path(extra: list[Any]):
+    assert parsed(without(**{"@context": [*CONTEXT, *extra]})).move is Move.CONTRACT_REQUEST
+    if isinstance(extra[0], str):
+        assert parsed(without(**{"@context": [*extra, *CONTEXT]})).move is Move.CONTRACT_REQUEST
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        without(**{"@context": DSP_CONTEXT}),
+        without(**{"@context": ["https://other.example/context"]}),
+        without(**{"@context": None}),
+        without(**{"@type": ["ContractRequestMessage"]}),
+        without(**{"@type": "dspace:ContractRequestMessage"}),
+        without(consumerPid=None),
+        without(providerPid="urn:uuid:p"),  # both `callbackAddress` and `providerPid`
+        [REQUEST],
+        "text",
+        None,
+        7,
+    ],
+)
+def test_what_is_not_compact_needs_expansion(document: Any):
+    assert parsed(document) == wire.NeedsExpansion("ContractRequestMessage")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff", b'{"a": NaN}', b'{"a": 1e999}', b"{'a': 1}", b"\xef\xbb\xbf{}", b'{"a":"\xed\xa0\x80"}'])
+def test_what_is_not_json_is_refused(body: bytes):
+    with pytest.raises(WireError, match="not JSON"):
+        wire.load(body)
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (nested(wire.DEPTH_MAX + 2), "deeper"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "deeper"),
+        (orjson.dumps([1] * (wire.NODES_MAX + 1)), "values"),
+        (orjson.dumps("x" * (wire.STRING_CHARACTERS_MAX + 1)), "string of"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_body_beyond_a_limit_is_refused_with_the_limit(body: bytes, said: str):
+    with pytest.raises(WireError, match=said):
+        wire.load(body)
+
+
+def test_a_body_at_the_limits_is_read():
+    assert wire.load(nested(wire.DEPTH_MAX))
+    assert len(wire.load(orjson.dumps([1] * (wire.NODES_MAX - 1)))) == wire.NODES_MAX - 1
+    assert wire.load(orjson.dumps("x" * wire.STRING_CHARACTERS_MAX))
+
+
+def test_an_event_that_the_endpoint_does_not_take_is_named():
+    document = wire.message(Move.ACCEPTED, consumer_pid="c", provider_pid="p")
+    with pytest.raises(WireError, match=r"`ContractNegotiationEventMessage` with event `ACCEPTED`.*FINALIZED"):
+        wire.read(document, (Move.FINALIZED,))
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.dictionaries(st.text(), JSON, min_size=2))
+def test_the_digest_does_not_depend_on_the_order_of_members(document: dict[str, Any]):
+    turned = dict(reversed(list(document.items())))
+    assert wire.digest(turned) == wire.digest(document)
+
+
+@given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
+def test_two_documents_have_one_digest_exactly_if_they_say_the_same(one: dict[str, Any], other: dict[str, Any]):
+    same = orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
+    assert (wire.digest(one) == wire.digest(other)) is same
+
+
+@given(st.binary(max_size=200))
+def test_no_body_breaks_the_reader(body: bytes):
+    try:
+        wire.parse(body, EVENTS, SCHEMAS)
+    except WireError as error:
+        assert error.message
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("state", ["REQUESTED", "TERMINATED"])
+def test_the_acknowledgement_is_schema_valid(kind: Kind, state: str):
+    document = wire.process_document(kind, "c", "p", state)
+    assert SCHEMAS.reasons(document["@type"], document) == []
+
+
+@pytest.mark.parametrize("kind", [*Kind, None])
+@pytest.mark.parametrize("reasons", [(), ("one",), ("one", "two")])
+def test_every_error_object_is_schema_valid_and_has_a_reason_where_one_is_demanded(kind: Kind | None, reasons: tuple[str, ...]):
+    document = wire.error_document(kind, "a-code", reasons, "c", "p")
+    assert SCHEMAS.reasons(document["@type"], document) == []
+    if kind is not None:
+        assert document["reason"]
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"code": "x", "reason": ["a", {"@value": "b", "@language": "en"}, {"c": 1}]}, ("x", ("a", "b", '{"c":1}'))),
+        ({"reason": "alone"}, (None, ("alone",))),
+        ({"code": 7}, ("7", ())),
+        ([], (None, ())),
+        (None, (None, ())),
+    ],
+)
+def test_what_a_peer_gives_as_reason_is_read_as_text(document: Any, found: tuple[str | None, tuple[str, ...]]):
+    assert wire.reasons_of(document) == found
+
+
+@given(JSON, JSON)
+def test_reasons_of_a_peer_are_bounded_whatever_they_are(code: Any, reason: Any):
+    said, reasons = wire.reasons_of({"code": code, "reason": reason})
+    assert said is None or len(said) <= 100
+    assert len(reasons) <= 10
+    assert all(len(text) <= 500 for text in reasons)

@@ -1,0 +1,103 @@
+"""Defects to plant, which show that these tests have teeth: each must turn the run red.
+
+They are patched into the process that runs the connector; the product has no switch for them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from connector.api.management_api import ManagementApi
+from connector.control.journal import Journal
+from connector.control.outbox import Outbox
+from connector.control.pulls import Pulls
+from connector.control.receive import Answer, Receiver
+from connector.records import Changes, Inbox
+
+LATE_SECONDS = 0.01  # how long the early answer is ahead of its commit
+
+
+@dataclass(frozen=True)
+class Bug:
+    """What is wrong, and how to make it so."""
+
+    what: str
+    plant: Callable[[], None]
+
+
+def settle_early() -> None:
+    attempt = Outbox._attempt  # noqa: SLF001
+
+    async def forgetful(self: Outbox, row: Any, process: Any) -> Any:
+        await self._journal.store.commit(Changes(settled=(row.id,)))  # noqa: SLF001
+        return await attempt(self, row, process)
+
+    Outbox._attempt = forgetful  # type: ignore[method-assign] # noqa: SLF001
+
+
+def answer_early() -> None:
+    commit, message = Journal.commit, Receiver.message
+    answers: dict[Any, asyncio.Future[Answer]] = {}
+
+    async def late(self: Journal, changes: Changes) -> Any:
+        early = answers.get(asyncio.current_task())
+        for record in changes.saves:
+            if early is not None and not early.done() and isinstance(record, Inbox):
+                early.set_result(Answer(record.status, record.answer))
+                await asyncio.sleep(LATE_SECONDS)
+        return await commit(self, changes)
+
+    async def hasty(self: Receiver, *arguments: Any) -> Answer:
+        early: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        work = asyncio.create_task(message(self, *arguments))
+        answers[work] = early
+        work.add_done_callback(lambda done: answers.pop(done))
+        await asyncio.wait({early, work}, return_when=asyncio.FIRST_COMPLETED)
+        return early.result() if early.done() else work.result()
+
+    Journal.commit = late  # type: ignore[method-assign]
+    Receiver.message = hasty  # type: ignore[method-assign]
+
+
+def no_replays() -> None:
+    async def unknown(*_: Any, **__: Any) -> None:
+        return None
+
+    async def news(self: Receiver, caller: Any, message: Any, pid: str | None) -> Any:
+        return None if pid is None else await find(self, caller, message, pid)
+
+    find = Receiver._find_or_none  # noqa: SLF001
+    Receiver._repeat = unknown  # type: ignore[method-assign] # noqa: SLF001
+    Receiver._find_or_none = news  # type: ignore[method-assign] # noqa: SLF001
+
+
+def no_keys() -> None:
+    async def unknown(*_: Any) -> None:
+        return None
+
+    ManagementApi._once = unknown  # type: ignore[method-assign] # noqa: SLF001
+
+
+def no_recovery() -> None:
+    async def nothing(_self: Outbox) -> int:
+        return 0
+
+    Outbox.recover = nothing  # type: ignore[method-assign]
+
+
+def pulls_forgotten() -> None:
+    async def nothing(_self: Pulls) -> None:
+        return None
+
+    Pulls.recover = nothing  # type: ignore[method-assign]
+
+
+BUGS = {
+    "settle-early": Bug("an outbox row is settled before the peer has answered", settle_early),
+    "answer-early": Bug("a message is acknowledged before its COMMIT", answer_early),
+    "no-replays": Bug("a repeated first message is taken for a new one", no_replays),
+    "no-keys": Bug("idempotency keys of management calls are ignored", no_keys),
+    "no-recovery": Bug("the outbox is not read at start", no_recovery),
+    "pulls-forgotten": Bug("open pulls are not taken up at start", pulls_forgotten),
+}
