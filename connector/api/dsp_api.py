@@ -105,7 +105,7 @@ class DspApi:
             if pid is not None:
                 await self._receiver.find(caller, moves[0].kind, pid)
             message = await self._read(await read_body(request, self._limits), moves)
-            request["message"] = message
+            request[MESSAGE] = message
             return _json(await self._receiver.message(caller, message, pid))
 
         return handle
@@ -180,7 +180,7 @@ def render(request: web.Request, error: ConnectorError, status: int, code: str) 
 def _pids(request: web.Request) -> tuple[str, str]:
     """What can be said about the pids of an error: what the message said, else the path's under both names, else an
     identifier that names nothing; the schema demands both (DSP 2025-1, error messages)."""
-    message: Message | None = request.get("message")
+    message = request.get(MESSAGE)
     pid = request.match_info.get("pid") or "urn:uuid:00000000-0000-0000-0000-000000000000"
     if message is None:
         return pid, pid

@@ -37,7 +37,14 @@ CARRIED_MAX = 1.2  # bytes over the line for each byte of the file; a download f
 MEMORY_BYTES_MAX = 300_000_000  # both connectors together
 SPANS_MILLISECONDS = "100"  # how often spans are written: a killed connector should leave what it did
 TRACE_SECONDS = 10.0  # until the spans of both are there
-GOAL = ("contract-request", "contract-offer", "accepted", "contract-agreement", "verification", "finalized")
+COUNTERED = (  # the messages of a negotiation with one counter-offer, as their receivers record them
+    "ContractRequestMessage",
+    "ContractOfferMessage",
+    "ContractNegotiationEventMessage:ACCEPTED",
+    "ContractAgreementMessage",
+    "ContractAgreementVerificationMessage",
+    "ContractNegotiationEventMessage:FINALIZED",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +146,9 @@ async def _refused(stage: Stage) -> None:
     _title(stage.screen, "A refused purpose", "the biopharma asks for the observations for marketing")
     begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, purposes=["marketing"])
     ours, theirs = await _both(stage, begun.pid)
-    for site, view in ((stage.biopharma, ours), (stage.hospital, theirs)):
-        stage.screen.print(f"  {site.name:<10} {view.state}: {show.clean('; '.join(view.reasons))}")
+    sides = ((stage.biopharma, ours), (stage.hospital, theirs))
+    _print(stage.screen, ("SIDE", "STATE", "REASON"), [(site.name, view.state, "; ".join(view.reasons)) for site, view in sides])
+    for site, view in sides:
         _demand(view.state == "TERMINATED" and bool(view.reasons), f"{site.name} holds {view.state} with the reasons {view.reasons}")
     _demand(ours.ended_by == "peer" and theirs.agreement is None, "the refusal was not the hospital's")
 
@@ -158,7 +166,7 @@ async def _negotiate(stage: Stage) -> Negotiation:
     for site, view in ((stage.biopharma, ours), (stage.hospital, theirs)):
         _demand(view.state == "FINALIZED", f"{site.name} holds {view.state}, not FINALIZED: {'; '.join(view.reasons)}")
     _demand(ours.agreement is not None and ours.agreement == theirs.agreement, "the two sides hold different agreements")
-    _demand(tuple(event.move for _, event in rows) == GOAL, f"the messages were {[event.move for _, event in rows]}")
+    _demand(tuple(event.move for _, event in rows) == COUNTERED, f"the messages were {[event.move for _, event in rows]}")
     return ours
 
 

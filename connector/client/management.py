@@ -114,9 +114,10 @@ class ManagementClient:
         body = _given(peer=peer, dataset=dataset, offer=offer, policy=policy, purposes=list(purposes) or None, accept=accept)
         return await self._call("POST", "/v1/negotiations", Negotiation, body, key=key or new_key())
 
-    async def offer(self, peer: str, dataset: str, offer: str) -> Negotiation:
-        """Send an offer of ours to `peer` without having been asked."""
-        return await self._call("POST", "/v1/negotiations/offers", Negotiation, {"peer": peer, "dataset": dataset, "offer": offer})
+    async def offer(self, peer: str, dataset: str, offer: str, *, key: str | None = None) -> Negotiation:
+        """Send an offer of ours to `peer` without having been asked. Equal `key`, same call."""
+        body = {"peer": peer, "dataset": dataset, "offer": offer}
+        return await self._call("POST", "/v1/negotiations/offers", Negotiation, body, key=key or new_key())
 
     async def negotiations(
         self, *, state: str | None = None, peer: str | None = None, after: str | None = None, limit: int | None = None

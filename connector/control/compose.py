@@ -61,6 +61,8 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
         sent = replace(sent, agreement=id)
     if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before
         sent = replace(sent, detail=dict(sent.detail) | {"generation": sent.detail.get("generation", 0) + 1})
+    if act.move.termination:  # what the peer is told is what an operator reads here
+        sent = replace(sent, detail=dict(sent.detail) | {"code": act.code, "reasons": list(act.reasons), "ended_by": "us"})
     members, saves = _members(sent, act, sender, id, now)
     body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
     return Outgoing(sent, _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)

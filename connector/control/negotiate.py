@@ -55,7 +55,7 @@ class Negotiations:
             case Move.ACCEPTED:
                 return Reaction(process, Act(Move.CONTRACT_AGREEMENT))
             case Move.CONTRACT_AGREEMENT:
-                return self._agreed(process, document["agreement"], now)
+                return await self._agreed(process, document["agreement"], now)
             case Move.VERIFICATION:
                 return await self._verified(process)
             case Move.FINALIZED:
@@ -102,9 +102,11 @@ class Negotiations:
             return _wait(kept)
         return Reaction(kept, Act(Move.ACCEPTED))
 
-    def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
+    async def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the agreement must be what is on the table, between the two of us, with all that the text demands."""
         faults = self._faults(process, document)
+        if (other := await self._store.agreement(document["@id"])) is not None and other.negotiation != process.pid:
+            faults = (*faults, f"the agreement id `{document['@id']}` is that of another agreement")
         if faults:
             return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=faults))
         verdict = self._policies.decide(

@@ -104,7 +104,7 @@ class Operations:
         )
         return await self._begin(process, Move.CONTRACT_REQUEST, key)
 
-    async def offer(self, peer: str, dataset: str, offer: str) -> Process:
+    async def offer(self, peer: str, dataset: str, offer: str, key: Idempotent | None = None) -> Process:
         """Begin a negotiation as provider, with one of our published offers."""
         participant, known = self.participant(peer), await self._store.offer(offer)
         if known is None or known.dataset != dataset:
@@ -113,7 +113,7 @@ class Operations:
         found = replace(participant, protocol=base_of(participant))
         now = self._journal.clock.now()
         process = negotiate.begin(self._steps.ids.new(), found, Role.PROVIDER, dataset, terms, accept="operator", purposes=(), now=now)
-        return await self._begin(replace(process, detail=dict(process.detail) | {"offer": known.id}), Move.CONTRACT_OFFER, None)
+        return await self._begin(replace(process, detail=dict(process.detail) | {"offer": known.id}), Move.CONTRACT_OFFER, key)
 
     async def transfer(self, agreement: str, format: str, key: Idempotent | None = None) -> Process:
         """Begin a transfer as consumer under a finalized agreement."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from opentelemetry.trace import SpanKind
@@ -22,7 +23,7 @@ from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind, Move
+from connector.dsp.messages import PATH_CHARACTERS, Kind, Move, Role, is_pid
 from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, SourceFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
@@ -220,7 +221,9 @@ class Outbox:
         part = "transfers" if row.kind is Kind.TRANSFER else "negotiations"
         headers = {"Authorization": await self._identity.mint(row.peer)} | telemetry.trace_header()
         try:
-            reply = await self._peer.send("GET", f"{process.callback}/{part}/{process.peer_pid}", headers=headers)
+            reply = await self._peer.send(
+                "GET", f"{process.callback}/{part}/{quote(process.peer_pid, safe=PATH_CHARACTERS)}", headers=headers
+            )
         except (PeerFailed, EgressDenied):
             return process
         state = (_json(reply.body) or {}).get("state") if reply.status == HTTPStatus.OK else None
@@ -237,13 +240,14 @@ class Outbox:
         document = _json(reply.body) or {}
 
         def settle(process: Process) -> Process:
-            theirs = document.get("providerPid" if process.role == "consumer" else "consumerPid")
-            return exchange.answered(process, row.id, theirs if isinstance(theirs, str) else None)
+            return exchange.answered(process, row.id, document.get("providerPid" if process.role is Role.CONSUMER else "consumerPid"))
 
         if row.path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request")) and not (
-            isinstance(document.get("providerPid"), str) and isinstance(document.get("consumerPid"), str)
+            is_pid(document.get("providerPid")) and is_pid(document.get("consumerPid"))
         ):
-            await self._refused(row, "bad-answer", ("the peer acknowledged without naming its pid",), reply.status)
+            await self._refused(
+                row, "bad-answer", ("the peer acknowledged without naming its pid, or with one that fits into no address",), reply.status
+            )
         else:
             await self._settle(row, settle, telemetry.ACKNOWLEDGED)
 
@@ -282,7 +286,7 @@ class Outbox:
                 return Changes(settled=(row.id,))
             now = self._journal.clock.now()
             harmless = row.move.termination or (row.move is Move.START and process.resumed)
-            after = exchange.refused(process, row.id)
+            after = exchange.refused(process, row.id) if status is not None or row.move.termination else exchange.unanswered(process)
             detail = dict(process.detail) if harmless else dict(process.detail) | {"code": code, "reasons": said, "ended_by": "peer"}
             evidence = (replace(fact(telemetry.REFUSED, after, now, code=code, reasons=said, status=status), move=row.move),)
             changes = self._steps.changes(

@@ -20,7 +20,7 @@ from connector.control.steps import Steps, fact
 from connector.control.transfers import Transfers
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
-from connector.dsp.messages import OTHER, Kind, Message, Move, Role
+from connector.dsp.messages import OTHER, PID_CHARACTERS_MAX, Kind, Message, Move, Role, is_pid
 from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
 from connector.origins import origin
 from connector.ports import Caller
@@ -140,6 +140,8 @@ class Receiver:
         callback = message.document.get("callbackAddress")
         if message.pid_of(role) is not None or callback is None:
             raise WireError(f"`{move}` begins a {move.kind} here: it needs `callbackAddress` and has no `{role}Pid`")
+        if not is_pid(message.pid_of(OTHER[role])):
+            raise WireError(f"`{OTHER[role]}Pid` is not usable: it has to be visible ASCII of at most {PID_CHARACTERS_MAX} characters")
         return Process(
             move.kind,
             self._steps.ids.new(),

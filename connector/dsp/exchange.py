@@ -164,6 +164,12 @@ def refused(process: Process, outbox_id: str) -> Process:
     return replace(process, in_flight=None, in_flight_id=None, state=TERMINATED if over else process.state)
 
 
+def unanswered(process: Process) -> Process:
+    """Our message in flight found nobody in its time. Whether the peer has seen it is unknown, so the state stays; the same
+    message may be sent again."""
+    return replace(process, in_flight=None, in_flight_id=None)
+
+
 def told(process: Process, outbox_id: str, peer_state: str) -> Process | None:
     """Settle a message without an answer by the state that the peer reports (GET before a resend).
 

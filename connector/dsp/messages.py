@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 DSP_CONTEXT = "https://w3id.org/dspace/2025/1/context.jsonld"
 CONTEXT = [DSP_CONTEXT]
@@ -86,14 +87,23 @@ PATHS: dict[Move, tuple[str, str]] = {
     Move.TRANSFER_TERMINATION: ("", "/transfers/{}/termination"),
 }
 
+PATH_CHARACTERS = "!$&'()*+,;=:@-._~"  # what a path segment may hold as it is (RFC 3986, pchar)
 PROCESS_TYPE = {Kind.NEGOTIATION: "ContractNegotiation", Kind.TRANSFER: "TransferProcess"}
 ERROR_TYPE = {Kind.NEGOTIATION: "ContractNegotiationError", Kind.TRANSFER: "TransferError"}
+
+
+PID_CHARACTERS_MAX = 255  # ours have 45; it becomes a segment of an address
+
+
+def is_pid(value: object) -> bool:
+    """Whether this can be a process id: visible ASCII of a bounded length, since it travels in addresses."""
+    return isinstance(value, str) and 0 < len(value) <= PID_CHARACTERS_MAX and all("!" <= c <= "~" for c in value)
 
 
 def path_of(move: Move, peer_pid: str | None) -> str:
     """Return the path below the peer's base to which `move` is posted; `peer_pid` is None for a first message."""
     first, later = PATHS[move]
-    return later.format(peer_pid) if peer_pid else first
+    return later.format(quote(peer_pid, safe=PATH_CHARACTERS)) if peer_pid else first
 
 
 @dataclass(frozen=True, slots=True)

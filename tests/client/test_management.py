@@ -61,7 +61,7 @@ async def test_each_method_makes_its_call():
                 await getattr(client, name)(*arguments, **options)
                 (asked,) = fake.asked
                 assert (asked.method, asked.path, asked.body) == (method, path, body)
-                assert ("Idempotency-Key" in asked.headers) is (name in ("negotiate", "transfer", "pull"))
+                assert ("Idempotency-Key" in asked.headers) is (name in ("negotiate", "offer", "transfer", "pull"))
 
 
 def test_each_method_is_tested():

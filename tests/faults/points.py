@@ -18,7 +18,7 @@ import connector
 PRODUCT = Path(connector.__file__).parent
 WRITE_PATH = ("control/", "api/", "adapters/sqlite")
 # Tasks that only look: the event feed and the calls that wait for a state.
-READERS = ("api/management_api.py:_events", "api/management_api.py:_process", "api/events.py")
+READERS = ("api/management_api.py:ManagementApi._events", "api/management_api.py:ManagementApi._process")
 ABOUT = ("message", "row")  # locals of the write path that carry the message (`move`)
 
 
@@ -65,7 +65,7 @@ class Points:
         if code not in self._names:
             path = Path(code.co_filename)
             inside = path.relative_to(PRODUCT).as_posix() if path.is_relative_to(PRODUCT) else ""
-            self._names[code] = f"{inside}:{code.co_name}" if inside.startswith(WRITE_PATH) else None
+            self._names[code] = f"{inside}:{code.co_qualname.replace('.<locals>', '')}" if inside.startswith(WRITE_PATH) else None
         return self._names[code]
 
 
