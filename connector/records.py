@@ -8,12 +8,11 @@ crash after the commit loses nothing and a crash before it has said nothing. Tim
 from __future__ import annotations
 
 import base64
-import binascii
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Generic, TypeVar
-
-import orjson
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
@@ -255,16 +254,17 @@ class Cursor:
     id: str
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(orjson.dumps([self.forward, self.at, self.id])).decode().rstrip("=")
+        return base64.urlsafe_b64encode(json.dumps([self.forward, float(self.at), self.id]).encode()).decode().rstrip("=")
 
     @classmethod
     def read(cls, text: str) -> Cursor:
         """Raises InvalidRequest for a text that no page has carried."""
         try:
-            match orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)):
-                case [bool() as forward, float() as at, str() as id]:
+            match json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)):
+                case [bool() as forward, float() as at, str() as id] if isfinite(at):
+                    id.encode()  # half a surrogate pair has no UTF-8, and is in no list
                     return cls(forward, at, id)
-        except (ValueError, binascii.Error):  # orjson's error is a ValueError, as is that of a text that is not ASCII
+        except (ValueError, RecursionError):  # what is no base64, no JSON or no UTF-8 are all of them ValueErrors
             pass
         raise InvalidRequest("`after` is not a cursor of this list; take `next` or `previous` of a page, or leave it out to begin")
 

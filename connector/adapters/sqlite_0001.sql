@@ -88,7 +88,7 @@ create table evidence(
   detail blob,
   primary key (participant, sequence)
 ) strict, without rowid;
-create index evidence_process on evidence(participant, pid) where pid is not null;
+create index evidence_process on evidence(participant, pid, sequence);
 
 create table agreement(
   participant integer not null,

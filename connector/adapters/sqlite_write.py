@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
@@ -229,7 +230,7 @@ class Writer:
             if not waiting.future.done():
                 waiting.future.set_result(waiting.result)
         if self._waiting:
-            self._apply(loop)
+            loop.call_soon(self._apply, loop)  # after those that were just told: what they write next joins the group
         else:
             self._busy = False
             self._idle.set()
@@ -241,7 +242,7 @@ class Writer:
         try:
             self._fatal(error)
         finally:
-            if self._db.in_transaction:
+            with suppress(sqlite3.Error):  # a disk that refuses to write may refuse this too; recovery does it then
                 self._db.execute("rollback")
             for waiting in (*self._committing, *self._waiting):
                 if not waiting.future.done():

@@ -28,6 +28,7 @@ from connector.ports import Caller, Expander, Identity
 PATH = "/dsp/2025-1"
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 DEFECT, NOT_FOUND = 500, 404
+MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 
 # Method and path below the base, what the body may be, and whether the path names a process of ours.
 ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (

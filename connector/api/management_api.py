@@ -24,10 +24,9 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
 from connector.ports import Identity, Store
-from connector.records import Evidence, Idempotent
+from connector.records import Idempotent
 
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
-WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
 KEY_CHARACTERS_MAX = 200
 EVENTS_READ = 500  # events in one reading of the feed
 
@@ -174,28 +173,31 @@ class ManagementApi:
         return _json({"dataset": await self._d.catalogs.dataset(self._d.operations.participant(said.peer), said.dataset)})
 
     async def _negotiate(self, request: web.Request) -> web.Response:
-        body = await read_body(request, self._limits)
-        said: shapes.Negotiate = shapes.decode(body, shapes.Negotiate)
-        key = await self._once(request, body)
-        if key is not None and key.answer:
-            return self._begun(await self._known(Kind.NEGOTIATION, key.answer.decode()))
-        return self._begun(
-            await self._d.operations.negotiate(
-                said.peer, said.dataset, offer=said.offer, policy=said.policy, purposes=tuple(said.purposes), accept=said.accept, key=key
+        def begin(n: shapes.Negotiate, key: Idempotent | None) -> Awaitable[Process]:
+            return self._d.operations.negotiate(
+                n.peer, n.dataset, offer=n.offer, policy=n.policy, purposes=tuple(n.purposes), accept=n.accept, key=key
             )
-        )
+
+        return await self._begin(request, shapes.Negotiate, Kind.NEGOTIATION, begin)
 
     async def _offer(self, request: web.Request) -> web.Response:
-        said: shapes.MakeOffer = await self._body(request, shapes.MakeOffer)
-        return self._begun(await self._d.operations.offer(said.peer, said.dataset, said.offer))
+        offer = self._d.operations.offer
+        return await self._begin(request, shapes.MakeOffer, Kind.NEGOTIATION, lambda o, key: offer(o.peer, o.dataset, o.offer, key))
 
     async def _transfer(self, request: web.Request) -> web.Response:
+        transfer = self._d.operations.transfer
+        return await self._begin(request, shapes.Transfer, Kind.TRANSFER, lambda t, key: transfer(t.agreement, t.format, key))
+
+    async def _begin(
+        self, request: web.Request, shape: type[Any], kind: Kind, begin: Callable[[Any, Idempotent | None], Awaitable[Process]]
+    ) -> web.Response:
+        """A call that begins a process; under a key that was used it finds the one that it began then."""
         body = await read_body(request, self._limits)
-        said: shapes.Transfer = shapes.decode(body, shapes.Transfer)
+        said = shapes.decode(body, shape)
         key = await self._once(request, body)
         if key is not None and key.answer:
-            return self._begun(await self._known(Kind.TRANSFER, key.answer.decode()))
-        return self._begun(await self._d.operations.transfer(said.agreement, said.format, key))
+            return self._begun(await self._known(kind, key.answer.decode()))
+        return self._begun(await begin(said, key))
 
     def _begun(self, process: Process) -> web.Response:
         part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
@@ -235,7 +237,7 @@ class ManagementApi:
             def settled(process: Process) -> bool:
                 return process.final or bool(process.detail.get("waiting")) or (wait == "started" and process.state == "STARTED")
 
-            process = await self._d.feed.wait(kind, pid, settled, _seconds(request))
+            process = await self._d.feed.wait(kind, pid, settled, shapes.seconds_of(request.query.get("timeout_seconds")))
             if process is None:
                 raise NotFound(f"there is no {kind} `{pid}`")
             return _json(self._view(process))
@@ -330,7 +332,7 @@ class ManagementApi:
                 reader.woken.clear()
                 while events:
                     after = events[-1].sequence
-                    await response.write(b"".join(map(_event, events)))
+                    await response.write(b"".join(map(shapes.event_lines, events)))
                     events = await self._d.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
                 for pull in list(self._d.pulls.live.values()):
                     if shown.get(pull.id) != pull.received_bytes:
@@ -379,26 +381,11 @@ async def _newest(store: Store) -> int:
     return low
 
 
-def _event(e: Evidence) -> bytes:
-    return f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(shapes.event_view(e)) + b"\n\n"
-
-
 def _limit(request: web.Request) -> int:
     said = request.query.get("limit", str(PAGE))
     if not said.isdecimal() or not 1 <= int(said) <= PAGE_MAX:
         raise InvalidRequest(f"`limit` is `{said[:40]}`; it is a whole number from 1 to {PAGE_MAX}")
     return int(said)
-
-
-def _seconds(request: web.Request) -> float:
-    said = request.query.get("timeout_seconds", str(WAIT_SECONDS))
-    try:
-        seconds = float(said)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= WAIT_SECONDS_MAX:
-        raise InvalidRequest(f"`timeout_seconds` is `{said[:40]}`; it is a number from 0 to {WAIT_SECONDS_MAX:g}")
-    return seconds
 
 
 def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

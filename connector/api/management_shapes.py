@@ -14,6 +14,8 @@ from connector.errors import InvalidRequest
 from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Outbound, Pull
 
+WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
+
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Unknown members are mistakes, and mistakes are said."""
@@ -104,6 +106,17 @@ def decode(body: bytes, shape: type[Any]) -> Any:
         raise InvalidRequest(f"{text[:1].lower()}{text[1:]}{f' at `{pointer}`' if pointer else ''}", pointer=pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise InvalidRequest(f"the body is not JSON: {e}") from None
+
+
+def seconds_of(said: str | None) -> float:
+    """How long a call is ready to wait. Raises InvalidRequest."""
+    try:
+        seconds = WAIT_SECONDS if said is None else float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= WAIT_SECONDS_MAX:
+        raise InvalidRequest(f"`timeout_seconds` is `{(said or '')[:40]}`; it is a number from 0 to {WAIT_SECONDS_MAX:g}")
+    return seconds
 
 
 def instant(at: float | None) -> str | None:
@@ -208,6 +221,11 @@ def event_view(e: Evidence) -> dict[str, Any]:
         "at": e.at,
         "detail": e.detail,
     }
+
+
+def event_lines(e: Evidence) -> bytes:
+    """An event as the feed sends it (HTML, server-sent events)."""
+    return f"id: {e.sequence}\nevent: {e.what}\ndata: ".encode() + orjson.dumps(event_view(e)) + b"\n\n"
 
 
 def letter_view(row: Outbound) -> dict[str, Any]:

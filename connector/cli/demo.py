@@ -11,13 +11,13 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +29,6 @@ from connector.client.views import Event, Negotiation, Pull
 from connector.errors import ConnectorError
 
 PATIENTS = 300
-PATIENTS_MIN = 20  # fewer make a file that is through before it can be cut
 COLUMNS = 120  # of the output where no terminal says otherwise
 LINE_SECONDS = 4.0  # how long the file takes over the slow line: long enough to be cut twice
 FIRST_CUT, SECOND_CUT = 0.3, 0.6  # share of the bytes that is there when a process is killed
@@ -62,13 +61,11 @@ class Stage:
 def main(arguments: Sequence[str]) -> int:
     """Run the demo and return its exit code. Raises ConnectorError that names the first step that went wrong."""
     said = _parser().parse_args(arguments)
-    if said.patients < PATIENTS_MIN:
-        raise ConnectorError(f"`--patients` is {said.patients}; give at least {PATIENTS_MIN}")
     Path("build").mkdir(exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="demo-", dir="build")).absolute()
     screen = Console(width=None if Console().is_terminal else COLUMNS, markup=False, highlight=False, emoji=False)
     try:
-        asyncio.run(_play(screen, home, said.patients))
+        asyncio.run(_play(screen, home))
     except BaseException:
         screen.print(f"\nwhat happened until then is in {home}")
         raise
@@ -82,11 +79,10 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("connector demo", description="A hospital and a biopharma exchange real data on this machine.")
     parser.add_argument("--keep", action="store_true", help="keep both connectors' folders, and say how to look around in them")
-    parser.add_argument("--patients", type=int, default=PATIENTS, metavar="N", help=f"size of the cohort (default: {PATIENTS})")
     return parser
 
 
-async def _play(screen: Console, home: Path, patients: int) -> None:
+async def _play(screen: Console, home: Path) -> None:
     began = time.perf_counter()
     hospital, biopharma = Site("hospital", home / "hospital"), Site("biopharma", home / "biopharma")
     screen.print(f"Two connectors on this machine, each a process of its own, in {home}")
@@ -94,7 +90,7 @@ async def _play(screen: Console, home: Path, patients: int) -> None:
     await asyncio.gather(hospital.init(), biopharma.init())
     hospital.meet(biopharma)
     biopharma.meet(hospital)
-    datasets = await asyncio.to_thread(demo_data.prepare, hospital.directory / "data", patients, biopharma.id)
+    datasets = await asyncio.to_thread(demo_data.prepare, hospital.directory / "data", PATIENTS, biopharma.id)
     size_bytes = datasets[0].path.stat().st_size
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(Line(hospital.data_port, size_bytes / LINE_SECONDS))
@@ -171,14 +167,15 @@ async def _negotiate(stage: Stage) -> Negotiation:
 
 
 async def _pull(stage: Stage, size_bytes: int) -> Pull:
-    _title(stage.screen, "The pull, cut twice", f"{show.size(size_bytes)} over a slow line; first the hospital dies (SIGKILL), then the biopharma")
+    _title(
+        stage.screen, "The pull, cut twice", f"{show.size(size_bytes)} over a slow line; the hospital dies by SIGKILL, then the biopharma"
+    )
     out = stage.biopharma.directory / "observations.ndjson"
     last = await stage.consumer.pull("hospital", demo_data.OBSERVATIONS, str(out), purposes=["research"])
     cuts = [(FIRST_CUT, stage.hospital), (SECOND_CUT, stage.biopharma)]
-    with _bar(stage.screen, size_bytes) as bar:
-        task = bar.task_ids[0]
+    with _progress(stage.screen, size_bytes) as update:
         async for last in stage.consumer.follow(last.id):
-            bar.update(task, description=last.stage, completed=last.received_bytes)
+            update(last)
             if cuts and last.stage == "download" and last.received_bytes >= cuts[0][0] * size_bytes:
                 await _cut(stage, cuts.pop(0)[1], last)
     _demand(last.stage == "done", f"the pull ended as {last.stage}: {'; '.join(last.reasons)}")
@@ -222,7 +219,9 @@ async def _table(stage: Stage, source: Path) -> None:
     _demand(last.stage == "done", f"the pull ended as {last.stage}: {'; '.join(last.reasons)}")
     _demand(_sha256(out) == _sha256(source), "the table is not the source")
     rows = out.read_text(encoding="utf-8").splitlines()
-    stage.screen.print(f"  negotiated, fetched, checked and completed in {(time.perf_counter() - began) * 1000:.0f} ms: {len(rows) - 1} rows")
+    stage.screen.print(
+        f"  negotiated, fetched, checked and completed in {(time.perf_counter() - began) * 1000:.0f} ms: {len(rows) - 1} rows"
+    )
     for row in rows[:3]:
         stage.screen.print(f"    {row}")
 
@@ -300,20 +299,32 @@ def _terms(view: Negotiation) -> str:
     return policy_text.summary(view.terms or {})
 
 
-def _bar(screen: Console, size_bytes: int) -> Any:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+@contextmanager
+def _progress(screen: Console, size_bytes: int) -> Iterator[Callable[[Pull], None]]:
+    """A bar on a terminal, elsewhere a line whenever another tenth of the bytes is there."""
+    if not screen.is_terminal:
+        shown = 0
 
+        def say(pull: Pull) -> None:
+            nonlocal shown
+            tenths = pull.received_bytes * 10 // size_bytes
+            if tenths > shown and pull.stage == "download":
+                screen.print(f"  {tenths * 10:>3} %  {show.size(pull.received_bytes)}")
+            shown = max(shown, tenths)
+
+        yield say
+        return
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
-    bar.add_task("", total=size_bytes)
-    return bar
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=size_bytes)
+        yield lambda pull: bar.update(task, description=pull.stage, completed=pull.received_bytes)
 
 
 def _title(screen: Console, title: str, what: str) -> None:
     screen.print(Text.assemble("\n", (title, "bold cyan"), f"  {what}" if what else ""))
 
 
-def _print(screen: Console, heads: Sequence[str], rows: Any) -> None:
+def _print(screen: Console, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for head in ("", *heads):
         table.add_column(head, justify="right" if head in ("SIZE", "MS", "AT MS", "TOOK MS") else "left", overflow="fold")

@@ -48,6 +48,9 @@ class Steps:
         if ask and not process.final and process.in_flight is None:
             act = self._approver.next_act(process, act)
         if act is not None:
+            if act.reasons:  # what the peer is told stands here too
+                said = {"code": act.code, "reasons": list(act.reasons), "ended_by": "us"}
+                process = replace(process, detail=dict(process.detail) | said)
             out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace, version=(version or 0) + 1)
             process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
             evidence = (*evidence, *_sent(process, out.outbound, act, now, trace)) if out.outbound.act == "deliver" else evidence

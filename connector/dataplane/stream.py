@@ -20,7 +20,7 @@ from connector.dataplane.ranges import Span
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Clock, Source, Stage, Stat
 
-PIECE_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 1 * 1024 * 1024
 STALL_SECONDS = 60.0  # for one piece: a reader slower than 17 KiB a second holds a place that others could use
 MEASURED_MAX = 1024  # outputs of stages whose size and digest are remembered, some 200 bytes each
 

@@ -35,5 +35,7 @@ def test_no_statement_of_the_hot_path_walks_a_table(tmp_path: Path, name: str | 
         parameters = sql.count("?") if "?1" not in sql else max(int(c) for c in "123" if f"?{c}" in sql)
         plan = [row[3] for row in db.execute(f"explain query plan {sql}", (0,) * parameters)]
         assert plan
-        assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], (sql, plan)
+        # Only a search by more than the participant is short; the few rows of the outbox may be read whole.
+        wide = [step for step in plan if step.endswith("(participant=?)") and "outbox" not in step]
+        assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step or step in wide], (sql, plan)
     db.close()

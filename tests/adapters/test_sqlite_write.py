@@ -19,7 +19,6 @@ from connector.errors import StoreError
 from connector.records import Changes, Conflict, Expect
 from tests.contracts.samples import OWN, dataset, fact, inbox, negotiation, outbound
 
-pytestmark = pytest.mark.asyncio
 COUNTED = ("process", "inbox", "outbox", "evidence", "dataset", "offer")
 
 
@@ -88,6 +87,7 @@ async def at_commit(disk: Disk) -> None:
     disk.at_commit.clear()
 
 
+@pytest.mark.asyncio
 async def test_writes_that_come_together_share_a_commit(database: Path):
     async with writing(database) as (writer, _, _):
         done = await asyncio.gather(*(writer.submit(prepare(1, step(n))) for n in range(40)))
@@ -95,6 +95,7 @@ async def test_writes_that_come_together_share_a_commit(database: Path):
         assert [each[0].sequence for each in done] == list(range(1, 41))
 
 
+@pytest.mark.asyncio
 async def test_a_group_is_bounded(database: Path):
     async with writing(database) as (writer, _, _):
         await asyncio.gather(*(writer.submit(prepare(1, step(n))) for n in range(3 * GROUP_AT_MOST + 1)))
@@ -102,6 +103,7 @@ async def test_a_group_is_bounded(database: Path):
     assert rows(database)["process"] == 3 * GROUP_AT_MOST + 1
 
 
+@pytest.mark.asyncio
 async def test_what_arrives_during_a_commit_is_committed_together_next(database: Path):
     async with writing(database, slow=True) as (writer, disk, _):
         first = writer.submit(prepare(1, step(0)))
@@ -116,6 +118,7 @@ async def test_what_arrives_during_a_commit_is_committed_together_next(database:
         assert writer.commits == 2
 
 
+@pytest.mark.asyncio
 async def test_nobody_is_told_and_nobody_sees_anything_before_the_commit(database: Path):
     async with writing(database, slow=True) as (writer, disk, _):
         waiting = writer.submit(prepare(1, step(1)))
@@ -127,6 +130,7 @@ async def test_nobody_is_told_and_nobody_sees_anything_before_the_commit(databas
         assert rows(database) == {"process": 1, "inbox": 1, "outbox": 1, "evidence": 1, "dataset": 0, "offer": 0}
 
 
+@pytest.mark.asyncio
 async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
     async with writing(database, slow=True) as (writer, disk, _):
         waiting = writer.submit(prepare(1, step(1)))
@@ -140,6 +144,7 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
         await waiting
 
 
+@pytest.mark.asyncio
 async def test_a_later_change_of_a_group_sees_the_earlier_ones(database: Path):
     async with writing(database) as (writer, _, _):
         second = Changes(expects=(Expect(Process, "urn:uuid:n1", 1),), saves=(negotiation("urn:uuid:n1", version=2),), evidence=(fact(),))
@@ -149,6 +154,7 @@ async def test_a_later_change_of_a_group_sees_the_earlier_ones(database: Path):
     assert rows(database)["evidence"] == 2
 
 
+@pytest.mark.asyncio
 async def test_a_conflict_of_one_leaves_the_rest_of_its_group_alone(database: Path):
     async with writing(database) as (writer, _, _):
         changes = [step(n % 5) for n in range(20)]
@@ -157,6 +163,7 @@ async def test_a_conflict_of_one_leaves_the_rest_of_its_group_alone(database: Pa
     assert rows(database) == {"process": 5, "inbox": 5, "outbox": 5, "evidence": 5, "dataset": 0, "offer": 0}
 
 
+@pytest.mark.asyncio
 async def test_a_full_disk_ends_the_process_and_leaves_nothing_half_written(database: Path):
     async with writing(database) as (writer, disk, ends):
         await writer.submit(prepare(1, step(0)))
@@ -172,6 +179,7 @@ async def test_a_full_disk_ends_the_process_and_leaves_nothing_half_written(data
     assert rows(database) == before
 
 
+@pytest.mark.asyncio
 async def test_a_commit_that_fails_ends_the_process_and_nobody_is_told_of_success(database: Path):
     async with writing(database, slow=True) as (writer, disk, ends):
         disk.refuse = sqlite3.OperationalError("disk I/O error")
@@ -185,6 +193,7 @@ async def test_a_commit_that_fails_ends_the_process_and_nobody_is_told_of_succes
     assert set(rows(database).values()) == {0}
 
 
+@pytest.mark.asyncio
 async def test_an_error_between_two_writes_of_a_change_is_fatal_for_its_whole_group(database: Path):
     async with writing(database) as (writer, _, ends):
         wrong = Changes(saves=(dataset(), negotiation("urn:uuid:n2", state="NO-STATE-OF-THE-PROTOCOL")))
@@ -194,6 +203,7 @@ async def test_an_error_between_two_writes_of_a_change_is_fatal_for_its_whole_gr
     assert set(rows(database).values()) == {0}
 
 
+@pytest.mark.asyncio
 async def test_closing_finishes_what_was_submitted(database: Path):
     async with writing(database) as (writer, _, _):
         futures = [writer.submit(prepare(1, step(n))) for n in range(100)]
@@ -204,7 +214,7 @@ async def test_closing_finishes_what_was_submitted(database: Path):
     assert rows(database)["process"] == 100
 
 
-async def test_an_error_while_writing_ends_a_process_with_its_own_status():
+def test_an_error_while_writing_ends_a_process_with_its_own_status():
     program = (
         "import sqlite3; from connector.adapters.sqlite_write import end_process; end_process(sqlite3.OperationalError('disk I/O error'))"
     )
