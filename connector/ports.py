@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind
+from connector.dsp.messages import Kind, Role
 from connector.records import (
     Agreement,
     Changes,
@@ -286,6 +286,36 @@ class Stage(Protocol):
 
     def run(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Deterministic for the same input, so that a range of the output can be produced again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """What the data plane has to know of a transfer.
+
+    `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
+    `agreement_ends` and `bound` (of the policy, as decided for this transfer) are POSIX seconds or None, `source` is the
+    dataset's pinned private address, `stages` what its bytes pass on the way out.
+    """
+
+    pid: str
+    role: Role
+    state: str
+    peer: str
+    generation: int
+    agreement: str
+    agreement_final: bool
+    agreement_ends: float | None
+    bound: float | None
+    dataset: str
+    source: Mapping[str, Any]
+    stages: tuple[Stage, ...] = ()
+
+
+class Transfers(Protocol):
+    """Where the data plane learns about transfers."""
+
+    async def lookup(self, pid: str) -> TransferView | None:
+        """The transfer with this pid of ours as it is committed, or None if there is none, or no dataset behind it any more."""
 
 
 class Expander(Protocol):

@@ -69,7 +69,10 @@ def only_for(*participants: str) -> dict[str, Any]:
 def until_policy(instant: str) -> dict[str, Any]:
     """An offer that ends at that instant (XSD dateTime)."""
     right = {"@value": instant, "@type": "xsd:dateTime"}
-    return {"@type": "Offer", "permission": [{"action": "use", "constraint": [{"leftOperand": "odrl:dateTime", "operator": "lt", "rightOperand": right}]}]}
+    return {
+        "@type": "Offer",
+        "permission": [{"action": "use", "constraint": [{"leftOperand": "odrl:dateTime", "operator": "lt", "rightOperand": right}]}],
+    }
 
 
 class Never:
@@ -231,7 +234,9 @@ async def call(http: aiohttp.ClientSession, method: str, url: str, body: Any = N
     """One HTTP request. `body` is bytes as they are, or something that becomes JSON."""
     data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
     typed = {"Content-Type": "application/json"} if data is not None else {}
-    async with http.request(method, URL(url, encoded=True), data=data, headers=typed | dict(headers or {}), allow_redirects=False) as response:
+    async with http.request(
+        method, URL(url, encoded=True), data=data, headers=typed | dict(headers or {}), allow_redirects=False
+    ) as response:
         return Answer(response.status, response.headers, await response.read())
 
 
@@ -342,7 +347,9 @@ class Desk:
 @asynccontextmanager
 async def desk(root: Path, *, approver: Any = None, store: str = "memory", **sections: Any) -> AsyncIterator[Desk]:
     """`approver` None is one that never acts."""
-    ours, theirs, third = (site(root / name, name, store=store if name == "hospital" else "memory") for name in ("hospital", "biopharma", "stranger"))
+    ours, theirs, third = (
+        site(root / name, name, store=store if name == "hospital" else "memory") for name in ("hospital", "biopharma", "stranger")
+    )
     ours = ours.changed(**sections)
     ours.meet(theirs, third)
     theirs.meet(third)
@@ -361,7 +368,9 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(root: Path, *, store: str = "memory", provider: Mapping[str, Any] | None = None, consumer: Mapping[str, Any] | None = None) -> AsyncIterator[Pair]:
+async def pair(
+    root: Path, *, store: str = "memory", provider: Mapping[str, Any] | None = None, consumer: Mapping[str, Any] | None = None
+) -> AsyncIterator[Pair]:
     """`provider` and `consumer` are sections of settings that differ."""
     one = site(root / "hospital", "hospital", store=store, **(provider or {}))
     other = site(root / "biopharma", "biopharma", store=store, **(consumer or {}))
@@ -377,12 +386,24 @@ def negotiation(us: Running, peer: Scripted, state: str, role: Role, **changed: 
     now = time.time()
     detail = {"terms": terms, "asked": terms, "accept": "operator", "purposes": [], "offer": terms["@id"]}
     process = Process(
-        Kind.NEGOTIATION, fresh("ours"), role, peer.id, peer.site.base, state, fresh("theirs"), dataset=dataset, detail=detail, created=now, updated=now
+        Kind.NEGOTIATION,
+        fresh("ours"),
+        role,
+        peer.id,
+        peer.site.base,
+        state,
+        fresh("theirs"),
+        dataset=dataset,
+        detail=detail,
+        created=now,
+        updated=now,
     )
     return replace(process, **changed)
 
 
-def agreement(us: Running, peer: Scripted, role: Role, *, final: bool = True, policy: Mapping[str, Any] = OPEN, **changed: Any) -> Agreement:
+def agreement(
+    us: Running, peer: Scripted, role: Role, *, final: bool = True, policy: Mapping[str, Any] = OPEN, **changed: Any
+) -> Agreement:
     """An agreement with the scripted peer; `role` is ours."""
     provider, consumer = (us.site.id, peer.id) if role is Role.PROVIDER else (peer.id, us.site.id)
     id = changed.pop("id", None) or fresh("agreement")
@@ -396,7 +417,9 @@ def agreement(us: Running, peer: Scripted, role: Role, *, final: bool = True, po
         "timestamp": "2026-11-24T12:00:00Z",
         "permission": policy["permission"],
     }
-    made = Agreement(id, changed.pop("negotiation", fresh("negotiation")), peer.id, provider, consumer, dataset, document, wire.digest(document), final)
+    made = Agreement(
+        id, changed.pop("negotiation", fresh("negotiation")), peer.id, provider, consumer, dataset, document, wire.digest(document), final
+    )
     return replace(made, **changed)
 
 

@@ -109,7 +109,7 @@ READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
 LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
 LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
-LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} where participant = ? and pid = ? order by sequence"
+LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} indexed by evidence_process where participant = ? and pid = ? order by sequence"
 
 # What retention may remove. A process with a row in the outbox (a dead letter) waits until an operator has dealt with it.
 OLD_INBOX = """

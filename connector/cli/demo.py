@@ -174,10 +174,11 @@ async def _pull(stage: Stage, size_bytes: int) -> Pull:
     last = await stage.consumer.pull("hospital", demo_data.OBSERVATIONS, str(out), purposes=["research"])
     cuts = [(FIRST_CUT, stage.hospital), (SECOND_CUT, stage.biopharma)]
     with _progress(stage.screen, size_bytes) as update:
-        async for last in stage.consumer.follow(last.id):
-            update(last)
-            if cuts and last.stage == "download" and last.received_bytes >= cuts[0][0] * size_bytes:
-                await _cut(stage, cuts.pop(0)[1], last)
+        async for seen in stage.consumer.follow(last.id):
+            update(seen)
+            if cuts and seen.stage == "download" and seen.received_bytes >= cuts[0][0] * size_bytes:
+                await _cut(stage, cuts.pop(0)[1], seen)
+            last = seen
     _demand(last.stage == "done", f"the pull ended as {last.stage}: {'; '.join(last.reasons)}")
     _demand(last.reused, "the agreement was not reused")
     _demand(not cuts, f"the download was over before {len(cuts)} of 2 cuts")
@@ -214,8 +215,8 @@ async def _table(stage: Stage, source: Path) -> None:
     began = time.perf_counter()
     last = await stage.consumer.pull("hospital", demo_data.CONDITIONS, str(out))
     if not last.is_over:
-        async for last in stage.consumer.follow(last.id):
-            pass
+        async for seen in stage.consumer.follow(last.id):
+            last = seen
     _demand(last.stage == "done", f"the pull ended as {last.stage}: {'; '.join(last.reasons)}")
     _demand(_sha256(out) == _sha256(source), "the table is not the source")
     rows = out.read_text(encoding="utf-8").splitlines()

@@ -98,7 +98,8 @@ def _cohort(patients: int) -> dict[str, str]:
         from carebundle import generate_cohort, to_ndjson
     except ImportError:
         raise ConnectorError(
-            "the demo makes its patients with the library `carebundle`, which is not installed; run `make setup`, or `pip install 'qiao[demo]'`"
+            "the demo makes its patients with the library `carebundle`, which is not installed; "
+            "run `make setup`, or `pip install 'qiao[demo]'`"
         ) from None
     streams: dict[str, str] = to_ndjson(generate_cohort(count=patients, seed=SEED))
     return streams

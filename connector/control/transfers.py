@@ -11,13 +11,12 @@ from typing import Any
 
 from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Verdict
-from connector.dataplane.edr import Tokens, read_address
-from connector.dataplane.gate import TransferView
+from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.errors import Refused, SourceFailed, WireError
-from connector.ports import Act, Store
+from connector.ports import Act, Store, TransferView
 from connector.records import Agreement, Edr, Outbound
 
 FORMATS = frozenset({dcat.FORMAT_PULL})
@@ -136,7 +135,7 @@ class Views:
         view = await self.lookup(process.pid)
         if view is None:
             raise SourceFailed(f"dataset `{process.dataset}` is no longer published; terminate transfer `{process.pid}`")
-        return {"dataAddress": self._tokens.data_address(view.grant)}
+        return {"dataAddress": self._tokens.data_address(grant_for(view))}
 
 
 def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float) -> Process:

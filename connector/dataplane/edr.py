@@ -14,7 +14,7 @@ from typing import Any
 
 from connector import jws
 from connector.errors import TokenRefused, Unauthenticated
-from connector.ports import Clock, Ids
+from connector.ports import Clock, Ids, TransferView
 
 ENDPOINT_TYPE = "https://w3id.org/idsa/v4.1/HTTP"  # what the examples of DSP 2025-1 and its compatibility kit carry
 ACCESS, REFRESH = "at+jwt", "rt+jwt"  # RFC 9068, 2.1; the second is ours, so that neither can stand for the other
@@ -36,6 +36,12 @@ class Grant:
     dataset: str
     generation: int
     ends: float | None = None
+
+
+def grant_for(view: TransferView) -> Grant:
+    """What a token for this transfer is for: it ends with its agreement or with a bound of the policy, whichever is first."""
+    ends = [end for end in (view.agreement_ends, view.bound) if end is not None]
+    return Grant(view.pid, view.peer, view.agreement, view.dataset, view.generation, min(ends, default=None))
 
 
 @dataclass(frozen=True, slots=True)

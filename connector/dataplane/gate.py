@@ -9,50 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from connector.dataplane.edr import Claims, Grant, Tokens
+from connector.dataplane.edr import Claims, Grant, Tokens, grant_for
 from connector.dataplane.flows import TRANSFERS_MAX, Flows, Lease
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
 from connector.errors import TokenRefused, Withdrawn
-from connector.ports import Clock, Stage
-
-
-@dataclass(frozen=True, slots=True)
-class TransferView:
-    """What the data plane has to know of a transfer.
-
-    `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
-    `agreement_ends` and `bound` (of the policy, as decided for this transfer) are POSIX seconds or None, `source` is the
-    dataset's pinned private address, `stages` what its bytes pass on the way out.
-    """
-
-    pid: str
-    role: Role
-    state: str
-    peer: str
-    generation: int
-    agreement: str
-    agreement_final: bool
-    agreement_ends: float | None
-    bound: float | None
-    dataset: str
-    source: Mapping[str, Any]
-    stages: tuple[Stage, ...] = ()
-
-    @property
-    def grant(self) -> Grant:
-        """What a token for this transfer is for."""
-        ends = [end for end in (self.agreement_ends, self.bound) if end is not None]
-        return Grant(self.pid, self.peer, self.agreement, self.dataset, self.generation, min(ends, default=None))
-
-
-class Transfers(Protocol):
-    """Where the data plane learns about transfers."""
-
-    async def lookup(self, pid: str) -> TransferView | None:
-        """The transfer with this pid of ours as it is committed, or None if there is none, or no dataset behind it any more."""
+from connector.ports import Clock, Stage, Transfers, TransferView
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +71,7 @@ class Gate:
         known = await self._look_up(claims.transfer)
         _demand_match(known, claims)
         _demand_running(known, self._clock.now())
-        return known.view.grant
+        return grant_for(known.view)
 
     async def _look_up(self, transfer: str) -> _Known:
         known = self._known.get(transfer)

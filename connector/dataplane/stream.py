@@ -21,7 +21,8 @@ from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Clock, Source, Stage, Stat
 
 PIECE_BYTES = 1 * 1024 * 1024
-STALL_SECONDS = 60.0  # for one piece: a reader slower than 17 KiB a second holds a place that others could use
+FILE_PIECE_BYTES = 4 * PIECE_BYTES  # sent by the kernel: they cost no memory here, and fewer turns of the loop
+STALL_SECONDS = 60.0  # for PIECE_BYTES: a reader slower than 17 KiB a second holds a place that others could use
 MEASURED_MAX = 1024  # outputs of stages whose size and digest are remembered, some 200 bytes each
 
 
@@ -141,7 +142,7 @@ async def stream(
     """Copy `span` to `outlet`, piece by piece.
 
     `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
-    is called after each piece. Raises Withdrawn when the permit's bound has passed or the reader is too slow, SourceFailed,
+    is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. Raises Withdrawn when the permit's bound has passed or the reader is too slow, SourceFailed,
     ConnectionError. What the client got is then short of what it was promised: the caller has to close the connection.
     """
     offset = span.first
@@ -151,18 +152,19 @@ async def stream(
         if output is None:
             # The kernel sends what the file holds now; it must still be what was published.
             await source.stat()
-            descriptor, count = source.fileno(), min(PIECE_BYTES, span.first + span.length - offset)
+            descriptor, count = source.fileno(), min(FILE_PIECE_BYTES, span.first + span.length - offset)
             if descriptor is None:
                 raise SourceFailed("the source is no open file any more")
             taking = outlet.send_file(descriptor, offset, count)
         else:
             piece = await anext(output)
             count, taking = len(piece), outlet.write(piece)
+        patience_seconds = stall_seconds * max(1.0, count / PIECE_BYTES)
         try:
-            async with asyncio.timeout(stall_seconds):
+            async with asyncio.timeout(patience_seconds):
                 await taking
         except TimeoutError:
-            raise Withdrawn(f"the reader took less than {count} bytes in {stall_seconds:g} s", "reader-too-slow") from None
+            raise Withdrawn(f"the reader took less than {count} bytes in {patience_seconds:g} s", "reader-too-slow") from None
         sent(offset, count)
         offset += count
 

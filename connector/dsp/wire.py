@@ -114,8 +114,8 @@ def reasons_of(document: Any) -> tuple[str | None, tuple[str, ...]]:
     """
     if not isinstance(document, Mapping):
         return None, ()
-    code, reasons = document.get("code"), document.get("reason") or ()
-    items = reasons if isinstance(reasons, list) else [reasons]
+    code, reasons = document.get("code"), document.get("reason")
+    items = reasons if isinstance(reasons, list) else [] if reasons is None else [reasons]
     return (str(code)[:100] if code is not None else None), tuple(_text(item)[:500] for item in items[:10])
 
 

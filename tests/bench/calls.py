@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import subprocess
 import sys
 
 from tests.bench.connectors import ROOT, Pair, pair
@@ -85,9 +84,10 @@ async def _fill(stored: Pair, count: int) -> None:
     for connector in stored:
         connector.stop()
     writing = [
-        subprocess.Popen([sys.executable, "-m", grow.__module__, str(each.database), each.id, str(count)], cwd=ROOT) for each in stored
+        await asyncio.create_subprocess_exec(sys.executable, "-m", grow.__module__, str(each.database), each.id, str(count), cwd=ROOT)
+        for each in stored
     ]
-    if any([await asyncio.to_thread(each.wait) for each in writing]):
+    if any([await each.wait() for each in writing]):
         raise RuntimeError("the history could not be written")
     os.sync()  # what is still to be flushed would be paid for by the first round
     stored.start()

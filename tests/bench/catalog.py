@@ -156,7 +156,8 @@ async def _catalog(size: Size, bare: Echo, name: str, policies: int) -> Mapping[
                     pages[which].append(await reader.median(link) * MS)
     notes = {
         "first": f"the very first request {walked[0] * MS:.1f} ms",
-        "last": f"on the first walk over all {len(walked)} pages {statistics.median(walked) * MS:.1f} ms a page, at most {max(walked) * MS:.1f}",
+        "last": f"on the first walk over all {len(walked)} pages {statistics.median(walked) * MS:.1f} ms a page, "
+        f"at most {max(walked) * MS:.1f}",
     }
     short = f"only {size.of(DATASETS):,} datasets" if size.of(DATASETS) < DATASETS else ""
     return {f"{name}-{which}-page": Found(pages[which], echoes[which], notes[which], short) for which in pages}

@@ -145,8 +145,10 @@ def pair(name: str, **settings: str) -> Iterator[Pair]:
 def _init(name: str, folder: Path, environ: Mapping[str, str]) -> Connector:
     port = free_ports(len(LISTENERS))
     subprocess.run(
-        [*COMMAND, "init", "--name", name, "--id", did(name), "--role", ROLES[name], "--port", str(port)]
-        + ["--directory", str(folder), "--development", "--save-token"],
+        [
+            *(*COMMAND, "init", "--name", name, "--id", did(name), "--role", ROLES[name], "--port", str(port)),
+            *("--directory", str(folder), "--development", "--save-token"),
+        ],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,

@@ -85,7 +85,7 @@ def grow(path: Path, participant: str, count: int) -> None:
 def _another(like: Template, index: int) -> Iterator[tuple[str, list[Any]]]:
     """The statements of the `index`th negotiation."""
     shift = index * STEP_SECONDS - AGE_SECONDS
-    random = Random(index)  # noqa: S311 - repeatable on both sides, not secret
+    random = Random(index)
     new = [_id(like.created + shift, random) for _ in like.ids]
     pairs = list(zip(like.ids, new, strict=True))
     raw = [(old.encode(), fresh.encode()) for old, fresh in pairs]

@@ -22,14 +22,14 @@ from connector.adapters.http_source import HttpSources
 from connector.adapters.peer_http import HttpPeer
 from connector.api.data_api import DataApi
 from connector.dataplane.download import Downloads
-from connector.dataplane.edr import Tokens, read_address
+from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dataplane.flows import Flows
-from connector.dataplane.gate import Gate, TransferView
+from connector.dataplane.gate import Gate
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
 from connector.jws import signing_key
-from connector.ports import Caller, Participant
+from connector.ports import Caller, Participant, TransferView
 from connector.records import Edr, Pull
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
@@ -144,7 +144,7 @@ class Rig:
 
     def edr(self, *, endpoint: str | None = None) -> Edr:
         """The data address as the consumer stores it; `endpoint` leads over a proxy instead."""
-        document = self.tokens.data_address(self.transfers.views[TRANSFER].grant)
+        document = self.tokens.data_address(grant_for(self.transfers.views[TRANSFER]))
         if endpoint is not None:
             document["endpoint"] = document["endpoint"].replace(self.url, endpoint)
         read, now = read_address(document), self.clock.now()
@@ -152,7 +152,7 @@ class Rig:
         return Edr(TRANSFER, document, read.access_token, read.refresh_token, read.refresh_endpoint, expires, now)
 
     def authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.tokens.access(self.transfers.views[TRANSFER].grant)[0]}"}
+        return {"Authorization": f"Bearer {self.tokens.access(grant_for(self.transfers.views[TRANSFER]))[0]}"}
 
     @property
     def endpoint(self) -> str:

@@ -17,7 +17,10 @@ def dataset(id: str = "urn:d:1", *policies: dict[str, Any], **changed: Any) -> d
 
 
 def test_a_catalog_of_datasets_is_schema_valid():
-    rows = [orjson.dumps(dataset(f"urn:d:{n}", OPEN, purpose_policy("research"), size_bytes=10, description="d", keywords=("a", "b"))) for n in range(3)]
+    rows = [
+        orjson.dumps(dataset(f"urn:d:{n}", OPEN, purpose_policy("research"), size_bytes=10, description="d", keywords=("a", "b")))
+        for n in range(3)
+    ]
     document = orjson.loads(dcat.catalog("urn:c", "did:web:p", SERVICE, rows, []))
     assert SCHEMAS.reasons("Catalog", document) == []
     assert [d["@id"] for d in document["dataset"]] == ["urn:d:0", "urn:d:1", "urn:d:2"]
@@ -59,7 +62,9 @@ def test_publishing_the_same_again_changes_no_offer_id():
     assert dcat.offer_id("urn:d", OPEN) == dcat.offer_id("urn:d", {"permission": [{"action": "use"}], "@id": "urn:x", "@type": "Offer"})
 
 
-@given(st.text(), st.text(), st.sampled_from([OPEN, purpose_policy("a"), only_for("did:web:x")]), st.sampled_from([OPEN, purpose_policy("b")]))
+@given(
+    st.text(), st.text(), st.sampled_from([OPEN, purpose_policy("a"), only_for("did:web:x")]), st.sampled_from([OPEN, purpose_policy("b")])
+)
 def test_no_two_datasets_and_no_two_terms_share_an_offer_id(one: str, other: str, policy: dict[str, Any], another: dict[str, Any]):
     same = (one, policy) == (other, another)
     assert (dcat.offer_id(one, policy) == dcat.offer_id(other, another)) is same

@@ -128,7 +128,11 @@ def test_messages_that_cross_are_refused_and_change_nothing():
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("us", [C, P])
 def test_a_termination_wins_over_whatever_is_in_flight(kind: Kind, us: Role):
-    state, ours = ("STARTED", Move.SUSPENSION) if kind is Kind.TRANSFER else (("REQUESTED", Move.CONTRACT_OFFER) if us is P else ("OFFERED", Move.ACCEPTED))
+    state, ours = (
+        ("STARTED", Move.SUSPENSION)
+        if kind is Kind.TRANSFER
+        else (("REQUESTED", Move.CONTRACT_OFFER) if us is P else ("OFFERED", Move.ACCEPTED))
+    )
     waiting = exchange.send(process(state, us, kind), ours, "row")
     ended = exchange.termination_of(waiting)
     received = exchange.receive(waiting, message(ended, role=us))
@@ -160,7 +164,9 @@ def test_a_refused_message_changes_no_state_except_the_first_and_our_own_termina
     assert exchange.refused(unrelated, "another") is unrelated
 
 
-@pytest.mark.parametrize(("reported", "state", "flying"), [("SUSPENDED", "SUSPENDED", False), ("STARTED", "STARTED", True), (TERMINATED, TERMINATED, False)])
+@pytest.mark.parametrize(
+    ("reported", "state", "flying"), [("SUSPENDED", "SUSPENDED", False), ("STARTED", "STARTED", True), (TERMINATED, TERMINATED, False)]
+)
 def test_the_peers_state_settles_a_message_without_an_answer(reported: str, state: str, flying: bool):
     told = exchange.told(exchange.send(process("STARTED"), Move.SUSPENSION, "r"), "r", reported)
     assert told is not None

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -81,7 +82,9 @@ def test_what_is_not_compact_needs_expansion(document: Any):
     assert parsed(document) == wire.NeedsExpansion("ContractRequestMessage")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff", b'{"a": NaN}', b'{"a": 1e999}', b"{'a': 1}", b"\xef\xbb\xbf{}", b'{"a":"\xed\xa0\x80"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"nul", b"\xff", b'{"a": NaN}', b'{"a": 1e999}', b"{'a': 1}", b"\xef\xbb\xbf{}", b'{"a":"\xed\xa0\x80"}']
+)
 def test_what_is_not_json_is_refused(body: bytes):
     with pytest.raises(WireError, match="not JSON"):
         wire.load(body)
@@ -118,7 +121,9 @@ def test_an_event_that_the_endpoint_does_not_take_is_named():
         wire.read(document, (Move.FINALIZED,))
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
 
 
 @given(st.dictionaries(st.text(), JSON, min_size=2))
@@ -135,10 +140,8 @@ def test_two_documents_have_one_digest_exactly_if_they_say_the_same(one: dict[st
 
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_reader(body: bytes):
-    try:
+    with suppress(WireError):  # anything else is a defect
         wire.parse(body, EVENTS, SCHEMAS)
-    except WireError as error:
-        assert error.message
 
 
 @pytest.mark.parametrize("kind", list(Kind))

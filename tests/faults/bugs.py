@@ -27,13 +27,13 @@ class Bug:
 
 
 def settle_early() -> None:
-    attempt = Outbox._attempt  # noqa: SLF001
+    attempt = Outbox._attempt
 
     async def forgetful(self: Outbox, row: Any, process: Any) -> Any:
-        await self._journal.store.commit(Changes(settled=(row.id,)))  # noqa: SLF001
+        await self._journal.store.commit(Changes(settled=(row.id,)))
         return await attempt(self, row, process)
 
-    Outbox._attempt = forgetful  # type: ignore[method-assign] # noqa: SLF001
+    Outbox._attempt = forgetful  # type: ignore[method-assign]
 
 
 def answer_early() -> None:
@@ -52,7 +52,7 @@ def answer_early() -> None:
         early: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(message(self, *arguments))
         answers[work] = early
-        work.add_done_callback(lambda done: answers.pop(done))
+        work.add_done_callback(answers.pop)
         await asyncio.wait({early, work}, return_when=asyncio.FIRST_COMPLETED)
         return early.result() if early.done() else work.result()
 
@@ -67,16 +67,16 @@ def no_replays() -> None:
     async def news(self: Receiver, caller: Any, message: Any, pid: str | None) -> Any:
         return None if pid is None else await find(self, caller, message, pid)
 
-    find = Receiver._find_or_none  # noqa: SLF001
-    Receiver._repeat = unknown  # type: ignore[method-assign] # noqa: SLF001
-    Receiver._find_or_none = news  # type: ignore[method-assign] # noqa: SLF001
+    find = Receiver._find_or_none
+    Receiver._repeat = unknown  # type: ignore[method-assign]
+    Receiver._find_or_none = news  # type: ignore[method-assign]
 
 
 def no_keys() -> None:
     async def unknown(*_: Any) -> None:
         return None
 
-    ManagementApi._once = unknown  # type: ignore[method-assign] # noqa: SLF001
+    ManagementApi._once = unknown  # type: ignore[method-assign]
 
 
 def no_recovery() -> None:

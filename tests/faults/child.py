@@ -78,7 +78,7 @@ class Committing:
         return result
 
     def _facts(self) -> list[Any]:
-        group = self.writer._committing if self.writer else []  # noqa: SLF001 - the only way to see it without a hook
+        group = self.writer._committing if self.writer else []
         return [fact for waiting in group for fact in waiting.prepared.evidence]
 
 

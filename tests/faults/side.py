@@ -57,7 +57,11 @@ class Side:
 
     async def make(self) -> None:
         """Write settings, keys and token. The token is asked for from the file that `init` saved."""
-        command = [*("init", "--name", self.name, "--id", f"did:web:{self.name}.example", "--role", self.name), "--development", "--save-token"]
+        command = [
+            *("init", "--name", self.name, "--id", f"did:web:{self.name}.example", "--role", self.name),
+            "--development",
+            "--save-token",
+        ]
         where = ["--directory", str(self.directory), "--port", str(self.port)]
         subprocess.run([sys.executable, "-m", "connector", *command, *where], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
         settings = self.directory / "connector.toml"
