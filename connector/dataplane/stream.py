@@ -142,8 +142,9 @@ async def stream(
     """Copy `span` to `outlet`, piece by piece.
 
     `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
-    is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. Raises Withdrawn when the permit's bound has passed or the reader is too slow, SourceFailed,
-    ConnectionError. What the client got is then short of what it was promised: the caller has to close the connection.
+    is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. Raises Withdrawn when the permit's
+    bound has passed or the reader is too slow, SourceFailed, ConnectionError. What the client got is then short of what it was
+    promised: the caller has to close the connection.
     """
     offset = span.first
     while offset < span.first + span.length:
