@@ -53,7 +53,6 @@ from connector.dsp.exchange import Process
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Act, Approver, Identity, Sources, Store
-from connector.records import Changes, Evidence
 from connector.settings import ListenerSettings, ManagementSettings, Settings, load
 from connector.settings_fields import LimitsSettings
 from connector.vocabulary import read_vocabulary
@@ -152,7 +151,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         background: set[asyncio.Task[None]] = set()
         flows = Flows(clock, lambda pid: _spawn(background, watch.covered(pid)))
         watch = Watch(journal, steps, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds)
-        journal.listen(lambda changes, evidence: _tell_flows(flows, changes, evidence))
+        journal.listen(flows.committed)
         outbox = Outbox(
             journal,
             steps,
@@ -254,12 +253,6 @@ def _store(settings: Settings, participant: str) -> Store:
 
         return MemoryStore()
     return SqliteStore(settings.store.path, participant)
-
-
-def _tell_flows(flows: Flows, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-    for record in changes.saves:
-        if isinstance(record, Process):
-            flows.changed(record)
 
 
 def _spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:

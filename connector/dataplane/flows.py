@@ -18,6 +18,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.dsp.transfer import State
 from connector.errors import Withdrawn
 from connector.ports import Clock
+from connector.records import Changes, Dataset, Evidence
 
 TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
 BOUND_CHECK_SECONDS = 3600.0  # timers follow the monotonic clock, bounds the wall clock: look again at least this often
@@ -70,6 +71,14 @@ class Flows:
                 self._leases.pop(next(iter(self._leases))).stale = True
             lease = self._leases[transfer] = Lease()
         return lease
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits: of a transfer, and of datasets that were published anew or withdrawn."""
+        for record in changes.saves:
+            if isinstance(record, Process):
+                self.changed(record)
+        if any(isinstance(record, Dataset) for record in changes.saves) or any(of is Dataset for of, _ in changes.deletes):
+            self.look_again()
 
     def changed(self, process: Process) -> None:
         """A commit concerned this transfer: call it after each. What was looked up is looked up again; streams of a transfer
