@@ -1,0 +1,33 @@
+"""Ports of loopback that nobody listened on a moment ago."""
+
+import socket
+from contextlib import ExitStack
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ones."""
+    with ExitStack() as held:
+        return [held.enter_context(_bound(0)).getsockname()[1] for _ in range(count)]
+
+
+def free_block(count: int) -> int:
+    """The first of `count` ports in a row."""
+    while True:
+        with ExitStack() as held:
+            first: int = held.enter_context(_bound(0)).getsockname()[1]
+            try:
+                for port in range(first + 1, first + count):
+                    held.enter_context(_bound(port))
+            except (OSError, OverflowError):  # one is taken, or there is none above
+                continue
+            return first
+
+
+def _bound(port: int) -> socket.socket:
+    one = socket.socket()
+    try:
+        one.bind(("127.0.0.1", port))
+    except BaseException:
+        one.close()
+        raise
+    return one
