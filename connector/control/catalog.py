@@ -6,11 +6,12 @@ participant and remembered until the answer may change. A single dataset is visi
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import orjson
 
@@ -26,6 +27,10 @@ from connector.records import Dataset
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
+
+# RFC 8288, 3: targets in angle brackets, each with its parameters; a quoted value may hold commas and semicolons.
+PARAMETER = r';\s*[^\s=;,"]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*'
+LINK = re.compile(rf"<([^<>]*)>\s*((?:{PARAMETER})*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +55,41 @@ class Catalog:
         self._id = id
         self._service = service
         self._nested = list(nested)
-        self._seen: OrderedDict[tuple[str, int, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int, float, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
 
     async def page(
         self, caller: Caller, *, after: str | None, before: str | None, limit: int, filters: Sequence[Mapping[str, Any]] = ()
     ) -> CatalogPage:
-        """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor."""
+        """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor.
+
+        It has a neighbour exactly if there is something to see there, so that nobody can tell a hidden dataset from none.
+        """
+        backwards = before is not None
         shown: list[tuple[str, bytes]] = []
-        read, backwards = 0, before is not None
-        more = False
-        while read < ROWS_READ_MAX:
-            rows = await self._store.datasets(after=None if backwards else after, before=before if backwards else None, limit=limit)
-            read += len(rows.items)
+        at, edge, read = before if backwards else after, None, 0
+        while edge is None:
+            rows = await self._store.datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
-                if len(shown) == limit:
-                    more = True
-                    break
-                if (document := self._view(dataset, caller)) is not None and _matches(document, filters):
+                document = self._view(dataset, caller)
+                if document is not None and _matches(document, filters):
+                    if len(shown) == limit:
+                        edge = shown[-1][0]  # this one begins the next page
+                        break
                     shown.append((dataset.id, document))
-                after = before = dataset.id
-            more = more or (rows.previous if backwards else rows.next) is not None
-            if len(shown) == limit or not (rows.previous if backwards else rows.next):
+                at = dataset.id
+            if not (rows.previous if backwards else rows.next):
                 break
-        last = after if not backwards else before
+            read += len(rows.items)
+            if read >= ROWS_READ_MAX:
+                edge = edge or at
         if backwards:
             shown.reverse()
-            first, end = (last if more else None), shown[-1][0] if shown else None
+            previous, following = edge, shown[-1][0] if shown else None
         else:
-            first, end = (shown[0][0] if shown and (await self._earlier(shown[0][0])) else None), (last if more else None)
-        nested = self._nested if first is None else []
+            previous, following = shown[0][0] if shown and after is not None else None, edge
+        nested = self._nested if previous is None and (backwards or after is None) else []
         body = dcat.catalog(self._id, self._own, self._service, [document for _, document in shown], nested)
-        return CatalogPage(body, end, first)
-
-    async def _earlier(self, id: str) -> bool:
-        return bool((await self._store.datasets(after=None, before=id, limit=1)).items)
+        return CatalogPage(body, following, previous)
 
     async def dataset(self, caller: Caller, id: str) -> bytes:
         """The root form of one dataset. Raises NotFound if it does not stand in the caller's catalog."""
@@ -96,7 +102,14 @@ class Catalog:
     def _view(self, dataset: Dataset, caller: Caller) -> bytes | None:
         """The dataset as this caller sees it, or None. An offer that is certainly denied is absent, without a word."""
         now = self._clock.now()
-        key = (dataset.id, dataset.version, caller.participant.id, orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS))
+        # A dataset that was withdrawn and published again begins at version 1 again: the instant tells the two apart.
+        key = (
+            dataset.id,
+            dataset.version,
+            dataset.updated,
+            caller.participant.id,
+            orjson.dumps(caller.claims, option=orjson.OPT_SORT_KEYS),
+        )
         known = self._seen.get(key)
         if known is None or (known[1] is not None and known[1] <= now):
             known = self._seen[key] = self._hidden(dataset, caller, now)
@@ -121,7 +134,7 @@ def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
     DSP 2025-1 leaves filters to implementations and asks for 400 where one is not supported: raises InvalidRequest that
     says what is. Absent and empty mean no filter.
     """
-    filters = tuple(value or ())
+    filters = tuple(value) if isinstance(value, list) else (value,) if value is not None else ()
     for one in filters:
         known = isinstance(one, Mapping) and set(one) == {"property", "operator", "value"}
         if not known or one["operator"] not in ("eq", "contains") or not all(isinstance(v, str) for v in one.values()):
@@ -156,8 +169,8 @@ class PeerCatalogs:
         self._identity = identity
 
     async def page(self, participant: Participant, link: str | None, filters: Sequence[Any]) -> tuple[dict[str, Any], str | None]:
-        """One page of the peer's catalog and the link to the next. `link` is one that an earlier page gave; it has to lie
-        under the peer's own base. Raises PeerFailed, PeerRefused with the peer's reasons."""
+        """One page of the peer's catalog and the link to the next. `link` is one that an earlier page gave; it has to lie at
+        the peer's own origin. Raises InvalidRequest, PeerFailed, PeerRefused with the peer's reasons."""
         base = base_of(participant)
         url = link or f"{base}/catalog/request"
         if urlsplit(url)[:2] != urlsplit(base)[:2]:
@@ -198,8 +211,9 @@ def base_of(participant: Participant) -> str:
 
 def next_link(header: str, base: str) -> str | None:
     """The target of `rel="next"` in a Link header (RFC 8288), absolute."""
-    for part in header.split(",<"):
-        target, _, parameters = part.strip().lstrip("<").partition(">")
-        if any(p.strip().replace('"', "") == "rel=next" for p in parameters.split(";")):
-            return target if "://" in target else "{}://{}".format(*urlsplit(base)[:2]) + target
+    for target, parameters in LINK.findall(header):
+        named = (each.lstrip("; ").partition("=") for each in re.findall(PARAMETER, parameters))
+        relations = [value.strip(' "').lower().split() for name, _, value in named if name.strip().lower() == "rel"]
+        if relations and "next" in relations[0]:
+            return str(urljoin(base, target))
     return None
