@@ -15,6 +15,7 @@ from connector.errors import RangeNotSatisfiable
 
 RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+TAGS = re.compile(rf"(?:^|,)[ \t]*{TAG.pattern}[ \t]*(?=,|$)")
 DIGITS_MAX = 18  # a larger position lies behind every representation; longer numbers are work for nothing
 BEYOND = 10**DIGITS_MAX
 SHA256 = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]*={0,2}):[ \t]*(?=$|,|;)")
@@ -106,7 +107,10 @@ def read_range(value: str, size_bytes: int) -> tuple[Asked, Span]:
     if unit.strip().lower() != "bytes" or not equals or found is None or found[1] + found[2] == "":
         return Asked.WHOLE, whole
     if found[1] == "":
-        length = min(_position(found[2]), size_bytes)
+        wanted = _position(found[2])
+        if wanted and not size_bytes:
+            return Asked.WHOLE, whole  # satisfiable (14.1.2), and no Content-Range can say "no bytes"
+        length = min(wanted, size_bytes)
         return (Asked.PART, Span(size_bytes - length, length, size_bytes)) if length else (Asked.NOTHING, whole)
     first, last = _position(found[1]), _position(found[2]) if found[2] else BEYOND
     if last < first:
@@ -147,6 +151,7 @@ def read_repr_digest(value: str | None) -> bytes | None:
 
 
 def _position(digits: str) -> int:
+    digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= DIGITS_MAX else BEYOND
 
 
@@ -154,4 +159,4 @@ def _listed(value: str, etag: str, *, weakly: bool) -> bool:
     """Whether `etag` is in a list of entity tags, `*` matching any (RFC 9110, 13.1.1 and 13.1.2)."""
     if value.strip() == "*":
         return True
-    return any((weakly or not weak) and f'"{opaque}"' == etag for weak, opaque in TAG.findall(value))
+    return any((weakly or not weak) and f'"{opaque}"' == etag for weak, opaque in TAGS.findall(value))
