@@ -79,6 +79,7 @@ class Publishing:
             nonlocal new, record
             now = self._journal.clock.now()
             before = await self._journal.store.dataset(manifest.id)
+            await self._unclaimed(offers)
             new = before is None
             version = before.version if before else None
             record = Dataset(manifest.id, rendered, address, offers, stat.size_bytes, stat.sha256, (version or 0) + 1, now)
@@ -113,6 +114,17 @@ class Publishing:
         if len({offer.id for offer in offers}) < len(offers):
             raise InvalidRequest("two policies have the same id or say the same; an offer's id is unique", pointer="/policies")
         return tuple(offers)
+
+    async def _unclaimed(self, offers: Sequence[Offer]) -> None:
+        """Raise InvalidRequest if one of the ids is that of another dataset's offer: a request that names it means that one."""
+        for number, offer in enumerate(offers):
+            known = await self._journal.store.offer(offer.id)
+            if known is not None and known.dataset != offer.dataset:
+                raise InvalidRequest(
+                    f"`{offer.id}` is an offer of dataset `{known.dataset}`, and an offer belongs to one dataset; give this policy an"
+                    " `@id` of its own, or none: then one is made for each dataset",
+                    pointer=f"/policies/{number}",
+                )
 
     async def withdraw(self, id: str) -> None:
         """Take a dataset out of the catalog. Raises NotFound. Agreements stay in force; new ones cannot be made."""
