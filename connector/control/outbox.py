@@ -64,8 +64,8 @@ class Outbox:
         self._identity = identity
         self._tracing = tracing
         self._finish = finish
-        self._first = first_retry_seconds
-        self._longest = retry_seconds_max
+        self.first_retry_seconds = first_retry_seconds
+        self.retry_seconds_max = retry_seconds_max
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._speaking: set[str] = set()
         self._alive: dict[str, asyncio.Event] = {}
@@ -145,7 +145,7 @@ class Outbox:
                 await self._journal.commit(Changes(settled=(row.id,)))
                 return None
             if attempt or not fresh:
-                told = await self._ask(row, process)
+                told = await self._ask(row, process, refused=doubts > 0)
                 if told is not None and told is not process:
                     return await self._settle_told(row, process, told)
                 differing = differing + 1 if told is None else 0
@@ -199,7 +199,7 @@ class Outbox:
 
     async def _back_off(self, row: Outbound, attempt: int) -> bool:
         """Wait before the next attempt; False when the row's time is over."""
-        longest = min(self._longest, self._first * 2 ** min(attempt, 20))
+        longest = min(self.retry_seconds_max, self.first_retry_seconds * 2 ** min(attempt, 20))
         wait = random.uniform(longest / 4, longest)  # noqa: S311 - jitter, not security
         if self._journal.clock.now() + wait > row.deadline:
             return False
@@ -208,12 +208,12 @@ class Outbox:
         try:
             async with asyncio.timeout(wait):
                 await event.wait()
-                await asyncio.sleep(random.uniform(0, self._first))  # noqa: S311 - spreads those that wake together
+                await asyncio.sleep(random.uniform(0, self.first_retry_seconds))  # noqa: S311 - spreads those that wake together
         except TimeoutError:
             pass
         return True
 
-    async def _ask(self, row: Outbound, process: Process) -> Process | None:
+    async def _ask(self, row: Outbound, process: Process, *, refused: bool) -> Process | None:
         """GET the peer's state. Returns the process as `exchange.told` settles it, the same process if the peer cannot say,
         or None if the states differ."""
         if process.peer_pid is None:
@@ -230,7 +230,7 @@ class Outbox:
         if not isinstance(state, str):
             return process
         try:
-            return exchange.told(process, row.id, state.rpartition(":")[2].rpartition("/")[2])
+            return exchange.told(process, row.id, state.rpartition(":")[2].rpartition("/")[2], refused=refused)
         except IllegalMessage:
             return process
 

@@ -170,19 +170,31 @@ def unanswered(process: Process) -> Process:
     return replace(process, in_flight=None, in_flight_id=None)
 
 
-def told(process: Process, outbox_id: str, peer_state: str) -> Process | None:
-    """Settle a message without an answer by the state that the peer reports (GET before a resend).
+def told(process: Process, outbox_id: str, peer_state: str, *, refused: bool = False) -> Process | None:
+    """Settle a message without an answer by the state that the peer reports (GET before a resend). `refused` says that the
+    peer has refused it at least once.
 
-    Returns the process moved on (the peer has taken our message), unchanged (it has not: send again), or terminated (it
-    has ended the process). Returns None if the two states cannot be explained by one message in flight: they differ.
+    Returns the process moved on (the peer has taken our message), unchanged (it has not, or cannot say yet: send again), or
+    terminated (it has ended the process). Returns None if the two states cannot be explained by one message in flight on
+    either side: they differ.
     """
     if process.in_flight is None or process.in_flight_id != outbox_id:
         return process
-    if peer_state == process.state:
+    if peer_state == process.state or (not refused and _may_lag(process, peer_state)):
         return process
     if peer_state == after(process, process.role, process.in_flight):
         return answered(process, outbox_id)
     return terminated(process) if peer_state == TERMINATED else None
+
+
+def _may_lag(process: Process, peer_state: str) -> bool:
+    """Whether the peer may have said its last message in that state and still lack our answer to it. It moves when ours
+    arrives, so neither do the states differ, nor has ours been taken where the state before theirs is also the one after
+    ours (offer and counter-offer, suspension and start). A peer that refuses ours does not lag."""
+    row = TABLES[process.kind].get(peer_state, {})
+    return process.last_accepted is not None and any(
+        sender is not process.role and state == process.state for (sender, _), state in row.items()
+    )
 
 
 def terminated(process: Process) -> Process:

@@ -1,7 +1,9 @@
 """The rules that both processes share, and a measurement of how often two sides that keep them end in different states.
 
-Measured by `test_two_sides_rarely_end_in_different_states` on 2026-11-24 (20,000 runs of each kind; a quarter of all requests and
-of all answers is lost, moves are random, every side asks before it sends again): FIGURES.
+Measured by `measured` on 2026-11-26 (100,000 runs of each kind; a quarter of all requests, answers and questions is lost, moves
+are random, every side asks before it sends again, as `connector.control.outbox` does). Different states at the end: 3 negotiations
+(0.003 %) and 33 transfers (0.033 %). Ended with the alarm that the states differ: 32 negotiations and 32 transfers (0.032 %). Without
+`told` knowing that a peer may lag behind its own last message it was 456 and 12, with 1,221 and 947 alarms.
 """
 
 import itertools
@@ -177,6 +179,34 @@ def test_a_state_that_no_message_in_flight_explains_is_told_as_a_difference():
     assert exchange.told(exchange.send(process("STARTED"), Move.SUSPENSION, "r"), "r", "COMPLETED") is None
 
 
+# Our role, the peer's last message, our message in flight, and the state that the peer reports: that before its own message.
+LAGGING = [
+    pytest.param(Kind.NEGOTIATION, C, "REQUESTED", Move.CONTRACT_OFFER, Move.CONTRACT_REQUEST, id="offer and counter-offer"),
+    pytest.param(Kind.NEGOTIATION, C, "REQUESTED", Move.CONTRACT_AGREEMENT, Move.VERIFICATION, id="agreement and verification"),
+    pytest.param(Kind.TRANSFER, C, "SUSPENDED", Move.START, Move.SUSPENSION, id="start and suspension"),
+    pytest.param(Kind.TRANSFER, P, "STARTED", Move.SUSPENSION, Move.START, id="suspension and start"),
+]
+
+
+@pytest.mark.parametrize(("kind", "us", "reported", "theirs", "ours"), LAGGING)
+def test_a_peer_that_may_lack_our_answer_to_its_last_message_is_sent_ours_again(
+    kind: Kind, us: Role, reported: str, theirs: Move, ours: Move
+):
+    """It still stands where it spoke. That is no other state than ours, and no proof that it has taken our answer."""
+    heard = exchange.receive(process(reported, us, kind), message(theirs, role=us)).process
+    waiting = exchange.send(heard, ours, "r")
+    assert exchange.told(waiting, "r", reported) is waiting
+    there = exchange.send(process(reported, OTHER[us], kind), theirs, "s")
+    assert exchange.receive(there, message(ours, role=OTHER[us])).settled == "s", "ours arriving is the answer to theirs"
+
+
+def test_a_peer_that_has_refused_our_message_does_not_lag():
+    heard = exchange.receive(process("SUSPENDED", C), message(Move.START, role=C)).process
+    told = exchange.told(exchange.send(heard, Move.SUSPENSION, "r"), "r", "SUSPENDED", refused=True)
+    assert told is not None
+    assert (told.state, told.in_flight) == ("SUSPENDED", None)
+
+
 DOUBTS_MAX, DIFFERING_MAX, LOSS = 5, 2, 0.25  # as the outbox has it, and how lossy the line is
 
 
@@ -269,7 +299,7 @@ class Line:
         side, peer = self.sides[role], self.sides[OTHER[role]]
         assert side.row is not None
         if side.process.peer_pid is not None and self.rnd.random() > LOSS:
-            told = exchange.told(side.process, side.row, peer.process.state)
+            told = exchange.told(side.process, side.row, peer.process.state, refused=side.doubts > 0)
             if told is not None and told is not side.process:
                 return self.settle(side, told)
             side.differing = side.differing + 1 if told is None else 0
@@ -343,8 +373,9 @@ def measured(kind: Kind, runs: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_two_sides_rarely_end_in_different_states(kind: Kind, record_property: Any):
-    found = measured(kind, 1_500)
+    found = measured(kind, 4_000)
     print(kind, found)
     record_property(f"two-sides-{kind}", found)
     assert found["open"] == 0, "everything settles once the line is whole"
-    assert found["differ"] <= found["runs"] // 100
+    assert found["differ"] <= found["runs"] // 1000
+    assert found["alarms"] <= found["runs"] // 500, "a peer whose answer is under way does not count as one with another state"
