@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 import connector
 from connector.cli import consume, init, operate, processes, publish, run, show
@@ -24,23 +24,23 @@ app = App(
     exit_on_error=False,
     print_error=False,
 )
-app.command(init.init)
-app.command(run.run)
-app.command(run.check)
-app.command(run.demo)
-app.command(publish.publish)
-app.command(consume.catalog)
-app.command(consume.get)
-app.command(consume.pulls)
-app.command(processes.negotiations)
-app.command(processes.show_process, name="show")
-app.command(processes.approve)
-app.command(processes.terminate)
-app.command(processes.transfers)
-app.command(operate.participants)
-app.command(operate.dead_letters)
-app.command(operate.replay)
-app.command(operate.reload)
+# In the order in which somebody new needs them; the help shows them so.
+COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
+    ("Begin", (run.demo, init.init, run.check, run.run)),
+    ("Provide and fetch data", (publish.publish, consume.catalog, consume.get, consume.pulls)),
+    (
+        "Contracts and transfers",
+        (processes.negotiations, processes.transfers, processes.show_process, processes.approve, processes.terminate),
+    ),
+    ("Operate", (operate.participants, operate.reload, operate.dead_letters, operate.replay)),
+)
+NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}
+for place, (heading, functions) in enumerate(COMMANDS):
+    group = Group(heading, sort_key=place)
+    for number, function in enumerate(functions):
+        app.command(function, name=NAMES.get(function), group=group, sort_key=number)
+options = Group("Options", sort_key=len(COMMANDS))
+app["--help"].group = app["--version"].group = options
 
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         show.failure(error)
         return FAILED
     except CycloptsError as error:
-        show.note(f"connector: {error} See `connector --help`.")
+        show.note(f"connector: {error} See `{' '.join((*app.name, *(error.command_chain or ())))} --help`.")
         return NOT_UNDERSTOOD
     except KeyboardInterrupt:
         return INTERRUPTED

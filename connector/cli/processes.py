@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from connector.cli import policy_text, show
 from connector.cli.session import Common, ask
-from connector.errors import InvalidRequest
+from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
@@ -92,7 +92,7 @@ def show_process(pid: str, *, common: Common | None = None) -> None:
     common = common or Common()
 
     async def work(client: ManagementClient) -> tuple[Negotiation | Transfer, tuple[Event, ...]]:
-        view = await _either(lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
+        view = await _either(pid, lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
         return view, await client.evidence(view.pid)
 
     view, record = ask(common, work)
@@ -100,8 +100,9 @@ def show_process(pid: str, *, common: Common | None = None) -> None:
         show.document({"process": view, "evidence": record})
         return
     _print(view)
-    for event in record:
-        show.line(f"  {event.sequence:>6}  {show.instant(event.at)}  {event.what}  {event.move or ''}  {event.state or ''}".rstrip())
+    print()
+    rows = [(event.sequence, show.instant(event.at), event.what, event.move or _stage(event), event.state) for event in record]
+    show.table(("RECORD", "AT", "WHAT", "WHICH", "STATE"), rows, "nothing is on record")
 
 
 def approve(pid: str, *, common: Common | None = None) -> None:
@@ -129,7 +130,7 @@ def terminate(pid: str, *, reason: str | None = None, common: Common | None = No
     common = common or Common()
 
     async def work(client: ManagementClient) -> Negotiation | Transfer:
-        return await _either(lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
+        return await _either(pid, lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
 
     _done(ask(common, work), common)
 
@@ -217,7 +218,13 @@ def _print(view: Negotiation | Transfer) -> None:
     if isinstance(view.decision, dict):
         show.line(f"decision: {view.decision.get('result')} ({view.decision.get('code')})")
         for reason in _sentences(view.decision):
-            show.line(f"  {reason}")
+            show.line(reason, indent=2)
+
+
+def _stage(event: Event) -> str | None:
+    """How far a pull had come, where the record is about one."""
+    stage = event.detail.get("stage") if isinstance(event.detail, dict) else None
+    return stage if isinstance(stage, str) else None
 
 
 def _refusal(decision: Any) -> list[str]:
@@ -230,7 +237,9 @@ def _sentences(decision: dict[str, Any]) -> list[str]:
     return [str(sentence) for sentence in reason] if isinstance(reason, list) else []
 
 
-async def _either(first: Callable[[], Awaitable[Negotiation]], second: Callable[[], Awaitable[Transfer]]) -> Negotiation | Transfer:
+async def _either(
+    pid: str, first: Callable[[], Awaitable[Negotiation]], second: Callable[[], Awaitable[Transfer]]
+) -> Negotiation | Transfer:
     """The answer of the first call, or of the second where the first knows no such process."""
     from connector.client.management import ManagementError
 
@@ -239,4 +248,9 @@ async def _either(first: Callable[[], Awaitable[Negotiation]], second: Callable[
     except ManagementError as error:
         if error.status != NOT_FOUND:
             raise
-    return await second()
+    try:
+        return await second()
+    except ManagementError as error:
+        if error.status != NOT_FOUND:
+            raise
+        raise ConnectorError(f"there is no negotiation or transfer `{pid}`; `connector negotiations` and `transfers` list ours") from None

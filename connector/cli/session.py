@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TOKEN_FILE = "admin-token"  # noqa: S105 - its name; `connector init --save-token` writes it beside the settings
+NOT_AUTHORIZED = 401  # RFC 9110
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -44,10 +45,18 @@ def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
     token = read_token(common)
 
     async def with_client() -> T:
-        from connector.client.management import ManagementClient
+        from connector.client.management import ManagementClient, ManagementError
 
         async with ManagementClient(_address(settings), token, tls=_trust(settings)) as client:
-            return await work(client)
+            try:
+                return await work(client)
+            except ManagementError as error:
+                if error.status != NOT_AUTHORIZED:
+                    raise
+                raise ConnectorError(
+                    f"`{_address(settings)}` does not take our admin token; give it the one that `connector init` showed,"
+                    " in QIAO_TOKEN or with --token-file"
+                ) from None
 
     return asyncio.run(with_client())
 

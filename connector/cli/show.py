@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 # Sequences that a terminal obeys: CSI, OSC (up to BEL or ST), other strings, and two-character escapes (ECMA-48).
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL)
@@ -20,6 +21,8 @@ ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 BLANKS = re.compile(r"[\t\n\r ]+")
 PIPE_COLUMNS = 10_000  # a pipe has no width: one row stays one line
+GAP = 2  # blanks between the columns of a table
+PROSE_COLUMNS = 30  # the last column may say long things; narrower than this they cannot be read
 BYTES_STEP = 1000
 Cell = str | int | float | bool | None
 
@@ -37,14 +40,14 @@ def document(value: Any) -> None:
     print(re.sub(UNSEEN, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
 
 
-def line(text: object = "") -> None:
+def line(text: object = "", *, indent: int = 0) -> None:
     """Print one line."""
-    print(clean(text))
+    print(f"{' ' * indent}{clean(text)}")
 
 
-def note(text: object) -> None:
+def note(text: object, *, indent: int = 0) -> None:
     """Print one line that is not the result, where it does not mix with it."""
-    print(clean(text), file=sys.stderr, flush=True)
+    print(f"{' ' * indent}{clean(text)}", file=sys.stderr, flush=True)
 
 
 def failure(error: ConnectorError) -> None:
@@ -53,34 +56,51 @@ def failure(error: ConnectorError) -> None:
     note(f"connector: {message}")
     for reason in error.reasons:
         if clean(reason) not in message:
-            note(f"  - {clean(reason)}")
+            note(f"- {clean(reason)}", indent=2)
     if pointer := getattr(error, "pointer", ""):
-        note(f"  at {clean(pointer)}")
-    if trace := getattr(error, "trace", ""):
-        note(f"  trace {clean(trace)}")
+        note(f"at {clean(pointer)}", indent=2)
+    if (trace := clean(getattr(error, "trace", ""))) and trace not in message:
+        note(f"trace {trace}", indent=2)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], nothing: str) -> None:
-    """Print rows under their heads, or the line `nothing`."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """Print rows under their heads, or the line `nothing`. In a pipe a row is a line; on a terminal that is too narrow for
+    that, it is a block of lines, so that an id can still be read and copied whole."""
     listed = [[clean("" if cell is None else cell) for cell in row] for row in rows]
     if not listed:
         note(nothing)
         return
-    shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for number, head in enumerate(heads):
-        shown.add_column(Text(head), overflow="fold", justify="right" if head in ("SIZE", "RECEIVED") else "left", no_wrap=number == 0)
-    for row in listed:
-        shown.add_row(*(Text(cell) for cell in row))
     output = console()
-    if output.is_terminal:
-        output.print(shown)
+    if output.is_terminal and not _fits(heads, listed, output.width):
+        for number, row in enumerate(listed):
+            if number:
+                print()
+            facts(dict(zip(heads, row, strict=True)))
         return
     with output.capture() as captured:
-        output.print(shown)
+        output.print(_grid(heads, listed))
     print("\n".join(text.rstrip() for text in captured.get().splitlines()))
+
+
+def _fits(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> bool:
+    """Whether a table stands in so many columns with only its last one folded, and that one still readable."""
+    from rich.cells import cell_len
+
+    *firsts, last = (max(map(cell_len, cells)) for cells in zip(heads, *rows, strict=True))
+    return sum(firsts) + GAP * len(firsts) + min(last, PROSE_COLUMNS) <= columns
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+    for number, head in enumerate(heads):
+        justify: Literal["left", "right"] = "right" if head in ("SIZE", "RECEIVED") else "left"
+        shown.add_column(Text(head), overflow="fold", justify=justify, no_wrap=number + 1 < len(heads))
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
 
 
 def facts(pairs: Mapping[str, Cell]) -> None:

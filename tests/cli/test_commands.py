@@ -23,6 +23,12 @@ def test_help_lists_every_command(command: Command):
     assert [name for name in NAMES.split() if f" {name} " not in ended.out] == []
 
 
+def test_help_begins_with_what_somebody_new_needs(command: Command):
+    said = command("--help").out
+    places = [said.index(f" {name} ") for name in ("demo", "init", "run", "publish", "get", "transfers", "dead-letters", "--help")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("name", NAMES.split())
 def test_every_command_explains_itself_and_every_option(command: Command, name: str):
     ended = command(name, "--help")
@@ -46,7 +52,8 @@ def test_a_command_line_that_is_not_understood_ends_with_2(command: Command, arg
     ended = command(*arguments)
     assert ended.code == 2
     assert says.lower() in ended.err.lower()
-    assert ended.err.endswith("See `connector --help`.\n")
+    known = arguments[0] if arguments[0] in NAMES.split() else ""
+    assert ended.err.endswith(f"See `{' '.join(f'connector {known}'.split())} --help`.\n")
     assert ended.err.count("\n") == 1
     assert ended.out == ""
 

@@ -101,8 +101,8 @@ def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Comman
     assert ended.out == ""
     assert ended.err.splitlines()[1:] == [
         "connector: `urn:d:1` of `did:web:hospital.example` was not fetched",
-        "- purpose `resale` is not among `research`",
-        "- ask the data office",
+        "  - purpose `resale` is not among `research`",
+        "  - ask the data office",
     ]
 
 

@@ -57,4 +57,4 @@ def test_reload_says_what_changed(command: Command, fake: FakeConnector, home: P
 
 def test_a_reload_that_is_refused_lists_the_mistakes(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/reload")] = (500, problem(500, "settings", "the settings cannot work", ("`store.kind` is `x`",), trace="t1"))
-    assert command("reload").err == "connector: the settings cannot work\n- `store.kind` is `x`\ntrace t1\n"
+    assert command("reload").err == "connector: the settings cannot work\n  - `store.kind` is `x`\n  trace t1\n"

@@ -60,7 +60,9 @@ def test_a_process_is_shown_in_full(
     )
     fake.answers[("GET", N)] = (200, view)
     fake.answers[("GET", EVIDENCE)] = record(
-        event(7, "message-sent", state="REQUESTED", move="request"), event(8, "message-received", state="TERMINATED")
+        event(7, "message-sent", state="REQUESTED", move="request"),
+        event(8, "message-received", state="TERMINATED"),
+        event(9, "pull", detail={"pull": "urn:uuid:p1", "stage": "failed"}),
     )
     ended = command(*arguments)
     assert ended.code == 0
@@ -77,7 +79,7 @@ def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, ho
     fake.answers[("GET", T)] = (404, problem(404, "not-found", "there is no transfer `urn:uuid:n1`"))
     ended = command("show", "urn:uuid:n1")
     assert ended.code == 1
-    assert "there is no transfer" in ended.err
+    assert ended.err.startswith("connector: there is no negotiation or transfer `urn:uuid:n1`; ")
 
 
 @pytest.mark.parametrize("arguments", [("negotiations", "list"), ("negotiations", "show"), ("transfers", "approve", "x")])

@@ -108,4 +108,4 @@ def test_a_policy_that_is_not_understood_comes_back_with_its_findings(command: C
     )
     ended = command("publish", "x.csv", "--id", "urn:d:1", "--policy", "policy.json")
     assert ended.code == 1
-    assert ended.err == f"connector: the policy is not understood\n- {reasons[0]}\n- {reasons[1]}\n"
+    assert ended.err == f"connector: the policy is not understood\n  - {reasons[0]}\n  - {reasons[1]}\n"

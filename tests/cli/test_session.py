@@ -58,10 +58,11 @@ def test_a_token_file_that_cannot_be_right_is_refused(
     assert fake.asked == []
 
 
-def test_a_wrong_token_is_said(command: Command, monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_token_is_said_with_the_remedy(command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = command("participants")
-    assert (ended.code, ended.err) == (1, "connector: this call needs the admin token\n")
+    remedy = "give it the one that `connector init` showed, in QIAO_TOKEN or with --token-file"
+    assert (ended.code, ended.err) == (1, f"connector: `{fake.url}` does not take our admin token; {remedy}\n")
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
@@ -87,7 +88,8 @@ def test_mistakes_in_the_settings_are_listed(command: Command, home: Path):
     ended = command("participants")
     assert ended.code == 1
     assert (
-        "- `store.kind` is `x`; choose one of sqlite, memory\n- `edr.token_seconds` is 0; write a number from 0.1 to 86400\n" in ended.err
+        "  - `store.kind` is `x`; choose one of sqlite, memory\n  - `edr.token_seconds` is 0; write a number from 0.1 to 86400\n"
+        in ended.err
     )
 
 

@@ -2,10 +2,12 @@
 
 import json
 import unicodedata
+from io import StringIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from connector.cli import show
 from connector.client.transport import ManagementError
@@ -60,6 +62,34 @@ def test_a_table_in_a_pipe_has_one_line_for_a_row(capsys: pytest.CaptureFixture[
     assert lines[2] == f"桥{' ' * 198}        True"
 
 
+PROCESS = (("PID", "STATE", "NOTE"), [("urn:uuid:" + "1" * 36, "REQUESTED", "a long reason " * 9), ("urn:uuid:2", "FINALIZED", "")])
+
+
+def on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a table on a terminal of that width, without their styles."""
+    terminal = Console(file=StringIO(), force_terminal=True, width=columns, no_color=True, color_system=None)
+    monkeypatch.setattr(show, "console", lambda: terminal)
+    show.table(*PROCESS, "nothing")
+    return show.ESCAPES.sub("", capsys.readouterr().out).splitlines()
+
+
+def test_a_table_on_a_terminal_folds_only_its_last_column(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    lines = on_a_terminal(100, monkeypatch, capsys)
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == ["PID", "STATE", "NOTE"]
+    assert lines[1].startswith(f"urn:uuid:{'1' * 36}  REQUESTED  a long reason")
+    assert lines[2].startswith(" " * lines[0].index("NOTE") + "a long reason")
+    assert lines[-1] == f"urn:uuid:2{' ' * 37}FINALIZED"
+
+
+def test_on_a_terminal_that_is_too_narrow_each_row_is_a_block_with_its_id_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    reason = ("a long reason " * 9).strip()
+    first = [f"PID    urn:uuid:{'1' * 36}", "STATE  REQUESTED", f"NOTE   {reason}"]
+    assert on_a_terminal(80, monkeypatch, capsys) == [*first, "", "PID    urn:uuid:2", "STATE  FINALIZED"]
+
+
 def test_an_empty_table_says_so_beside_the_output(capsys: pytest.CaptureFixture[str]):
     show.table(("ID",), [], "no orders")
     printed = capsys.readouterr()
@@ -76,7 +106,7 @@ def test_a_failure_says_each_reason_once(capsys: pytest.CaptureFixture[str]):
     show.failure(ManagementError("refused", ("refused", "purpose is \x1b[31mresale"), pointer="/policy", trace="abc"))
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "connector: it is `x`; write `y`\nconnector: refused\n- purpose is resale\nat /policy\ntrace abc\n"
+    assert printed.err == "connector: it is `x`; write `y`\nconnector: refused\n  - purpose is resale\n  at /policy\n  trace abc\n"
 
 
 @pytest.mark.parametrize(
