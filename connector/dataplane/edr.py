@@ -20,6 +20,7 @@ ENDPOINT_TYPE = "https://w3id.org/idsa/v4.1/HTTP"  # what the examples of DSP 20
 ACCESS, REFRESH = "at+jwt", "rt+jwt"  # RFC 9068, 2.1; the second is ours, so that neither can stand for the other
 REFRESH_SECONDS_MAX = 366 * 86_400  # for agreements without an end
 CHECKED_MAX = 4096  # tokens whose signature is remembered, some 1 KiB each
+NOT_VALID = "the token is not valid here"  # one text for foreign, forged and unknown ones: who tries them learns nothing
 # Names under which older connectors send the properties.
 PREFIXES = ("https://w3id.org/edc/v0.0.1/ns/", "https://w3id.org/tractusx/auth/", "edc:", "tx-auth:")
 ADDRESS_URL_CHARACTERS_MAX = 2048
@@ -86,12 +87,12 @@ class Tokens:
         self._participant, self._url = participant, url
         self._signer, self._key_of = signer, key_of
         self._clock, self._ids = clock, ids
-        self._token_seconds = token_seconds
+        self.token_seconds = token_seconds
         self._checked: dict[str, Claims] = {}
 
     def access(self, grant: Grant) -> tuple[str, float]:
         """Return an access token and the seconds that it lives: the set time, or less if the agreement ends before."""
-        return self._issue(grant, ACCESS, self._token_seconds)
+        return self._issue(grant, ACCESS, self.token_seconds)
 
     def refresh(self, grant: Grant) -> str:
         """Return a refresh token; it lives as long as the agreement, at most a year."""
@@ -141,7 +142,7 @@ class Tokens:
                 del self._checked[next(iter(self._checked))]
             self._checked[token] = claims
         if claims.transfer != transfer:
-            raise TokenRefused("the access token is not valid here")
+            raise TokenRefused(NOT_VALID)
         if claims.expires <= self._clock.now():
             raise TokenRefused("the access token has expired; renew it")
         return claims
@@ -150,7 +151,7 @@ class Tokens:
         """Return the claims of a refresh token that `consumer` presents and that holds now. Raises TokenRefused."""
         claims = self._open(token, REFRESH)
         if claims.consumer != consumer or claims.expires <= self._clock.now():
-            raise TokenRefused("the refresh token is not valid here")
+            raise TokenRefused(NOT_VALID)
         return claims
 
     def forget(self) -> None:
@@ -161,10 +162,10 @@ class Tokens:
         try:
             _, claims = jws.open(token, self._key_of, typ)
             if claims["iss"] != self._participant or claims["aud"] != self._url:
-                raise TokenRefused("the token is not valid here")
+                raise TokenRefused(NOT_VALID)
             return Claims(claims["dataFlowId"], claims["sub"], claims["agreementId"], claims["gen"], claims["exp"])
         except (Unauthenticated, KeyError):
-            raise TokenRefused("the token is not valid here") from None
+            raise TokenRefused(NOT_VALID) from None
 
 
 def whole_seconds(life_seconds: float) -> str:
@@ -177,9 +178,9 @@ def read_address(document: Mapping[str, Any]) -> Address:
 
     Raises ValueError with what is missing or wrong; never shows a token.
     """
-    listed = document.get("endpointProperties") or []
+    listed = document.get("endpointProperties")
     properties: dict[str, str] = {}
-    for item in [listed] if isinstance(listed, Mapping) else listed:
+    for item in listed if isinstance(listed, list) else [listed]:
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and isinstance(item.get("value"), str):
             properties.setdefault(_short(item["name"]), item["value"])
     endpoint = document.get("endpoint") or properties.get("endpoint")

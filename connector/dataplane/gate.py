@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connector.dataplane.edr import Claims, Grant, Tokens, grant_for
+from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
 from connector.dataplane.flows import TRANSFERS_MAX, Flows, Lease
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
@@ -81,7 +81,7 @@ class Gate:
             view = await self._transfers.lookup(transfer)
             if view is None:
                 self._known.pop(transfer, None)
-                raise TokenRefused("the access token is not valid here")
+                raise TokenRefused(NOT_VALID)
             known = _Known(view, _permit(view, lease))
             self._known.pop(transfer, None)
             self._known[transfer] = known
@@ -101,9 +101,9 @@ def _permit(view: TransferView, lease: Lease) -> Permit:
 def _demand_match(known: _Known, claims: Claims) -> None:
     view = known.view
     if view.role is not Role.PROVIDER or view.peer != claims.consumer or view.agreement != claims.agreement:
-        raise TokenRefused("the access token is not valid here")
+        raise TokenRefused(NOT_VALID)
     if view.generation != claims.generation:
-        raise TokenRefused("the access token was replaced when the transfer was started again")
+        raise TokenRefused("the token was replaced when the transfer was started again")
 
 
 def _demand_running(known: _Known, now: float) -> None:

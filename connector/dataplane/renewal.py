@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connector.dataplane.edr import Tokens, whole_seconds
+from connector.dataplane.edr import NOT_VALID, Tokens, whole_seconds
 from connector.dataplane.gate import Gate
 from connector.errors import ConnectorError, TokenRefused, Unauthenticated, Withdrawn
 from connector.ports import Identity
@@ -43,7 +43,7 @@ async def renew(
         grant = await gate.renewable(presented[0], caller.participant.id)
     except (Unauthenticated, TokenRefused, Withdrawn) as error:
         status, code = ERRORS[type(error)]
-        return _error(status, code, error.message)
+        return _error(status, code, NOT_VALID if isinstance(error, TokenRefused) else error.message)
     token, life_seconds = tokens.access(grant)
     return 200, {
         "access_token": token,
