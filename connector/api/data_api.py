@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
-from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to
+from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to, told
 from connector.ports import Clock, Identity, Source, Sources
 
 SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
@@ -39,6 +40,7 @@ FORM_SECONDS = 10.0
 FORM_FIELDS_MAX = 16
 BEARER_CHARACTERS_MAX = 4096
 FORM_TYPE = "application/x-www-form-urlencoded"
+NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
 REPR_DIGEST, TRACEPARENT = istr("Repr-Digest"), istr("traceparent")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
 
@@ -167,7 +169,7 @@ class DataApi:
                     with outlet.corked(request.transport):
                         await stream(permit, source, span, outlet, begun, clock=self._clock, sent=sent, stall_seconds=self._stall_seconds)
                     await response.write_eof()
-        except (Withdrawn, SourceFailed, ConnectionError) as error:
+        except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise
             return _cut(request, response, permit, error)
@@ -250,10 +252,16 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception) -> web.StreamResponse:
     """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
-    buffer is dropped, so that a slow reader gets nothing more either."""
+    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either."""
     code = error.code if isinstance(error, Withdrawn) else type(error).__name__
-    telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
+    if isinstance(error, ConnectorError | ConnectionError):
+        telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
+    else:
+        telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
     if request.transport is not None:
+        if (sock := request.transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
+            # A plain close leaves the kernel sending what it has, some megabytes, for as long as a slow reader likes to take.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         request.transport.abort()
     response.force_close()
     return response
@@ -329,8 +337,7 @@ async def _form(request: web.Request) -> dict[str, list[str]]:
 def _refusal(request: web.Request, name: str, error: ConnectorError) -> web.Response:
     status, code = answer_to(error)
     telemetry.log.info("refused", door="data", route=name, status=status, code=code, reason=error.message)
-    if isinstance(error, SourceFailed):  # paths and addresses of sources are for the operator's log
-        error = SourceFailed("the data behind this transfer cannot be read now; the provider has to look after it")
+    error = told(error)
     response = problem(request, error, status, code)
     response.headers.update(NO_STORE)
     if isinstance(error, TokenRefused):
