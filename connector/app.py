@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import connector
+from connector import app_settings as parts
 from connector import telemetry
 from connector.adapters.clock import SystemClock, TimeOrderedIds
-from connector.adapters.egress import guard as egress_guard
 from connector.adapters.expander import Expander
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
@@ -22,15 +22,14 @@ from connector.adapters.http_source import HttpSources
 from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import Registry, own_description, participant
-from connector.adapters.sqlite import SqliteStore
 from connector.adapters.tokens import RegistryIdentity
 from connector.api import dsp_api, middleware
 from connector.api.data_api import DataApi
-from connector.api.listener import Door, listen, tls_context
+from connector.api.listener import Listening, listen, tls_context
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
-from connector.control.catalog import Catalog, PeerCatalogs, base_of
-from connector.control.compose import Sender, Times
+from connector.control.catalog import Catalog, PeerCatalogs
+from connector.control.compose import Sender
 from connector.control.feed import Feed
 from connector.control.journal import Journal
 from connector.control.negotiate import Negotiations
@@ -40,7 +39,7 @@ from connector.control.policies import Policies
 from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
-from connector.control.retention import Keep, Retention
+from connector.control.retention import Retention
 from connector.control.steps import Steps
 from connector.control.transfers import Transfers, Views
 from connector.control.watch import Watch
@@ -53,11 +52,10 @@ from connector.dsp.exchange import Process
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Act, Approver, Identity, Sources, Store
-from connector.settings import ListenerSettings, ManagementSettings, Settings, load
-from connector.settings_fields import LimitsSettings
+from connector.settings import Settings, load
+from connector.settings_live import taken
 from connector.vocabulary import read_vocabulary
 
-DAY, HOUR = 86_400.0, 3_600.0
 RENDERS = {"ops": middleware.problem, "management": middleware.problem, "protocol": dsp_api.render}  # how each door words its errors
 GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
 
@@ -66,13 +64,13 @@ class Automatic:
     """The approver of a connector that agrees to what policy permits, after `delay_seconds`."""
 
     def __init__(self, delay_seconds: float) -> None:
-        self._delay_seconds = delay_seconds
+        self.delay_seconds = delay_seconds
 
     def next_act(self, _process: Process, proposed: Act | None) -> Act | None:
         """See the port."""
-        if proposed is None or self._delay_seconds == 0 or proposed.delay_seconds:
+        if proposed is None or self.delay_seconds == 0 or proposed.delay_seconds:
             return proposed
-        return Act(proposed.move, self._delay_seconds, proposed.code, proposed.reasons)
+        return Act(proposed.move, self.delay_seconds, proposed.code, proposed.reasons)
 
 
 @dataclass(slots=True)
@@ -85,7 +83,8 @@ class Replaced:
 
 @dataclass(slots=True)
 class Connector:
-    """A running connector. `ports` are the listeners' real ports by name; `close` drains and ends it."""
+    """A running connector. `settings` are those in force, `token_hash` is the SHA-256 of the admin token, `ports` are the
+    listeners' real ports by name; `close` drains and ends it."""
 
     settings: Settings
     store: Store
@@ -95,10 +94,12 @@ class Connector:
     ops: OpsApi
     stack: AsyncExitStack
     reload: Callable[[], Any]
+    token_hash: bytes
     ports: dict[str, int] = field(default_factory=dict)
 
     async def close(self) -> None:
-        """Stop listening, let requests finish, stop the workers. Whatever is open goes on at the next start."""
+        """Stop listening, let requests finish, stop the workers. Whatever is open goes on at the next start. `/readyz` says
+        so until the very end."""
         self.ops.draining = True
         await self.stack.aclose()
 
@@ -117,7 +118,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         schemas = Schemas(vocabulary.schemas)
         expander = Expander(vocabulary.schemas, vocabulary.contexts)
         stack.push_async_callback(expander.close)
-        tracing = telemetry.Tracing(settings.participant.name, settings.telemetry.sample_ratio, _exporters(settings))
+        tracing = telemetry.Tracing(settings.participant.name, settings.telemetry.sample_ratio, parts.exporters(settings))
         stack.callback(tracing.close)
 
         keys = Keys(settings.keys.directory, settings.participant.id)
@@ -126,18 +127,16 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
         )
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
-        store = _store(settings, own.id)
+        store = parts.store_of(settings, own.id)
         stack.push_async_callback(store.close)
-        peer = HttpPeer(egress_guard(settings.egress.allow, settings.egress.http, settings.egress.ports), ca_file=settings.egress.ca_file)
+        peer = HttpPeer(parts.guard(settings), ca_file=settings.egress.ca_file)
         stack.push_async_callback(peer.close)
 
         journal = Journal(store, clock)
         policies = Policies()
         feed = Feed(journal)
-        times = Times(
-            settings.delivery.deadline_seconds, settings.delivery.step_deadline_seconds, settings.delivery.approval_deadline_seconds
-        )
-        steps = Steps(instead.approver or Automatic(settings.approval.delay_seconds), ids, Sender(own.id, own.protocol or "", times))
+        automatic = Automatic(settings.approval.delay_seconds)
+        steps = Steps(instead.approver or automatic, ids, Sender(own.id, own.protocol or "", parts.times(settings)))
         tokens = Tokens(
             own.id,
             settings.data.url,
@@ -165,63 +164,80 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies)
         receiver = Receiver(journal, steps, negotiations, transfers)
         service = f"{own.id}#connector"
-        nested = [
-            dcat.nested_catalog(f"{each.id}#catalog", each.name, base_of(each), f"{each.id}#connector")
-            for name in settings.catalog.nested
-            if (each := identity.find(name)) is not None
-        ]
+        nested = parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         catalogs = PeerCatalogs(peer, identity)
         operations = Operations(journal, steps, policies, catalogs, identity)
-        sources: dict[str, Sources] = {
-            "file": FileSources(settings.sources.roots),
-            "http": HttpSources(peer, lambda name: _credential(settings, name)),
-        }
+        files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
+        sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, lambda name: parts.credential(running.settings, name))}
         publishing = Publishing(journal, policies, schemas, sources, service)
-        downloads = Downloads(peer, identity, FileSinks(settings.pulls.roots), clock)
+        downloads = Downloads(peer, identity, sinks, clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
-        retention = Retention(
-            journal,
-            Keep(settings.retention.inbox_days * DAY, settings.retention.processes_days * DAY, settings.retention.keys_hours * HOUR),
-        )
+        retention = Retention(journal, parts.keep(settings))
         ops = OpsApi((("store", lambda: _store_fault(store)),))
 
         async def reload() -> list[str]:
-            """Registry, keys, and those settings that can change while running; the others are named."""
-            changed = [*registry.reload(), *keys.reload()]
+            """Registry, keys, certificates, the admin token, and what settings can change while running; the others are named.
+            Raises SettingsError. All that can be wrong is looked at first: nothing has changed then."""
+            found = load(path, environ or {}) if path is not None else running.settings
+            now, said = taken(running.settings, found)
+            guard, token_hash = parts.guard(now), parts.token_hash(now)
+            Registry(now.registry.directory)
+            Keys(now.keys.directory, own.id)
+            for each in listeners:
+                tls_context(each.door)
+
+            renewed = [line for each in listeners for line in each.renew()]
+            changed = [*registry.reload(), *keys.reload(), *renewed, *said]
+            running.settings, running.token_hash, peer.guard = now, token_hash, guard
+            catalog.nested = parts.nested(now, identity)
             tokens.forget()
-            if path is not None:
-                changed += _apply(settings, load(path, environ or {}))
+            if said:
+                apply(now)
             if changed:
                 telemetry.log.info("reloaded", changed=changed)
             return changed
+
+        def apply(now: Settings) -> None:
+            """Give each component what it holds of the settings that may change (`connector.settings_live`)."""
+            files.roots, sinks.roots = now.sources.roots, now.pulls.roots
+            automatic.delay_seconds = now.approval.delay_seconds
+            steps.sender = replace(steps.sender, times=parts.times(now))
+            outbox.first_retry_seconds, outbox.retry_seconds_max = now.delivery.first_retry_seconds, now.delivery.retry_seconds_max
+            tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
+            retention.keep = parts.keep(now)
+            limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes
+            limits.body_seconds = operator_limits.body_seconds = now.limits.body_seconds
+            protocol.page_datasets = now.limits.catalog_page
+            telemetry.configure_logging(now.telemetry.log_level, now.telemetry.log_format)
 
         description = dsp_api.Description(
             dsp_api.version_document(service), lambda: own_description(own, settings.data.url, keys.public(clock.now()))
         )
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
+        operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls, identity, reload,
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
-        management = ManagementApi(doors, middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds))
+        management = ManagementApi(doors, operator_limits)
         data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing)
 
-        running = Connector(settings, store, operations, publishing, journal, ops, stack, reload)
+        running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, parts.token_hash(settings))
         limits_of = settings.limits
         middleware_of = {name: middleware.guard(tracing, name, render) for name, render in RENDERS.items()}
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
             ("ops", settings.ops, ops, [middleware_of["ops"]]),
-            ("management", settings.management, management, [middleware_of["management"], authorized(_token_hash(settings))]),
+            ("management", settings.management, management, [middleware_of["management"], authorized(lambda: running.token_hash)]),
             ("data", settings.data, data, []),
             ("protocol", settings.protocol, protocol, [middleware_of["protocol"]]),
         )
+        listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:
-            running.ports[name] = await listen(_door(name, at, limits_of), routes.add_to, middlewares, stack)
+            listeners.append(await listen(parts.door(name, at, limits_of), routes.add_to, middlewares, stack))
+            running.ports[name] = listeners[-1].port
         stack.push_async_callback(_end, background)
-        stack.callback(flows.cut_everything, "shutdown")
-        stack.callback(feed.close)
 
         await watch.start()
         stack.push_async_callback(watch.close)
@@ -230,29 +246,17 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         recovered = await outbox.recover()
         stack.push_async_callback(outbox.close)
         await pulls.recover()
+        # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
+        stack.push_async_callback(_drain, listeners[1:])
+        stack.callback(flows.cut_everything, "shutdown")
+        stack.callback(feed.close)
         stack.push_async_callback(pulls.close)
+        for each in listeners[1:]:
+            stack.callback(each.refuse)
         running.stack = stack.pop_all()
         telemetry.log.info("ready", participant=own.id, ports=running.ports, recovered=recovered)
         return running
     raise AssertionError("unreachable")
-
-
-def check_tls(settings: Settings, name: str) -> None:
-    """Load the certificate of listener `name`, as a start would. Raises SettingsError."""
-    tls_context(_door(name, getattr(settings, name), settings.limits))
-
-
-def _door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
-    idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
-    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, limits.connections, limits.management_bytes)
-
-
-def _store(settings: Settings, participant: str) -> Store:
-    if settings.store.kind == "memory":
-        from connector.adapters.memory import MemoryStore
-
-        return MemoryStore()
-    return SqliteStore(settings.store.path, participant)
 
 
 def _spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:
@@ -265,6 +269,10 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tuple(tasks):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drain(listeners: Sequence[Listening]) -> None:
+    await asyncio.gather(*(each.drain() for each in listeners))
 
 
 async def _store_fault(store: Store) -> str | None:
@@ -280,47 +288,6 @@ def _own_key(keys: Keys, kid: str, now: float) -> bytes:
         if key.kid == kid:
             return key.public
     raise Unauthenticated("the token was signed by a key that is not ours")
-
-
-def _credential(settings: Settings, name: str) -> str | None:
-    path = settings.credentials.get(name)
-    return path.read_text().strip() if path else None
-
-
-def _token_hash(settings: Settings) -> bytes:
-    file = settings.management.token_hash_file
-    try:
-        return bytes.fromhex(file.read_text().strip())
-    except (OSError, ValueError) as e:
-        raise SettingsError(
-            f"`management.token_hash_file` `{file}` cannot be read as a SHA-256 in hexadecimal: {e}; run `connector init`"
-        ) from e
-
-
-def _exporters(settings: Settings) -> tuple[Any, ...]:
-    exporters: list[Any] = []
-    if settings.telemetry.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        exporters.append(OTLPSpanExporter(endpoint=f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"))
-    if settings.telemetry.spans_file is not None:
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-        out = settings.telemetry.spans_file.open("a", encoding="utf-8")
-        exporters.append(ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n"))
-    return tuple(exporters)
-
-
-def _apply(old: Settings, new: Settings) -> list[str]:
-    """Apply what can change while running; name what cannot."""
-    changed: list[str] = []
-    if new.telemetry.log_level != old.telemetry.log_level or new.telemetry.log_format != old.telemetry.log_format:
-        telemetry.configure_logging(new.telemetry.log_level, new.telemetry.log_format)
-        changed.append(f"telemetry: log_level {new.telemetry.log_level}, log_format {new.telemetry.log_format}")
-    for section in Settings.__dataclass_fields__:
-        if section != "telemetry" and getattr(new, section) != getattr(old, section):
-            changed.append(f"{section}: differs from the running settings; restart to apply it")
-    return changed
 
 
 async def serve(

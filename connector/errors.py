@@ -73,6 +73,9 @@ class Refused(ConnectorError):
 class UnknownOffer(Refused):
     """The offer does not exist for this participant; hidden and absent ones answer alike."""
 
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), code: str = "unknown-offer") -> None:
+        super().__init__(message, reasons, code)
+
 
 class PolicyError(ConnectorError):
     """A policy that contains something we cannot mean. `findings` say what, where, and how to mend it."""
@@ -200,7 +203,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     RangeNotSatisfiable: (416, "range-not-satisfiable"),
     SourceFailed: (502, "source-failed"),
     SinkFailed: (507, "sink-failed"),
-    SettingsError: (500, "settings"),
+    SettingsError: (422, "settings"),  # while running: what a reload was to take
     StoreError: (503, "store"),
 }
 
@@ -212,3 +215,22 @@ def answer_to(error: ConnectorError) -> tuple[int, str]:
             status, code = row
             return status, getattr(error, "code", code)
     raise TypeError(f"{type(error).__name__} has no row in ANSWERS")
+
+
+# What another participant is told of errors whose own texts are for our operator: they name files, databases and addresses.
+TOLD: dict[type[ConnectorError], str] = {
+    PeerFailed: "another system that this connector needs for the answer failed; try again later",
+    EgressDenied: "this connector does not dial the address that it would need for the answer",
+    SourceFailed: "the data behind this transfer cannot be read now; the provider has to look after it",
+    SinkFailed: "this connector cannot write what it would have to write; its operator has to look after it",
+    SettingsError: "this connector is not set up for this request; its operator has to look after it",
+    StoreError: "this connector cannot use its store now; try again later",
+}
+
+
+def told(error: ConnectorError) -> ConnectorError:
+    """`error` as another participant may read it: itself, or what TOLD has for it. The log keeps the original."""
+    for cls in type(error).__mro__:
+        if text := TOLD.get(cls):
+            return ConnectorError(text)
+    return error

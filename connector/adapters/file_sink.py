@@ -34,7 +34,7 @@ class FileSinks:
     """Downloads into files below `roots` (directories)."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(roots)
+        self.roots = tuple(roots)
 
     def check(self, out: str, *, overwrite: bool) -> None:
         """See `connector.ports.Sinks`."""
@@ -81,7 +81,7 @@ class FileSinks:
             os.close(descriptor)
 
     def _directory(self, out: str) -> tuple[int, str]:
-        root, parts = locate(out, self._roots, POINTER)
+        root, parts = locate(out, self.roots, POINTER)
         try:
             return open_directory(root, parts[:-1], POINTER), parts[-1]
         except OSError as error:
@@ -136,12 +136,15 @@ class FileSink:
     def _commit(self) -> None:
         os.fsync(self._descriptor)
         part = self._name + SUFFIX
+        if not _is_at(self._directory, part, self._descriptor):
+            raise SinkFailed(f"`{self._out}{SUFFIX}` was removed or replaced while it was written; ask again")
         if self._overwrite:
             os.replace(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         else:
             # A link fails if the name is taken, in one step with taking it; a rename would replace whatever came meanwhile.
             os.link(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
-            os.unlink(part, dir_fd=self._directory)
+            with suppress(FileNotFoundError):  # whoever asked for the same name just now has tidied it up
+                os.unlink(part, dir_fd=self._directory)
         os.fsync(self._directory)
 
     async def discard(self) -> None:
@@ -176,6 +179,9 @@ def _open_part(directory: int, name: str, out: str, overwrite: bool) -> int:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             raise InvalidRequest(f"`{out}{SUFFIX}` is not a plain file of its own; remove it", pointer=POINTER)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held the lock until now may have given the file its name since we opened it: it is no part any more.
+        if not _is_at(directory, name + SUFFIX, descriptor):
+            raise BlockingIOError
     except BlockingIOError:
         os.close(descriptor)
         raise SinkFailed(f"another download is writing to `{out}`; wait for it or name another file") from None
@@ -183,6 +189,15 @@ def _open_part(directory: int, name: str, out: str, overwrite: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _is_at(directory: int, name: str, descriptor: int) -> bool:
+    """Whether `name` in `directory` is the open file itself."""
+    try:
+        found, own = os.stat(name, dir_fd=directory, follow_symlinks=False), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
 
 def _demand_free(directory: int, name: str, out: str, overwrite: bool) -> None:

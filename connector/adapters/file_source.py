@@ -58,7 +58,8 @@ def _split(path: str, roots: Sequence[Path], pointer: str) -> tuple[Path, str]:
             if path.startswith(spelling.rstrip("/") + "/"):
                 return root, path[len(spelling.rstrip("/")) + 1 :]
     allowed = ", ".join(f"`{root}`" for root in roots)
-    raise InvalidRequest(f"`{path}` does not lie below an allowed directory: {allowed}", pointer=pointer)
+    remedy = "name a file there, or allow its directory in the settings"
+    raise InvalidRequest(f"`{path}` does not lie below an allowed directory: {allowed}; {remedy}", pointer=pointer)
 
 
 def open_directory(root: Path, parts: Sequence[str], pointer: str) -> int:
@@ -111,7 +112,7 @@ class FileSources:
     """Files below `roots` (directories)."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(roots)
+        self.roots = tuple(roots)
 
     async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
         """Hash the file at `address["path"]`. See `connector.ports.Sources`."""
@@ -119,7 +120,7 @@ class FileSources:
             raise InvalidRequest(
                 f"a file source has no member `{unknown[0]}`; it has `path` and `media_type`", pointer=f"/source/{unknown[0]}"
             )
-        media_type = address.get("media_type") or mimetypes.guess_type(str(address.get("path")))[0] or OCTETS
+        media_type = address.get("media_type") or _guessed(address.get("path"))
         stop = threading.Event()
         try:
             pin, digest = await asyncio.to_thread(self._index, address, stop)
@@ -158,7 +159,7 @@ class FileSources:
         return source
 
     def _open(self, path: object) -> int:
-        root, parts = locate(path, self._roots, "/source/path")
+        root, parts = locate(path, self.roots, "/source/path")
         try:
             directory = open_directory(root, parts[:-1], "/source/path")
             try:
@@ -218,6 +219,12 @@ class FileSource:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _guessed(path: object) -> str:
+    """The media type that a name stands for. `.csv.gz` is not CSV: the bytes that leave are the compressed ones."""
+    kind, encoding = mimetypes.guess_type(str(path))
+    return kind if kind and not encoding else OCTETS
 
 
 def _pin(found: os.stat_result) -> dict[str, int]:

@@ -79,7 +79,7 @@ class HttpPeer:
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self._guard = guard
+        self.guard = guard
         self._tls = _tls(ca_file)
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
@@ -89,7 +89,7 @@ class HttpPeer:
 
     def check(self, url: str) -> None:
         """See the port."""
-        self._guard.check(url)
+        self.guard.check(url)
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
@@ -132,7 +132,7 @@ class HttpPeer:
         bounds: aiohttp.ClientTimeout,
         read_bufsize: int | None,
     ) -> aiohttp.ClientResponse:
-        self._guard.check(url)
+        self.guard.check(url)
         for name, value in headers.items():
             if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
                 raise PeerFailed("a header of the request has characters that a header cannot have; nothing was sent")
@@ -158,7 +158,7 @@ class HttpPeer:
                     limit=0,
                     keepalive_timeout=KEEPALIVE_SECONDS,
                     ttl_dns_cache=DNS_SECONDS,
-                    socket_factory=self._guard.socket,
+                    socket_factory=self._socket,
                     ssl=self._tls,
                     resolver=self._resolver,
                 ),
@@ -170,6 +170,9 @@ class HttpPeer:
                 middlewares=(_once,),
             )
         return self._session
+
+    def _socket(self, info: tuple[Any, ...]) -> socket:
+        return self.guard.socket(info)  # asked anew for each: the guard may be another one by now
 
     def _late(self, url: str) -> PeerFailed:
         return PeerFailed(f"`{origin(url)}` did not answer in time")
@@ -185,7 +188,7 @@ class HttpPeer:
             case aiohttp.ClientConnectorDNSError():
                 return PeerFailed(f"the host of `{where}` has no address")
             case aiohttp.ClientConnectorError():
-                return self._guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
+                return self.guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
             case _:
                 return PeerFailed(f"`{where}` did not answer with HTTP")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -12,10 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
+from connector import telemetry
 from connector.errors import SettingsError
 
 DRAIN_SECONDS = 20.0  # a request that takes longer than this at the end is cut; Kubernetes gives 30 s
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
+LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, so that its sender sees why
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,55 @@ class Door:
     body_bytes: int
 
 
-async def listen(door: Door, routes: Callable[[web.Application], None], middlewares: Sequence[Any], stack: AsyncExitStack) -> int:
+@dataclass(slots=True)
+class Listening:
+    """An open listener. Its end has two parts, so that several can end together. `chain` is the certificate it shows, PEM."""
+
+    door: Door
+    port: int
+    server: asyncio.Server
+    runner: web.AppRunner
+    tls: ssl.SSLContext | None
+    chain: bytes
+
+    def renew(self) -> list[str]:
+        """Load the certificate again if its file is another: it counts for connections from now on. Returns what to say of it.
+        Raises SettingsError as `tls_context`, and keeps the former one."""
+        if self.tls is None or self.door.certificate is None or (chain := _chain(self.door)) == self.chain:
+            return []
+        tls_context(self.door)  # what does not fit together must not get half into the context that is in use
+        self.tls.load_cert_chain(self.door.certificate, self.door.key)
+        self.chain = chain
+        return [f"{self.door.name}.certificate: loaded again"]
+
+    def refuse(self) -> None:
+        """Take no new connections."""
+        self.server.close()
+
+    async def drain(self) -> None:
+        """Let the running requests finish, then close what is left; idle connections close at once."""
+        await self.runner.cleanup()
+
+
+async def listen(door: Door, routes: Callable[[web.Application], None], middlewares: Sequence[Any], stack: AsyncExitStack) -> Listening:
     """Open the listener and register its end with `stack`: no new connections, then the running requests finish.
 
-    Returns the port. Raises SettingsError if the address or the certificate cannot be used.
+    Raises SettingsError if the address or the certificate cannot be used.
     """
+    chain, tls = _chain(door), tls_context(door)
     app = web.Application(middlewares=middlewares, client_max_size=door.body_bytes)
     routes(app)
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=door.idle_seconds, shutdown_timeout=DRAIN_SECONDS)
+    log = logging.Logger(f"listener {door.name}")
+    log.addHandler(_Events(door.name))
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=log,
+        keepalive_timeout=door.idle_seconds,
+        shutdown_timeout=DRAIN_SECONDS,
+        lingering_time=LINGER_SECONDS,
+        auto_decompress=False,  # aiohttp would inflate a body before any handler could refuse it
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     serve = runner.server
@@ -51,12 +95,26 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         return serve() if len(serve.connections) < door.connections else Full()
 
     try:
-        server = await asyncio.get_running_loop().create_server(accept, door.host, door.port, ssl=tls_context(door), backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(accept, door.host, door.port, ssl=tls, backlog=BACKLOG)
     except OSError as e:
         remedy = "choose another port or stop what uses it"
-        raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {e.strerror}; {remedy}") from e
+        why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
+        raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
     stack.callback(server.close)
-    return int(server.sockets[0].getsockname()[1])
+    return Listening(door, int(server.sockets[0].getsockname()[1]), server, runner, tls, chain)
+
+
+class _Events(logging.Handler):
+    """What aiohttp has to say about bytes that are no HTTP, as an event of ours: its own text quotes them, secrets included."""
+
+    def __init__(self, door: str) -> None:
+        super().__init__(logging.WARNING)
+        self._door = door
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the event: the kind of error, without its text."""
+        kind = record.exc_info[0] if record.exc_info else None
+        telemetry.log.info("not served", door=self._door, error=kind.__name__ if kind else "unknown")
 
 
 class Full(asyncio.Protocol):
@@ -66,6 +124,13 @@ class Full(asyncio.Protocol):
         """Close at once."""
         if isinstance(transport, asyncio.Transport):
             transport.close()
+
+
+def _chain(door: Door) -> bytes:
+    try:
+        return door.certificate.read_bytes() if door.certificate else b""
+    except OSError:
+        return b""  # `tls_context` says what is wrong with it
 
 
 def tls_context(door: Door) -> ssl.SSLContext | None:
@@ -78,5 +143,7 @@ def tls_context(door: Door) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(door.certificate, door.key)
     except (OSError, ssl.SSLError) as e:
-        raise SettingsError(f"`{door.name}.certificate` `{door.certificate}` cannot be used with its key: {e}") from e
+        raise SettingsError(
+            f"`{door.name}.certificate` is `{door.certificate}`, which cannot be used with `{door.name}.key`: {e}; give a pair in PEM"
+        ) from None
     return context

@@ -29,6 +29,7 @@ from connector.records import Idempotent
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 KEY_CHARACTERS_MAX = 200
 EVENTS_READ = 500  # events in one reading of the feed
+SEQUENCE_MAX = 2**63 - 1  # of an event: what a store can count
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class Doors:
     about: dict[str, Any]
 
 
-def authorized(token_hash: bytes) -> Any:
-    """The middleware that lets in whoever holds the admin token; `token_hash` is the SHA-256 of it."""
+def authorized(token_hash: Callable[[], bytes]) -> Any:
+    """The middleware that lets in whoever holds the admin token; `token_hash` returns the SHA-256 of the one that counts now."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        given = hashlib.sha256(token.strip().encode()).digest()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, token_hash):
+        given = hashlib.sha256(token.strip().encode(errors="surrogateescape")).digest()  # bytes that are no UTF-8 come in as that
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, token_hash()):
             raise NotAuthorized("this call needs the header `Authorization: Bearer` with the admin token that `connector init` showed")
         return await handler(request)
 
@@ -319,13 +320,12 @@ class ManagementApi:
         """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
         what comes."""
         said = request.headers.get("Last-Event-ID") or request.query.get("after")
-        if said is not None and said != "now" and not said.isdecimal():
-            raise InvalidRequest(f"`after` is `{said[:40]}`; it is the sequence number of an event, or `now`")
+        begin = 0 if said is None or said == "now" else shapes.number_of("after", said, 0, SEQUENCE_MAX)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
         reader = self._d.feed.reader()
         try:
             await response.prepare(request)
-            after, shown = await _newest(self._d.store) if said == "now" else int(said or 0), dict[str, int]()
+            after, shown = await _newest(self._d.store) if said == "now" else begin, dict[str, int]()
             await response.write(b": from here\n\n")
             events = await self._d.store.events(after, EVENTS_READ)
             while True:
@@ -382,10 +382,7 @@ async def _newest(store: Store) -> int:
 
 
 def _limit(request: web.Request) -> int:
-    said = request.query.get("limit", str(PAGE))
-    if not said.isdecimal() or not 1 <= int(said) <= PAGE_MAX:
-        raise InvalidRequest(f"`limit` is `{said[:40]}`; it is a whole number from 1 to {PAGE_MAX}")
-    return int(said)
+    return shapes.number_of("limit", request.query.get("limit", str(PAGE)), 1, PAGE_MAX)
 
 
 def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

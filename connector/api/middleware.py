@@ -19,9 +19,9 @@ JSON_TYPES = ("application/json", "application/ld+json")
 FORBIDDEN_IN_PATH = ("//", "%2f", "%5c", "%00", ";", "\\", "/./", "/../")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """What one request may cost: bytes of body, seconds for the body to arrive."""
+    """What one request may cost: bytes of body, seconds for the body to arrive. Changes with the settings while it is used."""
 
     body_bytes: int
     body_seconds: float

@@ -16,7 +16,7 @@ from connector.cli.session import Common, read_settings
 from connector.errors import SettingsError
 
 if TYPE_CHECKING:
-    from connector.settings import ListenerSettings, Settings
+    from connector.settings import Settings
 
 
 def run(*, common: Common | None = None) -> None:
@@ -49,12 +49,13 @@ def _mistakes(settings: Settings) -> list[str]:
     """What only reading the files can tell."""
     from connector.adapters.keys import Keys
     from connector.adapters.registry import Registry
+    from connector.app_settings import check_tls
 
     found: list[str] = []
     checks: list[Callable[[], object]] = [
         lambda: Keys(settings.keys.directory, settings.participant.id).active(time.time()),
         lambda: Registry(settings.registry.directory),
-        *(partial(_certificate, name, getattr(settings, name)) for name in ("protocol", "data", "management", "ops")),
+        *(partial(check_tls, settings, name) for name in ("protocol", "data", "management", "ops")),
     ]
     for look in checks:
         try:
@@ -62,17 +63,3 @@ def _mistakes(settings: Settings) -> list[str]:
         except SettingsError as error:
             found += error.reasons
     return found
-
-
-def _certificate(name: str, listener: ListenerSettings) -> None:
-    """Raise SettingsError if the listener's certificate and key do not fit together."""
-    import ssl
-
-    if listener.certificate is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listener.certificate, listener.key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"`{name}.certificate` is `{listener.certificate}`, which cannot be used with {name}.key: {error}; give a pair in PEM"
-        ) from None

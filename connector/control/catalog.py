@@ -54,7 +54,7 @@ class Catalog:
         self._own = own
         self._id = id
         self._service = service
-        self._nested = list(nested)
+        self.nested = tuple(nested)
         self._seen: OrderedDict[tuple[str, int, float, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
 
     async def page(
@@ -87,7 +87,7 @@ class Catalog:
             previous, following = edge, shown[-1][0] if shown else None
         else:
             previous, following = shown[0][0] if shown and after is not None else None, edge
-        nested = self._nested if previous is None and (backwards or after is None) else []
+        nested = list(self.nested) if previous is None and (backwards or after is None) else []
         body = dcat.catalog(self._id, self._own, self._service, [document for _, document in shown], nested)
         return CatalogPage(body, following, previous)
 

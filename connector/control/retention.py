@@ -27,7 +27,7 @@ class Retention:
 
     def __init__(self, journal: Journal, keep: Keep) -> None:
         self._journal = journal
-        self._keep = keep
+        self.keep = keep
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,9 +42,9 @@ class Retention:
         """One bounded sweep; returns the deleted rows by table."""
         now = self._journal.clock.now()
         counts = await self._journal.store.sweep(
-            inbox_before=now - self._keep.inbox_seconds,
-            processes_before=now - self._keep.processes_seconds,
-            keys_before=now - self._keep.keys_seconds,
+            inbox_before=now - self.keep.inbox_seconds,
+            processes_before=now - self.keep.processes_seconds,
+            keys_before=now - self.keep.keys_seconds,
             limit=ROWS_MAX,
         )
         return dict(counts)

@@ -29,7 +29,7 @@ class Watch:
         self._journal = journal
         self._steps = steps
         self._last_access = last_access
-        self._quiet = quiet_seconds
+        self.quiet_seconds = quiet_seconds
         self._next: float | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -82,8 +82,8 @@ class Watch:
             return self._expired(process, "EXPIRED", "the agreement or a bound of its policy has ended", now)
         if running and covered is not None:
             last = self._last_access(process.pid) or covered
-            if last + self._quiet > now:
-                quiet = replace(process, detail=dict(detail) | {"covered": last + self._quiet})
+            if last + self.quiet_seconds > now:
+                quiet = replace(process, detail=dict(detail) | {"covered": last + self.quiet_seconds})
                 return self._steps.changes(process, Reaction(quiet), now, ask=False)
             done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
             return self._steps.changes(process, Reaction(done, Act(Move.COMPLETION)), now, ask=False)
@@ -105,7 +105,7 @@ class Watch:
             process = await self._journal.store.process(Kind.TRANSFER, pid)
             if process is None or process.state != "STARTED" or "covered" in process.detail:
                 return None
-            marked = replace(process, detail=dict(process.detail) | {"covered": now + self._quiet})
+            marked = replace(process, detail=dict(process.detail) | {"covered": now + self.quiet_seconds})
             return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)
 
         await self._journal.decide(step)

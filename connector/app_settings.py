@@ -1,0 +1,96 @@
+"""What each component takes from the settings, made from them at the start and again at a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from connector import telemetry
+from connector.adapters import egress
+from connector.adapters.sqlite import SqliteStore
+from connector.api.listener import Door, tls_context
+from connector.control.catalog import base_of
+from connector.control.compose import Times
+from connector.control.retention import Keep
+from connector.dsp import dcat
+from connector.errors import SettingsError
+from connector.ports import Identity, Store
+from connector.settings import ListenerSettings, ManagementSettings, Settings
+from connector.settings_fields import LimitsSettings
+
+DAY, HOUR = 86_400.0, 3_600.0
+
+
+def check_tls(settings: Settings, name: str) -> None:
+    """Load the certificate of listener `name`, as a start would. Raises SettingsError."""
+    tls_context(door(name, getattr(settings, name), settings.limits))
+
+
+def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
+    idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
+    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, limits.connections, limits.management_bytes)
+
+
+def store_of(settings: Settings, participant: str) -> Store:
+    if settings.store.kind == "memory":
+        from connector.adapters.memory import MemoryStore
+
+        return MemoryStore()
+    return SqliteStore(settings.store.path, participant)
+
+
+def credential(settings: Settings, name: str) -> str | None:
+    path = settings.credentials.get(name)
+    try:
+        return path.read_text().strip() if path else None
+    except (OSError, ValueError) as e:
+        telemetry.log.error("credential cannot be read", name=name, error=str(e))
+        return None
+
+
+def token_hash(settings: Settings) -> bytes:
+    file = settings.management.token_hash_file
+    try:
+        return bytes.fromhex(file.read_text().strip())
+    except (OSError, ValueError) as e:
+        raise SettingsError(
+            f"`management.token_hash_file` `{file}` cannot be read as a SHA-256 in hexadecimal: {e}; run `connector init`"
+        ) from e
+
+
+def exporters(settings: Settings) -> tuple[Any, ...]:
+    exporters: list[Any] = []
+    if settings.telemetry.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporters.append(OTLPSpanExporter(endpoint=f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"))
+    if settings.telemetry.spans_file is not None:
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+        out = settings.telemetry.spans_file.open("a", encoding="utf-8")
+        exporters.append(ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n"))
+    return tuple(exporters)
+
+
+def guard(settings: Settings) -> egress.Guard:
+    return egress.guard(settings.egress.allow, settings.egress.http, settings.egress.ports)
+
+
+def times(settings: Settings) -> Times:
+    delivery = settings.delivery
+    return Times(delivery.deadline_seconds, delivery.step_deadline_seconds, delivery.approval_deadline_seconds)
+
+
+def keep(settings: Settings) -> Keep:
+    retention = settings.retention
+    return Keep(retention.inbox_days * DAY, retention.processes_days * DAY, retention.keys_hours * HOUR)
+
+
+def nested(settings: Settings, identity: Identity) -> tuple[Mapping[str, Any], ...]:
+    """Stubs of the catalogs that ours points to. A participant that the registry does not know is left out, and said so."""
+    found = {name: identity.find(name) for name in settings.catalog.nested}
+    for name in (name for name, member in found.items() if member is None):
+        telemetry.log.warning("nested catalog left out", participant=name, reason="the registry does not know it")
+    return tuple(
+        dcat.nested_catalog(f"{each.id}#catalog", each.name, base_of(each), f"{each.id}#connector") for each in found.values() if each
+    )
