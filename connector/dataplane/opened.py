@@ -68,22 +68,26 @@ class OpenSources(Generic[K]):
 
     async def _take(self, permit: Permit) -> _Opened[K]:
         opened = self._shared.get(permit.transfer)
-        if opened is None or (opened.address is not permit.source and opened.address != permit.source):
+        if opened is not None and opened.address is not permit.source:
+            if opened.address == permit.source:
+                opened.address, opened.kept = permit.source, None  # looked up again, and what was kept with it may have changed
+            else:
+                del self._shared[permit.transfer]
+                if opened.users == 0:
+                    await opened.source.close()
+                opened = None
+        if opened is None:
             opened = await self._open(permit)
         opened.users += 1
         return opened
 
     async def _open(self, permit: Permit) -> _Opened[K]:
+        """Open the source of a permit, and share it unless somebody who came at the same time shares theirs."""
         kind = self._kinds.get(str(permit.source.get("type")))
         if kind is None:
             raise SourceFailed(f"the dataset's source is of type `{permit.source.get('type')}`, which this connector does not read")
         opened: _Opened[K] = _Opened(permit.source, await kind.open(permit.source))
-        present = self._shared.get(permit.transfer)
-        if present is not None:
-            del self._shared[permit.transfer]
-            if present.users == 0:
-                await present.source.close()
-        if len(self._shared) < OPEN_MAX:
+        if permit.transfer not in self._shared and len(self._shared) < OPEN_MAX:
             self._shared[permit.transfer] = opened
             if self._sweeper is None or self._sweeper.done():
                 self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="idle sources")
