@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import orjson
 
 from connector import telemetry
-from connector.dataplane.edr import read_address
+from connector.dataplane.edr import is_token, read_address
 from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.ports import Clock, Identity, Peer
 from connector.records import Edr
@@ -113,8 +113,8 @@ def _read(status: int, body: bytes, edr: Edr, asked: float) -> Edr:
         text = f"the provider refused to renew the access token: status {status}" + (f", `{told[:64]}`" if isinstance(told, str) else "")
         final = 400 <= status < 500 and status not in (408, 425, 429)  # noqa: PLR2004 - statuses
         raise PeerRefused(text, status=status) if final else PeerFailed(text)
-    if not isinstance(answer, dict) or not isinstance(answer.get("access_token"), str) or not answer["access_token"]:
-        raise PeerFailed("the provider's answer to a token renewal has no `access_token`")
+    if not isinstance(answer, dict) or not is_token(answer.get("access_token")):
+        raise PeerFailed("the provider's answer to a token renewal has no `access_token` that can be presented")
     life = answer.get("expires_in")
     if isinstance(life, str):
         life = int(life) if life.isascii() and life.isdigit() and len(life) <= LIFE_DIGITS_MAX else None

@@ -196,7 +196,7 @@ def read_address(document: Mapping[str, Any]) -> Address:
     if token is not None and token[:7].lower() == "bearer ":
         token = token[7:]  # some put the whole header's value there
     for secret in (token, properties.get("refreshToken")):
-        if secret is not None and not _is_token(secret):
+        if secret is not None and not is_token(secret):
             raise ValueError("one of its tokens is empty, or has characters that no token has")
     expires_in = properties.get("expiresIn", "")
     expires_seconds = float(expires_in) if expires_in.isascii() and expires_in.isdigit() and len(expires_in) <= 10 else None  # noqa: PLR2004
@@ -211,9 +211,9 @@ def _short(name: str) -> str:
 
 
 def _is_url(url: object) -> bool:
-    return isinstance(url, str) and url.startswith(("https://", "http://")) and len(url) <= ADDRESS_URL_CHARACTERS_MAX and _is_token(url)
+    return isinstance(url, str) and url.startswith(("https://", "http://")) and len(url) <= ADDRESS_URL_CHARACTERS_MAX and is_token(url)
 
 
-def _is_token(text: str) -> bool:
+def is_token(text: object) -> bool:
     """Visible ASCII only: what can stand in a header or a request line without becoming two."""
-    return text != "" and all("!" <= c <= "~" for c in text)
+    return isinstance(text, str) and text != "" and all("!" <= c <= "~" for c in text)
