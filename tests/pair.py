@@ -5,8 +5,8 @@ import hashlib
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,17 @@ class Running:
     async def evidence(self, pid: str) -> list[Evidence]:
         return list(await self.connector.store.evidence_of(pid))
 
+    @contextmanager
+    def commits(self, instead: Callable[[Changes], Awaitable[Any]]) -> Iterator[None]:
+        """Let `instead` stand for the store's commit, for faults that no file system can be made to have at will. The real
+        one is `type(store).commit`."""
+        store: Any = self.connector.store
+        store.commit = instead
+        try:
+            yield
+        finally:
+            del store.commit
+
 
 async def call(http: aiohttp.ClientSession, method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
     """One HTTP request. `body` is bytes as they are, or something that becomes JSON."""
@@ -242,16 +253,18 @@ async def call(http: aiohttp.ClientSession, method: str, url: str, body: Any = N
 
 def quoted(text: str) -> str:
     """An id as one segment of a path."""
-    return "".join(c if c.isalnum() or c in "-._~" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "-._~" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
 
 
-Script = Callable[[str, str, dict[str, Any]], "tuple[int, dict[str, Any] | None] | None"]
+Reply = tuple[int, dict[str, Any] | None]
+Script = Callable[[str, str, dict[str, Any]], "Reply | Awaitable[Reply | None] | None"]
 
 
 @dataclass
 class Scripted:
     """A participant whose every word is a test's. Messages to it are kept in `calls` and answered as the standard asks,
-    unless `script(method, path, document)` says otherwise: (status, document), or None for the usual answer."""
+    unless `script(method, path, document)` says otherwise, at once or when it is awaited: (status, document), or None for the
+    usual answer."""
 
     site: Site
     http: aiohttp.ClientSession
@@ -290,10 +303,11 @@ class Scripted:
         self.calls.append((request.method, path, document))
         self.headers.append(request.headers)
         self._news.set()
-        status, answer = self.script(request.method, path, document) or self._usual(request.method, path, document)
+        said = self.script(request.method, path, document)
+        status, answer = (await said if isinstance(said, Awaitable) else said) or self._usual(request.method, path, document)
         return web.Response(status=status, body=orjson.dumps(answer) if answer is not None else b"", content_type="application/json")
 
-    def _usual(self, method: str, path: str, document: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
+    def _usual(self, method: str, path: str, document: dict[str, Any]) -> Reply:
         kind = Kind.TRANSFER if path.startswith("/transfers") else Kind.NEGOTIATION
         first = path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request"))
         if method == "GET":
