@@ -143,7 +143,7 @@ class LimitsSettings:
     catalog_page: int = _f("datasets on one page of the catalog", 100, 1, 1000)
     header_seconds: float = _f("time for the head of a request to arrive", 10.0, 0.1)
     body_seconds: float = _f("time for the body of a request to arrive", 30.0, 0.1)
-    keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0)
+    keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0.1)
     connections: int = _f("open connections for each listener", 1024, 1)
 
 

@@ -322,7 +322,7 @@ class ManagementApi:
         said = request.headers.get("Last-Event-ID") or request.query.get("after")
         begin = 0 if said is None or said == "now" else shapes.number_of("after", said, 0, SEQUENCE_MAX)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
-        reader = self._d.feed.reader()
+        reader = self._d.feed.reader(request.transport.abort if request.transport else lambda: None)
         try:
             await response.prepare(request)
             after, shown = await _newest(self._d.store) if said == "now" else begin, dict[str, int]()
@@ -338,7 +338,9 @@ class ManagementApi:
                     if shown.get(pull.id) != pull.received_bytes:
                         shown[pull.id] = pull.received_bytes
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
+                reader.idle = True
                 await reader.woken.wait()
+                reader.idle = False
                 if self._d.feed.closed:
                     return response
                 live = reader.following(after)

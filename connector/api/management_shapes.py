@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import orjson
 
+from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
-from connector.errors import InvalidRequest
+from connector.errors import InvalidRequest, WireError
 from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Outbound, Pull
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
+NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -97,15 +99,23 @@ class OrderPull(_Body):
 
 
 def decode(body: bytes, shape: type[Any]) -> Any:
-    """Read a body as `shape`. Raises InvalidRequest with the RFC 6901 place of the fault."""
+    """Read a body as `shape`. Raises InvalidRequest with the RFC 6901 place of the fault. What is no message for a peer is none
+    here either: what an operator says becomes records and messages."""
     try:
-        return msgspec.json.decode(body or b"{}", type=shape)
+        return msgspec.convert(wire.load(body or b"{}"), type=shape)
+    except WireError as e:
+        raise InvalidRequest(e.message) from None
     except msgspec.ValidationError as e:
         text, _, where = str(e).partition(" - at `$")
         pointer = where.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
         raise InvalidRequest(f"{text[:1].lower()}{text[1:]}{f' at `{pointer}`' if pointer else ''}", pointer=pointer) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise InvalidRequest(f"the body is not JSON: {e}") from None
+
+
+def number_of(name: str, said: str, low: int, high: int) -> int:
+    """A whole number of a query. Raises InvalidRequest."""
+    if not (said.isascii() and said.isdecimal() and len(said) <= NUMBER_CHARACTERS_MAX and low <= int(said) <= high):
+        raise InvalidRequest(f"`{name}` is `{said[:40]}`; it is a whole number from {low} to {high}")
+    return int(said)
 
 
 def seconds_of(said: str | None) -> float:

@@ -51,6 +51,7 @@ class Pulls:
         self._downloads = downloads
         self._ids = ids
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
         self.live: dict[str, Pull] = {}
 
     async def order(self, peer: str, dataset: str, out: str, purposes: tuple[str, ...], key: Idempotent | None) -> Pull:
@@ -81,12 +82,16 @@ class Pulls:
                 return
 
     async def close(self) -> None:
+        """Stop. Orders stay where they are, also those that still come in: the next start goes on with them."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, pull: Pull) -> None:
+        if self._closed:
+            return
         task = self._tasks[pull.id] = asyncio.create_task(self._run(pull), name=f"pull {pull.id}")
         task.add_done_callback(lambda _done: self._tasks.pop(pull.id, None))
 

@@ -9,6 +9,8 @@ refused by `connector.odrl`, not here). Every other JSON document may still be a
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from connector.errors import WireError
 DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deeper is an attack or a mistake
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
 STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not travel in messages
+NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,15 @@ def parse(body: bytes, expected: tuple[Move, ...], schemas: Schemas) -> Message 
 
 
 def load(body: bytes) -> Any:
-    """Decode JSON strictly (UTF-8, finite numbers). Raises WireError that says where it broke."""
+    """Decode JSON strictly (UTF-8, finite numbers, each name once). Raises WireError that says where it broke."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as e:
         raise WireError(f"the body is not JSON: {e.msg} at line {e.lineno} column {e.colno}") from e
-    _within_limits(document)
+    # A name that stands twice means one thing to us and may mean another to whoever else reads the message. The parser keeps
+    # the last one silently; but then the text has more ends of names than the value has members, which costs little to see.
+    if len(NAME_ENDS.findall(body)) > _within_limits(document):
+        json.loads(body, object_pairs_hook=_each_once)
     return document
 
 
@@ -125,14 +131,23 @@ def _text(item: Any) -> str:
     return item if isinstance(item, str) else orjson.dumps(item).decode()
 
 
-def _within_limits(document: Any) -> None:
-    """Walk the value without recursion; raises WireError beyond a limit."""
-    level, nodes = [document], 0
+def _each_once(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise WireError(f"the name `{name[:100]}` stands twice in one object of the body; say it once")
+        seen.add(name)
+
+
+def _within_limits(document: Any) -> int:
+    """Walk the value without recursion; returns how many members its objects have. Raises WireError beyond a limit."""
+    level, nodes, members = [document], 0, 0
     for _ in range(DEPTH_MAX + 1):
         below: list[Any] = []
         for value in level:
             if type(value) is dict:
                 below.extend(value.values())
+                members += len(value)
             elif type(value) is list:
                 below.extend(value)
             elif type(value) is str and len(value) > STRING_CHARACTERS_MAX:
@@ -141,6 +156,6 @@ def _within_limits(document: Any) -> None:
         if nodes > NODES_MAX:
             raise WireError(f"the body has more than {NODES_MAX} values")
         if not below:
-            return
+            return members
         level = below
     raise WireError(f"the body is nested deeper than {DEPTH_MAX} levels")

@@ -1,3 +1,4 @@
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -180,3 +181,28 @@ def test_reasons_of_a_peer_are_bounded_whatever_they_are(code: Any, reason: Any)
     assert said is None or len(said) <= 100
     assert len(reasons) <= 10
     assert all(len(text) <= 500 for text in reasons)
+
+
+NAMES = st.sampled_from(["a", "a:", ":", '"', "\\", 'a":', "", "é"])
+VALUES = st.recursive(
+    st.none() | NAMES | st.integers(0, 9),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(NAMES, below, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(VALUES, st.booleans())
+def test_whatever_says_each_name_once_is_taken_however_it_is_written(value: Any, spread: bool):
+    text = json.dumps(value, ensure_ascii=spread, indent=1 if spread else None, separators=(" , ", "\t:\r\n") if spread else None)
+    assert wire.load(text.encode()) == value
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), min_size=1, max_size=4, unique_by=lambda pair: pair[0]), st.data())
+def test_a_name_that_stands_twice_is_refused_wherever_it_stands(pairs: list[tuple[str, Any]], data: st.DataObject):
+    twice = data.draw(st.sampled_from(pairs))[0]
+    space = data.draw(st.sampled_from(["", " ", "\n\t"]))
+    members = [*pairs, (twice, data.draw(VALUES))]
+    text = "{" + ",".join(f"{json.dumps(name)}{space}:{json.dumps(value)}" for name, value in members) + "}"
+    for body in (text, f'[{{":":{text}}}]'):
+        with pytest.raises(WireError, match="stands twice"):
+            wire.load(body.encode())

@@ -1,0 +1,51 @@
+"""A connector behind its protocol listener, a peer and a stranger who say whatever a test wants, and what a message could change."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from connector.dsp.messages import Kind
+from connector.settings_fields import LimitsSettings
+from tests import pair
+from tests.pair import OPEN, Desk, fresh
+from tests.vocab import corpus
+
+LIMIT_BYTES = 64 * 1024  # of a message, at this desk
+DATASET, OFFER = "urn:test:dataset", "urn:test:offer"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """One for all tests of a module; the connector at it never acts by itself."""
+    limits = LimitsSettings(message_bytes=LIMIT_BYTES, catalog_page=2, body_seconds=0.3)
+    async with pair.desk(tmp_path_factory.mktemp("dsp") / "x", limits=limits) as made:
+        await made.us.publish(DATASET, OPEN | {"@id": OFFER})
+        yield made
+
+
+def valid(shape: str, document: Any) -> Any:
+    """The document, which the official schema has to accept."""
+    assert [e.message for e in corpus.oracle()[shape].iter_errors(document)] == []
+    return document
+
+
+async def everything(desk: Desk) -> list[Any]:
+    """All that a message could change, as the store has it."""
+    store = desk.us.connector.store
+    lists = [(await store.processes(kind, after=None, limit=1_000, state=None, peer=None)).items for kind in Kind]
+    agreements = (await store.agreements(peer=None, dataset=None, after=None, limit=1_000)).items
+    return [*lists, agreements, tuple(await store.open_outbox()), tuple(await store.events(0, 10_000))]
+
+
+def first_request(**changed: Any) -> dict[str, Any]:
+    """A request that could be accepted from whoever is called back at that address."""
+    offer = OPEN | {"@id": OFFER, "target": DATASET}
+    return {
+        "@context": corpus.CONTEXT,
+        "@type": "ContractRequestMessage",
+        "consumerPid": fresh(),
+        "callbackAddress": "http://127.0.0.1:1/",
+        "offer": offer,
+    } | changed
