@@ -146,7 +146,8 @@ class Store(Protocol):
 
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
         """Retention: delete at most `limit` rows each of inbox rows of final processes, final processes themselves
-        (agreements and evidence stay), and idempotency keys, all older than their instants. Returns counts by table."""
+        without a row in the outbox (agreements and evidence stay), finished pulls, and idempotency keys, all older than their
+        instants; pulls go with processes. Returns counts by table."""
 
     async def close(self) -> None: ...
 
@@ -234,7 +235,7 @@ class Sources(Protocol):
 
 class Sink(Protocol):
     """Where one download goes: a part that grows, is hashed as it grows, and takes its name only when it is whole. All
-    methods raise SinkFailed; the part is kept then."""
+    methods raise SinkFailed; the part is kept then. They are called one after the other."""
 
     @property
     def size_bytes(self) -> int:
@@ -256,7 +257,8 @@ class Sink(Protocol):
         """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
 
     async def commit(self) -> None:
-        """Make the part durable, then give it its name in one step."""
+        """Make the part durable, then give it its name in one step. Raises Contradiction, and keeps the part, if something
+        took that name meanwhile and was not to be overwritten."""
 
     async def discard(self) -> None:
         """Remove the part; nothing stands under either name."""

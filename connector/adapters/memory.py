@@ -260,11 +260,15 @@ class MemoryStore:
         for process in processes:
             self._delete(Process, process.pid)
             self._delete(Edr, process.pid)
+        done = [pull for pull in tables.pull.values() if pull.stage in CLOSED and pull.updated < processes_before]
+        pulls = sorted(done, key=lambda pull: pull.created)[:most]
+        for pull in pulls:
+            self._delete(Pull, pull.id)
         old = [row for row in tables.idempotent.values() if row.created < keys_before]
         keys = sorted(old, key=lambda row: row.created)[:most]
         for row in keys:
             del tables.idempotent[row.key]
-        return {"inbox": len(inbox), "process": len(processes), "idempotent": len(keys)}
+        return {"inbox": len(inbox), "process": len(processes), "pull": len(pulls), "idempotent": len(keys)}
 
     def _over(self, pid: str) -> bool:
         process = self._tables.process.get(pid)

@@ -118,6 +118,9 @@ OLD_INBOX = """
 OLD_PROCESSES = """
     select pid, version from process where participant = ?1 and final = 1 and updated < ?2
     and pid not in (select pid from outbox where participant = ?1) order by updated limit ?3"""
+OLD_PULLS = """
+    select id, version from pull where participant = ?1 and open = 0
+    and json_extract(cast(rest as text), '$.updated') < ?2 order by created limit ?3"""
 OLD_KEYS = "select key from idempotent where participant = ? and created < ? order by created limit ?"
 DELETE_INBOX_ROW = "delete from inbox where participant = ? and id = ?"
 
@@ -231,18 +234,20 @@ class SqliteStore:
         for piece in _pieces(inbox):
             writes = [(DELETE_INBOX_ROW, (self._number, id)) for id in piece]
             await self._writer.submit(Prepared((), (), writes, (), ()))
-        processes = await self._rows(tuple, OLD_PROCESSES, processes_before, limit)
-        swept = 0
-        for piece in _pieces(processes):
-            gone = [
-                Changes(expects=(Expect(Process, pid, version),), deletes=((Process, pid), (Edr, pid))) for pid, version in piece
-            ]  # a process that somebody touched meanwhile is not old any more
-            results = await asyncio.gather(*(self.commit(changes) for changes in gone))
-            swept += sum(not isinstance(result, Conflict) for result in results)
+        processes = await self._sweep(Process, (Process, Edr), await self._rows(tuple, OLD_PROCESSES, processes_before, limit))
+        pulls = await self._sweep(Pull, (Pull,), await self._rows(tuple, OLD_PULLS, processes_before, limit))
         keys = await self._rows(_first, OLD_KEYS, keys_before, limit)
         for piece in _pieces(keys):
             await self.commit(Changes(deletes=tuple((Idempotent, key) for key in piece)))
-        return {"inbox": len(inbox), "process": swept, "idempotent": len(keys)}
+        return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
+
+    async def _sweep(self, of: type[Any], with_it: tuple[type[Any], ...], rows: Sequence[Row]) -> int:
+        """Delete what has these keys and versions; what somebody touched meanwhile is not old any more, and stays."""
+        swept = 0
+        for piece in _pieces(rows):
+            gone = [Changes(expects=(Expect(of, key, version),), deletes=tuple((each, key) for each in with_it)) for key, version in piece]
+            swept += sum(not isinstance(result, Conflict) for result in await asyncio.gather(*map(self.commit, gone)))
+        return swept
 
     async def close(self) -> None:
         """Finish the writes that were submitted, then let go of the file."""

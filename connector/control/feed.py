@@ -15,20 +15,23 @@ LIVE_MAX = 1_000  # events kept for a reader that is slower than they come; one 
 
 
 class Reader:
-    """A reader of the event feed: `woken` is set at every commit with evidence, `live` holds the newest of it."""
+    """A reader of the event feed: `woken` is set at every commit with evidence, `live` holds the newest of it. `idle` says
+    that it has been told all and waits; one that is not when the connector stops is hung up on."""
 
-    def __init__(self) -> None:
+    def __init__(self, hang_up: Callable[[], None]) -> None:
         self.woken = asyncio.Event()
         self.live: deque[Evidence] = deque(maxlen=LIVE_MAX)
+        self.idle = False
+        self.hang_up = hang_up
 
     def following(self, sequence: int) -> list[Evidence] | None:
-        """Take the events that follow `sequence` without a gap; None if one is missing: then the store has to be read."""
-        taken: list[Evidence] = []
-        while self.live:
-            event = self.live.popleft()
+        """Take all events that follow `sequence`; None if one is missing: then the store has to be read from there. Either
+        way nothing is left that a reader would sleep on."""
+        live, taken = list(self.live), []
+        self.live.clear()
+        for event in live:
             if event.sequence > sequence + 1:
-                self.live.appendleft(event)
-                return taken or None
+                return None
             if event.sequence == sequence + 1:
                 taken.append(event)
                 sequence += 1
@@ -80,9 +83,9 @@ class Feed:
                 self._by_pid.pop(pid, None)
         return process
 
-    def reader(self) -> Reader:
+    def reader(self, hang_up: Callable[[], None] = lambda: None) -> Reader:
         """A reader from now on, until `leave` is called with it."""
-        reader = Reader()
+        reader = Reader(hang_up)
         self._readers.add(reader)
         return reader
 
@@ -90,9 +93,13 @@ class Feed:
         self._readers.discard(reader)
 
     def close(self) -> None:
-        """Send everybody home: the connector stops. Waiters get the process as it stands, readers end their streams."""
+        """Send everybody home: the connector stops. Waiters get the process as it stands, readers end their streams. One that
+        is still being told may take nothing for as long as it likes: it is hung up on, and comes back for the rest."""
         self.closed = True
         for waiting in self._by_pid.values():
             for event in waiting:
                 event.set()
+        for reader in self._readers:
+            if not reader.idle:
+                reader.hang_up()
         self.nudge()

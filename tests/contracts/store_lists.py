@@ -274,6 +274,10 @@ class StoreLists:
                     inbox("young", at=10.0),
                     inbox("young", at=100.0),
                     agreement("deal", negotiation="over"),
+                    pull("done", stage="done", created=1.0, updated=10.0),
+                    pull("failed", stage="failed", created=1.0, updated=10.0),
+                    pull("running", stage="download", created=1.0, updated=10.0),
+                    pull("recent", stage="done", created=1.0, updated=100.0),
                     idempotent("old", created=10.0),
                     idempotent("new", created=100.0),
                 ),
@@ -281,7 +285,8 @@ class StoreLists:
             )
         )
         counts = await store.sweep(inbox_before=50.0, processes_before=50.0, keys_before=50.0, limit=100)
-        assert counts == {"inbox": 2, "process": 2, "idempotent": 1}
+        assert counts == {"inbox": 2, "process": 2, "pull": 2, "idempotent": 1}
+        assert [await store.pull(id) is None for id in ("done", "failed", "running", "recent")] == [True, True, False, False]
         assert [await store.process(N, pid) is None for pid in ("over", "open", "young")] == [True, False, False]
         assert [await store.process(T, pid) is None for pid in ("over-t", "open-t")] == [True, False]
         assert [await store.edr(pid) is None for pid in ("over-t", "open-t")] == [True, False]
@@ -290,7 +295,7 @@ class StoreLists:
         assert len(await store.events(0, 9)) == 1
         assert [await store.idempotent(key) is None for key in ("old", "new")] == [True, False]
         again = await store.sweep(inbox_before=50.0, processes_before=50.0, keys_before=50.0, limit=100)
-        assert again == {"inbox": 0, "process": 0, "idempotent": 0}
+        assert again == {"inbox": 0, "process": 0, "pull": 0, "idempotent": 0}
 
     async def test_retention_takes_the_oldest_first_and_not_more_than_it_may(self, stores: Any):
         store: Store = stores.open()
@@ -298,8 +303,11 @@ class StoreLists:
         await store.commit(Changes(saves=tuple(negotiation(name, state="FINALIZED", updated=float(n)) for n, name in enumerate(names))))
         await store.commit(Changes(saves=tuple(idempotent(name, created=float(n)) for n, name in enumerate(names))))
         await store.commit(Changes(saves=tuple(inbox(name, at=float(n)) for n, name in enumerate(names))))
+        done = [pull(name, stage="done", created=float(n), updated=float(n)) for n, name in enumerate(names)]
+        await store.commit(Changes(saves=tuple(done)))
         counts = await store.sweep(inbox_before=1e9, processes_before=1e9, keys_before=1e9, limit=120)
-        assert counts == {"inbox": 120, "process": 120, "idempotent": 120}
+        assert counts == {"inbox": 120, "process": 120, "pull": 120, "idempotent": 120}
+        assert [await store.pull(name) is None for name in (names[119], names[120])] == [True, False]
         left = await store.processes(N, after=None, limit=1000, state=None, peer=None)
         assert {row.pid for row in left.items} == set(names[120:])
         assert [await store.idempotent(name) is None for name in (names[119], names[120])] == [True, False]

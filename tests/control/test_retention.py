@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from connector import app
+from connector.adapters.memory import MemoryStore
+from connector.adapters.sqlite import SqliteStore
+from connector.control.journal import Journal
+from connector.control.retention import ROWS_MAX, Keep, Retention
+from connector.dsp.messages import Kind, Role
+from connector.ports import Store
+from connector.records import Changes
+from connector.settings_fields import RetentionSettings
+from tests.contracts.identity_contract import SetClock
+from tests.contracts.samples import OWN, agreement, edr, fact, idempotent, inbox, negotiation, outbound, pull, transfer
+from tests.pair import WAIT_SECONDS, desk, fresh
+from tests.pair import negotiation as with_peer
+
+KEEP = Keep(inbox_seconds=100.0, processes_seconds=1000.0, keys_seconds=10.0)
+N, T = Kind.NEGOTIATION, Kind.TRANSFER
+
+
+@pytest_asyncio.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "connector.db", OWN)
+    yield made
+    await made.close()
+
+
+async def ended_at(store: Store, at: float) -> None:
+    """A finished negotiation and transfer with their messages, secrets and agreement, a pull, and an idempotency key."""
+    saves: tuple[Any, ...] = (
+        negotiation("n", state="FINALIZED", created=at, updated=at),
+        inbox("n", at=at),
+        agreement("a", negotiation="n", created=at),
+        transfer("t", state="COMPLETED", created=at, updated=at),
+        edr("t"),
+        pull("p", stage="done", created=at, updated=at),
+        idempotent("k", created=at),
+    )
+    await store.commit(Changes(saves=saves, evidence=(fact(pid="n"),)))
+
+
+async def left(store: Store) -> set[str]:
+    found = {
+        "message": await store.last_answer("n"),
+        "negotiation": await store.process(N, "n"),
+        "transfer": await store.process(T, "t"),
+        "token": await store.edr("t"),
+        "pull": await store.pull("p"),
+        "key": await store.idempotent("k"),
+        "agreement": await store.agreement("a"),
+        "evidence": await store.evidence_of("n") or None,
+    }
+    return {name for name, value in found.items() if value is not None}
+
+
+EVERYTHING = {"message", "negotiation", "transfer", "token", "pull", "key", "agreement", "evidence"}
+
+
+@pytest.mark.parametrize(
+    ("age", "gone"),
+    [
+        (9.5, set()),
+        (10.5, {"key"}),
+        (99.5, {"key"}),
+        (100.5, {"key", "message"}),
+        (999.5, {"key", "message"}),
+        (1000.5, EVERYTHING - {"agreement", "evidence"}),
+        (1e9, EVERYTHING - {"agreement", "evidence"}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_each_thing_goes_after_its_time_and_not_before(store: Store, age: float, gone: set[str]):
+    clock = SetClock()
+    await ended_at(store, clock.now() - age)
+    counts = await Retention(Journal(store, clock), KEEP).sweep()
+    assert await left(store) == EVERYTHING - gone
+    assert sum(counts.values()) == len(gone - {"token"}), "the secrets of a transfer go with it and are not counted apart"
+
+
+@pytest.mark.parametrize(("kind", "state"), [(N, "REQUESTED"), (N, "VERIFIED"), (T, "STARTED"), (T, "SUSPENDED")])
+@pytest.mark.asyncio
+async def test_what_is_still_open_is_kept_however_old(store: Store, kind: Kind, state: str):
+    one = negotiation("n", state=state, updated=1.0) if kind is N else transfer("n", state=state, updated=1.0)
+    await store.commit(Changes(saves=(one, inbox("n", at=1.0), edr("n"), pull("p", stage="download", created=1.0, updated=1.0))))
+    assert set((await Retention(Journal(store, SetClock()), KEEP).sweep()).values()) == {0}
+    assert await store.process(kind, "n") is not None
+    assert await store.last_answer("n") is not None, "the answer to a repeat that may still come"
+    assert await store.edr("n") is not None
+    assert await store.pull("p") is not None
+
+
+@pytest.mark.parametrize("dead", [True, False])
+@pytest.mark.asyncio
+async def test_a_process_whose_letter_waits_is_kept_until_somebody_dealt_with_it(store: Store, dead: bool):
+    """Without its process an operator could neither judge a dead letter nor send it again."""
+    await store.commit(Changes(saves=(negotiation("n", state="TERMINATED", updated=1.0),), outbox=(outbound("o", "n", dead=dead),)))
+    retention = Retention(Journal(store, SetClock()), KEEP)
+    assert (await retention.sweep())["process"] == 0
+    await store.commit(Changes(settled=("o",)))
+    assert (await retention.sweep())["process"] == 1
+
+
+class Told(MemoryStore):
+    """Says when a sweep has found nothing more, and counts the sweeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swept: list[int] = []
+        self.idle = asyncio.Event()
+
+    async def sweep(self, **said: Any) -> Any:
+        counts = await super().sweep(**said)
+        self.swept.append(sum(counts.values()))
+        if not self.swept[-1]:
+            self.idle.set()
+        return counts
+
+
+@pytest.mark.asyncio
+async def test_the_job_starts_at_once_and_goes_on_in_bounded_sweeps_until_all_is_done():
+    store = Told()
+    await store.commit(Changes(saves=tuple(idempotent(f"k{n}", created=1.0) for n in range(ROWS_MAX + 5))))
+    retention = Retention(Journal(store, SetClock()), KEEP)
+    retention.start()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await store.idle.wait()
+    await retention.close()
+    assert store.swept == [ROWS_MAX, 5, 0]
+
+
+@pytest.mark.asyncio
+async def test_closing_a_job_that_was_never_started_is_nothing():
+    await Retention(Journal(MemoryStore(), SetClock()), KEEP).close()
+
+
+@pytest.mark.asyncio
+async def test_the_settings_say_how_long_in_days_and_hours(tmp_path: Path):
+    """A connector that starts finds a negotiation of two days ago and one of half a day ago, and keeps the younger one."""
+    keep = RetentionSettings(inbox_days=1, processes_days=1, keys_hours=1)
+    async with desk(tmp_path, store="sqlite", retention=keep) as at:
+        now = at.us.connector.journal.clock.now()
+        old, young = (
+            with_peer(at.us, at.peer, "TERMINATED", Role.PROVIDER, pid=fresh(), created=now - age, updated=now - age)
+            for age in (2 * 86_400.0, 43_200.0)
+        )
+        await at.us.put(old)
+        await at.us.put(young)
+        site = at.us.site
+        await at.us.connector.close()
+        again = await app.start(site.settings)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while await again.store.process(N, old.pid) is not None:  # noqa: ASYNC110 - a sweep is not announced
+                    await asyncio.sleep(0.01)
+            assert await again.store.process(N, young.pid) is not None
+        finally:
+            await again.close()
