@@ -8,10 +8,11 @@ Metric labels come from closed sets only, so that no peer chooses our cardinalit
 from __future__ import annotations
 
 import random
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -101,7 +102,19 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-_SECRET_KEYS = frozenset({"authorization", "token", "access_token", "refresh_token", "secret", "password", "key", "credential"})
+_SECRET_NAMES = frozenset({"authorization", "token", "secret", "password", "key", "credential", "cookie", "set_cookie"})
+_SECRET_ENDINGS = ("_token", "_secret", "_password", "_key", "authorization")
+# What credentials look like wherever they stand: the value after a scheme of `Authorization`, a JSON web token, a private key
+# in PEM form, and a value that is called a token, a secret or a signature in a query, a form, a document or a `repr`.
+_SECRETS = re.compile(
+    r"(?i:(?<=\bbearer )|(?<=\bbasic )|(?<=\bdpop )) *[\w.~+/=-]+"
+    r"|\beyJ[\w-]{4,}(?:\.[\w-]*)*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?!-----END).)*"
+    r"""|(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=signature)|(?<=\bsig)|(?<=api_key))(?:=|['"]\s*:\s*['"])[^\s&'"]+""",
+    re.DOTALL,
+)
+HIDDEN = "***"
+DEPTH_MAX = 5  # of documents inside a field; below, they are text
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -142,18 +155,34 @@ class Log:
         shown = {name: _shown(name, value) for name, value in fields.items()}
         out = self._out or sys.stderr
         if self._format == "json":
-            line = orjson.dumps({"at": at, "level": level, "event": event} | shown, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+            line = orjson.dumps({"at": at, "level": level, "event": event} | shown).decode()
         else:
             line = f"{at} {level:7} {event:30} " + " ".join(f"{name}={value!r}" for name, value in shown.items())
-        out.write(line + "\n")
-        out.flush()
+        with suppress(OSError, ValueError):  # a full disk or a closed pipe must not break what the line is about
+            out.write(line + "\n")
+            out.flush()
 
 
-def _shown(name: str, value: Any) -> Any:
-    """Last line of defence: a field by such a name, or a value that looks like a token, never reaches the log."""
-    if name in _SECRET_KEYS or (isinstance(value, str) and (value.startswith(("Bearer ", "eyJ")) or "PRIVATE KEY" in value)):
-        return "***"
-    return value
+def _shown(name: str, value: Any, depth: int = 0) -> Any:
+    """`value` as JSON that can always be written. Last line of defence: what stands under the name of a secret, or looks like
+    one, never reaches the log, however deep it lies."""
+    known = name.lower().replace("-", "_")
+    if known in _SECRET_NAMES or known.endswith(_SECRET_ENDINGS):
+        return HIDDEN
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else str(value)
+    if isinstance(value, Mapping) and depth < DEPTH_MAX:
+        return {_text(each): _shown(str(each), inner, depth + 1) for each, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < DEPTH_MAX:
+        return [_shown("", inner, depth + 1) for inner in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return _SECRETS.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode())
 
 
 log = Log()
@@ -188,14 +217,16 @@ class Tracing:
     def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> Iterator[str]:
         """Run a block as a span below `parent` (a traceparent, or None to begin a trace); yields its own traceparent.
 
-        Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
+        A `parent` that is no traceparent begins a trace too. Attributes are from closed sets or process ids: never a URL with
+        a query, a header or a body.
         """
-        if parent is None or not _well_formed(parent):
+        known = _read(parent)
+        if known is None:
             kept = self._ratio > 0 and random.random() < self._ratio  # noqa: S311 - sampling, not security
             parent_of_none = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{'01' if kept else '00'}"
             yield from self._run(name, kind, parent_of_none, None, attributes)
         else:
-            yield from self._run(name, kind, parent, parent, attributes)
+            yield from self._run(name, kind, known, known, attributes)
 
     def _run(self, name: str, kind: SpanKind, ids: str, parent: str | None, attributes: Mapping[str, str]) -> Iterator[str]:
         if not ids.endswith("-01"):
@@ -223,9 +254,16 @@ class Tracing:
         self._provider.shutdown()
 
 
-def _well_formed(parent: str) -> bool:
-    parts = parent.split("-")
-    return [len(p) for p in parts] == [2, 32, 16, 2] and all(c in "0123456789abcdef" for p in parts for c in p)
+# W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions may add fields behind the four.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
+
+
+def _read(parent: str | None) -> str | None:
+    """A traceparent as it goes on from here, in the version and with the flag that we know; None for what is none."""
+    found = _TRACEPARENT.fullmatch(parent or "")
+    if found is None or (found[0].startswith("00-") and found[4]):
+        return None
+    return f"00-{found[1]}-{found[2]}-0{int(found[3], 16) & 1}"
 
 
 def _context(parent: str) -> otel.SpanContext:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from http import HTTPStatus
@@ -24,6 +25,11 @@ OCTETS = "application/octet-stream"
 GIVEN = frozenset({"type", "url", "credential", "media_type"})
 PINNED = frozenset({"size_bytes", "sha256", "etag", "last_modified", "ranges"})
 CHANGED = "changed since it was published: publish it again"
+# What an upstream says about itself is kept and said again, in a catalog and in headers: only in the characters that both can
+# carry. RFC 9110, 8.8.3 (a weak tag does not promise the same bytes), 8.8.2 and 8.3.1.
+STRONG_TAG = re.compile(r'"[!#-~]*"')
+DATE = re.compile(r"[ -~]+")
+MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[\t -~]*)?")
 GONE = frozenset({HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
 
 
@@ -50,15 +56,14 @@ class HttpSources:
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
         headers = download.headers
-        etag = headers.get("etag", "").strip()
         pinned: dict[str, Any] = {
             "type": "http",
             "url": url,
-            "media_type": address.get("media_type") or headers.get("content-type") or OCTETS,
+            "media_type": address.get("media_type") or _said(headers, "content-type", MEDIA_TYPE) or OCTETS,
             "size_bytes": size_bytes,
             "sha256": digest.hexdigest(),
-            "etag": etag if etag.startswith('"') else None,
-            "last_modified": headers.get("last-modified"),
+            "etag": _said(headers, "etag", STRONG_TAG),
+            "last_modified": _said(headers, "last-modified", DATE),
             "ranges": headers.get("accept-ranges", "").strip().lower() == "bytes",
         }
         if "credential" in address:
@@ -102,7 +107,7 @@ class HttpSources:
         if (name := address.get("credential")) is not None:
             secret = self._credential(name)
             if secret is None:
-                raise SourceFailed("the credential of the source is no longer in the settings")
+                raise SourceFailed("the credential of the source cannot be read any more; look after the settings' section `credentials`")
             sent["Authorization"] = secret
         return self._peer.stream("GET", address["url"], headers=sent)
 
@@ -130,14 +135,17 @@ class HttpSource:
         left = max(0, self._size_bytes - offset) if length is None else max(0, min(length, self._size_bytes - offset))
         if left == 0:
             return
+        to_the_end = offset + left == self._size_bytes
         try:
             async with self._get(self._conditions(offset, left)) as download:
                 skip = offset - self._demand_same(download, offset)
                 async with aclosing(batches(download.chunks())) as pieces:
                     async for batch in pieces:
                         piece = batch[skip : skip + left]
-                        skip = max(0, skip - len(batch))
+                        used, skip = skip + len(piece), max(0, skip - len(batch))
                         left -= len(piece)
+                        if left == 0 and to_the_end and (len(batch) > used or await anext(pieces, None) is not None):
+                            break  # more than was published: a body whose length nobody had announced
                         if piece:
                             yield piece
                         if left == 0:
@@ -202,6 +210,11 @@ async def batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             kept, size_bytes = [joined[full:]], size_bytes - full
     if size_bytes:
         yield b"".join(kept)
+
+
+def _said(headers: Mapping[str, str], name: str, form: re.Pattern[str]) -> str | None:
+    value = headers.get(name, "").strip()
+    return value if form.fullmatch(value) else None
 
 
 def _demand_plain(download: Download) -> None:

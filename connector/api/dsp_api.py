@@ -22,12 +22,12 @@ from connector.control.receive import Answer, Receiver
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
-from connector.errors import ConnectorError, InvalidRequest, Unauthenticated
+from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, told
 from connector.ports import Caller, Expander, Identity
 
 PATH = "/dsp/2025-1"
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
-DEFECT, NOT_FOUND = 500, 404
+NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 
 # Method and path below the base, what the body may be, and whether the path names a process of ours.
@@ -78,7 +78,7 @@ class DspApi:
         self._schemas = schemas
         self._expander = expander
         self._limits = limits
-        self._page_datasets = page_datasets
+        self.page_datasets = page_datasets
         self._description = description
 
     def add_to(self, app: web.Application) -> None:
@@ -139,7 +139,7 @@ class DspApi:
         after, before = request.query.get("after"), request.query.get("before")
         if after is not None and before is not None:
             raise InvalidRequest("a page lies after one dataset or before one, not both")
-        page = await self._catalog.page(caller, after=after, before=before, limit=self._page_datasets, filters=filters)
+        page = await self._catalog.page(caller, after=after, before=before, limit=self.page_datasets, filters=filters)
         response = web.Response(body=page.body, content_type="application/json")
         more = f"&filter={quote(orjson.dumps(list(filters)).decode(), safe='')}" if filters else ""
         base = f"{PATH}/catalog/request"
@@ -174,7 +174,7 @@ def render(request: web.Request, error: ConnectorError, status: int, code: str) 
     if kind is not None and (isinstance(error, Unauthenticated) or status == NOT_FOUND):
         return web.Response(status=404, headers=headers)
     consumer_pid, provider_pid = _pids(request)
-    document = wire.error_document(kind, code, error.reasons if status < DEFECT else (error.message,), consumer_pid, provider_pid)
+    document = wire.error_document(kind, code, told(error).reasons, consumer_pid, provider_pid)
     return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
 
 

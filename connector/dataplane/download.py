@@ -193,7 +193,7 @@ class Attempts:
         if self._sink.size_bytes and self._pull.validator is None:
             await self._restart("the provider gave no strong entity tag, so what is here cannot be continued")
         offset = self._sink.size_bytes
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if offset and self._pull.validator is not None:
