@@ -121,7 +121,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def a_wire(kind: str, root: Path, authority: trustme.CA) -> AsyncIterator[Wire]:
+async def a_wire(kind: str, root: Path, authority: trustme.CA, **options: Any) -> AsyncIterator[Wire]:
     server = client = None
     if kind == "TLS":
         certificate = authority.issue_cert("localhost")
@@ -130,5 +130,5 @@ async def a_wire(kind: str, root: Path, authority: trustme.CA) -> AsyncIterator[
         server = tls_context(Door("data", "localhost", 0, root / "cert.pem", root / "key.pem", 15.0, 100, 1024))
         client = ssl.create_default_context()
         authority.configure_trust(client)
-    async with provider(root, tls=server) as rig:
+    async with provider(root, tls=server, **options) as rig:
         yield Wire(rig, client, (Same(),) if kind == "pieces" else (), kind == "sendfile")

@@ -1,0 +1,187 @@
+"""Clients of the data listener that mean no good, or are too slow, or want old TLS: a clear 4xx or an end, never a 5xx, never a hang."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+import pytest_asyncio
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.api import data_api
+from tests.dataplane.reader import a_wire, connected, head, reading, request
+from tests.dataplane.rig import TRANSFER, Rig, provider, some_bytes
+
+SMALL, LARGE = b"0123456789", some_bytes(300_000)
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with provider(tmp_path) as one:
+        await one.publish(SMALL)
+        yield one
+
+
+HOSTILE: dict[str, bytes] = {
+    "two lengths": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "length and chunks": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length below zero": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: -3\r\n\r\nabc",
+    "encoding unknown": b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\nabc",
+    "chunk without size": b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+    "space before colon": b"GET /data/x HTTP/1.1\r\nHost : x\r\n\r\n",
+    "folded header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+    "zero byte in a header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+    "no host": b"GET /data/x HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /data/x HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "bare line ends": b"GET /data/x HTTP/1.1\nHost: x\n\n",
+    "space in the path": b"GET /data/a b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "raw bytes in the path": b"GET /data/\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "dots in the path": b"GET /data/../data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "escaped dots": b"GET /data/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+    "escaped slashes": b"GET /data/..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: x\r\n\r\n",
+    "escaped zero": b"GET /data/%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "escaped no UTF-8": b"GET /data/%ff%fe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "broken escape": b"GET /data/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "double slash": b"GET //data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "another host's address": b"GET http://elsewhere.example/data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "tunnel": b"CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "star": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    "method unknown": b"FOO /data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "method in small letters": b"get /data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "method not taken": b"DELETE /data/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "method not taken at token": b"GET /token HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP of later": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP of never": b"GET /data/x HTTP/9.9\r\nHost: x\r\n\r\n",
+    "TLS at a plain door": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "a huge header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    "a huge path": b"GET /data/" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a great many headers": b"GET /data/x HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: a\r\n" % n for n in range(20_000)) + b"\r\n",
+    "an expectation unknown": b"POST /token HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nContent-Length: 3\r\n\r\nabc",
+    "upgrade": b"GET /data/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "compressed form": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    "strange media type": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: \xff;;;=\r\nContent-Length: 3\r\n\r\nabc",
+    "strange query": b"POST /token?%ff=%zz&a[]=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    "strange trace": b"GET /data/x HTTP/1.1\r\nHost: x\r\ntraceparent: \xff-zz\r\n\r\n",
+}
+
+
+async def statuses(rig: Rig, sent: bytes) -> tuple[int, int]:
+    """The status of the answer to `sent` and of one to a good request on another connection afterwards."""
+    async with connected(rig.url) as (stream, writer):
+        writer.write(sent)
+        status, _ = await head(stream)
+    async with reading(rig.endpoint, rig.authorization()) as reader:
+        return status, reader.status
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.asyncio
+async def test_a_malformed_or_hostile_request_gets_a_clear_4xx(name: str, rig: Rig):
+    status, after = await statuses(rig, HOSTILE[name])
+    assert 400 <= status < 500
+    assert after == 200
+
+
+def bodies() -> st.SearchStrategy[bytes]:
+    noise = st.binary(max_size=60)
+    lines = st.lists(st.sampled_from([b"Host: x", b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Range: bytes=0-", b"\x00: \xff"]))
+    first = st.sampled_from([b"GET /data/x HTTP/1.1", b"POST /token HTTP/1.1", b"HEAD /data/%ff HTTP/1.1", b"GET ?? HTTP/1.0", b"\x00"])
+    return st.builds(lambda start, rest, tail: b"\r\n".join([start, *rest, b"", b""]) + tail, first, lines, noise)
+
+
+@settings(max_examples=20)
+@given(st.lists(bodies(), min_size=10, max_size=10))
+def test_no_bytes_at_all_are_answered_with_5xx(tmp_path_factory: pytest.TempPathFactory, sent: list[bytes]):
+    async def run() -> None:
+        async with provider(tmp_path_factory.mktemp("fuzz")) as rig:
+            for each in sent:
+                async with connected(rig.url) as (stream, writer):
+                    writer.write(each)
+                    writer.write_eof()
+                    async with asyncio.timeout(10):
+                        answer = await stream.read()
+                    assert not answer or 400 <= int(answer.split()[1]) < 500, (each, answer)
+
+    asyncio.run(run())
+
+
+@pytest.mark.asyncio
+async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(rig: Rig):
+    hidden = request("GET", rig.endpoint, rig.authorization())
+    for outer in ("DELETE /data/x", "POST /data/x", "PUT /token", "POST /elsewhere", "POST /token"):
+        async with connected(rig.url) as (stream, writer):
+            writer.write(f"{outer} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(hidden)}\r\nConnection: close\r\n\r\n".encode() + hidden)
+            async with asyncio.timeout(10):
+                answer = await stream.read()
+        assert answer.count(b"HTTP/1.") == 1, outer
+        assert SMALL not in answer
+
+
+# --- slow clients
+
+
+@pytest.mark.parametrize("kind", ["sendfile", "pieces", "TLS"])
+@pytest.mark.asyncio
+async def test_a_reader_that_takes_nothing_is_cut_and_frees_its_place(kind: str, tmp_path: Path):
+    async with a_wire(kind, tmp_path, trustme.CA(), stall_seconds=0.3) as wire:
+        await wire.rig.publish(some_bytes(16 * 1024 * 1024), stages=wire.stages)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            await reader.take(100_000)
+            async with asyncio.timeout(5):
+                while wire.rig.flows.seen(TRANSFER).running:  # noqa: ASYNC110 - nobody tells when a stream ends
+                    await asyncio.sleep(0.01)
+            await reader.sip_to_the_end()
+            assert len(reader.taken) < reader.announced
+
+
+@pytest.mark.asyncio
+async def test_a_form_that_does_not_arrive_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data_api, "FORM_SECONDS", 0.2)
+    opening = b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n"
+    for rest, later in (
+        (b"Content-Length: 20\r\n\r\ngrant_type=", b"a" * 9),
+        (chunked, b"0\r\n\r\n"),
+        (chunked + b"no chunk at all\r\n", None),
+    ):
+        async with connected(rig.url) as (stream, writer):
+            writer.write(opening + rest)
+            status, told = await head(stream)
+            assert (status, told["connection"]) == (400, "close")
+            assert orjson.loads(await stream.readexactly(int(told["content-length"])))["error"] == "invalid_request"
+            if later is None:  # where the body ends nobody knows any more; it is drained for a time and then dropped
+                continue
+            writer.write(later + request("GET", rig.endpoint, rig.authorization()))
+            async with asyncio.timeout(10):
+                assert await stream.read() == b""  # the connection ends: what comes late is no request
+
+
+# --- TLS
+
+
+@pytest.mark.asyncio
+async def test_data_goes_over_tls_1_2_and_1_3_and_not_over_1_1(tmp_path: Path):
+    authority = trustme.CA()
+    async with a_wire("TLS", tmp_path, authority) as wire:
+        await wire.rig.publish(LARGE)
+
+        async def spoken(version: ssl.TLSVersion) -> str | None:
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+            context.set_ciphers("ALL:@SECLEVEL=0")  # a client that would take anything
+            context.minimum_version = context.maximum_version = version
+            async with connected(wire.rig.url, context) as (stream, writer):
+                writer.write(request("GET", wire.rig.endpoint, wire.rig.authorization()))
+                status, _ = await head(stream)
+                assert (status, await stream.readexactly(len(LARGE))) == (200, LARGE)
+                return writer.get_extra_info("ssl_object").version()
+
+        assert await spoken(ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+        assert await spoken(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionError)):
+            await spoken(ssl.TLSVersion.TLSv1_1)
