@@ -6,7 +6,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,10 +184,16 @@ async def serving(app: web.Application, tls: ssl.SSLContext | None = None, at: s
 
 @asynccontextmanager
 async def provider(
-    root: Path, *, tls: ssl.SSLContext | None = None, ca_file: Path | None = None, token_seconds: float = 300.0, stall_seconds: float = 60.0
+    root: Path,
+    *,
+    tls: ssl.SSLContext | None = None,
+    ca_file: Path | None = None,
+    token_seconds: float = 300.0,
+    stall_seconds: float = 60.0,
+    clock: ShiftedClock | None = None,
 ) -> AsyncIterator[Rig]:
     """A provider that serves files below `root`."""
-    clock, transfers, covered = ShiftedClock(), FakeTransfers(), list[str]()
+    clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
     peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
     sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
     flows = Flows(clock, covered.append)
@@ -242,10 +248,11 @@ class Watcher:
 
 class CuttingProxy:
     """TCP between client and server that breaks a connection after so many bytes from the server; `cuts` holds one limit for
-    each connection to come, after the last one nothing is cut. `requests` holds the head of each first request."""
+    each connection to come, after the last one nothing is cut. `heads` holds the head of each first request, and `before_cut`
+    is awaited before a connection breaks."""
 
-    def __init__(self, port: int, cuts: list[int]) -> None:
-        self._port, self._cuts = port, cuts
+    def __init__(self, port: int, cuts: list[int], before_cut: Callable[[], Awaitable[object]] | None = None) -> None:
+        self._port, self._cuts, self._before_cut = port, cuts, before_cut
         self.connections = 0
         self.heads: list[bytes] = []
 
@@ -295,6 +302,8 @@ class CuttingProxy:
                 limit = None if limit is None else limit - len(data)
                 writer.write(data)
                 await writer.drain()
+            if limit == 0 and self._before_cut is not None:
+                await self._before_cut()
         except ConnectionError:
             return
         finally:
