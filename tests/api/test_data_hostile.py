@@ -32,6 +32,8 @@ HOSTILE: dict[str, bytes] = {
     "length below zero": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: -3\r\n\r\nabc",
     "encoding unknown": b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\nabc",
     "chunk without size": b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+    "broken chunk after a good one": b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\nZZ\r\n",
     "space before colon": b"GET /data/x HTTP/1.1\r\nHost : x\r\n\r\n",
     "folded header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
     "zero byte in a header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
@@ -147,15 +149,12 @@ async def test_a_form_that_does_not_arrive_is_given_up(rig: Rig, monkeypatch: py
     for rest, later in (
         (b"Content-Length: 20\r\n\r\ngrant_type=", b"a" * 9),
         (chunked, b"0\r\n\r\n"),
-        (chunked + b"no chunk at all\r\n", None),
     ):
         async with connected(rig.url) as (stream, writer):
             writer.write(opening + rest)
             status, told = await head(stream)
             assert (status, told["connection"]) == (400, "close")
             assert orjson.loads(await stream.readexactly(int(told["content-length"])))["error"] == "invalid_request"
-            if later is None:  # where the body ends nobody knows any more; it is drained for a time and then dropped
-                continue
             writer.write(later + request("GET", rig.endpoint, rig.authorization()))
             async with asyncio.timeout(10):
                 assert await stream.read() == b""  # the connection ends: what comes late is no request
