@@ -332,7 +332,8 @@ class Outbox:
             again = replace(
                 row, dead=False, error=None, due=now, created=now, deadline=now + self._steps.sender.times.delivery_seconds, attempts=1
             )
-            sent = replace(exchange.send(process, row.move, row.id), version=process.version + 1, due=None, updated=now)
+            detail = {k: v for k, v in process.detail.items() if k not in ("code", "reasons", "ended_by")} | _own_words(row)
+            sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, due=None, updated=now)
             evidence = (replace(fact(telemetry.REPLAYED, sent, now), move=row.move),)
             return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
 
@@ -348,6 +349,12 @@ class Outbox:
         evidence = (replace(fact(telemetry.DISCARDED, process, self._journal.clock.now()), move=row.move),) if process else ()
         await self._journal.commit(Changes(settled=(id,), evidence=evidence))
         return True
+
+
+def _own_words(row: Outbound) -> dict[str, Any]:
+    """What a message of ours gives for a reason, as the process keeps it."""
+    code, reasons = wire.reasons_of(_json(row.body))
+    return {"code": code, "reasons": list(reasons), "ended_by": "us"} if reasons else {}
 
 
 def _json(body: bytes) -> dict[str, Any] | None:

@@ -1,5 +1,7 @@
 """What the tests of the use cases share: a dataset on offer, processes that have come to some state, and what the peer says then."""
 
+import asyncio
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,11 +11,12 @@ from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.records import Agreement, Evidence, Inbox
-from tests.pair import OPEN, Answer, Desk, agreement, document_of, negotiation, transfer
+from tests.pair import OPEN, WAIT_SECONDS, Answer, Desk, Scripted, agreement, document_of, negotiation, transfer
 
 C, P = Role.CONSUMER, Role.PROVIDER
 N, T = Kind.NEGOTIATION, Kind.TRANSFER
 DATASET = "urn:test:received"
+SUSPEND = {"reason": "maintenance"}
 
 
 async def offer_terms(us: Desk) -> dict[str, Any]:
@@ -50,10 +53,52 @@ def request(terms: dict[str, Any], at: Desk, pid: str, **members: Any) -> dict[s
 
 
 @contextmanager
-def silence(at: Desk) -> Iterator[None]:
-    """The peer takes no message of ours, nor says why; it answers questions."""
-    at.peer.script = lambda method, _path, _document: (503, None) if method == "POST" else None
+def scripted(peer: Scripted, script: Any) -> Iterator[None]:
+    """The peer answers by `script` for a while."""
+    peer.script = script
     try:
         yield
     finally:
-        at.peer.script = lambda _method, _path, _document: None
+        peer.script = lambda _method, _path, _document: None
+
+
+def refusing(status: int, times: int, document: dict[str, Any] | None = None) -> Any:
+    """A script that answers the first `times` messages with an error; questions are answered as usual."""
+    left = itertools.count()
+    return lambda method, _path, _document: (status, document) if method == "POST" and next(left) < times else None
+
+
+def said(peer: Scripted, process: Process) -> list[str]:
+    """What the peer heard about a process, as method and last part of the path."""
+    return [
+        f"{method} {path.rpartition('/')[2] if method == 'POST' else ''}".strip()
+        for method, path, _ in peer.calls
+        if f"/{process.peer_pid}/" in f"{path}/"
+    ]
+
+
+async def suspended(at: Desk, process: Process) -> Process:
+    await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+    return await at.us.state(T, process.pid, "SUSPENDED")
+
+
+async def settled(at: Desk, row: str) -> None:
+    """Wait until an outbox row is done with."""
+    changed = asyncio.Event()
+    at.us.connector.journal.listen(lambda _changes, _evidence: changed.set())
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await at.us.connector.store.outbound(row) is not None:
+            await changed.wait()
+            changed.clear()
+
+
+async def letters(at: Desk) -> dict[str, dict[str, Any]]:
+    """The dead letters that an operator sees, by process."""
+    page = await at.us.asked("GET", "/dead-letters?limit=500")
+    return {letter["pid"]: letter for letter in page["items"]}
+
+
+async def dead(at: Desk, process: Process) -> dict[str, Any]:
+    """Wait until a message of the process is a dead letter."""
+    await at.us.until(process.kind, process.pid, lambda p: p.in_flight is None and p.version > process.version)
+    return (await letters(at))[process.pid]

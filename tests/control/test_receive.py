@@ -14,7 +14,7 @@ from connector.app import Automatic
 from connector.dsp import wire
 from connector.dsp.exchange import INITIAL
 from connector.dsp.messages import OTHER, Kind, Move, Role, path_of
-from tests.control.stand import DATASET, C, N, P, T, offer_terms, request, say, seen, silence, standing
+from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
 from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, transfer
 
 # The tables of DSP 2025-1 for messages about a process that exists: the state that follows, or `400`. Each column is a move and who
@@ -363,7 +363,7 @@ async def test_after_a_message_of_ours_equal_words_are_news(at: Desk):
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_crosses_a_message_of_ours_is_refused_and_both_stay(at: Desk):
     process, agreed = await standing(at, T, "STARTED", P)
-    with silence(at):
+    with scripted(at.peer, refusing(503, 99)):
         await at.us.asked("POST", f"/transfers/{process.pid}/suspend", {"reason": "ours"})
         answer = await say(at, Move.COMPLETION, process, agreed)
         assert (answer.status, answer.json["code"]) == (400, "illegal-message")
@@ -380,7 +380,7 @@ async def test_a_termination_of_theirs_wins_over_a_message_of_ours(at: Desk, kin
     process, agreed = await standing(at, kind, "REQUESTED" if kind is N else "STARTED", P)
     action, body = ("approve", {}) if kind is N else ("suspend", {"reason": "ours"})
     move = Move.CONTRACT_TERMINATION if kind is N else Move.TRANSFER_TERMINATION
-    with silence(at):
+    with scripted(at.peer, refusing(503, 99)):
         await at.us.asked("POST", f"/{kind}s/{process.pid}/{action}", body)
         answer = await say(at, move, process, agreed)
         assert (answer.status, answer.json["state"]) == (200, "TERMINATED")
@@ -392,7 +392,7 @@ async def test_a_termination_of_theirs_wins_over_a_message_of_ours(at: Desk, kin
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_message_that_could_not_be_said_without_ours_is_the_answer_to_ours(at: Desk):
     process, agreed = await standing(at, N, "REQUESTED", P)
-    with silence(at):
+    with scripted(at.peer, refusing(503, 99)):
         await at.us.asked("POST", f"/negotiations/{process.pid}/approve", {})
         await at.peer.heard(f"/negotiations/{process.peer_pid}/agreement")
         answer = await say(at, Move.VERIFICATION, process, agreed)

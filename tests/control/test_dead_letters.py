@@ -1,0 +1,161 @@
+"""What nobody took, and what was put off: dead letters that an operator sees, replays and drops, and the way on after a restart."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from connector import telemetry
+from connector.app import Automatic
+from connector.dsp import wire
+from connector.dsp.exchange import INITIAL, Process
+from connector.dsp.messages import Move
+from connector.records import Changes, Outbound
+from connector.settings_fields import DeliverySettings
+from tests.control.stand import (
+    DATASET,
+    SUSPEND,
+    N,
+    P,
+    T,
+    dead,
+    letters,
+    offer_terms,
+    refusing,
+    request,
+    said,
+    say,
+    scripted,
+    settled,
+    standing,
+)
+from tests.pair import OPEN, Desk, Never, desk, fresh, running
+
+
+@pytest_asyncio.fixture
+async def hurried(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A connector whose messages are dead after one second."""
+    delivery = DeliverySettings(deadline_seconds=1.0, first_retry_seconds=0.2, retry_seconds_max=0.5)
+    async with desk(tmp_path / "desk", delivery=delivery) as opened:
+        yield opened
+
+
+@pytest.mark.asyncio
+async def test_what_nobody_takes_in_its_time_is_a_dead_letter_that_an_operator_sees_and_replays(hurried: Desk):
+    process, _ = await standing_alone(hurried)
+    with scripted(hurried.peer, refusing(503, 99)):
+        await hurried.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        letter = await dead(hurried, process)
+    assert (letter["peer"], letter["move"], letter["kind"]) == (hurried.peer.id, Move.SUSPENSION, "transfer")
+    assert "503" in letter["error"]
+    stored = await hurried.us.connector.store.process(T, process.pid)
+    assert stored is not None
+    assert (stored.state, stored.in_flight) == ("STARTED", None), "whether the peer has seen it is unknown: the state stays"
+    await hurried.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
+    done = await hurried.us.state(T, process.pid, "SUSPENDED")
+    assert (done.detail["code"], done.detail["reasons"]) == ("operator", ["maintenance"]), "what failed before is no reason any more"
+    assert await letters(hurried) == {}
+    whats = [e.what for e in await hurried.us.evidence(process.pid)]
+    assert whats == [telemetry.SENT, telemetry.REFUSED, telemetry.DEAD, telemetry.REPLAYED, telemetry.ACKNOWLEDGED]
+    assert (await hurried.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})).status == 409, "it is gone"
+
+
+async def standing_alone(at: Desk) -> tuple[Process, Any]:
+    await at.us.publish(DATASET)
+    return await standing(at, T, "STARTED", P)
+
+
+@pytest.mark.asyncio
+async def test_a_dead_letter_asks_before_it_is_sent_again(hurried: Desk):
+    """All answers were lost, but the peer has taken the message: the replay finds out and repeats nothing."""
+    process, _ = await standing_alone(hurried)
+    with scripted(hurried.peer, lambda method, _path, _document: (503, None)):
+        await hurried.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        letter = await dead(hurried, process)
+    count = said(hurried.peer, process).count("POST suspension")
+    hurried.peer.states[str(process.peer_pid)] = "SUSPENDED"
+    await hurried.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
+    await hurried.us.state(T, process.pid, "SUSPENDED")
+    assert said(hurried.peer, process).count("POST suspension") == count
+
+
+@pytest.mark.asyncio
+async def test_a_first_message_that_nobody_took_can_be_replayed_too(hurried: Desk):
+    with scripted(hurried.peer, refusing(503, 99)):
+        body = {"peer": hurried.peer.id, "dataset": "urn:d", "offer": "urn:o", "policy": OPEN}
+        begun = await hurried.us.asked("POST", "/negotiations", body, status=201)
+        waiting = await hurried.us.until(N, begun["pid"], lambda p: p.in_flight is None)
+    assert waiting.state == INITIAL
+    (letter,) = (await letters(hurried)).values()
+    await hurried.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
+    assert (await hurried.us.state(N, begun["pid"], "REQUESTED")).peer_pid
+    requests = [document for _, path, document in hurried.peer.calls if path.endswith("/request")]
+    assert all(each == requests[0] for each in requests), "an equal one, so that the peer finds its process"
+
+
+@pytest.mark.asyncio
+async def test_a_dead_letter_whose_process_has_moved_on_is_not_sent_but_can_be_dropped(hurried: Desk):
+    at, (process, agreed) = hurried, await standing_alone(hurried)
+    with scripted(at.peer, refusing(422, 1)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        letter = await dead(at, process)
+    assert (await say(at, Move.COMPLETION, process, agreed)).json["state"] == "COMPLETED"
+    answer = await at.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})
+    assert (answer.status, "discard it" in answer.json["detail"]) == (409, True)
+    assert (await at.us.manage("DELETE", f"/dead-letters/{letter['id']}")).status in (200, 204)
+    assert process.pid not in await letters(at)
+    assert (await at.us.manage("DELETE", f"/dead-letters/{letter['id']}")).status == 404
+    assert [e.what for e in await at.us.evidence(process.pid)][-1] == telemetry.DISCARDED
+
+
+# Put off, and taken up again
+
+
+@pytest.mark.asyncio
+async def test_what_was_put_off_is_done_when_it_is_due_and_not_if_the_process_has_changed(tmp_path: Path):
+    async with desk(tmp_path / "desk", approver=Automatic(0.15)) as at:
+        await at.us.publish(DATASET)
+        terms = await offer_terms(at)
+        one, other = (request(terms, at, fresh()) for _ in range(2))
+        begun = time.monotonic()
+        first = await at.peer.send(at.us, "POST", "/negotiations/request", one)
+        second = await at.peer.send(at.us, "POST", "/negotiations/request", other)
+        rows = await at.us.connector.store.open_outbox()
+        pid = second.json["providerPid"]
+        ended = wire.message(Move.CONTRACT_TERMINATION, consumer_pid=other["consumerPid"], provider_pid=pid, code="X", reason=["no"])
+        assert (await at.peer.send(at.us, "POST", f"/negotiations/{pid}/termination", ended)).status == 200
+        await at.us.state(N, first.json["providerPid"], "AGREED")
+        assert time.monotonic() - begun >= 0.15
+        await at.us.until(N, pid, lambda p: p.state == "TERMINATED")
+        (row,) = [row for row in rows if row.pid == pid]
+        await settled(at, row.id)
+        assert [path for _, path, _ in at.peer.calls] == [f"/negotiations/{one['consumerPid']}/agreement"]
+
+
+@pytest.mark.asyncio
+async def test_after_a_restart_what_was_open_is_delivered_and_asked_about_first(tmp_path: Path):
+    """The connector stops while nobody takes its message. It cannot know what the peer has seen, so it asks."""
+    async with desk(tmp_path / "desk", store="sqlite") as at:
+        process, _ = await standing_alone(at)
+        with scripted(at.peer, refusing(503, 99)):
+            await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+            await at.peer.heard("/suspension")
+            await at.us.connector.close()
+            before = len(at.peer.calls)
+        async with running(at.us.site, approver=Never()) as again:
+            await again.state(T, process.pid, "SUSPENDED")
+        assert [method for method, _, _ in at.peer.calls[before:]] == ["GET", "POST"]
+
+
+@pytest.mark.asyncio
+async def test_a_row_whose_process_is_gone_is_settled_without_a_word(hurried: Desk):
+    at = hurried
+    now = at.us.connector.journal.clock.now()
+    row = Outbound(fresh(), fresh(), T, at.peer.id, "deliver", Move.SUSPENSION, "/transfers/x/suspension", b"{}", now, now + 60, now)
+    before = len(at.peer.calls)
+    await at.us.connector.journal.commit(Changes(outbox=(row,)))
+    await settled(at, row.id)
+    assert len(at.peer.calls) == before

@@ -1,0 +1,331 @@
+"""That every message of ours arrives, once: attempts, questions before a resend, back-off, dead letters, and recovery."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from connector import telemetry
+from connector.dsp import wire
+from connector.dsp.messages import Kind, Move
+from connector.settings_fields import DeliverySettings
+from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
+from tests.pair import OPEN, Desk, desk, fresh
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """A connector that never acts by itself, with a dataset on offer."""
+    async with desk(tmp_path_factory.mktemp("outbox") / "desk") as opened:
+        await opened.us.publish(DATASET)
+        yield opened
+
+
+# Attempts
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_cannot_take_it_now_gets_it_again(at: Desk, status: int):
+    process, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(status, 3)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"] * 3 + ["POST suspension"]
+    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.ACKNOWLEDGED]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_attempt_and_every_question_carries_a_token_of_its_own(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    first = len(at.peer.headers)
+    with scripted(at.peer, refusing(503, 3)):
+        await suspended(at, process)
+    tokens = [headers["Authorization"] for headers in at.peer.headers[first:]]
+    assert len(tokens) == 7
+    assert len(set(tokens)) == 7
+    for token in tokens:
+        assert (await at.peer.identity.verify(token)).participant.id == at.us.site.id
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_attempt_at_a_start_carries_a_data_address_of_its_own(at: Desk):
+    process, _ = await standing(at, T, "SUSPENDED", P)
+    with scripted(at.peer, refusing(503, 2)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/resume", {})
+        await at.us.state(T, process.pid, "STARTED")
+    addresses = [document["dataAddress"] for method, path, document in at.peer.calls if f"{process.peer_pid}/start" in path]
+    tokens = {p["value"] for a in addresses for p in a["endpointProperties"] if p["name"] == "authorization"}
+    assert (len(addresses), len(tokens)) == (3, 3)
+    rows = await at.us.connector.store.evidence_of(process.pid)
+    assert not any(token in repr(rows) for token in tokens), "tokens stand in no record"
+
+
+@pytest.mark.asyncio
+async def test_pauses_between_attempts_grow_up_to_a_bound_and_are_jittered(tmp_path: Path):
+    first, longest = 0.02, 0.2
+    delivery = DeliverySettings(first_retry_seconds=first, retry_seconds_max=longest)
+    async with desk(tmp_path / "desk", delivery=delivery) as at:
+        await at.us.publish(DATASET)
+        process, _ = await standing(at, T, "STARTED", P)
+        times, take = list[float](), refusing(503, 8)
+
+        def script(method: str, path: str, document: dict[str, Any]) -> Any:
+            if method == "POST":
+                times.append(time.monotonic())
+            return take(method, path, document)
+
+        with scripted(at.peer, script):
+            await suspended(at, process)
+    bounds = [min(longest, first * 2**attempt) for attempt in range(1, 9)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(pause >= bound / 4 for pause, bound in zip(pauses, bounds, strict=True))
+    assert any(pause < bound * 0.95 for pause, bound in zip(pauses, bounds, strict=True)), "not always the whole pause"
+
+
+@pytest.mark.asyncio
+async def test_any_sign_of_life_of_the_peer_ends_the_pause(tmp_path: Path):
+    """Fourteen pauses come to a minute at least. The peer speaks all the while about something else, and they come to nothing."""
+    delivery = DeliverySettings(first_retry_seconds=0.01, retry_seconds_max=3600)
+    async with desk(tmp_path / "desk", delivery=delivery) as at:
+        await at.us.publish(DATASET)
+        process, _ = await standing(at, T, "STARTED", P)
+
+        async def chatter() -> None:
+            while True:
+                await at.peer.send(at.us, "GET", f"/transfers/{fresh()}")
+
+        with scripted(at.peer, refusing(503, 14)):
+            talking = asyncio.create_task(chatter())
+            await suspended(at, process)
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+    assert said(at.peer, process).count("POST suspension") == 15
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_data_address_of_a_dataset_that_was_withdrawn_waits_and_says_why(at: Desk):
+    process, _ = await standing(at, T, "SUSPENDED", P)
+    gone = await at.us.put(replace(process, dataset="urn:test:withdrawn"))
+    await at.us.asked("POST", f"/transfers/{process.pid}/resume", {})
+    await at.peer.heard(f"/transfers/{process.peer_pid}")  # the question before the second attempt
+    view = await at.us.asked("GET", f"/transfers/{process.pid}")
+    assert "no longer published; terminate transfer" in view["last_error"]
+    assert "POST start" not in said(at.peer, gone)
+    await at.us.asked("POST", f"/transfers/{process.pid}/terminate", {"reason": "withdrawn"})
+    await at.us.state(T, process.pid, "TERMINATED")
+
+
+# The question before a resend
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_has_taken_our_message_does_not_get_it_again(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    at.peer.states[str(process.peer_pid)] = "SUSPENDED"
+    with scripted(at.peer, refusing(503, 1)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"]
+    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.IMPLIED]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_has_not_taken_our_message_gets_it_again(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    at.peer.states[str(process.peer_pid)] = "STARTED"
+    with scripted(at.peer, refusing(503, 2)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"] * 2 + ["POST suspension"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_has_ended_the_process_ends_it_here(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    at.peer.states[str(process.peer_pid)] = "TERMINATED"
+    with scripted(at.peer, refusing(503, 1)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        ended = await at.us.state(T, process.pid, "TERMINATED")
+    assert (ended.detail["code"], ended.detail["ended_by"]) == ("ended-by-peer", "peer")
+    assert ended.detail["reasons"]
+    assert said(at.peer, process) == ["POST suspension", "GET"]
+    assert process.pid not in await letters(at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "call", "reported"),
+    [
+        pytest.param(T, "STARTED", "suspend", "COMPLETED", id="transfer"),
+        pytest.param(N, "REQUESTED", "approve", "FINALIZED", id="negotiation"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_states_that_still_differ_end_in_a_termination_with_a_reason_and_an_alarm(
+    at: Desk, capsys: pytest.CaptureFixture[str], kind: Kind, state: str, call: str, reported: str
+):
+    process, _ = await standing(at, kind, state, P)
+    at.peer.states[str(process.peer_pid)] = reported
+    capsys.readouterr()
+    with scripted(at.peer, lambda method, path, _: (503, None) if method == "POST" and not path.endswith("/termination") else None):
+        await at.us.asked("POST", f"/{kind}s/{process.pid}/{call}", SUSPEND if kind is T else {})
+        ended = await at.us.state(kind, process.pid, "TERMINATED")
+        told = await at.peer.heard(f"{process.peer_pid}/termination")
+    assert told["code"] == ended.detail["code"] == "states-differ"
+    assert told["reason"] == ended.detail["reasons"]
+    assert state in told["reason"][0]
+    assert telemetry.DIVERGED in [e.what for e in await at.us.evidence(process.pid)]
+    assert '"states diverged"' in capsys.readouterr().err
+    assert said(at.peer, process).count("GET") >= 2, "once may be a message on its way"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_strange_state_that_is_right_the_next_time_does_no_harm(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    states = iter(["COMPLETED", "STARTED", "COMPLETED"])
+
+    def script(method: str, _path: str, _document: dict[str, Any]) -> Any:
+        if method == "POST":
+            return (503, None) if len(said(at.peer, process)) < 7 else None
+        return 200, wire.process_document(T, process.consumer_pid, process.provider_pid, next(states))
+
+    with scripted(at.peer, script):
+        await suspended(at, process)
+    assert telemetry.DIVERGED not in [e.what for e in await at.us.evidence(process.pid)]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_still_lacks_our_answer_to_its_last_message_is_not_taken_for_one_with_another_state(at: Desk):
+    """It said its start and has not heard that we took it, so it reports the state before; our suspension is its answer."""
+    process, agreed = await standing(at, T, "SUSPENDED", C)
+    assert (await say(at, Move.START, process, agreed)).json["state"] == "STARTED"
+    at.peer.states[str(process.peer_pid)] = "SUSPENDED"
+    with scripted(at.peer, refusing(503, 3)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"] * 3 + ["POST suspension"], "nor for one that has taken our suspension"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(500, None), (404, None), (200, None), (200, {"state": 7}), (200, {})],
+    ids=["error", "unknown", "no body", "no text", "no state"],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_peer_that_cannot_say_its_state_gets_the_message_again(at: Desk, answer: Any):
+    process, _ = await standing(at, T, "STARTED", P)
+    refuse = refusing(503, 2)
+    with scripted(at.peer, lambda method, path, document: answer if method == "GET" else refuse(method, path, document)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"] * 2 + ["POST suspension"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_state_may_come_as_an_iri(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    at.peer.states[str(process.peer_pid)] = "https://w3id.org/dspace/2025/1/SUSPENDED"
+    with scripted(at.peer, refusing(503, 1)):
+        await suspended(at, process)
+    assert said(at.peer, process) == ["POST suspension", "GET"]
+
+
+# Refusals
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_refusal_for_good_becomes_a_dead_letter_with_the_peers_reasons_and_changes_no_state(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    error = wire.error_document(T, "no-way", ("not on a Sunday",), str(process.consumer_pid), str(process.provider_pid))
+    with scripted(at.peer, refusing(422, 1, error)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        letter = await dead(at, process)
+    assert "not on a Sunday" in letter["error"]
+    stored = await at.us.connector.store.process(T, process.pid)
+    assert stored is not None
+    assert (stored.state, stored.detail["code"], stored.detail["reasons"]) == ("STARTED", "no-way", ["not on a Sunday"])
+    assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.REFUSED, telemetry.DEAD]
+    assert said(at.peer, process) == ["POST suspension"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_may_be_a_crossing_or_a_proxy_is_tried_again_before_it_counts(at: Desk, status: int):
+    process, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(status, 4)):
+        await suspended(at, process)
+    other, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(status, 99)):
+        await at.us.asked("POST", f"/transfers/{other.pid}/suspend", SUSPEND)
+        letter = await dead(at, other)
+    assert str(status) in letter["error"]
+    assert said(at.peer, other).count("POST suspension") < 10
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_refused_first_message_ends_the_process_with_the_peers_reasons(at: Desk):
+    error = wire.error_document(N, "unknown-offer", ("no such offer",), "urn:a", "urn:b")
+    with scripted(at.peer, refusing(400, 1, error)):
+        body = {"peer": at.peer.id, "dataset": "urn:d", "offer": "urn:o", "policy": OPEN}
+        begun = await at.us.asked("POST", "/negotiations", body, status=201)
+        ended = await at.us.state(N, begun["pid"], "TERMINATED")
+    assert (ended.detail["code"], ended.detail["reasons"], ended.detail["ended_by"]) == ("unknown-offer", ["no such offer"], "peer")
+    assert begun["pid"] not in await letters(at), "there is nothing to be sent again"
+
+
+@pytest.mark.parametrize("answer", [{}, {"providerPid": "urn:x"}, {"consumerPid": "urn:x"}, {"providerPid": "a b", "consumerPid": "urn:x"}])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_acknowledgement_that_names_no_usable_pid_is_none(at: Desk, answer: dict[str, Any]):
+    with scripted(at.peer, lambda _method, _path, _document: (201, answer)):
+        body = {"peer": at.peer.id, "dataset": "urn:d", "offer": "urn:o", "policy": OPEN}
+        begun = await at.us.asked("POST", "/negotiations", body, status=201)
+        ended = await at.us.state(N, begun["pid"], "TERMINATED")
+    assert ended.detail["code"] == "bad-answer"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_refused_termination_of_ours_ends_the_process_all_the_same(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(400, 1)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/terminate", {"reason": "enough"})
+        ended = await at.us.state(T, process.pid, "TERMINATED")
+    assert (ended.detail["code"], ended.detail["reasons"], ended.detail["ended_by"]) == ("operator", ["enough"], "us")
+    assert said(at.peer, process) == ["POST termination"]
+    assert process.pid not in await letters(at)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_termination_of_ours_overtakes_what_is_in_flight(at: Desk):
+    process, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, lambda _method, path, _document: (503, None) if path.endswith("/suspension") else None):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        await at.peer.heard(f"{process.peer_pid}/suspension")
+        await at.us.asked("POST", f"/transfers/{process.pid}/terminate", {"reason": "enough"})
+        await at.us.state(T, process.pid, "TERMINATED")
+    assert process.pid not in {row.pid for row in await at.us.connector.store.open_outbox()}
+    assert said(at.peer, process)[-1] == "POST termination"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_answer_to_a_message_that_was_settled_meanwhile_changes_nothing(at: Desk):
+    """The peer's next message is faster than its answer to ours; then that answer comes, and it is even an error."""
+    process, agreed = await standing(at, N, "REQUESTED", P)
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> tuple[int, None]:
+        reached.set()
+        await go.wait()
+        return 400, None
+
+    with scripted(at.peer, lambda _method, _path, _document: slowly()):
+        await at.us.asked("POST", f"/negotiations/{process.pid}/approve", {})
+        await reached.wait()
+        assert (await say(at, Move.VERIFICATION, process, agreed)).json["state"] == "VERIFIED"
+        go.set()
+    await at.us.asked("POST", f"/negotiations/{process.pid}/terminate", {"reason": "to see the end of it"})
+    await at.us.state(N, process.pid, "TERMINATED")
+    assert [e.what for e in await at.us.evidence(process.pid)] == [
+        telemetry.SENT, telemetry.IMPLIED, telemetry.RECEIVED, telemetry.SENT, telemetry.ACKNOWLEDGED,
+    ]  # fmt: skip
+    assert said(at.peer, process) == ["POST agreement", "POST termination"]
