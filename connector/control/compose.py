@@ -124,12 +124,14 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float) -> A
 
 def due_of(process: Process, times: Times, now: float) -> float | None:
     """When somebody has to look at the process again: the end of a step that waits for the peer or an operator, or the
-    bound of the policy on a transfer that runs. Nothing is due while a message is in flight: its row has a deadline."""
+    bound of the policy on a transfer that runs or is suspended, or the end of the quiet time of one that runs and has been
+    fully delivered. Nothing is due while a message is in flight: its row has a deadline."""
     if process.final or process.in_flight:
         return None
     if process.detail.get("waiting") == "approval":
         return now + times.approval_seconds
     if process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED"):
-        bounds = (process.detail.get("ends"), process.detail.get("covered")) if process.role is Role.PROVIDER else ()
+        names = () if process.role is Role.CONSUMER else ("ends", "covered") if process.state == "STARTED" else ("ends",)
+        bounds = [process.detail.get(name) for name in names]
         return min((b for b in bounds if b is not None), default=None)
     return now + times.step_seconds

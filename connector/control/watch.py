@@ -15,6 +15,7 @@ from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
+from connector.dsp.transfer import State
 from connector.ports import Act
 from connector.records import Changes, Evidence
 
@@ -42,7 +43,7 @@ class Watch:
                 self._changed.set()
 
     async def start(self) -> None:
-        self._next = await self._journal.store.next_due()
+        await self._look_ahead()
         self._task = asyncio.create_task(self._run(), name="watch")
 
     async def close(self) -> None:
@@ -62,7 +63,13 @@ class Watch:
                 pass
             for process in await self._journal.store.due(self._journal.clock.now(), BATCH):
                 await self._look(process.kind, process.pid)
-            self._next = await self._journal.store.next_due()
+            await self._look_ahead()
+
+    async def _look_ahead(self) -> None:
+        """Set the timer to what the store has. A commit that comes while we read may not be in the answer: it counts as well."""
+        self._next = None
+        found = await self._journal.store.next_due()
+        self._next = min((each for each in (found, self._next) if each is not None), default=None)
 
     async def _look(self, kind: Kind, pid: str) -> None:
         async def step() -> Changes | None:
@@ -76,13 +83,13 @@ class Watch:
 
     def _overdue(self, process: Process, now: float) -> Changes:
         detail, times = process.detail, self._steps.sender.times
-        running = process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED")
+        running = process.kind is Kind.TRANSFER and process.state in (State.STARTED, State.SUSPENDED)
         ends, covered = detail.get("ends"), detail.get("covered")
         if running and ends is not None and ends <= now:
             return self._expired(process, "EXPIRED", "the agreement or a bound of its policy has ended", now)
-        if running and covered is not None:
-            last = self._last_access(process.pid) or covered
-            if last + self.quiet_seconds > now:
+        if process.state == State.STARTED and covered is not None:
+            last = self._last_access(process.pid)  # None after a restart, too: then nobody has read since
+            if last is not None and last + self.quiet_seconds > now:
                 quiet = replace(process, detail=dict(detail) | {"covered": last + self.quiet_seconds})
                 return self._steps.changes(process, Reaction(quiet), now, ask=False)
             done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
@@ -103,7 +110,7 @@ class Watch:
         async def step() -> Changes | None:
             now = self._journal.clock.now()
             process = await self._journal.store.process(Kind.TRANSFER, pid)
-            if process is None or process.state != "STARTED" or "covered" in process.detail:
+            if process is None or process.state != State.STARTED or "covered" in process.detail:
                 return None
             marked = replace(process, detail=dict(process.detail) | {"covered": now + self.quiet_seconds})
             return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)
