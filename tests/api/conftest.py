@@ -1,17 +1,24 @@
 """A connector behind its protocol listener, a peer and a stranger who say whatever a test wants, and what a message could change."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
+from connector.api.listener import Door, Listening, listen
 from connector.dsp.messages import Kind
 from connector.settings_fields import LimitsSettings
 from tests import pair
 from tests.pair import OPEN, Desk, fresh
 from tests.vocab import corpus
 
+Routes = Callable[[web.Application], None]
+DOOR = Door("protocol", "127.0.0.1", 0, None, None, 5.0, 100, 1 << 20)
 LIMIT_BYTES = 64 * 1024  # of a message, at this desk
 DATASET, OFFER = "urn:test:dataset", "urn:test:offer"
 
@@ -49,3 +56,22 @@ def first_request(**changed: Any) -> dict[str, Any]:
         "callbackAddress": "http://127.0.0.1:1/",
         "offer": offer,
     } | changed
+
+
+@asynccontextmanager
+async def opened(routes: Routes, middlewares: Sequence[Any] = (), **changed: Any) -> AsyncIterator[Listening]:
+    """A listener with these routes."""
+    async with AsyncExitStack() as stack:
+        yield await listen(replace(DOOR, **changed), routes, middlewares, stack)
+
+
+async def spoken(port: int, data: bytes, seconds: float = 5.0) -> bytes:
+    """What is answered to these bytes until the connection is closed. Fails if it stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(seconds):
+            return await reader.read()
+    finally:
+        writer.close()
+        await asyncio.wait_for(writer.wait_closed(), seconds)

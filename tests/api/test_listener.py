@@ -1,0 +1,275 @@
+"""A listener: what it bounds, what it says to bytes that are no HTTP, its TLS, and its orderly end."""
+
+import asyncio
+import gzip
+import io
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp import web
+
+from connector import telemetry
+from connector.api.listener import LINGER_SECONDS, Door, tls_context
+from connector.errors import SettingsError
+from tests.api.conftest import DOOR, opened, spoken
+from tests.pair import call, free_ports
+
+IDLE = 0.2
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def echo(request: web.Request) -> web.Response:
+    return web.Response(body=await request.read())
+
+
+def routes(app: web.Application) -> None:
+    app.router.add_get("/", hello)
+    app.router.add_post("/", echo)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    telemetry.configure_logging("debug", "json", out)
+    yield out
+    telemetry.configure_logging("info", "json")
+
+
+# ---- what it bounds
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("drip", [b"", b"X", b"X-Slow: y\r\n"])
+async def test_the_head_of_a_request_has_its_time_however_it_drips(drip: bytes):
+    async with opened(routes, idle_seconds=IDLE) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        started = time.monotonic()
+
+        async def dripping() -> None:
+            while True:
+                writer.write(drip)
+                await asyncio.sleep(IDLE / 10)
+
+        task = asyncio.create_task(dripping())
+        try:
+            async with asyncio.timeout(5):
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+            assert IDLE * 0.5 < time.monotonic() - started < IDLE * 10
+        finally:
+            task.cancel()
+            writer.close()
+
+
+@pytest.mark.asyncio
+async def test_an_idle_connection_ends_and_one_in_use_stays():
+    async with opened(routes, idle_seconds=IDLE) as door:
+        assert await spoken(door.port, b"") == b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        for _ in range(6):  # together longer than the idle time
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(IDLE / 4)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_connections_over_the_limit_are_closed_unheard_and_later_ones_are_served():
+    async with opened(routes, connections=2) as door:
+        held = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"hello")
+        with suppress(ConnectionError):
+            assert await spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        held[0][1].write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await held[0][0].read()
+        assert (await spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).endswith(b"hello")
+        held[0][1].close()
+        held[1][1].close()
+
+
+@pytest.mark.asyncio
+async def test_a_compressed_body_is_not_inflated():
+    """Ten megabytes that arrive as ten kilobytes stay ten kilobytes; a handler has to refuse them, and can."""
+    bomb = gzip.compress(b" " * 10_000_000)
+    async with opened(routes) as door, aiohttp.ClientSession() as http:
+        answer = await call(http, "POST", f"http://127.0.0.1:{door.port}/", bomb, {"Content-Encoding": "gzip"})
+    assert answer.body == bomb
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_nobody_reads_holds_its_connection_for_a_bounded_time():
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=400, text="no")
+
+    async with opened(lambda app: app.router.add_post("/", refuse) and None) as door:
+        started = time.monotonic()
+        said = await spoken(door.port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{", LINGER_SECONDS + 5)
+    assert said.endswith(b"no")
+    assert time.monotonic() - started < LINGER_SECONDS + 2
+
+
+# ---- what is no HTTP
+
+SECRET = b"s3cret-t0ken"
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + SECRET + b"\r\n"
+NO_HTTP = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + SECRET + b"\r\n\r\n",
+    "words": SECRET + b"\r\n\r\n",
+    "another version": b"GET /" + SECRET + b" HTTP/9.9\r\n\r\n",
+    "a line without end": b"GET /" + SECRET * 1000 + b" HTTP/1.1\r\n\r\n",
+    "a path of bytes": b"GET /\xff" + SECRET + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a header without end": HEAD + b"X: " + b"a" * 20_000 + b"\r\n\r\n",
+    "a thousand headers": HEAD + b"".join(b"X%d: y\r\n" % n for n in range(1000)) + b"\r\n",
+    "NUL in a header": HEAD.replace(SECRET, SECRET + b"\0") + b"\r\n",
+    "a header without a name": HEAD + b": x\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length below zero": HEAD + b"Content-Length: -1\r\n\r\n{}",
+    "a length and chunks": HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunks of no size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz" + SECRET + b"\r\n",
+    "a chunk that is longer than it says": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{" + SECRET + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", NO_HTTP)
+async def test_bytes_that_are_no_http_get_a_400_and_leave_no_secret_in_the_log(name: str, log: io.StringIO):
+    async with opened(routes) as door:
+        answer = await spoken(door.port, NO_HTTP[name])
+        assert answer.split(b"\r\n")[0].split(b" ")[1] == b"400"
+        assert (await spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).endswith(b"hello")
+    assert SECRET.decode() not in log.getvalue()
+    assert all('"event":"not served"' in line and '"door":"protocol"' in line for line in log.getvalue().splitlines())
+
+
+# ---- TLS
+
+
+def issued(directory: Path, authority: trustme.CA) -> Door:
+    """A door with a certificate of its own in `directory`."""
+    made = authority.issue_cert("localhost", "127.0.0.1")
+    certificate, key = directory / "chain.pem", directory / "key.pem"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    return Door("data", "127.0.0.1", 0, certificate, key, 5.0, 100, 1 << 20)
+
+
+def trusting(authority: trustme.CA, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+async def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, bytes | None]:
+    """The version that was agreed, and the certificate that was shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    shown = writer.get_extra_info("ssl_object")
+    found = shown.version(), shown.getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    return found
+
+
+def test_a_door_without_a_certificate_speaks_no_tls():
+    assert tls_context(DOOR) is None
+
+
+@pytest.mark.asyncio
+async def test_tls_is_1_2_or_later_and_plain_http_gets_nowhere(tmp_path: Path):
+    authority = trustme.CA()
+    door = issued(tmp_path, authority)
+    async with opened(routes, certificate=door.certificate, key=door.key) as at:
+        for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+            assert (await handshake(at.port, trusting(authority, version)))[0] == name
+        assert at.tls is not None
+        assert at.tls.minimum_version is ssl.TLSVersion.TLSv1_2
+        with suppress(ConnectionError):
+            assert b"hello" not in await spoken(at.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with aiohttp.ClientSession() as http, http.get(f"https://localhost:{at.port}/", ssl=trusting(authority)) as answer:
+            assert await answer.text() == "hello"
+
+
+@pytest.mark.asyncio
+async def test_another_certificate_counts_from_the_next_connection_and_a_broken_one_not_at_all(tmp_path: Path):
+    authority = trustme.CA()
+    door = issued(tmp_path, authority)
+    async with opened(routes, name="data", certificate=door.certificate, key=door.key) as at:
+        first = (await handshake(at.port, trusting(authority)))[1]
+        assert at.renew() == [], "nothing is new"
+        issued(tmp_path, authority)
+        assert at.renew() == ["data.certificate: loaded again"]
+        second = (await handshake(at.port, trusting(authority)))[1]
+        assert second != first
+        door.key.write_text("nothing") if door.key else None
+        door.certificate.write_bytes(door.certificate.read_bytes() + b"\n") if door.certificate else None
+        with pytest.raises(SettingsError, match=r"`data\.certificate`"):
+            at.renew()
+        assert (await handshake(at.port, trusting(authority)))[1] == second
+
+
+@pytest.mark.parametrize("broken", ["certificate", "key", "another key"])
+def test_a_certificate_that_does_not_fit_is_named_with_its_setting(tmp_path: Path, broken: str):
+    door = issued(tmp_path, trustme.CA())
+    assert door.certificate is not None
+    assert door.key is not None
+    if broken == "another key":
+        door.key.write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
+    else:
+        getattr(door, broken).write_text("nothing")
+    with pytest.raises(SettingsError, match=r"`data\.certificate` .*cannot be used with .*key"):
+        tls_context(door)
+
+
+# ---- its beginning and its end
+
+
+@pytest.mark.asyncio
+async def test_an_address_that_cannot_be_opened_is_named_with_a_remedy():
+    (port,) = free_ports(1)
+    async with opened(routes, port=port):
+        with pytest.raises(SettingsError, match=rf"`protocol\.port` {port} on `127\.0\.0\.1` cannot be opened: .*; choose another port"):
+            async with opened(routes, port=port):
+                pass
+    with pytest.raises(SettingsError, match=r"`192\.0\.2\.1` cannot be opened"):
+        async with opened(routes, host="192.0.2.1"):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_at_the_end_what_runs_finishes_what_idles_is_closed_and_nobody_new_comes_in():
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        begun.set()
+        await go.wait()
+        return web.Response(text="done")
+
+    async with opened(lambda app: app.router.add_get("/", slow) and None) as door:
+        idle_reader, idle = await asyncio.open_connection("127.0.0.1", door.port)
+        running = asyncio.create_task(spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        await begun.wait()
+        door.refuse()
+        with pytest.raises(ConnectionError):
+            await spoken(door.port, b"")
+        draining = asyncio.create_task(door.drain())
+        assert await asyncio.wait_for(idle_reader.read(), 5) == b""
+        assert not draining.done()
+        assert not running.done()
+        go.set()
+        assert (await running).endswith(b"done")
+        await asyncio.wait_for(draining, 5)
+        idle.close()

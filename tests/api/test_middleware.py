@@ -1,0 +1,216 @@
+"""What every request meets: the limits of a body, paths that mean something else, a trace, and one form for each error."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from connector import errors, telemetry
+from connector.api.middleware import Limits, guard, problem, read_body
+from connector.errors import ANSWERS, ConnectorError, InvalidRequest, NotAuthorized, PolicyError, Refused
+from tests.api.conftest import Routes, opened, spoken
+from tests.pair import Answer, call
+
+pytestmark = pytest.mark.asyncio
+LIMITS = Limits(1000, 0.2)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+SECRET = "file-of-the-operator"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    telemetry.configure_logging("info", "json", out)
+    yield out
+    telemetry.configure_logging("info", "json")
+
+
+async def bodied(request: web.Request) -> web.Response:
+    return web.Response(body=await read_body(request, LIMITS))
+
+
+async def told(request: web.Request) -> web.Response:
+    return web.json_response({"trace": telemetry.traceparent.get(), **request.match_info})
+
+
+def routes(app: web.Application) -> None:
+    app.router.add_post("/body", bodied)
+    app.router.add_get("/told", told)
+    app.router.add_get("/things/{id}", told)
+    app.router.add_get("/datasets/{id}", told)
+
+
+def failing(error: BaseException) -> Routes:
+    async def fail(_request: web.Request) -> web.Response:
+        raise error
+
+    return lambda app: app.router.add_get("/", fail) and None
+
+
+async def asked(method: str, path: str, data: Any = None, *, routes: Routes = routes, **headers: str) -> Answer:
+    middleware = guard(telemetry.Tracing("test", 0.0), "management", problem)
+    async with opened(routes, [middleware]) as door, aiohttp.ClientSession() as http:
+        return await call(http, method, f"http://127.0.0.1:{door.port}{path}", data, headers)
+
+
+# ---- bodies
+
+
+@pytest.mark.parametrize(
+    ("type_", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/ld+json", 200),
+        ("APPLICATION/JSON", 200),
+        ("application/jsonx", 415),
+        ("text/json", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("", 415),
+        (";;", 415),
+    ],
+)
+async def test_json_and_its_kin_are_taken_and_nothing_else(type_: str, status: int):
+    answer = await asked("POST", "/body", b"{}", **{"Content-Type": type_})
+    assert answer.status == status
+    if status == 415:
+        assert "send application/json or application/ld+json" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status"), [("identity", 200), ("Identity", 200), ("gzip", 415), ("br", 415), ("gzip, identity", 415)]
+)
+async def test_bodies_come_as_they_are(encoding: str, status: int):
+    assert (await asked("POST", "/body", b"{}", **{"Content-Encoding": encoding})).status == status
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size", "status"), [(LIMITS.body_bytes, 200), (LIMITS.body_bytes + 1, 413), (300_000, 413)])
+async def test_a_body_is_counted_by_what_arrives(size: int, status: int, chunked: bool):
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, size, 997):
+            yield b"x" * min(997, size - begin)
+
+    async with opened(routes, [guard(telemetry.Tracing("test", 0.0), "protocol", problem)]) as door, aiohttp.ClientSession() as http:
+        data = pieces() if chunked else b"x" * size
+        said = {"Content-Type": "application/json"}
+        async with http.post(f"http://127.0.0.1:{door.port}/body", data=data, headers=said) as answer:
+            body = await answer.read()
+    assert answer.status == status
+    assert len(body) == size if status == 200 else f"limit of {LIMITS.body_bytes}" in body.decode()
+
+
+async def test_a_body_has_its_time_however_it_drips():
+    head = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    async with opened(routes, [guard(telemetry.Tracing("test", 0.0), "protocol", problem)]) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        started = time.monotonic()
+        writer.write(head)
+
+        async def dripping() -> None:
+            while True:
+                writer.write(b" ")
+                await asyncio.sleep(LIMITS.body_seconds / 3)
+
+        task = asyncio.create_task(dripping())
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        task.cancel()
+        writer.transport.abort()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"Connection: close" in answer
+    assert LIMITS.body_seconds * 0.9 < time.monotonic() - started < 3
+
+
+async def test_what_was_refused_unread_is_not_taken_for_the_next_request():
+    """Otherwise a body could carry a request of its own past whoever stands in front (request smuggling)."""
+    hidden = b"GET /told HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /things/x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    async with opened(routes, [guard(telemetry.Tracing("test", 0.0), "protocol", problem)]) as door:
+        answer = await spoken(door.port, head + hidden)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 405")
+
+
+# ---- paths
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//told", "/things/a%2Fb", "/things/a%2fb", "/things/%5c", "/things/a;b", "/things/%00", "/x/../told", "/./told", "/things/a//b"],
+)
+async def test_a_path_that_others_read_differently_leads_nowhere(path: str):
+    assert (await asked("GET", path)).status == 404
+
+
+async def test_only_the_id_of_a_dataset_may_carry_an_escaped_slash():
+    answer = await asked("GET", "/datasets/https%3A%2F%2Fa%2Fb%3Bc")
+    assert (answer.status, answer.json["id"]) == (200, "https://a/b;c")
+    for path in ("/datasets/a%00b", "/datasets/a/b"):
+        assert (await asked("GET", path)).status == 404
+
+
+async def test_nothing_and_the_wrong_method_are_problems_too():
+    nothing, method = await asked("GET", "/nothing"), await asked("DELETE", "/told")
+    assert (nothing.status, nothing.json["type"]) == (404, "urn:qiao:problem:http-404")
+    assert (method.status, method.headers["Allow"], method.json["detail"]) == (405, "GET,HEAD", "this method is not taken here")
+
+
+# ---- errors
+
+
+def made(cls: type[ConnectorError]) -> ConnectorError:
+    if cls is errors.RangeNotSatisfiable:
+        return errors.RangeNotSatisfiable("no such bytes", 5)
+    return cls("what is wrong; what to do")
+
+
+@pytest.mark.parametrize("cls", list(ANSWERS), ids=lambda c: c.__name__)
+async def test_each_error_of_the_tree_is_a_problem_with_its_status_code_and_trace(cls: type[ConnectorError], log: io.StringIO):
+    error = made(cls)
+    answer = await asked("GET", "/", routes=failing(error), traceparent=TRACE)
+    status, code = errors.answer_to(error)
+    said = answer.json
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    assert (answer.status, said["status"], said["type"]) == (status, status, f"urn:qiao:problem:{code}")
+    assert (said["detail"], said["reasons"]) == (error.message, list(error.reasons))
+    assert said["trace"] == TRACE[3:35]
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+    assert '"event":"refused"' in log.getvalue()
+
+
+async def test_a_problem_points_to_the_fault_and_carries_every_reason():
+    pointed = await asked("GET", "/", routes=failing(InvalidRequest("no title", pointer="/title")))
+    assert pointed.json["pointer"] == "/title"
+    many = await asked("GET", "/", routes=failing(PolicyError("not understood", ("one", "two"))))
+    assert (many.status, many.json["reasons"]) == (422, ["one", "two"])
+    assert "pointer" not in many.json
+    assert (await asked("GET", "/", routes=failing(Refused("no", code="pid-taken")))).json["title"] == "pid taken"
+    assert (await asked("GET", "/", routes=failing(NotAuthorized("no")))).headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_defect_is_logged_whole_and_answered_without_a_word_of_it(log: io.StringIO):
+    answer = await asked("GET", "/", routes=failing(ValueError(f"cannot read {SECRET}")), traceparent=TRACE)
+    assert (answer.status, answer.json["type"]) == (500, "urn:qiao:problem:internal")
+    assert SECRET not in answer.body.decode()
+    assert TRACE[3:35] in answer.json["detail"]
+    (line,) = [orjson.loads(each) for each in log.getvalue().splitlines() if '"event":"defect"' in each]
+    assert (line["route"], line["error"], line["trace"]) == ("GET /", "ValueError", TRACE[3:35])
+    assert SECRET in line["exception"]
+
+
+# ---- traces
+
+
+async def test_a_trace_goes_on_and_one_begins_where_there_is_none():
+    assert (await asked("GET", "/told", traceparent=TRACE)).json["trace"][3:35] == TRACE[3:35]
+    begun = [
+        (await asked("GET", "/told", **said)).json["trace"] for said in ({}, {"traceparent": "x" * 55}, {"traceparent": "00-" + "0" * 52})
+    ]
+    assert len({trace[3:35] for trace in begun}) == 3
+    assert all(int(trace[3:35], 16) for trace in begun)
