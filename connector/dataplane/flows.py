@@ -35,7 +35,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a transfer was used: `last_access` (POSIX seconds) is the beginning or end of a request, `running` how many
+    """How a transfer was used: `last_access` (POSIX seconds) is the end of the last request, or now while `running`
     streams are open, `sent_bytes` includes what was sent twice, `covered` says that every byte went out at least once."""
 
     last_access: float
@@ -128,7 +128,9 @@ class Flows:
         if used is None:
             return None
         coverage = self._coverage.get(transfer)
-        return Seen(used.last_access, len(self._running.get(transfer, ())), used.sent_bytes, coverage is not None and coverage.full)
+        running = len(self._running.get(transfer, ()))
+        last_access = self._clock.now() if running else used.last_access
+        return Seen(last_access, running, used.sent_bytes, coverage is not None and coverage.full)
 
     def cut_everything(self, code: str) -> None:
         """End all streams: the process stops. Peers come back for the rest."""

@@ -15,11 +15,13 @@ from connector.control.compose import Sender, Times
 from connector.control.journal import Journal
 from connector.control.steps import Steps
 from connector.control.watch import BATCH, Watch
+from connector.dataplane.flows import Flows
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Changes, Evidence, Outbound
 from connector.settings_fields import DeliverySettings, EdrSettings
+from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import negotiation, transfer
 from tests.pair import OPEN, WAIT_SECONDS, Desk, Never, agreement, desk, fresh, until_policy
 
@@ -212,6 +214,18 @@ async def test_a_consumer_that_still_reads_puts_the_completion_off():
         at.accessed["t"] = last = time.time() + 0.15
         _, when = await at.ended("t")
         assert when >= last + QUIET
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_still_runs_is_not_quiet():
+    clock = SetClock()
+    flows = Flows(clock, lambda _pid: None)
+    flows.sent("t", "tag", 0, 5, 5)
+    with flows.running("t", None, ""):
+        clock.at += 100.0
+        assert flows.seen("t").last_access == clock.at
+    clock.at += 10.0
+    assert flows.seen("t").last_access == clock.at - 10.0
 
 
 @pytest.mark.asyncio
