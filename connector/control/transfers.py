@@ -59,6 +59,7 @@ class Transfers:
         if document["format"] not in FORMATS:
             offered = ", ".join(f"`{f}`" for f in sorted(FORMATS))
             raise Refused(f"format `{document['format']}` is not one of the dataset's distributions: {offered}", code="format-not-offered")
+        await self._demand_published(agreement)
         verdict = self.verdict(agreement, claims, now)
         kept = replace(
             process, dataset=agreement.dataset, agreement=agreement.id, detail=_keep(process, document["format"], verdict, claims)
@@ -70,8 +71,15 @@ class Transfers:
         agreement = await self._store.agreement(process.agreement or "")
         if agreement is None:
             raise Refused(f"agreement `{process.agreement}` is no longer stored", code="unknown-agreement")
+        await self._demand_published(agreement)
         verdict = self.verdict(agreement, claims, now)
         return Reaction(replace(process, detail=_keep(process, process.detail["format"], verdict, claims)), _act(verdict))
+
+    async def _demand_published(self, agreement: Agreement) -> None:
+        """The agreement stays in force when its dataset is withdrawn, but there is nothing to start: say so instead of being
+        silent until somebody publishes it again."""
+        if await self._store.dataset(agreement.dataset) is None:
+            raise Refused(f"dataset `{agreement.dataset}` is not published any more; ask its provider", code="dataset-withdrawn")
 
     def _started(self, process: Process, address: Mapping[str, Any] | None, now: float) -> Reaction:
         """Consumer: keep the data address. A pull transfer cannot do without one (DSP 2025-1, transfer start message)."""
