@@ -121,7 +121,7 @@ class DeliverySettings:
 class EdrSettings:
     """Access tokens of the data listener."""
 
-    token_seconds: float = _f("life of an access token; consumers renew ahead of its end", 300.0, 0.1, 86400)
+    token_seconds: float = _f("life of an access token; consumers renew ahead of its end", 300.0, 1, 86400)
     quiet_seconds: float = _f("a transfer whose bytes were all fetched is completed after this quiet time", 60.0, 0.01)
 
 

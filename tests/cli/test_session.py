@@ -88,8 +88,7 @@ def test_mistakes_in_the_settings_are_listed(command: Command, home: Path):
     ended = command("participants")
     assert ended.code == 1
     assert (
-        "  - `store.kind` is `x`; choose one of sqlite, memory\n  - `edr.token_seconds` is 0; write a number from 0.1 to 86400\n"
-        in ended.err
+        "  - `store.kind` is `x`; choose one of sqlite, memory\n  - `edr.token_seconds` is 0; write a number from 1 to 86400\n" in ended.err
     )
 
 

@@ -171,6 +171,13 @@ def test_a_token_ends_with_its_agreement_if_that_is_sooner(ends_after: float | N
         assert issuer.refusal(refresh, typ=REFRESH) == NOT_VALID
 
 
+@given(st.integers(4, 4 * 86_400).map(lambda quarters: quarters / 4))
+def test_a_data_address_never_promises_more_life_than_its_token_has(token_seconds: float):
+    stated = read_address(Issuer(token_seconds=token_seconds).tokens.data_address(GRANT)).expires_seconds
+    assert stated is not None
+    assert token_seconds - 1 < stated <= token_seconds
+
+
 def test_a_new_token_never_ends_an_older_one():
     issuer = Issuer()
     tokens = [issuer.tokens.access(GRANT)[0] for _ in range(20)]
