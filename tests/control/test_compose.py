@@ -1,0 +1,152 @@
+"""That a decision to act becomes the right message to the right place, the row that delivers it, and the records that belong to it."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from connector.control.compose import Sender, Times, agreement_of, due_of, outgoing
+from connector.dsp import dcat, wire
+from connector.dsp.exchange import INITIAL, TABLES, Process
+from connector.dsp.messages import Kind, Move, Role
+from connector.errors import IllegalMessage
+from connector.ports import Act
+from connector.records import Agreement
+from tests.pair import OPEN, SCHEMAS
+
+C, P = Role.CONSUMER, Role.PROVIDER
+N, T = Kind.NEGOTIATION, Kind.TRANSFER
+NOW = 1_800_000_000.5
+TIMES = Times(delivery_seconds=100, step_seconds=200, approval_seconds=300)
+US = Sender("did:web:us.example", "https://us.test/dsp", TIMES)
+TERMS = OPEN | {"@id": "urn:o", "target": "urn:d"}
+CALLBACK = "callbackAddress"
+
+
+def process(kind: Kind, state: str, role: Role, **changed: Any) -> Process:
+    detail = {"terms": TERMS, "format": dcat.FORMAT_PULL}
+    made = Process(
+        kind, "urn:ours", role, "did:web:peer.example", "https://peer.test/x", state, "urn:theirs",
+        dataset="urn:d", agreement="urn:a", detail=detail, version=4,
+    )  # fmt: skip
+    return replace(made, **changed)
+
+
+def compose(at: Process, act: Act) -> Any:
+    return outgoing(at, act, US, id="urn:row", now=NOW, trace="trace", version=at.version + 1)
+
+
+SENDABLE = [
+    pytest.param(kind, state, role, move, id=f"{state}-{role}-{move}")
+    for kind, table in TABLES.items()
+    for state, row in table.items()
+    for role, move in row
+]
+
+
+@pytest.mark.parametrize(("kind", "state", "role", "move"), SENDABLE)
+def test_every_move_of_ours_becomes_a_valid_message_to_its_place(kind: Kind, state: str, role: Role, move: Move):
+    first = state == INITIAL
+    at = process(kind, state, role, peer_pid=None if first else "urn:theirs")
+    out = compose(at, Act(move, code="X", reasons=("because",)))
+    document = orjson.loads(out.outbound.body)
+    if move is Move.START and role is P:  # the data address is minted for each attempt and added then
+        document |= {"dataAddress": {"@type": "DataAddress", "endpointType": "urn:t", "endpoint": "https://us.test"}}
+    assert SCHEMAS.reasons(move.type, document) == []
+    assert (document.get("eventType"), document.get(CALLBACK)) == (move.event, US.callback if first else None)
+    assert (document.get("consumerPid"), document.get("providerPid")) == (at.consumer_pid, at.provider_pid)
+    row = out.outbound
+    assert (row.id, row.pid, row.kind, row.peer, row.act, row.move) == ("urn:row", at.pid, kind, at.peer, "deliver", move)
+    assert ("urn:theirs" in row.path) != first
+    assert (row.due, row.deadline, row.created, row.trace) == (NOW, NOW + 100, NOW, "trace")
+    assert (out.process.state, out.process.in_flight, out.process.in_flight_id) == (state, move, "urn:row")
+
+
+@pytest.mark.parametrize("move", [Move.CONTRACT_TERMINATION, Move.TRANSFER_TERMINATION, Move.SUSPENSION])
+def test_reasons_go_out_with_the_message_that_needs_them(move: Move):
+    at = process(move.kind, "REQUESTED" if move is not Move.SUSPENSION else "STARTED", P)
+    document = orjson.loads(compose(at, Act(move, code="X", reasons=("because",))).outbound.body)
+    assert (document["code"], document["reason"]) == ("X", ["because"])
+    bare = orjson.loads(compose(at, Act(move)).outbound.body)
+    assert "code" not in bare
+    assert "reason" not in bare, "an empty list is not valid"
+
+
+def test_what_the_peer_is_told_at_the_end_is_what_an_operator_reads_here():
+    out = compose(process(N, "OFFERED", C), Act(Move.CONTRACT_TERMINATION, code="X", reasons=("because",)))
+    assert {k: out.process.detail[k] for k in ("code", "reasons", "ended_by")} == {"code": "X", "reasons": ["because"], "ended_by": "us"}
+
+
+def test_a_move_that_the_table_forbids_is_not_composed():
+    with pytest.raises(IllegalMessage):
+        compose(process(N, "REQUESTED", P), Act(Move.FINALIZED))
+    with pytest.raises(IllegalMessage, match="still without an answer"):
+        compose(process(T, "STARTED", P, in_flight=Move.SUSPENSION, in_flight_id="x"), Act(Move.COMPLETION))
+
+
+def test_an_agreement_says_who_gives_what_to_whom_on_which_terms_and_when():
+    terms = TERMS | {"prohibition": [{"action": "use"}], "assigner": "did:web:nobody", "@context": ["x"], "timestamp": "never"}
+    out = compose(process(N, "ACCEPTED", P, detail={"terms": terms, "ends": 9.0}), Act(Move.CONTRACT_AGREEMENT))
+    document = orjson.loads(out.outbound.body)["agreement"]
+    assert document == {
+        "@id": "urn:row",
+        "@type": "Agreement",
+        "target": "urn:d",
+        "assigner": US.participant,
+        "assignee": "did:web:peer.example",
+        "timestamp": "2027-01-15T08:00:00Z",
+        "permission": OPEN["permission"],
+        "prohibition": [{"action": "use"}],
+    }
+    (agreed,) = out.saves
+    assert isinstance(agreed, Agreement)
+    assert (agreed.id, agreed.negotiation, agreed.peer, agreed.final) == ("urn:row", "urn:ours", "did:web:peer.example", False)
+    assert (agreed.provider, agreed.consumer, agreed.dataset) == (US.participant, "did:web:peer.example", "urn:d")
+    assert (agreed.document, agreed.digest, agreed.ends, agreed.created) == (document, wire.digest(document), 9.0, NOW)
+    assert out.process.agreement == "urn:row"
+
+
+def test_an_agreement_that_a_provider_sent_names_the_two_as_it_does():
+    document = {"@id": "urn:a", "assigner": "did:web:peer.example", "assignee": US.participant, "target": "urn:d"}
+    agreed = agreement_of(document, process(N, "AGREED", C), NOW)
+    assert (agreed.provider, agreed.consumer, agreed.peer) == ("did:web:peer.example", US.participant, "did:web:peer.example")
+
+
+def test_each_start_of_a_provider_ends_the_tokens_of_the_one_before():
+    first = compose(process(T, "REQUESTED", P), Act(Move.START)).process
+    assert first.detail["generation"] == 1
+    again = compose(replace(first, state="SUSPENDED", in_flight=None), Act(Move.START)).process
+    assert again.detail["generation"] == 2
+    assert "generation" not in compose(process(T, "SUSPENDED", C), Act(Move.START)).process.detail
+
+
+def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
+    at = process(N, "REQUESTED", P)
+    out = compose(at, Act(Move.CONTRACT_TERMINATION, 7.0, "X", ("because",)))
+    assert out.process is at
+    assert out.saves == ()
+    row = out.outbound
+    assert (row.act, row.move, row.due, row.deadline) == ("decide", Move.CONTRACT_TERMINATION, NOW + 7, NOW + 107)
+    assert orjson.loads(row.body) == {"version": 5, "code": "X", "reasons": ["because"]}
+
+
+@pytest.mark.parametrize(
+    ("at", "due"),
+    [
+        pytest.param(process(N, "OFFERED", P), NOW + 200, id="the peer's turn"),
+        pytest.param(process(N, "OFFERED", C, detail={"waiting": "approval"}), NOW + 300, id="an operator's turn"),
+        pytest.param(process(N, "OFFERED", P, in_flight=Move.CONTRACT_OFFER), None, id="in flight: the row has a deadline"),
+        pytest.param(process(N, "FINALIZED", P), None, id="over"),
+        pytest.param(process(T, "REQUESTED", C), NOW + 200, id="a transfer that does not start"),
+        pytest.param(process(T, "STARTED", P), None, id="a transfer without a bound runs"),
+        pytest.param(process(T, "STARTED", P, detail={"ends": 9.0}), 9.0, id="to the bound of its policy"),
+        pytest.param(process(T, "STARTED", P, detail={"ends": 9.0, "covered": 8.0}), 8.0, id="or to its quiet time"),
+        pytest.param(
+            process(T, "SUSPENDED", P, detail={"ends": 9.0, "covered": 8.0}), 9.0, id="which does not count while it is suspended"
+        ),
+        pytest.param(process(T, "STARTED", C, detail={"ends": 9.0}), None, id="the provider minds the bound"),
+    ],
+)
+def test_somebody_looks_again_when_a_step_has_taken_its_time(at: Process, due: float | None):
+    assert due_of(at, TIMES, NOW) == due

@@ -1,0 +1,104 @@
+"""That what we ask for is the offer, narrowed to our purposes and to nothing else."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.control.policies import Policies
+from connector.control.terms import with_purposes
+from connector.odrl import PURPOSE
+from tests.pair import OPEN, SCHEMAS, purpose_policy, until_policy
+
+POLICIES = Policies()
+BEFORE = until_policy("2030-01-01T00:00:00Z")["permission"][0]["constraint"][0]
+WORDS = st.sampled_from(["urn:p:research", "urn:p:care", "urn:p:teaching", "quality control"])
+
+
+def purpose(*values: Any, left: str = "odrl:purpose") -> dict[str, Any]:
+    return {"leftOperand": left, "operator": "isAnyOf", "rightOperand": list(values)}
+
+
+def offer(*constraints: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"@id": "urn:o", "@type": "Offer", "permission": [{"action": "use", "constraint": each} for each in constraints]}
+
+
+def forms(word: str) -> st.SearchStrategy[Any]:
+    return st.sampled_from([word, {"@id": word}, {"@value": word}] if ":" in word else [word, {"@value": word}])
+
+
+CONSTRAINTS = st.lists(
+    st.one_of(
+        st.just(BEFORE),
+        st.builds(lambda values, left: purpose(*values, left=left), st.lists(WORDS.flatmap(forms), min_size=1, max_size=3),
+                  st.sampled_from(["odrl:purpose", PURPOSE])),
+    ),
+    max_size=3,
+)  # fmt: skip
+OFFERS = st.lists(CONSTRAINTS, min_size=1, max_size=3).map(lambda all_: offer(*all_))
+PURPOSES = st.lists(WORDS, min_size=1, max_size=3, unique=True).map(tuple)
+
+
+@given(OFFERS, PURPOSES)
+def test_every_permission_asks_for_exactly_our_purposes_and_keeps_whatever_else_it_demands(
+    terms: dict[str, Any], purposes: tuple[str, ...]
+):
+    asked = with_purposes(terms, purposes)
+    assert POLICIES.purposes(asked) == tuple(sorted(purposes))
+    assert len(asked["permission"]) == len(terms["permission"])
+    for before, after in zip(terms["permission"], asked["permission"], strict=True):
+        others = [c for c in before["constraint"] if c == BEFORE]
+        assert [c for c in after["constraint"] if c == BEFORE] == others
+        assert len(after["constraint"]) == len(others) + 1
+        assert after["action"] == before["action"]
+    assert {k: v for k, v in asked.items() if k != "permission"} == {k: v for k, v in terms.items() if k != "permission"}
+
+
+@given(OFFERS, PURPOSES)
+def test_terms_of_ours_are_a_valid_message_and_are_narrowed_once_and_for_all(terms: dict[str, Any], purposes: tuple[str, ...]):
+    asked = with_purposes(terms, purposes)
+    message = {
+        "@context": ["https://w3id.org/dspace/2025/1/context.jsonld"],
+        "@type": "ContractRequestMessage",
+        "consumerPid": "urn:c",
+        "callbackAddress": "https://c.test",
+        "offer": asked | {"target": "urn:d"},
+    }
+    assert SCHEMAS.reasons("ContractRequestMessage", message) == []
+    assert with_purposes(asked, purposes) == asked
+
+
+@given(OFFERS)
+def test_without_a_purpose_of_ours_we_ask_for_the_offer_as_it_is(terms: dict[str, Any]):
+    assert with_purposes(terms, ()) == terms
+
+
+def test_the_offer_itself_is_not_changed():
+    terms = purpose_policy("urn:p:care", "urn:p:research")
+    with_purposes(terms, ("urn:p:care",))
+    assert terms == purpose_policy("urn:p:care", "urn:p:research")
+
+
+def test_what_the_offer_demands_for_all_its_purposes_is_what_we_ask_for():
+    terms = purpose_policy("urn:p:care", "urn:p:research")
+    assert POLICIES.same(with_purposes(terms, ("urn:p:research", "urn:p:care")), terms)
+    assert not POLICIES.same(with_purposes(terms, ("urn:p:care",)), terms)
+
+
+def test_a_permission_that_leaves_the_purpose_open_gets_ours():
+    asked = with_purposes(OPEN, ("urn:p:care",))
+    assert asked["permission"] == [
+        {"action": "use", "constraint": [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "urn:p:care"}]}
+    ]
+
+
+@pytest.mark.parametrize("form", ["urn:p:care", {"@id": "urn:p:care"}, {"@value": "urn:p:care", "@type": "xsd:string"}])
+def test_a_purpose_keeps_the_form_in_which_the_offer_has_it(form: Any):
+    asked = with_purposes(offer([purpose("urn:p:research", form)]), ("urn:p:care",))
+    assert asked["permission"][0]["constraint"][0]["rightOperand"] == form
+
+
+def test_a_prohibition_is_not_touched():
+    terms = OPEN | {"prohibition": [{"action": "use", "constraint": [purpose("urn:p:teaching")]}]}
+    assert with_purposes(terms, ("urn:p:care",))["prohibition"] == terms["prohibition"]
