@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
+import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import aiohttp
@@ -20,9 +23,12 @@ from connector.errors import ConnectorError
 READY_SECONDS = 15.0  # a cold start takes below one second; a busy machine gets more
 STOP_SECONDS = 25.0  # for what is running to end; after it the process is killed
 ASK_AGAIN_SECONDS = 0.01
+# Below those that systems give to outgoing connections (Linux from 32768): between a kill and the next start nobody takes ours.
+PORTS = range(20_000, 32_000)
 PORTS_TRIED_MAX = 200
 KIB = 1024
 HTTP_OK = 200
+STOPPED = (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 class Site:
@@ -35,6 +41,11 @@ class Site:
         self.environment: dict[str, str] = {}
         self.peak_bytes = 0
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process while it runs. Raises ConnectorError if it does not."""
+        return self._running().pid
 
     @property
     def data_port(self) -> int:
@@ -97,7 +108,8 @@ class Site:
         self._process = None
 
     async def stop(self) -> None:
-        """SIGTERM, and its end; nothing if it does not run. Raises ConnectorError if it had to be killed or broke."""
+        """SIGTERM, and its end; nothing if it does not run. One that was still starting may die of it, or of the Ctrl-C that
+        reaches everything in a terminal. Raises ConnectorError if it had to be killed or broke."""
         process = self._process
         if process is None:
             return
@@ -112,7 +124,7 @@ class Site:
             process.kill()
             await process.wait()
             raise ConnectorError(f"{self.name} did not end within {STOP_SECONDS:g} s of SIGTERM and was killed") from None
-        if code != 0:
+        if code not in STOPPED:
             raise ConnectorError(f"{self.name} ended with code {code}; {self.directory / 'connector.log'} says why")
 
     def measure(self) -> None:
@@ -136,18 +148,12 @@ class Site:
 def free_ports(count: int) -> int:
     """The first of so many free ports in a row. Raises ConnectorError if none are found."""
     for _ in range(PORTS_TRIED_MAX):
-        opened: list[socket.socket] = []
-        try:
-            opened.append(_bound(0))
-            first: int = opened[0].getsockname()[1]
-            opened += [_bound(port) for port in range(first + 1, first + count)]
+        first = secrets.choice(PORTS)
+        with ExitStack() as opened, suppress(OSError):
+            for port in range(first, first + count):
+                opened.enter_context(_bound(port))
             return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in opened:
-                each.close()
-    raise ConnectorError(f"this machine has no {count} free ports in a row")
+    raise ConnectorError(f"this machine has no {count} free ports in a row from {PORTS[0]} to {PORTS[-1]}")
 
 
 def _bound(port: int) -> socket.socket:

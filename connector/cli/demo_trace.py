@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from connector.cli.init import DSP_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ def spans_of(lines: Iterable[str], trace: str) -> list[Span]:
         if document["context"]["trace_id"].removeprefix("0x") == trace:
             began, ended = (datetime.fromisoformat(document[name]).timestamp() for name in ("start_time", "end_time"))
             site = document["resource"]["attributes"]["service.name"]
-            found.append(Span(document["context"]["span_id"], document["parent_id"], site, document["name"], began, ended - began))
+            name = _name(document["name"], document["attributes"].get("message"))
+            found.append(Span(document["context"]["span_id"], document["parent_id"], site, name, began, ended - began))
     return found
 
 
@@ -55,9 +58,21 @@ def tree(spans: Iterable[Span]) -> tuple[Branch, ...]:
     return tuple(Branch(span, below(span.id)) for span in ordered if span.parent not in known)
 
 
-def rows(branches: Iterable[Branch], began: float, depth: int = 0) -> Iterator[tuple[str, str, str, str]]:
-    """The trees as rows: milliseconds since `began`, how long, which connector, and what, indented by cause."""
-    for branch in branches:
-        span = branch.span
-        yield f"{(span.began - began) * 1000:.1f}", f"{span.seconds * 1000:.1f}", span.site, f"{'  ' * depth}{span.name}"
-        yield from rows(branch.children, began, depth + 1)
+def rows(branches: Sequence[Branch], began: float) -> Iterator[tuple[str, str, str, str]]:
+    """The trees as rows: milliseconds since `began`, how long, which connector, and what, drawn below its cause."""
+    for root in branches:
+        yield from _rows(root, began, "", "")
+
+
+def _rows(branch: Branch, began: float, before: str, below: str) -> Iterator[tuple[str, str, str, str]]:
+    """`before` stands before what this span did, `below` before what it caused."""
+    span = branch.span
+    yield f"{(span.began - began) * 1000:.1f}", f"{span.seconds * 1000:.1f}", span.site, f"{before}{span.name}"
+    for number, child in enumerate(branch.children, 1):
+        last = number == len(branch.children)
+        yield from _rows(child, began, below + ("└ " if last else "├ "), below + (" " if last else "│"))
+
+
+def _name(name: str, message: str | None) -> str:
+    """What a span is called here: the message with the event it carries, an address without what all of them begin with."""
+    return f"send {message}" if message else name.replace(DSP_PATH, "")

@@ -40,9 +40,15 @@ def check(*, common: Common | None = None) -> None:
     show.line(f"the settings at {common.config} are in order: {settings.participant.name} ({settings.participant.id})")
 
 
-def demo(*arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
-    """A hospital and a biopharma exchange real data on this machine."""
-    return int(importlib.import_module("connector.cli.demo").main(list(arguments)) or 0)
+def demo(*, keep: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """See a hospital and a biopharma exchange real data on this machine.
+
+    Parameters
+    ----------
+    keep
+        keep both connectors' folders, and say how to look around in them
+    """
+    return int(importlib.import_module("connector.cli.demo").main(keep=keep))
 
 
 def _mistakes(settings: Settings) -> list[str]:

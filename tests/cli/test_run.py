@@ -68,18 +68,18 @@ def test_run_hands_settings_and_their_origin_to_the_product(command: Command, ho
     assert given["environ"]["QIAO_OPS_PORT"] == "9999"
 
 
-@pytest.mark.parametrize(("answer", "code"), [(0, 0), (3, 3), (None, 0)])
-def test_the_demo_gets_its_arguments_and_gives_its_exit_code(
-    command: Command, monkeypatch: pytest.MonkeyPatch, answer: int | None, code: int
+@pytest.mark.parametrize(("arguments", "keep"), [((), False), (("--keep",), True)])
+def test_the_demo_gets_its_option_and_gives_its_exit_code(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], keep: bool
 ):
-    given: list[list[str]] = []
+    given: list[bool] = []
 
-    def main(arguments: list[str]) -> int | None:
-        given.append(arguments)
-        return answer
+    def main(*, keep: bool) -> int:
+        given.append(keep)
+        return 3
 
     demo = ModuleType("connector.cli.demo")
     demo.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "connector.cli.demo", demo)
-    assert command("demo", "--fast", "x").code == code
-    assert given == [["--fast", "x"]]
+    assert command("demo", *arguments).code == 3
+    assert given == [keep]
