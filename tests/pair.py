@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import itertools
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -41,6 +40,7 @@ from connector.settings_fields import (
     TelemetrySettings,
 )
 from connector.vocabulary import read_vocabulary
+from tests.ports import free_ports
 
 TOKEN = "the-admin-token-of-the-test"
 SCHEMAS = Schemas(read_vocabulary().schemas)
@@ -80,17 +80,6 @@ class Never:
 
     def next_act(self, _process: Process, _proposed: Act | None) -> Act | None:
         return None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listened on a moment ago."""
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 @dataclass

@@ -1,26 +1,35 @@
 """Ports of loopback that nobody listened on a moment ago."""
 
+import random
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+BELOW = range(10_000, 32_000)  # the system gives these to no outgoing connection: those above any client may take at any moment
 
 
 def free_ports(count: int) -> list[int]:
     """`count` different ones."""
     with ExitStack() as held:
-        return [held.enter_context(_bound(0)).getsockname()[1] for _ in range(count)]
+        return [held.enter_context(_free()).getsockname()[1] for _ in range(count)]
 
 
 def free_block(count: int) -> int:
     """The first of `count` ports in a row."""
     while True:
         with ExitStack() as held:
-            first: int = held.enter_context(_bound(0)).getsockname()[1]
+            first: int = held.enter_context(_free()).getsockname()[1]
             try:
                 for port in range(first + 1, first + count):
                     held.enter_context(_bound(port))
             except (OSError, OverflowError):  # one is taken, or there is none above
                 continue
             return first
+
+
+def _free() -> socket.socket:
+    while True:
+        with suppress(OSError):
+            return _bound(random.choice(BELOW))
 
 
 def _bound(port: int) -> socket.socket:

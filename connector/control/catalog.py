@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import orjson
 
@@ -21,6 +21,7 @@ from connector.control.policies import Policies
 from connector.dsp import dcat, wire
 from connector.dsp.messages import CONTEXT
 from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused
+from connector.origins import origin
 from connector.ports import Caller, Identity, Participant, Peer
 from connector.records import Dataset
 
@@ -173,8 +174,8 @@ class PeerCatalogs:
         the peer's own origin. Raises InvalidRequest, PeerFailed, PeerRefused with the peer's reasons."""
         base = base_of(participant)
         url = link or f"{base}/catalog/request"
-        if urlsplit(url)[:2] != urlsplit(base)[:2]:
-            raise InvalidRequest(f"the cursor `{link}` does not belong to `{participant.name}`")
+        if link is not None and not _same_origin(link, base):
+            raise InvalidRequest(f"the cursor `{link}` does not belong to `{participant.name}`", pointer="/after")
         message = {"@context": CONTEXT, "@type": "CatalogRequestMessage"} | ({"filter": list(filters)} if filters else {})
         document, headers = await self._call("POST", url, participant, orjson.dumps(message))
         return document, next_link(headers.get("link", ""), url)
@@ -210,10 +211,20 @@ def base_of(participant: Participant) -> str:
 
 
 def next_link(header: str, base: str) -> str | None:
-    """The target of `rel="next"` in a Link header (RFC 8288), absolute."""
+    """The target of `rel="next"` in a Link header (RFC 8288), absolute. Raises PeerFailed for one that is no address."""
     for target, parameters in LINK.findall(header):
         named = (each.lstrip("; ").partition("=") for each in re.findall(PARAMETER, parameters))
         relations = [value.strip(' "').lower().split() for name, _, value in named if name.strip().lower() == "rel"]
         if relations and "next" in relations[0]:
-            return str(urljoin(base, target))
+            try:
+                return str(urljoin(base, target))
+            except ValueError:
+                raise PeerFailed(f"the link to the next page of the peer's catalog is no address: `{target[:200]}`") from None
     return None
+
+
+def _same_origin(url: str, base: str) -> bool:
+    try:
+        return origin(url) == origin(base)
+    except ValueError:
+        return False

@@ -18,7 +18,8 @@ from connector import telemetry
 from connector.api.listener import LINGER_SECONDS, Door, tls_context
 from connector.errors import SettingsError
 from tests.api.conftest import DOOR, opened, spoken
-from tests.pair import call, free_ports
+from tests.pair import call
+from tests.ports import free_ports
 
 IDLE = 0.2
 

@@ -150,9 +150,7 @@ def test_a_process_shows_what_happened_to_it():
 
 
 def test_instants_are_utc_with_milliseconds_and_none_stays_none():
-    assert (
-        shapes.instant(1_790_000_000.1239) == "2026-09-21T14:13:20.124Z" or shapes.instant(1_790_000_000.1239) == "2026-09-21T14:13:20.123Z"
-    )
+    assert shapes.instant(1_790_000_000.5) == "2026-09-21T14:13:20.500Z"
     assert shapes.instant(None) is None
 
 

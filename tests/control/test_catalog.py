@@ -14,7 +14,7 @@ from connector.control.catalog import ROWS_READ_MAX, Catalog, CatalogPage, next_
 from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp.messages import CONTEXT
-from connector.errors import InvalidRequest, NotFound
+from connector.errors import InvalidRequest, NotFound, PeerFailed
 from connector.ports import Caller, Participant
 from connector.records import Changes, Dataset
 from connector.settings_fields import CatalogSettings, LimitsSettings
@@ -389,3 +389,8 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
         at.peer.script = lambda _m, _p, _d, what=what: answers[what]  # type: ignore[misc]
         answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
         assert (answer.status, answer.json["detail"]) == (status, detail)
+
+
+def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():
+    with pytest.raises(PeerFailed, match="no address"):
+        next_link('<http://[::1>; rel="next"', "https://peer.test/dsp/catalog/request")

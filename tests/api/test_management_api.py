@@ -1,0 +1,483 @@
+"""The management listener over real sockets: every route in one story of two connectors, who is let in, what is said of mistakes,
+cursors, waiting, events, and calls that come twice."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.api.management_api import ManagementApi
+from connector.api.middleware import Limits
+from connector.dsp.messages import Kind, Role
+from tests import pair
+from tests.pair import OPEN, TOKEN, Answer, Desk, Pair, Running, call, fresh, negotiation, purpose_policy, quoted
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    async with pair.pair(tmp_path_factory.mktemp("two") / "x") as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    async with pair.desk(tmp_path_factory.mktemp("management") / "x") as made:
+        yield made
+
+
+def table() -> set[str]:
+    """The routes as they are registered: method and path."""
+    app = web.Application()
+    ManagementApi(None, Limits(0, 0)).add_to(app)  # type: ignore[arg-type] - no handler is called
+    return {f"{route.method} {route.resource.canonical.removeprefix('/v1')}" for route in app.router.routes() if route.resource}
+
+
+@dataclass
+class Operator:
+    """Calls by their route, and remembers which were used."""
+
+    at: Running
+    used: set[str] = field(default_factory=set)
+
+    async def __call__(self, route: str, body: Any = None, *, status: int = 200, query: str = "", **ids: str) -> Any:
+        self.used.add(route)
+        method, path = route.split(" ")
+        path = path.format(**{name: quoted(id) for name, id in ids.items()})
+        return await self.at.asked(method, path + query, body, status=status)
+
+
+@asynccontextmanager
+async def events(at: Running, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+    """The event feed as (what, document)."""
+    url = f"http://127.0.0.1:{at.connector.ports['management']}/v1/events{query}"
+    async with at.http.get(url, headers={"Authorization": f"Bearer {TOKEN}"} | headers) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+
+        async def read() -> AsyncIterator[tuple[str, Any]]:
+            what = ""
+            async for line in answer.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    what = value
+                elif name == "data":
+                    yield what, orjson.loads(value)
+
+        yield read()
+
+
+# ---- every route
+
+
+async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, desk: Desk):
+    provider, consumer = Operator(two.provider), Operator(two.consumer)
+    research, both = "urn:test:research", purpose_policy("research", "care")
+    await two.provider.publish("urn:test:first", content=b"x" * 5000)
+    assert (await provider("GET /self"))["id"] == two.provider.site.id
+    assert [p["name"] for p in (await consumer("GET /participants"))["items"]] == ["biopharma", "hospital"]
+
+    manifest = {"title": "R", "source": {"type": "file", "path": next(iter((two.provider.site.root / "data").iterdir())).name}}
+    published = await provider("PUT /datasets/{id}", manifest | {"policies": [both], "manual": True}, status=201, id=research)
+    assert await provider("GET /datasets/{id}", id=research) == published
+    assert research in [d["id"] for d in (await provider("GET /datasets"))["items"]]
+    found = await consumer("POST /catalog", {"peer": "hospital"})
+    assert {d["@id"] for d in found["catalog"]["dataset"]} >= {research, "urn:test:first"}
+    dataset = (await consumer("POST /catalog/dataset", {"peer": two.provider.site.id, "dataset": research}))["dataset"]
+    assert [o["@id"] for o in dataset["hasPolicy"]] == [o["id"] for o in published["offers"]]
+
+    # a negotiation with a counter-offer, each step by hand
+    asked = await consumer(
+        "POST /negotiations", {"peer": "hospital", "dataset": research, "purposes": ["research"], "accept": "operator"}, status=201
+    )
+    (theirs,) = await until(provider, "GET /negotiations", "REQUESTED")
+    assert (theirs["waiting"], theirs["peer"], theirs["decision"]["result"]) == ("approval", two.consumer.site.id, "permit")
+    await provider("POST /negotiations/{pid}/counter", {"policy": purpose_policy("research")}, pid=theirs["pid"])
+    await until(consumer, "GET /negotiations", "OFFERED")
+    await consumer("POST /negotiations/{pid}/approve", pid=asked["pid"])
+    done = await consumer("GET /negotiations/{pid}", query="?wait=final", pid=asked["pid"])
+    assert (done["state"], done["peer_pid"], done["waiting"]) == ("FINALIZED", theirs["pid"], None)
+    agreement = await consumer("GET /agreements/{id}", id=done["agreement"])
+    assert agreement in (await consumer("GET /agreements", query=f"?dataset={research}&peer=hospital"))["items"]
+    assert agreement["document"]["assigner"] == two.provider.site.id
+
+    # one that the provider begins and the consumer declines
+    offer = published["offers"][0]["id"]
+    await provider("POST /negotiations/offers", {"peer": "biopharma", "dataset": research, "offer": offer}, status=201)
+    (offered,) = await until(consumer, "GET /negotiations", "OFFERED")
+    await consumer("POST /negotiations/{pid}/terminate", {"reason": "no need"}, pid=offered["pid"])
+    (declined,) = await until(provider, "GET /negotiations", "TERMINATED")
+    assert declined["reasons"] == ["no need"]
+
+    # transfers, by hand
+    begun = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
+    started = await consumer("GET /transfers/{pid}", query="?wait=started", pid=begun["pid"])
+    edr = await consumer("GET /transfers/{pid}/edr", pid=begun["pid"])
+    read = await call(two.consumer.http, "GET", edr["endpoint"], headers={"Authorization": f"Bearer {edr['authorization']}"})
+    assert (started["state"], read.status, len(read.body)) == ("STARTED", 200, 5000)
+    await consumer("POST /transfers/{pid}/suspend", {"reason": "lunch"}, pid=begun["pid"])
+    await until(consumer, "GET /transfers", "SUSPENDED")
+    assert (await two.consumer.manage("GET", f"/transfers/{begun['pid']}/edr")).status == 409
+    await consumer("POST /transfers/{pid}/resume", pid=begun["pid"])
+    await until(consumer, "GET /transfers", "STARTED")
+    await two.consumer.state(Kind.TRANSFER, begun["pid"], "STARTED")
+    await consumer("POST /transfers/{pid}/complete", pid=begun["pid"])
+    assert (await consumer("GET /transfers/{pid}", query="?wait=final", pid=begun["pid"]))["state"] == "COMPLETED"
+    second = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
+    await consumer("POST /transfers/{pid}/terminate", pid=second["pid"])
+    assert (await consumer("GET /transfers/{pid}", query="?wait=final", pid=second["pid"]))["reasons"] == ["ended by an operator"]
+
+    # one call for all of it, watched
+    async with asyncio.timeout(20), events(two.consumer, "?after=now") as feed:
+        consumer.used.add("GET /events")
+        out = str(two.consumer.site.root / "out" / "pulled")
+        order = await consumer("POST /pulls", {"peer": "hospital", "dataset": "urn:test:first", "out": out}, status=201)
+        stages = [order["stage"]]
+        async for what, event in feed:
+            if what == "pull":
+                stages.append(event["detail"]["stage"])
+                if stages[-1] in ("done", "failed"):
+                    break
+    assert list(dict.fromkeys(stages)) == ["negotiate", "transfer", "download", "complete", "done"]
+    assert await asyncio.to_thread(Path(out).read_bytes) == b"x" * 5000
+    pulled = await consumer("GET /pulls/{id}", id=order["id"])
+    assert (pulled["received_bytes"], pulled in (await consumer("GET /pulls"))["items"]) == (5000, True)
+    told = (await consumer("GET /processes/{pid}/evidence", pid=pulled["negotiation"]))["items"]
+    assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
+    assert {e["pid"] for e in told} == {pulled["negotiation"]}
+
+    # letters that the other side will not take: one is sent again, one is given up
+    operator = Operator(desk.us)
+    for verb in ("replay", "discard"):
+        agreed = pair.agreement(desk.us, desk.peer, Role.CONSUMER)
+        process = await desk.us.put(pair.transfer(desk.us, desk.peer, "STARTED", Role.CONSUMER, agreed), agreed)
+        desk.peer.script = lambda _m, _p, _d: (400, {"code": "no", "reason": ["not now"]})
+        await operator("POST /transfers/{pid}/suspend", pid=process.pid)
+        (letter,) = await letters(operator)
+        assert (letter["pid"], letter["move"], "not now" in letter["error"]) == (process.pid, "TransferSuspensionMessage", True)
+        desk.peer.script = lambda _m, _p, _d: None
+        if verb == "replay":
+            assert await operator("POST /dead-letters/{id}/replay", id=letter["id"]) == {"replayed": letter["id"]}
+            await desk.us.state(Kind.TRANSFER, process.pid, "SUSPENDED")
+        else:
+            await operator("DELETE /dead-letters/{id}", status=204, id=letter["id"])
+        assert (await operator("GET /dead-letters"))["items"] == []
+
+    assert await provider("POST /reload") == {"changed": []}
+    await provider("DELETE /datasets/{id}", status=204, id=research)
+    assert (await two.provider.manage("GET", f"/datasets/{research}")).status == 404
+    assert provider.used | consumer.used | operator.used == table()
+
+
+async def until(operator: Operator, route: str, state: str) -> list[Any]:
+    """The processes in `state` with nothing in flight, as soon as there are any."""
+    async with asyncio.timeout(10), events(operator.at) as feed:
+        async for _ in feed:
+            items = [p for p in (await operator(route, query=f"?state={state}"))["items"] if p["in_flight"] is None]
+            if items:
+                return items
+    raise AssertionError("the feed ended")
+
+
+async def letters(operator: Operator) -> list[Any]:
+    """The dead letters, as soon as there are any."""
+    async with asyncio.timeout(10), events(operator.at) as feed:
+        async for _ in feed:
+            if items := (await operator("GET /dead-letters"))["items"]:
+                return list(items)
+    raise AssertionError("the feed ended")
+
+
+# ---- who is let in
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {TOKEN}",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN.upper()}",
+        TOKEN,
+        "Bearer ü",
+    ],
+)
+async def test_without_the_admin_token_every_address_says_the_same(desk: Desk, said: str | None):
+    url = f"http://127.0.0.1:{desk.us.connector.ports['management']}"
+    headers = {"Authorization": said} if said is not None else {}
+    found = []
+    for method, path in (
+        ("GET", "/v1/self"),
+        ("GET", "/v1/datasets/x"),
+        ("POST", "/v1/reload"),
+        ("GET", "/nothing"),
+        ("PATCH", "/v1/self"),
+    ):
+        answer = await call(desk.us.http, method, url + path, b"{}" if method == "POST" else None, headers)
+        found.append((answer.status, {k: v for k, v in answer.json.items() if k != "trace"}, answer.headers["WWW-Authenticate"]))
+    assert all(each == found[0] for each in found)
+    assert found[0][0] == 401
+    assert "connector init" in found[0][1]["detail"]
+
+
+async def test_bytes_that_are_no_text_are_no_token(desk: Desk):
+    reader, writer = await asyncio.open_connection("127.0.0.1", desk.us.connector.ports["management"])
+    writer.write(b"GET /v1/self HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 401")
+    writer.close()
+
+
+async def test_the_token_stands_nowhere_in_the_clear(desk: Desk):
+    held = [path.read_bytes() for path in desk.us.site.root.rglob("*") if path.is_file()]
+    assert held
+    assert not any(TOKEN.encode() in content for content in held)
+
+
+async def test_the_listener_is_on_loopback(desk: Desk):
+    assert desk.us.site.settings.management.host == "127.0.0.1"
+    with pytest.raises(OSError):  # noqa: PT011 - refused or unreachable: whichever, nobody is there
+        await asyncio.open_connection("127.0.0.2", desk.us.connector.ports["management"])
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "says"),
+    [
+        ("GET", "/datasets/x", None, 404, "`x` is not published here"),
+        ("DELETE", "/datasets/x", None, 404, "`x` is not published here"),
+        ("PUT", "/datasets/x", {"title": "t", "source": {"type": "file"}, "policies": []}, 400, "needs at least one policy"),
+        ("PUT", "/datasets/x", {"title": "t", "source": {"type": "ftp"}, "policies": [OPEN]}, 400, "known are file, http"),
+        ("PUT", "/datasets/x", {"title": "t", "source": {"type": "file", "path": "none"}, "policies": [OPEN]}, 502, "none"),
+        ("PUT", "/datasets/x", {"title": "t", "source": {"type": "file", "path": "../keys"}, "policies": [OPEN]}, 400, "without it"),
+        ("PUT", "/datasets/x", {"title": "t", "source": {}, "policies": [{"permission": [{"action": "eat"}]}]}, 422, "write"),
+        ("POST", "/catalog", {"peer": "nobody"}, 404, "known are `biopharma`, `hospital`, `stranger`"),
+        ("POST", "/catalog", {"peer": "biopharma", "after": "http://[::1"}, 400, "does not belong to"),
+        ("POST", "/catalog", {"peer": "biopharma", "after": "http://evil.test/dsp"}, 400, "does not belong to"),
+        ("POST", "/negotiations", {"peer": "nobody", "dataset": "d"}, 404, "known are"),
+        ("POST", "/negotiations", {"peer": "biopharma", "dataset": "d", "policy": OPEN}, 400, "give `offer`"),
+        (
+            "POST",
+            "/negotiations",
+            {"peer": "biopharma", "dataset": "d", "offer": "o", "policy": OPEN, "accept": "all"},
+            400,
+            "same, permitted",
+        ),
+        ("POST", "/negotiations/offers", {"peer": "biopharma", "dataset": "d", "offer": "o"}, 404, "not published here"),
+        ("GET", "/negotiations/x", None, 404, "no negotiation `x`"),
+        ("GET", "/negotiations/x?wait=final", None, 404, "no negotiation `x`"),
+        ("GET", "/negotiations/x?wait=soon", None, 400, "`final` or `started`"),
+        ("GET", "/negotiations?limit=0", None, 400, "from 1 to 500"),
+        ("GET", "/negotiations?limit=501", None, 400, "from 1 to 500"),
+        ("GET", f"/datasets?limit={'9' * 5000}", None, 400, "from 1 to 500"),
+        ("GET", "/negotiations?after=xyz", None, 400, "not a cursor of this list"),
+        ("GET", "/negotiations?peer=nobody", None, 404, "known are"),
+        ("POST", "/negotiations/x/approve", None, 404, "no negotiation `x`"),
+        ("POST", "/negotiations/x/counter", {}, 400, "missing required field `policy`"),
+        ("GET", "/agreements/x", None, 404, "no agreement `x`"),
+        ("POST", "/transfers", {"agreement": "x"}, 404, "not one under which we are the consumer"),
+        ("GET", "/transfers/x/edr", None, 404, "no transfer `x`"),
+        ("POST", "/pulls", {"peer": "biopharma", "dataset": "d", "out": "/etc/passwd"}, 400, "director"),
+        ("POST", "/pulls", {"peer": "biopharma", "dataset": "d", "out": "a\0b"}, 400, "control characters"),
+        ("GET", "/pulls/x", None, 404, "no pull `x`"),
+        ("GET", "/events?after=then", None, 400, "whole number"),
+        ("GET", f"/events?after={2**63}", None, 400, "whole number"),
+        ("GET", f"/events?after={'9' * 5000}", None, 400, "whole number"),
+        ("POST", "/dead-letters/x/replay", None, 409, "no dead letter `x`"),
+        ("DELETE", "/dead-letters/x", None, 404, "no dead letter `x`"),
+        ("GET", "/nothing", None, 404, "nothing at this address"),
+    ],
+)
+async def test_a_mistake_is_a_problem_that_says_what_would_be_right(desk: Desk, method: str, path: str, body: Any, status: int, says: str):
+    answer = await desk.us.manage(method, path, body)
+    problem = answer.json
+    assert (answer.status, problem["status"]) == (status, status), problem
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    assert says in problem["detail"] + " ".join(problem["reasons"])
+    assert len(problem["trace"]) == 32
+
+
+async def test_a_problem_points_to_its_place(desk: Desk):
+    source = {"type": "file", "path": "x"}
+    for body, pointer in (
+        ({"title": 1}, "/title"),
+        ({"title": "t", "source": source, "policies": [OPEN, 1]}, "/policies/1"),
+        ({"title": "t", "source": {"type": "ftp"}, "policies": [OPEN]}, "/source/type"),
+        ({"title": "t", "source": source, "policies": [OPEN], "properties": {"bare": 1}}, "/properties"),
+    ):
+        assert (await desk.us.manage("PUT", "/datasets/x", body)).json["pointer"] == pointer
+
+
+async def test_methods_media_and_sizes_have_their_statuses(desk: Desk):
+    wrong = await desk.us.manage("DELETE", "/datasets")
+    assert (wrong.status, wrong.headers["Allow"]) == (405, "GET")
+    assert (await desk.us.manage("POST", "/pulls", b"{}", **{"Content-Type": "text/plain"})).status == 415
+    assert (await desk.us.manage("POST", "/pulls", b"{}", **{"Content-Encoding": "gzip"})).status == 415
+    assert (await desk.us.manage("POST", "/pulls", b" " * (1 << 20))).status == 400
+    async with desk.us.http.post(
+        f"http://127.0.0.1:{desk.us.connector.ports['management']}/v1/pulls",
+        data=io.BytesIO(b" " * (1 << 21)),
+        headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+    ) as answer:
+        assert (answer.status, (await answer.json())["type"]) == (413, "urn:qiao:problem:too-large")
+
+
+async def test_a_peer_that_fails_is_told_from_one_that_refuses(desk: Desk):
+    desk.peer.script = lambda _m, _p, _d: (403, {"@type": "CatalogError", "code": "no", "reason": ["not for you"]})
+    refused = await desk.us.manage("POST", "/catalog", {"peer": "biopharma"})
+    assert (refused.status, refused.json["type"], refused.json["reasons"]) == (502, "urn:qiao:problem:peer-refused", ["not for you"])
+    desk.peer.script = lambda _m, _p, _d: (200, None)
+    failed = await desk.us.manage("POST", "/catalog", {"peer": "biopharma"})
+    assert (failed.status, failed.json["type"]) == (502, "urn:qiao:problem:peer-failed")
+    desk.peer.script = lambda _m, _p, _d: None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["biopharma", "urn:o", "Offer", "use"]),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["peer", "dataset", "offer", "policy", "policies", "source", "out", "title", "permission", "@id"]), below
+        )
+    ),
+    max_leaves=12,
+)
+POSTS = [route.split(" ") for route in sorted(table()) if route.startswith(("POST", "PUT"))]
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(POSTS), JSON | st.binary(max_size=50), st.text(st.characters(codec="utf-8"), max_size=12))
+async def test_no_call_breaks_the_connector(desk: Desk, route: list[str], body: Any, id: str):
+    method, path = route
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = await desk.us.manage(method, path.replace("{id}", quoted(id)).replace("{pid}", quoted(id)), data)
+    assert answer.status < 500 or answer.json["type"].startswith("urn:qiao:problem:peer"), (route, body, answer.body)
+
+
+# ---- lists, waiting, events
+
+
+async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: Desk):
+    made = [(await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, created=float(n)))).pid for n in range(5)]
+    seen: list[str] = []
+    query = "?limit=2&peer=biopharma&state=REQUESTED"
+    page = await desk.us.asked("GET", f"/negotiations{query}")
+    while True:
+        assert len(page["items"]) <= 2
+        seen += [p["pid"] for p in page["items"]]
+        if page["next"] is None:
+            break
+        page = await desk.us.asked("GET", f"/negotiations{query}&after={page['next']}")
+    assert [pid for pid in seen if pid in made] == made[::-1]
+    assert len(seen) == len(set(seen))
+
+
+async def test_datasets_are_walked_in_order_of_their_ids(desk: Desk):
+    ids = [f"urn:test:walk:{n}" for n in range(3)]
+    for id in reversed(ids):
+        await desk.us.publish(id)
+    one = await desk.us.asked("GET", "/datasets?limit=2&after=urn:test:walk")
+    rest = await desk.us.asked("GET", f"/datasets?limit=2&after={quoted(one['next'])}")
+    assert [d["id"] for d in one["items"] + rest["items"]][:3] == ids
+
+
+async def test_who_waits_is_answered_at_the_change_or_when_the_time_is_over(desk: Desk):
+    process = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER))
+    path = f"/negotiations/{process.pid}"
+    assert (await desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=0"))["state"] == "REQUESTED"
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=60"))
+        await desk.us.asked("GET", "/self")
+        assert not waiting.done()
+        await desk.us.asked("POST", f"{path}/terminate", {"reason": "enough"})
+        assert (await waiting)["state"] == "TERMINATED"
+    waits = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, detail={"waiting": "approval"}))
+    answer = await desk.us.asked("GET", f"/negotiations/{waits.pid}?wait=final&timeout_seconds=60")
+    assert answer["waiting"] == "approval", "only an operator can go on here: waiting on would be for nothing"
+
+
+async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
+    await desk.us.publish(fresh("dataset"))
+    async with asyncio.timeout(5):
+        async with events(desk.us) as feed:
+            first = (await anext(feed))[1]["sequence"]
+        mark = fresh("dataset")
+        await desk.us.publish(mark)
+        for query, headers in ((f"?after={first}", {}), ("", {"Last-Event-ID": str(first)}), ("?after=1", {"Last-Event-ID": str(first)})):
+            async with events(desk.us, query, **headers) as feed:
+                seen = []
+                async for _, event in feed:
+                    seen.append(event["sequence"])
+                    if event["detail"].get("dataset") == mark:
+                        break
+                assert seen == list(range(first + 1, first + 1 + len(seen)))
+        async with events(desk.us, "?after=now") as feed:
+            later = fresh("dataset")
+            await desk.us.publish(later)
+            assert (await anext(feed))[1]["detail"]["dataset"] == later
+
+
+# ---- calls that come twice
+
+
+@pytest.mark.parametrize("count", [1, 8])
+async def test_one_key_is_one_negotiation_however_often_it_is_called(desk: Desk, count: int):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": fresh("offer"), "policy": OPEN}
+    first: list[Answer] = await asyncio.gather(*(desk.us.manage("POST", "/negotiations", body, **key) for _ in range(count)))
+    again = await desk.us.manage("POST", "/negotiations", body, **key)
+    assert {answer.status for answer in (*first, again)} == {201}
+    (pid,) = {answer.json["pid"] for answer in (*first, again)}
+    assert again.headers["Location"] == f"/v1/negotiations/{pid}"
+    assert await desk.peer.heard("/negotiations/request")
+    found = [d for _, path, d in desk.peer.calls if path.endswith("/negotiations/request") and d["offer"]["@id"] == body["offer"]]
+    assert len({d["consumerPid"] for d in found}) <= 1
+
+
+async def test_one_key_is_one_pull(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "out": str(desk.us.site.root / "out" / "one")}
+    answers = [await desk.us.manage("POST", "/pulls", body, **key) for _ in range(2)]
+    assert [a.status for a in answers] == [201, 201]
+    assert len({a.json["id"] for a in answers}) == 1
+
+
+async def test_a_key_with_another_body_or_at_another_call_is_a_conflict(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
+    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 201
+    other = await desk.us.manage("POST", "/negotiations", body | {"dataset": "e"}, **key)
+    elsewhere = await desk.us.manage("POST", "/transfers", {"agreement": "x"}, **key)
+    for answer in (other, elsewhere):
+        assert (answer.status, answer.json["type"]) == (409, "urn:qiao:problem:idempotency-conflict")
+        assert "use a new key" in answer.json["detail"]
+
+
+async def test_a_call_that_failed_uses_up_no_key(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "policy": OPEN}
+    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 400
+    assert (await desk.us.manage("POST", "/negotiations", body | {"offer": "urn:o"}, **key)).status == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+async def test_a_key_is_short_and_printable(desk: Desk, key: str):
+    body = {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
+    try:
+        answer = await desk.us.manage("POST", "/negotiations", body, **{"Idempotency-Key": key})
+    except (ValueError, aiohttp.ClientError):
+        pytest.fail("the client refused to send it")
+    assert (answer.status, "1 to 200 printable" in answer.json["detail"]) == (400, True)
