@@ -74,7 +74,8 @@ class Negotiations:
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = dict(terms) | {"target": offer.dataset}
-        verdict = self._decide(offer.policy, process.peer, offer.dataset, asked, claims, now)
+        named = {**offer.policy, "@id": offer.id}  # a refusal says which offer it is about, also where its policy has no id
+        verdict = self._decide(named, process.peer, offer.dataset, asked, claims, now)
         kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
