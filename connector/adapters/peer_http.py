@@ -58,10 +58,12 @@ class HttpDownload:
         try:
             while piece := await content.readany():
                 yield piece
-        except TimeoutError:
-            raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer") from None
-        except (aiohttp.ClientError, OSError):
-            raise PeerFailed(f"`{self._where}` closed the connection in the middle of its answer") from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            # aiohttp raises ahead of what it holds: up to two buffers that came before the cut, and need not come again.
+            if held := content._read_nowait(-1):
+                yield held
+            cut = "stopped sending" if isinstance(error, TimeoutError) else "closed the connection"
+            raise PeerFailed(f"`{self._where}` {cut} in the middle of its answer") from None
 
 
 class HttpPeer:

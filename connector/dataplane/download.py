@@ -73,8 +73,8 @@ class Downloads:
     ) -> Pull:
         """Download, resume, check and rename; returns the order with validator, size, digest and bytes received.
 
-        `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash as soon as it is
-        known, and then with the bytes received. If the provider stated no digest, `reasons` says that only the size was
+        `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator,
+        size, and the digest that the provider states) as soon as it is known, and then with the bytes received. If the provider stated no digest, `reasons` says that only the size was
         checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left then), SinkFailed,
         InvalidRequest, Contradiction. After any other failure, and after a cancellation, the part is kept for the next call.
         """
@@ -231,12 +231,16 @@ class Attempts:
         self._pull = replace(known, size_bytes=head.size_bytes if known.size_bytes is None else known.size_bytes)
 
     async def _copy(self, incoming: Incoming) -> None:
-        """Write what arrives while more arrives. What came before a cut is kept."""
+        """Write what arrives while more arrives. What came before a cut is kept. Raises PeerFailed, and starts again, if more
+        arrives than there can be: such a body may have no end."""
+        room = float("inf") if self._pull.size_bytes is None else self._pull.size_bytes - self._sink.size_bytes
         batch: list[bytes] = []
         batch_bytes = 0
         writing: asyncio.Task[None] | None = None
         try:
             async for piece in incoming.chunks():
+                if (room := room - len(piece)) < 0:
+                    break
                 batch.append(piece)
                 batch_bytes += len(piece)
                 if batch_bytes >= BATCH_BYTES:
@@ -253,6 +257,9 @@ class Attempts:
                 await asyncio.shield(writing)
             if batch:
                 await self._sink.append(batch)
+        if room < 0:
+            await self._restart("the provider sent more than it had announced")
+            raise PeerFailed("the provider sent more than it had announced")
         await self._report(force=True)
 
     def _demand_digest(self) -> None:
@@ -270,7 +277,7 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         if force or now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
-            await self._progress(replace(self._pull, received_bytes=self._sink.size_bytes))
+            await self._progress(replace(self._pull, sha256=self._expected, received_bytes=self._sink.size_bytes))
 
 
 def back_off_seconds(failures: int) -> float:
