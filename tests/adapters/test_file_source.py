@@ -321,12 +321,20 @@ async def test_a_file_that_is_cut_while_it_is_read_fails_and_never_ends_short(pl
 
 
 @pytest.mark.asyncio
-async def test_a_file_that_somebody_writes_to_is_not_published(place: FilePlace):
+@pytest.mark.parametrize("flags", [os.O_APPEND, 0], ids=["appending", "in place"])
+async def test_a_file_that_somebody_writes_to_is_not_published(place: FilePlace, flags: int):
     place.put(b"")
     os.truncate(place.path, 128 << 20)  # long enough to hash that the writer gets its turn
+    descriptor = os.open(place.path, os.O_WRONLY | flags)
     text = "changed while it was read; publish it when nobody writes to it"
-    with place.path.open("ab", buffering=0) as out, meanwhile(lambda: (out.write(b"x"), None)[1]), pytest.raises(SourceFailed, match=text):
+
+    def write() -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, b"x")
+
+    with meanwhile(write), pytest.raises(SourceFailed, match=text):
         await place.sources.index(address("patients.csv"))
+    os.close(descriptor)
 
 
 @pytest.mark.asyncio
@@ -339,12 +347,20 @@ async def test_bytes_that_are_not_in_memory_come_from_the_disk(place: FilePlace)
         assert await read(source) == CONTENT
 
 
+def bytes_read() -> int:
+    """What this process has read so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 @pytest.mark.asyncio
 async def test_a_publication_that_is_cancelled_stops_reading(place: FilePlace):
     place.put(b"")
     os.truncate(place.path, 1 << 42)  # sparse: no disk, but hours of hashing
     task = asyncio.create_task(place.sources.index(address("patients.csv")))
-    await asyncio.to_thread(lambda: None)  # by now the other thread has begun, or finds that it need not
+    before = bytes_read()
+    async with asyncio.timeout(10):
+        while bytes_read() < before + (8 << 20):  # noqa: ASYNC110 - only the kernel knows how far a thread has read
+            await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

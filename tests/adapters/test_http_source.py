@@ -222,6 +222,19 @@ async def test_no_lie_about_the_resource_is_taken_for_what_was_published(place: 
             await read(source)
 
 
+IN_ANY_ANSWER = [name for name in LIES if "length" not in name and "body" not in name]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lie", [*IN_ANY_ANSWER, "a longer body", "a shorter body"])
+async def test_nor_is_a_part_of_it(place: HttpPlace, lie: str):
+    pin, _ = await place.publish(SMALL)
+    async with opened(place, pin) as source:
+        place.upstream.lie = lambda _headers: LIES[lie](place.upstream)
+        with pytest.raises(SourceFailed):
+            await read(source, 2, 5)
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("offset", [0, 1, 5, len(SMALL) - 1])
 async def test_an_upstream_that_promises_ranges_and_ignores_them_is_read_all_the_same(place: HttpPlace, offset: int):
@@ -276,6 +289,14 @@ async def test_an_upstream_that_is_down_is_a_failure_without_its_address(place: 
         free = port
     with pytest.raises(SourceFailed, match="no connection"):
         await place.sources.index({"type": "http", "url": f"http://127.0.0.1:{free}/x?sig=of-the-url"})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lie", ["a length that never comes", "a chunk that is cut", "compressed", "a part of something longer", "nothing"])
+async def test_nothing_half_or_compressed_is_published(place: HttpPlace, lie: str):
+    place.upstream.lie = lambda _headers: LIES[lie](place.upstream)
+    with pytest.raises(SourceFailed):
+        await place.publish(SMALL)
 
 
 @pytest.mark.asyncio
