@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -150,8 +151,8 @@ class Pulls:
             edr = await self._store.edr(pull.transfer or "")
             if edr is None:
                 raise PeerFailed("the provider started the transfer without a data address")
-            running = asyncio.create_task(self._fetch(pull, edr))
-            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.state == "SUSPENDED"))
+            running = asyncio.create_task(self._fetch(pull, edr, process))
+            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(_moved_on, process)))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not running.done() and (await ended).state != "COMPLETED":
@@ -160,7 +161,7 @@ class Pulls:
                     return await running
             except ConnectorError as e:
                 state = await self._store.process(Kind.TRANSFER, process.pid)
-                if state is None or state.state == "STARTED":
+                if state is None or state.state == "COMPLETED" or not _moved_on(process, state):
                     raise
                 telemetry.log.info("download interrupted", pull=pull.id, reason=e.message, state=state.state)
             finally:
@@ -169,21 +170,27 @@ class Pulls:
                 await asyncio.gather(running, ended, return_exceptions=True)
             pull = await self._store.pull(pull.id) or pull
 
-    async def _fetch(self, pull: Pull, edr: Edr) -> Pull:
+    async def _fetch(self, pull: Pull, edr: Edr, process: Process) -> Pull:
         async def renewed(edr: Edr) -> None:
-            await self._journal.commit(Changes(saves=(edr,)))
+            """Keep the renewed address, unless the process has moved on: a later start's is never replaced by one of before."""
+            await self._journal.commit(Changes((Expect(Process, process.pid, process.version),), (edr,)))
 
         async def progress(seen: Pull) -> None:
             stored = await self._store.pull(pull.id) or pull
             self.live[pull.id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, stage="download")
-            if (seen.validator, seen.size_bytes) != (stored.validator, stored.size_bytes):
-                await self._save(stored, validator=seen.validator, size_bytes=seen.size_bytes)
+            if (seen.validator, seen.size_bytes, seen.sha256) != (stored.validator, stored.size_bytes, stored.sha256):
+                await self._save(stored, validator=seen.validator, size_bytes=seen.size_bytes, sha256=seen.sha256)
             self._feed.nudge()
 
         result = await self._downloads.fetch(pull, edr, renewed=renewed, progress=progress)
         stored = await self._store.pull(pull.id) or pull
         return await self._save(
-            stored, stage="complete", size_bytes=result.size_bytes, sha256=result.sha256, received_bytes=result.received_bytes
+            stored,
+            stage="complete",
+            size_bytes=result.size_bytes,
+            sha256=result.sha256,
+            received_bytes=result.received_bytes,
+            reasons=result.reasons,
         )
 
     async def _complete(self, pull: Pull) -> Pull:
@@ -229,3 +236,9 @@ class Pulls:
             }
             evidence = (Evidence(telemetry.PULL, None, pull.transfer or pull.negotiation, pull.peer, None, pull.updated, detail=detail),)
         return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull,), evidence=evidence)
+
+
+def _moved_on(begun: Process, process: Process) -> bool:
+    """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
+    is another data address, and the tokens of the one before have ended."""
+    return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)

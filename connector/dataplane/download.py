@@ -73,10 +73,11 @@ class Downloads:
     ) -> Pull:
         """Download, resume, check and rename; returns the order with validator, size, digest and bytes received.
 
-        `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator,
-        size, and the digest that the provider states) as soon as it is known, and then with the bytes received. If the provider stated no digest, `reasons` says that only the size was
-        checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left then), SinkFailed,
-        InvalidRequest, Contradiction. After any other failure, and after a cancellation, the part is kept for the next call.
+        `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
+        the digest that the provider states) as soon as it is known, and then with the bytes received. If the provider stated no
+        digest, `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong:
+        nothing is left then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the
+        part is kept for the next call.
         """
         if pull.validator is not None and (found := await self._finished(pull)) is not None:
             return found

@@ -1,0 +1,381 @@
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from connector.dataplane import download
+from connector.dsp.messages import Kind, Role
+from connector.records import Changes, Edr, Evidence, Pull
+from tests.pair import WAIT_SECONDS, Pair, Running, Site, agreement, desk, pair, purpose_policy, running, site, transfer
+
+D = "urn:test:dataset"
+CONTENT = bytes(range(256)) * 64
+BIG = CONTENT * 256  # 4 MiB: its half is more than what the data plane gathers before it sends
+N, T = Kind.NEGOTIATION, Kind.TRANSFER
+
+
+@pytest_asyncio.fixture
+async def both(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with pair(tmp_path) as made:
+        yield made
+
+
+def place(us: Running | Site, name: str = "copy.bin") -> Path:
+    return (us if isinstance(us, Site) else us.site).root / "out" / name
+
+
+async def order(us: Running, *purposes: str, out: str = "copy.bin", dataset: str = D, status: int = 201, **headers: str) -> Any:
+    body = {"peer": "hospital", "dataset": dataset, "out": str(place(us, out)), "purposes": list(purposes)}
+    return await us.asked("POST", "/pulls", body, status=status, **headers)
+
+
+async def settled(us: Running, id: str, *stages: str) -> Pull:
+    """Wait until the order is in one of these stages, by default until it is over."""
+    changed = asyncio.Event()
+    us.connector.journal.listen(lambda _changes, _evidence: changed.set())
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (found := await us.connector.store.pull(id)) is None or found.stage not in (stages or ("done", "failed")):
+            await changed.wait()
+            changed.clear()
+    return found
+
+
+async def counts(us: Running) -> tuple[int, int, int]:
+    """How many negotiations, agreements and transfers there are."""
+    all_of: dict[str, Any] = {"after": None, "limit": 100}
+    store = us.connector.store
+    processes = [len((await store.processes(kind, state=None, peer=None, **all_of)).items) for kind in (N, T)]
+    return processes[0], len((await store.agreements(peer=None, dataset=None, **all_of)).items), processes[1]
+
+
+async def stages(us: Running, id: str) -> list[str]:
+    rows = await us.connector.store.events(0, 1000)
+    return [row.detail["stage"] for row in rows if row.what == "pull" and row.detail["pull"] == id]
+
+
+@pytest.mark.asyncio
+async def test_one_call_leads_from_the_wish_to_the_checked_file(both: Pair):
+    await both.provider.publish(D, purpose_policy("research", "quality"), content=CONTENT)
+    ordered = await order(both.consumer, "research")
+    done = await settled(both.consumer, ordered["id"])
+    assert (done.stage, done.reasons) == ("done", ())
+    assert place(both.consumer).read_bytes() == CONTENT
+    assert (done.sha256, done.size_bytes, done.received_bytes) == (hashlib.sha256(CONTENT).digest(), len(CONTENT), len(CONTENT))
+    assert await stages(both.consumer, done.id) == ["negotiate", "transfer", "download", "complete", "done"]
+    for us in (both.provider, both.consumer):
+        assert await counts(us) == (1, 1, 1)
+    ours = await both.consumer.state(T, done.transfer, "COMPLETED")
+    await both.provider.state(T, ours.peer_pid, "COMPLETED")
+    view = await both.consumer.asked("GET", f"/pulls/{done.id}")
+    assert (view["stage"], view["reused"], view["sha256"]) == ("done", False, done.sha256.hex())
+
+
+@pytest.mark.asyncio
+async def test_an_agreement_that_still_permits_the_purpose_is_used_again_and_another_one_is_not(both: Pair):
+    await both.provider.publish(D, purpose_policy("research", "teaching"), purpose_policy("quality"), content=CONTENT)
+    first = await settled(both.consumer, (await order(both.consumer, "research"))["id"])
+    again = await settled(both.consumer, (await order(both.consumer, "research", out="again.bin"))["id"])
+    assert (again.stage, again.negotiation, again.agreement) == ("done", None, first.agreement)
+    assert (await both.consumer.asked("GET", f"/pulls/{again.id}"))["reused"] is True
+    other = await settled(both.consumer, (await order(both.consumer, "quality", out="other.bin"))["id"])
+    assert (other.stage, other.agreement != first.agreement) == ("done", True)
+    assert await counts(both.provider) == (2, 2, 3)
+
+
+@pytest.mark.asyncio
+async def test_a_refused_purpose_comes_back_with_the_reason_of_the_peer(both: Pair):
+    await both.provider.publish(D, purpose_policy("research"))
+    failed = await settled(both.consumer, (await order(both.consumer, "marketing"))["id"])
+    theirs = (await both.provider.asked("GET", "/negotiations"))["items"][0]
+    assert failed.stage == "failed"
+    assert "marketing" in failed.reasons[0]
+    assert list(failed.reasons) == theirs["reasons"], "both sides read the same"
+    assert (theirs["state"], theirs["ended_by"]) == ("TERMINATED", "us")
+    assert not place(both.consumer).exists()
+    assert (await counts(both.provider))[1:] == (0, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_is_refused_comes_back_with_the_reason_of_the_peer(both: Pair):
+    """The agreement of the first order is used again, but the dataset is not published any more."""
+    await both.provider.publish(D)
+    await settled(both.consumer, (await order(both.consumer))["id"])
+    await both.provider.connector.publishing.withdraw(D)
+    failed = await settled(both.consumer, (await order(both.consumer, out="again.bin"))["id"])
+    assert (failed.stage, failed.reasons) == ("failed", (f"dataset `{D}` is not published any more; ask its provider",))
+
+
+@pytest.mark.asyncio
+async def test_a_dataset_that_is_not_in_the_catalog_fails_the_order(both: Pair):
+    failed = await settled(both.consumer, (await order(both.consumer, dataset="urn:nothing"))["id"])
+    assert (failed.stage, failed.reasons) == ("failed", ("dataset `urn:nothing` is not in your catalog",))
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_cannot_work_is_refused_at_once(both: Pair, tmp_path: Path):
+    place(both.consumer, "there.bin").write_bytes(b"mine")
+    for peer, out, status in (
+        ("nobody", place(both.consumer), 404),
+        ("hospital", tmp_path / "elsewhere", 400),
+        ("hospital", place(both.consumer, "there.bin"), 409),
+    ):
+        await both.consumer.asked("POST", "/pulls", {"peer": peer, "dataset": D, "out": str(out)}, status=status)
+    assert (await both.consumer.asked("GET", "/pulls"))["items"] == []
+    assert place(both.consumer, "there.bin").read_bytes() == b"mine"
+
+
+@pytest.mark.asyncio
+async def test_orders_under_one_key_are_one_order(both: Pair):
+    await both.provider.publish(D, content=CONTENT)
+    key = {"Idempotency-Key": "k1"}
+    ordered = await asyncio.gather(*(order(both.consumer, **key) for _ in range(5)))
+    assert len({each["id"] for each in ordered}) == 1
+    await settled(both.consumer, ordered[0]["id"])
+    assert (await order(both.consumer, **key))["id"] == ordered[0]["id"], "also when it is over"
+    assert (await order(both.consumer, out="other.bin", status=409, **key))["title"] == "idempotency conflict"
+    assert await counts(both.provider) == (1, 1, 1)
+    assert len((await both.consumer.asked("GET", "/pulls"))["items"]) == 1
+
+
+@dataclass
+class Upstream:
+    """A web server whose resource stops after its first half until a test lets it go on."""
+
+    url: str = ""
+    held: bool = False
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        first = request.http_range.start or 0
+        part = BIG[first : request.http_range.stop]
+        headers = {"ETag": '"one"', "Accept-Ranges": "bytes", "Content-Length": str(len(part))}
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(BIG)}"
+        response = web.StreamResponse(status=206 if "Range" in request.headers else 200, headers=headers)
+        await response.prepare(request)
+        half = max(0, len(BIG) // 2 - first)
+        await response.write(part[:half])
+        if self.held and 0 < half < len(part):
+            self.waiting.set()
+            await self.go_on.wait()
+        await response.write(part[half:])
+        return response
+
+
+@asynccontextmanager
+async def upstream() -> AsyncIterator[Upstream]:
+    made, app = Upstream(), web.Application()
+    app.router.add_get("/data", made.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        at = web.TCPSite(runner, "127.0.0.1", 0)
+        await at.start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/data"
+        yield made
+    finally:
+        made.go_on.set()
+        await runner.cleanup()
+
+
+async def under_way(both: Pair, source: Upstream) -> Pull:
+    """An order whose download has got half of the data and waits for the rest."""
+    await both.provider.publish(D, source={"type": "http", "url": source.url})
+    source.held = True
+    ordered = await order(both.consumer)
+    news = asyncio.Event()
+    both.consumer.connector.journal.listen(lambda _changes, _evidence: news.set())
+    async with asyncio.timeout(WAIT_SECONDS):
+        await source.waiting.wait()
+        while (found := await both.consumer.connector.store.pull(ordered["id"])).size_bytes is None:
+            await news.wait()
+            news.clear()
+    return found
+
+
+@pytest.mark.parametrize("by_provider", [True, False])
+@pytest.mark.asyncio
+async def test_a_suspended_transfer_pauses_the_order_and_the_next_start_lets_it_go_on(both: Pair, by_provider: bool):
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        ours = await both.consumer.state(T, pull.transfer, "STARTED")
+        us, pid = (both.provider, ours.peer_pid) if by_provider else (both.consumer, ours.pid)
+        await us.asked("POST", f"/transfers/{pid}/suspend", {"reason": "a pause"})
+        await both.consumer.state(T, ours.pid, "SUSPENDED")
+        await both.provider.state(T, ours.peer_pid, "SUSPENDED")
+        source.held = False
+        source.go_on.set()
+        assert (await both.consumer.connector.store.pull(pull.id)).stage == "download"
+        await us.asked("POST", f"/transfers/{pid}/resume")
+        done = await settled(both.consumer, pull.id)
+        assert (done.stage, done.reasons) == ("done", ())
+        assert place(both.consumer).read_bytes() == BIG
+        assert await counts(both.provider) == (1, 1, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_is_terminated_ends_the_order_with_the_reason_of_the_peer(both: Pair):
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        theirs = (await both.provider.asked("GET", "/transfers"))["items"][0]["pid"]
+        await both.provider.asked("POST", f"/transfers/{theirs}/terminate", {"reason": "the study is over"})
+        failed = await settled(both.consumer, pull.id)
+        assert (failed.stage, failed.reasons) == ("failed", ("the study is over",))
+        assert not place(both.consumer).exists()
+
+
+@pytest.mark.asyncio
+async def test_progress_is_seen_while_it_is_under_way_and_gone_afterwards(both: Pair):
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        seen = await both.consumer.asked("GET", f"/pulls/{pull.id}")
+        assert (seen["stage"], seen["size_bytes"]) == ("download", len(BIG))
+        source.go_on.set()
+        assert (await settled(both.consumer, pull.id)).stage == "done"
+        assert (await both.consumer.asked("GET", f"/pulls/{pull.id}"))["received_bytes"] == len(BIG)
+        assert (await both.consumer.asked("GET", "/pulls?open=true"))["items"] == []
+
+
+@asynccontextmanager
+async def restartable(root: Path) -> AsyncIterator[tuple[Running, Site]]:
+    """A provider that runs, and the site of a consumer on SQLite that a test starts, stops and starts again."""
+    one, other = site(root / "hospital", "hospital"), site(root / "biopharma", "biopharma", store="sqlite")
+    one.meet(other)
+    async with running(one) as provider:
+        yield provider, other
+
+
+def after_commits(us: Running, count: int) -> asyncio.Event:
+    """An event at the `count`-th commit from now on."""
+    reached, left = asyncio.Event(), [count]
+
+    def heard(_changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        left[0] -= 1
+        if not left[0]:
+            reached.set()
+
+    us.connector.journal.listen(heard)
+    return reached
+
+
+def at_stage(us: Running, holds: Callable[[Pull], bool]) -> asyncio.Event:
+    """An event at the commit that saves an order of which `holds`."""
+    reached = asyncio.Event()
+
+    def heard(changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        if any(isinstance(record, Pull) and holds(record) for record in changes.saves):
+            reached.set()
+
+    us.connector.journal.listen(heard)
+    return reached
+
+
+STAGES: dict[str, Callable[[Pull], bool]] = {
+    "accepted": lambda p: p.version == 1,
+    "negotiation begun": lambda p: p.negotiation is not None,
+    "agreed": lambda p: p.stage == "transfer",
+    "transfer begun": lambda p: p.transfer is not None,
+    "started": lambda p: p.stage == "download",
+    "size known": lambda p: p.validator is not None,
+    "file in its place": lambda p: p.stage == "complete",
+    "done": lambda p: p.stage == "done",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.asyncio
+async def test_an_order_goes_on_where_it_was_stopped_and_nothing_is_doubled(tmp_path: Path, stage: str):
+    async with restartable(tmp_path) as (provider, consumer):
+        await provider.publish(D, content=CONTENT)
+        async with running(consumer) as first:
+            reached = at_stage(first, STAGES[stage])
+            id = (await order(first))["id"]
+            async with asyncio.timeout(WAIT_SECONDS):
+                await reached.wait()
+        await went_on(provider, consumer, id)
+
+
+@pytest.mark.parametrize("commits", [2, 4, 6, 9, 12, 14])
+@pytest.mark.asyncio
+async def test_an_order_goes_on_after_a_stop_between_any_two_commits(tmp_path: Path, commits: int):
+    """Among them are those of the negotiation and the transfer, of which the order itself knows nothing yet."""
+    async with restartable(tmp_path) as (provider, consumer):
+        await provider.publish(D, content=CONTENT)
+        async with running(consumer) as first:
+            reached = after_commits(first, commits)
+            id = (await order(first))["id"]
+            async with asyncio.timeout(WAIT_SECONDS):
+                await reached.wait()
+        await went_on(provider, consumer, id)
+
+
+async def went_on(provider: Running, consumer: Site, id: str, content: bytes = CONTENT) -> None:
+    async with running(consumer) as second:
+        done = await settled(second, id)
+        assert (done.stage, done.reasons) == ("done", ())
+        assert place(consumer).read_bytes() == content
+        assert await counts(provider) == await counts(second) == (1, 1, 1)
+        assert await stages(second, id) == ["negotiate", "transfer", "download", "complete", "done"]
+        ours = await second.state(T, done.transfer, "COMPLETED")
+        await provider.state(T, ours.peer_pid, "COMPLETED")
+
+
+@pytest.mark.asyncio
+async def test_a_stop_in_the_middle_of_the_data_keeps_what_has_come(tmp_path: Path):
+    async with restartable(tmp_path) as (provider, consumer), upstream() as source:
+        async with running(consumer) as first:
+            both = Pair(provider, first)
+            pull = await under_way(both, source)
+        assert not place(consumer).exists(), "half a file has no name"
+        source.held = False
+        source.go_on.set()
+        await went_on(provider, consumer, pull.id, BIG)
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_is_over_is_not_taken_up_again(tmp_path: Path):
+    async with restartable(tmp_path) as (provider, consumer):
+        async with running(consumer) as first:
+            failed = await settled(first, (await order(first))["id"])
+        async with running(consumer) as second:
+            assert await second.connector.store.pull(failed.id) == failed
+        assert await counts(provider) == (0, 0, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_the_provider_completes_too_early_fails_the_order(both: Pair, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "REFUSED_SECONDS", 0.2)
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        theirs = (await both.provider.asked("GET", "/transfers"))["items"][0]["pid"]
+        await both.provider.asked("POST", f"/transfers/{theirs}/complete")
+        assert (await settled(both.consumer, pull.id)).stage == "failed"
+        assert not place(both.consumer).exists()
+
+
+@pytest.mark.parametrize("with_address", [True, False])
+@pytest.mark.asyncio
+async def test_a_start_without_a_data_address_fails_the_order(tmp_path: Path, with_address: bool):
+    """The stage before has come to its end in the store; what the peer's start brought decides how it goes on."""
+    async with desk(tmp_path, store="sqlite") as at:
+        agreed = agreement(at.us, at.peer, Role.CONSUMER)
+        process = transfer(at.us, at.peer, "STARTED", Role.CONSUMER, agreed)
+        pull = Pull("p", at.peer.id, D, str(place(at.us)), "download", transfer=process.pid, version=1, created=1.0, updated=1.0)
+        edr = Edr(process.pid, {"endpoint": "http://127.0.0.1:9/data"}, "token", None, None, None)
+        await at.us.put(process, agreed)
+        await at.us.connector.journal.commit(Changes(saves=(pull, edr) if with_address else (pull,)))
+        here = at.us.site
+        await at.us.connector.close()
+        async with running(here) as again:
+            if with_address:
+                assert (await again.connector.store.pull("p")).stage == "download", "it is tried for a long time"
+            else:
+                assert (await settled(again, "p")).reasons == ("the provider started the transfer without a data address",)
