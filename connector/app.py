@@ -118,7 +118,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         schemas = Schemas(vocabulary.schemas)
         expander = Expander(vocabulary.schemas, vocabulary.contexts)
         stack.push_async_callback(expander.close)
-        tracing = telemetry.Tracing(settings.participant.name, settings.telemetry.sample_ratio, parts.exporters(settings))
+        tracing = telemetry.Tracing(settings.participant.name, settings.telemetry.sample_ratio, parts.exporters(settings, stack))
         stack.callback(tracing.close)
 
         keys = Keys(settings.keys.directory, settings.participant.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from connector import telemetry
@@ -58,7 +59,8 @@ def token_hash(settings: Settings) -> bytes:
         ) from e
 
 
-def exporters(settings: Settings) -> tuple[Any, ...]:
+def exporters(settings: Settings, stack: AsyncExitStack) -> tuple[Any, ...]:
+    """Where kept spans go; a file ends with `stack`. Raises SettingsError if it cannot be written."""
     exporters: list[Any] = []
     if settings.telemetry.otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -67,7 +69,13 @@ def exporters(settings: Settings) -> tuple[Any, ...]:
     if settings.telemetry.spans_file is not None:
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-        out = settings.telemetry.spans_file.open("a", encoding="utf-8")
+        try:
+            out = stack.enter_context(settings.telemetry.spans_file.open("a", encoding="utf-8"))
+        except OSError as e:
+            remedy = "name a file in a directory of ours"
+            raise SettingsError(
+                f"`telemetry.spans_file` `{settings.telemetry.spans_file}` cannot be written: {e.strerror}; {remedy}"
+            ) from e
         exporters.append(ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n"))
     return tuple(exporters)
 

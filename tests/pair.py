@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -170,7 +171,7 @@ class Running:
 
     async def manage(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """A call of the management API with the admin token."""
-        url = f"http://127.0.0.1:{self.connector.ports['management']}/v1{path}"
+        url = f"{self.site.settings.management.url}/v1{path}"
         return await call(self.http, method, url, body, {"Authorization": f"Bearer {TOKEN}"} | headers)
 
     async def asked(self, method: str, path: str, body: Any = None, *, status: int = 200, **headers: str) -> Any:
@@ -310,11 +311,13 @@ class Scripted:
 
 
 @asynccontextmanager
-async def running(at: Site, *, approver: Any = None, path: Path | None = None) -> AsyncIterator[Running]:
-    """Run the connector of a site."""
+async def running(
+    at: Site, *, approver: Any = None, path: Path | None = None, trust: ssl.SSLContext | bool = True
+) -> AsyncIterator[Running]:
+    """Run the connector of a site. `trust` is whom the operator's own calls trust."""
     connector = await app.start(at.settings, path=path, replaced=app.Replaced(approver=approver))
     try:
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as http:
             yield Running(at, connector, http)
     finally:
         await connector.close()

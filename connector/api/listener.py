@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Listening:
     port: int
     server: asyncio.Server
     runner: web.AppRunner
+    running: _Running
     tls: ssl.SSLContext | None
     chain: bytes
 
@@ -62,7 +63,12 @@ class Listening:
         self.server.close()
 
     async def drain(self) -> None:
-        """Let the running requests finish, then close what is left; idle connections close at once."""
+        """Let the running requests finish, then close all connections.
+
+        The wait is ours: from its own shutdown on, aiohttp drops what still arrives, and a request whose body is on its way
+        would never end.
+        """
+        await self.running.finish(DRAIN_SECONDS)
         await self.runner.cleanup()
 
 
@@ -72,7 +78,10 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     Raises SettingsError if the address or the certificate cannot be used.
     """
     chain, tls = _chain(door), tls_context(door)
-    app = web.Application(middlewares=middlewares, client_max_size=door.body_bytes)
+    running = _Running()
+    # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
+    counted = [running.count, *middlewares] if middlewares else []
+    app = web.Application(middlewares=counted, client_max_size=door.body_bytes)
     routes(app)
     log = logging.Logger(f"listener {door.name}")
     log.addHandler(_Events(door.name))
@@ -81,7 +90,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         access_log=None,
         logger=log,
         keepalive_timeout=door.idle_seconds,
-        shutdown_timeout=DRAIN_SECONDS,
+        shutdown_timeout=LINGER_SECONDS if counted else DRAIN_SECONDS,
         lingering_time=LINGER_SECONDS,
         auto_decompress=False,  # aiohttp would inflate a body before any handler could refuse it
     )
@@ -101,7 +110,34 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
         raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
     stack.callback(server.close)
-    return Listening(door, int(server.sockets[0].getsockname()[1]), server, runner, tls, chain)
+    return Listening(door, int(server.sockets[0].getsockname()[1]), server, runner, running, tls, chain)
+
+
+class _Running:
+    """The requests that a door is at."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        """The middleware that counts."""
+        self._count += 1
+        self._none.clear()
+        try:
+            return await handler(request)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until none runs, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
 
 
 class _Events(logging.Handler):

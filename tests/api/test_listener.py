@@ -16,6 +16,7 @@ from aiohttp import web
 
 from connector import telemetry
 from connector.api.listener import LINGER_SECONDS, Door, tls_context
+from connector.api.middleware import Handler
 from connector.errors import SettingsError
 from tests.api.conftest import DOOR, opened, spoken
 from tests.pair import call
@@ -251,7 +252,8 @@ async def test_an_address_that_cannot_be_opened_is_named_with_a_remedy():
 
 
 @pytest.mark.asyncio
-async def test_at_the_end_what_runs_finishes_what_idles_is_closed_and_nobody_new_comes_in():
+@pytest.mark.parametrize("counted", [True, False], ids=["", "without middleware"])
+async def test_at_the_end_what_runs_finishes_and_nobody_new_comes_in(counted: bool):
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
@@ -259,7 +261,7 @@ async def test_at_the_end_what_runs_finishes_what_idles_is_closed_and_nobody_new
         await go.wait()
         return web.Response(text="done")
 
-    async with opened(lambda app: app.router.add_get("/", slow) and None) as door:
+    async with opened(lambda app: app.router.add_get("/", slow) and None, [passing] if counted else []) as door:
         idle_reader, idle = await asyncio.open_connection("127.0.0.1", door.port)
         running = asyncio.create_task(spoken(door.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
         await begun.wait()
@@ -267,10 +269,35 @@ async def test_at_the_end_what_runs_finishes_what_idles_is_closed_and_nobody_new
         with pytest.raises(ConnectionError):
             await spoken(door.port, b"")
         draining = asyncio.create_task(door.drain())
-        assert await asyncio.wait_for(idle_reader.read(), 5) == b""
-        assert not draining.done()
-        assert not running.done()
+        assert not (await asyncio.wait({draining, running}, timeout=0.05))[0]
         go.set()
         assert (await running).endswith(b"done")
         await asyncio.wait_for(draining, 5)
+        assert await asyncio.wait_for(idle_reader.read(), 5) == b""
         idle.close()
+
+
+@web.middleware
+async def passing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await handler(request)
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_is_on_its_way_at_the_end_still_arrives():
+    begun = asyncio.Event()
+
+    async def counting(request: web.Request) -> web.Response:
+        begun.set()
+        return web.Response(text=f"{len(await request.read())} bytes")
+
+    async with opened(lambda app: app.router.add_post("/", counting) and None, [passing]) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
+        await begun.wait()
+        door.refuse()
+        draining = asyncio.create_task(door.drain())
+        assert not (await asyncio.wait({draining}, timeout=0.05))[0]
+        writer.write(b"67890")
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"10 bytes")
+        await asyncio.wait_for(draining, 5)
+        writer.close()

@@ -1,0 +1,480 @@
+"""The composed connector: its start and what stops it, TLS at every door, traces that cross, keys that overlap, and its orderly end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+from connector import app
+from connector.adapters import keys
+from connector.adapters.sqlite_schema import shipped
+from connector.app import Automatic
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role
+from connector.errors import SettingsError, StoreError
+from connector.ports import Act
+from connector.settings_fields import TelemetrySettings
+from tests import pair
+from tests.pair import TOKEN, Answer, Running, Site, call, running, site
+from tests.test_app_settings import toml
+
+DOORS = ("protocol", "data", "management", "ops")
+
+
+def listening(at: Site) -> list[str]:
+    """The doors that somebody opens to."""
+    found = []
+    for name in DOORS:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", getattr(at.settings, name).port), 1):
+            found.append(name)
+    return found
+
+
+async def only_ops(at: Site) -> None:
+    """Wait until no door but `ops` takes anybody."""
+    async with asyncio.timeout(5):
+        while listening(at) != ["ops"]:  # noqa: ASYNC110 - the sockets of another process have no event
+            await asyncio.sleep(0.01)
+
+
+async def ops(at: Running, path: str) -> Answer:
+    return await call(at.http, "GET", f"{at.site.settings.ops.url}{path}")
+
+
+async def pulled(at: Running, peer: str, dataset: str, name: str = "file") -> dict[str, Any]:
+    """Order a dataset and wait for its end."""
+    out = at.site.root / "out" / name
+    order = await at.asked("POST", "/pulls", {"peer": peer, "dataset": dataset, "out": str(out)}, status=201)
+    return await ended(at, order["id"])
+
+
+async def ended(at: Running, id: str) -> dict[str, Any]:
+    changed = asyncio.Event()
+    at.connector.journal.listen(lambda _changes, _evidence: changed.set())
+    async with asyncio.timeout(20):
+        while (view := await at.asked("GET", f"/pulls/{id}"))["stage"] not in ("done", "failed"):
+            await changed.wait()
+            changed.clear()
+    return dict(view)
+
+
+# ---- the start
+
+
+@pytest.mark.asyncio
+async def test_a_start_opens_every_door_and_is_ready(tmp_path: Path):
+    at = site(tmp_path / "a", "hospital", store="sqlite")
+    async with running(at) as us:
+        assert listening(at) == list(DOORS)
+        assert us.connector.ports == {name: getattr(at.settings, name).port for name in DOORS}
+        assert (await ops(us, "/readyz")).json == {"ready": True, "faults": {}}
+        assert (await ops(us, "/livez")).status == 200
+        assert b"qiao_messages" in (await ops(us, "/metrics")).body
+    assert listening(at) == []
+
+
+@pytest.mark.asyncio
+async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path):
+    at = site(tmp_path / "a", "hospital", store="sqlite")
+    async with running(at) as us:
+        await us.publish("urn:test:kept")
+    newer = shipped()[-1].version + 1
+    with sqlite3.connect(at.settings.store.path) as db:
+        db.execute("insert into migration(version, sha256, applied) values (?, 'x', 0)", (newer,))
+    db.close()
+    before = at.settings.store.path.read_bytes()
+    with pytest.raises(StoreError, match=f"has schema {newer}.*start the newer program"):
+        await app.start(at.settings)
+    assert listening(at) == []
+    assert at.settings.store.path.read_bytes() == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("taken", DOORS)
+async def test_a_door_that_cannot_be_opened_leaves_none_open(tmp_path: Path, taken: str):
+    at = site(tmp_path / "a", "hospital")
+    port = getattr(at.settings, taken).port
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(SettingsError, match=rf"`{taken}\.port` {port}.*choose another port"):
+        await app.start(at.settings)
+    assert listening(at) == []
+    async with running(at):
+        assert listening(at) == list(DOORS)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda at: next(at.settings.keys.directory.iterdir()).write_text("{}"), "has no `created`"),
+        (lambda at: (at.settings.registry.directory / "x.jsonld").write_text("["), "x.jsonld"),
+        (lambda at: at.settings.management.token_hash_file.write_text("nothing"), "connector init"),
+        (lambda at: at.settings.store.path.write_text("no database at all, but long enough to have a header" * 100), "database"),
+    ],
+    ids=["keys", "registry", "token", "store"],
+)
+async def test_what_is_broken_on_the_disk_stops_the_start_with_its_reason(tmp_path: Path, break_it: Any, says: str):
+    at = site(tmp_path / "a", "hospital", store="sqlite")
+    break_it(at)
+    with pytest.raises((SettingsError, StoreError)) as refused:
+        await app.start(at.settings)
+    assert says in " ".join(refused.value.reasons)
+    assert listening(at) == []
+
+
+@pytest.mark.asyncio
+async def test_spans_that_cannot_be_written_stop_the_start(tmp_path: Path):
+    at = site(tmp_path / "a", "hospital", telemetry=TelemetrySettings(spans_file=tmp_path / "none" / "spans.jsonl"))
+    with pytest.raises(SettingsError, match=r"`telemetry\.spans_file`"):
+        await app.start(at.settings)
+
+
+def test_the_automatic_approver_agrees_after_its_delay_and_never_on_its_own():
+    process = Process(Kind.NEGOTIATION, "p", Role.PROVIDER, "did:web:x", "https://x.test")
+    act = Act(Move.CONTRACT_TERMINATION, code="X", reasons=("because",))
+    assert Automatic(0.0).next_act(process, act) is act
+    assert Automatic(2.0).next_act(process, act) == replace(act, delay_seconds=2.0)
+    assert Automatic(2.0).next_act(process, replace(act, delay_seconds=1.0)) == replace(act, delay_seconds=1.0)
+    assert Automatic(2.0).next_act(process, None) is None
+
+
+# ---- readiness
+
+
+@pytest.mark.asyncio
+async def test_who_has_lost_its_store_is_alive_but_not_ready(tmp_path: Path):
+    async with running(site(tmp_path / "a", "hospital", store="sqlite")) as us:
+        await us.connector.store.close()
+        answer = await ops(us, "/readyz")
+        assert (answer.status, "StoreError" in answer.json["faults"]["store"]) == (503, True)
+        assert (await ops(us, "/livez")).status == 200
+        refused = await us.manage("GET", "/datasets")
+        assert (refused.status, refused.json["type"]) == (503, "urn:qiao:problem:store")
+
+
+# ---- TLS
+
+
+def secured(authority: trustme.CA, at: Site) -> Site:
+    """The site with a certificate at every door, trusting that authority, and dialling nothing but https."""
+    made = authority.issue_cert("localhost", "127.0.0.1")
+    files = {"certificate": at.root / "chain.pem", "key": at.root / "key.pem"}
+    files["certificate"].write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    files["key"].write_bytes(made.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(at.root / "ca.pem")
+    doors = {name: getattr(at.settings, name) for name in DOORS}
+    doors = {name: replace(door, url=door.url.replace("http://", "https://"), **files) for name, door in doors.items()}
+    return at.changed(**doors, egress=replace(at.settings.egress, http=False, ca_file=at.root / "ca.pem"))
+
+
+@pytest.mark.asyncio
+async def test_two_connectors_negotiate_and_pull_over_tls_at_every_door(tmp_path: Path):
+    authority = trustme.CA()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    one, other = (secured(authority, site(tmp_path / name, name, scheme="https")) for name in ("hospital", "biopharma"))
+    one.meet(other)
+    content = os.urandom(300_000)
+    async with running(one, trust=trust) as provider, running(other, trust=trust) as consumer:
+        await provider.publish("urn:test:tls", content=content)
+        view = await pulled(consumer, "hospital", "urn:test:tls")
+        assert (view["stage"], view["received_bytes"]) == ("done", len(content)), view
+        assert (other.root / "out" / "file").read_bytes() == content
+        assert (await ops(provider, "/readyz")).status == 200
+        for name in DOORS:
+            port = provider.connector.ports[name]
+            version, shown = await asyncio.to_thread(handshake, port, trust)
+            assert version in ("TLSv1.2", "TLSv1.3")
+            assert shown
+            old = ssl.create_default_context()
+            authority.configure_trust(old)
+            old.maximum_version = ssl.TLSVersion.TLSv1_2
+            assert (await asyncio.to_thread(handshake, port, old))[0] == "TLSv1.2"
+            with pytest.raises(ssl.SSLError):
+                await asyncio.to_thread(handshake, port, ssl.create_default_context())  # somebody who does not know the authority
+
+
+def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, bytes | None]:
+    with socket.create_connection(("127.0.0.1", port), 5) as plain, context.wrap_socket(plain, server_hostname="localhost") as secure:
+        return secure.version(), secure.getpeercert(binary_form=True)
+
+
+@pytest.mark.asyncio
+async def test_a_peer_with_a_certificate_of_somebody_else_is_not_spoken_to(tmp_path: Path):
+    known, unknown = trustme.CA(), trustme.CA()
+    trust = ssl.create_default_context()
+    known.configure_trust(trust)
+    one = secured(unknown, site(tmp_path / "hospital", "hospital", scheme="https"))
+    other = secured(known, site(tmp_path / "biopharma", "biopharma", scheme="https"))
+    one.meet(other)
+    async with running(one, trust=False), running(other, trust=trust) as consumer:
+        answer = await consumer.manage("POST", "/catalog", {"peer": "hospital"})
+        assert (answer.status, answer.json["type"]) == (502, "urn:qiao:problem:peer-failed")
+        assert "certificate" in answer.json["detail"].lower()
+
+
+# ---- a trace on both sides
+
+
+@pytest.mark.asyncio
+async def test_a_trace_crosses_to_the_peer_and_back_and_says_no_secret(tmp_path: Path):
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("provider", "consumer")}
+    telemetry = {name: TelemetrySettings(sample_ratio=1.0 if name == "consumer" else 0.0, spans_file=file) for name, file in files.items()}
+    async with pair.pair(tmp_path / "x", **{name: {"telemetry": each} for name, each in telemetry.items()}) as two:
+        await two.provider.publish("urn:test:traced")
+        asked = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:test:traced"}, status=201)
+        done = await two.consumer.asked("GET", f"/negotiations/{asked['pid']}?wait=final")
+        await two.provider.state(Kind.NEGOTIATION, done["peer_pid"], "FINALIZED")
+        told = [(await at.evidence(pid)) for at, pid in ((two.consumer, asked["pid"]), (two.provider, done["peer_pid"]))]
+    spans = {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in files.items()}
+    (begun,) = [span for span in spans["consumer"] if span["name"] == "management POST /v1/negotiations"]
+    trace = begun["context"]["trace_id"].removeprefix("0x")
+    here, there = ([s for s in spans[name] if s["context"]["trace_id"].endswith(trace)] for name in ("consumer", "provider"))
+    names = {s["name"] for s in here} | {s["name"] for s in there}
+    assert names >= {
+        "send ContractRequestMessage",
+        "send ContractAgreementMessage",
+        "send ContractAgreementVerificationMessage",
+        "send ContractNegotiationEventMessage",
+        "protocol POST /dsp/2025-1/negotiations/request",
+        "protocol POST /dsp/2025-1/negotiations/{pid}/agreement",
+    }
+    sent = {s["context"]["span_id"] for s in here if s["name"] == "send ContractRequestMessage"}
+    assert {s["parent_id"] for s in there if s["name"] == "protocol POST /dsp/2025-1/negotiations/request"} == sent
+    assert {row.detail["trace"] for rows in told for row in rows} == {trace}
+    written = "".join(file.read_text() for file in files.values())
+    assert "Bearer" not in written
+    assert "eyJ" not in written
+    assert TOKEN not in written
+
+
+# ---- keys and registry, while it runs
+
+
+async def spoken_to(consumer: Running) -> int:
+    """What the provider says to a call of the consumer."""
+    answer = await consumer.manage("POST", "/catalog", {"peer": "hospital"})
+    return 200 if answer.status == 200 else 401 if "401" in answer.json["detail"] else answer.status
+
+
+def kids(at: Site) -> list[str]:
+    return [key.kid for key in keys.Keys(at.settings.keys.directory, at.id).public(time.time())]
+
+
+@pytest.mark.asyncio
+async def test_old_and_new_keys_overlap_while_both_sides_change_over_without_a_restart(tmp_path: Path):
+    async with pair.pair(tmp_path / "x") as two:
+        provider, consumer = two.provider, two.consumer
+        known = provider.site.settings.registry.directory / "biopharma.jsonld"
+        (old,) = kids(consumer.site)
+        assert await spoken_to(consumer) == 200
+        # the new key is made and told before it signs
+        directory = consumer.site.settings.keys.directory
+        keys.generate(directory, time.time() + 1)
+        await consumer.asked("POST", "/reload")
+        assert await spoken_to(consumer) == 401, "a key that the provider has not heard of"
+        served = await call(consumer.http, "GET", f"{consumer.site.settings.protocol.url}/.well-known/participant.jsonld")
+        known.write_bytes(served.body)
+        assert "changed `did:web:biopharma.example`" in (await provider.asked("POST", "/reload"))["changed"]
+        assert await spoken_to(consumer) == 200, "the new key"
+        new = next(kid for kid in kids(consumer.site) if kid != old)
+        # whoever still has the old key only is understood too
+        held = (directory / f"{new.partition('#')[2]}.key").rename(tmp_path / "held.key")
+        await consumer.asked("POST", "/reload")
+        assert await spoken_to(consumer) == 200, "the old key, in the time of both"
+        held.rename(directory / f"{new.partition('#')[2]}.key")
+        # the old one ends
+        keys.retire(directory, old.partition("#")[2], time.time() - 1)
+        await consumer.asked("POST", "/reload")
+        assert kids(consumer.site) == [new]
+        served = await call(consumer.http, "GET", f"{consumer.site.settings.protocol.url}/.well-known/participant.jsonld")
+        assert [key["@id"] for key in served.json["keys"]] == [new]
+        known.write_bytes(served.body)
+        await provider.asked("POST", "/reload")
+        assert await spoken_to(consumer) == 200
+
+
+@pytest.mark.asyncio
+async def test_who_joins_is_heard_and_who_leaves_is_not_without_a_restart(tmp_path: Path):
+    one, other = (site(tmp_path / name, name) for name in ("hospital", "biopharma"))
+    one.meet(other)
+    known = one.settings.registry.directory / "biopharma.jsonld"
+    description = known.read_bytes()
+    known.unlink()
+    async with running(one) as provider, running(other) as consumer:
+        assert await spoken_to(consumer) == 401
+        known.write_bytes(description)
+        assert (await provider.asked("POST", "/reload"))["changed"] == ["added `did:web:biopharma.example` (`biopharma`)"]
+        assert await spoken_to(consumer) == 200
+        # a registry with a mistake changes nothing, not even by what is right in it
+        (one.settings.registry.directory / "broken.jsonld").write_text("{")
+        known.unlink()
+        refused = await provider.manage("POST", "/reload")
+        assert (refused.status, "broken.jsonld" in str(refused.json["reasons"])) == (422, True)
+        assert await spoken_to(consumer) == 200
+        (one.settings.registry.directory / "broken.jsonld").unlink()
+        assert (await provider.asked("POST", "/reload"))["changed"] == ["removed `did:web:biopharma.example`"]
+        assert await spoken_to(consumer) == 401
+
+
+# ---- the end
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_was_taken_while_it_stopped_is_done_after_the_next_start(tmp_path: Path):
+    one, other = (site(tmp_path / name, name, store="sqlite") for name in ("hospital", "biopharma"))
+    one.meet(other)
+    body = json.dumps({"peer": "hospital", "dataset": "urn:test:late", "out": str(other.root / "out" / "late")}).encode()
+    async with running(one) as provider:
+        await provider.publish("urn:test:late", content=b"late")
+        connector = await app.start(other.settings)
+        async with slow_call(other, "POST", "/v1/pulls", body) as (finish, answer):
+            closing = asyncio.create_task(connector.close())
+            await only_ops(other)
+            finish()
+            assert b"201 Created" in await answer()
+            await asyncio.wait_for(closing, 5)
+        assert not (other.root / "out" / "late").exists()
+        async with running(other) as consumer:
+            (order,) = (await consumer.asked("GET", "/pulls"))["items"]
+            assert (await ended(consumer, order["id"]))["stage"] == "done"
+    assert (other.root / "out" / "late").read_bytes() == b"late"
+
+
+@asynccontextmanager
+async def slow_call(at: Site, method: str, path: str, body: bytes) -> AsyncIterator[tuple[Any, Any]]:
+    """A management call whose head was taken and whose body has only begun: how to send the rest, and how to get the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.settings.management.port)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+    writer.write(head.encode() + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)  # the handler runs and waits for the body
+    writer.write(body[:1])
+    try:
+        yield lambda: writer.write(body[1:]), lambda: asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_nobody_who_waits_or_watches_holds_up_the_end(tmp_path: Path):
+    at = site(tmp_path / "a", "hospital")
+    connector = await app.start(at.settings)
+    peer = pair.Process(
+        Kind.NEGOTIATION, "urn:p", Role.PROVIDER, "did:web:x.example", "http://127.0.0.1:9", "REQUESTED", "urn:t", version=1
+    )
+    await connector.journal.commit(pair.Changes(saves=(peer,)))
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+        url = f"{at.settings.management.url}/v1"
+        feed = await http.get(f"{url}/events")
+        await feed.content.readuntil(b"\n\n")
+        waiting = asyncio.create_task(call(http, "GET", f"{url}/negotiations/urn:p?wait=final&timeout_seconds=300"))
+        assert (await call(http, "GET", f"{url}/self")).status == 200
+        async with asyncio.timeout(5):
+            await connector.close()
+            assert (await waiting).json["state"] == "REQUESTED"
+            assert await feed.content.read() is not None
+
+
+# ---- a process
+
+
+@contextmanager
+def process(path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`connector run` with these settings, its standard error in `log`."""
+    with log.open("wb") as err:
+        made = subprocess.Popen([sys.executable, "-m", "connector", "run", "--config", str(path)], stderr=err, stdout=err)
+        try:
+            yield made
+        finally:
+            made.kill()
+            made.wait()
+
+
+def read_lines(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+async def logged(log: Path, event: str, count: int = 1) -> dict[str, Any]:
+    """The `count`-th event of that name, as soon as it is there."""
+    async with asyncio.timeout(20):
+        while True:
+            lines = [json.loads(line) for line in await asyncio.to_thread(read_lines, log) if line.startswith("{") and line.endswith("}")]
+            if len(found := [line for line in lines if line["event"] == event]) >= count:
+                return dict(found[count - 1])
+            await asyncio.sleep(0.02)  # a file has no event to wait for
+
+
+@pytest.mark.asyncio
+async def test_sigterm_lets_what_runs_finish_refuses_what_is_new_and_ends_with_zero(tmp_path: Path):
+    at, log = site(tmp_path / "a", "hospital"), tmp_path / "log"
+    (at.root / "data" / "f").write_text("data")
+    body = json.dumps({"title": "t", "source": {"type": "file", "path": "f"}, "policies": [pair.OPEN]}).encode()
+    with process(toml(at, store=f'kind = "sqlite"\npath = "{at.settings.store.path}"'), log) as running_process:
+        assert (await logged(log, "ready"))["ports"]["protocol"] == at.settings.protocol.port
+        async with slow_call(at, "PUT", "/v1/datasets/urn:test:drain", body) as (finish, answer), aiohttp.ClientSession() as http:
+            running_process.send_signal(signal.SIGTERM)
+            await logged(log, "draining")
+            await only_ops(at)
+            ready = await call(http, "GET", f"{at.settings.ops.url}/readyz")
+            assert (ready.status, list(ready.json["faults"])) == (503, ["draining"])
+            assert running_process.poll() is None
+            finish()
+            assert b"201 Created" in await answer()
+        assert await asyncio.to_thread(running_process.wait, 10) == 0
+    async with running(at.changed(store=replace(at.settings.store, kind="sqlite"))) as again:
+        assert (await again.asked("GET", "/datasets/urn:test:drain"))["title"] == "t"
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.asyncio
+async def test_sighup_reads_again_and_a_mistake_changes_nothing_and_ends_nothing(tmp_path: Path):
+    at, other, log = site(tmp_path / "a", "hospital"), site(tmp_path / "b", "biopharma"), tmp_path / "log"
+    with process(toml(at), log) as running_process:
+        await logged(log, "ready")
+        (at.settings.registry.directory / "biopharma.jsonld").write_bytes(other.description())
+        running_process.send_signal(signal.SIGHUP)
+        assert (await logged(log, "reloaded"))["changed"] == ["added `did:web:biopharma.example` (`biopharma`)"]
+        (at.settings.registry.directory / "biopharma.jsonld").write_text("{")
+        (at.root / "connector.toml").write_text("[particpant]")
+        running_process.send_signal(signal.SIGHUP)
+        refused = await logged(log, "reload refused, nothing changed")
+        assert "particpant" in str(refused["reasons"])
+        async with aiohttp.ClientSession() as http:
+            found = await call(http, "GET", f"{at.settings.management.url}/v1/participants", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert [p["name"] for p in found.json["items"]] == ["biopharma", "hospital"]
+        running_process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(running_process.wait, 10) == 0
+
+
+def test_every_mistake_of_the_settings_is_reported_at_once_and_nothing_starts(tmp_path: Path):
+    at, log = site(tmp_path / "a", "hospital"), tmp_path / "log"
+    path = toml(at, participant='id = "hospital"\nname = "-x"\nrole = "hospital"', limits="catalog_page = 0\nbody_second = 1")
+    at.settings.management.token_hash_file.unlink()
+    with process(path, log) as made:
+        assert made.wait(20) == 1
+    said = log.read_text()
+    for field, remedy in (
+        ("participant.id", "write it as did:web:hospital.example"),
+        ("participant.name", "a letter or digit first"),
+        ("limits.catalog_page", "from 1 to 1000"),
+        ("limits.body_second", "did you mean `body_seconds`?"),
+        ("management.token_hash_file", "run `connector init`"),
+    ):
+        assert f"`{field}`" in said
+        assert remedy in " ".join(said.split())
+    assert "Traceback" not in said
+    assert listening(at) == []
