@@ -81,12 +81,10 @@ async def statuses(rig: Rig, sent: bytes) -> tuple[int, int]:
         return status, reader.status
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.asyncio
-async def test_a_malformed_or_hostile_request_gets_a_clear_4xx(name: str, rig: Rig):
-    status, after = await statuses(rig, HOSTILE[name])
-    assert 400 <= status < 500
-    assert after == 200
+async def test_malformed_and_hostile_requests_get_a_clear_4xx_and_harm_nobody(rig: Rig):
+    found = {name: await statuses(rig, sent) for name, sent in HOSTILE.items()}
+    assert {name: each for name, each in found.items() if not 400 <= each[0] < 500 or each[1] != 200} == {}
 
 
 def bodies() -> st.SearchStrategy[bytes]:
@@ -96,7 +94,7 @@ def bodies() -> st.SearchStrategy[bytes]:
     return st.builds(lambda start, rest, tail: b"\r\n".join([start, *rest, b"", b""]) + tail, first, lines, noise)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.lists(bodies(), min_size=10, max_size=10))
 def test_no_bytes_at_all_are_answered_with_5xx(tmp_path_factory: pytest.TempPathFactory, sent: list[bytes]):
     async def run() -> None:
@@ -130,8 +128,8 @@ async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(rig
 @pytest.mark.parametrize("kind", ["sendfile", "pieces", "TLS"])
 @pytest.mark.asyncio
 async def test_a_reader_that_takes_nothing_is_cut_and_frees_its_place(kind: str, tmp_path: Path):
-    async with a_wire(kind, tmp_path, trustme.CA(), stall_seconds=0.3) as wire:
-        await wire.rig.publish(some_bytes(16 * 1024 * 1024), stages=wire.stages)
+    async with a_wire(kind, tmp_path, trustme.CA(), stall_seconds=0.15) as wire:
+        await wire.rig.publish(some_bytes(8 * 1024 * 1024), stages=wire.stages)
         async with wire.reading(wire.rig.authorization()) as reader:
             await reader.take(100_000)
             async with asyncio.timeout(5):

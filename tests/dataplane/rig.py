@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,7 @@ class CuttingProxy:
             up_writer.close()
 
 
+@lru_cache(maxsize=8)
 def some_bytes(count: int, seed: int = 1) -> bytes:
     """Bytes that repeat nowhere and are the same each time."""
     return random.Random(seed).randbytes(count)

@@ -22,7 +22,7 @@ from tests import pair
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import some_bytes
 
-SIZE_BYTES = 12 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
+SIZE_BYTES = 8 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
 CUT_SECONDS = 1.0  # the promise
 
 

@@ -71,7 +71,7 @@ class Liar:
 
 
 @asynccontextmanager
-async def lying(root: Path, *scripts: Script, patience: float = 0.3, idle: float = 5.0) -> AsyncIterator[Liar]:
+async def lying(root: Path, *scripts: Script, patience: float = 0.1, idle: float = 5.0) -> AsyncIterator[Liar]:
     """Each connection is answered by the next script, the last one again and again."""
     heads: list[str] = []
     tasks: set[asyncio.Task[Any]] = set()

@@ -23,9 +23,9 @@ from tests import pair
 from tests.dataplane.reader import Same, a_wire, reading
 from tests.dataplane.rig import TRANSFER, Rig, ShiftedClock, process, provider, some_bytes
 
-SIZE_BYTES = 12 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
+SIZE_BYTES = 8 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
 CUT_SECONDS = 1.0  # the promise
-BOUND_SECONDS = 0.4  # ahead, in tests where time cuts
+BOUND_SECONDS = 0.3  # ahead, in tests where time cuts
 
 
 def quiet_flows() -> tuple[Flows, list[str]]:
