@@ -21,11 +21,11 @@ from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
 from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
-from connector.adapters.registry import Registry, own_description, participant
+from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
 from connector.api import dsp_api, middleware
 from connector.api.data_api import DataApi
-from connector.api.listener import Listening, listen, tls_context
+from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
 from connector.control.catalog import Catalog, PeerCatalogs
@@ -121,8 +121,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         tracing = telemetry.Tracing(settings.participant.name, settings.telemetry.sample_ratio, parts.exporters(settings, stack))
         stack.callback(tracing.close)
 
-        keys = Keys(settings.keys.directory, settings.participant.id)
-        registry = Registry(settings.registry.directory)
+        keys, registry, token_hash = parts.opened(settings)
         own = participant(
             settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
         )
@@ -181,15 +180,10 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             Raises SettingsError. All that can be wrong is looked at first: nothing has changed then."""
             found = load(path, environ or {}) if path is not None else running.settings
             now, said = taken(running.settings, found)
-            guard, token_hash = parts.guard(now), parts.token_hash(now)
-            Registry(now.registry.directory)
-            Keys(now.keys.directory, own.id)
-            for each in listeners:
-                tls_context(each.door)
-
+            guard, (_, _, hashed) = parts.guard(now), parts.opened(now)
             renewed = [line for each in listeners for line in each.renew()]
             changed = [*registry.reload(), *keys.reload(), *renewed, *said]
-            running.settings, running.token_hash, peer.guard = now, token_hash, guard
+            running.settings, running.token_hash, peer.guard = now, hashed, guard
             catalog.nested = parts.nested(now, identity)
             tokens.forget()
             if said:
@@ -224,7 +218,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         management = ManagementApi(doors, operator_limits)
         data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing)
 
-        running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, parts.token_hash(settings))
+        running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
         limits_of = settings.limits
         middleware_of = {name: middleware.guard(tracing, name, render) for name, render in RENDERS.items()}
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (

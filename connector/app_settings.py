@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from connector import telemetry
 from connector.adapters import egress
+from connector.adapters.keys import Keys
+from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
@@ -20,6 +23,29 @@ from connector.settings import ListenerSettings, ManagementSettings, Settings
 from connector.settings_fields import LimitsSettings
 
 DAY, HOUR = 86_400.0, 3_600.0
+LISTENERS = ("protocol", "data", "management", "ops")
+
+
+def opened(settings: Settings) -> tuple[Keys, Registry, bytes]:
+    """Our keys, the participants, and the hash of the admin token; every certificate is tried too. Raises one SettingsError
+    with the mistakes of all these files."""
+    steps: tuple[Callable[[], Any], ...] = (
+        lambda: Keys(settings.keys.directory, settings.participant.id),
+        lambda: Registry(settings.registry.directory),
+        lambda: token_hash(settings),
+        *(partial(check_tls, settings, name) for name in LISTENERS),
+    )
+    found: list[Any] = []
+    reasons: list[str] = []
+    for step in steps:
+        try:
+            found.append(step())
+        except SettingsError as error:
+            reasons += error.reasons
+    if reasons:
+        raise SettingsError("files that the settings name cannot be used", tuple(reasons))
+    keys, registry, hashed = found[:3]
+    return keys, registry, hashed
 
 
 def check_tls(settings: Settings, name: str) -> None:

@@ -137,6 +137,25 @@ async def test_what_is_broken_on_the_disk_stops_the_start_with_its_reason(tmp_pa
 
 
 @pytest.mark.asyncio
+async def test_all_files_that_are_broken_are_named_in_one_refusal_of_a_start_and_of_a_reload(tmp_path: Path):
+    at = secured(trustme.CA(), site(tmp_path / "a", "hospital", scheme="https"))
+    broken = {
+        next(at.settings.keys.directory.iterdir()): "has no `created`",
+        at.settings.registry.directory / "hospital.jsonld": "`hospital.jsonld`",
+        at.settings.management.token_hash_file: "`management.token_hash_file`",
+        at.root / "chain.pem": "`data.certificate`",
+    }
+    async with running(at) as us:
+        for path in broken:
+            path.write_text("{}")
+        for attempt in (us.connector.reload(), app.start(at.settings)):
+            with pytest.raises(SettingsError) as refused:
+                await attempt
+            for says in broken.values():
+                assert any(says in reason for reason in refused.value.reasons), says
+
+
+@pytest.mark.asyncio
 async def test_spans_that_cannot_be_written_stop_the_start(tmp_path: Path):
     at = site(tmp_path / "a", "hospital", telemetry=TelemetrySettings(spans_file=tmp_path / "none" / "spans.jsonl"))
     with pytest.raises(SettingsError, match=r"`telemetry\.spans_file`"):

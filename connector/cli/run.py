@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -53,19 +51,11 @@ def demo(*, keep: Annotated[bool, Parameter(negative=())] = False) -> int:
 
 def _mistakes(settings: Settings) -> list[str]:
     """What only reading the files can tell."""
-    from connector.adapters.keys import Keys
-    from connector.adapters.registry import Registry
-    from connector.app_settings import check_tls
+    from connector.app_settings import opened
 
-    found: list[str] = []
-    checks: list[Callable[[], object]] = [
-        lambda: Keys(settings.keys.directory, settings.participant.id).active(time.time()),
-        lambda: Registry(settings.registry.directory),
-        *(partial(check_tls, settings, name) for name in ("protocol", "data", "management", "ops")),
-    ]
-    for look in checks:
-        try:
-            look()
-        except SettingsError as error:
-            found += error.reasons
-    return found
+    try:
+        keys, _, _ = opened(settings)
+        keys.active(time.time())
+    except SettingsError as error:
+        return list(error.reasons)
+    return []
