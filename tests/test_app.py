@@ -1,22 +1,17 @@
-"""The composed connector: its start and what stops it, TLS at every door, traces that cross, keys that overlap, and its orderly end."""
+"""The composed connector: its start and what stops it, TLS at every door, traces that cross, and keys that overlap."""
 
 import asyncio
 import json
 import os
-import signal
 import socket
 import sqlite3
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import trustme
 
@@ -31,7 +26,6 @@ from connector.ports import Act
 from connector.settings_fields import TelemetrySettings
 from tests import pair
 from tests.pair import TOKEN, Answer, Running, Site, call, running, site
-from tests.test_app_settings import toml
 
 DOORS = ("protocol", "data", "management", "ops")
 
@@ -43,13 +37,6 @@ def listening(at: Site) -> list[str]:
         with suppress(OSError), socket.create_connection(("127.0.0.1", getattr(at.settings, name).port), 1):
             found.append(name)
     return found
-
-
-async def only_ops(at: Site) -> None:
-    """Wait until no door but `ops` takes anybody."""
-    async with asyncio.timeout(5):
-        while listening(at) != ["ops"]:  # noqa: ASYNC110 - the sockets of another process have no event
-            await asyncio.sleep(0.01)
 
 
 async def ops(at: Running, path: str) -> Answer:
@@ -348,152 +335,3 @@ async def test_who_joins_is_heard_and_who_leaves_is_not_without_a_restart(tmp_pa
         (one.settings.registry.directory / "broken.jsonld").unlink()
         assert (await provider.asked("POST", "/reload"))["changed"] == ["removed `did:web:biopharma.example`"]
         assert await spoken_to(consumer) == 401
-
-
-# ---- the end
-
-
-@pytest.mark.asyncio
-async def test_an_order_that_was_taken_while_it_stopped_is_done_after_the_next_start(tmp_path: Path):
-    one, other = (site(tmp_path / name, name, store="sqlite") for name in ("hospital", "biopharma"))
-    one.meet(other)
-    body = json.dumps({"peer": "hospital", "dataset": "urn:test:late", "out": str(other.root / "out" / "late")}).encode()
-    async with running(one) as provider:
-        await provider.publish("urn:test:late", content=b"late")
-        connector = await app.start(other.settings)
-        async with slow_call(other, "POST", "/v1/pulls", body) as (finish, answer):
-            closing = asyncio.create_task(connector.close())
-            await only_ops(other)
-            finish()
-            assert b"201 Created" in await answer()
-            await asyncio.wait_for(closing, 5)
-        assert not (other.root / "out" / "late").exists()
-        async with running(other) as consumer:
-            (order,) = (await consumer.asked("GET", "/pulls"))["items"]
-            assert (await ended(consumer, order["id"]))["stage"] == "done"
-    assert (other.root / "out" / "late").read_bytes() == b"late"
-
-
-@asynccontextmanager
-async def slow_call(at: Site, method: str, path: str, body: bytes) -> AsyncIterator[tuple[Any, Any]]:
-    """A management call whose head was taken and whose body has only begun: how to send the rest, and how to get the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", at.settings.management.port)
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
-    writer.write(head.encode() + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
-    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)  # the handler runs and waits for the body
-    writer.write(body[:1])
-    try:
-        yield lambda: writer.write(body[1:]), lambda: asyncio.wait_for(reader.read(), 10)
-    finally:
-        writer.close()
-
-
-@pytest.mark.asyncio
-async def test_nobody_who_waits_or_watches_holds_up_the_end(tmp_path: Path):
-    at = site(tmp_path / "a", "hospital")
-    connector = await app.start(at.settings)
-    peer = pair.Process(
-        Kind.NEGOTIATION, "urn:p", Role.PROVIDER, "did:web:x.example", "http://127.0.0.1:9", "REQUESTED", "urn:t", version=1
-    )
-    await connector.journal.commit(pair.Changes(saves=(peer,)))
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
-        url = f"{at.settings.management.url}/v1"
-        feed = await http.get(f"{url}/events")
-        await feed.content.readuntil(b"\n\n")
-        waiting = asyncio.create_task(call(http, "GET", f"{url}/negotiations/urn:p?wait=final&timeout_seconds=300"))
-        assert (await call(http, "GET", f"{url}/self")).status == 200
-        async with asyncio.timeout(5):
-            await connector.close()
-            assert (await waiting).json["state"] == "REQUESTED"
-            assert await feed.content.read() is not None
-
-
-# ---- a process
-
-
-@contextmanager
-def process(path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`connector run` with these settings, its standard error in `log`."""
-    with log.open("wb") as err:
-        made = subprocess.Popen([sys.executable, "-m", "connector", "run", "--config", str(path)], stderr=err, stdout=err)
-        try:
-            yield made
-        finally:
-            made.kill()
-            made.wait()
-
-
-def read_lines(log: Path) -> list[str]:
-    return log.read_text().splitlines()
-
-
-async def logged(log: Path, event: str, count: int = 1) -> dict[str, Any]:
-    """The `count`-th event of that name, as soon as it is there."""
-    async with asyncio.timeout(20):
-        while True:
-            lines = [json.loads(line) for line in await asyncio.to_thread(read_lines, log) if line.startswith("{") and line.endswith("}")]
-            if len(found := [line for line in lines if line["event"] == event]) >= count:
-                return dict(found[count - 1])
-            await asyncio.sleep(0.02)  # a file has no event to wait for
-
-
-@pytest.mark.asyncio
-async def test_sigterm_lets_what_runs_finish_refuses_what_is_new_and_ends_with_zero(tmp_path: Path):
-    at, log = site(tmp_path / "a", "hospital"), tmp_path / "log"
-    (at.root / "data" / "f").write_text("data")
-    body = json.dumps({"title": "t", "source": {"type": "file", "path": "f"}, "policies": [pair.OPEN]}).encode()
-    with process(toml(at, store=f'kind = "sqlite"\npath = "{at.settings.store.path}"'), log) as running_process:
-        assert (await logged(log, "ready"))["ports"]["protocol"] == at.settings.protocol.port
-        async with slow_call(at, "PUT", "/v1/datasets/urn:test:drain", body) as (finish, answer), aiohttp.ClientSession() as http:
-            running_process.send_signal(signal.SIGTERM)
-            await logged(log, "draining")
-            await only_ops(at)
-            ready = await call(http, "GET", f"{at.settings.ops.url}/readyz")
-            assert (ready.status, list(ready.json["faults"])) == (503, ["draining"])
-            assert running_process.poll() is None
-            finish()
-            assert b"201 Created" in await answer()
-        assert await asyncio.to_thread(running_process.wait, 10) == 0
-    async with running(at.changed(store=replace(at.settings.store, kind="sqlite"))) as again:
-        assert (await again.asked("GET", "/datasets/urn:test:drain"))["title"] == "t"
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.mark.asyncio
-async def test_sighup_reads_again_and_a_mistake_changes_nothing_and_ends_nothing(tmp_path: Path):
-    at, other, log = site(tmp_path / "a", "hospital"), site(tmp_path / "b", "biopharma"), tmp_path / "log"
-    with process(toml(at), log) as running_process:
-        await logged(log, "ready")
-        (at.settings.registry.directory / "biopharma.jsonld").write_bytes(other.description())
-        running_process.send_signal(signal.SIGHUP)
-        assert (await logged(log, "reloaded"))["changed"] == ["added `did:web:biopharma.example` (`biopharma`)"]
-        (at.settings.registry.directory / "biopharma.jsonld").write_text("{")
-        (at.root / "connector.toml").write_text("[particpant]")
-        running_process.send_signal(signal.SIGHUP)
-        refused = await logged(log, "reload refused, nothing changed")
-        assert "particpant" in str(refused["reasons"])
-        async with aiohttp.ClientSession() as http:
-            found = await call(http, "GET", f"{at.settings.management.url}/v1/participants", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert [p["name"] for p in found.json["items"]] == ["biopharma", "hospital"]
-        running_process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(running_process.wait, 10) == 0
-
-
-def test_every_mistake_of_the_settings_is_reported_at_once_and_nothing_starts(tmp_path: Path):
-    at, log = site(tmp_path / "a", "hospital"), tmp_path / "log"
-    path = toml(at, participant='id = "hospital"\nname = "-x"\nrole = "hospital"', limits="catalog_page = 0\nbody_second = 1")
-    at.settings.management.token_hash_file.unlink()
-    with process(path, log) as made:
-        assert made.wait(20) == 1
-    said = log.read_text()
-    for field, remedy in (
-        ("participant.id", "write it as did:web:hospital.example"),
-        ("participant.name", "a letter or digit first"),
-        ("limits.catalog_page", "from 1 to 1000"),
-        ("limits.body_second", "did you mean `body_seconds`?"),
-        ("management.token_hash_file", "run `connector init`"),
-    ):
-        assert f"`{field}`" in said
-        assert remedy in " ".join(said.split())
-    assert "Traceback" not in said
-    assert listening(at) == []

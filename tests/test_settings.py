@@ -103,6 +103,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("[limits]\nmessage_bytes = 1", "limits.message_bytes", "from 1024"),
     ("[limits]\nmessage_bytes = 1e6", "limits.message_bytes", "write a whole number"),
     ("[limits]\ncatalog_page = 0", "limits.catalog_page", "from 1 to 1000"),
+    ("[limits]\nkeepalive_seconds = 0", "limits.keepalive_seconds", "of at least 0.1"),
     ("[telemetry]\nlog_level = 'loud'", "telemetry.log_level", "choose one of debug, info, warning, error"),
     ("[telemetry]\nlog_format = 'xml'", "telemetry.log_format", "choose one of json, console"),
     ("[telemetry]\nsample_ratio = 1.5", "telemetry.sample_ratio", "from 0 to 1"),

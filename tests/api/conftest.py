@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -14,7 +15,7 @@ from connector.api.listener import Door, Listening, listen
 from connector.dsp.messages import Kind
 from connector.settings_fields import LimitsSettings
 from tests import pair
-from tests.pair import OPEN, Desk, fresh
+from tests.pair import OPEN, TOKEN, Desk, Running, fresh
 from tests.vocab import corpus
 
 Routes = Callable[[web.Application], None]
@@ -75,3 +76,22 @@ async def spoken(port: int, data: bytes, seconds: float = 5.0) -> bytes:
     finally:
         writer.close()
         await asyncio.wait_for(writer.wait_closed(), seconds)
+
+
+@asynccontextmanager
+async def events(at: Running, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+    """The event feed as (what, document)."""
+    url = f"http://127.0.0.1:{at.connector.ports['management']}/v1/events{query}"
+    async with at.http.get(url, headers={"Authorization": f"Bearer {TOKEN}"} | headers) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+
+        async def read() -> AsyncIterator[tuple[str, Any]]:
+            what = ""
+            async for line in answer.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    what = value
+                elif name == "data":
+                    yield what, orjson.loads(value)
+
+        yield read()

@@ -1,17 +1,14 @@
-"""The management listener over real sockets: every route in one story of two connectors, who is let in, what is said of mistakes,
-cursors, waiting, events, and calls that come twice."""
+"""The management listener over real sockets: every route in one story of two connectors, who is let in, and what is said of
+mistakes."""
 
 import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -22,7 +19,8 @@ from connector.api.management_api import ManagementApi
 from connector.api.middleware import Limits
 from connector.dsp.messages import Kind, Role
 from tests import pair
-from tests.pair import OPEN, TOKEN, Answer, Desk, Pair, Running, call, fresh, negotiation, purpose_policy, quoted
+from tests.api.conftest import events
+from tests.pair import OPEN, TOKEN, Desk, Pair, Running, call, purpose_policy, quoted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,12 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     async with pair.pair(tmp_path_factory.mktemp("two") / "x") as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
-    async with pair.desk(tmp_path_factory.mktemp("management") / "x") as made:
         yield made
 
 
@@ -58,25 +50,6 @@ class Operator:
         method, path = route.split(" ")
         path = path.format(**{name: quoted(id) for name, id in ids.items()})
         return await self.at.asked(method, path + query, body, status=status)
-
-
-@asynccontextmanager
-async def events(at: Running, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
-    """The event feed as (what, document)."""
-    url = f"http://127.0.0.1:{at.connector.ports['management']}/v1/events{query}"
-    async with at.http.get(url, headers={"Authorization": f"Bearer {TOKEN}"} | headers) as answer:
-        assert answer.headers["Content-Type"] == "text/event-stream"
-
-        async def read() -> AsyncIterator[tuple[str, Any]]:
-            what = ""
-            async for line in answer.content:
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name == "event":
-                    what = value
-                elif name == "data":
-                    yield what, orjson.loads(value)
-
-        yield read()
 
 
 # ---- every route
@@ -369,115 +342,3 @@ async def test_no_call_breaks_the_connector(desk: Desk, route: list[str], body: 
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = await desk.us.manage(method, path.replace("{id}", quoted(id)).replace("{pid}", quoted(id)), data)
     assert answer.status < 500 or answer.json["type"].startswith("urn:qiao:problem:peer"), (route, body, answer.body)
-
-
-# ---- lists, waiting, events
-
-
-async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: Desk):
-    made = [(await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, created=float(n)))).pid for n in range(5)]
-    seen: list[str] = []
-    query = "?limit=2&peer=biopharma&state=REQUESTED"
-    page = await desk.us.asked("GET", f"/negotiations{query}")
-    while True:
-        assert len(page["items"]) <= 2
-        seen += [p["pid"] for p in page["items"]]
-        if page["next"] is None:
-            break
-        page = await desk.us.asked("GET", f"/negotiations{query}&after={page['next']}")
-    assert [pid for pid in seen if pid in made] == made[::-1]
-    assert len(seen) == len(set(seen))
-
-
-async def test_datasets_are_walked_in_order_of_their_ids(desk: Desk):
-    ids = [f"urn:test:walk:{n}" for n in range(3)]
-    for id in reversed(ids):
-        await desk.us.publish(id)
-    one = await desk.us.asked("GET", "/datasets?limit=2&after=urn:test:walk")
-    rest = await desk.us.asked("GET", f"/datasets?limit=2&after={quoted(one['next'])}")
-    assert [d["id"] for d in one["items"] + rest["items"]][:3] == ids
-
-
-async def test_who_waits_is_answered_at_the_change_or_when_the_time_is_over(desk: Desk):
-    process = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER))
-    path = f"/negotiations/{process.pid}"
-    assert (await desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=0"))["state"] == "REQUESTED"
-    async with asyncio.timeout(5):
-        waiting = asyncio.create_task(desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=60"))
-        await desk.us.asked("GET", "/self")
-        assert not waiting.done()
-        await desk.us.asked("POST", f"{path}/terminate", {"reason": "enough"})
-        assert (await waiting)["state"] == "TERMINATED"
-    waits = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, detail={"waiting": "approval"}))
-    answer = await desk.us.asked("GET", f"/negotiations/{waits.pid}?wait=final&timeout_seconds=60")
-    assert answer["waiting"] == "approval", "only an operator can go on here: waiting on would be for nothing"
-
-
-async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
-    await desk.us.publish(fresh("dataset"))
-    async with asyncio.timeout(5):
-        async with events(desk.us) as feed:
-            first = (await anext(feed))[1]["sequence"]
-        mark = fresh("dataset")
-        await desk.us.publish(mark)
-        for query, headers in ((f"?after={first}", {}), ("", {"Last-Event-ID": str(first)}), ("?after=1", {"Last-Event-ID": str(first)})):
-            async with events(desk.us, query, **headers) as feed:
-                seen = []
-                async for _, event in feed:
-                    seen.append(event["sequence"])
-                    if event["detail"].get("dataset") == mark:
-                        break
-                assert seen == list(range(first + 1, first + 1 + len(seen)))
-        async with events(desk.us, "?after=now") as feed:
-            later = fresh("dataset")
-            await desk.us.publish(later)
-            assert (await anext(feed))[1]["detail"]["dataset"] == later
-
-
-# ---- calls that come twice
-
-
-@pytest.mark.parametrize("count", [1, 8])
-async def test_one_key_is_one_negotiation_however_often_it_is_called(desk: Desk, count: int):
-    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": fresh("offer"), "policy": OPEN}
-    first: list[Answer] = await asyncio.gather(*(desk.us.manage("POST", "/negotiations", body, **key) for _ in range(count)))
-    again = await desk.us.manage("POST", "/negotiations", body, **key)
-    assert {answer.status for answer in (*first, again)} == {201}
-    (pid,) = {answer.json["pid"] for answer in (*first, again)}
-    assert again.headers["Location"] == f"/v1/negotiations/{pid}"
-    assert await desk.peer.heard("/negotiations/request")
-    found = [d for _, path, d in desk.peer.calls if path.endswith("/negotiations/request") and d["offer"]["@id"] == body["offer"]]
-    assert len({d["consumerPid"] for d in found}) <= 1
-
-
-async def test_one_key_is_one_pull(desk: Desk):
-    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "out": str(desk.us.site.root / "out" / "one")}
-    answers = [await desk.us.manage("POST", "/pulls", body, **key) for _ in range(2)]
-    assert [a.status for a in answers] == [201, 201]
-    assert len({a.json["id"] for a in answers}) == 1
-
-
-async def test_a_key_with_another_body_or_at_another_call_is_a_conflict(desk: Desk):
-    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
-    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 201
-    other = await desk.us.manage("POST", "/negotiations", body | {"dataset": "e"}, **key)
-    elsewhere = await desk.us.manage("POST", "/transfers", {"agreement": "x"}, **key)
-    for answer in (other, elsewhere):
-        assert (answer.status, answer.json["type"]) == (409, "urn:qiao:problem:idempotency-conflict")
-        assert "use a new key" in answer.json["detail"]
-
-
-async def test_a_call_that_failed_uses_up_no_key(desk: Desk):
-    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "policy": OPEN}
-    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 400
-    assert (await desk.us.manage("POST", "/negotiations", body | {"offer": "urn:o"}, **key)).status == 201
-
-
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
-async def test_a_key_is_short_and_printable(desk: Desk, key: str):
-    body = {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
-    try:
-        answer = await desk.us.manage("POST", "/negotiations", body, **{"Idempotency-Key": key})
-    except (ValueError, aiohttp.ClientError):
-        pytest.fail("the client refused to send it")
-    assert (answer.status, "1 to 200 printable" in answer.json["detail"]) == (400, True)

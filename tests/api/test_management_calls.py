@@ -1,0 +1,124 @@
+"""What a program does with the management API: it walks along cursors, waits, follows the events, and calls twice."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from connector.dsp.messages import Role
+from tests.api.conftest import events
+from tests.pair import OPEN, Answer, Desk, fresh, negotiation, quoted
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+# ---- lists, waiting, events
+
+
+async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: Desk):
+    made = [(await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, created=float(n)))).pid for n in range(5)]
+    seen: list[str] = []
+    query = "?limit=2&peer=biopharma&state=REQUESTED"
+    page = await desk.us.asked("GET", f"/negotiations{query}")
+    while True:
+        assert len(page["items"]) <= 2
+        seen += [p["pid"] for p in page["items"]]
+        if page["next"] is None:
+            break
+        page = await desk.us.asked("GET", f"/negotiations{query}&after={page['next']}")
+    assert [pid for pid in seen if pid in made] == made[::-1]
+    assert len(seen) == len(set(seen))
+
+
+async def test_datasets_are_walked_in_order_of_their_ids(desk: Desk):
+    ids = [f"urn:test:walk:{n}" for n in range(3)]
+    for id in reversed(ids):
+        await desk.us.publish(id)
+    one = await desk.us.asked("GET", "/datasets?limit=2&after=urn:test:walk")
+    rest = await desk.us.asked("GET", f"/datasets?limit=2&after={quoted(one['next'])}")
+    assert [d["id"] for d in one["items"] + rest["items"]][:3] == ids
+
+
+async def test_who_waits_is_answered_at_the_change_or_when_the_time_is_over(desk: Desk):
+    process = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER))
+    path = f"/negotiations/{process.pid}"
+    assert (await desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=0"))["state"] == "REQUESTED"
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=60"))
+        await desk.us.asked("GET", "/self")
+        assert not waiting.done()
+        await desk.us.asked("POST", f"{path}/terminate", {"reason": "enough"})
+        assert (await waiting)["state"] == "TERMINATED"
+    waits = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, detail={"waiting": "approval"}))
+    answer = await desk.us.asked("GET", f"/negotiations/{waits.pid}?wait=final&timeout_seconds=60")
+    assert answer["waiting"] == "approval", "only an operator can go on here: waiting on would be for nothing"
+
+
+async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
+    await desk.us.publish(fresh("dataset"))
+    async with asyncio.timeout(5):
+        async with events(desk.us) as feed:
+            first = (await anext(feed))[1]["sequence"]
+        mark = fresh("dataset")
+        await desk.us.publish(mark)
+        for query, headers in ((f"?after={first}", {}), ("", {"Last-Event-ID": str(first)}), ("?after=1", {"Last-Event-ID": str(first)})):
+            async with events(desk.us, query, **headers) as feed:
+                seen = []
+                async for _, event in feed:
+                    seen.append(event["sequence"])
+                    if event["detail"].get("dataset") == mark:
+                        break
+                assert seen == list(range(first + 1, first + 1 + len(seen)))
+        async with events(desk.us, "?after=now") as feed:
+            later = fresh("dataset")
+            await desk.us.publish(later)
+            assert (await anext(feed))[1]["detail"]["dataset"] == later
+
+
+# ---- calls that come twice
+
+
+@pytest.mark.parametrize("count", [1, 8])
+async def test_one_key_is_one_negotiation_however_often_it_is_called(desk: Desk, count: int):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": fresh("offer"), "policy": OPEN}
+    first: list[Answer] = await asyncio.gather(*(desk.us.manage("POST", "/negotiations", body, **key) for _ in range(count)))
+    again = await desk.us.manage("POST", "/negotiations", body, **key)
+    assert {answer.status for answer in (*first, again)} == {201}
+    (pid,) = {answer.json["pid"] for answer in (*first, again)}
+    assert again.headers["Location"] == f"/v1/negotiations/{pid}"
+    assert await desk.peer.heard("/negotiations/request")
+    found = [d for _, path, d in desk.peer.calls if path.endswith("/negotiations/request") and d["offer"]["@id"] == body["offer"]]
+    assert len({d["consumerPid"] for d in found}) <= 1
+
+
+async def test_one_key_is_one_pull(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "out": str(desk.us.site.root / "out" / "one")}
+    answers = [await desk.us.manage("POST", "/pulls", body, **key) for _ in range(2)]
+    assert [a.status for a in answers] == [201, 201]
+    assert len({a.json["id"] for a in answers}) == 1
+
+
+async def test_a_key_with_another_body_or_at_another_call_is_a_conflict(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
+    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 201
+    other = await desk.us.manage("POST", "/negotiations", body | {"dataset": "e"}, **key)
+    elsewhere = await desk.us.manage("POST", "/transfers", {"agreement": "x"}, **key)
+    for answer in (other, elsewhere):
+        assert (answer.status, answer.json["type"]) == (409, "urn:qiao:problem:idempotency-conflict")
+        assert "use a new key" in answer.json["detail"]
+
+
+async def test_a_call_that_failed_uses_up_no_key(desk: Desk):
+    key, body = {"Idempotency-Key": fresh("key")}, {"peer": "biopharma", "dataset": "d", "policy": OPEN}
+    assert (await desk.us.manage("POST", "/negotiations", body, **key)).status == 400
+    assert (await desk.us.manage("POST", "/negotiations", body | {"offer": "urn:o"}, **key)).status == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+async def test_a_key_is_short_and_printable(desk: Desk, key: str):
+    body = {"peer": "biopharma", "dataset": "d", "offer": "urn:o", "policy": OPEN}
+    try:
+        answer = await desk.us.manage("POST", "/negotiations", body, **{"Idempotency-Key": key})
+    except (ValueError, aiohttp.ClientError):
+        pytest.fail("the client refused to send it")
+    assert (answer.status, "1 to 200 printable" in answer.json["detail"]) == (400, True)
