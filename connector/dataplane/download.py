@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from connector import telemetry
 from connector.dataplane.access import Access
-from connector.dataplane.heads import Head, NotNow, read_head
+from connector.dataplane.heads import Head, NotNow, Unfit, read_head
 from connector.errors import Contradiction, PeerFailed, PeerRefused
 from connector.ports import Clock, Identity, Peer, Sink, Sinks
 from connector.ports import Download as Incoming
@@ -158,8 +158,8 @@ class Attempts:
             try:
                 await self._authorized_request()
                 continue
-            except PeerRefused as refused:
-                if refused.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
+            except (PeerRefused, Unfit) as refused:
+                if isinstance(refused, PeerRefused) and refused.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
                     await self._restart("the provider has less data now than it had")
                     continue
                 refused_since = min(refused_since, loop.time())
@@ -190,7 +190,7 @@ class Attempts:
             await self._request(await self._access.token())
 
     async def _request(self, token: str | None) -> None:
-        """One GET from where the part ends. Raises PeerRefused and NotNow for an error status, PeerFailed for a cut."""
+        """One GET from where the part ends. Raises as `read_head`, PeerFailed for a cut."""
         if self._sink.size_bytes and self._pull.validator is None:
             await self._restart("the provider gave no strong entity tag, so what is here cannot be continued")
         offset = self._sink.size_bytes

@@ -33,26 +33,30 @@ class NotNow(PeerFailed):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Unfit(PeerFailed):
+    """An answer that cannot be meant. Whoever sends such a thing will send it again: patience is for those who are away."""
+
+
 def read_head(status: int, headers: Mapping[str, str], offset: int) -> Head:
     """Read the head of the answer to a request for the bytes from `offset`. `headers` has lower-case names.
 
-    Raises NotNow and PeerRefused for error statuses, PeerFailed for an answer that fits neither the request nor RFC 9110.
+    Raises NotNow and PeerRefused for error statuses, Unfit for an answer that fits neither the request nor RFC 9110.
     """
     if status in LATER:
         raise NotNow(status, _seconds(headers.get("retry-after")))
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise PeerRefused(f"the provider's data listener answered with status {status}", status=status)
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise PeerFailed("the provider sent the data in a content encoding that was not asked for")
+        raise Unfit("the provider sent the data in a content encoding that was not asked for")
     validator, sha256 = strong(headers.get("etag")), read_repr_digest(headers.get("repr-digest"))
     if status == HTTPStatus.OK:
         return Head(0, _length(headers), validator, sha256)
     found = read_content_range(headers.get("content-range", ""))
     if found is None or not offset:
-        raise PeerFailed("the provider answered with a part that was not asked for, or did not say which")
+        raise Unfit("the provider answered with a part that was not asked for, or did not say which")
     first, length, size_bytes = found
     if first != offset:
-        raise PeerFailed(f"the provider answered with bytes {first} to {first + length - 1}, asked for were those from {offset}")
+        raise Unfit(f"the provider answered with bytes {first} to {first + length - 1}, asked for were those from {offset}")
     return Head(first, size_bytes, validator, sha256)
 
 
