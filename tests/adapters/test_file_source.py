@@ -211,9 +211,10 @@ def swap_directory(data: Path) -> Callable[[], None]:
     def job() -> None:
         os.rename(data / "wards", data / "away")
         os.symlink("../secret", data / "wards")
-        time.sleep(0)
+        time.sleep(0.0002)
         os.unlink(data / "wards")
         os.rename(data / "away", data / "wards")
+        time.sleep(0.0002)
 
     return job
 
@@ -223,7 +224,7 @@ def swap_file(data: Path) -> Callable[[], None]:
         for make in (lambda to: os.symlink("../../secret/key", to), os.mkfifo, lambda to: os.link(data / "original", to)):
             make(data / "next")
             os.replace(data / "next", data / "wards/key")
-            time.sleep(0)
+            time.sleep(0.0002)
 
     return job
 
