@@ -95,6 +95,7 @@ async def test_links_lead_to_every_visible_dataset_once_forward_and_back(publish
     assert all(ids_of(page) for page in walk.pages) or not expected, "no link leads to nothing"
     pages = len(walk.pages)
     assert await walk.back() == expected[::-1]
+    assert {cursor for page in walk.pages for cursor in (page.next, page.previous)} <= {*expected, None}, "no link names what is hidden"
     assert len(walk.pages) <= 2 * pages
     assert orjson.loads(walk.pages[-1].body)["catalog"], "the walk back ends on the first page"
 

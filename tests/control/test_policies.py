@@ -68,6 +68,11 @@ def test_a_permission_ends_when_the_last_of_its_rules_does():
     assert (over.permitted, over.ends) == (False, None)
 
 
+def test_the_end_is_found_too_in_a_policy_so_large_that_its_instants_are_only_possible_ones():
+    many = either(*(until_policy(instant(60 if number % 2 else 120)) for number in range(150)))
+    assert decide(many).ends == NOW + 120
+
+
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40, unique=True))
 def test_the_end_of_a_permission_is_safe(bounds: list[int]):
     """It is never later than the true end; and it is the true end unless there are very many steps."""
