@@ -23,8 +23,8 @@ LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unre
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where and how one listener listens. `idle_seconds` bounds an idle connection and the head of a request alike: aiohttp
-    has no other bound on the latter. `connections` is how many may be open at once."""
+    """Where and how one listener listens. `idle_seconds` bounds an idle connection, a TLS handshake and the head of a request
+    alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once."""
 
     name: str
     host: str
@@ -104,7 +104,17 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         return serve() if len(serve.connections) < door.connections else Full()
 
     try:
-        server = await asyncio.get_running_loop().create_server(accept, door.host, door.port, ssl=tls, backlog=BACKLOG)
+        # A handshake is the first thing that can be slow, and asyncio would wait a minute for it.
+        handshake, goodbye = (door.idle_seconds, LINGER_SECONDS) if tls else (None, None)
+        server = await asyncio.get_running_loop().create_server(
+            accept,
+            door.host,
+            door.port,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=handshake,
+            ssl_shutdown_timeout=goodbye,
+        )
     except OSError as e:
         remedy = "choose another port or stop what uses it"
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it

@@ -206,6 +206,17 @@ async def test_tls_is_1_2_or_later_and_plain_http_gets_nowhere(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["nothing", "a beginning"])
+async def test_a_handshake_has_its_time(tmp_path: Path, said: bytes):
+    door = issued(tmp_path, trustme.CA())
+    async with opened(routes, certificate=door.certificate, key=door.key, idle_seconds=IDLE) as at:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            assert await spoken(at.port, said) == b""
+        assert IDLE * 0.5 < time.monotonic() - started < IDLE * 10
+
+
+@pytest.mark.asyncio
 async def test_another_certificate_counts_from_the_next_connection_and_a_broken_one_not_at_all(tmp_path: Path):
     authority = trustme.CA()
     door = issued(tmp_path, authority)
