@@ -147,18 +147,22 @@ def _progress() -> Iterator[Callable[[Pull], None]]:
 
         def say(pull: Pull) -> None:
             nonlocal shown
-            if pull.stage != shown and not pull.is_over:
-                show.note(STAGES.get(pull.stage, pull.stage))
-            shown = pull.stage
+            if (doing := _doing(pull)) != shown and not pull.is_over:
+                show.note(doing)
+            shown = doing
 
         yield say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output, transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda pull: bar.update(
-            task, description=show.clean(STAGES.get(pull.stage, pull.stage)), completed=pull.received_bytes, total=pull.size_bytes
-        )
+        yield lambda pull: bar.update(task, description=show.clean(_doing(pull)), completed=pull.received_bytes, total=pull.size_bytes)
+
+
+def _doing(pull: Pull) -> str:
+    """The stage, and what it waits for."""
+    stage = STAGES.get(pull.stage, pull.stage)
+    return f"{stage} ({'; '.join(pull.reasons)})" if pull.reasons else stage
 
 
 def _ended(pull: Pull, common: Common) -> int:

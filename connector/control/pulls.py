@@ -7,9 +7,11 @@ goes on where it stopped.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -17,14 +19,17 @@ from connector import telemetry
 from connector.control.feed import Feed
 from connector.control.journal import Journal
 from connector.control.operate import Operations
+from connector.control.outbox import LATER
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, PeerFailed
+from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.ports import Ids
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
 SETTLE_SECONDS = 86_400.0  # how long a stage waits for the other side; the process's own deadlines are shorter
+PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
 OPEN, DONE, FAILED = ("negotiate", "transfer", "download", "complete"), "done", "failed"
 
 
@@ -120,16 +125,31 @@ class Pulls:
                 return await self._save(pull, stage="transfer", agreement=found.id)
             key = self._key(pull, "negotiation")
             known = await self._store.idempotent(key.key)
-            pid = (
-                known.answer.decode()
-                if known
-                else (await self._operations.negotiate(pull.peer, pull.dataset, purposes=pull.purposes, key=key)).pid
-            )
-            pull = await self._save(pull, negotiation=pid)
+            pull = await self._save(pull, negotiation=known.answer.decode() if known else (await self._ask(pull, key)).pid)
         process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
             raise self._failure("negotiation", process)
         return await self._save(pull, stage="transfer", agreement=process.agreement)
+
+    async def _ask(self, pull: Pull, key: Idempotent) -> Process:
+        """Find the offer and ask for it. An order outlives a peer that restarts, as every message does: one that cannot be
+        reached is asked again for PATIENCE_SECONDS, and whoever looks at the order meanwhile sees what it waits for."""
+        clock, longest = self._journal.clock, FIRST_PAUSE_SECONDS
+        patient_until = clock.now() + PATIENCE_SECONDS
+        while True:
+            try:
+                process = await self._operations.negotiate(pull.peer, pull.dataset, purposes=pull.purposes, key=key)
+            except PeerFailed as e:
+                if not _passes(e) or clock.now() + longest > patient_until:
+                    raise
+                telemetry.log.info("catalog not reached", pull=pull.id, reason=e.message)
+                self.live[pull.id] = replace(pull, reasons=tuple(e.reasons))
+                self._feed.nudge()
+            else:
+                self.live.pop(pull.id, None)
+                return process
+            await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            longest = min(longest * 2, PAUSE_SECONDS_MAX)
 
     async def _transfer(self, pull: Pull) -> Pull:
         if pull.transfer is None:
@@ -242,3 +262,8 @@ def _moved_on(begun: Process, process: Process) -> bool:
     """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
     is another data address, and the tokens of the one before have ended."""
     return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)
+
+
+def _passes(error: PeerFailed) -> bool:
+    """Whether the peer may answer otherwise soon: it gave no answer, or one that says "not now"."""
+    return not isinstance(error, PeerRefused) or error.status in LATER or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -89,6 +89,15 @@ def test_get_is_one_call_and_follows_it_to_the_end(command: Command, fake: FakeC
     assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3]
 
 
+def test_what_an_order_waits_for_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
+    fake.answers[("GET", PATH)] = [(200, pull_view("negotiate")), (200, pull_view("done"))]
+    fake.streams = [[moving(pull_view("negotiate", reasons=["no connection to `http://peer` could be made"])), stage(2, "done")]]
+    ended = command("get", "hospital", "urn:d:1", "--out", str(home / "x"))
+    assert ended.code == 0
+    assert ended.err == "negotiating the contract\nnegotiating the contract (no connection to `http://peer` could be made)\n"
+
+
 def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
     fake.answers[("GET", PATH)] = (

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from connector.control import pulls
 from connector.dataplane import download
 from connector.dsp.messages import Kind, Role
 from connector.records import Changes, Edr, Evidence, Pull
@@ -116,6 +117,34 @@ async def test_a_transfer_that_is_refused_comes_back_with_the_reason_of_the_peer
 async def test_a_dataset_that_is_not_in_the_catalog_fails_the_order(both: Pair):
     failed = await settled(both.consumer, (await order(both.consumer, dataset="urn:nothing"))["id"])
     assert (failed.stage, failed.reasons) == ("failed", ("dataset `urn:nothing` is not in your catalog",))
+
+
+@pytest.mark.asyncio
+async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what_it_waits_for(tmp_path: Path):
+    provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
+    provider.meet(consumer)
+    consumer.meet(provider)
+    async with running(consumer) as us:
+        id = (await order(us))["id"]
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (seen := await us.asked("GET", f"/pulls/{id}"))["reasons"]:
+                pass
+        assert (seen["stage"], "no connection" in seen["reasons"][0]) == ("negotiate", True)
+        async with running(provider) as them:
+            await them.publish(D, content=CONTENT)
+            assert (await settled(us, id)).stage == "done"
+            assert await counts(them) == await counts(us) == (1, 1, 1)
+        assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == []
+
+
+@pytest.mark.asyncio
+async def test_patience_with_a_provider_that_stays_away_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pulls, "PATIENCE_SECONDS", 0.2)
+    provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
+    consumer.meet(provider)
+    async with running(consumer) as us:
+        failed = await settled(us, (await order(us))["id"])
+        assert (failed.stage, "no connection" in failed.reasons[0]) == ("failed", True)
 
 
 @pytest.mark.asyncio
