@@ -46,7 +46,7 @@ def load(path: Path, environ: Mapping[str, str], *, look_at_files: bool = True) 
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings at `{path}` cannot be read ({error}); a UTF-8 text file is needed") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the settings at `{path}` are not TOML: {error}") from None
+        raise SettingsError(f"the settings at `{path}` are not TOML: {error}; mend that place") from None
     settings, findings = parse(document, environ, path.absolute().parent)
     if look_at_files:
         findings += _new(on_disk(settings), findings)

@@ -78,7 +78,7 @@ def generate(directory: Path, now: float, not_before: float | None = None) -> st
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(directory / f"{fragment}{SUFFIX}", document)
     except OSError as error:
-        raise SettingsError(f"no key can be written to `{directory}`: {error.strerror}") from None
+        raise SettingsError(f"no key can be written to `{directory}`: {error.strerror}; the folder must be ours to write") from None
     return fragment
 
 
@@ -87,7 +87,7 @@ def retire(directory: Path, fragment: str, not_after: float) -> None:
     SettingsError if there is no such key."""
     path = directory / f"{fragment}{SUFFIX}"
     if not FRAGMENT.fullmatch(fragment) or not path.is_file():
-        raise SettingsError(f"there is no key `{fragment}` in `{directory}`")
+        raise SettingsError(f"there is no key `{fragment}` in `{directory}`; name one of its files without `{SUFFIX}`")
     _write(path, {**_read(path), "notAfter": _text(not_after)})
 
 
@@ -119,11 +119,11 @@ def _read(path: Path) -> dict[str, Any]:
                 raise SettingsError(f"`{path}` has mode {stat.S_IMODE(mode):04o}, others can read the key; run `chmod 600 {path}`")
             document = orjson.loads(file.read(FILE_BYTES_MAX))
     except OSError as error:
-        raise SettingsError(f"`{path}` cannot be read: {error.strerror}") from None
+        raise SettingsError(f"`{path}` cannot be read: {error.strerror}; the file must be ours to read") from None
     except orjson.JSONDecodeError:
         raise SettingsError(f"`{path}` is not a JSON object with `seed` and `created`; restore it from a backup or remove it") from None
     if not isinstance(document, dict) or not document.keys() <= MEMBERS:
-        raise SettingsError(f"`{path}` is not a JSON object with {', '.join(f'`{m}`' for m in sorted(MEMBERS))} only")
+        raise SettingsError(f"`{path}` is not a JSON object with {', '.join(f'`{m}`' for m in sorted(MEMBERS))} only; take out the others")
     return document
 
 

@@ -98,7 +98,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     stack.push_async_callback(runner.cleanup)
     serve = runner.server
     if serve is None:
-        raise SettingsError(f"the listener `{door.name}` could not be set up")
+        raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
 
     def accept() -> asyncio.BaseProtocol:
         return serve() if len(serve.connections) < door.connections else Full()

@@ -224,7 +224,7 @@ class Operations:
     def _saved(changes: Changes | None) -> Process:
         saved = next((r for r in changes.saves if isinstance(r, Process)), None) if changes else None
         if saved is None:
-            raise Contradiction("nothing was changed")
+            raise Contradiction("nothing was changed: the process has ended or moved on meanwhile; look at it and ask again")
         return saved
 
     async def reusable(self, peer: str, dataset: str, purposes: tuple[str, ...]) -> Agreement | None:
