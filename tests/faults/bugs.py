@@ -15,15 +15,18 @@ from connector.control.pulls import Pulls
 from connector.control.receive import Answer, Receiver
 from connector.records import Changes, Inbox
 
+FIRST_RECEIVED = ("COMMIT [message-received ContractRequest", "COMMIT [message-received TransferRequest")
+FIRST_SENT = ("COMMIT [message-sent ContractRequest", "COMMIT [message-sent TransferRequest")
 LATE_SECONDS = 0.01  # how long the early answer is ahead of its commit
 
 
 @dataclass(frozen=True)
 class Bug:
-    """What is wrong, and how to make it so."""
+    """What is wrong, how to make it so, and words in the names of the points at which a kill shows it."""
 
     what: str
     plant: Callable[[], None]
+    where: tuple[str, ...]
 
 
 def settle_early() -> None:
@@ -94,10 +97,18 @@ def pulls_forgotten() -> None:
 
 
 BUGS = {
-    "settle-early": Bug("an outbox row is settled before the peer has answered", settle_early),
-    "answer-early": Bug("a message is acknowledged before its COMMIT", answer_early),
-    "no-replays": Bug("a repeated first message is taken for a new one", no_replays),
-    "no-keys": Bug("idempotency keys of management calls are ignored", no_keys),
-    "no-recovery": Bug("the outbox is not read at start", no_recovery),
-    "pulls-forgotten": Bug("open pulls are not taken up at start", pulls_forgotten),
+    "settle-early": Bug("an outbox row is settled before the peer has answered", settle_early, ("Outbox._attempt",)),
+    "answer-early": Bug("a message is acknowledged before its COMMIT", answer_early, ("before COMMIT [message-received",)),
+    "no-replays": Bug(
+        "a repeated first message is taken for a new one",
+        no_replays,
+        FIRST_RECEIVED,
+    ),
+    "no-keys": Bug(
+        "idempotency keys of management calls are ignored",
+        no_keys,
+        FIRST_SENT,
+    ),
+    "no-recovery": Bug("the outbox is not read at start", no_recovery, ("COMMIT [message-sent", "Outbox._attempt")),
+    "pulls-forgotten": Bug("open pulls are not taken up at start", pulls_forgotten, ("COMMIT [pull",)),
 }

@@ -3,9 +3,9 @@
 The program imports the product once, then reads orders from its standard input, a JSON document a line, and answers likewise:
 
 - `{"start": {}}` forks a process that runs the connector as `connector run` does; answer `{"started": PID}`.
-  With `"record": true` it notes every await point that it passes (SIGUSR1 writes them to its log), with `"kill": POINT` and
-  `"passage": N` it ends itself with SIGKILL when it passes that point for the Nth time. The product knows nothing of it: the
-  points are seen by a task factory, COMMITs by a wrapper around the writer's connection.
+  It counts the await points that it passes, and SIGUSR1 writes them to its log. With `"kill": POINT` and `"passage": N` it
+  ends itself with SIGKILL when it passes that point for the Nth time. The product knows nothing of it: the points are seen by
+  a task factory, COMMITs by a wrapper around the writer's connection.
 - `{"reap": PID}` waits for its end; answer `{"ended": PID, "status": CODE}`.
 
 A fork instead of a fresh interpreter saves the second that imports take, several hundred times.
@@ -18,8 +18,9 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,20 @@ class Committing:
     def execute(self, sql: str, *values: Any) -> Any:
         if sql != "commit":
             return self._db.execute(sql, *values)
-        facts = {f"{fact.what} {fact.move or fact.detail.get('stage') or ''}".strip() for fact in self._facts()}
-        what = ", ".join(sorted(facts)) or "nothing on record"
-        self._passed(f"before COMMIT [{what}]")
+        group = {commit_of(waiting.prepared.evidence) for waiting in (self.writer._committing if self.writer else ())}
+        for change in sorted(group):
+            self._passed(f"before COMMIT [{change}]")
         result = self._db.execute(sql)
-        self._passed(f"after COMMIT [{what}]")
+        for change in sorted(group):
+            self._passed(f"after COMMIT [{change}]")
         return result
 
-    def _facts(self) -> list[Any]:
-        group = self.writer._committing if self.writer else []
-        return [fact for waiting in group for fact in waiting.prepared.evidence]
+
+def commit_of(evidence: Iterable[Any]) -> str:
+    """What a change puts on record, in words that are the same each time. Changes meet in one COMMIT by chance, so each of
+    them is a point of its own."""
+    facts = {f"{fact.what} {fact.move or fact.detail.get('stage') or ''}".strip() for fact in evidence}
+    return ", ".join(sorted(facts)) or "nothing on record"
 
 
 def observe(passed: Passed) -> None:
@@ -105,33 +110,27 @@ def observe(passed: Passed) -> None:
     sqlite.Writer = writer  # type: ignore[assignment, misc]
 
 
-def die_at(point: str, passage: int) -> Passed:
-    """End this process with SIGKILL at the given passage of the point."""
-    left = passage
+class Passages:
+    """Counts the passages of points, and ends this process with SIGKILL at the chosen one."""
 
-    def passed(name: str) -> None:
-        nonlocal left
-        if name == point:
-            left -= 1
-            if left == 0:
+    def __init__(self, point: str | None, passage: int) -> None:
+        self._point, self._left = point, passage
+        self._counts: Counter[str] = Counter()
+
+    def passed(self, name: str) -> None:
+        self._counts[name] += 1
+        if name == self._point:
+            self._left -= 1
+            if self._left == 0:
+                self.say(died=True)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    return passed
-
-
-def record() -> Passed:
-    """Count passages; SIGUSR1 writes them to the log."""
-    counts: Counter[str] = Counter()
-
-    def say(*_: Any) -> None:
-        print(json.dumps({"event": "points", "counts": counts}), file=sys.stderr, flush=True)
-
-    signal.signal(signal.SIGUSR1, say)
-
-    def passed(name: str) -> None:
-        counts[name] += 1
-
-    return passed
+    def say(self, *, died: bool = False) -> None:
+        """Write to the log what was passed since the last time, in the order of the first passages."""
+        counts, self._counts = self._counts, Counter()
+        text = json.dumps({"event": "passed", "died_at": self._point if died else None, "counts": counts})
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def live(settings: Path, order: dict[str, Any]) -> None:
@@ -139,10 +138,9 @@ def live(settings: Path, order: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)
     random.seed()
-    if order.get("record"):
-        observe(record())
-    elif order.get("kill"):
-        observe(die_at(order["kill"], order.get("passage", 1)))
+    passages = Passages(order.get("kill"), order.get("passage", 1))
+    signal.signal(signal.SIGUSR1, lambda *_: passages.say())
+    observe(passages.passed)
     environ = dict(os.environ)
     app.run(load(settings, environ), path=settings, environ=environ)
 
@@ -164,6 +162,8 @@ def main() -> None:
                 try:
                     live(options.settings, order["start"])
                     status = 0
+                except Exception:
+                    traceback.print_exc()
                 finally:
                     sys.stderr.flush()
                     os._exit(status)

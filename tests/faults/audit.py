@@ -1,0 +1,215 @@
+"""Compares what was promised with what both connectors have on disk. *Lost* is what was acknowledged and has no effect on
+both sides; *doubled* is a second negotiation, agreement, transfer or evidence row."""
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.ledger import AGREED, CONSUMER, NEGOTIATION, OTHER, PROVIDER, REQUESTED, STARTED, TRANSFER, Ledger, Order, Promise
+
+LOST, DOUBLED = "lost", "doubled"
+SENT, RECEIVED = "message-sent", "message-received"
+CLOSED = ("message-acknowledged", "message-implied", "message-refused")  # what ends a message in flight, one of them
+COMPLETION, TERMINATION = "TransferCompletionMessage", "TerminationMessage"
+STAGES = ("negotiate", "transfer", "download", "complete", "done")
+
+
+class Process(NamedTuple):
+    """A row of a process, as far as it matters here."""
+
+    kind: str
+    pid: str
+    peer_pid: str | None
+    state: str
+    in_flight: str | None = None
+
+
+class Agreement(NamedTuple):
+    """A row of an agreement."""
+
+    id: str
+    negotiation: str
+    digest: str
+    final: bool
+
+
+class Fact(NamedTuple):
+    """A row of evidence."""
+
+    what: str
+    pid: str | None
+    move: str | None
+    pull: str | None = None
+    stage: str | None = None
+
+
+class Pull(NamedTuple):
+    """A row of a pull."""
+
+    id: str
+    stage: str
+    negotiation: str | None
+    transfer: str | None
+
+
+@dataclass
+class Book:
+    """What one connector has on disk. `outbox` holds (pid, move) of each row, `files` the SHA-256 of each downloaded file."""
+
+    processes: list[Process] = field(default_factory=list)
+    agreements: list[Agreement] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    outbox: list[tuple[str, str]] = field(default_factory=list)
+    pulls: list[Pull] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    damage: str = ""
+
+
+class Finding(NamedTuple):
+    """Something that was lost or doubled, with the job that it belongs to ("" if to none)."""
+
+    kind: str
+    job: str
+    what: str
+
+
+def read(database: Path, downloads: Path) -> Book:
+    """Read the book of a connector that has stopped."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        rows = db.execute("select kind, pid, peer_pid, state, rest ->> 'in_flight' from process").fetchall()
+        facts = db.execute("select what, pid, move, detail ->> 'pull', detail ->> 'stage' from evidence order by sequence").fetchall()
+        agreements = db.execute("select id, rest ->> 'negotiation', rest ->> 'digest', rest ->> 'final' from agreement").fetchall()
+        pulls = db.execute("select id, rest ->> 'stage', rest ->> 'negotiation', rest ->> 'transfer' from pull").fetchall()
+        check = db.execute("pragma integrity_check").fetchone()[0]
+        return Book(
+            [Process(*row) for row in rows],
+            [Agreement(*row[:3], bool(row[3])) for row in agreements],
+            [Fact(*row) for row in facts],
+            db.execute("select pid, move from outbox").fetchall(),
+            [Pull(*row) for row in pulls],
+            [id for (id,) in db.execute("select id from dataset")],
+            {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in downloads.iterdir()},
+            "" if check == "ok" else str(check),
+        )
+
+
+def audit(ledger: Ledger, books: Mapping[str, Book]) -> list[Finding]:
+    """Everything that was lost or doubled."""
+    promises = [*ledger.promises, *(promise for order in ledger.orders for promise in _promised_by(order, books))]
+    findings = [finding for promise in promises for finding in _of_promise(promise, books)]
+    findings += [finding for order in ledger.orders for finding in _of_order(order, books[CONSUMER])]
+    findings += [
+        Finding(LOST, job, f"dataset {id} was published and is not there")
+        for job, id in ledger.datasets
+        if id not in books[PROVIDER].datasets
+    ]
+    return [*findings, *_unasked(ledger, promises, books), *_left_over(promises, books)]
+
+
+def _promised_by(order: Order, books: Mapping[str, Book]) -> Iterator[Promise]:
+    """The processes that a pull begins. Its transfer is completed by the consumer, or by the provider if that was faster."""
+    for pull in books[CONSUMER].pulls:
+        if pull.id == order.id and pull.negotiation:
+            yield Promise(order.job, CONSUMER, NEGOTIATION, pull.negotiation, REQUESTED + AGREED, "FINALIZED")
+        if pull.id == order.id and pull.transfer:
+            sent_by_us = any(fact[:3] == (SENT, pull.transfer, COMPLETION) for fact in books[CONSUMER].facts)
+            completed = ((CONSUMER if sent_by_us else PROVIDER, COMPLETION),)
+            yield Promise(order.job, CONSUMER, TRANSFER, pull.transfer, STARTED + completed, "COMPLETED")
+
+
+def _of_promise(promise: Promise, books: Mapping[str, Book]) -> Iterator[Finding]:
+    """Both sides have the process once, in the promised state, and each message once in both records."""
+    name = f"{promise.kind} {promise.pid}"
+    found = {promise.side: [p for p in books[promise.side].processes if p.pid == promise.pid]}
+    found[OTHER[promise.side]] = [p for p in books[OTHER[promise.side]].processes if p.peer_pid == promise.pid and p.kind == promise.kind]
+    for side, processes in found.items():
+        if not processes:
+            yield Finding(LOST, promise.job, f"{name} is not there at the {side}")
+        if len(processes) > 1:
+            yield Finding(DOUBLED, promise.job, f"{name} is there {len(processes)} times at the {side}")
+        for process in processes[:1]:
+            if process.state != promise.state or process.in_flight:
+                at = f"{process.state}{f' with {process.in_flight} in flight' if process.in_flight else ''}"
+                yield Finding(LOST, promise.job, f"{name} is at {at} at the {side}, not at {promise.state}")
+    pids = {side: processes[0].pid for side, processes in found.items() if processes}
+    said = {side: Counter((f.what, f.move) for f in books[side].facts if f.pid == pid) for side, pid in pids.items()}
+    promised = Counter(promise.moves)
+    seen = {(side, move) for side, counts in said.items() for what, move in counts if what == SENT and move}
+    seen |= {(OTHER[side], move) for side, counts in said.items() for what, move in counts if what == RECEIVED and move}
+    for sender, move in sorted(seen | set(promised)):
+        wanted = promised[sender, move]
+        for side, what in ((sender, SENT), (OTHER[sender], RECEIVED)):
+            if side in said:
+                yield from _counted(promise.job, f"{name}: {what} {move} at the {side}", said[side][what, move], wanted)
+        if sender in said:
+            closings, sent = sum(said[sender][what, move] for what in CLOSED), said[sender][SENT, move]
+            least = sent - any(other.endswith(TERMINATION) for _, other in promise.moves)  # which may overrule what is in flight
+            yield from _counted(promise.job, f"{name}: an end of {move} at the {sender}", closings, min(max(closings, least), sent))
+    if promise.kind == NEGOTIATION:
+        yield from _of_agreement(promise, pids, books)
+
+
+def _of_agreement(promise: Promise, pids: Mapping[str, str], books: Mapping[str, Book]) -> Iterator[Finding]:
+    """A finalized negotiation has one agreement, the same on both sides; any other has none."""
+    wanted = int(promise.state == "FINALIZED")
+    digests = set()
+    for side, pid in pids.items():
+        agreements = [a for a in books[side].agreements if a.negotiation == pid]
+        yield from _counted(promise.job, f"negotiation {promise.pid}: an agreement at the {side}", len(agreements), wanted)
+        digests |= {(a.id, a.digest) for a in agreements}
+        if wanted and not all(a.final for a in agreements):
+            yield Finding(LOST, promise.job, f"negotiation {promise.pid}: its agreement is not final at the {side}")
+    if len(digests) > 1:
+        yield Finding(DOUBLED, promise.job, f"negotiation {promise.pid}: the two sides have different agreements")
+
+
+def _of_order(order: Order, book: Book) -> Iterator[Finding]:
+    pulls = [pull for pull in book.pulls if pull.id == order.id]
+    if not pulls or pulls[0].stage != "done":
+        yield Finding(LOST, order.job, f"pull {order.id} is at {pulls[0].stage if pulls else 'nothing'}, not done")
+    if book.files.get(order.out) != order.sha256:
+        yield Finding(LOST, order.job, f"pull {order.id}: its file is {'damaged' if order.out in book.files else 'not there'}")
+    for stage in STAGES:
+        rows = sum(fact.pull == order.id and fact.stage == stage for fact in book.facts)
+        yield from _counted(order.job, f"pull {order.id}: stage {stage}", rows, 1)
+
+
+def _unasked(ledger: Ledger, promises: list[Promise], books: Mapping[str, Book]) -> Iterator[Finding]:
+    """What nobody has asked for was begun twice."""
+    known = {(promise.side, promise.pid) for promise in promises}
+    orders = {order.id for order in ledger.orders}
+    for side, book in books.items():
+        mine = {p.pid for p in book.processes if (side, p.pid) in known or (OTHER[side], p.peer_pid) in known}
+        for process in book.processes:
+            if process.pid not in mine:
+                yield Finding(DOUBLED, "", f"{process.kind} {process.pid} at the {side} ({process.state}), which no call has begun")
+        for agreement in book.agreements:
+            if agreement.negotiation not in mine:
+                yield Finding(DOUBLED, "", f"agreement {agreement.id} at the {side}, of no negotiation that a call has begun")
+        for pull in book.pulls:
+            if pull.id not in orders:
+                yield Finding(DOUBLED, "", f"pull {pull.id} at the {side}, which no call has ordered")
+
+
+def _left_over(promises: list[Promise], books: Mapping[str, Book]) -> Iterator[Finding]:
+    jobs = {promise.pid: promise.job for promise in promises}
+    for side, book in books.items():
+        peers = {process.pid: process.peer_pid for process in book.processes}
+        for pid, move in book.outbox:
+            job = jobs.get(pid) or jobs.get(peers.get(pid) or "", "")
+            yield Finding(LOST, job, f"{move} of {pid} was never delivered by the {side}: its outbox row is still there")
+        if book.damage:
+            yield Finding(LOST, "", f"the database of the {side} is damaged: {book.damage}")
+
+
+def _counted(job: str, what: str, found: int, wanted: int) -> Iterator[Finding]:
+    if found < wanted:
+        yield Finding(LOST, job, f"{what}: {found} instead of {wanted}")
+    if found > wanted:
+        yield Finding(DOUBLED, job, f"{what}: {found} instead of {wanted}")

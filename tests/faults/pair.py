@@ -1,0 +1,115 @@
+"""Two connectors that deal with each other while either is killed: kept alive, watched, and called to account."""
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from tests.faults import audit
+from tests.faults.home import make
+from tests.faults.ledger import CONSUMER, PROVIDER, SIDES, Ledger
+from tests.faults.side import Side, first
+
+PATIENCE_SECONDS = 30.0  # after the last restart: what has not happened by then is lost
+STOP_SECONDS = 30.0
+UNBORN_MAX = 50  # starts in a row that never served: more than there are points in a start
+
+
+class Pair:
+    """A consumer and a provider below `root`; an asynchronous context manager. `bugs` names a planted defect by side."""
+
+    def __init__(self, root: Path, bug: str | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.root = root
+        self.ledger = Ledger()
+        self.stuck: list[audit.Finding] = []  # jobs that did not come to their end
+        self._bug, self._patience = bug, patience_seconds
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._leave = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        shutil.rmtree(self.root, ignore_errors=True)
+        homes = await asyncio.to_thread(make, self.root, SIDES)
+        self.downloads = homes[CONSUMER].directory / "downloads"
+        self.downloads.mkdir()
+        self._sides = {name: Side(home, self._bug) for name, home in homes.items()}
+        async with AsyncExitStack() as stack:
+            for side in self._sides.values():
+                stack.push_async_callback(side.close)
+                await side.open()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.unguard()
+        await self._stack.aclose()
+
+    def __getitem__(self, name: str) -> Side:
+        return self._sides[name]
+
+    @property
+    def consumer(self) -> Side:
+        return self._sides[CONSUMER]
+
+    @property
+    def provider(self) -> Side:
+        return self._sides[PROVIDER]
+
+    def guard(self, side: Side, start: Callable[[], Awaitable[None]]) -> None:
+        """From now on start the connector whenever it is dead. An error of `start` ends the guard and shows in `finish`."""
+
+        async def keep() -> None:
+            unborn = 0
+            while await first(side.dead.wait(), self._leave.wait()) == 0:
+                await start()
+                unborn = 0 if side.ready.is_set() else unborn + 1
+                if unborn > UNBORN_MAX:
+                    raise RuntimeError(f"the {side.name} does not come up any more; see {side.home.directory / 'log'}")
+
+        self._leave.clear()
+        self._keepers[side.name] = asyncio.create_task(keep())
+
+    async def unguard(self) -> None:
+        """Leave dead connectors dead; a start that runs comes to its end. Raises what starting one has raised."""
+        keepers, self._keepers = list(self._keepers.values()), {}
+        self._leave.set()
+        for error in await asyncio.gather(*keepers, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
+
+    async def finish(self, job: str, work: Coroutine[Any, Any, None]) -> bool:
+        """Run a job to its end. If it fails, or has not ended when both connectors have run for `patience_seconds`, what it
+        waited for is lost: that is noted, and the answer is False."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task, *self._keepers.values()}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                if broken := next((keeper for keeper in self._keepers.values() if keeper.done()), None):
+                    broken.result()
+                if not task.done() and self._overdue():
+                    task.cancel()
+                    await asyncio.wait({task})
+                    self.stuck.append(audit.Finding(audit.LOST, job, f"it had not ended {self._patience:g} s after the last restart"))
+                    return False
+        finally:
+            task.cancel()
+        if error := task.exception():
+            self.stuck.append(audit.Finding(audit.LOST, job, f"it failed: {type(error).__name__}: {error}"))
+        return error is None
+
+    def _overdue(self) -> bool:
+        sides = self._sides.values()
+        return all(side.ready.is_set() for side in sides) and time.monotonic() - max(side.ready_at for side in sides) > self._patience
+
+    async def account(self) -> tuple[list[audit.Finding], list[str]]:
+        """Stop both connectors as an operator would. Returns what was lost or doubled, and what they complained of."""
+        await self.unguard()
+        for side in self._sides.values():
+            async with asyncio.timeout(STOP_SECONDS):
+                await side.kill(signal.SIGTERM)
+        books = {name: audit.read(side.home.database, self.downloads) for name, side in self._sides.items()}
+        complaints = [f"{name}: {what} ({count} times)" for name, side in self._sides.items() for what, count in side.complaints.items()]
+        return [*self.stuck, *audit.audit(self.ledger, books)], complaints

@@ -1,0 +1,66 @@
+"""The program that forks connectors: COMMITs are points before and after, and the chosen passage is the last."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from connector.records import Evidence
+from tests.faults.child import Committing, Passages, commit_of
+from tests.faults.home import ROOT
+
+
+def fact(what: str, **detail: str) -> Evidence:
+    return Evidence(what, None, None, None, None, 1.0, detail=detail)
+
+
+class Db:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def execute(self, sql: str, *_: Any) -> str:
+        self.said.append(sql)
+        return "cursor"
+
+
+def test_each_change_of_a_commit_is_a_point_before_and_one_after_it():
+    db, passed = Db(), []
+    watched = Committing(db, lambda name: (passed.append(name), db.said.append(name)))
+    records = ((fact("b"), fact("a")), (fact("pull", stage="done"),))
+    groups = [SimpleNamespace(prepared=SimpleNamespace(evidence=evidence)) for evidence in records]
+    watched.writer = SimpleNamespace(_committing=groups)  # type: ignore[assignment]
+    assert watched.execute("insert") == watched.execute("commit") == "cursor"
+    assert passed == ["before COMMIT [a, b]", "before COMMIT [pull done]", "after COMMIT [a, b]", "after COMMIT [pull done]"]
+    assert db.said == ["insert", *passed[:2], "commit", *passed[2:]]
+
+
+def test_changes_that_put_nothing_on_record_have_a_name_too():
+    assert commit_of(()) == "nothing on record"
+
+
+def test_the_chosen_passage_of_the_chosen_point_is_the_last():
+    program = (
+        "from tests.faults.child import Passages\n"
+        "passages = Passages('here', 2)\n"
+        "for name in ('here', 'there', 'here', 'never'): passages.passed(name)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert json.loads(ended.stderr) == {"event": "passed", "died_at": "here", "counts": {"here": 2, "there": 1}}
+
+
+def test_passages_are_told_in_their_order_and_counted_anew(capsys: pytest.CaptureFixture[str]):
+    passages = Passages(None, 1)
+    for name in ("b", "a", "b"):
+        passages.passed(name)
+    passages.say()
+    passages.say()
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert list(first["counts"].items()) == [("b", 2), ("a", 1)]
+    assert (second["counts"], second["died_at"]) == ({}, None)
+    assert os.getpid(), "nobody was killed"
