@@ -24,7 +24,7 @@ from connector.control.steps import Steps, fact
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import PATH_CHARACTERS, Kind, Move, Role, is_pid
-from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, SourceFailed, WireError
+from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
 
@@ -84,15 +84,16 @@ class Outbox:
     def _wake(self, row: Outbound, *, fresh: bool) -> None:
         if row.id not in self._tasks:
             task = self._tasks[row.id] = asyncio.create_task(self._run(row, fresh), name=f"outbox {row.act} {row.move}")
-            task.add_done_callback(lambda done, id=row.id: self._done(id, done))  # type: ignore[misc]
+            task.add_done_callback(lambda done: self._done(row, done))
             telemetry.outbox_open.inc()
 
-    def _done(self, id: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(id) is task:
-            del self._tasks[id]
+    def _done(self, row: Outbound, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(row.id) is task:
+            del self._tasks[row.id]
+        self.last_errors.pop(row.pid, None)
         telemetry.outbox_open.dec()
         if not task.cancelled() and (error := task.exception()) is not None:
-            telemetry.log.error("outbox task failed", outbox=id, error=repr(error), exc_info=error)
+            telemetry.log.error("outbox task failed", outbox=row.id, error=repr(error), exc_info=error)
 
     async def recover(self) -> int:
         """Wake every row that is neither settled nor dead: called once, at start."""
@@ -184,9 +185,9 @@ class Outbox:
         try:
             if row.move is Move.START and (extra := await self._finish(row, process)):
                 body = orjson.dumps(orjson.loads(body) | extra)
-        except SourceFailed as e:
+            headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"} | telemetry.trace_header()
+        except ConnectorError as e:  # a dataset withdrawn, no key that is valid now: an operator can mend it, and the row goes on
             return None, e.message
-        headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"} | telemetry.trace_header()
         self._speaking.add(row.id)
         try:
             reply = await self._peer.send("POST", process.callback + row.path, headers=headers, body=body)
@@ -219,12 +220,12 @@ class Outbox:
         if process.peer_pid is None:
             return process  # a first message: the peer finds its process by our pid, so sending again is safe
         part = "transfers" if row.kind is Kind.TRANSFER else "negotiations"
-        headers = {"Authorization": await self._identity.mint(row.peer)} | telemetry.trace_header()
         try:
+            headers = {"Authorization": await self._identity.mint(row.peer)} | telemetry.trace_header()
             reply = await self._peer.send(
                 "GET", f"{process.callback}/{part}/{quote(process.peer_pid, safe=PATH_CHARACTERS)}", headers=headers
             )
-        except (PeerFailed, EgressDenied):
+        except ConnectorError:
             return process
         state = (_json(reply.body) or {}).get("state") if reply.status == HTTPStatus.OK else None
         if not isinstance(state, str):
@@ -236,7 +237,6 @@ class Outbox:
 
     async def _accepted(self, row: Outbound, reply: Reply) -> None:
         telemetry.count_message(row.move, "out", "accepted")
-        self.last_errors.pop(row.pid, None)
         document = _json(reply.body) or {}
 
         def settle(process: Process) -> Process:

@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from connector import telemetry
+from connector.adapters import keys
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.settings_fields import DeliverySettings
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
-from tests.pair import OPEN, Desk, desk, fresh
+from tests.pair import OPEN, WAIT_SECONDS, Desk, desk, fresh
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -121,6 +122,26 @@ async def test_the_data_address_of_a_dataset_that_was_withdrawn_waits_and_says_w
     await at.us.state(T, process.pid, "TERMINATED")
 
 
+@pytest.mark.asyncio
+async def test_without_a_valid_key_a_message_waits_for_one_and_goes_on_without_a_restart(tmp_path: Path):
+    async with desk(tmp_path / "desk") as at:
+        await at.us.publish(DATASET)
+        process, _ = await standing(at, T, "STARTED", P)
+        directory = at.us.site.settings.keys.directory
+        (file,) = directory.glob("*.key")
+        keys.retire(directory, file.stem, time.time() - 60)
+        await at.us.asked("POST", "/reload", {})
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (view := await at.us.asked("GET", f"/transfers/{process.pid}"))["last_error"] is None:
+                pass
+        assert "is valid now; make a new one" in view["last_error"]
+        keys.generate(directory, time.time() - 1)
+        await at.us.asked("POST", "/reload", {})
+        await at.us.state(T, process.pid, "SUSPENDED")
+    assert said(at.peer, process)[-1] == "POST suspension"
+
+
 # The question before a resend
 
 
@@ -132,6 +153,7 @@ async def test_a_peer_that_has_taken_our_message_does_not_get_it_again(at: Desk)
         await suspended(at, process)
     assert said(at.peer, process) == ["POST suspension", "GET"]
     assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.IMPLIED]
+    assert (await at.us.asked("GET", f"/transfers/{process.pid}"))["last_error"] is None, "what failed on the way is over"
 
 
 @pytest.mark.asyncio(loop_scope="module")
