@@ -242,7 +242,8 @@ def test_a_trace_that_a_peer_does_not_keep_costs_nothing_and_still_crosses(kept:
 
 FOREIGN = [
     *["", "-", "00", "garbage", "00-x-y-01", KEPT.upper(), KEPT[:-1], KEPT + "0", KEPT + "-", KEPT + "-00", " " + KEPT, KEPT + "\n"],
-    *["ff" + KEPT[2:], "0" + KEPT, f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE[:-1]}-{SPAN}-01"],
+    *["ff" + KEPT[2:], "0" + KEPT, f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{'0' * 16}-00"],
+    *[f"00-{'0' * 32}-{SPAN}-00", f"00-{TRACE[:-1]}-{SPAN}-01"],
     *[f"00-{TRACE}-{SPAN}-0x", f"00_{TRACE}_{SPAN}_01", f"00-{TRACE}-{SPAN}-01, {KEPT}", KEPT.replace("0", "٠"), "cc" + KEPT[2:] + "x"],
     *["cc" + KEPT[2:] + "-\r\nX: y", "\udcff" * 55, "0" * 10_000],
 ]

@@ -6,6 +6,7 @@ that says anything we do not understand is refused here, with its findings.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from connector.ports import Sources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
 
 ID_CHARACTERS_MAX = 512  # ids travel in URLs
+# RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
+MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Publishing:
         """Publish or replace. Returns the record and whether it is new. Raises InvalidRequest, PolicyError, SourceFailed;
         nothing has changed then. Agreements made before keep the terms they were made on."""
         offers = self._offers(manifest)
+        _demand_media_type(manifest.media_type, "/media_type")
+        _demand_media_type(manifest.source.get("media_type"), "/source/media_type")
         kind = str(manifest.source.get("type", ""))
         if kind not in self._sources:
             raise InvalidRequest(f"source type `{kind}` is not known; known are {', '.join(sorted(self._sources))}", pointer="/source/type")
@@ -137,3 +142,8 @@ class Publishing:
             return Changes((Expect(Dataset, id, before.version),), deletes=((Dataset, id),), evidence=(evidence,))
 
         await self._journal.decide(step)
+
+
+def _demand_media_type(said: object, pointer: str) -> None:
+    if said is not None and not (isinstance(said, str) and MEDIA_TYPE.fullmatch(said)):
+        raise InvalidRequest("the media type is none; write it as `text/csv` or `text/csv; charset=utf-8`", pointer=pointer)

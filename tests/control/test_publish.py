@@ -256,3 +256,15 @@ async def test_withdrawals_that_cross_are_one_withdrawal(at: Desk):
     assert sorted(answer.status for answer in answers) == [204, 404, 404, 404]
     assert await at.us.connector.store.dataset(D) is None
     assert isinstance(await at.us.connector.journal.commit(Changes(deletes=((Dataset, D),))), tuple)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "said", [5, "", "csv", "text/", "text/csv\r\nX-Forged: yes", "text/csv\n", "text/\u00e4", "a/b/c", ["text/csv"], "x/" + "y" * 300]
+)
+async def test_what_no_header_could_carry_is_no_media_type(at: Desk, said: Any):
+    for members, pointer in (({"source": SOURCE | {"media_type": said}}, "/source/media_type"), ({"media_type": said}, "/media_type")):
+        answer = await put(at, OPEN, **members)
+        assert answer.status == 400, answer.body
+        assert answer.json["pointer"] == pointer
+        assert (await at.us.manage("GET", f"/datasets/{quoted(D)}")).status == 404
