@@ -3,22 +3,22 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.connectors import LISTENERS, free_ports
+
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, str | float] = {
     "telemetry.log_format": "json",
     "delivery.retry_seconds_max": 0.5,  # a peer that was killed comes back soon
+    "edr.token_seconds": 3,
     "edr.quiet_seconds": 3,  # long against a restart, so that a consumer that lives completes its transfers itself
 }
 # Delayed decisions are a path of their own: one side takes it, the other answers at once.
 SETTINGS_OF: dict[str, dict[str, str | float]] = {"consumer": {"approval.delay_seconds": 0.02}, "provider": {}}
-LISTENERS = 4  # protocol, data, management, ops on ports in a row
-MANAGEMENT = 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Home:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port + MANAGEMENT}"
+        return f"http://127.0.0.1:{self.port + LISTENERS.index('management')}"
 
     @property
     def token(self) -> str:
@@ -48,7 +48,7 @@ class Home:
 
 def make(root: Path, names: tuple[str, ...]) -> dict[str, Home]:
     """Make connectors that know each other below `root`."""
-    homes = {name: Home(name, root / name, free_ports(LISTENERS)) for name in names}
+    homes = {name: Home(name, root / name, free_ports(len(LISTENERS))) for name in names}
     for home in homes.values():
         command = [sys.executable, "-m", "connector", "init", "--development", "--save-token", "--directory", str(home.directory)]
         who = ["--name", home.name, "--id", f"did:web:{home.name}.example", "--role", home.name, "--port", str(home.port)]
@@ -69,20 +69,3 @@ def with_values(text: str, values: dict[str, str | float]) -> str:
         if not count:
             raise KeyError(name)
     return text
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` free ports of 127.0.0.1 in a row."""
-    while True:
-        taken: list[socket.socket] = []
-        try:
-            for number in range(count):
-                one = socket.socket()
-                taken.append(one)
-                one.bind(("127.0.0.1", taken[0].getsockname()[1] + number if number else 0))
-            return int(taken[0].getsockname()[1])
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for one in taken:
-                one.close()

@@ -1,32 +1,21 @@
-"""What is done while connectors are killed: each kind of exchange once, as scripts that hold the connectors to their word.
-
-A call with a key is repeated until it is answered. An act on a process has no key: if its answer is lost, the record says
-whether it took effect. After each step both sides have to settle in the state that it leads to.
-"""
+"""What is done while connectors are killed: each kind of exchange once, as a script."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import random
 from typing import Any
 
 import aiohttp
 
-from connector.client.management import ManagementClient
 from connector.client.transport import ManagementError
 from tests.faults import ledger
-from tests.faults.audit import SENT
-from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, TRANSFER, Moves, Order, Promise
+from tests.faults.job import OPEN, Begun, Job
+from tests.faults.ledger import CONSUMER, NEGOTIATION, PROVIDER, TRANSFER, Order, Promise
 from tests.faults.pair import Pair
-from tests.faults.side import CONFLICT, SERVER_ERROR
 
-OPEN, MANUAL = "urn:faults:open", "urn:faults:manual"  # datasets: agreed to by policy, or by an operator
-FINAL = ("FINALIZED", "TERMINATED", "COMPLETED")
+MANUAL = "urn:faults:manual"  # a dataset whose requests are left to an operator
 FILE_BYTES = 256 * 1024
-NOT_FOUND = 404
-
-Key = str
-Begin = Callable[[ManagementClient, Key], Awaitable[Any]]
-Act = Callable[[ManagementClient, str], Awaitable[Any]]
+SLOW_BYTES = 1024 * 1024
+UNAUTHORIZED, NOT_FOUND = 401, 404
 
 
 def policy(dataset: str, purposes: tuple[str, ...] = ("research", "quality")) -> dict[str, Any]:
@@ -39,7 +28,11 @@ async def publish(pair: Pair, dataset: str, content: bytes, *, manual: bool = Fa
     """Publish a file of the provider."""
     name = dataset.rpartition(":")[2]
     (pair.provider.home.directory / "data" / name).write_bytes(content)
-    said = {"title": name, "source": {"type": "file", "path": name}, "policies": [policy(dataset)], "manual": manual}
+    await _published(pair, dataset, {"type": "file", "path": name}, manual=manual)
+
+
+async def _published(pair: Pair, dataset: str, source: dict[str, str], *, manual: bool = False) -> None:
+    said = {"title": dataset, "source": source, "policies": [policy(dataset)], "manual": manual}
     await pair.provider.insist(lambda client: client.publish(dataset, said))
 
 
@@ -48,89 +41,6 @@ async def prepare(pair: Pair) -> None:
     await publish(pair, OPEN, b"x" * FILE_BYTES)
     await publish(pair, MANUAL, b"y", manual=True)
     pair.ledger.datasets += [("", OPEN), ("", MANUAL)]
-
-
-@dataclass
-class Begun:
-    """A process of a job: what is promised of it, and its pid on either side."""
-
-    promise: Promise
-    pids: dict[str, str]
-
-
-class Job:
-    """One run of a script against a pair."""
-
-    def __init__(self, pair: Pair, name: str, number: int) -> None:
-        self.pair, self.name, self.id = pair, name, f"{name}-{number}"
-        self._keys = 0
-
-    def key(self) -> Key:
-        """A new idempotency key."""
-        self._keys += 1
-        return f"{self.id}-{self._keys}"
-
-    async def begin(self, side: str, kind: str, call: Begin, moves: Moves, state: str) -> Begun:
-        """Begin a process by a call of `side`; returns when both sides have settled in `state`."""
-        key = self.key()
-        answer = await self.pair[side].insist(lambda client: call(client, key))
-        begun = Begun(Promise(self.id, side, kind, answer.pid, moves, state), {side: answer.pid})
-        self.pair.ledger.promises.append(begun.promise)
-        await self.settled(begun)
-        return begun
-
-    async def act(self, begun: Begun, side: str, call: Act, moves: Moves, state: str) -> None:
-        """Do something to a process at `side`, once; returns when both sides have settled in `state`."""
-        connector, pid, promise = self.pair[side], begun.pids[side], begun.promise
-        before = promise.moves.count(moves[0])
-        while True:
-            news = connector.listen(pid)
-            try:
-                await connector.once(lambda client: call(client, pid))
-                break
-            except ManagementError as error:
-                if error.status and error.status < SERVER_ERROR and error.status != CONFLICT:
-                    raise
-                record = await connector.insist(lambda client: client.evidence(pid))
-                if sum((fact.what, fact.move) == (SENT, moves[0][1]) for fact in record) > before:
-                    break
-                await (connector.heard(news) if error.status == CONFLICT else connector.pause())
-        promise.moves, promise.state = (*promise.moves, *moves), state
-        await self.settled(begun)
-
-    async def settled(self, begun: Begun) -> None:
-        """Wait until both sides are in the promised state with nothing in flight. Raises AssertionError if one never can be."""
-        promise = begun.promise
-
-        def look(pid: str) -> Callable[[ManagementClient], Awaitable[Any]]:
-            return lambda client: client.negotiation(pid) if promise.kind == NEGOTIATION else client.transfer_process(pid)
-
-        def holds(process: Any) -> bool:
-            wrong = process.state in FINAL and process.state != promise.state
-            assert not wrong, f"{process.pid} ended in {process.state}, not {promise.state}: {'; '.join(process.reasons)}"
-            return bool(process.state == promise.state and process.in_flight is None and process.peer_pid)
-
-        mine = await self.pair[promise.side].until(promise.pid, look(promise.pid), holds)
-        other = begun.pids[OTHER[promise.side]] = mine.peer_pid
-        await self.pair[OTHER[promise.side]].until(other, look(other), holds)
-
-    async def negotiate(self, moves: Moves = ledger.REQUESTED + ledger.AGREED, state: str = "FINALIZED", **said: Any) -> Begun:
-        """Negotiate about a dataset as consumer; with nothing said, on the terms of its offer."""
-        dataset = said.pop("dataset", OPEN)
-        return await self.begin(
-            CONSUMER, NEGOTIATION, lambda client, key: client.negotiate(PROVIDER, dataset, key=key, **said), moves, state
-        )
-
-    async def transfer(self) -> Begun:
-        """Start a transfer under a new agreement."""
-        negotiation = await self.negotiate()
-        view = await self.pair.consumer.insist(lambda client: client.negotiation(negotiation.promise.pid))
-        return await self.begin(CONSUMER, TRANSFER, lambda client, key: client.transfer(view.agreement, key=key), ledger.STARTED, "STARTED")
-
-    async def move(self, begun: Begun, side: str, act: Any, message: str, state: str, *, echoed: bool = False) -> None:
-        """Move a transfer. A consumer's start is `echoed`: the provider answers it with one of its own."""
-        moves = ((side, message), *(((OTHER[side], message),) if echoed else ()))
-        await self.act(begun, side, lambda client, pid: client.move_transfer(pid, act), moves, state)
 
 
 async def counter(job: Job) -> None:
@@ -183,6 +93,19 @@ async def pull(job: Job) -> None:
     """One call from a new dataset to a file with the same bytes."""
     dataset, content = f"urn:faults:{job.id}", hashlib.sha256(job.id.encode()).digest() * (FILE_BYTES // 32)
     await publish(job.pair, dataset, content)
+    await _pulled(job, dataset, content)
+
+
+async def slow(job: Job) -> None:
+    """A pull that takes longer than its access token lives, from an upstream behind the provider."""
+    dataset, content = f"urn:faults:{job.id}", random.Random(job.id).randbytes(SLOW_BYTES)
+    job.pair.source.contents[job.id] = content
+    await _published(job.pair, dataset, {"type": "http", "url": f"{job.pair.source.url}/{job.id}"})
+    job.pair.source.slow.add(job.id)
+    await _pulled(job, dataset, content)
+
+
+async def _pulled(job: Job, dataset: str, content: bytes) -> None:
     job.pair.ledger.datasets.append((job.id, dataset))
     out, key, consumer = job.pair.downloads / job.id, job.key(), job.pair.consumer
     order = await consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key))
@@ -195,29 +118,33 @@ async def pull(job: Job) -> None:
 
 async def quiet(job: Job) -> None:
     """A consumer fetches everything and never completes: the provider does after a quiet time. What was fetched from a process
-    that died is not remembered, so it is fetched again."""
+    that died is not remembered, so it is fetched again, while the token holds."""
     begun = await job.transfer()
     promise, provider, pid = begun.promise, job.pair.provider, begun.pids[PROVIDER]
     edr = await job.pair.consumer.insist(lambda client: client.edr(promise.pid))
-    fetched_from = 0
+    lives = 0
 
     def over(process: Any) -> bool:
-        return process.state == "COMPLETED" or provider.lives > fetched_from
+        return process.state != "STARTED" or process.in_flight or provider.lives > lives
 
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {edr.authorization}"}) as http:
-        while promise.state == "STARTED":
-            await provider.ready.wait()
-            fetched_from = provider.lives
+        while True:
+            lives = provider.lives
+            process = await provider.insist(lambda client: client.transfer_process(pid))
+            if process.state != "STARTED" or process.in_flight:
+                break
             try:
                 async with http.get(edr.endpoint) as response:
-                    response.raise_for_status()
                     await response.read()
             except (aiohttp.ClientError, OSError):
                 await provider.pause()
                 continue
-            process = await provider.until(pid, lambda client: client.transfer_process(pid), over)
-            if process.state == "COMPLETED" or process.in_flight:
-                promise.moves, promise.state = (*promise.moves, (PROVIDER, "TransferCompletionMessage")), "COMPLETED"
+            if response.status == UNAUTHORIZED:
+                if await job.move(begun, CONSUMER, "terminate", "TransferTerminationMessage", "TERMINATED"):
+                    return
+                break
+            await provider.until(pid, lambda client: client.transfer_process(pid), over)
+    promise.moves, promise.state = (*promise.moves, (PROVIDER, "TransferCompletionMessage")), "COMPLETED"
     await job.settled(begun)
 
 
@@ -232,4 +159,4 @@ async def withdrawn(job: Job) -> None:
             raise
 
 
-JOBS = {each.__name__: each for each in (counter, haggle, refused, offered, transfer, ended, pull, withdrawn, quiet)}
+JOBS = {each.__name__: each for each in (counter, haggle, refused, offered, transfer, ended, pull, withdrawn, quiet, slow)}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.faults import jobs
-from tests.faults.jobs import JOBS, Job
+from tests.faults.job import Job
+from tests.faults.jobs import JOBS
 from tests.faults.ledger import SIDES
 from tests.faults.pair import Pair
 from tests.faults.plan import Target
@@ -123,7 +124,11 @@ async def run_all(lanes: list[Lane], todo: list[list[Target]]) -> None:
 
     async def work(lane: Lane) -> None:
         while waiting and not lane.pair.stuck:
-            await lane.run(waiting.popleft())
+            batch = waiting.popleft()
+            await lane.run(batch)
+            print(
+                f"  {batch[0].side} killed in `{batch[0].job}`: {sum(bool(t.kills) for t in batch)} of {len(batch)} kills done", flush=True
+            )
 
     async with asyncio.TaskGroup() as group:
         for lane in lanes:

@@ -5,7 +5,8 @@ import random
 from dataclasses import dataclass, field
 
 from tests.faults import jobs
-from tests.faults.jobs import JOBS, Job
+from tests.faults.job import Job
+from tests.faults.jobs import JOBS
 from tests.faults.ledger import SIDES
 from tests.faults.pair import Pair
 

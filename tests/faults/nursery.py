@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tests.faults.home import ROOT, Home
@@ -61,3 +61,14 @@ class Nursery:
             self._program.stdin.write(json.dumps(order).encode() + b"\n")
             answer: dict[str, Any] = json.loads(await self._program.stdout.readline())
         return answer
+
+
+async def first(*waits: Coroutine[Any, Any, object]) -> int:
+    """Wait for the first of several; returns its place among them. The others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(place for place, task in enumerate(tasks) if task.done())
+    finally:
+        for task in tasks:
+            task.cancel()

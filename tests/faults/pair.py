@@ -12,11 +12,12 @@ from typing import Any, Self
 from tests.faults import audit
 from tests.faults.home import make
 from tests.faults.ledger import CONSUMER, PROVIDER, SIDES, Ledger
-from tests.faults.side import Side, first
+from tests.faults.nursery import first
+from tests.faults.side import Side
+from tests.faults.source import slow_source
 
 PATIENCE_SECONDS = 30.0  # after the last restart: what has not happened by then is lost
 STOP_SECONDS = 30.0
-UNBORN_MAX = 50  # starts in a row that never served: more than there are points in a start
 
 
 class Pair:
@@ -37,6 +38,7 @@ class Pair:
         self.downloads.mkdir()
         self._sides = {name: Side(home, self._bug) for name, home in homes.items()}
         async with AsyncExitStack() as stack:
+            self.source = await stack.enter_async_context(slow_source())
             for side in self._sides.values():
                 stack.push_async_callback(side.close)
                 await side.open()
@@ -44,8 +46,10 @@ class Pair:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.unguard()
-        await self._stack.aclose()
+        try:
+            await self.unguard()
+        finally:
+            await self._stack.aclose()
 
     def __getitem__(self, name: str) -> Side:
         return self._sides[name]
@@ -62,12 +66,8 @@ class Pair:
         """From now on start the connector whenever it is dead. An error of `start` ends the guard and shows in `finish`."""
 
         async def keep() -> None:
-            unborn = 0
             while await first(side.dead.wait(), self._leave.wait()) == 0:
                 await start()
-                unborn = 0 if side.ready.is_set() else unborn + 1
-                if unborn > UNBORN_MAX:
-                    raise RuntimeError(f"the {side.name} does not come up any more; see {side.home.directory / 'log'}")
 
         self._leave.clear()
         self._keepers[side.name] = asyncio.create_task(keep())

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from connector.client.management import ManagementClient
 from connector.client.transport import ManagementError
 from tests.faults.home import ROOT, Home
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import Nursery, first
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 2.0  # a look without news: costs little, and the run does not hang on an event that was never sent
@@ -40,10 +40,12 @@ class Side:
         self.died_at: str | None = None  # the point at which the last process ended itself
         self._said = asyncio.Event()
         self._armed = False  # whether the process is to end itself
+        self._may_end = False  # whether we have ended it
         self._news: dict[str, asyncio.Event] = {}
         self._sequence = 0
         self._began = 0.0
         self._pid = 0
+        self._starting = asyncio.Lock()  # while there is no pid to kill yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._follower: asyncio.Task[None] | None = None
         self._nursery = Nursery(home, bug)
@@ -72,22 +74,23 @@ class Side:
 
     async def start(self, **order: Any) -> None:
         """Start a connector by a fork; returns when it serves, or has ended before. `order` as `tests.faults.child` has it."""
-        self._begin()
-        self._said.clear()
-        self._armed = "kill" in order
-        self._pid = await self._nursery.start(order, self._gone)
+        async with self._starting:
+            self._begin()
+            self._armed = "kill" in order
+            self._pid = await self._nursery.start(order, self._gone)
         await self._until_serving()
 
     async def start_program(self) -> None:
-        """Start the real program, `connector run`, in an interpreter of its own; returns when it serves or has ended."""
+        """Start the real program, `connector run`; returns when it serves, or has been killed before."""
         if self.bug:  # only our own program can plant it
             await self.start()
             return
-        self._begin()
         command = [sys.executable, "-m", "connector", "run", "--config", str(self.home.settings)]
-        program = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, cwd=ROOT, limit=2**24)
+        async with self._starting:
+            self._begin()
+            program = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, cwd=ROOT, limit=2**24)
+            self._pid = program.pid
         assert program.stderr is not None
-        self._pid = program.pid
         self._spawn(self._read_log(program.stderr))
         self._spawn(self._wait_for(program))
         await self._until_serving()
@@ -95,24 +98,30 @@ class Side:
     def _begin(self) -> None:
         self._began = time.monotonic()
         self.died_at = None
+        self._armed = self._may_end = False
+        self._said.clear()
         self.dead.clear()
 
     async def _until_serving(self) -> None:
+        where = f"see {self.home.directory / 'log'}"
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await first(self.ready.wait(), self.dead.wait())
+                ended = await first(self.ready.wait(), self.dead.wait()) == 1
         except TimeoutError:
-            where = self.home.directory / "log"
-            raise TimeoutError(f"the {self.name} is not ready after {READY_SECONDS:g} s; see {where}") from None
+            raise RuntimeError(f"the {self.name} is not ready after {READY_SECONDS:g} s; {where}") from None
+        if ended and not self._armed and not self._may_end:
+            raise RuntimeError(f"the {self.name} has ended by itself before it was ready; {where}")
 
     async def kill(self, how: int = signal.SIGKILL) -> None:
         """End the process, if there is one; returns when it is gone."""
-        if not self.dead.is_set() and self._pid:
+        async with self._starting:
+            if self.dead.is_set():
+                return
             self.ready.clear()
-            self._armed = False
+            self._armed, self._may_end = False, True
             with suppress(ProcessLookupError):
                 os.kill(self._pid, how)
-            await self.dead.wait()
+        await self.dead.wait()
 
     async def collect(self) -> Counter[str]:
         """The points that were passed since the last time, in the order of their first passage. The connector must be a fork."""
@@ -236,14 +245,3 @@ class Side:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def first(*waits: Coroutine[Any, Any, object]) -> int:
-    """Wait for the first of several; returns its place among them. The others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(place for place, task in enumerate(tasks) if task.done())
-    finally:
-        for task in tasks:
-            task.cancel()

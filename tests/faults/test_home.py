@@ -1,13 +1,12 @@
-"""The settings of the pair are those of `connector init` with other values, and ports come in rows."""
+"""The settings of the pair are those of `connector init` with other values."""
 
-import socket
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from connector.cli.init import render
-from tests.faults.home import SETTINGS, SETTINGS_OF, free_ports, with_values
+from tests.faults.home import SETTINGS, SETTINGS_OF, with_values
 
 
 def test_only_the_named_fields_get_other_values(tmp_path: Path):
@@ -24,10 +23,3 @@ def test_only_the_named_fields_get_other_values(tmp_path: Path):
 def test_a_field_that_does_not_exist_is_an_error():
     with pytest.raises(KeyError, match=r"edr\.colour"):
         with_values("[edr]\nquiet_seconds = 60\n", {"edr.colour": 1})
-
-
-def test_ports_are_free_and_in_a_row():
-    first = free_ports(4)
-    for port in range(first, first + 4):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", port))

@@ -12,9 +12,7 @@ from tests.faults.plan import Target
 from tests.faults.table import Report, closing, document, lines, place
 
 SEND = "api/middleware.py:guard.middleware:69 > api/dsp_api.py:DspApi._message:110 > control/receive.py:Receiver.message:99"
-SETTLE = (
-    "control/outbox.py:Outbox._run:1 > control/outbox.py:Outbox._settle:2 > control/journal.py:Journal.commit:3 > adapters/x.py:4"
-)
+SETTLE = "control/outbox.py:Outbox._run:1 > control/outbox.py:Outbox._settle:2 > control/journal.py:Journal.commit:3 > adapters/x.py:4"
 
 
 def report(**changed: Any) -> Report:
