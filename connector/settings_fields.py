@@ -113,8 +113,15 @@ class DeliverySettings:
     deadline_seconds: float = _f("after this time without success a message becomes a dead letter", 86400.0, 1)
     first_retry_seconds: float = _f("pause before the second attempt; each further one doubles, with jitter", 0.05, 0.001)
     retry_seconds_max: float = _f("the longest pause between two attempts", 300.0, 0.001)
-    step_deadline_seconds: float = _f("a peer whose turn it is has this time before the process is terminated", 3600.0, 0.1)
-    approval_deadline_seconds: float = _f("an operator has this time to approve", 604800.0, 0.1)
+    doubt_seconds: float = _f(
+        "a refusal that may come from a proxy (401, 403, 404) is believed when it was repeated for this time", 30.0, 0
+    )
+    step_deadline_seconds: float = _f(
+        "a peer has this time for a step that nobody has to decide on; then the process is terminated", 3600.0, 0.1
+    )
+    approval_deadline_seconds: float = _f(
+        "an operator has this time to decide, ours and the peer's, or to replay a dead letter", 604800.0, 0.1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

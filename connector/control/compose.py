@@ -16,11 +16,14 @@ from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
 
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
+# States of a negotiation in which everything is decided: who offered has said yes already, and what is left are steps of a
+# machine. In every other one a person may have to think, here or over there, and nobody can see which.
+DECIDED = frozenset({"ACCEPTED", "AGREED", "VERIFIED"})
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long a step may take, in seconds: to deliver, to wait for the peer, to wait for an operator."""
+    """How long a step may take, in seconds: to deliver, to wait for the peer's machine, to wait for an operator."""
 
     delivery_seconds: float = 86_400
     step_seconds: float = 3_600
@@ -122,16 +125,31 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float) -> A
     )
 
 
+def patience_of(process: Process, times: Times) -> float:
+    """How long a process in which nothing is in flight may stay in its state, in seconds.
+
+    Where it is our turn an operator has to say something: it waits for approval, or its message is a dead letter. Where the
+    peer may have to decide, its operator has as long as ours, and then the time of a step for the word to come here: so the
+    side where nobody decided is the one that ends it, and its reason stands on both.
+    """
+    if ours_to_say(process):
+        return times.approval_seconds
+    return times.step_seconds if process.state in DECIDED else times.approval_seconds + times.step_seconds
+
+
+def ours_to_say(process: Process) -> bool:
+    """Whether it is for this side to say something: in INITIAL nobody else knows of the process."""
+    return process.our_turn or process.state == exchange.INITIAL
+
+
 def due_of(process: Process, times: Times, now: float) -> float | None:
     """When somebody has to look at the process again: the end of a step that waits for the peer or an operator, or the
     bound of the policy on a transfer that runs or is suspended, or the end of the quiet time of one that runs and has been
     fully delivered. Nothing is due while a message is in flight: its row has a deadline."""
     if process.final or process.in_flight:
         return None
-    if process.detail.get("waiting") == "approval":
-        return now + times.approval_seconds
     if process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED"):
         names = () if process.role is Role.CONSUMER else ("ends", "covered") if process.state == "STARTED" else ("ends",)
         bounds = [process.detail.get(name) for name in names]
         return min((b for b in bounds if b is not None), default=None)
-    return now + times.step_seconds
+    return now + patience_of(process, times)

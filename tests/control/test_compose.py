@@ -134,11 +134,30 @@ def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
 @pytest.mark.parametrize(
     ("at", "due"),
     [
-        pytest.param(process(N, "OFFERED", P), NOW + 200, id="the peer's turn"),
-        pytest.param(process(N, "OFFERED", C, detail={"waiting": "approval"}), NOW + 300, id="an operator's turn"),
+        pytest.param(process(N, "OFFERED", C, detail={"waiting": "approval"}), NOW + 300, id="our operator's turn"),
+        pytest.param(process(N, "REQUESTED", P, detail={"waiting": "approval"}), NOW + 300, id="or as provider"),
+        pytest.param(process(N, "OFFERED", P), NOW + 300 + 200, id="the peer's operator may decide, and then its word has to come here"),
+        pytest.param(process(N, "REQUESTED", C), NOW + 300 + 200, id="or as consumer"),
+        pytest.param(process(T, "REQUESTED", C), NOW + 300 + 200, id="also about the start of a transfer"),
+        pytest.param(process(N, "ACCEPTED", C), NOW + 200, id="who offered has decided"),
+        pytest.param(process(N, "AGREED", P), NOW + 200, id="a verification is a machine's"),
+        pytest.param(process(N, "VERIFIED", C), NOW + 200, id="and so is the end"),
         pytest.param(process(N, "OFFERED", P, in_flight=Move.CONTRACT_OFFER), None, id="in flight: the row has a deadline"),
         pytest.param(process(N, "FINALIZED", P), None, id="over"),
-        pytest.param(process(T, "REQUESTED", C), NOW + 200, id="a transfer that does not start"),
+        *(
+            pytest.param(process(kind, state, role), NOW + 300, id=f"a dead letter of the {role} in {state} {kind}")
+            for kind, state, role in (
+                (N, "INITIAL", C),
+                (N, "INITIAL", P),
+                (N, "REQUESTED", P),
+                (N, "OFFERED", C),
+                (N, "ACCEPTED", P),
+                (N, "AGREED", C),
+                (N, "VERIFIED", P),
+                (T, "INITIAL", C),
+                (T, "REQUESTED", P),
+            )
+        ),
         pytest.param(process(T, "STARTED", P), None, id="a transfer without a bound runs"),
         pytest.param(process(T, "STARTED", P, detail={"ends": 9.0}), 9.0, id="to the bound of its policy"),
         pytest.param(process(T, "STARTED", P, detail={"ends": 9.0, "covered": 8.0}), 8.0, id="or to its quiet time"),

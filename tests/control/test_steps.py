@@ -132,7 +132,7 @@ def test_what_we_put_off_ourselves_is_not_time_that_the_peer_took():
     changes = steps().changes(before, Reaction(before, Act(Move.CONTRACT_AGREEMENT, 50.0)), NOW)
     assert changes.outbox[0].act == "decide"
     assert changes.evidence == (), "nothing has been said yet"
-    assert saved(changes).due == NOW + 50 + 200
+    assert saved(changes).due == NOW + 50 + 300
     assert orjson.loads(changes.outbox[0].body)["version"] == saved(changes).version, "it counts as long as nothing has changed"
 
 
