@@ -159,6 +159,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             views.address,
             first_retry_seconds=settings.delivery.first_retry_seconds,
             retry_seconds_max=settings.delivery.retry_seconds_max,
+            doubt_seconds=settings.delivery.doubt_seconds,
         )
         negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies)
         receiver = Receiver(journal, steps, negotiations, transfers)
@@ -198,6 +199,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             automatic.delay_seconds = now.approval.delay_seconds
             steps.sender = replace(steps.sender, times=parts.times(now))
             outbox.first_retry_seconds, outbox.retry_seconds_max = now.delivery.first_retry_seconds, now.delivery.retry_seconds_max
+            outbox.doubt_seconds = now.delivery.doubt_seconds
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
             retention.keep = parts.keep(now)
             limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes

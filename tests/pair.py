@@ -140,7 +140,7 @@ def site(root: Path, name: str, *, store: str = "memory", scheme: str = "http", 
         "egress": EgressSettings(allow=("127.0.0.0/8", "::1/128"), http=True, ports=()),
         "sources": SourcesSettings(roots=(root / "data",)),
         "pulls": PullsSettings(roots=(root / "out",)),
-        "delivery": DeliverySettings(first_retry_seconds=0.02, retry_seconds_max=0.1),
+        "delivery": DeliverySettings(first_retry_seconds=0.02, retry_seconds_max=0.1, doubt_seconds=0.3),
         "telemetry": TelemetrySettings(sample_ratio=0.0),
     }
     made = Site(root, Settings(**(values | sections)))
@@ -246,7 +246,7 @@ def quoted(text: str) -> str:
     return "".join(c if (c.isascii() and c.isalnum()) or c in "-._~" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
 
 
-Reply = tuple[int, dict[str, Any] | None]
+Reply = tuple[int, dict[str, Any] | None] | tuple[int, dict[str, Any] | None, dict[str, str]]  # status, document, headers
 Script = Callable[[str, str, dict[str, Any]], "Reply | Awaitable[Reply | None] | None"]
 
 
@@ -294,8 +294,9 @@ class Scripted:
         self.headers.append(request.headers)
         self._news.set()
         said = self.script(request.method, path, document)
-        status, answer = (await said if isinstance(said, Awaitable) else said) or self._usual(request.method, path, document)
-        return web.Response(status=status, body=orjson.dumps(answer) if answer is not None else b"", content_type="application/json")
+        status, answer, *more = (await said if isinstance(said, Awaitable) else said) or self._usual(request.method, path, document)
+        body = orjson.dumps(answer) if answer is not None else b""
+        return web.Response(status=status, body=body, content_type="application/json", headers=more[0] if more else None)
 
     def _usual(self, method: str, path: str, document: dict[str, Any]) -> Reply:
         kind = Kind.TRANSFER if path.startswith("/transfers") else Kind.NEGOTIATION

@@ -97,6 +97,7 @@ def _save_process(number: int, p: Process) -> list[Statement]:
         "in_flight_id": p.in_flight_id,
         "last_accepted": _hex(p.last_accepted),
         "resumed": p.resumed,
+        "halted": p.halted,
         "detail": p.detail,
     }
     state, final = str(p.state), int(p.final)
@@ -120,6 +121,7 @@ def process_of(row: Row) -> Process:
         in_flight_id=rest["in_flight_id"],
         last_accepted=_bytes(rest["last_accepted"]),
         resumed=rest["resumed"],
+        halted=rest["halted"],
         dataset=dataset,
         agreement=agreement,
         detail=rest["detail"],

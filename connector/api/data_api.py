@@ -135,6 +135,8 @@ class DataApi:
             if plan.status == 304:  # noqa: PLR2004 - a status
                 del headers[hdrs.CONTENT_TYPE]
                 return web.Response(status=304, headers=headers)
+            if plan.status == 206 and _continues(request, plan):  # noqa: PLR2004 - a status
+                self._flows.holds(transfer, representation.etag, plan.span.first, plan.span.size_bytes)
             if request.method == hdrs.METH_HEAD:
                 headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
                 return web.Response(status=plan.status, headers=headers)
@@ -277,6 +279,11 @@ def _bearer(authorization: str | None) -> str:
 def _conditional(request: web.Request) -> bool:
     headers = request.headers
     return hdrs.RANGE in headers or hdrs.IF_NONE_MATCH in headers or hdrs.IF_MATCH in headers
+
+
+def _continues(request: web.Request, plan: Plan) -> bool:
+    """Whether this is the rest of what the client has already: `Range: bytes=N-`, with `If-Range`, which held."""
+    return plan.span.first > 0 and hdrs.IF_RANGE in request.headers and request.headers.get(hdrs.RANGE, "").strip().endswith("-")
 
 
 def _plan(request: web.Request, representation: Representation) -> Plan:

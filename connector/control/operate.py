@@ -179,7 +179,17 @@ class Operations:
         return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.SUSPENSION, code="operator", reasons=(reason,))))
 
     async def resume(self, pid: str) -> Process:
-        """Resume a suspended transfer, from either side."""
+        """Resume a suspended transfer, from either side. Where the peer refused our suspension there is nothing to tell it:
+        access is given again, and that is all."""
+
+        async def step() -> Changes | None:
+            process, now = await self._process(Kind.TRANSFER, pid), self._journal.clock.now()
+            if not (process.halted and process.state == "STARTED" and process.in_flight is None):
+                return None
+            return self._steps.changes(process, Reaction(replace(process, halted=False)), now, ask=False)
+
+        if (changes := await self._journal.decide(step)) is not None:
+            return self._saved(changes)
         return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.START)))
 
     async def complete(self, pid: str) -> Process:

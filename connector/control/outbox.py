@@ -21,21 +21,15 @@ from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
-from connector.dsp import exchange, wire
+from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import PATH_CHARACTERS, Kind, Move, Role, is_pid
 from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
 
-# Statuses that say "not now": time-outs, overload, a proxy in front of a peer that restarts.
-LATER = frozenset({408, 425, 429})
-# Statuses that are final only when repeated: 404 and 401 come from proxies and clocks as well as from peers, and 400 also
-# from two messages that crossed, after which one of us has to try again.
-DOUBTFUL = frozenset({400, 401, 403, 404, 409})
 DIFFERING_MAX = 2  # once may be a message on its way, twice is not
 ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
-DOUBTFUL_ATTEMPTS_MAX = 5  # with the back-off below about two seconds: longer than a crossing, shorter than patience
 
 # What has to be added to a message for each attempt: the data address of a start, with a token of its own.
 Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
@@ -43,7 +37,8 @@ Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
 
 class Outbox:
     """The worker. `finish` mints what a message carries per attempt, `first_retry_seconds` and `retry_seconds_max` bound the
-    back-off, which is jittered, doubles, and is cut short by any sign of life from the peer."""
+    back-off, which is jittered, doubles, and is cut short by a sign of life from the peer: a message of its own, or one of
+    ours that it took. `doubt_seconds` is how long a refusal has to be repeated that need not be the peer's own."""
 
     def __init__(
         self,
@@ -56,6 +51,7 @@ class Outbox:
         *,
         first_retry_seconds: float = 0.05,
         retry_seconds_max: float = 300.0,
+        doubt_seconds: float = 30.0,
     ) -> None:
         self._journal = journal
         self._store = journal.store
@@ -66,6 +62,7 @@ class Outbox:
         self._finish = finish
         self.first_retry_seconds = first_retry_seconds
         self.retry_seconds_max = retry_seconds_max
+        self.doubt_seconds = doubt_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._speaking: set[str] = set()
         self._alive: dict[str, asyncio.Event] = {}
@@ -92,8 +89,6 @@ class Outbox:
             del self._tasks[row.id]
         self.last_errors.pop(row.pid, None)
         telemetry.outbox_open.dec()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            telemetry.log.error("outbox task failed", outbox=row.id, error=repr(error), exc_info=error)
 
     async def recover(self) -> int:
         """Wake every row that is neither settled nor dead: called once, at start."""
@@ -103,7 +98,7 @@ class Outbox:
         return len(rows)
 
     def sign_of_life(self, participant: str) -> None:
-        """A participant has just spoken or answered: whoever backs off from it tries again now."""
+        """A participant has just spoken, or taken a message: whoever backs off from it tries again now."""
         if (event := self._alive.get(participant)) is not None:
             event.set()
 
@@ -115,14 +110,22 @@ class Outbox:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, row: Outbound, fresh: bool) -> None:
+        """Do what the row says. A defect on the way is loud, and the row goes on after a pause: it is what somebody waits for."""
         wait = row.due - self._journal.clock.now()
         if wait > 0:
             await asyncio.sleep(wait)
-        if row.act == "decide":
-            await self._decide(row)
-        else:
-            with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
-                await self._deliver(row, fresh)
+        failures = 0
+        while True:
+            try:
+                if row.act == "decide":
+                    return await self._decide(row)
+                with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
+                    return await self._deliver(row, fresh and not failures)
+            except Exception as error:
+                failures += 1
+                self.last_errors[row.pid] = f"internal error {type(error).__name__}; the log has the details"
+                telemetry.log.error("outbox task failed", outbox=row.id, pid=row.pid, move=row.move, failures=failures, exc_info=error)
+                await asyncio.sleep(self._pause_seconds(failures))
 
     async def _decide(self, row: Outbound) -> None:
         """Do now what was put off, unless the process has changed meanwhile."""
@@ -139,14 +142,16 @@ class Outbox:
 
     async def _deliver(self, row: Outbound, fresh: bool) -> None:
         """Attempt, and attempt again. `fresh` says that the peer cannot have seen this message yet."""
-        attempt = doubts = differing = 0
+        loop = asyncio.get_running_loop()
+        attempt = differing = 0
+        doubts = answers.Doubts(self.doubt_seconds)
         while True:
             process = await self._journal.process(row.kind, row.pid)
             if process is None or process.in_flight_id != row.id:
                 await self._journal.commit(Changes(settled=(row.id,)))
                 return None
             if attempt or not fresh:
-                told = await self._ask(row, process, refused=doubts > 0)
+                told = await self._ask(row, process, refused=doubts.count > 0)
                 if told is not None and told is not process:
                     return await self._settle_told(row, process, told)
                 differing = differing + 1 if told is None else 0
@@ -155,29 +160,18 @@ class Outbox:
             reply, error = await self._attempt(row, process)
             if row.id not in self._tasks:
                 return None  # settled while we spoke: the peer's next message was faster than its answer
-            if reply is not None and reply.status < HTTPStatus.MULTIPLE_CHOICES:
+            if reply is not None and answers.taken(reply.status):
                 return await self._accepted(row, reply)
             if reply is not None:
                 code, reasons = wire.reasons_of(_json(reply.body))
                 error = f"{reply.status} {code or ''} {'; '.join(reasons)}".strip()[:ERROR_CHARACTERS_MAX]
-                doubts += reply.status in DOUBTFUL
-                if self._final(row, process, reply.status, doubts):
+                if doubts.over(reply.status, row.move, process, loop.time()):
                     return await self._refused(row, code, reasons or (error,), reply.status)
             attempt += 1
             self.last_errors[row.pid] = error or "no answer"
             telemetry.count_message(row.move, "out", "unanswered")
-            if not await self._back_off(row, attempt):
+            if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None)):
                 return await self._refused(row, "no-answer", (error or "no answer",), None)
-
-    @staticmethod
-    def _final(row: Outbound, process: Process, status: int, doubts: int) -> bool:
-        """Whether an error answer ends the attempts."""
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in LATER:
-            return False
-        if status not in DOUBTFUL or row.move.termination:
-            return True
-        crossed = status != HTTPStatus.BAD_REQUEST or process.peer_pid is not None  # nothing crosses a first message
-        return not crossed or doubts >= DOUBTFUL_ATTEMPTS_MAX
 
     async def _attempt(self, row: Outbound, process: Process) -> tuple[Reply | None, str | None]:
         """One delivery attempt, with everything that is minted for it. Returns the reply, or None and why there is none."""
@@ -195,15 +189,22 @@ class Outbox:
             return None, e.message
         finally:
             self._speaking.discard(row.id)
-        self.sign_of_life(row.peer)
+        if answers.taken(reply.status):
+            self.sign_of_life(row.peer)
         return reply, None
 
-    async def _back_off(self, row: Outbound, attempt: int) -> bool:
-        """Wait before the next attempt; False when the row's time is over."""
+    def _pause_seconds(self, attempt: int) -> float:
         longest = min(self.retry_seconds_max, self.first_retry_seconds * 2 ** min(attempt, 20))
-        wait = random.uniform(longest / 4, longest)  # noqa: S311 - jitter, not security
+        return random.uniform(longest / 4, longest)  # noqa: S311 - jitter, not security
+
+    async def _back_off(self, row: Outbound, attempt: int, asked_seconds: float) -> bool:
+        """Wait before the next attempt, at least `asked_seconds` if the peer named a time; False when the row's time is over."""
+        wait = max(self._pause_seconds(attempt), min(asked_seconds, self.retry_seconds_max))
         if self._journal.clock.now() + wait > row.deadline:
             return False
+        if asked_seconds:
+            await asyncio.sleep(wait)
+            return True
         event = self._alive.setdefault(row.peer, asyncio.Event())
         event.clear()
         try:
@@ -242,14 +243,22 @@ class Outbox:
         def settle(process: Process) -> Process:
             return exchange.answered(process, row.id, document.get("providerPid" if process.role is Role.CONSUMER else "consumerPid"))
 
-        if row.path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request")) and not (
-            is_pid(document.get("providerPid")) and is_pid(document.get("consumerPid"))
-        ):
-            await self._refused(
-                row, "bad-answer", ("the peer acknowledged without naming its pid, or with one that fits into no address",), reply.status
-            )
+        first = row.path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request"))
+        if first and (fault := await self._pid_fault(row, document)) is not None:
+            await self._refused(row, "bad-answer", (fault,), reply.status)
         else:
             await self._settle(row, settle, telemetry.ACKNOWLEDGED)
+
+    async def _pid_fault(self, row: Outbound, document: Mapping[str, Any]) -> str | None:
+        """What is wrong with the pids of an answer to a first message, or None."""
+        pids = (document.get("providerPid"), document.get("consumerPid"))
+        if not (is_pid(pids[0]) and is_pid(pids[1])):
+            return "the peer acknowledged without naming its pid, or with one that fits into no address"
+        for pid in pids:
+            known = await self._store.process_of_peer(row.kind, row.peer, str(pid))
+            if known is not None and known.pid != row.pid:
+                return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
+        return None
 
     async def _settle_told(self, row: Outbound, before: Process, told: Process) -> None:
         """The peer's state settled it."""

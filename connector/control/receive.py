@@ -15,7 +15,7 @@ import orjson
 
 from connector import telemetry
 from connector.control.journal import Journal
-from connector.control.negotiate import Negotiations
+from connector.control.negotiate import Negotiations, Reaction
 from connector.control.steps import Steps, fact
 from connector.control.transfers import Transfers
 from connector.dsp import exchange, wire
@@ -93,6 +93,7 @@ class Receiver:
             inbox = Inbox(process.pid, message.move, message.digest, orjson.dumps(message.document), answer.status, answer.body, now)
             expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
             evidence = self._evidence(process, received, reaction.process, message, now)
+            reaction = _with_expiry(reaction, caller)
             return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects)
 
         try:
@@ -115,6 +116,11 @@ class Receiver:
         ours, peers = pair[process.role], pair[OTHER[process.role]]
         if ours != process.pid or (process.peer_pid is not None and peers != process.peer_pid):
             raise WireError(f"the pids of the message contradict its address: it was sent to `{pid}`, which belongs with other pids")
+        if process.peer_pid is None:  # it overtook the answer to our first message, and tells us the peer's pid
+            _demand_pid(peers, OTHER[process.role])
+            known = await self._store.process_of_peer(process.kind, process.peer, peers or "")
+            if known is not None and known.pid != process.pid:
+                raise _taken(known)
         return process
 
     async def _repeat(self, process: Process, message: Message, *, first: bool) -> Answer | None:
@@ -122,8 +128,7 @@ class Receiver:
         if not first:
             return None
         if process.detail.get("first") != message.digest.hex():
-            name = "consumerPid" if process.role is Role.PROVIDER else "providerPid"
-            raise Refused(f"`{name}` `{process.peer_pid}` is taken by another {process.kind} of yours; use a new one", code="pid-taken")
+            raise _taken(process)
         telemetry.count_message(message.move, "in", "replay")
         if process.last_accepted == message.digest and (stored := await self._store.last_answer(process.pid)):
             return Answer(stored.status, stored.answer)
@@ -140,8 +145,7 @@ class Receiver:
         callback = message.document.get("callbackAddress")
         if message.pid_of(role) is not None or callback is None:
             raise WireError(f"`{move}` begins a {move.kind} here: it needs `callbackAddress` and has no `{role}Pid`")
-        if not is_pid(message.pid_of(OTHER[role])):
-            raise WireError(f"`{OTHER[role]}Pid` is not usable: it has to be visible ASCII of at most {PID_CHARACTERS_MAX} characters")
+        _demand_pid(message.pid_of(OTHER[role]), OTHER[role])
         return Process(
             move.kind,
             self._steps.ids.new(),
@@ -165,6 +169,24 @@ class Receiver:
         code, reasons = wire.reasons_of(message.document)
         said: Mapping[str, Any] = {"code": code, "reasons": list(reasons)} if code or reasons else {}
         return (*rows, replace(fact(telemetry.RECEIVED, after, now, **said), move=message.move, digest=message.digest))
+
+
+def _demand_pid(pid: str | None, role: Role) -> None:
+    if not is_pid(pid):
+        raise WireError(f"`{role}Pid` is not usable: it has to be visible ASCII of at most {PID_CHARACTERS_MAX} characters")
+
+
+def _taken(process: Process) -> Refused:
+    name = "consumerPid" if process.role is Role.PROVIDER else "providerPid"
+    return Refused(f"`{name}` `{process.peer_pid}` is taken by another {process.kind} of yours; use a new one", code="pid-taken")
+
+
+def _with_expiry(reaction: Reaction, caller: Caller) -> Reaction:
+    """The claims that were decided on go with the instant until which they were vouched for (POSIX seconds)."""
+    detail = reaction.process.detail
+    if "claims" not in detail:
+        return reaction
+    return replace(reaction, process=replace(reaction.process, detail=dict(detail) | {"claims_expire": caller.expires}))
 
 
 def callback_of(caller: Caller, address: str) -> str:

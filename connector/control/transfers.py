@@ -115,7 +115,8 @@ class Views:
         self._tokens = tokens
 
     async def lookup(self, pid: str) -> TransferView | None:
-        """The transfer as it is committed. A start of ours that has no answer yet counts: who holds its token has taken it."""
+        """The transfer as it is committed and as we mean it: a start of ours that has no answer yet counts, since who holds its
+        token has taken it, and so does a suspension or an end."""
         process = await self._store.process(Kind.TRANSFER, pid)
         agreement = await self._store.agreement(process.agreement or "") if process else None
         dataset = await self._store.dataset(process.dataset or "") if process else None
@@ -124,7 +125,7 @@ class Views:
         return TransferView(
             pid=process.pid,
             role=process.role,
-            state="STARTED" if process.in_flight is Move.START and process.role is Role.PROVIDER else process.state,
+            state=process.meant,
             peer=process.peer,
             generation=process.detail.get("generation", 0),
             agreement=agreement.id,

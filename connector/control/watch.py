@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from connector import telemetry
+from connector.control.compose import ours_to_say, patience_of
 from connector.control.journal import Journal
-from connector.control.negotiate import Reaction
+from connector.control.negotiate import APPROVAL, Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
@@ -82,7 +83,7 @@ class Watch:
         await self._journal.decide(step)
 
     def _overdue(self, process: Process, now: float) -> Changes:
-        detail, times = process.detail, self._steps.sender.times
+        detail = process.detail
         running = process.kind is Kind.TRANSFER and process.state in (State.STARTED, State.SUSPENDED)
         ends, covered = detail.get("ends"), detail.get("covered")
         if running and ends is not None and ends <= now:
@@ -94,10 +95,11 @@ class Watch:
                 return self._steps.changes(process, Reaction(quiet), now, ask=False)
             done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
             return self._steps.changes(process, Reaction(done, Act(Move.COMPLETION)), now, ask=False)
-        if detail.get("waiting") == "approval":
-            return self._expired(process, "no-decision", f"nobody decided within {times.approval_seconds:g} s", now)
-        reason = f"nothing came within {times.step_seconds:g} s in state {process.state}"
-        return self._expired(process, "deadline", reason, now)
+        patience = f"{patience_of(process, self._steps.sender.times):g} s"
+        if detail.get("waiting") == APPROVAL:
+            return self._expired(process, "no-decision", f"nobody decided within {patience}", now)
+        what = "nothing was sent from here" if ours_to_say(process) else "nothing came"  # ours is a dead letter that nobody replayed
+        return self._expired(process, "deadline", f"{what} within {patience} in state {process.state}", now)
 
     def _expired(self, process: Process, code: str, reason: str, now: float) -> Changes:
         telemetry.log.info("deadline passed", pid=process.pid, code=code, state=process.state)
@@ -110,7 +112,7 @@ class Watch:
         async def step() -> Changes | None:
             now = self._journal.clock.now()
             process = await self._journal.store.process(Kind.TRANSFER, pid)
-            if process is None or process.state != State.STARTED or "covered" in process.detail:
+            if process is None or process.meant != State.STARTED or "covered" in process.detail:
                 return None
             marked = replace(process, detail=dict(process.detail) | {"covered": now + self.quiet_seconds})
             return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)

@@ -14,7 +14,7 @@ from types import TracebackType
 from connector import telemetry
 from connector.dataplane.coverage import Coverage, add
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind, Move, Role
+from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import Withdrawn
 from connector.ports import Clock
@@ -81,15 +81,14 @@ class Flows:
             self.look_again()
 
     def changed(self, process: Process) -> None:
-        """A commit concerned this transfer: call it after each. What was looked up is looked up again; streams of a transfer
-        that is no longer STARTED are cut."""
+        """A commit concerned this transfer: call it after each. What was looked up is looked up again; streams are cut once we
+        mean the transfer to be anything but STARTED: our own word is enough, the peer's answer is not waited for."""
         if process.kind is not Kind.TRANSFER or process.role is not Role.PROVIDER:
             return
         if (lease := self._leases.pop(process.pid, None)) is not None:
             lease.stale = True
-        # A start of ours that waits for its answer counts: whoever holds its token has taken it.
-        if process.state != State.STARTED and process.in_flight is not Move.START:
-            self._cut_all(process.pid, f"transfer-{process.state.lower()}")
+        if process.meant != State.STARTED:
+            self._cut_all(process.pid, f"transfer-{process.meant.lower()}")
         if process.final:
             self._coverage.pop(process.pid, None)
             self._used.pop(process.pid, None)
@@ -121,6 +120,14 @@ class Flows:
             del self._coverage[next(iter(self._coverage))]
         if covered.full:
             self._on_covered(transfer)
+
+    def holds(self, transfer: str, etag: str, length: int, size_bytes: int) -> None:
+        """Note that the consumer has the first `length` bytes: it asks for the rest of just this representation. They may have
+        gone out before this process started."""
+        known = self._coverage.get(transfer)
+        if known is None or known.etag != etag:
+            known = Coverage(etag, size_bytes)
+        self._coverage[transfer] = add(known, 0, length)
 
     def seen(self, transfer: str) -> Seen | None:
         """How a transfer was used since this process started, or None if it was not."""

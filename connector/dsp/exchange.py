@@ -34,7 +34,8 @@ class Process:
     `pid` is ours, `peer_pid` the counterparty's (None until it told us). `peer` is the counterparty's participant id and
     `callback` the base URL that our messages to it extend. `in_flight` is the move that we sent and have no answer to,
     `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, or None once
-    one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own.
+    one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own. `halted`
+    is set by a suspension of ours until the provider's next start, also where the peer refused it.
     `due` is the instant (POSIX seconds) at which somebody has to look at this process again, or None. `detail` holds
     what the use cases keep with the state (terms on the table, decision, claims, reasons), plain JSON only.
     """
@@ -50,6 +51,7 @@ class Process:
     in_flight_id: str | None = None
     last_accepted: bytes | None = None
     resumed: bool = False
+    halted: bool = False
     dataset: str | None = None
     agreement: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +63,16 @@ class Process:
     @property
     def final(self) -> bool:
         return self.state in FINAL[self.kind]
+
+    @property
+    def meant(self) -> str:
+        """The state as this side means it: what we have said holds from its commit on, whatever becomes of the message, and
+        a suspension even if the peer refuses it. Access to data follows this one; the state waits for the peer."""
+        if self.final:
+            return self.state
+        if self.in_flight is not None:
+            return TABLES[self.kind][self.state].get((self.role, self.in_flight), self.state)
+        return transfer.State.SUSPENDED if self.halted else self.state
 
     @property
     def consumer_pid(self) -> str | None:
@@ -109,7 +121,14 @@ def _moved(process: Process, sender: Role, move: Move) -> Process:
     """Apply `move` to the state. Only a consumer's start opens the door for one repeated start of the provider."""
     state = after(process, sender, move)
     resumed = move is Move.START and sender is Role.CONSUMER
-    return replace(process, state=state, resumed=resumed)
+    return replace(process, state=state, resumed=resumed, halted=_halted(process, sender, move))
+
+
+def _halted(process: Process, sender: Role, move: Move) -> bool:
+    """Whether we keep the transfer suspended after `move`: only the provider's start hands out access anew."""
+    if move is Move.SUSPENSION and sender is process.role:
+        return True
+    return process.halted and not (move is Move.START and sender is Role.PROVIDER)
 
 
 def receive(process: Process, message: Message) -> Received:
@@ -143,7 +162,7 @@ def send(process: Process, move: Move, outbox_id: str) -> Process:
     if process.in_flight and not move.termination:
         raise IllegalMessage(f"`{process.in_flight}` is still without an answer; `{move}` has to wait for it")
     after(process, process.role, move)
-    return replace(process, in_flight=move, in_flight_id=outbox_id)
+    return replace(process, in_flight=move, in_flight_id=outbox_id, halted=_halted(process, process.role, move))
 
 
 def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> Process:

@@ -116,3 +116,88 @@ async def test_a_transfer_that_its_consumer_never_completes_is_completed_after_f
         assert done.final
         with pytest.raises(aiohttp.ClientResponseError, match="403"):
             await transfer.desk.peer.http.get(url, headers=authorization, raise_for_status=True)
+
+
+@pytest.mark.parametrize("answer", [503, 400])
+@pytest.mark.asyncio
+async def test_a_suspension_counts_at_once_whatever_the_peer_says_to_it(answer: int, tmp_path: Path):
+    def deaf(_method: str, path: str, _document: dict[str, Any]) -> tuple[int, None] | None:
+        return (answer, None) if path.endswith("/suspension") else None
+
+    async with started(tmp_path, some_bytes(SIZE_BYTES)) as transfer:
+        us, peer = transfer.desk.us, transfer.desk.peer
+        peer.script = deaf
+        url, authorization = transfer.address
+        async with reading(url, authorization) as reader:
+            await reader.take(300_000)
+            begun = time.time()
+            await us.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/suspend", {"reason": "audit"})
+            assert begun <= await reader.sip_to_the_end() <= begun + CUT_SECONDS
+        if answer == 400:  # refused for good: the state stays as the standard has it, and the door stays shut
+            stays = await us.until(Kind.TRANSFER, transfer.pid, lambda p: p.in_flight is None)
+            assert (stays.state, stays.meant) == ("STARTED", "SUSPENDED")
+        async with reading(url, authorization) as again:
+            assert again.status == 403
+        if answer == 400:
+            await us.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/resume")
+            async with reading(url, authorization) as again:
+                assert again.status == 200
+
+
+@pytest.mark.asyncio
+async def test_an_end_counts_at_once_even_if_the_peer_is_away(tmp_path: Path):
+    async with started(tmp_path, some_bytes(SIZE_BYTES)) as transfer:
+        transfer.desk.peer.script = lambda _method, path, _document: (503, None) if path.endswith("/termination") else None
+        url, authorization = transfer.address
+        async with reading(url, authorization) as reader:
+            await reader.take(300_000)
+            begun = time.time()
+            await transfer.desk.us.asked("POST", f"/transfers/{pair.quoted(transfer.pid)}/terminate", {"reason": "audit"})
+            assert begun <= await reader.sip_to_the_end() <= begun + CUT_SECONDS
+        async with reading(url, authorization) as again:
+            assert again.status == 403
+
+
+@pytest.mark.asyncio
+async def test_the_rest_of_what_a_consumer_has_already_covers_the_whole(tmp_path: Path):
+    """After a restart of ours the first half was sent by nobody that still knows; whoever continues it has it."""
+    content = some_bytes(300_000)
+    async with started(tmp_path, content, edr=EdrSettings(quiet_seconds=0.2)) as transfer:
+        url, authorization = transfer.address
+        async with transfer.desk.peer.http.head(url, headers=authorization) as head:
+            tag = head.headers["ETag"]
+        more = authorization | {"Range": "bytes=200000-", "If-Range": tag}
+        async with transfer.desk.peer.http.get(url, headers=more) as answer:
+            assert await answer.read() == content[200_000:]
+        await transfer.desk.us.state(Kind.TRANSFER, transfer.pid, "COMPLETED")
+
+
+@pytest.mark.asyncio
+async def test_what_is_read_before_our_start_was_answered_counts(tmp_path: Path):
+    content = some_bytes(10_000)
+    held: list[str] = []
+
+    def slow(_method: str, path: str, _document: dict[str, Any]) -> tuple[int, None] | None:
+        if path.endswith("/start") and not held:
+            held.append(path)
+            return 503, None
+        return None
+
+    async with pair.desk(tmp_path, approver=app.Automatic(0), edr=EdrSettings(quiet_seconds=0.2)) as desk:
+        await desk.us.publish("urn:test:dataset", content=content)
+        agreed = pair.agreement(desk.us, desk.peer, Role.PROVIDER)
+        await desk.us.connector.journal.commit(Changes(saves=(agreed,)))
+        desk.peer.script = slow
+        body = wire.message(
+            Move.TRANSFER_REQUEST,
+            consumer_pid=pair.fresh(),
+            agreementId=agreed.id,
+            format="HttpData-PULL",
+            callbackAddress=desk.peer.site.base,
+        )
+        answer = await desk.peer.send(desk.us, "POST", "/transfers/request", body)
+        pid = answer.json["providerPid"]
+        read = read_address((await desk.peer.heard("/start"))["dataAddress"])
+        async with desk.peer.http.get(read.endpoint, headers={"Authorization": f"Bearer {read.access_token}"}) as got:
+            assert await got.read() == content
+        await desk.us.state(Kind.TRANSFER, pid, "COMPLETED")

@@ -379,3 +379,32 @@ def test_two_sides_rarely_end_in_different_states(kind: Kind, record_property: A
     assert found["open"] == 0, "everything settles once the line is whole"
     assert found["differ"] <= found["runs"] // 1000
     assert found["alarms"] <= found["runs"] // 500, "a peer whose answer is under way does not count as one with another state"
+
+
+@pytest.mark.parametrize(("kind", "state", "sender", "move"), CELLS)
+def test_what_we_say_is_what_we_mean_from_then_on(kind: Kind, state: str, sender: Role, move: Move):
+    if (sender, move) not in TABLES[kind][state]:
+        return
+    before = process(state, sender, kind)
+    sent = exchange.send(before, move, "row")
+    assert before.meant == state
+    assert sent.meant == TABLES[kind][state][sender, move] == exchange.answered(sent, "row").meant
+
+
+@pytest.mark.parametrize("us", Role)
+def test_a_suspension_that_the_peer_refuses_or_never_hears_holds_until_the_providers_next_start(us: Role):
+    sent = exchange.send(process("STARTED", us), Move.SUSPENSION, "row")
+    for settled in (exchange.refused(sent, "row"), exchange.unanswered(sent)):
+        assert (settled.state, settled.meant) == ("STARTED", "SUSPENDED")
+    taken = exchange.answered(sent, "row")
+    if us is P:
+        resumed = exchange.receive(taken, message(Move.START)).process
+        assert (resumed.state, resumed.meant) == ("STARTED", "SUSPENDED"), "the consumer asks; access is the provider's to give"
+        assert exchange.send(resumed, Move.START, "next").meant == "STARTED"
+    else:
+        assert exchange.receive(taken, message(Move.START, role=C)).process.meant == "STARTED"
+
+
+def test_an_end_is_an_end_whatever_was_suspended():
+    sent = exchange.send(process("STARTED"), Move.SUSPENSION, "row")
+    assert exchange.terminated(sent).meant == TERMINATED

@@ -1,0 +1,50 @@
+"""What an HTTP status in answer to a message of ours means: taken, not now, in doubt, or refused for good. No I/O, no clock.
+
+DSP 2025-1 fixes 2xx, 400 and 404; the rest follows RFC 9110 and what stands between two connectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Move
+
+# "Not now": time-outs, overload, a proxy in front of a peer that restarts. So are all from 500 on.
+LATER = frozenset({408, 425, 429})
+ERROR, SERVER_ERROR, BAD_REQUEST = 300, 500, 400
+# Statuses that are final only when repeated, and for which share of the time given: 401, 403 and 404 come from proxies and
+# clocks as well as from peers; 400 and 409 also from two messages that crossed, which is over as soon as either is answered.
+DOUBTFUL: dict[int, float] = {400: 1 / 15, 401: 1.0, 403: 1.0, 404: 1.0, 409: 1 / 15}
+REFUSALS_MIN = 5  # in that time, too: a peer that was away for most of it has not been asked
+RETRY_AFTER_DIGITS_MAX = 9
+
+
+def taken(status: int) -> bool:
+    """Whether the peer has acknowledged the message."""
+    return status < ERROR
+
+
+@dataclass(slots=True)
+class Doubts:
+    """The refusals that one message has met. `seconds` is how long one has to be repeated that need not be the peer's own."""
+
+    seconds: float
+    count: int = 0
+    since: float = 0.0
+
+    def over(self, status: int, move: Move, process: Process, now: float) -> bool:
+        """Note an error answer at the instant `now` (seconds of any clock that only grows) and return whether it ends the
+        attempts. A termination is not insisted on, and nothing crosses the first message of a process."""
+        if status >= SERVER_ERROR or status in LATER:
+            return False
+        if status not in DOUBTFUL or move.termination or (status == BAD_REQUEST and process.peer_pid is None):
+            return True
+        self.since = now if self.count == 0 else self.since
+        self.count += 1
+        return self.count >= REFUSALS_MIN and now - self.since >= DOUBTFUL[status] * self.seconds
+
+
+def retry_after(value: str | None) -> float:
+    """`Retry-After` in seconds (RFC 9110, 10.2.3), 0 where none is named; a date counts as none."""
+    return float(value) if value and value.isascii() and value.isdigit() and len(value) <= RETRY_AFTER_DIGITS_MAX else 0.0

@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.dsp.answers import DOUBTFUL, LATER, REFUSALS_MIN, Doubts, retry_after, taken
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role
+
+BEGUN = Process(Kind.NEGOTIATION, "ours", Role.PROVIDER, "did:web:b.example", "https://b.example", "REQUESTED", "theirs")
+FIRST = Process(Kind.NEGOTIATION, "ours", Role.CONSUMER, "did:web:b.example", "https://b.example")
+
+
+@given(st.integers(200, 299))
+def test_a_success_is_taken(status: int):
+    assert taken(status)
+
+
+@given(st.integers(500, 599) | st.sampled_from(sorted(LATER)), st.lists(st.floats(0, 1e9), min_size=1, max_size=30))
+def test_trouble_on_the_way_never_ends_the_attempts(status: int, instants: list[float]):
+    doubts = Doubts(30.0)
+    assert not any(doubts.over(status, Move.CONTRACT_AGREEMENT, BEGUN, now) for now in sorted(instants))
+    assert doubts.count == 0
+
+
+@pytest.mark.parametrize("status", [402, 405, 410, 413, 415, 422])
+def test_a_refusal_that_only_the_peer_can_mean_ends_them_at_once(status: int):
+    assert Doubts(30.0).over(status, Move.CONTRACT_AGREEMENT, BEGUN, 0.0)
+
+
+@given(st.sampled_from(sorted(DOUBTFUL)), st.lists(st.floats(0, 100), min_size=1, max_size=40), st.floats(0, 60))
+def test_a_doubtful_one_ends_them_exactly_when_it_came_often_and_long_enough(status: int, instants: list[float], seconds: float):
+    doubts = Doubts(seconds)
+    instants = sorted(instants)
+    for number, now in enumerate(instants, 1):
+        often, long = number >= REFUSALS_MIN, now - instants[0] >= DOUBTFUL[status] * seconds
+        assert doubts.over(status, Move.CONTRACT_AGREEMENT, BEGUN, now) == (often and long)
+
+
+def test_a_burst_of_refusals_is_no_proof():
+    doubts = Doubts(30.0)
+    assert not any(doubts.over(404, Move.CONTRACT_AGREEMENT, BEGUN, n / 1000) for n in range(100))
+    assert doubts.over(404, Move.CONTRACT_AGREEMENT, BEGUN, 30.0)
+
+
+@pytest.mark.parametrize("status", sorted(DOUBTFUL))
+def test_a_termination_is_not_insisted_on(status: int):
+    assert Doubts(30.0).over(status, Move.CONTRACT_TERMINATION, BEGUN, 0.0)
+
+
+def test_nothing_crosses_a_first_message_but_a_proxy_may_stand_before_its_address():
+    assert Doubts(30.0).over(400, Move.CONTRACT_REQUEST, FIRST, 0.0)
+    assert not Doubts(30.0).over(404, Move.CONTRACT_REQUEST, FIRST, 0.0)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("0", 0), (None, 0), ("", 0), ("-1", 0), ("soon", 0), ("٣", 0), ("9" * 10, 0)])
+def test_retry_after_is_read_in_seconds_or_not_at_all(value: str | None, seconds: float):
+    assert retry_after(value) == seconds
