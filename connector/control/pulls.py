@@ -19,8 +19,8 @@ from connector import telemetry
 from connector.control.feed import Feed
 from connector.control.journal import Journal
 from connector.control.operate import Operations
-from connector.control.outbox import LATER
 from connector.dsp import dcat
+from connector.dsp.answers import LATER
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
