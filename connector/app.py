@@ -174,7 +174,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         downloads = Downloads(peer, identity, sinks, clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
-        ops = OpsApi((("store", lambda: _store_fault(store)),))
+        ops = OpsApi((("store", lambda: _store_fault(store)), ("watch", watch.fault), ("retention", retention.fault)))
 
         async def reload() -> list[str]:
             """Registry, keys, certificates, the admin token, and what settings can change while running; the others are named.

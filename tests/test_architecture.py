@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PURE = {"dsp", "odrl"}
-INWARD = {"errors", "jws", "origins", "records", "ports", "telemetry"} | PURE
+INWARD = {"errors", "jws", "lasting", "origins", "records", "remembered", "ports", "telemetry"} | PURE
 
 # unit -> the units that it may import beside itself; `odrl.model` names one module. "*" is everything. A module at the top
 # that carries the name of a unit (`settings_rules`) is a part of it.
@@ -27,10 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jws": {"errors"},
     "origins": set(),
     "records": {"errors"} | PURE,
+    "remembered": set(),
     "ports": {"errors", "records"} | PURE,
     "settings": {"errors"},
     "vocabulary": {"errors"} | PURE,
     "telemetry": {"errors"},
+    "lasting": {"telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token
     "dataplane": INWARD,
     "adapters": INWARD,
@@ -56,6 +58,7 @@ LIBRARIES = {
     "odrl": {"orjson"},
     "records": set(),
     "origins": set(),
+    "remembered": set(),
     "jws": {"nacl", "orjson"},
 }
 CALLS_OF_THE_WORLD = {"open", "print", "input", "exec", "eval", "__import__"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from connector import telemetry
 from connector.control.journal import Journal
+from connector.lasting import Lasting
 
 ROWS_MAX = 2_000  # of a table in one sweep: some ten milliseconds of writing
 PAUSE_SECONDS = 0.2  # between sweeps that still find something, so that messages go first
@@ -28,15 +29,17 @@ class Retention:
     def __init__(self, journal: Journal, keep: Keep) -> None:
         self._journal = journal
         self.keep = keep
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Lasting("retention", self._turn, self._pause)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="retention")
+        self._loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
+
+    async def fault(self) -> str | None:
+        """What keeps the job from its work, or None: what is never deleted fills the disk one day."""
+        return self._loop.fault
 
     async def sweep(self) -> dict[str, int]:
         """One bounded sweep; returns the deleted rows by table."""
@@ -49,9 +52,10 @@ class Retention:
         )
         return dict(counts)
 
-    async def _run(self) -> None:
-        while True:
-            while any((counts := await self.sweep()).values()):
-                telemetry.log.info("retention", **counts)
-                await asyncio.sleep(PAUSE_SECONDS)
-            await asyncio.sleep(EVERY_SECONDS)
+    async def _turn(self) -> None:
+        while any((counts := await self.sweep()).values()):
+            telemetry.log.info("retention", **counts)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(EVERY_SECONDS)

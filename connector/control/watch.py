@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
 from connector import telemetry
 from connector.control.compose import ours_to_say, patience_of
@@ -17,11 +18,23 @@ from connector.control.steps import Steps, fact
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.dsp.transfer import State
+from connector.errors import StoreError
+from connector.lasting import Lasting, pause_seconds
 from connector.ports import Act
 from connector.records import Changes, Evidence
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
+ROWS_MAX = 10_000  # of one reading, as a store has it
 SLEEP_SECONDS_MAX = 86_400.0  # the wall clock may be set; a day is soon enough to notice for a bound that lies further away
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A process that could not be looked at: how often in a row, and when it is tried again."""
+
+    kind: Kind
+    failures: int
+    again: float
 
 
 class Watch:
@@ -34,43 +47,76 @@ class Watch:
         self.quiet_seconds = quiet_seconds
         self._next: float | None = None
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._failing: dict[str, _Failing] = {}
+        self._loop = Lasting("watch", self._turn, self._timer)
         journal.listen(self._committed)
 
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for record in changes.saves:
-            if isinstance(record, Process) and record.due is not None and (self._next is None or record.due < self._next):
-                self._next = record.due
-                self._changed.set()
+            if isinstance(record, Process):
+                self._failing.pop(record.pid, None)  # it is not the one any more that could not be looked at
+                if record.due is not None and (self._next is None or record.due < self._next):
+                    self._next = record.due
+                    self._changed.set()
 
     async def start(self) -> None:
         await self._look_ahead()
-        self._task = asyncio.create_task(self._run(), name="watch")
+        self._loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
 
-    async def _run(self) -> None:
+    async def fault(self) -> str | None:
+        """What keeps the timer from its work, or None. A process that cannot be looked at is none of it: all others are
+        served, and a peer that has made it so must not be able to make this connector look unready."""
+        return self._loop.fault
+
+    async def _timer(self) -> None:
+        """Wait until something is due."""
         while True:
             self._changed.clear()
             wait = None if self._next is None else max(0.0, min(self._next - self._journal.clock.now(), SLEEP_SECONDS_MAX))
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
-                continue
             except TimeoutError:
-                pass
-            for process in await self._journal.store.due(self._journal.clock.now(), BATCH):
-                await self._look(process.kind, process.pid)
-            await self._look_ahead()
+                return
+
+    async def _turn(self) -> None:
+        """Look at everything that is due, then set the timer anew."""
+        now = self._journal.clock.now()
+        again = [(each.kind, pid) for pid, each in self._failing.items() if each.again <= now]
+        due = await self._journal.store.due(now, min(BATCH + len(self._failing), ROWS_MAX))
+        for kind, pid in (*again, *((process.kind, process.pid) for process in due if process.pid not in self._failing)):
+            await self._try(kind, pid)
+        await self._look_ahead()
+
+    async def _try(self, kind: Kind, pid: str) -> None:
+        """Look at a process. If that fails it is left alone for a while, and the others have their turn in time."""
+        try:
+            await self._look(kind, pid)
+        except StoreError:
+            raise  # it is no matter of this process
+        except Exception as error:
+            failures = self._failing[pid].failures + 1 if pid in self._failing else 1
+            self._failing[pid] = _Failing(kind, failures, self._journal.clock.now() + pause_seconds(failures))
+            telemetry.log.error("process cannot be looked at", pid=pid, kind=kind, failures=failures, exc_info=error)
+        else:
+            self._failing.pop(pid, None)
 
     async def _look_ahead(self) -> None:
         """Set the timer to what the store has. A commit that comes while we read may not be in the answer: it counts as well."""
         self._next = None
-        found = await self._journal.store.next_due()
-        self._next = min((each for each in (found, self._next) if each is not None), default=None)
+        found = await self._next_due()
+        instants = (found, self._next, *(each.again for each in self._failing.values()))
+        self._next = min((each for each in instants if each is not None), default=None)
+
+    async def _next_due(self) -> float | None:
+        """The earliest instant of a process that is not left alone."""
+        if not self._failing:
+            return await self._journal.store.next_due()
+        ahead = await self._journal.store.due(inf, min(len(self._failing) + 1, ROWS_MAX))
+        return next((process.due for process in ahead if process.pid not in self._failing), None)
 
     async def _look(self, kind: Kind, pid: str) -> None:
         async def step() -> Changes | None:

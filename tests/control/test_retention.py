@@ -134,6 +134,44 @@ async def test_the_job_starts_at_once_and_goes_on_in_bounded_sweeps_until_all_is
     assert store.swept == [ROWS_MAX, 5, 0]
 
 
+class Once(Told):
+    """Fails once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = asyncio.Event()
+
+    async def sweep(self, **said: Any) -> Any:
+        if not self.swept:
+            self.swept.append(-1)
+            self.failed.set()
+            raise RuntimeError("nobody expects it")
+        return await super().sweep(**said)
+
+
+@pytest.mark.asyncio
+async def test_a_sweep_that_fails_is_loud_and_tried_again(capfd: pytest.CaptureFixture[str]):
+    store = Once()
+    await store.commit(Changes(saves=(idempotent("k", created=1.0),)))
+    retention = Retention(Journal(store, SetClock()), KEEP)
+    assert await retention.fault() is None
+    retention.start()
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await store.failed.wait()
+            await asyncio.sleep(0)
+            assert "retention fails" in str(await retention.fault())
+            await store.idle.wait()
+            await asyncio.sleep(0)
+            assert await retention.fault() is None
+    finally:
+        await retention.close()
+    assert store.swept == [-1, 1, 0]
+    logged = capfd.readouterr().err
+    assert "retention failed" in logged
+    assert '"level":"error"' in logged
+
+
 @pytest.mark.asyncio
 async def test_closing_a_job_that_was_never_started_is_nothing():
     await Retention(Journal(MemoryStore(), SetClock()), KEEP).close()

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from connector.dataplane.flows import Flows
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
+from connector.errors import StoreError
 from connector.records import Changes, Evidence, Outbound
 from connector.settings_fields import DeliverySettings, EdrSettings
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import negotiation, transfer
-from tests.pair import OPEN, WAIT_SECONDS, Desk, Never, agreement, desk, fresh, until_policy
+from tests.pair import OPEN, WAIT_SECONDS, Desk, Never, agreement, desk, fresh, pair, until_policy
 
 T, N, P = Kind.TRANSFER, Kind.NEGOTIATION, Role.PROVIDER
 SOON, QUIET = 0.15, 0.1
@@ -63,6 +65,13 @@ class Bench:
         await self.until(lambda: pid in self.sent)
         return wire.load(self.sent[pid].body), self.at[pid]
 
+    async def fault(self, there: bool) -> str | None:
+        """What is wrong, once something is or nothing is."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while ((fault := await self.watch.fault()) is not None) is not there:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0.01)
+        return fault
+
     async def facts(self, pid: str) -> list[tuple[str, Any]]:
         return [(row.what, row.detail.get("code")) for row in await self.store.evidence_of(pid)]
 
@@ -92,14 +101,14 @@ def running(pid: str = "t", *, state: str = "STARTED", seconds: float = SOON, **
 @pytest.mark.parametrize("known_at_start", [True, False])
 @pytest.mark.asyncio
 async def test_a_step_that_nobody_takes_ends_the_process_on_its_instant(known_at_start: bool):
-    one = waiting()
+    one = waiting(role=Role.CONSUMER)
     async with bench(*([one] if known_at_start else [])) as at:
         if not known_at_start:
             await at.put(one)
         message, when = await at.ended("n")
         assert one.due <= when < one.due + LATE_SECONDS
         assert (message["@type"], message["code"]) == ("ContractNegotiationTerminationMessage", "deadline")
-        assert message["reason"] == ["nothing came within 3600 s in state REQUESTED"]
+        assert message["reason"] == ["nothing came within 608400 s in state REQUESTED"], "the peer's operator and a step"
         assert await at.facts("n") == [("deadline-passed", "deadline"), ("message-sent", "deadline")]
         kept = await at.store.process(N, "n")
         assert (kept.detail["reasons"], kept.detail["ended_by"], kept.due) == (message["reason"], "us", None)
@@ -165,6 +174,62 @@ async def test_a_commit_while_the_watch_reads_is_not_overlooked(first: bool):
     finally:
         await starting
         await made.watch.close()
+
+
+# What fails
+
+
+def unreadable(pid: str, seconds: float = -3600.0) -> Process:
+    """No step of ours writes such a bound: looking at it is an error that nobody expects."""
+    return running(pid, seconds=seconds, ends="tomorrow")
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_cannot_be_looked_at_holds_up_no_other_and_is_tried_again(capfd: pytest.CaptureFixture[str]):
+    """Always the earliest ones, and more than are read at once: the others would never have their turn."""
+    broken = [unreadable(f"bad{number}") for number in range(BATCH + 1)]
+    async with bench(*broken, waiting("early", -1.0)) as at:
+        await at.ended("early")
+        await at.put(soon := waiting("soon"))
+        _, when = await at.ended("soon")
+        assert soon.due <= when < soon.due + LATE_SECONDS, "on its instant, in the middle of what is tried again"
+        assert set(at.sent) == {"early", "soon"}
+        assert await at.watch.fault() is None, "a peer that could break a process could make us unready"
+        await at.put(replace(broken[0], detail={"ends": time.time() - 1.0}, version=2))
+        assert (await at.ended("bad0"))[0]["code"] == "EXPIRED", "at once, when it has changed"
+    logged = capfd.readouterr().err
+    assert all(f'"pid":"bad{number}"' in logged for number in range(BATCH + 1))
+    assert logged.count('"level":"error"') < 4 * BATCH, "it does not spin"
+
+
+class Failing(MemoryStore):
+    """Cannot be read for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = asyncio.Event()
+        self.failures = 0
+
+    async def due(self, before: float, limit: int) -> Any:
+        if self.broken.is_set():
+            self.failures += 1
+            raise StoreError("the store cannot be read: disk I/O error")
+        return await super().due(before, limit)
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_cannot_be_read_for_a_while_stops_no_timer_for_good(capfd: pytest.CaptureFixture[str]):
+    store = Failing()
+    async with bench(store=store) as at:
+        assert await at.watch.fault() is None
+        store.broken.set()
+        await at.put(waiting(seconds=0.01))
+        assert "StoreError" in str(await at.fault(True))
+        store.broken.clear()
+        assert (await at.ended("n"))[0]["code"] == "deadline"
+        await at.fault(False)
+        assert store.failures <= 2
+    assert "watch failed" in capfd.readouterr().err
 
 
 @pytest.mark.asyncio
@@ -318,11 +383,46 @@ async def test_the_bound_of_a_policy_ends_the_transfer_on_both_sides(tmp_path: P
 
 
 @pytest.mark.asyncio
-async def test_a_peer_whose_turn_it_is_has_the_time_that_the_settings_say(tmp_path: Path):
+async def test_a_step_that_a_machine_takes_has_the_time_that_the_settings_say(tmp_path: Path):
     quick = DeliverySettings(first_retry_seconds=0.02, retry_seconds_max=0.1, step_deadline_seconds=0.3)
-    async with desk(tmp_path, delivery=quick) as at:
-        body = {"peer": "biopharma", "dataset": "urn:d", "policy": OPEN | {"@id": "urn:o"}}
-        pid = (await at.us.asked("POST", "/negotiations", body, status=201))["pid"]
+    async with desk(tmp_path, approver=Automatic(0), delivery=quick) as at:
+        (offer,) = (await at.us.publish("urn:d"))["offers"]
+        theirs = fresh("theirs")
+        terms = OPEN | {"@id": offer["id"], "target": "urn:d"}
+        asked = wire.message(Move.CONTRACT_REQUEST, consumer_pid=theirs, offer=terms, callbackAddress=at.peer.site.base)
+        pid = (await at.peer.send(at.us, "POST", "/negotiations/request", asked)).json["providerPid"]
         said = await at.peer.heard("/termination")
-        assert (said["code"], said["reason"]) == ("deadline", ["nothing came within 0.3 s in state REQUESTED"])
+        assert (said["code"], said["reason"]) == ("deadline", ["nothing came within 0.3 s in state AGREED"])
         await at.us.state(N, pid, "TERMINATED")
+
+
+@pytest.mark.asyncio
+async def test_a_message_that_nobody_replays_ends_its_process_after_the_time_of_an_operator(tmp_path: Path):
+    """The peer refuses our agreement for good. Its process is held for an operator, not for the time of a machine's step."""
+    times = DeliverySettings(step_deadline_seconds=0.1, approval_deadline_seconds=1.0)
+    async with desk(tmp_path, approver=Automatic(0), delivery=times) as at:
+        (offer,) = (await at.us.publish("urn:d"))["offers"]
+        terms = OPEN | {"@id": offer["id"], "target": "urn:d"}
+        asked = wire.message(Move.CONTRACT_REQUEST, consumer_pid=fresh("theirs"), offer=terms, callbackAddress=at.peer.site.base)
+        at.peer.script = lambda _method, path, _document: (422, None) if path.endswith("/agreement") else None
+        pid = (await at.peer.send(at.us, "POST", "/negotiations/request", asked)).json["providerPid"]
+        dead = await at.us.until(N, pid, lambda p: p.in_flight is None and "reasons" in p.detail)
+        assert (dead.state, dead.due) == ("REQUESTED", dead.updated + 1.0)
+        said = await at.peer.heard("/termination")
+        assert said["reason"] == ["nothing was sent from here within 1 s in state REQUESTED"]
+        await at.us.state(N, pid, "TERMINATED")
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_the_others_operator_waits_longer_than_that_one_has(tmp_path: Path):
+    """Either would do, if it were not for the reason: it should be that of the side where nobody decided, on both."""
+    slow = {"delivery": DeliverySettings(step_deadline_seconds=0.5, approval_deadline_seconds=1.0)}
+    async with pair(tmp_path, provider=slow, consumer=slow) as two:
+        await two.provider.publish("urn:d", manual=True)
+        begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+        ours = await two.consumer.state(N, begun["pid"], "REQUESTED")
+        there = await two.provider.until(N, str(ours.peer_pid), lambda p: p.detail.get("waiting") == "approval")
+        assert ours.due > there.due >= there.updated + 1.0
+        ended = [await two.provider.state(N, there.pid, "TERMINATED"), await two.consumer.state(N, ours.pid, "TERMINATED")]
+        assert [each.detail["reasons"] for each in ended] == [["nobody decided within 1 s"]] * 2
+        assert [each.detail["ended_by"] for each in ended] == ["us", "peer"]
