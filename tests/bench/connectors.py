@@ -16,6 +16,8 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.ports import free_block
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench"
 LISTENERS = ("protocol", "data", "management", "ops")  # on consecutive ports
@@ -143,7 +145,7 @@ def pair(name: str, **settings: str) -> Iterator[Pair]:
 
 
 def _init(name: str, folder: Path, environ: Mapping[str, str]) -> Connector:
-    port = free_ports(len(LISTENERS))
+    port = free_block(len(LISTENERS))
     subprocess.run(
         [
             *(*COMMAND, "init", "--name", name, "--id", did(name), "--role", ROLES[name], "--port", str(port)),
@@ -154,29 +156,6 @@ def _init(name: str, folder: Path, environ: Mapping[str, str]) -> Connector:
         stdout=subprocess.DEVNULL,
     )
     return Connector(name, folder, port, environ)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` consecutive ports that nobody listens on."""
-    taken: list[socket.socket] = []
-    for first in range(20_000 + os.getpid() % 1_000 * 10, 60_000, count):
-        try:
-            for port in range(first, first + count):
-                one = socket.socket()
-                taken.append(one)
-                one.bind(("127.0.0.1", port))
-            if first not in _given:
-                _given.add(first)
-                return first
-        except OSError:
-            continue
-        finally:
-            while taken:
-                taken.pop().close()
-    raise RuntimeError(f"there are no {count} free ports in a row")
-
-
-_given: set[int] = set()
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from tests.bench.connectors import BUILD, Connector, Pair, free_ports, pair, program, session
+from tests.bench.connectors import BUILD, Connector, Pair, pair, program, session
 from tests.bench.load import POLICY, driven, publish, rate
 from tests.bench.rows import Found
 from tests.bench.size import Size
+from tests.ports import free_ports
 
 SMALL_BYTES, PARALLEL, GETS = 10 * 1024, 32, 4_000
 LARGE_BYTES = 1 << 30
@@ -123,7 +124,7 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
     if command is None:
         raise RuntimeError("nginx is not installed: `sh tests/install_servers.sh nginx`")
     folder.mkdir()
-    port = free_ports(1)
+    (port,) = free_ports(1)
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"
     configuration.write_text(CONFIGURATION.format(folder=folder, root=root, port=port, user=user))

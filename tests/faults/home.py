@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.connectors import LISTENERS, free_ports
+from tests.bench.connectors import LISTENERS
+from tests.ports import free_block
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, str | float] = {
@@ -48,7 +49,7 @@ class Home:
 
 def make(root: Path, names: tuple[str, ...]) -> dict[str, Home]:
     """Make connectors that know each other below `root`."""
-    homes = {name: Home(name, root / name, free_ports(len(LISTENERS))) for name in names}
+    homes = {name: Home(name, root / name, free_block(len(LISTENERS))) for name in names}
     for home in homes.values():
         command = [sys.executable, "-m", "connector", "init", "--development", "--save-token", "--directory", str(home.directory)]
         who = ["--name", home.name, "--id", f"did:web:{home.name}.example", "--role", home.name, "--port", str(home.port)]

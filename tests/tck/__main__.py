@@ -8,7 +8,6 @@ import argparse
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_ports
 from tests.tck import config, kit, report
 
 ROOT = Path(__file__).parents[2]
@@ -101,18 +101,6 @@ def _await_ready(child: "subprocess.Popen[str]", log: Path) -> None:
                 raise kit.KitError(f"the system under test ended before it was ready:\n{log.read_text()[-2000:]}")
     except queue.Empty:
         raise kit.KitError(f"the system under test was not ready within {READY_SECONDS} s:\n{log.read_text()[-2000:]}") from None
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` different ports of 127.0.0.1 that are free now."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from connector.errors import Unauthenticated
 from connector.ports import Act, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Record
 from connector.settings import Settings, parse
+from tests.ports import free_ports
 from tests.tck import config, script
-from tests.tck.__main__ import READY, free_ports
+from tests.tck.__main__ import READY
 
 NAME = "under-test"
 USE = {"permission": [{"action": "use"}]}  # what the kit asks for and offers, in every test

@@ -17,8 +17,9 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Unauthenticated
 from connector.ports import Act
+from tests.ports import free_ports
 from tests.tck import config, cut, script
-from tests.tck.__main__ import READY, free_ports
+from tests.tck.__main__ import READY
 
 ANSWER_SECONDS = 20.0  # for a message that has to come; the scripted delay is half a second
 HEADERS = {"Authorization": config.AUTHORIZATION}

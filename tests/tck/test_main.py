@@ -57,7 +57,3 @@ def test_a_child_that_does_not_end_with_zero_after_sigterm_is_an_error(child):
     child("import signal; print('ready', flush=True); signal.pause()")
     with pytest.raises(kit.KitError, match="ended with -15 after SIGTERM, not with 0"), tck.system_under_test(PORTS):
         pass
-
-
-def test_free_ports_are_different():
-    assert len(set(tck.free_ports(3))) == 3
