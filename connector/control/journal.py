@@ -7,17 +7,22 @@ streams, the timer of deadlines). After a crash the same rows are read back and 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+
+import orjson
 
 from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.ports import Clock, Store
 from connector.records import Changes, Conflict, Evidence
+from connector.remembered import Remembered
 
 Listener = Callable[[Changes, tuple[Evidence, ...]], None]
-RECENT_MAX = 5_000  # processes kept at hand, some 3 KiB each: those whose messages are on their way
+RECENT_MAX = 5_000  # processes kept at hand: those whose messages are on their way
+RECENT_BYTES_MAX = 32 << 20  # room for some thousand of the usual size; a larger one than a thirty-second of it is read anew
+PROCESS_BYTES = 1_500  # of a process with nothing in its `detail`
+BYTES_FOR_JSON = 10  # of memory for a byte of JSON: 4 to 6 in ordinary terms, 10 in long lists of short words
 ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
 
 
@@ -28,7 +33,7 @@ class Journal:
         self.store = store
         self.clock = clock
         self._listeners: list[Listener] = []
-        self._recent: OrderedDict[str, Process] = OrderedDict()
+        self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
@@ -39,14 +44,11 @@ class Journal:
         result = await self.store.commit(changes)
         if isinstance(result, Conflict):
             for expect in changes.expects:
-                self._recent.pop(str(expect.key), None)
+                self._recent.forget(str(expect.key))
             return result
         for record in changes.saves:
             if isinstance(record, Process):
-                self._recent[record.pid] = record
-                self._recent.move_to_end(record.pid)
-        while len(self._recent) > RECENT_MAX:
-            self._recent.popitem(last=False)
+                self._recent.put(record.pid, record, PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail)))
         for evidence in result:
             telemetry.count_event(evidence.what)
         for listener in self._listeners:

@@ -65,6 +65,7 @@ class Negotiations:
 
     async def _requested(self, process: Process, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> Reaction:
         """Provider: the consumer states the terms it would accept (DSP 2025-1, contract request message)."""
+        self._policies.admit(terms)
         offer = await self._store.offer(terms["@id"])
         if offer is None and process.detail.get("offer"):  # a counter-request may carry an offer of the consumer's own making
             offer = await self._store.offer(process.detail["offer"])
@@ -89,6 +90,7 @@ class Negotiations:
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
         what we want and we said that this is enough; everything else is an operator's to decide."""
+        self._policies.admit(terms)
         wanted, accept = process.detail.get("asked"), process.detail.get("accept", "operator")
         purposes = tuple(process.detail.get("purposes", ()))
         verdict = self._policies.decide(

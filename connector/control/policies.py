@@ -6,22 +6,27 @@ understood into a denial with its findings: what is not understood is refused wh
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from connector.errors import PolicyError
-from connector.odrl import PURPOSE, Decision, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
+from connector.errors import PolicyError, Refused
+from connector.odrl import PURPOSE, Code, Decision, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
 from connector.odrl.declared import purposes_of
+from connector.remembered import Remembered
 
-REMEMBERED_MAX = 20_000  # parsed policies, some 2 KiB each: one for each dataset of a large catalog
+REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
+REMEMBERED_BYTES_MAX = 32 << 20  # some 4,000 of the usual size; the largest that can be read takes less than a thirty-second of it
+POLICY_BYTES, PART_BYTES = 5_000, 1_024  # in memory: a policy that says nothing, and each constraint, value or finding
 USE = "odrl:use"
+KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
-INSTANTS_MAX = 32  # a policy with more steps in time is looked at again after so many
+REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
+LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +46,30 @@ class Policies:
     """Parses each policy once and evaluates it as often as needed."""
 
     def __init__(self) -> None:
-        self._parsed: OrderedDict[bytes, Policy | PolicyError] = OrderedDict()
+        self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
 
     def parse(self, document: Mapping[str, Any]) -> Policy | PolicyError:
         """The policy, or the error that says what in it is not understood."""
-        key = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        key = blake2b(text, digest_size=KEY_BYTES).digest()
         known = self._parsed.get(key)
         if known is not None:
-            self._parsed.move_to_end(key)
             return known
+        parsed: Policy | PolicyError
         try:
-            parsed: Policy | PolicyError = load(document)
+            parsed = policy = load(document)
+            parts = policy.leaves + len(policy.findings)
         except PolicyError as e:
-            parsed = e
-        self._parsed[key] = parsed
-        if len(self._parsed) > REMEMBERED_MAX:
-            self._parsed.popitem(last=False)
+            parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
+        self._parsed.put(key, parsed, POLICY_BYTES + PART_BYTES * parts + len(text))
         return parsed
+
+    def admit(self, document: Mapping[str, Any]) -> None:
+        """Raise Refused for a policy of a peer that is too large to be read at all: nothing about it is kept. One that is only
+        not understood is denied where it is met, with a decision on record."""
+        parsed = self.parse(document)
+        if isinstance(parsed, PolicyError) and any(finding.code is Code.LIMIT_EXCEEDED for finding in parsed.findings):
+            raise Refused(parsed.message, (parsed.reasons[-1], *parsed.reasons[:-1][:REASONS_MAX]), code="policy-too-large")
 
     def decide(
         self,
@@ -115,7 +127,7 @@ class Policies:
 def _lapse(policy: Policy, request: Request, claims: Mapping[str, Any], decision: Decision) -> float | None:
     """The instant at which the permission ends: the first at which it is decided otherwise. An instant at which the answer
     could change but does not (one of several permissions ends) is passed over; after many of them the next one counts."""
-    for _ in range(INSTANTS_MAX):
+    for _ in range(LOOKS_MAX):
         if decision.valid_until is None or decision.result not in PERMITS:
             break
         instant = decision.valid_until

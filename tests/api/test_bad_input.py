@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connector.api.dsp_api import ROUTES
 from tests.api.conftest import DATASET, LIMIT_BYTES, OFFER, everything, first_request, valid
-from tests.pair import OPEN, Desk, quoted
+from tests.pair import OPEN, Desk, purpose_policy, quoted
 from tests.vocab import corpus
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,6 +91,19 @@ async def test_bad_input_is_refused_with_its_reason_and_changes_nothing(desk: De
         answer = await desk.peer.send(desk.us, "POST", REQUEST, content, **headers)
     assert answer.status == status, answer.body
     assert valid("ContractNegotiationError", answer.json)["reason"]
+    assert await everything(desk) == before
+
+
+@pytest.mark.parametrize("path", ["/negotiations/request", "/negotiations/offers"])
+async def test_a_policy_beyond_what_is_read_is_refused_with_the_limit_and_the_remedy(desk: Desk, path: str):
+    terms = purpose_policy(*(f"p{number}" for number in range(3_000))) | {"@id": OFFER, "target": DATASET}
+    message = first_request(offer=terms, callbackAddress=desk.peer.site.base)
+    if path.endswith("offers"):
+        message = message | {"@type": "ContractOfferMessage", "providerPid": message.pop("consumerPid")}
+    before = await everything(desk)
+    answer = await desk.peer.send(desk.us, "POST", path, message)
+    assert (answer.status, answer.json["code"]) == (400, "policy-too-large")
+    assert "more than 600 constraints and values; split the policy into several offers" in answer.json["reason"][0]
     assert await everything(desk) == before
 
 

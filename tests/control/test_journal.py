@@ -1,7 +1,9 @@
 """That one message is one commit before its answer, that whoever has to act is told after it, and what a conflict leads to."""
 
 import asyncio
+import gc
 import itertools
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,10 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from connector import telemetry
+from connector import remembered, telemetry
 from connector.adapters.memory import MemoryStore
 from connector.app import Automatic
+from connector.control import journal as module
 from connector.control.journal import ATTEMPTS_MAX, RECENT_MAX, Journal
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
@@ -206,6 +209,48 @@ async def test_a_process_is_read_from_the_store_only_if_it_was_not_committed_her
     await journal.commit(Changes(saves=tuple(saved(f"urn:{number}").saves[0] for number in range(RECENT_MAX))))
     assert await journal.process(T, "urn:old") == saved("urn:old").saves[0]
     assert store.reads == 2, "what is kept at hand is bounded"
+
+
+class Elsewhere(MemoryStore):
+    """A store that takes no memory of this process."""
+
+    async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
+        return changes.evidence
+
+
+def with_terms(pid: str, words: int) -> Changes:
+    """A process over terms of so many words, each an object of its own, as they come off the wire."""
+    (process,) = (record for record in saved(pid).saves if isinstance(record, Process))
+    return Changes(saves=(replace(process, detail={"terms": [f"{pid}{number}" for number in range(words)]}),))
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_at_hand_is_bounded_in_bytes_whatever_peers_send(monkeypatch: pytest.MonkeyPatch):
+    bound = 4 << 20
+    monkeypatch.setattr(module, "RECENT_BYTES_MAX", bound)
+    monkeypatch.setattr(remembered, "SHARE", 4)
+    journal = Journal(Elsewhere(), SetClock())
+    await journal.commit(with_terms("warm", 1))
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            await journal.commit(with_terms(f"{number}:", 5_000))
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < bound
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_has_grown_too_large_to_be_kept_is_read_from_the_store_and_not_as_it_was():
+    store = Rival(0)
+    journal = Journal(store, SetClock())
+    await journal.commit(with_terms("urn:p", 1))
+    grown = with_terms("urn:p", 20_000)
+    await journal.commit(grown)
+    assert await journal.process(T, "urn:p") == grown.saves[0]
+    assert store.reads == 1
 
 
 @pytest.mark.asyncio

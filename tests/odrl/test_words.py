@@ -72,6 +72,6 @@ def test_a_place_names_document_and_pointer() -> None:
 
 
 def test_a_deep_constraint_is_still_one_sentence() -> None:
-    deep = leaf("odrl:purpose", "isAnyOf", ["x" * 200] * 20)
+    deep = leaf("odrl:purpose", "isAnyOf", ["x" * 200] * 10)
     wide: dict[str, object] = {"or": [{"and": [deep] * 7}] * 7}
     assert len(asked(policy(rule(wide)).permissions[0].constraints[0])) <= SENTENCE_CHARS_MAX

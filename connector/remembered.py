@@ -1,0 +1,51 @@
+"""Values that are kept at hand because they may be asked for again: at most so many, and at most so many bytes.
+
+A count alone is no bound where others choose how large a value is. Sizes are the caller's estimate, on the safe side.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+SHARE = 32  # a value of more than this part of all bytes is not kept: it would push out too many others
+
+
+class Remembered(Generic[K, V]):
+    """The values used last, by key. What goes over a bound pushes out what was not used for longest."""
+
+    def __init__(self, count_max: int, bytes_max: int) -> None:
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: K) -> V | None:
+        """The value, which counts as used now; None if it is not kept."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, value: V, size_bytes: int) -> None:
+        """Keep a value in place of an earlier one of the same key, unless it is too large; then neither is kept."""
+        self.forget(key)
+        if size_bytes > self._bytes_max // SHARE:
+            return
+        self._kept[key] = value, size_bytes
+        self.size_bytes += size_bytes
+        while len(self._kept) > self._count_max or self.size_bytes > self._bytes_max:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self.size_bytes -= freed
+
+    def forget(self, key: K) -> None:
+        """Drop a value, if it is kept."""
+        if (found := self._kept.pop(key, None)) is not None:
+            self.size_bytes -= found[1]

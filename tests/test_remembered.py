@@ -1,0 +1,48 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.remembered import SHARE, Remembered
+
+COUNT, BYTES = 8, 3_200  # so that one value may have 100 bytes
+STEPS = st.lists(st.tuples(st.sampled_from(["put", "get", "forget"]), st.integers(0, 12), st.integers(0, 2 * BYTES // SHARE)), max_size=80)
+
+
+@given(STEPS)
+def test_it_is_what_a_plain_list_of_the_values_used_last_would_be(steps: list[tuple[str, int, int]]):
+    """The model: a list of (key, size), the one used last at the end, cut at the front until it fits."""
+    ours, model = Remembered[int, int](COUNT, BYTES), list[tuple[int, int]]()
+    for what, key, size in steps:
+        found = next((entry for entry in model if entry[0] == key), None)
+        if what == "get":
+            assert ours.get(key) == (found[1] if found else None)
+        if found:
+            model.remove(found)
+        match what:
+            case "put":
+                ours.put(key, size, size)
+                model += [(key, size)] if size <= BYTES // SHARE else []
+            case "get":
+                model += [found] if found else []
+            case "forget":
+                ours.forget(key)
+        while len(model) > COUNT or sum(size for _, size in model) > BYTES:
+            model.pop(0)
+        assert (len(ours), ours.size_bytes) == (len(model), sum(size for _, size in model))
+    assert [key for key in range(13) if ours.get(key) is not None] == sorted(key for key, _ in model)
+
+
+def test_many_small_values_and_few_large_ones_stay_within_the_same_bytes():
+    for size in (1, 10, 99, 100):
+        ours = Remembered[int, str](10_000, BYTES)
+        for key in range(5_000):
+            ours.put(key, "x", size)
+        assert ours.size_bytes <= BYTES
+        assert len(ours) == BYTES // size
+
+
+def test_what_has_grown_too_large_is_not_kept_as_it_was_before():
+    ours = Remembered[str, str](COUNT, BYTES)
+    ours.put("a", "small", 1)
+    ours.put("a", "large", BYTES // SHARE + 1)
+    assert ours.get("a") is None
+    assert (len(ours), ours.size_bytes) == (0, 0)
