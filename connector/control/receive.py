@@ -90,7 +90,7 @@ class Receiver:
                 return None
             reaction = await self._reactions[process.kind].react(received.process, message, caller.claims, now)
             answer = Answer(201 if before is None else 200, _document(reaction.process))
-            inbox = Inbox(process.pid, message.move, message.digest, orjson.dumps(message.document), answer.status, answer.body, now)
+            inbox = Inbox(process.pid, message.move, message.digest, _kept(message), answer.status, answer.body, now)
             expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
             evidence = self._evidence(process, received, reaction.process, message, now)
             reaction = _with_expiry(reaction, caller)
@@ -187,6 +187,12 @@ def _with_expiry(reaction: Reaction, caller: Caller) -> Reaction:
     if "claims" not in detail:
         return reaction
     return replace(reaction, process=replace(reaction.process, detail=dict(detail) | {"claims_expire": caller.expires}))
+
+
+def _kept(message: Message) -> bytes:
+    """What stays of a message when it has been taken. The tokens of a data address are no part of it: they are kept once, and
+    go with their transfer."""
+    return orjson.dumps({name: value for name, value in message.document.items() if name != "dataAddress"})
 
 
 def callback_of(caller: Caller, address: str) -> str:

@@ -15,8 +15,9 @@ from connector.control.compose import Sender, due_of, outgoing
 from connector.control.negotiate import Reaction
 from connector.dsp import exchange
 from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
 from connector.ports import Act, Approver, Ids
-from connector.records import Changes, Evidence, Expect, Inbox, Outbound
+from connector.records import Changes, Edr, Evidence, Expect, Inbox, Outbound
 
 
 class Steps:
@@ -61,6 +62,7 @@ class Steps:
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),
+            deletes=((Edr, process.pid),) if process.final and _holds_secrets(process) else (),
             outbox=rows,
             settled=tuple(s for s in settled if s),
             evidence=evidence,
@@ -80,6 +82,12 @@ class Steps:
         else:
             act = Act(exchange.termination_of(process), code=code, reasons=(reason,))
         return self.changes(before, Reaction(process, act), now, evidence=evidence, settled=(before.in_flight_id,), ask=False)
+
+
+def _holds_secrets(process: Process) -> bool:
+    """Whether the provider may have given us tokens for it. They end with the transfer and are not kept after it; a download
+    that finishes meanwhile has its own in memory."""
+    return process.kind is Kind.TRANSFER and process.role is Role.CONSUMER
 
 
 def fact(what: str, process: Process, now: float, **detail: Any) -> Evidence:

@@ -14,7 +14,7 @@ from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import IllegalMessage
 from connector.ports import Act
-from connector.records import Agreement, Changes, Expect, Inbox
+from connector.records import Agreement, Changes, Edr, Expect, Inbox
 from tests.dataplane.rig import Counted
 from tests.pair import OPEN
 
@@ -170,3 +170,20 @@ def test_evidence_carries_the_trace_of_what_caused_it():
     assert [e.detail["trace"] for e in changes.evidence] == ["a" * 32] * 2
     assert changes.outbox[0].trace == f"00-{'a' * 32}-{'b' * 16}-01"
     assert fact("x", before, NOW).detail == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "role", "state", "gone"),
+    [
+        (T, C, "COMPLETED", True),
+        (T, C, "TERMINATED", True),
+        (T, C, "SUSPENDED", False),
+        (T, C, "STARTED", False),
+        (T, P, "COMPLETED", False),
+        (N, C, "FINALIZED", False),
+    ],
+)
+def test_the_tokens_of_a_transfer_go_with_the_step_that_ends_it(kind: Kind, role: Role, state: str, gone: bool):
+    before = process(kind, "STARTED" if kind is T else "VERIFIED", role)
+    changes = steps().changes(before, Reaction(replace(before, state=state)), NOW)
+    assert changes.deletes == (((Edr, before.pid),) if gone else ())

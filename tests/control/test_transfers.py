@@ -1,7 +1,9 @@
 """How each side of a transfer answers each message: who may begin one, what a start carries, and what ends it."""
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,36 @@ async def test_a_data_address_that_cannot_be_used_is_an_error_and_starts_nothing
     assert (await say(at, Move.START, process, agreed)).json["state"] == "STARTED", "a right one still does"
 
 
+REFRESH = {"@type": "EndpointProperty", "name": "refreshEndpoint", "value": "http://127.0.0.1:9/token"}
+
+
+@pytest.mark.parametrize("name", ["endpoint", "refreshEndpoint"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://192.168.7.7/data", "is not at a public address"),
+        ("https://[::ffff:10.0.0.1]/data", "is not at a public address"),
+        ("https://0x7f.1/data", "numeric host"),
+        ("http://someone:secret@127.0.0.1:9/data", "user"),
+        ("http://127.0.0.1:9/data#part", "fragment"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_data_address_that_we_would_never_dial_is_refused_when_it_comes(at: Desk, name: str, url: str, why: str):
+    process, agreed = await requested(at)
+    properties = [*ADDRESS["endpointProperties"], REFRESH | ({"value": url} if name == "refreshEndpoint" else {})]
+    address = ADDRESS | {"endpointProperties": properties} | ({"endpoint": url} if name == "endpoint" else {})
+    answer = await say(at, Move.START, process, agreed, dataAddress=address)
+    assert (answer.status, SCHEMAS.reasons("TransferError", answer.json)) == (400, [])
+    (reason,) = answer.json["reason"]
+    assert (answer.json["code"], f"its `{name}` is not one that we dial" in reason, why in reason) == ("address-denied", True, True)
+    assert "secret" not in reason
+    assert await at.us.connector.store.edr(process.pid) is None
+    assert await at.us.connector.store.process(T, process.pid) == process
+    right = ADDRESS | {"endpointProperties": [*ADDRESS["endpointProperties"], REFRESH]}
+    assert (await say(at, Move.START, process, agreed, dataAddress=right)).json["state"] == "STARTED"
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_after_our_own_resume_one_start_of_the_provider_brings_the_fresh_address_and_no_second_one(at: Desk):
     process, agreed = await standing(at, T, "SUSPENDED", C)
@@ -332,3 +364,31 @@ async def test_either_side_completes_or_terminates_and_both_are_done(two: Pair, 
         done = await side.state(T, its, state)
         if call == "terminate":
             assert (done.detail["reasons"], done.detail["ended_by"]) == (["enough"], "us" if side is us else "peer")
+
+
+def texts(database: Path) -> str:
+    """Everything that a connector has stored, as one text."""
+    with closing(sqlite3.connect(database)) as db:
+        tables = [name for (name,) in db.execute("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'")]
+        cells = [cell for table in tables for row in db.execute(f"select * from {table}") for cell in row]  # noqa: S608 - its own names
+    return "\n".join(cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell) for cell in cells)
+
+
+@pytest.mark.parametrize(("by", "call", "state"), [("consumer", "complete", "COMPLETED"), ("provider", "terminate", "TERMINATED")])
+@pytest.mark.asyncio
+async def test_no_token_is_left_when_a_transfer_has_ended(tmp_path: Path, by: str, call: str, state: str):
+    """Neither where the data address stands nor in the message that brought it."""
+    async with pair(tmp_path / "pair", store="sqlite") as two:
+        ours, theirs = await running_transfer(two)
+        edr = await two.consumer.connector.store.edr(ours)
+        assert edr is not None
+        secrets = [str(edr.access_token), str(edr.refresh_token)]
+        databases = [side.site.settings.store.path for side in (two.consumer, two.provider)]
+        assert all(secret in texts(databases[0]) for secret in secrets)
+        assert not any(secret in texts(databases[1]) for secret in secrets), "the provider signs, and stores none"
+        us, pid = (two.consumer, ours) if by == "consumer" else (two.provider, theirs)
+        await us.asked("POST", f"/transfers/{pid}/{call}", {"reason": "enough"} if call == "terminate" else {})
+        await two.consumer.state(T, ours, state)
+        assert await two.consumer.connector.store.edr(ours) is None
+        assert not any(secret in texts(databases[0]) for secret in secrets)
+        assert (await two.consumer.manage("GET", f"/transfers/{ours}/edr")).status == 409
