@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,11 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         flows = Flows(clock, lambda pid: _spawn(background, watch.covered(pid)))
         watch = Watch(journal, steps, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds)
         journal.listen(flows.committed)
+        negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies, peer.check)
         outbox = Outbox(
             journal,
             steps,
+            negotiations,
             peer,
             identity,
             tracing,
@@ -161,7 +164,6 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             retry_seconds_max=settings.delivery.retry_seconds_max,
             doubt_seconds=settings.delivery.doubt_seconds,
         )
-        negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies)
         receiver = Receiver(journal, steps, negotiations, transfers)
         service = f"{own.id}#connector"
         nested = parts.nested(settings, identity)
@@ -179,7 +181,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         async def reload() -> list[str]:
             """Registry, keys, certificates, the admin token, and what settings can change while running; the others are named.
             Raises SettingsError. All that can be wrong is looked at first: nothing has changed then."""
-            found = load(path, environ or {}) if path is not None else running.settings
+            inside = partial(parts.mistakes, now=clock.now())
+            found = load(path, environ or {}, contents=inside) if path is not None else running.settings
             now, said = taken(running.settings, found)
             guard, (_, _, hashed) = parts.guard(now), parts.opened(now)
             renewed = [line for each in listeners for line in each.renew()]

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connector.control.compose import agreement_of
-from connector.control.policies import Policies, Verdict, not_understood
+from connector.control.policies import PERMITS, Policies, Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
+from connector.dsp.negotiation import State
 from connector.errors import NotFound, PolicyError, UnknownOffer
 from connector.ports import Act, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
@@ -53,7 +54,7 @@ class Negotiations:
             case Move.CONTRACT_OFFER:
                 return self._offered(process, document["offer"], now)
             case Move.ACCEPTED:
-                return Reaction(process, Act(Move.CONTRACT_AGREEMENT))
+                return await self.agree(process, claims, now)
             case Move.CONTRACT_AGREEMENT:
                 return await self._agreed(process, document["agreement"], now)
             case Move.VERIFICATION:
@@ -83,9 +84,41 @@ class Negotiations:
         if offer.manual:
             return _wait(kept)
         if self._policies.same(asked, offer.policy):
-            return Reaction(kept, Act(Move.CONTRACT_AGREEMENT))
+            return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
         counter = dcat.message_offer(offer.id, offer.policy, offer.dataset)
         return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
+
+    async def agree(self, process: Process, claims: Mapping[str, Any], now: float) -> Reaction:
+        """Provider: make the agreement over the terms on the table. They were decided on when they came or went, which may be
+        days ago: an offer that has been withdrawn since, or that permits it no more, ends the negotiation with the reason."""
+        terms, id = process.detail["terms"], process.detail.get("offer")
+        offer = await self._store.offer(id or "")
+        if offer is None or offer.dataset != process.dataset:
+            reason = f"offer `{id}` of dataset `{process.dataset}` is not on offer any more: it was withdrawn or replaced"
+            return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
+        # What the consumer asked for has to fit what is published; in ACCEPTED the last word on the terms was ours.
+        policies = (terms, {**offer.policy, "@id": offer.id}) if process.state == State.REQUESTED else (terms,)
+        verdicts = [self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
+        verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
+        ends = min((each.ends for each in verdicts if each.ends is not None), default=None)
+        kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": ends})
+        if not verdict.permitted:
+            return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
+        return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
+
+    async def approved(self, process: Process, now: float) -> Reaction:
+        """An operator says yes to what it has read. If that was permitted and is not any more, the negotiation ends with the
+        reason; terms that were not permitted when they came are the operator's to accept."""
+        detail = process.detail
+        if process.role is Role.PROVIDER:
+            return await self.agree(process, detail.get("claims", {}), now)
+        purposes = tuple(detail.get("purposes", ()))
+        verdict = self._policies.decide(
+            detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
+        )
+        if not verdict.permitted and detail.get("decision", {}).get("result") in PERMITS:
+            return Reaction(_decided(process), _refuse(Move.CONTRACT_TERMINATION, verdict))
+        return Reaction(_decided(process), Act(Move.ACCEPTED))
 
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
@@ -184,6 +217,16 @@ def begin(
     (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none)."""
     detail = {"terms": terms, "asked": terms, "accept": accept, "purposes": list(purposes)}
     return Process(Kind.NEGOTIATION, pid, role, peer.id, peer.protocol or "", dataset=dataset, detail=detail, created=now, updated=now)
+
+
+def _decided(process: Process) -> Process:
+    """The process, waiting for an operator no longer."""
+    return replace(process, detail={k: v for k, v in process.detail.items() if k != "waiting"})
+
+
+def _on_offer(offer: Offer) -> tuple[Expect, ...]:
+    """An agreement is written only while its offer is there: it may be withdrawn between our reading and the write."""
+    return (Expect(Offer, offer.id, 0),)
 
 
 def _wait(process: Process) -> Reaction:

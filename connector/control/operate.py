@@ -16,7 +16,7 @@ from connector.control.terms import with_purposes
 from connector.dsp import dcat, exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
-from connector.errors import Contradiction, InvalidRequest, NotFound, PolicyError
+from connector.errors import Contradiction, EgressDenied, InvalidRequest, NotFound, PeerFailed, PolicyError
 from connector.ports import Act, Identity, Participant
 from connector.records import Agreement, Changes, Expect, Idempotent
 
@@ -43,6 +43,7 @@ class Operations:
         self._policies = policies
         self._catalogs = catalogs
         self._identity = identity
+        self._negotiations = negotiate.Negotiations(journal.store, policies, identity.own.id)
 
     def participant(self, name: str) -> Participant:
         """The participant with this id or name. Raises NotFound that names those that are known."""
@@ -147,8 +148,15 @@ class Operations:
         return await self._process(process.kind, earlier) if earlier else self._saved(changes)
 
     async def approve(self, pid: str) -> Process:
-        """Say yes where a negotiation waits for an operator."""
-        return await self._act(Kind.NEGOTIATION, pid, lambda p, _: (p, Act(self._by(APPROVALS, p, "approve"))))
+        """Say yes where a negotiation waits for an operator. What is not on offer or not permitted any more is not agreed to:
+        then the negotiation ends, with the reason on both sides."""
+
+        async def step() -> Changes:
+            now, process = self._journal.clock.now(), await self._process(Kind.NEGOTIATION, pid)
+            self._ready(process, self._by(APPROVALS, process, "approve"))
+            return self._steps.changes(process, await self._negotiations.approved(process, now), now, ask=False)
+
+        return self._saved(await self._journal.decide(step))
 
     async def counter(self, pid: str, policy: Mapping[str, Any]) -> Process:
         """Answer a request or an offer with other terms."""
@@ -196,15 +204,20 @@ class Operations:
         """Complete a transfer that runs."""
         return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.COMPLETION)))
 
+    async def ask(self, process: Process) -> str | None:
+        """The state of a process as the peer sees it, or None if it does not say now. Whoever is asked also learns that we are
+        here, and tries again at once what it has to tell us."""
+        try:
+            return await self._catalogs.state(self.participant(process.peer), process)
+        except (NotFound, PeerFailed, EgressDenied):
+            return None
+
     async def _act(self, kind: Kind, pid: str, propose: Any) -> Process:
         async def step() -> Changes:
             now = self._journal.clock.now()
             before = await self._process(kind, pid)
             process, act = propose(before, now)
-            if not exchange.legal(process, process.role, act.move):
-                raise Contradiction(f"{kind} `{pid}` is in state {process.state}; `{act.move}` is not possible now")
-            if process.in_flight:
-                raise Contradiction(f"{kind} `{pid}` waits for the answer to `{process.in_flight}`; try again after it")
+            self._ready(process, act.move)
             rest = {k: v for k, v in process.detail.items() if k != "waiting"}
             return self._steps.changes(before, Reaction(replace(process, detail=rest), act), now, ask=False)
 
@@ -215,6 +228,14 @@ class Operations:
         if process is None:
             raise NotFound(f"there is no {kind} `{pid}`")
         return process
+
+    @staticmethod
+    def _ready(process: Process, move: Move) -> None:
+        """Raises Contradiction if `move` cannot be ours now."""
+        if not exchange.legal(process, process.role, move):
+            raise Contradiction(f"{process.kind} `{process.pid}` is in state {process.state}; `{move}` is not possible now")
+        if process.in_flight:
+            raise Contradiction(f"{process.kind} `{process.pid}` waits for the answer to `{process.in_flight}`; try again after it")
 
     @staticmethod
     def _by(table: Mapping[tuple[Role, str], Move], process: Process, verb: str) -> Move:

@@ -19,12 +19,12 @@ from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.control.journal import Journal
-from connector.control.negotiate import Reaction
+from connector.control.negotiate import Negotiations, Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import PATH_CHARACTERS, Kind, Move, Role, is_pid
-from connector.errors import ConnectorError, EgressDenied, IllegalMessage, PeerFailed, WireError
+from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
 
@@ -44,6 +44,7 @@ class Outbox:
         self,
         journal: Journal,
         steps: Steps,
+        negotiations: Negotiations,
         peer: Peer,
         identity: Identity,
         tracing: telemetry.Tracing,
@@ -56,6 +57,7 @@ class Outbox:
         self._journal = journal
         self._store = journal.store
         self._steps = steps
+        self._negotiations = negotiations
         self._peer = peer
         self._identity = identity
         self._tracing = tracing
@@ -128,15 +130,17 @@ class Outbox:
                 await asyncio.sleep(self._pause_seconds(failures))
 
     async def _decide(self, row: Outbound) -> None:
-        """Do now what was put off, unless the process has changed meanwhile."""
+        """Do now what was put off, unless the process has changed meanwhile. An agreement is decided on once more."""
         body = orjson.loads(row.body)
 
         async def step() -> Changes:
-            process = await self._journal.process(row.kind, row.pid)
+            process, now = await self._journal.process(row.kind, row.pid), self._journal.clock.now()
             if process is None or process.version != body["version"]:
                 return Changes(settled=(row.id,))
-            act = Act(row.move, code=body["code"], reasons=tuple(body["reasons"]))
-            return self._steps.changes(process, Reaction(process, act), self._journal.clock.now(), settled=(row.id,), ask=False)
+            reaction = Reaction(process, Act(row.move, code=body["code"], reasons=tuple(body["reasons"])))
+            if row.move is Move.CONTRACT_AGREEMENT:
+                reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
+            return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
 
         await self._journal.decide(step)
 
@@ -326,18 +330,25 @@ class Outbox:
         await self._journal.decide(step)
 
     async def replay(self, id: str) -> bool:
-        """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on."""
+        """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on.
+        Raises Contradiction for an agreement over what is not on offer any more; the negotiation ends with that reason."""
         row = await self._store.outbound(id)
         if row is None or not row.dead:
             return False
         done = False
+        over: tuple[str, ...] = ()
 
         async def step() -> Changes | None:
-            nonlocal done
+            nonlocal done, over
             process, now = await self._journal.process(row.kind, row.pid), self._journal.clock.now()
             done = process is not None and process.in_flight is None and exchange.legal(process, process.role, row.move)
             if process is None or not done:
                 return None
+            if row.move is Move.CONTRACT_AGREEMENT:
+                reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
+                if reaction.act is not None and reaction.act.move is not row.move:
+                    over = reaction.act.reasons
+                    return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
             again = replace(
                 row, dead=False, error=None, due=now, created=now, deadline=now + self._steps.sender.times.delivery_seconds, attempts=1
             )
@@ -347,6 +358,8 @@ class Outbox:
             return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
 
         await self._journal.decide(step)
+        if over:
+            raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the negotiation ends with this reason", over)
         return done
 
     async def discard(self, id: str) -> bool:

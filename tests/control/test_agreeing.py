@@ -1,18 +1,25 @@
 """How two connectors come to an agreement, or do not: begun by either, with counter-offers from either, and one reason on both sides."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from connector import telemetry
+from connector.adapters.memory import MemoryStore
+from connector.control.negotiate import Negotiations
+from connector.control.policies import Policies
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
-from connector.records import Agreement
-from tests.control.stand import C, N
-from tests.pair import Pair, pair, purpose_policy
+from connector.records import Agreement, Changes, Dataset, Offer
+from connector.settings_fields import ApprovalSettings
+from tests.control.stand import C, N, P
+from tests.pair import OPEN, Pair, pair, purpose_policy, until_policy
 
 CARE, STUDY, MARKETING = "urn:p:care", "urn:p:study", "urn:p:marketing"
 
@@ -109,3 +116,180 @@ async def test_many_negotiations_at_once_all_come_to_their_own_agreement(two: Pa
     done = await asyncio.gather(*(two.consumer.until(N, each["pid"], lambda p: p.final) for each in begun))
     assert {process.state for process in done} == {"FINALIZED"}
     assert len({process.agreement for process in done}) == 12
+
+
+# What was on offer when it was asked for, and is not when it would be agreed to
+
+
+async def asked_by_hand(two: Pair, policy: dict[str, Any]) -> tuple[str, str]:
+    """A negotiation that waits for the provider's operator; our pid and the provider's."""
+    await two.provider.publish("urn:d", policy, manual=True)
+    begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+    ours = await two.consumer.state(N, begun["pid"], "REQUESTED")
+    await two.provider.until(N, str(ours.peer_pid), lambda p: p.detail.get("waiting") == "approval")
+    return ours.pid, str(ours.peer_pid)
+
+
+async def ended(two: Pair, pid: str, there: str) -> tuple[str, str]:
+    """Both sides have ended with one and the same reason, and no agreement was made; returns code and reason."""
+    ours = await two.consumer.state(N, pid, "TERMINATED")
+    theirs = await two.provider.state(N, there, "TERMINATED")
+    assert (ours.detail["code"], ours.detail["reasons"]) == (theirs.detail["code"], theirs.detail["reasons"])
+    assert (ours.detail["ended_by"], theirs.detail["ended_by"]) == ("peer", "us")
+    assert "waiting" not in theirs.detail
+    for side in (two.consumer, two.provider):
+        assert (await side.asked("GET", "/agreements"))["items"] == []
+    return ours.detail["code"], " ".join(ours.detail["reasons"])
+
+
+def until(instant: float) -> dict[str, Any]:
+    return until_policy(f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%dT%H:%M:%S.%f}Z")
+
+
+async def pass_by(instant: float) -> None:
+    while (left := instant - time.time()) > 0:  # noqa: ASYNC110 - the wall clock has no event
+        await asyncio.sleep(left)
+
+
+@pytest.mark.asyncio
+async def test_what_was_withdrawn_is_not_agreed_to_by_an_operator_and_both_sides_read_why(two: Pair):
+    pid, there = await asked_by_hand(two, OPEN)
+    await two.provider.asked("DELETE", "/datasets/urn:d", status=204)
+    answer = await two.provider.asked("POST", f"/negotiations/{there}/approve", {})
+    assert "withdrawn" in " ".join(answer["reasons"]), "the operator reads it at once"
+    code, reason = await ended(two, pid, there)
+    assert (code, "`urn:d` is not on offer any more" in reason) == ("offer-withdrawn", True)
+
+
+@pytest.mark.asyncio
+async def test_what_was_published_anew_on_other_terms_is_not_agreed_to_on_the_old_ones(two: Pair):
+    pid, there = await asked_by_hand(two, OPEN)
+    await two.provider.publish("urn:d", purpose_policy(CARE), manual=True)
+    await two.provider.asked("POST", f"/negotiations/{there}/approve", {})
+    assert (await ended(two, pid, there))[0] == "offer-withdrawn"
+
+
+@pytest.mark.asyncio
+async def test_what_has_lapsed_is_not_agreed_to_by_the_providers_operator(two: Pair):
+    end = time.time() + 1.0
+    pid, there = await asked_by_hand(two, until(end))
+    await pass_by(end)
+    await two.provider.asked("POST", f"/negotiations/{there}/approve", {})
+    code, reason = await ended(two, pid, there)
+    assert code not in ("offer-withdrawn", "operator")
+    assert "is not before" in reason
+
+
+@pytest.mark.asyncio
+async def test_an_offer_that_lapsed_while_the_consumers_operator_thought_is_not_accepted(two: Pair):
+    end = time.time() + 1.0
+    offer = (await two.provider.publish("urn:d", until(end)))["offers"][0]["id"]
+    body = {"peer": "biopharma", "dataset": "urn:d", "offer": offer}
+    there = (await two.provider.asked("POST", "/negotiations/offers", body, status=201))["pid"]
+    pid = str((await two.provider.state(N, there, "OFFERED")).peer_pid)
+    await pass_by(end)
+    await two.consumer.asked("POST", f"/negotiations/{pid}/approve", {})
+    ours = await two.consumer.state(N, pid, "TERMINATED")
+    theirs = await two.provider.state(N, there, "TERMINATED")
+    assert ours.detail["reasons"] == theirs.detail["reasons"]
+    assert "is not before" in " ".join(ours.detail["reasons"])
+
+
+@pytest.mark.asyncio
+async def test_an_acceptance_of_what_was_withdrawn_meanwhile_ends_the_negotiation(two: Pair):
+    """The finding: offered, withdrawn, accepted, agreed."""
+    offer = (await two.provider.publish("urn:d"))["offers"][0]["id"]
+    body = {"peer": "biopharma", "dataset": "urn:d", "offer": offer}
+    there = (await two.provider.asked("POST", "/negotiations/offers", body, status=201))["pid"]
+    pid = str((await two.provider.state(N, there, "OFFERED")).peer_pid)
+    await two.provider.asked("DELETE", "/datasets/urn:d", status=204)
+    await two.consumer.asked("POST", f"/negotiations/{pid}/approve", {})
+    assert (await ended(two, pid, there))[0] == "offer-withdrawn"
+
+
+@pytest.mark.asyncio
+async def test_an_agreement_that_was_put_off_is_decided_on_again(tmp_path: Path):
+    async with pair(tmp_path, provider={"approval": ApprovalSettings(delay_seconds=0.5)}) as two:
+        await two.provider.publish("urn:d")
+        begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+        ours = await two.consumer.state(N, begun["pid"], "REQUESTED")
+        await two.provider.asked("DELETE", "/datasets/urn:d", status=204)
+        assert (await ended(two, ours.pid, str(ours.peer_pid)))[0] == "offer-withdrawn"
+
+
+@pytest.mark.asyncio
+async def test_a_withdrawal_between_our_reading_and_the_write_counts(two: Pair):
+    """The dataset goes in the moment before the agreement would be written."""
+    await two.provider.publish("urn:d")
+    store = two.provider.connector.store
+
+    async def instead(changes: Changes) -> Any:
+        if any(isinstance(each, Agreement) for each in changes.saves):
+            await type(store).commit(store, Changes(deletes=((Dataset, "urn:d"),)))
+        return await type(store).commit(store, changes)
+
+    with two.provider.commits(instead):
+        begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+        ours = await two.consumer.state(N, begun["pid"], "TERMINATED")
+    assert "withdrawn" in " ".join(ours.detail["reasons"])
+    assert (await two.provider.asked("GET", "/agreements"))["items"] == []
+
+
+TERMS = {"@id": "urn:o", "@type": "Offer", "target": "urn:d"}
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("state", "published", "terms", "made"),
+    [
+        pytest.param("ACCEPTED", purpose_policy(CARE), purpose_policy(CARE), True, id="as published"),
+        pytest.param("ACCEPTED", purpose_policy(CARE), purpose_policy(STUDY), True, id="an operator's own offer is its own"),
+        pytest.param("REQUESTED", purpose_policy(CARE), purpose_policy(STUDY), False, id="a wish has to fit what is published"),
+        pytest.param("REQUESTED", purpose_policy(CARE, STUDY), purpose_policy(STUDY), True, id="and may be narrower"),
+        pytest.param("ACCEPTED", OPEN, until(NOW - 1), False, id="terms of an operator lapse too"),
+        pytest.param("REQUESTED", OPEN, until(NOW - 1), False, id="and those of a consumer"),
+        pytest.param("REQUESTED", until(NOW - 1), OPEN, False, id="the offer's own time counts, whatever was asked"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_only_what_is_on_offer_and_permitted_now_is_agreed_to(
+    state: str, published: dict[str, Any], terms: dict[str, Any], made: bool
+):
+    store = MemoryStore()
+    await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", published),)),)))
+    detail = {"terms": terms | TERMS, "offer": "urn:o", "waiting": "approval"}
+    process = Process(N, "urn:n", P, "did:web:peer.example", "https://peer.test", state, "urn:theirs", dataset="urn:d", detail=detail)
+    reaction = await Negotiations(store, Policies(), "did:web:us.example").agree(process, {}, NOW)
+    assert reaction.act is not None
+    assert reaction.act.move is (Move.CONTRACT_AGREEMENT if made else Move.CONTRACT_TERMINATION)
+    assert bool(reaction.act.reasons) is not made
+    assert "waiting" not in reaction.process.detail
+
+
+@pytest.mark.asyncio
+async def test_an_agreement_ends_with_the_first_of_the_bounds_that_it_came_under():
+    """The offer's and the consumer's own, whichever is first: an agreement of ours never outlives either."""
+    for published, asked in ((NOW + 10, NOW + 20), (NOW + 20, NOW + 10)):
+        store = MemoryStore()
+        await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", until(published)),)),)))
+        detail = {"terms": until(asked) | TERMS, "offer": "urn:o"}
+        process = Process(N, "urn:n", P, "did:web:p.example", "https://peer.test", "REQUESTED", "urn:t", dataset="urn:d", detail=detail)
+        reaction = await Negotiations(store, Policies(), "did:web:us.example").agree(process, {}, NOW)
+        assert reaction.process.detail["ends"] == pytest.approx(NOW + 10, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("decision", "move"),
+    [
+        pytest.param({"result": "permit"}, Move.CONTRACT_TERMINATION, id="it was permitted when the operator read it"),
+        pytest.param({"result": "deny"}, Move.ACCEPTED, id="the operator has read that it is not, and wants it"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_consumers_operator_decides_on_what_it_has_read(decision: dict[str, Any], move: Move):
+    detail = {"terms": until(NOW - 1) | TERMS, "decision": decision, "waiting": "approval"}
+    process = Process(N, "urn:n", C, "did:web:p.example", "https://peer.test", "OFFERED", "urn:t", dataset="urn:d", detail=detail)
+    reaction = await Negotiations(MemoryStore(), Policies(), "did:web:us.example").approved(process, NOW)
+    assert reaction.act is not None
+    assert (reaction.act.move, bool(reaction.act.reasons)) == (move, move.termination)
+    assert "waiting" not in reaction.process.detail

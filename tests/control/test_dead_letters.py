@@ -97,6 +97,27 @@ async def test_a_first_message_that_nobody_took_can_be_replayed_too(hurried: Des
 
 
 @pytest.mark.asyncio
+async def test_an_agreement_that_nobody_took_is_not_sent_again_when_its_offer_is_gone(tmp_path: Path):
+    async with desk(tmp_path / "desk", approver=Automatic(0)) as at:
+        await at.us.publish(DATASET)
+        asked = request(await offer_terms(at), at, fresh())
+        with scripted(at.peer, refusing(422, 1)):
+            pid = (await at.peer.send(at.us, "POST", "/negotiations/request", asked)).json["providerPid"]
+            await at.us.until(N, pid, lambda p: p.in_flight is None and p.state == "REQUESTED")
+        letter = (await letters(at))[pid]
+        assert letter["move"] == Move.CONTRACT_AGREEMENT
+        await at.us.asked("DELETE", f"/datasets/{DATASET}", status=204)
+        answer = await at.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})
+        assert answer.status == 409
+        assert "is not on offer any more" in answer.json["detail"]
+        told = await at.peer.heard("/termination")
+        ended = await at.us.state(N, pid, "TERMINATED")
+        assert told["reason"] == ended.detail["reasons"]
+        assert await letters(at) == {}
+        assert len([path for _, path, _ in at.peer.calls if path.endswith("/agreement")]) == 1
+
+
+@pytest.mark.asyncio
 async def test_a_dead_letter_whose_process_has_moved_on_is_not_sent_but_can_be_dropped(hurried: Desk):
     at, (process, agreed) = hurried, await standing_alone(hurried)
     with scripted(at.peer, refusing(422, 1)):

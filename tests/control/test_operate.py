@@ -10,7 +10,7 @@ import pytest_asyncio
 from connector.dsp.exchange import Process
 from connector.dsp.messages import CONTEXT, Kind, Move, Role
 from connector.errors import Contradiction
-from connector.records import Agreement, Changes
+from connector.records import Agreement, Changes, Offer
 from tests.pair import (
     OPEN,
     Answer,
@@ -48,6 +48,12 @@ def offering(at: Desk, *offers: dict[str, Any]) -> None:
 
 async def negotiate(at: Desk, *, status: int = 201, **members: Any) -> Any:
     return await at.us.asked("POST", "/negotiations", {"peer": "biopharma", "dataset": D} | members, status=status)
+
+
+async def on_offer(at: Desk) -> None:
+    """Publish the offer that a `negotiation` of ours is about."""
+    dataset = replace(dataset_record(D), offers=(Offer("urn:test:offer", D, OPEN),))
+    assert isinstance(await at.us.connector.journal.commit(Changes(saves=(dataset,))), tuple)
 
 
 async def act(at: Desk, process: Process, verb: str, body: Any = None) -> Answer:
@@ -165,6 +171,7 @@ async def test_a_provider_begins_with_an_offer_of_its_own(at: Desk):
 )
 @pytest.mark.asyncio
 async def test_where_a_negotiation_waits_an_operator_says_yes_or_other_terms(at: Desk, role: Role, state: str, verb: str, ending: str):
+    await on_offer(at)
     process = negotiation(at.us, at.peer, state, role)
     waits = await at.us.put(replace(process, detail=dict(process.detail) | {"waiting": "approval"}))
     body = {"policy": purpose_policy("research")} if verb == "counter" else None
@@ -346,6 +353,7 @@ async def test_a_process_that_the_peer_never_heard_of_just_ends_here(at: Desk):
 @pytest.mark.asyncio
 async def test_after_our_approval_the_peer_goes_on(at: Desk):
     """The way of a manual approval, to its end."""
+    await on_offer(at)
     process = await at.us.put(negotiation(at.us, at.peer, "REQUESTED", P))
     assert (await act(at, process, "approve")).status == 200
     said = await at.peer.heard("/agreement")
