@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from connector import telemetry
 from connector.adapters import egress
 from connector.adapters.keys import Keys
+from connector.adapters.peer_http import trust
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.api.listener import Door, tls_context
@@ -29,23 +31,42 @@ LISTENERS = ("protocol", "data", "management", "ops")
 def opened(settings: Settings) -> tuple[Keys, Registry, bytes]:
     """Our keys, the participants, and the hash of the admin token; every certificate is tried too. Raises one SettingsError
     with the mistakes of all these files."""
-    steps: tuple[Callable[[], Any], ...] = (
-        lambda: Keys(settings.keys.directory, settings.participant.id),
-        lambda: Registry(settings.registry.directory),
-        lambda: token_hash(settings),
-        *(partial(check_tls, settings, name) for name in LISTENERS),
-    )
-    found: list[Any] = []
-    reasons: list[str] = []
-    for step in steps:
-        try:
-            found.append(step())
-        except SettingsError as error:
-            reasons += error.reasons
+    found, reasons = _tried(settings, frozenset())
     if reasons:
         raise SettingsError("files that the settings name cannot be used", tuple(reasons))
     keys, registry, hashed = found[:3]
     return keys, registry, hashed
+
+
+def mistakes(settings: Settings, spoken: Set[str], now: float) -> tuple[str, ...]:
+    """What is wrong inside the files that the settings name, but for those of the fields `spoken`, whose mistakes are known."""
+    found, reasons = _tried(settings, spoken)
+    for keys in (each for each in found if isinstance(each, Keys)):
+        try:
+            keys.active(now)
+        except SettingsError as error:
+            reasons += error.reasons
+    return tuple(reasons)
+
+
+def _tried(settings: Settings, spoken: Set[str]) -> tuple[list[Any], list[str]]:
+    """What the files hold, and what is wrong with them; those of the fields `spoken` are not opened."""
+    steps: tuple[tuple[set[str], Callable[[], Any]], ...] = (
+        ({"keys.directory"}, lambda: Keys(settings.keys.directory, settings.participant.id)),
+        ({"registry.directory"}, lambda: Registry(settings.registry.directory)),
+        ({"management.token_hash_file"}, lambda: token_hash(settings)),
+        *(({f"{name}.certificate", f"{name}.key"}, partial(check_tls, settings, name)) for name in LISTENERS),
+        ({"egress.ca_file"}, lambda: check_authorities(settings)),
+    )
+    found: list[Any] = []
+    reasons: list[str] = []
+    for fields, step in steps:
+        if spoken.isdisjoint(fields):
+            try:
+                found.append(step())
+            except SettingsError as error:
+                reasons += error.reasons
+    return found, reasons
 
 
 def check_tls(settings: Settings, name: str) -> None:
@@ -53,9 +74,16 @@ def check_tls(settings: Settings, name: str) -> None:
     tls_context(door(name, getattr(settings, name), settings.limits))
 
 
+def check_authorities(settings: Settings) -> None:
+    """Load the authorities that peers may be vouched for by, as a start would. Raises SettingsError."""
+    if settings.egress.ca_file is not None:
+        trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.egress.ca_file)
+
+
 def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
     idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
-    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, limits.connections, limits.management_bytes)
+    counts = limits.connections, limits.connections_per_address
+    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, *counts, limits.management_bytes)
 
 
 def store_of(settings: Settings, participant: str) -> Store:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
@@ -18,7 +18,7 @@ from connector.errors import SettingsError
 from connector.settings_fields import ListenerSettings, ManagementSettings, Settings
 from connector.settings_rules import CHOICES, Finding, contradictions, on_disk
 
-__all__ = ["Finding", "ListenerSettings", "ManagementSettings", "Settings", "load", "parse"]
+__all__ = ["Contents", "Finding", "ListenerSettings", "ManagementSettings", "Settings", "load", "parse"]
 
 PREFIX = "QIAO_"
 RESERVED = frozenset({"QIAO_CONFIG", "QIAO_TOKEN"})  # the command line's own variables
@@ -26,6 +26,7 @@ RESERVED = frozenset({"QIAO_CONFIG", "QIAO_TOKEN"})  # the command line's own va
 SERVICE_LINK = re.compile(r"QIAO_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)|QIAO_PORT")
 SECTIONS: Mapping[str, Any] = get_type_hints(Settings)  # section -> its class; `credentials` has the operator's own names
 SHOWN_CHARACTERS = 60  # of a wrong value in its finding: enough to recognise it
+Contents = Callable[[Settings, Set[str]], Iterable[str]]  # (settings, the fields with a mistake, whose files are left alone) -> mistakes
 LISTENERS = ("protocol", "data", "management", "ops")
 
 
@@ -33,10 +34,11 @@ class _Wrong(Exception):
     """A value that its field cannot take: (problem, remedy)."""
 
 
-def load(path: Path, environ: Mapping[str, str], *, look_at_files: bool = True) -> Settings:
+def load(path: Path, environ: Mapping[str, str], *, look_at_files: bool = True, contents: Contents | None = None) -> Settings:
     """Read, parse and check the settings in `path`, with `environ` (as `os.environ`) over them.
 
-    `look_at_files` is for who runs the connector; who only calls it need not be able to see them. Raises
+    `look_at_files` is for who runs the connector; who only calls it need not be able to see them. `contents` is asked what is
+    wrong inside the files once anything else is: whoever opens them says it where they are all that is wrong. Raises
     SettingsError with every mistake at once, those on the disk (missing keys, open file modes) included.
     """
     try:
@@ -51,7 +53,8 @@ def load(path: Path, environ: Mapping[str, str], *, look_at_files: bool = True) 
     if look_at_files:
         findings += _new(on_disk(settings), findings)
     if findings:
-        raise SettingsError(f"the settings at `{path}` cannot work", tuple(str(finding) for finding in findings))
+        inside = contents(settings, {finding.field for finding in findings}) if contents is not None else ()
+        raise SettingsError(f"the settings at `{path}` cannot work", (*(str(finding) for finding in findings), *inside))
     return settings
 
 

@@ -87,6 +87,9 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
             )
         elif _open_to_others(path):
             yield Finding(f"credentials.{name}", f"is `{path}`, which others can read", f"run `chmod 600 {path}`")
+    spans = settings.telemetry.spans_file
+    if spans is not None and (spans.is_dir() or not os.access(spans if spans.exists() else spans.parent, os.W_OK)):
+        yield Finding("telemetry.spans_file", f"is `{spans}`, where no file can be written", "name a file in a directory of ours")
     if settings.store.kind == "sqlite":
         directory = settings.store.path.parent
         if settings.store.path.is_dir() or not directory.is_dir() or not os.access(directory, os.W_OK):

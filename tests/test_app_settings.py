@@ -90,6 +90,27 @@ async def test_a_mistake_anywhere_changes_nothing_anywhere(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_a_reload_names_the_mistakes_of_fields_and_of_files_in_one_round(tmp_path: Path):
+    site, path = loaded(pair.site(tmp_path / "hospital", "hospital"))
+    async with pair.running(site, path=path) as us:
+        (site.settings.registry.directory / "lab.jsonld").write_text("[")
+        toml(site, limits="catalog_page = 0")
+        reasons = " ".join((await us.manage("POST", "/reload")).json["reasons"])
+    assert "`limits.catalog_page`" in reasons
+    assert "`lab.jsonld`" in reasons
+
+
+@pytest.mark.parametrize(("at", "count"), [(0.0, 1), (1_900_000_000.0, 0)])
+def test_a_key_that_signs_nothing_now_is_among_the_mistakes(tmp_path: Path, at: float, count: int):
+    site = pair.site(tmp_path / "hospital", "hospital")
+    (key,) = site.settings.keys.directory.glob("*.key")
+    key.write_text(key.read_text().replace("}", ',"notBefore":"2026-01-01T00:00:00Z"}'))
+    found = app_settings.mistakes(site.settings, frozenset(), at)
+    assert [reason for reason in found if "is valid now" in reason] == list(found)
+    assert len(found) == count
+
+
+@pytest.mark.asyncio
 async def test_a_renewed_certificate_counts_for_the_next_connection(tmp_path: Path):
     root = tmp_path / "hospital"
     made = pair.site(root, "hospital", scheme="https")

@@ -88,6 +88,13 @@ def test_a_secret_that_others_can_read_is_refused(home: Path):
     assert mistakes(home, "[credentials]\nw = 'w.secret'\n") == []
 
 
+@pytest.mark.parametrize("path", ["data", "nowhere/spans.jsonl"])
+def test_spans_go_into_a_file_that_can_be_written(home: Path, path: str):
+    (found,) = mistakes(home, f"[telemetry]\nspans_file = '{path}'\n")
+    assert "`telemetry.spans_file`" in found
+    assert mistakes(home, "[telemetry]\nspans_file = 'spans.jsonl'\n") == []
+
+
 def test_a_caller_of_the_connector_need_not_see_its_files(tmp_path: Path):
     (tmp_path / "connector.toml").write_text(SETTINGS)
     assert load(tmp_path / "connector.toml", {}, look_at_files=False).participant.name == "hospital"

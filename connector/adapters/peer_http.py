@@ -234,8 +234,15 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(("http/1.1",))
     if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror})") from None
+        trust(context, ca_file)
     return context
+
+
+def trust(context: ssl.SSLContext, ca_file: Path) -> None:
+    """Let `context` trust the authorities in `ca_file` too. Raises SettingsError if it holds none."""
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror}); give one, or leave it empty"
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from collections.abc import Set
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def run(*, common: Common | None = None) -> None:
     """Run the connector until SIGTERM or Ctrl-C; SIGHUP reads registry, keys and settings again."""
     common = common or Common()
-    settings = read_settings(common, look_at_files=True)
+    settings = read_settings(common, look_at_files=True, contents=_mistakes)
     from connector import app
 
     app.run(settings, path=common.config, environ=dict(os.environ))
@@ -29,9 +30,9 @@ def run(*, common: Common | None = None) -> None:
 def check(*, common: Common | None = None) -> None:
     """Check the settings, keys, certificates and the registry, and report every mistake."""
     common = common or Common()
-    settings = read_settings(common, look_at_files=True)
-    if mistakes := _mistakes(settings):
-        raise SettingsError(f"the settings at `{common.config}` cannot work", tuple(mistakes))
+    settings = read_settings(common, look_at_files=True, contents=_mistakes)
+    if mistakes := _mistakes(settings, frozenset()):
+        raise SettingsError(f"the settings at `{common.config}` cannot work", mistakes)
     if common.json:
         show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
         return
@@ -49,13 +50,8 @@ def demo(*, keep: Annotated[bool, Parameter(negative=())] = False) -> int:
     return int(importlib.import_module("connector.cli.demo").main(keep=keep))
 
 
-def _mistakes(settings: Settings) -> list[str]:
+def _mistakes(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:
     """What only reading the files can tell."""
-    from connector.app_settings import opened
+    from connector.app_settings import mistakes
 
-    try:
-        keys, _, _ = opened(settings)
-        keys.active(time.time())
-    except SettingsError as error:
-        return list(error.reasons)
-    return []
+    return mistakes(settings, spoken, time.time())

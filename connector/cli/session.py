@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ssl
 
     from connector.client.management import ManagementClient
-    from connector.settings import Settings
+    from connector.settings import Contents, Settings
 
 T = TypeVar("T")
 TOKEN_FILE = "admin-token"  # noqa: S105 - its name; `connector init --save-token` writes it beside the settings
@@ -61,11 +61,11 @@ def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
     return asyncio.run(with_client())
 
 
-def read_settings(common: Common, *, look_at_files: bool) -> Settings:
+def read_settings(common: Common, *, look_at_files: bool, contents: Contents | None = None) -> Settings:
     """The settings of the own connector with the environment over them."""
     from connector.settings import load
 
-    return load(common.config, os.environ, look_at_files=look_at_files)
+    return load(common.config, os.environ, look_at_files=look_at_files, contents=contents)
 
 
 def read_token(common: Common) -> str:

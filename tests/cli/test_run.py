@@ -46,6 +46,39 @@ def test_mistakes_in_files_are_all_reported(command: Command, home: Path):
 
 
 @pytest.mark.parametrize("name", ["check", "run"])
+def test_mistakes_in_fields_and_in_files_are_one_round(command: Command, home: Path, name: str):
+    """Each line of the answer is a mistake of its own, and each mistake is there once."""
+    (key,) = (home / "keys").glob("*.key")
+    key.write_text("{}")
+    (home / "participants" / "peer.jsonld").write_text("[")
+    (home / "admin-token.sha256").write_text("no hash")
+    (home / "ca.pem").write_text("no certificate")
+    settings = home / "connector.toml"
+    text = settings.read_text().replace('ca_file = ""', 'ca_file = "ca.pem"').replace("catalog_page = 100", "catalog_page = 0")
+    settings.write_text(f"{text}\n[limit]\n")
+    ended = command(name)
+    assert ended.code == 1
+    said = [line for line in ended.err.splitlines() if line.startswith("  - ")]
+    for says in ("`limit` is not a section", "`limits.catalog_page`", key.name, "`peer.jsonld`", "token_hash_file", "`egress.ca_file`"):
+        assert len([line for line in said if says in line]) == 1, (says, ended.err)
+    assert len(said) == 6
+
+
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_the_files_of_a_field_that_is_wrong_itself_are_left_alone(command: Command, home: Path, name: str):
+    """They would be those of the default, of which nobody has spoken."""
+    (key,) = (home / "keys").glob("*.key")
+    key.write_text("{}")
+    (home / "participants" / "peer.jsonld").write_text("[")
+    settings = home / "connector.toml"
+    settings.write_text(settings.read_text().replace('directory = "keys"', "directory = 5"))
+    ended = command(name)
+    assert "`keys.directory` is 5" in ended.err
+    assert "`peer.jsonld`" in ended.err
+    assert key.name not in ended.err
+
+
+@pytest.mark.parametrize("name", ["check", "run"])
 def test_settings_that_cannot_work_start_nothing(command: Command, home: Path, name: str):
     (home / "admin-token.sha256").unlink()
     ended = command(name)
