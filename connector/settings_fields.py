@@ -137,7 +137,7 @@ class RetentionSettings:
     """How long finished things are kept."""
 
     inbox_days: float = _f("messages of peers, for the answer to a repeat", 30.0, 1)
-    processes_days: float = _f("negotiations, transfers and pulls, after their end", 365.0, 1)
+    processes_days: float = _f("negotiations, transfers and pulls, after their end, and the dead letters of these", 365.0, 1)
     keys_hours: float = _f("idempotency keys of the management API and their answers", 48.0, 1)
 
 
@@ -152,6 +152,7 @@ class LimitsSettings:
     body_seconds: float = _f("time for the body of a request to arrive", 30.0, 0.1)
     keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0.1)
     connections: int = _f("open connections for each listener", 1024, 1)
+    connections_per_address: int = _f("open connections of one peer's address; behind a proxy all peers have the proxy's", 256, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         "Contracts and transfers",
         (processes.negotiations, processes.transfers, processes.show_process, processes.approve, processes.terminate),
     ),
-    ("Operate", (operate.participants, operate.reload, operate.dead_letters, operate.replay)),
+    ("Operate", (operate.participants, operate.reload, operate.dead_letters, operate.replay, operate.discard)),
 )
 NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}
 for place, (heading, functions) in enumerate(COMMANDS):

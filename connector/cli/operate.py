@@ -1,4 +1,4 @@
-"""`connector participants`, `dead-letters`, `replay`, `reload`: who takes part, what got stuck, and going on."""
+"""`connector participants`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what got stuck, and going on."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def dead_letters(*, common: Common | None = None) -> None:
         return
     rows = [(d.id, d.kind, d.pid, d.peer, d.move, show.moment(d.created), d.error) for d in page.items]
     show.table(("ID", "KIND", "PID", "PEER", "MOVE", "SINCE", "ERROR"), rows, "no dead letters")
+    if page.next is not None:
+        show.note(f"only the newest {len(page.items)} are listed")
 
 
 def replay(id: str, *, common: Common | None = None) -> None:
@@ -41,6 +43,22 @@ def replay(id: str, *, common: Common | None = None) -> None:
         show.document({"replayed": id})
         return
     show.line(f"{id} is on its way again")
+
+
+def discard(id: str, *, common: Common | None = None) -> None:
+    """Drop a dead letter; what it was about ends by its deadline, or by `connector terminate`.
+
+    Parameters
+    ----------
+    id
+        as `connector dead-letters` shows it
+    """
+    common = common or Common()
+    ask(common, lambda client: client.discard(id))
+    if common.json:
+        show.document({"discarded": id})
+        return
+    show.line(f"{id} is dropped")
 
 
 def reload(*, common: Common | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`connector participants`, `dead-letters`, `replay`, `reload`."""
+"""`connector participants`, `dead-letters`, `replay`, `discard`, `reload`."""
 
 import json
 from collections.abc import Callable
@@ -33,6 +33,21 @@ def test_dead_letters_are_listed(command: Command, fake: FakeConnector, home: Pa
     fake.answers[("GET", "/v1/dead-letters")] = (200, {"items": [LETTER], "next": None})
     golden("dead-letters", command("dead-letters").out)
     assert json.loads(command("dead-letters", "--json").out)["items"] == [LETTER]
+
+
+def test_more_dead_letters_than_are_listed_are_said_to_be_there(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/dead-letters")] = (200, {"items": [LETTER], "next": "more"})
+    assert command("dead-letters").err == "only the newest 1 are listed\n"
+
+
+def test_a_dead_letter_is_dropped(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("DELETE", "/v1/dead-letters/urn%3Al%3A1")] = (204, None)
+    assert command("discard", "urn:l:1").out == "urn:l:1 is dropped\n"
+    assert json.loads(command("discard", "urn:l:1", "--json").out) == {"discarded": "urn:l:1"}
+    assert fake.paths() == ["DELETE /v1/dead-letters/urn%3Al%3A1"] * 2
+    fake.answers[("DELETE", "/v1/dead-letters/x")] = (404, problem(404, "not-found", "there is no dead letter `x`"))
+    ended = command("discard", "x")
+    assert (ended.code, ended.err) == (1, "connector: there is no dead letter `x`\n")
 
 
 def test_a_dead_letter_is_replayed(command: Command, fake: FakeConnector, home: Path):

@@ -1,16 +1,18 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from connector import app
+from connector import app, telemetry
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.control.journal import Journal
 from connector.control.retention import ROWS_MAX, Keep, Retention
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.ports import Store
 from connector.records import Changes
@@ -95,15 +97,44 @@ async def test_what_is_still_open_is_kept_however_old(store: Store, kind: Kind, 
     assert await store.pull("p") is not None
 
 
-@pytest.mark.parametrize("dead", [True, False])
+@pytest.mark.parametrize(
+    ("dead", "process", "gone"),
+    [
+        pytest.param(True, negotiation("n", state="TERMINATED", updated=-999.5), False, id="an operator may still read it"),
+        pytest.param(True, negotiation("n", state="TERMINATED", updated=-1000.5), True, id="both go after the time of the process"),
+        pytest.param(True, negotiation("n", state="REQUESTED", updated=-1e6), False, id="what is open may be replayed"),
+        pytest.param(True, transfer("n", state="STARTED", updated=-1e6), False, id="however long"),
+        pytest.param(False, negotiation("n", state="TERMINATED", updated=-1e6), False, id="what is still being delivered is none"),
+        pytest.param(True, None, True, id="nobody can do anything with it any more"),
+    ],
+)
 @pytest.mark.asyncio
-async def test_a_process_whose_letter_waits_is_kept_until_somebody_dealt_with_it(store: Store, dead: bool):
-    """Without its process an operator could neither judge a dead letter nor send it again."""
-    await store.commit(Changes(saves=(negotiation("n", state="TERMINATED", updated=1.0),), outbox=(outbound("o", "n", dead=dead),)))
-    retention = Retention(Journal(store, SetClock()), KEEP)
-    assert (await retention.sweep())["process"] == 0
-    await store.commit(Changes(settled=("o",)))
-    assert (await retention.sweep())["process"] == 1
+async def test_a_dead_letter_is_kept_as_long_as_its_process_and_no_longer(store: Store, dead: bool, process: Process | None, gone: bool):
+    """Without its process an operator could neither judge it nor send it again; without an end to it nothing would go."""
+    clock = SetClock()
+    kept = replace(process, updated=clock.now() + process.updated) if process is not None else None
+    row = outbound("o", "n", dead=dead, created=1.0, **({"kind": kept.kind} if kept else {}))
+    await store.commit(Changes(saves=(kept,) if kept else (), outbox=(row,)))
+    counts = await Retention(Journal(store, clock), KEEP).sweep()
+    assert (counts["dead_letter"], counts["process"]) == (int(gone), int(gone and kept is not None))
+    assert (await store.outbound("o") is None) is gone
+    if kept is not None:
+        assert (await store.process(kept.kind, "n") is None) is gone
+        said = [(each.what, each.detail.get("by")) for each in await store.evidence_of("n")]
+        assert said == ([(telemetry.DISCARDED, "retention")] if gone else []), "the record says that it was never delivered"
+
+
+@pytest.mark.asyncio
+async def test_old_letters_of_open_processes_hide_none_behind_them(store: Store):
+    """More than are read at once, and the one that may go is the oldest."""
+    clock = SetClock()
+    many = [(negotiation(f"n{number}", updated=2.0), outbound(f"o{number}", f"n{number}", dead=True, created=2.0)) for number in range(250)]
+    last = (negotiation("n", state="TERMINATED", updated=1.0), outbound("o", "n", dead=True, created=1.0))
+    for process, row in (*many, last):
+        await store.commit(Changes(saves=(process,), outbox=(row,)))
+    assert (await Retention(Journal(store, clock), KEEP).sweep())["dead_letter"] == 1
+    assert await store.outbound("o") is None
+    assert await store.outbound("o249") is not None
 
 
 class Told(MemoryStore):
