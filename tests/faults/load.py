@@ -11,16 +11,18 @@ from tests.faults.ledger import SIDES
 from tests.faults.pair import Pair
 
 WORKERS = 6
-GAP_SECONDS = (0.05, 1.4)  # between two kills: from the middle of a start to well after it
-WARM_SECONDS = 0.5
+GAP_SECONDS = 0.7  # at most between two kills, so that jobs are in the middle of something
+IN_A_START = 0.2  # share of the kills that do not wait until the last victim serves again
 
 
 @dataclass
 class Load:
-    """What was done and what it took. `ready_seconds` by side."""
+    """What was done and what it took. `kills` and `ready_seconds` are by side, `early` kills met a connector that did not
+    serve yet."""
 
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
     ready_seconds: dict[str, list[float]] = field(default_factory=dict)
+    early: int = 0
     jobs: int = 0
     repeats: int = 0
 
@@ -43,14 +45,15 @@ async def run(pair: Pair, kills: int, chance: random.Random) -> Load:
                 over.set()
 
     async def kill() -> None:
-        await asyncio.sleep(WARM_SECONDS)
-        for _ in range(kills):
-            await asyncio.sleep(chance.uniform(*GAP_SECONDS))
+        while sum(load.kills.values()) < kills and not over.is_set():
+            if chance.random() > IN_A_START:
+                await asyncio.gather(*(pair[name].ready.wait() for name in SIDES))
+            await asyncio.sleep(chance.uniform(0, GAP_SECONDS))
             side = pair[chance.choice(SIDES)]
-            if over.is_set():
-                break
-            await side.kill()
-            load.kills[side.name] += 1
+            early = not side.ready.is_set()
+            if await side.kill():
+                load.kills[side.name] += 1
+                load.early += early
         over.set()
 
     async with asyncio.TaskGroup() as group:

@@ -81,15 +81,15 @@ class Pair:
                 raise error
 
     async def finish(self, job: str, work: Coroutine[Any, Any, None]) -> bool:
-        """Run a job to its end. If it fails, or has not ended when both connectors have run for `patience_seconds`, what it
-        waited for is lost: that is noted, and the answer is False."""
-        task = asyncio.create_task(work)
+        """Run a job to its end. If it fails, or has not ended when both connectors have run for `patience_seconds` since, what
+        it waited for is lost: that is noted, and the answer is False."""
+        task, begun = asyncio.create_task(work), time.monotonic()
         try:
             while not task.done():
                 await asyncio.wait({task, *self._keepers.values()}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 if broken := next((keeper for keeper in self._keepers.values() if keeper.done()), None):
                     broken.result()
-                if not task.done() and self._overdue():
+                if not task.done() and self._overdue(begun):
                     task.cancel()
                     await asyncio.wait({task})
                     self.stuck.append(audit.Finding(audit.LOST, job, f"it had not ended {self._patience:g} s after the last restart"))
@@ -100,9 +100,10 @@ class Pair:
             self.stuck.append(audit.Finding(audit.LOST, job, f"it failed: {type(error).__name__}: {error}"))
         return error is None
 
-    def _overdue(self) -> bool:
+    def _overdue(self, begun: float) -> bool:
         sides = self._sides.values()
-        return all(side.ready.is_set() for side in sides) and time.monotonic() - max(side.ready_at for side in sides) > self._patience
+        since = max(begun, *(side.ready_at for side in sides))
+        return all(side.ready.is_set() for side in sides) and time.monotonic() - since > self._patience
 
     async def account(self) -> tuple[list[audit.Finding], list[str]]:
         """Stop both connectors as an operator would. Returns what was lost or doubled, and what they complained of."""

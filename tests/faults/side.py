@@ -112,16 +112,17 @@ class Side:
         if ended and not self._armed and not self._may_end:
             raise RuntimeError(f"the {self.name} has ended by itself before it was ready; {where}")
 
-    async def kill(self, how: int = signal.SIGKILL) -> None:
-        """End the process, if there is one; returns when it is gone."""
+    async def kill(self, how: int = signal.SIGKILL) -> bool:
+        """End the process; returns when it is gone. False if there was none."""
         async with self._starting:
             if self.dead.is_set():
-                return
+                return False
             self.ready.clear()
             self._armed, self._may_end = False, True
             with suppress(ProcessLookupError):
                 os.kill(self._pid, how)
         await self.dead.wait()
+        return True
 
     async def collect(self) -> Counter[str]:
         """The points that were passed since the last time, in the order of their first passage. The connector must be a fork."""

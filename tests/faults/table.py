@@ -64,7 +64,8 @@ def lines(report: Report) -> Iterator[str]:
     at_random = (
         f"{'':>17} {report.load.kills[side]:>5} {'':>4} {'':>4} {_ready(report.load.ready_seconds.get(side, []))}" for side in SIDES
     )
-    yield f"{f'at random, under load ({report.load.jobs} jobs)':<{PLACE}} " + " ".join(at_random)
+    under = f"at random, under load ({report.load.jobs} jobs; {report.load.early} in a start)"
+    yield f"{under:<{PLACE}} " + " ".join(at_random)
     yield "points: hit/known; those of chance, which need a certain order of events, in brackets; ready: median/longest seconds"
     yield ""
     for finding in report.findings[:40]:
@@ -98,7 +99,7 @@ def document(report: Report) -> dict[str, Any]:
         "findings": [finding._asdict() for finding in report.findings],
         "complaints": report.complaints,
         "points": [_target(target) for target in report.targets],
-        "random": {"kills": report.load.kills, "jobs": report.load.jobs, "repeated_calls": report.load.repeats}
+        "random": {"kills": report.load.kills, "early": report.load.early, "jobs": report.load.jobs, "repeated_calls": report.load.repeats}
         | {"ready_seconds": {side: _rounded(seconds) for side, seconds in report.load.ready_seconds.items()}},
         "seconds": {phase: round(seconds, 1) for phase, seconds in report.seconds.items()},
     }

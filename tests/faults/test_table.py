@@ -22,7 +22,7 @@ def report(**changed: Any) -> Report:
         Target("provider", f"{SEND} [X]", 1, "pull", kills=1, ready_seconds=[0.2]),
         Target("provider", "before COMMIT [message-sent X, message-received Y]", 1, "pull", demanded=False),
     ]
-    load = Load({"consumer": 3, "provider": 4}, {"consumer": [0.5], "provider": [0.7, 0.9]}, jobs=12)
+    load = Load({"consumer": 3, "provider": 4}, {"consumer": [0.5], "provider": [0.7, 0.9]}, early=2, jobs=12)
     return Report(**({"targets": targets, "load": load, "seconds": {"points": 61.0}} | changed))
 
 
@@ -39,7 +39,7 @@ def test_points_of_one_place_are_one_line_with_both_sides():
     assert row[3:] == ["2/2", "2", "0", "0", "0.20/0.30", "1/1", "1", "0", "0", "0.20/0.20"]
     assert rows["before COMMIT [message-sent, message-received]"].split()[-5:] == ["(0/1)", "0", "0", "0", "-"]
     assert rows["all points"].split()[2:] == ["2/2", "2", "0", "0", "0.20/0.30", "1/1", "(0/1)", "1", "0", "0", "0.20/0.20"]
-    assert rows["at random, under load (12 jobs)"].split()[6:] == ["3", "0.50/0.50", "4", "0.80/0.90"]
+    assert rows["at random, under load (12 jobs; 2 in a start)"].split()[10:] == ["3", "0.50/0.50", "4", "0.80/0.90"]
 
 
 def test_a_good_run_says_so_in_its_last_line():
