@@ -16,7 +16,8 @@
     ├── TooLarge                   a body over its limit
     ├── TooSlow                    a body that did not arrive in its time
     ├── UnsupportedMedia           a media type or an encoding that this door does not take
-    ├── Busy                       a bounded queue is full; later will do
+    ├── Busy                       something that every request needs is short or stopping; later will do
+    │   └── TooMany                this caller has more under way than its share; others are served
     ├── PeerFailed                 the other connector did not answer, or not with what the protocol says
     │   └── PeerRefused            it answered with an error of its own
     ├── EgressDenied               an address that we do not dial
@@ -29,7 +30,7 @@
     └── StoreError                 the store cannot be used (newer schema, broken disk)
 
 DSP 2025-1 fixes the statuses of the protocol's errors: 400 for what cannot be understood or is not allowed now, 404 for
-what does not exist for the caller. The rest follows RFC 9110.
+what does not exist for the caller. The rest follows RFC 9110, and RFC 6585 for 429.
 """
 
 from __future__ import annotations
@@ -122,7 +123,15 @@ class UnsupportedMedia(ConnectorError):
 
 
 class Busy(ConnectorError):
-    """A bounded queue is full."""
+    """What the request needs is short, or stopping. `retry_seconds` is when another try makes sense."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), retry_seconds: int = 1) -> None:
+        super().__init__(message, reasons)
+        self.retry_seconds = retry_seconds
+
+
+class TooMany(Busy):
+    """This caller has more under way than its share of something bounded. Others are still served."""
 
 
 class PeerFailed(ConnectorError):
@@ -195,6 +204,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     TooSlow: (408, "too-slow"),
     UnsupportedMedia: (415, "unsupported-media"),
     Busy: (503, "busy"),
+    TooMany: (429, "too-many"),
     PeerFailed: (502, "peer-failed"),
     PeerRefused: (502, "peer-refused"),
     EgressDenied: (502, "egress-denied"),

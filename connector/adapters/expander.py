@@ -1,7 +1,8 @@
 """Hands foreign JSON-LD to a limited child process and takes back the compact form, or the reasons why there is none.
 
 Only bodies that are not valid in compact form come here. The child is started on first use, works on one body at a
-time, and is killed and replaced when it exceeds its time or memory; no body can reach the connector's own process.
+time, and is killed and replaced when it exceeds its time or memory; no body can reach the connector's own process. Senders
+take turns, so that none of them can keep the child from the others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import struct
 import sys
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ import orjson
 
 import connector
 from connector.dsp.schemas import SCHEMA_OF
-from connector.errors import Busy, ConnectorError, WireError
+from connector.errors import Busy, ConnectorError, TooMany, WireError
 
 WORKER = "connector.adapters.jsonld_worker"
 LENGTH = struct.Struct(">I")  # before each frame, as the worker reads and writes it
@@ -34,7 +36,8 @@ MEMORY_BYTES = 384 << 20  # the child needs 60 MiB at rest; a body of BODY_MAX_B
 ANSWER_SECONDS = 2.0  # wall clock for one body; an ordinary message takes 5 ms
 START_SECONDS = 15.0  # an interpreter and its imports take 0.5 s on a free processor
 MEND = "send the compact form of DSP 2025-1"
-WAITING_MAX = 16  # bodies; at ANSWER_SECONDS each the last one waits as long as peers wait for an answer
+WAITING_MAX = 64  # bodies of all senders: a third of a second of ordinary ones
+WAITING_SECONDS = 10.0  # then a body is refused: its sender waits no longer than 15 s for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,60 @@ class _Job:
     body: bytes
     expected: str
     answer: asyncio.Future[dict[str, Any]]
+
+
+class _Waiting:
+    """What waits: a queue for each sender, served in turn. If all places are taken, the sender with the most of them gives up
+    its newest one, so that nobody finds no place because of another."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def put(self, sender: str, job: _Job) -> _Job | None:
+        """Let `job` wait. Returns the one that has no place then: another, `job` itself, or None."""
+        if sum(map(len, self._queues.values())) >= self._places:
+            self._forget_who_has_gone()
+        out = None
+        if sum(map(len, self._queues.values())) >= self._places:
+            most = max(self._queues.values(), key=len)
+            if len(most) <= len(self._queues.get(sender, ())) + 1:
+                return job
+            out = most.pop()
+        self._queues.setdefault(sender, deque()).append(job)
+        self._news.set()
+        return out
+
+    async def get(self) -> _Job | None:
+        """The next one: the oldest of the sender whose turn it is. None once it is closed."""
+        while not self._queues:
+            if self._closed:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        sender, queue = self._queues.popitem(last=False)
+        job = queue.popleft()
+        if queue:
+            self._queues[sender] = queue
+        return job
+
+    def close(self) -> list[_Job]:
+        """Let nobody wait any longer. Returns those who did."""
+        left = [job for queue in self._queues.values() for job in queue]
+        self._queues.clear()
+        self._closed = True
+        self._news.set()
+        return left
+
+    def _forget_who_has_gone(self) -> None:
+        for sender, queue in tuple(self._queues.items()):
+            left = deque(job for job in queue if not job.answer.done())
+            if left:
+                self._queues[sender] = left
+            else:
+                del self._queues[sender]
 
 
 class Expander:
@@ -58,21 +115,23 @@ class Expander:
         answer_seconds: float = ANSWER_SECONDS,
         memory_bytes: int = MEMORY_BYTES,
         waiting_max: int = WAITING_MAX,
+        waiting_seconds: float = WAITING_SECONDS,
     ) -> None:
         self._answer_seconds = answer_seconds
+        self._waiting_seconds = waiting_seconds
         setup = {"schemas": dict(schemas), "contexts": dict(contexts), "memory_bytes": memory_bytes, "cpu_seconds": int(answer_seconds) + 1}
         self._setup = orjson.dumps(setup)
-        self._jobs: asyncio.Queue[_Job | None] = asyncio.Queue(waiting_max)
+        self._jobs = _Waiting(waiting_max)
         self._runner: asyncio.Task[None] | None = None
         self._child: asyncio.subprocess.Process | None = None
         self._closed = False
 
-    async def compact(self, body: bytes, expected: str) -> dict[str, Any]:
+    async def compact(self, body: bytes, expected: str, sender: str) -> dict[str, Any]:
         """Return `body`, any JSON-LD form of a message, in the compact form that the schema of type `expected` accepts.
 
         Raises `WireError` with reasons if there is no such form, if a context is not one of ours, or if the body
-        exceeds the limits of the worker; `Busy` if too many bodies wait, or if no worker can be started; `ValueError` for
-        an `expected` that has no schema.
+        exceeds the limits of the worker; `TooMany` if `sender` has too many bodies waiting, or this one waited too long;
+        `Busy` if no worker can be started; `ValueError` for an `expected` that has no schema.
         """
         if expected not in SCHEMA_OF:
             raise ValueError(f"`{expected}` has no schema; expected is one of {', '.join(SCHEMA_OF)}")
@@ -83,21 +142,21 @@ class Expander:
         if self._runner is None:
             self._runner = asyncio.create_task(self._run(), name="jsonld-worker")
         job = _Job(body, expected, asyncio.get_running_loop().create_future())
+        if (out := self._jobs.put(sender, job)) is not None:
+            _settle(out, TooMany(f"too many bodies of yours wait for JSON-LD expansion; {MEND}, or fewer at once"))
         try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            raise Busy(f"{self._jobs.maxsize} bodies already wait for JSON-LD expansion; send the compact form, or try later") from None
-        return await job.answer
+            async with asyncio.timeout(self._waiting_seconds):
+                return await job.answer
+        except TimeoutError:
+            raise TooMany(f"the body waited {self._waiting_seconds:g} s for JSON-LD expansion; {MEND}, or try later") from None
 
     async def close(self) -> None:
         """End the child and refuse whatever waits. May be called again."""
         self._closed = True
         if self._runner is None or self._runner.done():
             return
-        while not self._jobs.empty():
-            if waiting := self._jobs.get_nowait():
-                _settle(waiting, Busy("the connector is stopping"))
-        self._jobs.put_nowait(None)
+        for job in self._jobs.close():
+            _settle(job, Busy("the connector is stopping"))
         if self._child is not None:
             _kill(self._child)
         await asyncio.shield(self._runner)

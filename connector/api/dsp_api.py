@@ -105,17 +105,19 @@ class DspApi:
             pid = request.match_info.get("pid")
             if pid is not None:
                 await self._receiver.find(caller, moves[0].kind, pid)
-            message = await self._read(await read_body(request, self._limits), moves)
+            message = wire.read(await self._document(request, moves[0].type, caller), moves)
             request[MESSAGE] = message
             return _json(await self._receiver.message(caller, message, pid))
 
         return handle
 
-    async def _read(self, body: bytes, moves: tuple[Move, ...]) -> Message:
-        parsed = wire.parse(body, moves, self._schemas)
-        if isinstance(parsed, wire.NeedsExpansion):
-            return wire.read(await self._expander.compact(body, parsed.expected), moves)
-        return parsed
+    async def _document(self, request: web.Request, type_: str, caller: Caller) -> Mapping[str, Any]:
+        """The body as a compact, valid document of this `@type`, whatever form of JSON-LD it has."""
+        body = await read_body(request, self._limits)
+        found = wire.parse(body, type_, self._schemas)
+        if isinstance(found, wire.NeedsExpansion):
+            return await self._expander.compact(body, type_, caller.participant.id)
+        return found
 
     def _state(self, kind: Kind) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -129,10 +131,7 @@ class DspApi:
         caller = await self._caller(request)
         filters: tuple[Mapping[str, Any], ...] = ()
         if request.method == "POST":
-            body = await read_body(request, self._limits)
-            document = wire.load(body)
-            if not isinstance(document, dict) or not wire.is_compact(document, "CatalogRequestMessage", self._schemas):
-                document = await self._expander.compact(body, "CatalogRequestMessage")
+            document = await self._document(request, "CatalogRequestMessage", caller)
             filters = read_filters(document.get("filter"))
         elif request.query.get("filter"):
             filters = read_filters(wire.load(request.query["filter"].encode()))

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
-from connector.errors import ConnectorError, TooLarge, TooSlow, UnsupportedMedia, answer_to
+from connector.errors import Busy, ConnectorError, TooLarge, TooSlow, UnsupportedMedia, answer_to
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
@@ -70,7 +70,7 @@ def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[we
             except ConnectorError as e:
                 status, code = answer_to(e)
                 telemetry.log.info("refused", door=door, route=name, status=status, code=code, reason=e.message)
-                return _close_if_unread(request, render(request, e, status, code))
+                return _close_if_unread(request, again(render(request, e, status, code), e))
             except web.HTTPException as e:
                 error = ConnectorError(
                     {404: "there is nothing at this address", 405: "this method is not taken here"}.get(e.status, e.reason)
@@ -103,6 +103,13 @@ def _close_if_unread(request: web.Request, response: web.Response) -> web.Respon
     """A body that was refused unread would be read as the next request: the connection ends with the answer."""
     if request.can_read_body and not request.content.at_eof():
         response.force_close()
+    return response
+
+
+def again(response: web.Response, error: ConnectorError) -> web.Response:
+    """The answer to an error, with the time of another try where that makes sense (RFC 9110, 10.2.3)."""
+    if isinstance(error, Busy):
+        response.headers[hdrs.RETRY_AFTER] = str(error.retry_seconds)
     return response
 
 

@@ -53,6 +53,7 @@ SCHEMA_OF: dict[str, str] = {
 REASONS_MAX = 10  # a sender mends a message by its first faults; more would only make the answer a lever
 REASON_MAX_CHARS = 320  # the longest list of allowed values plus a pointer fits
 ECHO_MAX_CHARS = 80  # a longer value is described, so that nobody writes our logs and answers for us
+LASTING_MAX_VALUES = 100  # looked at for each message that is not valid, hence fewer: some 5 ms at the worst
 DETAIL_MAX_VALUES = 500  # an error of the validator costs up to 0.1 ms for each value below it, and the caller waits on a shared loop
 TOO_DEEP = "the document is nested too deeply, or holds text that is not Unicode"
 
@@ -107,24 +108,43 @@ class Schemas:
             return [f"{quoted(type_)} is not a message type of DSP 2025-1"]
         if self.is_valid(type_, document):
             return []
-        if _is_large(document):
+        if _is_large(document, DETAIL_MAX_VALUES):
             return [f"the document does not fit the schema of `{type_}`; it is too large to say here where"]
         try:
             return sentences(_violation(error) for error in validator.iter_errors(document))
         except ValueError:
             return [TOO_DEEP]
 
+    def lasting(self, type_: str, document: object) -> list[str]:
+        """The reasons, if one of them lasts in whatever JSON-LD form the same values are written, under the same bare terms;
+        none if it takes expansion to know, or too long to look."""
+        validator = self._validators.get(type_)
+        if validator is None or _is_large(document, LASTING_MAX_VALUES):
+            return []
+        try:
+            violations = [_violation(error) for error in validator.iter_errors(document)]
+        except ValueError:
+            return []
+        return sentences(violations) if any(map(_lasts, violations)) else []
 
-def _is_large(document: object) -> bool:
+
+def _lasts(violation: Violation) -> bool:
+    """Whether no other form mends it: a member is missing. One that is there may still be written as another kind of value."""
+    if violation.branches:
+        return all(any(map(_lasts, branch)) for branch in violation.branches)
+    return violation.keyword == "required"
+
+
+def _is_large(document: object, values_max: int) -> bool:
     left, count = [document], 0
-    while left and count <= DETAIL_MAX_VALUES:
+    while left and count <= values_max:
         value = left.pop()
         count += 1
         if isinstance(value, dict):
-            left.extend(islice(value.values(), DETAIL_MAX_VALUES))
+            left.extend(islice(value.values(), values_max))
         elif isinstance(value, list):
-            left.extend(value[:DETAIL_MAX_VALUES])
-    return count > DETAIL_MAX_VALUES
+            left.extend(value[:values_max])
+    return count > values_max
 
 
 def _violation(error: jsonschema_rs.ValidationError) -> Violation:

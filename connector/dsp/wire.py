@@ -3,7 +3,7 @@
 A body that is schema-valid in compact form and whose `@context` contains the DSP URL is a message, whatever other
 contexts stand beside it: those are never fetched and their terms mean nothing here (a policy that relies on one is
 refused by `connector.odrl`, not here). Every other JSON document may still be a message in another JSON-LD form:
-`parse` then returns `NeedsExpansion`, and whoever has a worker for it calls `read` with the compact form.
+`parse` then returns `NeedsExpansion`, and whoever has a worker for it gets the compact form there. `read` takes either.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from connector.errors import WireError
 DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deeper is an attack or a mistake
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
 STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not travel in messages
+ALIASES = frozenset({"id", "type"})  # the only bare names that stand for something with another name, in descriptions of participants
 NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 
@@ -34,19 +35,22 @@ class NeedsExpansion:
     expected: str
 
 
-def parse(body: bytes, expected: tuple[Move, ...], schemas: Schemas) -> Message | NeedsExpansion:
-    """Read a request body as one of the moves that its endpoint takes (all of one `@type`).
+def parse(body: bytes, type_: str, schemas: Schemas) -> Mapping[str, Any] | NeedsExpansion:
+    """The body as a compact, schema-valid document of `@type` `type_`, or that it takes JSON-LD to know.
 
-    Raises WireError for what is not JSON or goes beyond the limits of depth, width and length.
+    Raises WireError for what is not JSON, goes beyond the limits of depth, width and length, or is meant as the compact form
+    and has a mistake that no expansion could mend: then its sender hears at once where.
     """
     document = load(body)
-    type_ = expected[0].type
-    if not isinstance(document, dict) or not is_compact(document, type_, schemas):
-        return NeedsExpansion(type_)
-    return read(document, expected)
+    if isinstance(document, dict):
+        if is_compact(document, type_, schemas):
+            return document
+        if document.get("@type") == type_ and _plain(document) and (reasons := schemas.lasting(type_, document)):
+            raise WireError(f"the body is not a valid `{type_}`", tuple(reasons))
+    return NeedsExpansion(type_)
 
 
-def load(body: bytes) -> Any:
+def load(body: bytes, nodes_max: int = NODES_MAX) -> Any:
     """Decode JSON strictly (UTF-8, finite numbers, each name once). Raises WireError that says where it broke."""
     try:
         document = orjson.loads(body)
@@ -54,7 +58,7 @@ def load(body: bytes) -> Any:
         raise WireError(f"the body is not JSON: {e.msg} at line {e.lineno} column {e.colno}") from e
     # A name that stands twice means one thing to us and may mean another to whoever else reads the message. The parser keeps
     # the last one silently; but then the text has more ends of names than the value has members, which costs little to see.
-    if len(NAME_ENDS.findall(body)) > _within_limits(document):
+    if len(NAME_ENDS.findall(body)) > _within_limits(document, nodes_max):
         json.loads(body, object_pairs_hook=_each_once)
     return document
 
@@ -131,6 +135,24 @@ def _text(item: Any) -> str:
     return item if isinstance(item, str) else orjson.dumps(item).decode()
 
 
+def _plain(document: Mapping[str, Any]) -> bool:
+    """Whether the document names everything by bare terms, under contexts that are URLs, DSP's among them. Then each term can
+    only be what the DSP context says, and expansion changes how values are written, never which there are."""
+    contexts = document.get("@context")
+    if not isinstance(contexts, list) or DSP_CONTEXT not in contexts or not all(isinstance(url, str) for url in contexts):
+        return False
+    left: list[Any] = [{name: value for name, value in document.items() if name != "@context"}]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if any(":" in name or name in ALIASES or (name[:1] == "@" and name not in ("@id", "@type")) for name in value):
+                return False
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return True
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for name, _ in pairs:
@@ -139,7 +161,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
-def _within_limits(document: Any) -> int:
+def _within_limits(document: Any, nodes_max: int) -> int:
     """Walk the value without recursion; returns how many members its objects have. Raises WireError beyond a limit."""
     level, nodes, members = [document], 0, 0
     for _ in range(DEPTH_MAX + 1):
@@ -153,8 +175,8 @@ def _within_limits(document: Any) -> int:
             elif type(value) is str and len(value) > STRING_CHARACTERS_MAX:
                 raise WireError(f"a string of {len(value)} characters is longer than the {STRING_CHARACTERS_MAX} that a message may hold")
         nodes += len(level)
-        if nodes > NODES_MAX:
-            raise WireError(f"the body has more than {NODES_MAX} values")
+        if nodes > nodes_max:
+            raise WireError(f"the body has more than {nodes_max} values")
         if not below:
             return members
         level = below

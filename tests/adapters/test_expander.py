@@ -17,12 +17,13 @@ from connector.adapters import jsonld_worker
 from connector.adapters.expander import BODY_MAX_BYTES, Expander
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import REASONS_MAX, Schemas
-from connector.errors import Busy, WireError
+from connector.errors import Busy, TooMany, WireError
 from connector.vocabulary import read_vocabulary
 
 VOCABULARY = read_vocabulary()
 SCHEMAS = Schemas(VOCABULARY.schemas)
 TYPE = "ContractRequestMessage"
+PEER, OTHER = "did:web:peer", "did:web:other"
 RULE = {"action": "use"}
 COMPACT: dict[str, Any] = {
     "@context": CONTEXT,
@@ -65,7 +66,7 @@ def children() -> set[int]:
 @pytest.mark.asyncio
 async def test_a_foreign_form_comes_back_compact_and_valid():
     async with running() as expander:
-        compacted = await expander.compact(encoded(FOREIGN), TYPE)
+        compacted = await expander.compact(encoded(FOREIGN), TYPE, PEER)
     assert compacted == COMPACT
     assert SCHEMAS.is_valid(TYPE, compacted)
 
@@ -75,9 +76,9 @@ async def test_no_child_is_started_before_the_first_body_and_one_serves_them_all
     before = children()
     async with running() as expander:
         assert children() == before
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         first = child_of(expander)
-        await asyncio.gather(*(expander.compact(encoded(FOREIGN), TYPE) for _ in range(10)))
+        await asyncio.gather(*(expander.compact(encoded(FOREIGN), TYPE, PEER) for _ in range(10)))
         assert child_of(expander) == first
         assert children() == before | {first}
     assert children() == before
@@ -90,7 +91,7 @@ async def test_an_unknown_context_is_named_with_what_else_is_wrong():
         with pytest.raises(
             WireError, match=r"`https://w3id.org/edc/dspace/v0.0.1` is not known here; contexts are never fetched"
         ) as refused:
-            await expander.compact(encoded(body), TYPE)
+            await expander.compact(encoded(body), TYPE, PEER)
     assert "`/consumerPid` must be a string, not a number" in refused.value.reasons
 
 
@@ -99,7 +100,7 @@ async def test_an_invalid_message_is_explained_with_pointers_into_the_body_as_se
     body = {**FOREIGN, "offer": {**COMPACT["offer"], "permission": [{"action": 5}] * 30, "target": 5}}
     async with running() as expander:
         with pytest.raises(WireError, match=f"not a valid `{TYPE}`") as refused:
-            await expander.compact(encoded(body), TYPE)
+            await expander.compact(encoded(body), TYPE, PEER)
     assert "`/offer/target` must be a string, not a number" in refused.value.reasons
     assert "`/offer/permission/0/action` must be a string, not a number" in refused.value.reasons
     assert len(refused.value.reasons) == REASONS_MAX
@@ -174,14 +175,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_bomb_is_answered_in_time_and_the_next_body_is_served(bomb: str):
     async with running() as expander:
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
         body = BOMBS[bomb]()
         started = time.monotonic()
         with pytest.raises(WireError) as refused:
-            await expander.compact(body, TYPE)
+            await expander.compact(body, TYPE, PEER)
         assert time.monotonic() - started < module.ANSWER_SECONDS + SLACK_SECONDS
         assert all(len(reason) < 1000 for reason in refused.value.reasons)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 def test_there_are_bombs_enough():
@@ -191,11 +192,11 @@ def test_there_are_bombs_enough():
 @pytest.mark.asyncio
 async def test_a_body_that_needs_too_much_memory_is_refused_and_the_next_is_served():
     async with running(memory_bytes=96 << 20, answer_seconds=20.0) as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         first = child_of(expander)
         with pytest.raises(WireError, match="exceeded its memory"):
-            await expander.compact(BOMBS["a flood of languages"](), TYPE)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+            await expander.compact(BOMBS["a flood of languages"](), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
         assert child_of(expander) != first
 
 
@@ -203,7 +204,7 @@ async def test_a_body_that_needs_too_much_memory_is_refused_and_the_next_is_serv
 async def test_a_body_over_the_limit_does_not_reach_the_child():
     async with running() as expander:
         with pytest.raises(WireError, match=f"it may have {BODY_MAX_BYTES}"):
-            await expander.compact(b" " * (BODY_MAX_BYTES + 1), TYPE)
+            await expander.compact(b" " * (BODY_MAX_BYTES + 1), TYPE, PEER)
         assert expander._child is None
 
 
@@ -211,7 +212,7 @@ async def test_a_body_over_the_limit_does_not_reach_the_child():
 async def test_a_type_without_a_schema_is_a_defect_of_the_caller():
     async with running() as expander:
         with pytest.raises(ValueError, match="`Greeting` has no schema"):
-            await expander.compact(encoded(FOREIGN), "Greeting")
+            await expander.compact(encoded(FOREIGN), "Greeting", PEER)
 
 
 @pytest.mark.asyncio
@@ -225,11 +226,11 @@ async def test_the_loop_turns_while_a_bomb_burns():
             gaps.append(time.monotonic() - before)
 
     async with running(answer_seconds=1.0) as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         body = BOMBS["a wide policy"]()
         beating = asyncio.create_task(heartbeat())
         with pytest.raises(WireError, match=r"within 1 s"):
-            await expander.compact(body, TYPE)
+            await expander.compact(body, TYPE, PEER)
         beating.cancel()
     assert len(gaps) >= 20
     assert max(gaps) < 0.5
@@ -242,32 +243,32 @@ async def test_the_loop_turns_while_a_bomb_burns():
 )
 async def test_a_dead_child_is_replaced(end: signal.Signals, limit: str):
     async with running() as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         os.kill(child_of(expander), end)
         with pytest.raises(WireError, match=f"exceeded {limit}"):
-            await expander.compact(encoded(FOREIGN), TYPE)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 @pytest.mark.asyncio
 async def test_a_child_that_ended_while_idle_costs_nobody_an_answer():
     async with running() as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         child = expander._child
         assert child is not None
         os.kill(child.pid, signal.SIGKILL)
         await child.wait()
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 @pytest.mark.asyncio
 async def test_a_child_that_does_not_answer_is_replaced():
     async with running(answer_seconds=0.3) as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         os.kill(child_of(expander), signal.SIGSTOP)
         with pytest.raises(WireError, match=r"could not be expanded within 0.3 s"):
-            await expander.compact(encoded(FOREIGN), TYPE)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 @pytest.mark.asyncio
@@ -275,31 +276,97 @@ async def test_a_reply_that_is_too_long_counts_as_a_broken_limit(monkeypatch: py
     monkeypatch.setattr(module, "REPLY_MAX_BYTES", 100)
     async with running() as expander:
         with pytest.raises(WireError, match="exceeded its limits"):
-            await expander.compact(encoded(FOREIGN), TYPE)
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
+
+
+@contextlib.asynccontextmanager
+async def held(**limits: Any) -> AsyncIterator[tuple[Expander, asyncio.Task[Any], Callable[[], None]]]:
+    """An expander whose child is at a body and stands still until it is told to go on."""
+    async with running(**limits) as expander:
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        child = child_of(expander)
+        os.kill(child, signal.SIGSTOP)
+        at_work = asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE, PEER))
+        await turns(3)  # the runner has taken it
+        yield expander, at_work, lambda: os.kill(child, signal.SIGCONT)
+
+
+async def bodies(expander: Expander, sender: str, count: int) -> list[asyncio.Task[Any]]:
+    """So many bodies of a sender, waiting in their order."""
+    tasks = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE, sender)) for _ in range(count)]
+    await turns(2)
+    return tasks
 
 
 @pytest.mark.asyncio
-async def test_only_so_many_bodies_wait():
-    async with running(waiting_max=2) as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
-        os.kill(child_of(expander), signal.SIGSTOP)
-        at_work = asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE))
-        await turns(3)  # the runner has taken it
-        waiting = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE)) for _ in range(2)]
-        await turns(1)
-        with pytest.raises(Busy, match="2 bodies already wait"):
-            await expander.compact(encoded(FOREIGN), TYPE)
-        os.kill(child_of(expander), signal.SIGCONT)
+async def test_a_sender_with_too_many_bodies_waiting_is_asked_to_send_fewer():
+    async with held(waiting_max=2) as (expander, at_work, go_on):
+        waiting = await bodies(expander, PEER, 2)
+        with pytest.raises(TooMany, match="too many bodies of yours wait") as refused:
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert refused.value.retry_seconds >= 1
+        go_on()
         assert await asyncio.gather(at_work, *waiting) == [COMPACT] * 3
+
+
+@pytest.mark.asyncio
+async def test_nobody_finds_no_place_because_of_another_and_senders_take_turns():
+    async with held(waiting_max=8) as (expander, at_work, go_on):
+        done = list[str]()
+        flood = await bodies(expander, PEER, 8)
+        few = await bodies(expander, OTHER, 3)
+        for name, tasks in (("flood", flood), ("few", few)):
+            for task in tasks:
+                task.add_done_callback(lambda task, name=name: done.append(name) if not task.exception() else None)
+        assert [task.done() for task in flood] == [False] * 5 + [True] * 3, "the newest bodies of the one with most places give way"
+        go_on()
+        outcomes = await asyncio.gather(at_work, *few, *flood, return_exceptions=True)
+        await turns(1)
+        assert [type(outcome) for outcome in outcomes[-3:]] == [TooMany] * 3
+        assert outcomes[:-3] == [COMPACT] * 9
+        assert done == ["flood", "few"] * 3 + ["flood"] * 2
+
+
+@pytest.mark.asyncio
+async def test_places_that_are_shared_equally_are_taken_from_nobody():
+    async with held(waiting_max=4) as (expander, at_work, go_on):
+        waiting = [task for name in ("a", "b", "c", "d") for task in await bodies(expander, name, 1)]
+        with pytest.raises(TooMany):
+            await expander.compact(encoded(FOREIGN), TYPE, "e")
+        go_on()
+        assert await asyncio.gather(at_work, *waiting) == [COMPACT] * 5
+
+
+@pytest.mark.asyncio
+async def test_the_place_of_a_caller_that_has_gone_is_free():
+    async with held(waiting_max=2) as (expander, at_work, go_on):
+        gone, stays = await bodies(expander, PEER, 2)
+        gone.cancel()
+        await turns(2)
+        (late,) = await bodies(expander, PEER, 1)
+        go_on()
+        assert await asyncio.gather(at_work, stays, late) == [COMPACT] * 3
+
+
+@pytest.mark.asyncio
+async def test_no_body_waits_longer_than_its_sender_does():
+    async with held(answer_seconds=30.0) as (expander, at_work, go_on):
+        expander._waiting_seconds = 0.1  # the first body had to wait for the child to start
+        with pytest.raises(TooMany, match=r"waited 0.1 s"):
+            await expander.compact(encoded(FOREIGN), TYPE, OTHER)
+        go_on()
+        assert await at_work == COMPACT
+        expander._waiting_seconds = 10.0
+        assert await expander.compact(encoded(FOREIGN), TYPE, OTHER) == COMPACT
 
 
 @pytest.mark.asyncio
 async def test_a_caller_that_gives_up_disturbs_nobody():
     async with running() as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         first = child_of(expander)
-        impatient = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE)) for _ in range(3)]
-        patient = asyncio.create_task(expander.compact(encoded({**FOREIGN, "consumerPid": "urn:uuid:d"}), TYPE))
+        impatient = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE, PEER)) for _ in range(3)]
+        patient = asyncio.create_task(expander.compact(encoded({**FOREIGN, "consumerPid": "urn:uuid:d"}), TYPE, PEER))
         await asyncio.sleep(0)
         for task in impatient:
             task.cancel()
@@ -311,9 +378,9 @@ async def test_a_caller_that_gives_up_disturbs_nobody():
 async def test_closing_answers_whoever_waits_and_leaves_nothing_behind():
     before = children()
     expander = Expander(VOCABULARY.schemas, VOCABULARY.contexts)
-    await expander.compact(encoded(FOREIGN), TYPE)
+    await expander.compact(encoded(FOREIGN), TYPE, PEER)
     os.kill(child_of(expander), signal.SIGSTOP)
-    tasks = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE)) for _ in range(3)]
+    tasks = [asyncio.create_task(expander.compact(encoded(FOREIGN), TYPE, PEER)) for _ in range(3)]
     await asyncio.sleep(0)
     await expander.close()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -321,7 +388,7 @@ async def test_closing_answers_whoever_waits_and_leaves_nothing_behind():
     assert children() == before
     await expander.close()
     with pytest.raises(Busy, match="the connector is stopping"):
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
 
 
 @pytest.mark.asyncio
@@ -338,8 +405,8 @@ async def test_a_worker_that_cannot_start_is_our_fault_and_may_be_tried_again(mo
         with monkeypatch.context() as patched:
             patched.setattr(module.sys, "executable", program)
             with pytest.raises(Busy, match="could not be started"):
-                await expander.compact(encoded(FOREIGN), TYPE)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+                await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 @pytest.mark.asyncio
@@ -348,15 +415,15 @@ async def test_a_defect_reaches_its_caller_and_not_the_next_one(monkeypatch: pyt
         with monkeypatch.context() as patched:
             patched.setattr(module.orjson, "loads", lambda _: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                await expander.compact(encoded(FOREIGN), TYPE)
-        assert await expander.compact(encoded(FOREIGN), TYPE) == COMPACT
+                await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 @pytest.mark.asyncio
 async def test_the_child_gets_no_environment_of_ours_and_no_files(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CONNECTOR_ADMIN_TOKEN", "s3cret")
     async with running() as expander:
-        await expander.compact(encoded(FOREIGN), TYPE)
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
         process = Path("/proc") / str(child_of(expander))
         assert b"s3cret" not in (process / "environ").read_bytes()
         assert {path.name for path in (process / "fd").iterdir()} == {"0", "1", "2"}
@@ -371,10 +438,10 @@ async def test_the_child_gets_no_environment_of_ours_and_no_files(monkeypatch: p
 def test_nothing_is_left_unclosed_when_the_loop_ends():
     async def serve() -> None:
         async with running(answer_seconds=0.3) as expander:
-            await expander.compact(encoded(FOREIGN), TYPE)
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
             with pytest.raises(WireError):
-                await expander.compact(BOMBS["a wide policy"](), TYPE)
-            await expander.compact(encoded(FOREIGN), TYPE)
+                await expander.compact(BOMBS["a wide policy"](), TYPE, PEER)
+            await expander.compact(encoded(FOREIGN), TYPE, PEER)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -94,6 +94,30 @@ async def test_bad_input_is_refused_with_its_reason_and_changes_nothing(desk: De
     assert await everything(desk) == before
 
 
+@pytest.mark.parametrize("malformed", [{"@type": "nonsense"}, {"@context": corpus.CONTEXT, "@type": "ContractRequestMessage"}])
+async def test_many_malformed_messages_at_once_are_each_refused_with_a_reason(desk: Desk, malformed: dict[str, Any]):
+    sending = (desk.peer.send(desk.us, "POST", REQUEST, malformed | {"number": number}) for number in range(40))
+    answers = await asyncio.gather(*sending)
+    assert {(answer.status, answer.json["code"]) for answer in answers} == {(400, "malformed-message")}
+
+
+async def test_a_peer_that_floods_us_is_slowed_down_and_no_other_is(desk: Desk):
+    """A hundred and fifty bodies that take JSON-LD to know, at once; meanwhile another participant speaks in expanded form."""
+    flood = [asyncio.create_task(desk.peer.send(desk.us, "POST", REQUEST, {"@type": "nonsense", "number": n})) for n in range(150)]
+    await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+    foreign = first_request(callbackAddress=desk.stranger.site.base) | {"@context": corpus.CONTEXT[0]}
+    answer = await desk.stranger.send(desk.us, "POST", REQUEST, foreign)
+    flooding = [task for task in flood if not task.done()]
+    assert answer.status == 201, answer.body
+    assert flooding, "it did not wait for all of the others"
+    answers = await asyncio.gather(*flood)
+    assert {answer.status for answer in answers} == {400, 429}
+    assert {answer.headers.get("Retry-After") for answer in answers} == {None, "1"}
+    late = [answer for answer in answers if answer.status == 429]
+    assert all(valid("ContractNegotiationError", answer.json)["code"] == "too-many" for answer in late)
+    assert all(answer.headers["Retry-After"] == "1" for answer in late)
+
+
 @pytest.mark.parametrize("path", ["/negotiations/request", "/negotiations/offers"])
 async def test_a_policy_beyond_what_is_read_is_refused_with_the_limit_and_the_remedy(desk: Desk, path: str):
     terms = purpose_policy(*(f"p{number}" for number in range(3_000))) | {"@id": OFFER, "target": DATASET}

@@ -181,6 +181,7 @@ async def test_each_error_of_the_tree_is_a_problem_with_its_status_code_and_trac
     assert (said["detail"], said["reasons"]) == (error.message, list(error.reasons))
     assert said["trace"] == TRACE[3:35]
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+    assert answer.headers.get("Retry-After") == ("1" if isinstance(error, errors.Busy) else None)
     assert '"event":"refused"' in log.getvalue()
 
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -7,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dsp import wire
+from connector.dsp import jsonld, wire
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT, Kind, Move
 from connector.errors import WireError
+from connector.vocabulary import read_vocabulary
 from tests.pair import OPEN, SCHEMAS
+from tests.vocab import corpus
+
+CONTEXTS = read_vocabulary().contexts
 
 OFFER = OPEN | {"@id": "urn:o:1", "target": "urn:d:1"}
 REQUEST: dict[str, Any] = {
@@ -34,7 +39,18 @@ MEMBERS: dict[Move, dict[str, Any]] = {
 
 
 def parsed(document: Any, expected: tuple[Move, ...] = FIRST) -> Any:
-    return wire.parse(orjson.dumps(document), expected, SCHEMAS)
+    found = wire.parse(orjson.dumps(document), expected[0].type, SCHEMAS)
+    return found if isinstance(found, wire.NeedsExpansion) else wire.read(found, expected)
+
+
+def scopes(context: Any) -> Iterator[dict[str, Any]]:
+    """The terms of a context, and of each context that one of them opens."""
+    for terms in context if isinstance(context, list) else [context]:
+        if isinstance(terms, dict):
+            yield {term: value for term, value in terms.items() if value is not None}
+            for value in terms.values():
+                if isinstance(value, dict):
+                    yield from scopes(value.get("@context"))
 
 
 def without(**changes: Any) -> dict[str, Any]:
@@ -71,8 +87,12 @@ def test_further_context_urls_beside_the_one_of_dsp_keep_the_fast_path(contexts:
         without(**{"@context": [*CONTEXT, {"x": "urn:x"}]}),  # the schema has URLs only
         without(**{"@type": ["ContractRequestMessage"]}),
         without(**{"@type": "dspace:ContractRequestMessage"}),
-        without(consumerPid=None),
         without(providerPid="urn:uuid:p"),  # both `callbackAddress` and `providerPid`
+        without(offer=OFFER | {"permission": {"action": "use"}}),  # expansion makes it a list
+        without(consumerPid={"@value": "urn:uuid:c"}),
+        without(consumerPid=5),
+        without(callbackAddress=None, **{"dspace:callbackAddress": "https://c.test/dsp"}),
+        without(offer={name: OFFER[name] for name in ("@id", "@type", "target")}, **{"@included": [OFFER]}),
         [REQUEST],
         "text",
         None,
@@ -81,6 +101,50 @@ def test_further_context_urls_beside_the_one_of_dsp_keep_the_fast_path(contexts:
 )
 def test_what_is_not_compact_needs_expansion(document: Any):
     assert parsed(document) == wire.NeedsExpansion("ContractRequestMessage")
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (without(consumerPid=None), "the document lacks `consumerPid`"),
+        (without(consumerPid=None, offer=5), "`/offer` must be an object, not a number"),  # what else there is
+        (without(callbackAddress=None, **{"@context": [EDC, *CONTEXT]}), "one of `callbackAddress` or `providerPid`"),
+        (without(offer=OFFER | {"permission": [{}]}), "`/offer/permission/0` lacks `action`"),
+    ],
+)
+def test_a_mistake_in_the_compact_form_is_explained_at_once(document: Any, reason: str):
+    with pytest.raises(WireError, match="not a valid `ContractRequestMessage`") as refused:
+        parsed(document)
+    assert reason in str(refused.value.reasons)
+
+
+@pytest.mark.parametrize("type_", ["ContractRequestMessage", "TransferStartMessage", "ContractNegotiationTerminationMessage"])
+def test_what_is_refused_without_expansion_is_what_no_expansion_could_mend(type_: str):
+    """The truth is the library for JSON-LD and the official schema, on mutated messages."""
+    at_once = 0
+    for document in corpus.mutations(type_, 1_500):
+        try:
+            wire.parse(orjson.dumps(document), type_, SCHEMAS)
+            continue
+        except WireError as error:
+            if "not a valid" not in error.message:
+                continue
+        at_once += 1
+        try:
+            mended = jsonld.compact(document, type_, CONTEXTS)
+        except WireError:
+            continue
+        assert not corpus.oracle()[type_].is_valid(mended), document
+    assert at_once >= 5
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values())
+def test_no_context_that_we_know_gives_one_thing_two_bare_names(context: Any):
+    """Otherwise a member that is missing could be there under its other name."""
+    for terms in scopes(context["@context"]):
+        names = [value["@id"] if isinstance(value, dict) else value for term, value in terms.items() if not term.startswith("@")]
+        assert len(set(names)) == len(names)
+        assert {term for term, value in terms.items() if value in ("@id", "@type")} <= wire.ALIASES
 
 
 @pytest.mark.parametrize(
@@ -142,7 +206,7 @@ def test_two_documents_have_one_digest_exactly_if_they_say_the_same(one: dict[st
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_reader(body: bytes):
     with suppress(WireError):  # anything else is a defect
-        wire.parse(body, EVENTS, SCHEMAS)
+        wire.parse(body, "ContractNegotiationEventMessage", SCHEMAS)
 
 
 @pytest.mark.parametrize("kind", list(Kind))
