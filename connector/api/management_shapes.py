@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from connector.control.compose import ours_to_say
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
@@ -152,8 +153,13 @@ def dataset_view(dataset: Dataset) -> dict[str, Any]:
 
 
 def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
-    """A negotiation or a transfer. `waiting` says whose turn it is: an operator's, the peer's, or nobody's."""
-    waiting = p.detail.get("waiting") or (None if p.final or (p.kind is Kind.TRANSFER and p.state != "REQUESTED") else "peer")
+    """A negotiation or a transfer. `waiting` says whose turn it is: `approval` an operator's, to decide; `us` ours, with nothing on
+    its way, so that it is put off or a dead letter; `peer`; or nobody's."""
+    waiting = p.detail.get("waiting")
+    if waiting is None and p.in_flight is None and ours_to_say(p):
+        waiting = "us"
+    elif waiting is None and not p.final and (p.kind is Kind.NEGOTIATION or p.state == "REQUESTED"):
+        waiting = "peer"
     view = {
         "pid": p.pid,
         "role": p.role,

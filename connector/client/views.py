@@ -75,7 +75,8 @@ class CatalogDataset(Struct, frozen=True):
 
 
 class Negotiation(Struct, frozen=True):
-    """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (ours) or peer."""
+    """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (an operator
+    of ours decides), us (put off, or a dead letter) or peer."""
 
     pid: str
     role: str

@@ -126,7 +126,11 @@ TRANSFER = replace(NEGOTIATION, kind=Kind.TRANSFER, detail={"format": "HttpData-
     ("process", "waiting"),
     [
         (NEGOTIATION, "peer"),
-        (replace(NEGOTIATION, state=INITIAL), "peer"),
+        (replace(NEGOTIATION, state=INITIAL, in_flight=Move.CONTRACT_REQUEST), "peer"),
+        (replace(NEGOTIATION, state=INITIAL), "us"),
+        (replace(NEGOTIATION, state="OFFERED"), "us"),
+        (replace(NEGOTIATION, state="OFFERED", in_flight=Move.ACCEPTED), "peer"),
+        (replace(TRANSFER, role=Role.PROVIDER), "us"),
         (replace(NEGOTIATION, detail={"waiting": "approval"}), "approval"),
         (replace(NEGOTIATION, state="FINALIZED"), None),
         (replace(NEGOTIATION, state="TERMINATED"), None),
