@@ -5,7 +5,7 @@ Like `connector.control.negotiate`: reactions read and decide; the caller commit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
-from connector.errors import Refused, SourceFailed, WireError
+from connector.errors import EgressDenied, Refused, SourceFailed, WireError
 from connector.ports import Act, Store, TransferView
 from connector.records import Agreement, Edr, Outbound
 
@@ -23,11 +23,12 @@ FORMATS = frozenset({dcat.FORMAT_PULL})
 
 
 class Transfers:
-    """The reactions of a transfer process."""
+    """The reactions of a transfer process. `check` raises EgressDenied for an address that we never dial."""
 
-    def __init__(self, store: Store, policies: Policies) -> None:
+    def __init__(self, store: Store, policies: Policies, check: Callable[[str], None]) -> None:
         self._store = store
         self._policies = policies
+        self._check = check
 
     async def react(self, process: Process, message: Message, claims: Mapping[str, Any], now: float) -> Reaction:
         """React to an accepted message; `process` is already in the state that follows it. Raises Refused if its content
@@ -82,13 +83,21 @@ class Transfers:
             raise Refused(f"dataset `{agreement.dataset}` is not published any more; ask its provider", code="dataset-withdrawn")
 
     def _started(self, process: Process, address: Mapping[str, Any] | None, now: float) -> Reaction:
-        """Consumer: keep the data address. A pull transfer cannot do without one (DSP 2025-1, transfer start message)."""
+        """Consumer: keep the data address. A pull transfer cannot do without one (DSP 2025-1, transfer start message). One that
+        we would never dial is refused now, while its sender can still do something about it."""
         if address is None:
             return Reaction(process)
         try:
             read = read_address(address)
         except ValueError as e:
             raise WireError(f"the data address cannot be used: {e}") from e
+        for name, url in (("endpoint", read.endpoint), ("refreshEndpoint", read.refresh_endpoint)):
+            try:
+                if url is not None:
+                    self._check(url)
+            except EgressDenied as e:
+                said = f"the data address cannot be used, its `{name}` is not one that we dial: {e.message}"
+                raise Refused(said, code="address-denied") from e
         expires = now + read.expires_seconds if read.expires_seconds is not None else None
         return Reaction(
             process, saves=(Edr(process.pid, address, read.access_token, read.refresh_token, read.refresh_endpoint, expires, now),)
