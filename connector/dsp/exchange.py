@@ -5,7 +5,7 @@ acknowledgement), `send` only notes what is in flight, and `answered` moves. One
 know which side we are.
 
 Messages may overtake answers. The rule: a message that is legal only after ours is the answer to ours; otherwise the two
-have crossed, and what crosses is refused, except a termination, which always wins.
+have crossed, and what crosses is refused, except a termination, which always wins, and a completion that both have said.
 
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
 accepted message of ours in between; it gets the stored answer. Everything else is judged by the table.
@@ -144,7 +144,7 @@ def receive(process: Process, message: Message) -> Received:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
-    elif ours and not move.termination:
+    elif ours and not move.termination and not (ours is move and move is Move.COMPLETION):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     else:
         base = process

@@ -127,6 +127,17 @@ def test_messages_that_cross_are_refused_and_change_nothing():
         exchange.receive(waiting, message(Move.COMPLETION))
 
 
+@pytest.mark.parametrize("us", [C, P])
+def test_a_completion_that_both_have_said_is_one(us: Role):
+    """Refusing it would leave both with a message that nobody takes, over something that they agree about."""
+    waiting = exchange.send(process("STARTED", us), Move.COMPLETION, "row")
+    received = exchange.receive(waiting, message(Move.COMPLETION, role=us))
+    assert (received.process.state, received.process.in_flight, received.settled) == ("COMPLETED", None, "row")
+    assert exchange.answered(received.process, "row") is received.process, "the answer to ours, whatever it is, changes nothing"
+    assert exchange.refused(received.process, "row") is received.process
+    assert exchange.receive(received.process, message(Move.COMPLETION, role=us)).replay
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("us", [C, P])
 def test_a_termination_wins_over_whatever_is_in_flight(kind: Kind, us: Role):
