@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from multidict import CIMultiDict, istr
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
+from connector.api.connections import cut
 from connector.api.middleware import problem
 from connector.dataplane import ranges
 from connector.dataplane.edr import Tokens
@@ -40,7 +40,6 @@ FORM_SECONDS = 10.0
 FORM_FIELDS_MAX = 16
 BEARER_CHARACTERS_MAX = 4096
 FORM_TYPE = "application/x-www-form-urlencoded"
-NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
 REPR_DIGEST, TRACEPARENT = istr("Repr-Digest"), istr("traceparent")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
 
@@ -260,11 +259,7 @@ def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, err
         telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    if request.transport is not None:
-        if (sock := request.transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
-            # A plain close leaves the kernel sending what it has, some megabytes, for as long as a slow reader likes to take.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        request.transport.abort()
+    cut(request.transport)
     response.force_close()
     return response
 
@@ -310,7 +305,6 @@ def _headers(representation: Representation) -> CIMultiDict[str]:
             hdrs.ETAG: representation.etag,
             hdrs.ACCEPT_RANGES: "bytes",
             hdrs.CACHE_CONTROL: "no-store",
-            hdrs.SERVER: "qiao",
         }
     )
     if representation.sha256 is not None:

@@ -14,17 +14,18 @@ from typing import Any
 from aiohttp import web
 
 from connector import telemetry
+from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.errors import SettingsError
 
 DRAIN_SECONDS = 20.0  # a request that takes longer than this at the end is cut; Kubernetes gives 30 s
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
-LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, so that its sender sees why
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """Where and how one listener listens. `idle_seconds` bounds an idle connection, a TLS handshake and the head of a request
-    alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once."""
+    alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once, `per_address` how many of
+    them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`)."""
 
     name: str
     host: str
@@ -33,7 +34,9 @@ class Door:
     key: Path | None
     idle_seconds: float
     connections: int
+    per_address: int
     body_bytes: int
+    unread_seconds: float = UNREAD_SECONDS
 
 
 @dataclass(slots=True)
@@ -82,39 +85,40 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
     counted = [running.count, *middlewares] if middlewares else []
     app = web.Application(middlewares=counted, client_max_size=door.body_bytes)
+    app.on_response_prepare.append(nameless)
     routes(app)
     log = logging.Logger(f"listener {door.name}")
     log.addHandler(_Events(door.name))
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=log,
-        keepalive_timeout=door.idle_seconds,
-        shutdown_timeout=LINGER_SECONDS if counted else DRAIN_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        auto_decompress=False,  # aiohttp would inflate a body before any handler could refuse it
-    )
+    runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if counted else DRAIN_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     serve = runner.server
     if serve is None:
         raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
 
-    def accept() -> asyncio.BaseProtocol:
-        return serve() if len(serve.connections) < door.connections else Full()
-
-    try:
-        # A handshake is the first thing that can be slow, and asyncio would wait a minute for it.
-        handshake, goodbye = (door.idle_seconds, LINGER_SECONDS) if tls else (None, None)
-        server = await asyncio.get_running_loop().create_server(
-            accept,
-            door.host,
-            door.port,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=handshake,
-            ssl_shutdown_timeout=goodbye,
+    def speak(patience: Patience, lost: Callable[[], None] | None) -> Connection:
+        return Connection(
+            serve,
+            patience,
+            lost,
+            access_log=None,
+            logger=log,
+            keepalive_timeout=door.idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            auto_decompress=False,  # aiohttp would inflate a body before any handler could refuse it
         )
+
+    entrance = Entrance(
+        door.name,
+        speak,
+        tls,
+        connections=door.connections,
+        per_address=door.per_address,
+        handshake_seconds=door.idle_seconds,
+        unread_seconds=door.unread_seconds,
+    )
+    try:
+        server = await asyncio.get_running_loop().create_server(entrance, door.host, door.port, backlog=BACKLOG)
     except OSError as e:
         remedy = "choose another port or stop what uses it"
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
@@ -161,15 +165,6 @@ class _Events(logging.Handler):
         """Write the event: the kind of error, without its text."""
         kind = record.exc_info[0] if record.exc_info else None
         telemetry.log.info("not served", door=self._door, error=kind.__name__ if kind else "unknown")
-
-
-class Full(asyncio.Protocol):
-    """What a connection over the limit meets: nothing. Whoever sent a request has no answer and tries again."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close at once."""
-        if isinstance(transport, asyncio.Transport):
-            transport.close()
 
 
 def _chain(door: Door) -> bytes:

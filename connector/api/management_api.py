@@ -12,6 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector.api import management_shapes as shapes
+from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.catalog import PeerCatalogs
 from connector.control.feed import Feed
@@ -29,6 +30,7 @@ from connector.records import Idempotent
 PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 KEY_CHARACTERS_MAX = 200
 EVENTS_READ = 500  # events in one reading of the feed
+EVENTS_UNREAD_SECONDS = 600.0  # a reader of the feed that takes nothing for so long is gone; it comes back with `Last-Event-ID`
 SEQUENCE_MAX = 2**63 - 1  # of an event: what a store can count
 
 
@@ -318,9 +320,10 @@ class ManagementApi:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
-        what comes."""
+        what comes. A reader may pause: what it missed it is told from the store, so a slow one costs a place and no memory."""
         said = request.headers.get("Last-Event-ID") or request.query.get("after")
         begin = 0 if said is None or said == "now" else shapes.number_of("after", said, 0, SEQUENCE_MAX)
+        patient(request, EVENTS_UNREAD_SECONDS)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
         reader = self._d.feed.reader(request.transport.abort if request.transport else lambda: None)
         try:

@@ -269,7 +269,7 @@ async def test_foreign_unknown_and_malformed_pids_get_one_and_the_same_answer(de
         pids = (fresh(), "%00", "a%2Fb", "x" * 3000, "..%5C", "%ff", begun.pid)
         found += [await desk.peer.send(desk.us, "POST", f"{part}/{pid}/{tail}", body) for pid in pids]
         found += [await desk.peer.send(desk.us, "POST", f"{part}/{process.pid}/{tail}", body, anonymous=True)]
-    assert {str(plain(answer)) for answer in found} == {str((404, b"", {"Content-Length": "0", "Server": found[0].headers["Server"]}))}
+    assert {str(plain(answer)) for answer in found} == {str((404, b"", {"Content-Length": "0"}))}
     asked = [await desk.peer.send(desk.us, "GET", f"{part}/{pid}") for pid in (fresh(), "%00", begun.pid)]
     asked += [await desk.stranger.send(desk.us, "GET", f"{part}/{process.pid}")]
     assert {str(plain(answer)) for answer in asked} == {str(plain(found[0]))}

@@ -1,0 +1,240 @@
+"""The connections of one listener, each from its first packet on: how many there may be, from one address and in all, and how
+long one may keep an answer unread.
+
+aiohttp bounds none of it, and asyncio tells of a connection under TLS only once the handshake is done: one that never ends it
+would hold its place unseen. What is unread is bounded at the transport, the one place where all answers pass: it costs nothing
+as long as the kernel takes what is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import struct
+from asyncio.sslproto import SSLProtocol
+from collections import Counter
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+from connector import telemetry
+
+UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of its readers too
+UNREAD_BYTES = 1024 * 1024
+LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, and how long TLS may take to say goodbye
+NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
+SITE_BITS = 64  # of an IPv6 address: what one subscriber has, so that nobody is many by counting through it
+SAID_SECONDS = 60.0  # a flood of connections is one line of the log in this time
+
+
+def cut(transport: asyncio.BaseTransport | None) -> None:
+    """End a connection at once. A plain close, and even an abort, leave the kernel sending what it has, some megabytes, for as
+    long as a slow reader likes to take."""
+    if not isinstance(transport, asyncio.WriteTransport):
+        return
+    if (sock := transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    transport.abort()
+
+
+class Patience:
+    """The time that a peer has for what it was sent: `seconds` for each UNREAD_BYTES, from the moment at which the kernel takes
+    no more on `wire`, the connection below any TLS."""
+
+    __slots__ = ("_timer", "_wire", "seconds")
+
+    def __init__(self, wire: asyncio.Transport, seconds: float) -> None:
+        self._wire, self.seconds = wire, seconds
+        self._timer: asyncio.TimerHandle | None = None
+        wire.set_write_buffer_limits(high=1, low=0)  # every byte that the kernel does not take counts
+
+    def begin(self) -> None:
+        """Something is unread."""
+        seconds = self.seconds * max(1.0, self._wire.get_write_buffer_size() / UNREAD_BYTES)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._over, seconds)
+
+    def end(self) -> None:
+        """All of it was taken, or nobody is there any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _over(self, seconds: float) -> None:
+        telemetry.log.info("connection cut", reason=f"the answer was not read within {seconds:g} s")
+        cut(self._wire)
+
+
+class _Answered(ConnectionError):
+    """The answer is out and nothing may follow it: to aiohttp, the connection is lost."""
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol, with patience for a peer that does not read, and no word about its software. `lost` is called when
+    the connection is; under TLS, `_Secured` does that and minds the patience, for what is unread is unread there."""
+
+    __slots__ = ("_lost", "patience")
+
+    def __init__(self, server: web.Server, patience: Patience, lost: Callable[[], None] | None, **options: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self.patience, self._lost = patience, lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See asyncio."""
+        super().connection_lost(exc)
+        if self._lost is not None:
+            self.patience.end()
+            self._lost()
+
+    def pause_writing(self) -> None:
+        """See asyncio: an answer waits for its reader."""
+        super().pause_writing()
+        if self._lost is not None:
+            self.patience.begin()
+
+    def resume_writing(self) -> None:
+        """See asyncio: all of it was taken."""
+        super().resume_writing()
+        if self._lost is not None:
+            self.patience.end()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> NoReturn:
+        """Answer bytes that are no HTTP, and what no handler caught. No hook of aiohttp's reaches this answer, and its own form
+        of it names its version; so it is written here, and the error that comes after ends the connection."""
+        if isinstance(exc, _Answered):
+            raise exc  # aiohttp takes the error of an answer for one of a handler
+        super().handle_error(request, status, exc, message)  # logs it, or raises if an answer is on its way already
+        said = (
+            "this is no HTTP/1.1 request that can be served" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "an error of this connector"
+        )
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(said) + 1}\r\nDate: {formatdate(usegmt=True)}\r\nConnection: close\r\n\r\n"
+        )
+        if self.transport is not None:
+            self.transport.write(f"{head}{said}\n".encode())
+        raise _Answered
+
+
+def patient(request: web.Request, seconds: float) -> None:
+    """Give this request's peer that much time for what it has not read."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.patience.seconds = seconds
+
+
+async def nameless(_request: web.Request, response: web.StreamResponse) -> None:
+    """The signal that takes the name and the version of the software out of an answer."""
+    response.headers.pop("Server", None)
+
+
+class Entrance:
+    """Lets connections in: the protocol factory of a listener. `speak` makes the protocol of one; `connections` and
+    `per_address` bound how many are open at once, handshakes counted. `tls` is the server's side of TLS, or None."""
+
+    def __init__(
+        self,
+        name: str,
+        speak: Callable[[Patience, Callable[[], None] | None], Connection],
+        tls: ssl.SSLContext | None,
+        *,
+        unread_seconds: float,
+        connections: int,
+        per_address: int,
+        handshake_seconds: float,
+    ) -> None:
+        self._name, self._speak, self._tls, self._unread_seconds = name, speak, tls, unread_seconds
+        self._connections, self._per_address, self._handshake_seconds = connections, per_address, handshake_seconds
+        self._open: Counter[str] = Counter()
+        self._count = 0
+        self._said = float("-inf")
+
+    def __call__(self) -> asyncio.Protocol:
+        return _Arriving(self)
+
+    def admit(self, wire: asyncio.Transport) -> None:
+        """Let a connection in, or close it unheard: whoever sent a request has no answer and tries again."""
+        address = site_of(wire.get_extra_info("peername"))
+        if self._count >= self._connections or self._open[address] >= self._per_address:
+            self._refused(wire, address)
+            return
+        self._count += 1
+        self._open[address] += 1
+        lost, patience = partial(self._left, address), Patience(wire, self._unread_seconds)
+        protocol: asyncio.BaseProtocol
+        if self._tls is None:
+            protocol = self._speak(patience, lost)
+        else:
+            protocol = _Secured(self._speak(patience, None), self._tls, self._handshake_seconds, lost)
+        wire.set_protocol(protocol)
+        protocol.connection_made(wire)
+
+    def _left(self, address: str) -> None:
+        self._count -= 1
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
+
+    def _refused(self, wire: asyncio.Transport, address: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said > SAID_SECONDS:
+            self._said = now
+            bound = "connections" if self._count >= self._connections else "connections_per_address"
+            telemetry.log.warning("connection refused", door=self._name, peer=address, reason=f"`limits.{bound}` is reached")
+        wire.close()
+
+
+class _Arriving(asyncio.Protocol):
+    """What a connection speaks until it was let in."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._entrance.admit(transport)
+
+
+class _Secured(SSLProtocol):
+    """asyncio's TLS, which says when its connection is lost, with a handshake behind it or not."""
+
+    def __init__(self, inside: Connection, tls: ssl.SSLContext, handshake_seconds: float, lost: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        shaken = loop.create_future()
+        shaken.add_done_callback(lambda done: done.cancelled() or done.exception())  # that a handshake failed is nobody's news
+        # A handshake is the first thing that can be slow, and asyncio would wait a minute for it.
+        more: dict[str, Any] = {"ssl_handshake_timeout": handshake_seconds, "ssl_shutdown_timeout": LINGER_SECONDS}
+        super().__init__(loop, inside, tls, shaken, server_side=True, **more)
+        self._patience, self._lost = inside.patience, lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._patience.end()
+        self._lost()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._patience.end()
+
+
+def site_of(peername: Any) -> str:
+    """Who counts as one peer: an IPv4 address, mapped into IPv6 or not, and the first SITE_BITS of an IPv6 address."""
+    if not isinstance(peername, tuple) or not peername:
+        return ""  # it is gone already
+    host = str(peername[0]).partition("%")[0]
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, SITE_BITS), strict=False))
