@@ -270,15 +270,18 @@ class Sink(Protocol):
 class Sinks(Protocol):
     """Opens places for downloads below the directories that the operator allows."""
 
-    def check(self, out: str, *, overwrite: bool) -> None:
+    def check(self, out: str, part: str, *, overwrite: bool) -> None:
         """Whether `open` would give this place now. Raises what it would."""
 
-    async def open(self, out: str, *, overwrite: bool) -> Sink:
-        """Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and
-        `overwrite` is false, SinkFailed if it cannot be written or another download holds it."""
+    async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
+        """Open the part `part` (an order's id) of the file `out`: the one that an earlier attempt under this id has left, else
+        a new one. Each id has a part of its own, under a name that carries it; what others keep beside `out` is never touched.
+        Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and
+        `overwrite` is false, SinkFailed if it cannot be written or another download to `out` is open."""
 
-    async def existing(self, out: str) -> tuple[int, bytes] | None:
-        """Size in bytes and SHA-256 of the file that already has this name, or None. Raises InvalidRequest, SinkFailed."""
+    async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
+        """Size in bytes and SHA-256 of the file that already has this name, or None; a part that a crash has left as a second
+        name of it is gone then. Raises InvalidRequest, SinkFailed."""
 
 
 class Stage(Protocol):
@@ -323,9 +326,10 @@ class Transfers(Protocol):
 class Expander(Protocol):
     """JSON-LD that is not in compact form, handled in a worker with limits of time and memory."""
 
-    async def compact(self, body: bytes, expected: str) -> dict[str, Any]:
-        """Return the schema-valid compact form of a message of `@type` `expected`. Raises WireError with explanations,
-        Busy if the worker's queue is full."""
+    async def compact(self, body: bytes, expected: str, sender: str) -> dict[str, Any]:
+        """Return the schema-valid compact form of a message of `@type` `expected`. What waits is served in turn by `sender`, a
+        participant id. Raises WireError with explanations, TooMany if this sender has more waiting than its share, Busy if the
+        worker is stopping or cannot be started."""
 
     async def close(self) -> None: ...
 

@@ -80,7 +80,9 @@ class Edr:
 class Pull:
     """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete,
     done, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
-    download insists on."""
+    download insists on. `sha256` is the provider's word if `stated`, else what we counted over the whole file. `part` is the id
+    under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
+    counts those that ended before all of the data had come; `reasons` say so, and why it failed."""
 
     id: str
     peer: str
@@ -96,6 +98,9 @@ class Pull:
     sha256: bytes | None = None
     received_bytes: int = 0
     reasons: tuple[str, ...] = ()
+    stated: bool = True
+    part: str | None = None
+    transfers: int = 0
     version: int = 0
     created: float = 0.0
     updated: float = 0.0

@@ -1,7 +1,9 @@
 """Files below allowed directories as the end of downloads: a part that takes its name only when it is whole.
 
-The part is `<name>.part` beside the file it will be. Paths obey the rules of `connector.adapters.file_source`. A crash
-between giving the name and removing the part leaves two names of one file; the next download of that name tidies up.
+The part is `<name>.<id>.part` beside the file it will be. The id is that of the order, so that nobody else's file can stand
+there, and a part belongs to one order however many want the same name. Paths obey the rules of
+`connector.adapters.file_source`. A crash between giving the name and removing the part leaves two names of one file; the order
+tidies up when it goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Sequence
@@ -35,50 +38,63 @@ class FileSinks:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
+        self._taken: set[tuple[int, int, str]] = set()
 
-    def check(self, out: str, *, overwrite: bool) -> None:
+    def check(self, out: str, part: str, *, overwrite: bool) -> None:
         """See `connector.ports.Sinks`."""
         directory, name = self._directory(out)
         try:
-            _demand_free(directory, name, out, overwrite)
+            _demand_free(directory, name, _part_name(name, part), out, overwrite)
+            self._place(directory, name, out)
         except OSError as error:
             raise _failed(error, out) from None
         finally:
             os.close(directory)
 
-    async def open(self, out: str, *, overwrite: bool) -> Sink:
-        """Open `<out>.part`, kept from an earlier attempt or new. See `connector.ports.Sinks`."""
+    async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
+        """Open `<out>.<part>.part`, kept from an earlier attempt or new. See `connector.ports.Sinks`."""
         # On the loop: a cancelled hop to a thread would leave the lock behind, and these calls only touch directory entries.
         directory, name = self._directory(out)
         try:
-            descriptor = _open_part(directory, name, out, overwrite)
-        except BaseException:
+            part_name = _part_name(name, part)
+            _demand_free(directory, name, part_name, out, overwrite)
+            place = self._place(directory, name, out)
+            descriptor = _open_part(directory, part_name, out)
+        except BaseException as error:
             os.close(directory)
-            raise
-        return FileSink(directory, name, descriptor, out, overwrite)
+            raise (_failed(error, out) if isinstance(error, OSError) else error) from None
+        self._taken.add(place)
+        return FileSink(directory, name, part_name, descriptor, out, overwrite, lambda: self._taken.discard(place))
 
-    async def existing(self, out: str) -> tuple[int, bytes] | None:
+    def _place(self, directory: int, name: str, out: str) -> tuple[int, int, str]:
+        """What stands for the place, however it is spelled. Raises SinkFailed if a download to it is open."""
+        found = os.fstat(directory)
+        place = (found.st_dev, found.st_ino, name)
+        if place in self._taken:
+            raise _busy(out)
+        return place
+
+    async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
         """Hash the file that has this name already. See `connector.ports.Sinks`."""
         stop = threading.Event()
-        return await _in_thread(self._existing, out, stop, stop=stop)
+        return await _in_thread(self._existing, out, part, stop, stop=stop)
 
-    def _existing(self, out: str, stop: threading.Event) -> tuple[int, bytes] | None:
+    def _existing(self, out: str, part: str, stop: threading.Event) -> tuple[int, bytes] | None:
         directory, name = self._directory(out)
         try:
             descriptor = open_regular(directory, name, POINTER)
+            try:
+                _tidy(directory, _part_name(name, part), os.fstat(descriptor))
+                size_bytes, digest = hash_file(descriptor, stop)
+                return size_bytes, digest.digest()
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _failed(error, out) from None
         finally:
             os.close(directory)
-        try:
-            size_bytes, digest = hash_file(descriptor, stop)
-            return size_bytes, digest.digest()
-        except OSError as error:
-            raise _failed(error, out) from None
-        finally:
-            os.close(descriptor)
 
     def _directory(self, out: str) -> tuple[int, str]:
         root, parts = locate(out, self.roots, POINTER)
@@ -89,11 +105,13 @@ class FileSinks:
 
 
 class FileSink:
-    """One open part. It is locked: two downloads never write to the same one."""
+    """One open part. It is locked: two processes never write to the same one. `release` gives its place free."""
 
-    def __init__(self, directory: int, name: str, descriptor: int, out: str, overwrite: bool) -> None:
-        self._directory, self._name, self._descriptor = directory, name, descriptor
-        self._out, self._overwrite = out, overwrite
+    def __init__(
+        self, directory: int, name: str, part: str, descriptor: int, out: str, overwrite: bool, release: Callable[[], None]
+    ) -> None:
+        self._directory, self._name, self._part, self._descriptor = directory, name, part, descriptor
+        self._out, self._overwrite, self._release = out, overwrite, release
         self._size_bytes, self._digest = 0, hashlib.sha256()
 
     @property
@@ -135,9 +153,9 @@ class FileSink:
 
     def _commit(self) -> None:
         os.fsync(self._descriptor)
-        part = self._name + SUFFIX
+        part = self._part
         if not _is_at(self._directory, part, self._descriptor):
-            raise SinkFailed(f"`{self._out}{SUFFIX}` was removed or replaced while it was written; ask again")
+            raise SinkFailed(f"`{_beside(self._out, part)}` was removed or replaced while it was written; ask again")
         if self._overwrite:
             os.replace(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         else:
@@ -151,11 +169,14 @@ class FileSink:
         await self._do(self._discard)
 
     def _discard(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._name + SUFFIX, dir_fd=self._directory)
+        if _is_at(self._directory, self._part, self._descriptor):
+            with suppress(FileNotFoundError):
+                os.unlink(self._part, dir_fd=self._directory)
         os.fsync(self._directory)
 
     async def close(self) -> None:
+        if self._descriptor >= 0:  # once: the place may be somebody else's by then
+            self._release()
         for descriptor in (self._descriptor, self._directory):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -168,27 +189,37 @@ class FileSink:
             raise _failed(error, self._out) from None
 
 
-def _open_part(directory: int, name: str, out: str, overwrite: bool) -> int:
-    try:
-        _demand_free(directory, name, out, overwrite)
-        descriptor = os.open(name + SUFFIX, WRITE, MODE, dir_fd=directory)
-    except OSError as error:
-        raise _failed(error, out) from None
+def _open_part(directory: int, part: str, out: str) -> int:
+    descriptor = os.open(part, WRITE, MODE, dir_fd=directory)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise InvalidRequest(f"`{out}{SUFFIX}` is not a plain file of its own; remove it", pointer=POINTER)
+            raise InvalidRequest(f"`{_beside(out, part)}` is not a plain file of its own; remove it", pointer=POINTER)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever held the lock until now may have given the file its name since we opened it: it is no part any more.
-        if not _is_at(directory, name + SUFFIX, descriptor):
+        if not _is_at(directory, part, descriptor):
             raise BlockingIOError
     except BlockingIOError:
         os.close(descriptor)
-        raise SinkFailed(f"another download is writing to `{out}`; wait for it or name another file") from None
+        raise _busy(out) from None
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _part_name(name: str, part: str) -> str:
+    """Of an id only what is its own and fits into any file name."""
+    return f"{name}.{re.sub('[^0-9A-Za-z-]+', '-', part.removeprefix('urn:uuid:'))}{SUFFIX}"
+
+
+def _beside(out: str, part: str) -> str:
+    """The part as an operator finds it."""
+    return out[: out.rfind("/") + 1] + part
+
+
+def _busy(out: str) -> SinkFailed:
+    return SinkFailed(f"another download is writing to `{out}`; wait for it or name another file")
 
 
 def _is_at(directory: int, name: str, descriptor: int) -> bool:
@@ -200,20 +231,27 @@ def _is_at(directory: int, name: str, descriptor: int) -> bool:
     return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
 
-def _demand_free(directory: int, name: str, out: str, overwrite: bool) -> None:
-    """Refuse a name that is taken; also tidies up after a crash in the middle of `commit`."""
+def _demand_free(directory: int, name: str, part: str, out: str, overwrite: bool) -> None:
+    """Refuse a name that is taken, or that leaves no room for that of the part; also tidies up after a crash in `commit`."""
+    with suppress(FileNotFoundError):
+        os.stat(part, dir_fd=directory, follow_symlinks=False)
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode):
         raise InvalidRequest(f"`{out}` is there and is not a regular file; name another", pointer=POINTER)
-    with suppress(FileNotFoundError):
-        part = os.stat(name + SUFFIX, dir_fd=directory, follow_symlinks=False)
-        if (part.st_dev, part.st_ino) == (found.st_dev, found.st_ino):
-            os.unlink(name + SUFFIX, dir_fd=directory)
+    _tidy(directory, part, found)
     if not overwrite:
         raise Contradiction(f"`{out}` exists already; remove it or name another file")
+
+
+def _tidy(directory: int, part: str, found: os.stat_result) -> None:
+    """Remove the part if it is only a second name of the file `found`: a crash came between giving the name and this."""
+    with suppress(FileNotFoundError):
+        second = os.stat(part, dir_fd=directory, follow_symlinks=False)
+        if (second.st_dev, second.st_ino) == (found.st_dev, found.st_ino):
+            os.unlink(part, dir_fd=directory)
 
 
 def _free_bytes(descriptor: int) -> int:
@@ -227,7 +265,7 @@ def _failed(error: OSError, out: str) -> SinkFailed | InvalidRequest | Contradic
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest(f"`{out}` has a name that is too long for this file system", pointer=POINTER)
     if error.errno == errno.ELOOP:
-        return InvalidRequest(f"`{out}{SUFFIX}` is a symbolic link; remove it", pointer=POINTER)
+        return InvalidRequest(f"the part of `{out}` is a symbolic link; remove it", pointer=POINTER)
     if error.errno == errno.EEXIST:
         return Contradiction(f"`{out}` came into being meanwhile; the part is kept beside it")
     if error.errno == errno.ENOENT:

@@ -255,6 +255,9 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "sha256": _hex(p.sha256),
         "received_bytes": p.received_bytes,
         "reasons": p.reasons,
+        "stated": p.stated,
+        "part": p.part,
+        "transfers": p.transfers,
         "updated": p.updated,
     }
     return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, _json(rest)))]

@@ -19,7 +19,8 @@ from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.dsp import dcat, wire
-from connector.dsp.messages import CONTEXT
+from connector.dsp.exchange import Process
+from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
 from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused
 from connector.origins import origin
 from connector.ports import Caller, Identity, Participant, Peer
@@ -163,7 +164,7 @@ def _holds(value: Any, operator: str, wanted: str) -> bool:
 
 
 class PeerCatalogs:
-    """Reads the catalogs of peers."""
+    """Reads the catalogs of peers, and how they see a process that we share."""
 
     def __init__(self, peer: Peer, identity: Identity) -> None:
         self._peer = peer
@@ -183,6 +184,14 @@ class PeerCatalogs:
     async def dataset(self, participant: Participant, id: str) -> dict[str, Any]:
         """One dataset of the peer by id."""
         return (await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None))[0]
+
+    async def state(self, participant: Participant, process: Process) -> str | None:
+        """The state of the process at the peer (GET of DSP 2025-1), or None if it does not say. That we ask also tells it that
+        we are here. Raises PeerFailed, PeerRefused."""
+        part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
+        url = f"{process.callback}/{part}/{quote(process.peer_pid or '', safe=PATH_CHARACTERS)}"
+        state = (await self._call("GET", url, participant, None))[0].get("state")
+        return state if isinstance(state, str) else None
 
     async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
         headers = {

@@ -63,8 +63,9 @@ class Feed:
         for reader in self._readers:
             reader.woken.set()
 
-    async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float) -> Process | None:
-        """Return the process as soon as `until` holds, or as it stands when the time is over; None if there is none."""
+    async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float | None) -> Process | None:
+        """Return the process as soon as `until` holds, or as it stands when the time is over (None: it never is); None if there
+        is none."""
         event = asyncio.Event()
         waiting = self._by_pid.setdefault(pid, set())
         waiting.add(event)

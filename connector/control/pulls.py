@@ -1,14 +1,16 @@
 """One call from wish to file: find the offer, reuse an agreement or negotiate, transfer, download, check, complete.
 
 An order is durable. Each stage ends with a commit that names what the next one needs, so that after a crash the same code
-goes on where it stopped.
+goes on where it stopped. It has no deadline of its own: it waits as long as the process lives that it waits for, and that one
+ends by its own deadlines. What it had to begin again, and why, stands in its reasons.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -21,29 +23,41 @@ from connector.control.journal import Journal
 from connector.control.operate import Operations
 from connector.dsp import dcat
 from connector.dsp.answers import LATER
-from connector.dsp.exchange import Process
+from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.ports import Ids
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
-SETTLE_SECONDS = 86_400.0  # how long a stage waits for the other side; the process's own deadlines are shorter
 PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
+EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
+TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
 OPEN, DONE, FAILED = ("negotiate", "transfer", "download", "complete"), "done", "failed"
 
 
 class Downloads(Protocol):
     """Fetches bytes to a file; the data plane implements it."""
 
-    def check_out(self, out: str) -> None:
-        """Raise InvalidRequest if a download may not go to this path."""
+    def check_out(self, out: str, id: str) -> None:
+        """Raise InvalidRequest if a download of order `id` may not go to this path."""
 
     async def fetch(
-        self, pull: Pull, edr: Edr, *, renewed: Callable[[Edr], Awaitable[None]], progress: Callable[[Pull], Awaitable[None]]
+        self,
+        pull: Pull,
+        edr: Edr,
+        *,
+        renewed: Callable[[Edr], Awaitable[None]],
+        progress: Callable[[Pull], Awaitable[None]],
+        over: Callable[[], bool],
     ) -> Pull:
         """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
-        with what has to survive a crash (validator, size) and for whoever watches. Raises ConnectorError."""
+        with what has to survive a crash (validator, size, digest) and for whoever watches. Once `over` says so a request that
+        runs may end, and there is none after it. Raises ConnectorError."""
+
+    async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
+        """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is
+        here stays. Raises ConnectorError."""
 
 
 class Pulls:
@@ -62,10 +76,10 @@ class Pulls:
 
     async def order(self, peer: str, dataset: str, out: str, purposes: tuple[str, ...], key: Idempotent | None) -> Pull:
         """Accept an order. Raises NotFound, InvalidRequest; nothing has happened then."""
-        participant = self._operations.participant(peer)
-        self._downloads.check_out(out)
+        participant, id = self._operations.participant(peer), self._ids.new()
+        self._downloads.check_out(out, id)
         now = self._journal.clock.now()
-        pull = Pull(self._ids.new(), participant.id, dataset, out, "negotiate", purposes, version=1, created=now, updated=now)
+        pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, version=1, created=now, updated=now)
         changes, earlier = self._write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
@@ -107,20 +121,33 @@ class Pulls:
             while pull.stage in stages:
                 pull = await stages[pull.stage](pull)
         except ConnectorError as e:
-            current = await self._store.pull(pull.id) or pull
-            await self._save(current, stage=FAILED, reasons=tuple(e.reasons))
             telemetry.log.warning("pull failed", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
+            await self._fail(pull, e.reasons, e)
         except Exception as e:
-            current = await self._store.pull(pull.id) or pull
-            await self._save(current, stage=FAILED, reasons=(f"internal error {type(e).__name__}; the log has the details",))
             telemetry.log.error("pull broke", pull=pull.id, stage=pull.stage, exc_info=e)
+            await self._fail(pull, (f"internal error {type(e).__name__}; the log has the details",), e)
         finally:
             self.live.pop(pull.id, None)
             self._feed.nudge()
 
+    async def _fail(self, pull: Pull, reasons: tuple[str, ...], error: Exception) -> None:
+        """End the order, and before it what it has begun: the provider does not keep a transfer that nobody reads. A crash in
+        between finds that process ended, with the same reason."""
+        current = await self._store.pull(pull.id) or pull
+        for kind, pid in ((Kind.NEGOTIATION, current.negotiation), (Kind.TRANSFER, current.transfer)):
+            process = await self._store.process(kind, pid) if pid is not None else None
+            if process is not None and not process.final:
+                try:
+                    await self._operations.terminate(kind, process.pid, _told(error))
+                except ConnectorError as e:
+                    telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
+        await self._save(current, stage=FAILED, reasons=_joined(current.reasons, reasons))
+
     async def _negotiate(self, pull: Pull) -> Pull:
+        """Have an agreement. One that stands here already was refused: it is not used again."""
         if pull.negotiation is None:
-            found = await self._operations.reusable(pull.peer, pull.dataset, pull.purposes)
+            refused = pull.agreement is not None
+            found = None if refused else await self._operations.reusable(pull.peer, pull.dataset, pull.purposes)
             if found is not None:
                 return await self._save(pull, stage="transfer", agreement=found.id)
             key = self._key(pull, "negotiation")
@@ -143,7 +170,7 @@ class Pulls:
                 if not _passes(e) or clock.now() + longest > patient_until:
                     raise
                 telemetry.log.info("catalog not reached", pull=pull.id, reason=e.message)
-                self.live[pull.id] = replace(pull, reasons=tuple(e.reasons))
+                self.live[pull.id] = replace(pull, reasons=_joined(pull.reasons, e.reasons))
                 self._feed.nudge()
             else:
                 self.live.pop(pull.id, None)
@@ -152,27 +179,65 @@ class Pulls:
             longest = min(longest * 2, PAUSE_SECONDS_MAX)
 
     async def _transfer(self, pull: Pull) -> Pull:
+        """Have the transfer started. An agreement from an earlier order may have come to its end over there without our
+        knowledge: if the provider refuses one, another one is negotiated, once."""
+        reused = pull.negotiation is None
         if pull.transfer is None:
-            key = self._key(pull, "transfer")
+            key = self._key(pull, f"transfer:{pull.transfers}")
             known = await self._store.idempotent(key.key)
-            pid = known.answer.decode() if known else (await self._operations.transfer(pull.agreement or "", dcat.FORMAT_PULL, key=key)).pid
-            pull = await self._save(pull, transfer=pid)
+            try:
+                begun = (
+                    known.answer.decode() if known else (await self._operations.transfer(pull.agreement or "", dcat.FORMAT_PULL, key)).pid
+                )
+            except Contradiction as e:
+                if not reused:
+                    raise
+                return await self._anew(pull, e.message)
+            pull = await self._save(pull, transfer=begun)
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
-        if process.state != "STARTED":
-            raise self._failure("transfer", process)
+        if process.state == TERMINATED:
+            failure = self._failure("transfer", process)
+            if reused and process.detail.get("ended_by") == "peer":
+                return await self._anew(pull, failure.message)
+            raise failure
         return await self._save(pull, stage="download")
 
+    async def _anew(self, pull: Pull, why: str) -> Pull:
+        why = f"agreement `{pull.agreement}` from an earlier order could not be used: {why}"
+        telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
+        more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
+        return await self._save(pull, stage="negotiate", **more)
+
+    async def _again(self, pull: Pull) -> Pull:
+        """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
+        away, or was never sent. Part and agreement are still good; only the transfer is over."""
+        why = f"the provider completed transfer `{pull.transfer}` before all of the data had come"
+        if pull.transfers + 1 >= TRANSFERS_MAX:
+            raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
+        why += "; the rest comes by another one under the same agreement"
+        telemetry.log.info("transfer begun again", pull=pull.id, reason=why)
+        more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
+        return await self._save(pull, stage="transfer", **more)
+
     async def _download(self, pull: Pull) -> Pull:
-        """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on."""
+        """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
+        however it did, the order is done if all of the data has come before."""
+        pull = await self._inherit(pull)
         while True:
             process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
-            if process.final and process.state != "COMPLETED":
-                raise self._failure("transfer", process)
-            edr = await self._store.edr(pull.transfer or "")
+            if process.final:
+                if (found := await self._downloads.finish(pull, progress=partial(self._progress, pull.id))) is not None:
+                    return await self._fetched(found)
+                if process.state == TERMINATED:
+                    raise self._failure("transfer", process)
+                return await self._again(pull)
+            edr = await self._store.edr(process.pid)
             if edr is None:
+                if await self._moved(process):
+                    continue
                 raise PeerFailed("the provider started the transfer without a data address")
-            running = asyncio.create_task(self._fetch(pull, edr, process))
             ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(_moved_on, process)))
+            running = asyncio.create_task(self._fetch(pull, edr, process, ended.done))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not running.done() and (await ended).state != "COMPLETED":
@@ -180,38 +245,67 @@ class Pulls:
                 if running.done() or (await ended).state == "COMPLETED":
                     return await running
             except ConnectorError as e:
-                state = await self._store.process(Kind.TRANSFER, process.pid)
-                if state is None or state.state == "COMPLETED" or not _moved_on(process, state):
+                if not await self._explained(process, e):
                     raise
-                telemetry.log.info("download interrupted", pull=pull.id, reason=e.message, state=state.state)
+                telemetry.log.info("download interrupted", pull=pull.id, reason=e.message)
             finally:
                 running.cancel()
                 ended.cancel()
                 await asyncio.gather(running, ended, return_exceptions=True)
             pull = await self._store.pull(pull.id) or pull
 
-    async def _fetch(self, pull: Pull, edr: Edr, process: Process) -> Pull:
+    async def _fetch(self, pull: Pull, edr: Edr, process: Process, over: Callable[[], bool]) -> Pull:
         async def renewed(edr: Edr) -> None:
             """Keep the renewed address, unless the process has moved on: a later start's is never replaced by one of before."""
             await self._journal.commit(Changes((Expect(Process, process.pid, process.version),), (edr,)))
 
-        async def progress(seen: Pull) -> None:
-            stored = await self._store.pull(pull.id) or pull
-            self.live[pull.id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, stage="download")
-            if (seen.validator, seen.size_bytes, seen.sha256) != (stored.validator, stored.size_bytes, stored.sha256):
-                await self._save(stored, validator=seen.validator, size_bytes=seen.size_bytes, sha256=seen.sha256)
-            self._feed.nudge()
+        progress = partial(self._progress, pull.id)
+        return await self._fetched(await self._downloads.fetch(pull, edr, renewed=renewed, progress=progress, over=over))
 
-        result = await self._downloads.fetch(pull, edr, renewed=renewed, progress=progress)
-        stored = await self._store.pull(pull.id) or pull
+    async def _progress(self, id: str, seen: Pull) -> None:
+        stored = await self._store.pull(id) or seen
+        self.live[id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, stage="download")
+        known = {name: getattr(seen, name) for name in ("validator", "size_bytes", "sha256", "stated")}
+        if replace(stored, **known) != stored:
+            await self._save(stored, **known)
+        self._feed.nudge()
+
+    async def _fetched(self, result: Pull) -> Pull:
+        stored = await self._store.pull(result.id) or result
+        known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
+        return await self._save(stored, stage="complete", reasons=_joined(stored.reasons, result.reasons), **known)
+
+    async def _inherit(self, pull: Pull) -> Pull:
+        """Go on with the part that a failed order has left, if it was to fetch the same dataset into the same file."""
+        if pull.part is not None or pull.validator is not None:
+            return pull
+        known = await self._store.idempotent(_left_by(pull))
+        left = await self._store.pull(known.answer.decode()) if known else None
+        if left is None or left.stage != FAILED:
+            return pull
+        telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
         return await self._save(
-            stored,
-            stage="complete",
-            size_bytes=result.size_bytes,
-            sha256=result.sha256,
-            received_bytes=result.received_bytes,
-            reasons=result.reasons,
+            pull,
+            part=left.part or left.id,
+            validator=left.validator,
+            size_bytes=left.size_bytes,
+            sha256=left.sha256 if left.stated else None,
         )
+
+    async def _moved(self, begun: Process) -> bool:
+        process = await self._store.process(Kind.TRANSFER, begun.pid)
+        return process is not None and _moved_on(begun, process)
+
+    async def _explained(self, begun: Process, error: ConnectorError) -> bool:
+        """Whether the transfer is not any more what it was when the download began. The data listener may refuse before we have
+        heard why, above all if we were away: then the message waits at the provider, which tries it when it hears from us."""
+        if not isinstance(error, PeerFailed):
+            return False
+        if isinstance(error, PeerRefused) and not await self._moved(begun):
+            state = await self._operations.ask(begun)
+            telemetry.log.info("data refused", pid=begun.pid, reason=error.message, state=begun.state, state_at_peer=state)
+            await self._feed.wait(Kind.TRANSFER, begun.pid, partial(_moved_on, begun), EXPLAIN_SECONDS)
+        return await self._moved(begun)
 
     async def _complete(self, pull: Pull) -> Pull:
         """Size and digest are checked and the file has its name: only now the transfer is completed."""
@@ -225,9 +319,11 @@ class Pulls:
         return await self._save(pull, stage=DONE)
 
     async def _settled(self, kind: Kind, pid: str, until: Callable[[Process], bool]) -> Process:
-        process = await self._feed.wait(kind, pid, until, SETTLE_SECONDS)
-        if process is None or not until(process):
-            raise PeerFailed(f"{kind} `{pid}` did not move within {SETTLE_SECONDS:g} s")
+        process = await self._feed.wait(kind, pid, until, None)
+        if process is None:
+            raise Contradiction(f"{kind} `{pid}` of this order is not stored any more")
+        if not until(process):  # the connector stops: the next start goes on with the order
+            raise asyncio.CancelledError
         return process
 
     @staticmethod
@@ -246,6 +342,9 @@ class Pulls:
 
     def _write(self, before: Pull | None, pull: Pull) -> Changes:
         evidence: tuple[Evidence, ...] = ()
+        left: tuple[Idempotent, ...] = ()
+        if before is not None and (before.stage, pull.stage) == ("download", FAILED):
+            left = (Idempotent(_left_by(pull), b"", pull.id.encode(), pull.updated),)
         if before is None or before.stage != pull.stage:
             detail = {
                 "pull": pull.id,
@@ -255,7 +354,25 @@ class Pulls:
                 "reasons": list(pull.reasons),
             }
             evidence = (Evidence(telemetry.PULL, None, pull.transfer or pull.negotiation, pull.peer, None, pull.updated, detail=detail),)
-        return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull,), evidence=evidence)
+        return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
+
+
+def _left_by(pull: Pull) -> str:
+    """The key under which stands which order has last left a part of this dataset beside this file."""
+    place = hashlib.sha256("\0".join((pull.peer, pull.dataset, pull.out)).encode()).hexdigest()
+    return f"pull:part:{place}"
+
+
+def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """Both, and nothing twice."""
+    return tuple(dict.fromkeys((*known, *more)))
+
+
+def _told(error: Exception) -> str:
+    """What the provider reads of an order that failed: what it did itself. Our files and disks are our operator's."""
+    if isinstance(error, PeerFailed):
+        return f"the consumer could not fetch the data: {error.message}"
+    return "the consumer cannot go on, for reasons of its own; its operator knows them"
 
 
 def _moved_on(begun: Process, process: Process) -> bool:

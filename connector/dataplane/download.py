@@ -11,13 +11,14 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from connector import telemetry
 from connector.dataplane.access import Access
 from connector.dataplane.heads import Head, NotNow, Unfit, read_head
-from connector.errors import Contradiction, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.ports import Clock, Identity, Peer, Sink, Sinks
 from connector.ports import Download as Incoming
 from connector.records import Edr, Pull
@@ -30,6 +31,7 @@ REFUSED_SECONDS = 3.0  # a refusal is believed after this time: messages about t
 RESTARTS_MAX = 5  # data that changes more often than it can be read is no dataset
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
 PROGRESS_SECONDS = 0.2  # between two reports: five a second look smooth
+ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
 DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
 
 Progress = Callable[[Pull], Awaitable[None]]
@@ -64,63 +66,119 @@ class Downloads:
         self._peer, self._identity, self._sinks, self._clock = peer, identity, sinks, clock
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
 
-    def check_out(self, out: str) -> None:
-        """Raises InvalidRequest, Contradiction or SinkFailed if a download may not go to this path."""
-        self._sinks.check(out, overwrite=False)
+    def check_out(self, out: str, id: str) -> None:
+        """Raises InvalidRequest, Contradiction or SinkFailed if a download of order `id` may not go to this path."""
+        self._sinks.check(out, id, overwrite=False)
 
     async def fetch(
-        self, pull: Pull, edr: Edr, *, renewed: Callable[[Edr], Awaitable[None]], progress: Progress, overwrite: bool = False
+        self,
+        pull: Pull,
+        edr: Edr,
+        *,
+        renewed: Callable[[Edr], Awaitable[None]],
+        progress: Progress,
+        over: Callable[[], bool] = lambda: False,
+        overwrite: bool = False,
     ) -> Pull:
         """Download, resume, check and rename; returns the order with validator, size, digest and bytes received.
 
         `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
-        the digest that the provider states) as soon as it is known, and then with the bytes received. If the provider stated no
-        digest, `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong:
-        nothing is left then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the
-        part is kept for the next call.
+        the digest) as soon as it is known, and then with the bytes received. Once `over` says so there is no further request: what
+        runs may end, a cut is the last one. If the provider stated no digest, `reasons` says that only the size was checked.
+        Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left then), SinkFailed, InvalidRequest,
+        Contradiction. After any other failure, and after a cancellation, the part is kept for the next call, unless nothing has
+        come yet.
         """
-        if pull.validator is not None and (found := await self._finished(pull)) is not None:
+        if (found := await self._finished(pull)) is not None:
             return found
         access = Access(edr, pull.peer, peer=self._peer, identity=self._identity, clock=self._clock, renewed=renewed)
-        sink = await self._sinks.open(pull.out, overwrite=overwrite)
+        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         try:
-            attempt = Attempts(pull, sink, access, self._peer, progress, self._idle_seconds, self._patience_seconds)
+            attempt = Attempts(pull, sink, access, self._peer, progress, over, self._idle_seconds, self._patience_seconds)
             result = await attempt.run()
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
             await sink.close()
-        telemetry.log.info("downloaded", pull=pull.id, size_bytes=result.size_bytes, verified=result.verified, resumed=result.resumed)
-        reasons = () if result.verified else ("the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked",)
-        return replace(
-            pull,
-            validator=result.validator,
-            size_bytes=result.size_bytes,
-            sha256=result.sha256,
-            received_bytes=result.size_bytes,
-            reasons=reasons,
-        )
+        return _done(pull, result)
+
+    async def finish(self, pull: Pull, *, progress: Progress) -> Pull | None:
+        """What `fetch` would return, if all of the data is here already; nobody is asked for more. None if something is missing
+        or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
+        if (found := await self._finished(pull)) is not None:
+            return found
+        expected = _stated(pull)
+        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
+        try:
+            size_bytes = await sink.resume()
+            by_size = pull.validator is not None and size_bytes == pull.size_bytes
+            whole = by_size if expected is None else sink.digest() == expected
+            if whole:
+                await _give_name(sink, pull, expected is not None, progress)
+            elif not size_bytes:
+                await sink.discard()
+        finally:
+            await sink.close()
+        return _done(pull, Downloaded(size_bytes, sink.digest(), expected is not None, 0, 0, pull.validator)) if whole else None
 
     async def _finished(self, pull: Pull) -> Pull | None:
         """The order as done, if a crash came between giving the file its name and saying so. Only a digest proves that."""
         tag = DIGEST_TAG.fullmatch(pull.validator or "")
         expected = pull.sha256 or (bytes.fromhex(tag[1]) if tag else None)
-        found = await self._sinks.existing(pull.out) if expected else None
+        found = await self._sinks.existing(pull.out, _part_of(pull)) if expected else None
         if found is None or found[1] != expected:
             return None
-        return replace(pull, size_bytes=found[0], sha256=found[1], received_bytes=found[0])
+        return _done(pull, Downloaded(found[0], found[1], pull.stated, 0, 0, pull.validator))
+
+
+def _part_of(pull: Pull) -> str:
+    return pull.part or pull.id
+
+
+def _stated(pull: Pull) -> bytes | None:
+    """The digest that the provider has stated, as far as the order knows."""
+    return pull.sha256 if pull.stated else None
+
+
+async def _give_name(sink: Sink, pull: Pull, verified: bool, progress: Progress) -> None:
+    """Let the part be the file. Only a digest can prove after a crash that the file of that name is the one that came: if the
+    provider stated none, ours is kept first."""
+    if not verified:
+        await progress(replace(pull, sha256=sink.digest(), stated=False, received_bytes=sink.size_bytes))
+    await sink.commit()
+
+
+def _done(pull: Pull, result: Downloaded) -> Pull:
+    telemetry.log.info("downloaded", pull=pull.id, size_bytes=result.size_bytes, verified=result.verified, resumed=result.resumed)
+    return replace(
+        pull,
+        validator=result.validator,
+        size_bytes=result.size_bytes,
+        sha256=result.sha256,
+        received_bytes=result.size_bytes,
+        stated=result.verified,
+        reasons=() if result.verified else (ONLY_SIZE,),
+    )
 
 
 class Attempts:
     """One download: requests until the part is whole, then the check."""
 
     def __init__(
-        self, pull: Pull, sink: Sink, access: Access, peer: Peer, progress: Progress, idle_seconds: float, patience_seconds: float
+        self,
+        pull: Pull,
+        sink: Sink,
+        access: Access,
+        peer: Peer,
+        progress: Progress,
+        over: Callable[[], bool],
+        idle_seconds: float,
+        patience_seconds: float,
     ) -> None:
-        self._pull, self._sink, self._access, self._peer, self._progress = pull, sink, access, peer, progress
+        self._pull, self._sink, self._access, self._peer, self._progress, self._over = pull, sink, access, peer, progress, over
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
-        self._expected: bytes | None = pull.sha256
+        self._expected = _stated(pull)
         self._whole = False
         self._inherited = False
         self._resumed = self._restarted = 0
@@ -132,11 +190,23 @@ class Attempts:
             await self._sink.restart()
         else:
             self._inherited = await self._sink.resume() > 0
+        try:
+            await self._fetch_right()
+        except ConnectorError:
+            if not self._sink.size_bytes:  # a part without a byte is of no use to anybody
+                with suppress(ConnectorError):
+                    await self._sink.discard()
+            raise
+        verified = self._expected is not None
+        await _give_name(self._sink, self._pull, verified, self._progress)
+        return Downloaded(self._sink.size_bytes, self._sink.digest(), verified, self._resumed, self._restarted, self._pull.validator)
+
+    async def _fetch_right(self) -> None:
+        """Fetch until size and digest are right."""
         while True:
             await self._fetch_all()
             try:
-                self._demand_digest()
-                break
+                return self._demand_digest()
             except PeerFailed as error:
                 if not self._inherited:
                     await self._sink.discard()
@@ -144,9 +214,6 @@ class Attempts:
                 # A part from before a loss of power may hold what never reached the disk: that is ours to mend, once.
                 self._inherited = False
                 await self._restart(error.message)
-        await self._sink.commit()
-        size_bytes, digest = self._sink.size_bytes, self._sink.digest()
-        return Downloaded(size_bytes, digest, self._expected is not None, self._resumed, self._restarted, self._pull.validator)
 
     async def _fetch_all(self) -> None:
         """Request after request, until the part is whole."""
@@ -176,7 +243,10 @@ class Attempts:
             if loop.time() - last_byte > self._patience_seconds:
                 raise PeerFailed(f"nothing came for {self._patience_seconds:g} s: {error}; the part is kept")
             telemetry.log.info("download cut", pull=self._pull.id, reason=error, received_bytes=self._sink.size_bytes, failures=failures)
-            await asyncio.sleep(max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(failures)))
+            if not self._over():
+                await asyncio.sleep(max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(failures)))
+            if self._over():
+                raise PeerFailed(f"the transfer is over and not all of the data has come: {error}; the part is kept")
 
     async def _authorized_request(self) -> None:
         """A request with a token that holds; if it is refused all the same, once more with a new one."""
@@ -278,7 +348,7 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         if force or now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
-            await self._progress(replace(self._pull, sha256=self._expected, received_bytes=self._sink.size_bytes))
+            await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=self._sink.size_bytes))
 
 
 def back_off_seconds(failures: int) -> float:

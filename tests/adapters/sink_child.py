@@ -18,7 +18,7 @@ from typing import Any
 from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError
 
-NAME = "a.bin"
+NAME, ID = "a.bin", "urn:uuid:01"
 
 
 async def kill(directory: Path, overwrite: str, number: str, after: str) -> None:
@@ -36,7 +36,7 @@ async def kill(directory: Path, overwrite: str, number: str, after: str) -> None
 
         return call
 
-    sink = await FileSinks([directory]).open(NAME, overwrite=overwrite == "True")
+    sink = await FileSinks([directory]).open(NAME, ID, overwrite=overwrite == "True")
     await sink.resume()
     await sink.append([sys.stdin.buffer.read()])
     for name in ("fsync", "link", "unlink", "replace", "rename"):
@@ -50,18 +50,18 @@ async def fill(directory: Path) -> None:
     other.write_bytes(bytes(100_000))
     told: dict[str, Any] = {}
     sinks = FileSinks([directory])
-    sink = await sinks.open(NAME, overwrite=False)
+    sink = await sinks.open(NAME, ID, overwrite=False)
     for what, attempt in (("reserve", sink.reserve(len(content))), ("append", sink.append([content]))):
         try:
             await attempt
         except ConnectorError as error:
             told[what] = [type(error).__name__, error.message]
-    held = (directory / f"{NAME}.part").read_bytes()
+    held = (directory / f"{NAME}.01.part").read_bytes()
     told["kept"] = [sink.size_bytes, sink.digest().hex(), hashlib.sha256(held).hexdigest()]
     told["named"] = (directory / NAME).exists()
     other.unlink()
     await sink.close()
-    sink = await sinks.open(NAME, overwrite=False)
+    sink = await sinks.open(NAME, ID, overwrite=False)
     at = await sink.resume()
     await sink.append([content[at:]])
     await sink.commit()

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 CONTENT = some_bytes(300_000)
 HALF = len(CONTENT) // 2
 SECRET = b"what others keep here\n"
+ID = "urn:uuid:01"
+PART = "a.bin.01.part"
 
 pytestmark = pytest.mark.asyncio
 
@@ -46,9 +48,9 @@ async def write(sink: Sink, content: bytes = CONTENT) -> None:
     await sink.append([content[at : at + 70_000] for at in range(0, len(content), 70_000)])
 
 
-async def download(sinks: FileSinks, name: str, content: bytes = CONTENT, *, overwrite: bool = False) -> None:
+async def download(sinks: FileSinks, name: str, content: bytes = CONTENT, *, part: str = ID, overwrite: bool = False) -> None:
     """A whole one."""
-    sink = await sinks.open(name, overwrite=overwrite)
+    sink = await sinks.open(name, part, overwrite=overwrite)
     try:
         await sink.restart()
         await write(sink, content)
@@ -62,12 +64,12 @@ def names(directory: Path) -> list[str]:
 
 
 async def test_a_file_takes_its_name_when_it_is_whole_and_not_before(out: Path):
-    sink = await FileSinks([out]).open("wards/a.bin", overwrite=False)
+    sink = await FileSinks([out]).open("wards/a.bin", ID, overwrite=False)
     await sink.reserve(len(CONTENT))
     for end in (HALF, len(CONTENT)):
         await write(sink, CONTENT[sink.size_bytes : end])
         assert (sink.size_bytes, sink.digest()) == (end, hashlib.sha256(CONTENT[:end]).digest())
-        assert names(out) == ["a.bin.part"]
+        assert names(out) == [PART]
     await sink.commit()
     assert names(out) == ["a.bin"]
     assert (out / "wards/a.bin").read_bytes() == CONTENT
@@ -82,21 +84,21 @@ async def test_only_its_owner_can_read_what_was_downloaded(out: Path):
 
 async def test_a_part_is_taken_up_where_it_ended(out: Path):
     sinks = FileSinks([out])
-    sink = await sinks.open("a.bin", overwrite=False)
+    sink = await sinks.open("a.bin", ID, overwrite=False)
     await write(sink, CONTENT[:HALF])
     await sink.close()
-    again = await sinks.open("a.bin", overwrite=False)
+    again = await sinks.open("a.bin", ID, overwrite=False)
     assert await again.resume() == again.size_bytes == HALF
     assert again.digest() == hashlib.sha256(CONTENT[:HALF]).digest()
     await write(again, CONTENT[HALF:])
     await again.commit()
     await again.close()
-    assert await sinks.existing("a.bin") == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+    assert await sinks.existing("a.bin", ID) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
 
 
 async def test_starting_again_leaves_nothing_of_the_longer_part_before(out: Path):
     sinks = FileSinks([out])
-    sink = await sinks.open("a.bin", overwrite=False)
+    sink = await sinks.open("a.bin", ID, overwrite=False)
     await write(sink)
     await sink.restart()
     assert (sink.size_bytes, sink.digest()) == (0, hashlib.sha256().digest())
@@ -107,7 +109,7 @@ async def test_starting_again_leaves_nothing_of_the_longer_part_before(out: Path
 
 
 async def test_what_is_discarded_stands_under_neither_name(out: Path):
-    sink = await FileSinks([out]).open("a.bin", overwrite=False)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
     await write(sink)
     await sink.discard()
     await sink.discard()
@@ -120,11 +122,11 @@ async def test_size_and_digest_always_say_what_the_part_holds(steps: list[bytes 
     """Over any way of pieces, new beginnings and interruptions."""
     with tempfile.TemporaryDirectory() as directory:
         sinks, expected = FileSinks([Path(directory)]), b""
-        sink = await sinks.open("a", overwrite=False)
+        sink = await sinks.open("a", ID, overwrite=False)
         for step in steps:
             if step == "close":
                 await sink.close()
-                sink = await sinks.open("a", overwrite=False)
+                sink = await sinks.open("a", ID, overwrite=False)
                 assert await sink.resume() == len(expected)
             elif isinstance(step, str):
                 await sink.restart()
@@ -133,7 +135,7 @@ async def test_size_and_digest_always_say_what_the_part_holds(steps: list[bytes 
                 await sink.append([step[:7], step[7:]])
                 expected += step
             assert (sink.size_bytes, sink.digest()) == (len(expected), hashlib.sha256(expected).digest())
-            assert (Path(directory) / "a.part").read_bytes() == expected
+            assert (Path(directory) / "a.01.part").read_bytes() == expected
         await sink.commit()
         await sink.close()
         assert (Path(directory) / "a").read_bytes() == expected
@@ -143,9 +145,9 @@ async def test_a_file_that_is_there_is_kept_unless_it_may_be_overwritten(out: Pa
     sinks = FileSinks([out])
     await download(sinks, "a.bin", b"first")
     with pytest.raises(Contradiction, match=r"`a\.bin` exists already; remove it or name another file"):
-        sinks.check("a.bin", overwrite=False)
+        sinks.check("a.bin", ID, overwrite=False)
     with pytest.raises(Contradiction, match="exists already"):
-        await sinks.open("a.bin", overwrite=False)
+        await sinks.open("a.bin", ID, overwrite=False)
     assert (out / "a.bin").read_bytes() == b"first"
     os.link(out / "a.bin", out.parent / "secret/twin")  # another name of the old file
     await download(sinks, "a.bin", b"second", overwrite=True)
@@ -155,33 +157,113 @@ async def test_a_file_that_is_there_is_kept_unless_it_may_be_overwritten(out: Pa
 
 
 async def test_a_file_that_came_meanwhile_is_not_replaced(out: Path):
-    sink = await FileSinks([out]).open("a.bin", overwrite=False)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
     await write(sink)
     (out / "a.bin").write_bytes(b"somebody else's")
     with pytest.raises(Contradiction, match="the part is kept"):
         await sink.commit()
     await sink.close()
     assert (out / "a.bin").read_bytes() == b"somebody else's"
-    assert (out / "a.bin.part").read_bytes() == CONTENT
+    assert (out / PART).read_bytes() == CONTENT
 
 
-async def test_two_downloads_never_write_to_the_same_part(out: Path):
+async def test_two_downloads_never_write_to_the_same_part_and_one_place_takes_one_download(out: Path):
     sinks, others = FileSinks([out]), FileSinks([out.parent])
-    sink = await sinks.open("a.bin", overwrite=False)
+    sink = await sinks.open("a.bin", ID, overwrite=False)
     await write(sink, CONTENT[:HALF])
-    for other, name in ((sinks, "a.bin"), (sinks, f"{out}/a.bin"), (others, "out/a.bin")):
-        with pytest.raises(SinkFailed, match=r"another download is writing to `.*a\.bin`; wait for it or name another file"):
-            await other.open(name, overwrite=True)
+    busy = r"another download is writing to `.*a\.bin`; wait for it or name another file"
+    for other, name, id in ((sinks, "a.bin", "another"), (sinks, f"{out}/a.bin", ID), (others, "out/a.bin", ID)):
+        with pytest.raises(SinkFailed, match=busy):
+            await other.open(name, id, overwrite=True)
+    with pytest.raises(SinkFailed, match=busy):
+        sinks.check("a.bin", "another", overwrite=False)
+    assert names(out) == [PART]
     await write(sink, CONTENT[HALF:])
     await sink.commit()
-    await sink.close()
+    for _ in range(2):
+        await sink.close()
     assert (out / "a.bin").read_bytes() == CONTENT
+
+
+async def test_a_place_is_free_again_once_its_download_has_let_go_and_stays_its_next_ones(out: Path):
+    sinks = FileSinks([out])
+    first = await sinks.open("a.bin", ID, overwrite=False)
+    await first.close()
+    second = await sinks.open("a.bin", "another", overwrite=False)
+    await first.close()
+    with pytest.raises(SinkFailed, match="another download"):
+        await sinks.open("a.bin", ID, overwrite=False)
+    await second.close()
+
+
+async def test_each_order_has_a_part_of_its_own_and_the_first_that_is_whole_has_the_name(out: Path):
+    """Also where two connectors write into one directory: each knows only its own downloads."""
+    bodies = {"urn:uuid:01": CONTENT, "urn:uuid:02": CONTENT[:HALF]}
+    sinks = {id: await FileSinks([out]).open("a.bin", id, overwrite=False) for id in bodies}
+    for id, body in bodies.items():
+        await write(sinks[id], body)
+    assert names(out) == ["a.bin.01.part", "a.bin.02.part"]
+    await sinks["urn:uuid:02"].commit()
+    with pytest.raises(Contradiction, match="came into being meanwhile; the part is kept"):
+        await sinks["urn:uuid:01"].commit()
+    for sink in sinks.values():
+        await sink.close()
+    assert (out / "a.bin").read_bytes() == CONTENT[:HALF]
+    assert (out / "a.bin.01.part").read_bytes() == CONTENT
+
+
+async def test_a_foreign_file_that_looks_like_a_part_is_left_as_it_is(out: Path):
+    foreign = [out / name for name in ("a.bin.part", "a.bin.02.part", "a.bin.01.part.part", "a.part")]
+    for path in foreign:
+        path.write_bytes(SECRET)
+    sinks = FileSinks([out])
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    await sink.restart()
+    await write(sink)
+    await sink.discard()
+    await sink.close()
+    await download(sinks, "a.bin")
+    assert [path.read_bytes() for path in foreign] == [SECRET] * 4
+    assert (out / "a.bin").read_bytes() == CONTENT
+
+
+async def test_what_stands_where_the_part_was_is_not_removed_with_it(out: Path):
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
+    await write(sink)
+    (out / PART).unlink()
+    (out / PART).write_bytes(SECRET)
+    await sink.discard()
+    await sink.close()
+    assert (out / PART).read_bytes() == SECRET
+
+
+@given(st.text(max_size=30), st.text(min_size=1, max_size=80))
+async def test_whatever_an_id_holds_its_part_stands_beside_the_file(start: str, id: str):
+    with tempfile.TemporaryDirectory() as directory:
+        sink = await FileSinks([Path(directory)]).open("a", f"{start}/../{id}", overwrite=False)
+        (name,) = os.listdir(directory)
+        assert name.startswith("a.")
+        assert name.endswith(".part")
+        await sink.discard()
+        await sink.close()
+
+
+async def test_a_second_name_that_a_crash_has_left_is_gone_once_the_file_was_looked_at(out: Path):
+    sinks = FileSinks([out])
+    (out / "a.bin").write_bytes(CONTENT)
+    os.link(out / "a.bin", out / PART)
+    os.link(out / "a.bin", out / "a.bin.02.part")  # not this order's
+    assert await sinks.existing("a.bin", ID) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+    assert names(out) == ["a.bin", "a.bin.02.part"]
+    (out / PART).write_bytes(SECRET)  # no second name, but a file of its own
+    await sinks.existing("a.bin", ID)
+    assert (out / PART).read_bytes() == SECRET
 
 
 async def test_of_many_who_want_one_name_one_has_it_and_it_is_whole(out: Path):
     sinks = FileSinks([out])
     bodies = [some_bytes(50_000 + n, n) for n in range(20)]
-    done = await asyncio.gather(*(download(sinks, "a.bin", body) for body in bodies), return_exceptions=True)
+    done = await asyncio.gather(*(download(sinks, "a.bin", body, part=str(n)) for n, body in enumerate(bodies)), return_exceptions=True)
     assert done.count(None) == 1
     assert all(error is None or isinstance(error, SinkFailed | Contradiction) for error in done)
     assert (out / "a.bin").read_bytes() == bodies[done.index(None)]
@@ -190,7 +272,7 @@ async def test_of_many_who_want_one_name_one_has_it_and_it_is_whole(out: Path):
 
 async def test_a_part_that_became_a_file_before_it_was_locked_is_not_written_to(out: Path, monkeypatch: pytest.MonkeyPatch):
     """Another process gives a part its name between our opening and our locking it: what we hold then is a finished file."""
-    part, lock = out / "a.bin.part", fcntl.flock
+    part, lock = out / PART, fcntl.flock
 
     def late_lock(descriptor: int, how: int) -> None:
         part.rename(out / "a.bin")
@@ -199,7 +281,7 @@ async def test_a_part_that_became_a_file_before_it_was_locked_is_not_written_to(
     part.write_bytes(CONTENT)
     monkeypatch.setattr(fcntl, "flock", late_lock)
     with pytest.raises(SinkFailed, match="another download"):
-        await FileSinks([out]).open("a.bin", overwrite=False)
+        await FileSinks([out]).open("a.bin", ID, overwrite=False)
     assert (out / "a.bin").read_bytes() == CONTENT
 
 
@@ -209,7 +291,7 @@ async def test_whoever_asks_for_the_name_in_the_middle_of_a_commit_does_not_dist
     def link_and_be_asked(*arguments: Any, **options: Any) -> None:
         link(*arguments, **options)
         with pytest.raises(Contradiction) as caught:
-            sinks.check("a.bin", overwrite=False)
+            sinks.check("a.bin", ID, overwrite=False)
         told.append(caught.value.message)
 
     monkeypatch.setattr(os, "link", link_and_be_asked)
@@ -222,12 +304,12 @@ async def test_whoever_asks_for_the_name_in_the_middle_of_a_commit_does_not_dist
 @pytest.mark.parametrize("replacement", [None, b"forged"])
 async def test_only_the_part_that_was_written_and_hashed_gets_the_name(out: Path, replacement: bytes | None):
     for overwrite in (False, True):
-        sink = await FileSinks([out]).open("a.bin", overwrite=overwrite)
+        sink = await FileSinks([out]).open("a.bin", ID, overwrite=overwrite)
         await write(sink)
-        (out / "a.bin.part").unlink()
+        (out / PART).unlink()
         if replacement is not None:
-            (out / "a.bin.part").write_bytes(replacement)
-        with pytest.raises(SinkFailed, match=r"`a\.bin\.part` was removed or replaced while it was written; ask again"):
+            (out / PART).write_bytes(replacement)
+        with pytest.raises(SinkFailed, match=r"`a\.bin\.01\.part` was removed or replaced while it was written; ask again"):
             await sink.commit()
         await sink.close()
         assert not (out / "a.bin").exists()
@@ -249,11 +331,8 @@ PATHS = [
         "ROOT/out/../secret/new",
     ],
     *["/etc/qiao-test", "/proc/self/fd/1", "/run/qiao-test", "ROOT/output/x", "none/x", "wards/none/x", "x\0", "x\ny", "\ud800"],
-    *["n" * 256, "n" * 252, "link/x", "wards/up/x", "away", "dangling", "fifo", "socket", "proc/self/comm", "~/x/y"],
+    *["n" * 256, "n" * 250, "link/x", "wards/up/x", "away", "dangling", "fifo", "socket", "proc/self/comm", "~/x/y"],
 ]
-
-
-WITH_SUFFIX = "n" * 252  # too long for a part
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -278,16 +357,15 @@ async def test_no_spelling_and_no_link_leads_out_of_the_directory(out: Path, ove
     assert (out.parent / "secret/key").read_bytes() == SECRET
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     with pytest.raises(InvalidRequest, match="no directory is allowed"):
-        FileSinks([]).check("a.bin", overwrite=overwrite)
+        FileSinks([]).check("a.bin", ID, overwrite=overwrite)
 
 
 async def refused(sinks: FileSinks, path: str, overwrite: bool) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await sinks.open(path, overwrite=overwrite)
+        await sinks.open(path, ID, overwrite=overwrite)
     assert caught.value.pointer == "/out"
-    if path != WITH_SUFFIX:
-        with pytest.raises(InvalidRequest):
-            sinks.check(path, overwrite=overwrite)
+    with pytest.raises(InvalidRequest):
+        sinks.check(path, ID, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(
@@ -304,10 +382,10 @@ async def refused(sinks: FileSinks, path: str, overwrite: bool) -> None:
     ids=["link", "dangling link", "link to a device", "link to memory", "hard link", "fifo", "directory"],
 )
 async def test_what_others_have_put_where_the_part_goes_is_not_written_to(out: Path, plant: Callable[[Path, Path], object]):
-    plant(out / "a.bin.part", out.parent / "secret/key")
+    plant(out / PART, out.parent / "secret/key")
     async with asyncio.timeout(10):
         with pytest.raises((InvalidRequest, SinkFailed)) as caught:
-            await FileSinks([out]).open("a.bin", overwrite=False)
+            await FileSinks([out]).open("a.bin", ID, overwrite=False)
     assert "`a.bin" in caught.value.message
     assert (out.parent / "secret/key").read_bytes() == SECRET
     assert names(out.parent / "secret") == ["key"]
@@ -347,34 +425,34 @@ async def test_a_directory_that_becomes_a_link_meanwhile_leads_nowhere(out: Path
 
 async def test_what_has_the_name_already_is_known_by_size_and_digest(out: Path):
     sinks = FileSinks([out])
-    assert await sinks.existing("a.bin") is None
+    assert await sinks.existing("a.bin", ID) is None
     (out / "a.bin").write_bytes(CONTENT)
-    assert await sinks.existing("a.bin") == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+    assert await sinks.existing("a.bin", ID) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
     (out / "away").symlink_to("../secret/key")
     os.mkfifo(out / "fifo")
     for path in ("away", "fifo", "wards", "../secret/key", "/etc/passwd", "none/x"):
         with pytest.raises(InvalidRequest):
-            await sinks.existing(path)
+            await sinks.existing(path, ID)
 
 
 async def test_a_cancelled_download_leaves_its_part_to_the_next(out: Path):
     sinks = FileSinks([out])
-    sink = await sinks.open("a.bin", overwrite=False)
+    sink = await sinks.open("a.bin", ID, overwrite=False)
     writing = asyncio.create_task(sink.append([bytes(1 << 20)] * 64))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
     size, digest = sink.size_bytes, sink.digest()
-    assert (out / "a.bin.part").stat().st_size == size  # nobody writes any more
+    assert (out / PART).stat().st_size == size  # nobody writes any more
     await sink.close()
-    again = await sinks.open("a.bin", overwrite=False)
+    again = await sinks.open("a.bin", ID, overwrite=False)
     assert (await again.resume(), again.digest()) == (size, digest)
     await again.close()
 
 
 async def test_what_was_closed_refuses_and_writes_into_nobody_elses_file(out: Path):
-    sink = await FileSinks([out]).open("a.bin", overwrite=False)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
     await sink.close()
     await sink.close()
     with (out / "other").open("wb"):  # takes the number of the descriptor that was closed
@@ -385,7 +463,7 @@ async def test_what_was_closed_refuses_and_writes_into_nobody_elses_file(out: Pa
 
 
 async def test_what_plainly_does_not_fit_is_refused_before_it_is_fetched(out: Path):
-    sink = await FileSinks([out]).open("a.bin", overwrite=False)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
     with pytest.raises(SinkFailed, match=r"there is no space for `a\.bin`: \d+ bytes to come, \d+ free; the part is kept"):
         await sink.reserve(1 << 60)
     await sink.reserve(0)
@@ -425,7 +503,7 @@ async def test_a_kill_at_any_step_of_a_commit_leaves_the_whole_file_or_none(tmp_
         sinks = FileSinks([place])
         if took and not overwrite:
             with pytest.raises(Contradiction):
-                await sinks.open("a.bin", overwrite=False)
+                await sinks.open("a.bin", ID, overwrite=False)
         else:
             await download(sinks, "a.bin", CONTENT, overwrite=overwrite)
         assert names(place) == ["a.bin"]  # no second name is left of it

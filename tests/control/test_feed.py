@@ -57,6 +57,21 @@ async def test_a_waiter_whose_time_is_over_gets_the_process_as_it_stands():
 
 
 @pytest.mark.asyncio
+async def test_a_waiter_without_a_time_waits_as_long_as_the_process_lives(monkeypatch: pytest.MonkeyPatch):
+    journal, feed = made()
+    await journal.commit(Changes(saves=(negotiation("n"),)))
+    waiting = asyncio.create_task(feed.wait(N, "n", final, None))
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + 365 * 86_400)
+    await asyncio.sleep(0.001)
+    assert not waiting.done()
+    await journal.commit(Changes(saves=(negotiation("n", state="FINALIZED", version=2),)))
+    assert (await waiting).state == "FINALIZED"
+
+
+@pytest.mark.asyncio
 async def test_a_process_that_goes_away_ends_the_wait():
     journal, feed = made()
     await journal.commit(Changes(saves=(negotiation("n"),)))

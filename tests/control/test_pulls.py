@@ -1,64 +1,43 @@
+"""Orders: one call from the wish to the checked file, refusals with their reasons, and stops anywhere in between.
+
+What becomes of an order whose transfer or agreement ends before it does is in `test_pulls_again.py`.
+"""
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from connector.control import pulls
-from connector.dataplane import download
-from connector.dsp.messages import Kind, Role
-from connector.records import Changes, Edr, Evidence, Pull
-from tests.pair import WAIT_SECONDS, Pair, Running, Site, agreement, desk, pair, purpose_policy, running, site, transfer
-
-D = "urn:test:dataset"
-CONTENT = bytes(range(256)) * 64
-BIG = CONTENT * 256  # 4 MiB: its half is more than what the data plane gathers before it sends
-N, T = Kind.NEGOTIATION, Kind.TRANSFER
+from connector.dsp.messages import Role
+from connector.records import Changes, Edr, Pull
+from tests.control.orders import (
+    BIG,
+    CONTENT,
+    D,
+    T,
+    after_commits,
+    at_stage,
+    counts,
+    order,
+    place,
+    restartable,
+    settled,
+    stages,
+    under_way,
+    upstream,
+    went_on,
+)
+from tests.pair import WAIT_SECONDS, Pair, agreement, desk, pair, purpose_policy, running, site, transfer
 
 
 @pytest_asyncio.fixture
 async def both(tmp_path: Path) -> AsyncIterator[Pair]:
     async with pair(tmp_path) as made:
         yield made
-
-
-def place(us: Running | Site, name: str = "copy.bin") -> Path:
-    return (us if isinstance(us, Site) else us.site).root / "out" / name
-
-
-async def order(us: Running, *purposes: str, out: str = "copy.bin", dataset: str = D, status: int = 201, **headers: str) -> Any:
-    body = {"peer": "hospital", "dataset": dataset, "out": str(place(us, out)), "purposes": list(purposes)}
-    return await us.asked("POST", "/pulls", body, status=status, **headers)
-
-
-async def settled(us: Running, id: str, *stages: str) -> Pull:
-    """Wait until the order is in one of these stages, by default until it is over."""
-    changed = asyncio.Event()
-    us.connector.journal.listen(lambda _changes, _evidence: changed.set())
-    async with asyncio.timeout(WAIT_SECONDS):
-        while (found := await us.connector.store.pull(id)) is None or found.stage not in (stages or ("done", "failed")):
-            await changed.wait()
-            changed.clear()
-    return found
-
-
-async def counts(us: Running) -> tuple[int, int, int]:
-    """How many negotiations, agreements and transfers there are."""
-    all_of: dict[str, Any] = {"after": None, "limit": 100}
-    store = us.connector.store
-    processes = [len((await store.processes(kind, state=None, peer=None, **all_of)).items) for kind in (N, T)]
-    return processes[0], len((await store.agreements(peer=None, dataset=None, **all_of)).items), processes[1]
-
-
-async def stages(us: Running, id: str) -> list[str]:
-    rows = await us.connector.store.events(0, 1000)
-    return [row.detail["stage"] for row in rows if row.what == "pull" and row.detail["pull"] == id]
 
 
 @pytest.mark.asyncio
@@ -101,16 +80,6 @@ async def test_a_refused_purpose_comes_back_with_the_reason_of_the_peer(both: Pa
     assert (theirs["state"], theirs["ended_by"]) == ("TERMINATED", "us")
     assert not place(both.consumer).exists()
     assert (await counts(both.provider))[1:] == (0, 0)
-
-
-@pytest.mark.asyncio
-async def test_a_transfer_that_is_refused_comes_back_with_the_reason_of_the_peer(both: Pair):
-    """The agreement of the first order is used again, but the dataset is not published any more."""
-    await both.provider.publish(D)
-    await settled(both.consumer, (await order(both.consumer))["id"])
-    await both.provider.connector.publishing.withdraw(D)
-    failed = await settled(both.consumer, (await order(both.consumer, out="again.bin"))["id"])
-    assert (failed.stage, failed.reasons) == ("failed", (f"dataset `{D}` is not published any more; ask its provider",))
 
 
 @pytest.mark.asyncio
@@ -173,63 +142,6 @@ async def test_orders_under_one_key_are_one_order(both: Pair):
     assert len((await both.consumer.asked("GET", "/pulls"))["items"]) == 1
 
 
-@dataclass
-class Upstream:
-    """A web server whose resource stops after its first half until a test lets it go on."""
-
-    url: str = ""
-    held: bool = False
-    waiting: asyncio.Event = field(default_factory=asyncio.Event)
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        first = request.http_range.start or 0
-        part = BIG[first : request.http_range.stop]
-        headers = {"ETag": '"one"', "Accept-Ranges": "bytes", "Content-Length": str(len(part))}
-        if "Range" in request.headers:
-            headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(BIG)}"
-        response = web.StreamResponse(status=206 if "Range" in request.headers else 200, headers=headers)
-        await response.prepare(request)
-        half = max(0, len(BIG) // 2 - first)
-        await response.write(part[:half])
-        if self.held and 0 < half < len(part):
-            self.waiting.set()
-            await self.go_on.wait()
-        await response.write(part[half:])
-        return response
-
-
-@asynccontextmanager
-async def upstream() -> AsyncIterator[Upstream]:
-    made, app = Upstream(), web.Application()
-    app.router.add_get("/data", made.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        at = web.TCPSite(runner, "127.0.0.1", 0)
-        await at.start()
-        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/data"
-        yield made
-    finally:
-        made.go_on.set()
-        await runner.cleanup()
-
-
-async def under_way(both: Pair, source: Upstream) -> Pull:
-    """An order whose download has got half of the data and waits for the rest."""
-    await both.provider.publish(D, source={"type": "http", "url": source.url})
-    source.held = True
-    ordered = await order(both.consumer)
-    news = asyncio.Event()
-    both.consumer.connector.journal.listen(lambda _changes, _evidence: news.set())
-    async with asyncio.timeout(WAIT_SECONDS):
-        await source.waiting.wait()
-        while (found := await both.consumer.connector.store.pull(ordered["id"])).size_bytes is None:
-            await news.wait()
-            news.clear()
-    return found
-
-
 @pytest.mark.parametrize("by_provider", [True, False])
 @pytest.mark.asyncio
 async def test_a_suspended_transfer_pauses_the_order_and_the_next_start_lets_it_go_on(both: Pair, by_provider: bool):
@@ -273,40 +185,6 @@ async def test_progress_is_seen_while_it_is_under_way_and_gone_afterwards(both: 
         assert (await both.consumer.asked("GET", "/pulls?open=true"))["items"] == []
 
 
-@asynccontextmanager
-async def restartable(root: Path) -> AsyncIterator[tuple[Running, Site]]:
-    """A provider that runs, and the site of a consumer on SQLite that a test starts, stops and starts again."""
-    one, other = site(root / "hospital", "hospital"), site(root / "biopharma", "biopharma", store="sqlite")
-    one.meet(other)
-    async with running(one) as provider:
-        yield provider, other
-
-
-def after_commits(us: Running, count: int) -> asyncio.Event:
-    """An event at the `count`-th commit from now on."""
-    reached, left = asyncio.Event(), [count]
-
-    def heard(_changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-        left[0] -= 1
-        if not left[0]:
-            reached.set()
-
-    us.connector.journal.listen(heard)
-    return reached
-
-
-def at_stage(us: Running, holds: Callable[[Pull], bool]) -> asyncio.Event:
-    """An event at the commit that saves an order of which `holds`."""
-    reached = asyncio.Event()
-
-    def heard(changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-        if any(isinstance(record, Pull) and holds(record) for record in changes.saves):
-            reached.set()
-
-    us.connector.journal.listen(heard)
-    return reached
-
-
 STAGES: dict[str, Callable[[Pull], bool]] = {
     "accepted": lambda p: p.version == 1,
     "negotiation begun": lambda p: p.negotiation is not None,
@@ -346,17 +224,6 @@ async def test_an_order_goes_on_after_a_stop_between_any_two_commits(tmp_path: P
         await went_on(provider, consumer, id)
 
 
-async def went_on(provider: Running, consumer: Site, id: str, content: bytes = CONTENT) -> None:
-    async with running(consumer) as second:
-        done = await settled(second, id)
-        assert (done.stage, done.reasons) == ("done", ())
-        assert place(consumer).read_bytes() == content
-        assert await counts(provider) == await counts(second) == (1, 1, 1)
-        assert await stages(second, id) == ["negotiate", "transfer", "download", "complete", "done"]
-        ours = await second.state(T, done.transfer, "COMPLETED")
-        await provider.state(T, ours.peer_pid, "COMPLETED")
-
-
 @pytest.mark.asyncio
 async def test_a_stop_in_the_middle_of_the_data_keeps_what_has_come(tmp_path: Path):
     async with restartable(tmp_path) as (provider, consumer), upstream() as source:
@@ -379,17 +246,6 @@ async def test_an_order_that_is_over_is_not_taken_up_again(tmp_path: Path):
         assert await counts(provider) == (0, 0, 0)
 
 
-@pytest.mark.asyncio
-async def test_a_transfer_that_the_provider_completes_too_early_fails_the_order(both: Pair, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "REFUSED_SECONDS", 0.2)
-    async with upstream() as source:
-        pull = await under_way(both, source)
-        theirs = (await both.provider.asked("GET", "/transfers"))["items"][0]["pid"]
-        await both.provider.asked("POST", f"/transfers/{theirs}/complete")
-        assert (await settled(both.consumer, pull.id)).stage == "failed"
-        assert not place(both.consumer).exists()
-
-
 @pytest.mark.parametrize("with_address", [True, False])
 @pytest.mark.asyncio
 async def test_a_start_without_a_data_address_fails_the_order(tmp_path: Path, with_address: bool):
@@ -407,4 +263,7 @@ async def test_a_start_without_a_data_address_fails_the_order(tmp_path: Path, wi
             if with_address:
                 assert (await again.connector.store.pull("p")).stage == "download", "it is tried for a long time"
             else:
-                assert (await settled(again, "p")).reasons == ("the provider started the transfer without a data address",)
+                why = "the provider started the transfer without a data address"
+                assert (await settled(again, "p")).reasons == (why,)
+                told = await at.peer.heard(f"/transfers/{process.peer_pid}/termination")
+                assert told["reason"] == [f"the consumer could not fetch the data: {why}"], "the provider knows that nobody reads"

@@ -42,7 +42,7 @@ class Desk:
 
     @property
     def part(self) -> Path:
-        return self.out.with_name("file.part")
+        return self.out.with_name("file.urn-pull.part")
 
     @property
     def port(self) -> int:
@@ -123,7 +123,7 @@ async def test_a_name_that_is_taken_is_left_alone_unless_overwriting_is_asked_fo
     with pytest.raises(Contradiction, match="exists already"):
         await desk.fetch()
     with pytest.raises(Contradiction, match="exists already"):
-        desk.rig.downloads(desk.out.parent).check_out(str(desk.out))
+        desk.rig.downloads(desk.out.parent).check_out(str(desk.out), "urn:pull")
     assert desk.out.read_bytes() == b"old"
     await desk.fetch(overwrite=True)
     assert desk.out.read_bytes() == b"new"
@@ -173,7 +173,7 @@ async def test_data_comes_over_tls_and_not_from_whom_nobody_vouches_for(tmp_path
             else:
                 with pytest.raises(PeerFailed, match="not by an authority that we trust"):
                     await desk.fetch(patience_seconds=0.1)
-    assert sorted(os.listdir(tmp_path / "out")) == ["False.part", "True"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["True"]
 
 
 @pytest.mark.asyncio
@@ -328,6 +328,42 @@ async def test_a_cancelled_download_keeps_its_part_and_lets_go_of_it(desk: Desk)
     assert desk.part.exists()
     assert not desk.out.exists()
     await desk.fetch(desk.watcher.reports[-1])  # it is not locked any more
+
+
+@pytest.mark.asyncio
+async def test_once_the_transfer_is_over_what_runs_may_end_and_a_cut_is_the_last_one(desk: Desk):
+    content = some_bytes(2_000_000)
+    await desk.rig.publish(content)
+    downloads = desk.rig.downloads(desk.out.parent)
+    proxy = CuttingProxy(desk.port, [900_000, 900_000])
+    async with proxy.listening() as over:
+        with pytest.raises(PeerFailed, match=r"the transfer is over and not all of the data has come: .*; the part is kept"):
+            await downloads.fetch(pull(desk.out), desk.rig.edr(endpoint=over), over=lambda: True, **desk.watcher.calls)
+    assert proxy.connections == 1
+    assert desk.part.stat().st_size > 0
+    await downloads.fetch(desk.watcher.reports[-1], desk.rig.edr(), over=lambda: True, **desk.watcher.calls)
+    assert desk.out.read_bytes() == content
+
+
+@pytest.mark.asyncio
+async def test_what_is_here_is_finished_without_the_provider_exactly_if_it_is_whole_and_right(desk: Desk):
+    content = some_bytes(300_000)
+    order = pull(desk.out, validator=f'"{digest(content).hex()}"', size_bytes=len(content), sha256=digest(content))
+    downloads = desk.rig.downloads(desk.out.parent)
+    for part in (b"", content[:-1], b"x" + content[1:], content + b"x"):
+        desk.part.write_bytes(part)
+        assert await downloads.finish(order, progress=desk.watcher.progress) is None
+        assert (desk.part.read_bytes() if part else desk.part.exists()) == (part or False), "it stays, if it is anything"
+        assert not desk.out.exists()
+    desk.part.write_bytes(content)
+    nothing_known = replace(order, validator=None, sha256=None)
+    assert await downloads.finish(nothing_known, progress=desk.watcher.progress) is None, "its size alone proves nothing"
+    for _ in range(2):  # the second time the file has its name already
+        done = await downloads.finish(order, progress=desk.watcher.progress)
+        assert done is not None
+        assert (done.size_bytes, done.sha256, done.reasons) == (len(content), digest(content), ())
+    assert desk.out.read_bytes() == content
+    assert os.listdir(desk.out.parent) == ["file"]
 
 
 # --- permission

@@ -7,7 +7,7 @@ import resource
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from connector.adapters.egress import guard
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.peer_http import HttpPeer
 from connector.dataplane import download as module
-from connector.dataplane.download import Downloads
+from connector.dataplane.download import ONLY_SIZE, Downloads
 from connector.errors import Contradiction, PeerFailed, SinkFailed
 from connector.records import Edr, Pull
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull
@@ -42,7 +42,7 @@ async def test_without_space_for_what_is_announced_nothing_is_fetched(tmp_path: 
     async with lying(tmp_path, head({"Content-Length": str(10**17), "ETag": '"e"'}, b"abc")) as liar:
         with pytest.raises(SinkFailed, match="no space"):
             await liar.fetch()
-        assert not liar.out.exists()
+        assert liar.left() == [], "a part without a byte is of no use to anybody"
 
 
 # --- providers that lie
@@ -172,7 +172,7 @@ async def test_an_answer_that_cannot_be_meant_is_believed_long_before_patience_e
         async with asyncio.timeout(10):
             with pytest.raises(PeerFailed, match="content encoding"):
                 await liar.fetch()
-        assert liar.left() == ["file.part"]  # for another day, or another way
+        assert liar.left() == ["file.urn-pull.part"]  # for another day, or another way
 
 
 @pytest.mark.asyncio
@@ -204,6 +204,28 @@ async def test_without_a_strong_tag_nothing_is_continued(tmp_path: Path):
         done = await liar.fetch()
         assert "Range:" not in liar.heads[1]
         assert (liar.out.read_bytes(), done.validator) == (DATA, None)
+
+
+@pytest.mark.asyncio
+async def test_without_a_stated_digest_ours_is_kept_before_the_file_has_its_name(tmp_path: Path):
+    """After a crash in between nothing else would prove that the file of that name is the one that came."""
+    async with lying(tmp_path, head(LENGTH, DATA)) as liar:
+        liar.watcher.on_report = lambda at: named.append((at.sha256, at.stated, liar.out.exists()))
+        named: list[tuple[bytes | None, bool, bool]] = []
+        done = await liar.fetch()
+        assert named[-1] == (digest(DATA), False, False)
+        assert (done.sha256, done.stated, done.reasons) == (digest(DATA), False, (ONLY_SIZE,))
+        again = await liar.fetch(replace(liar.watcher.reports[-1], reasons=()))
+        assert (again.sha256, again.reasons, len(liar.heads)) == (digest(DATA), (ONLY_SIZE,), 1)
+
+
+@pytest.mark.asyncio
+async def test_a_digest_of_our_own_is_not_held_against_other_data(tmp_path: Path):
+    """The data has changed between the crash and the next start, and its provider states a digest neither time."""
+    other = b"the data as it has become"[: len(DATA)]
+    async with lying(tmp_path, head(LENGTH, other)) as liar:
+        done = await liar.fetch(pull(liar.out, sha256=digest(DATA), stated=False, size_bytes=len(DATA)))
+        assert (liar.out.read_bytes(), done.sha256, done.stated) == (other, digest(other), False)
 
 
 @pytest.mark.asyncio
@@ -260,7 +282,7 @@ async def test_an_endless_rest_of_a_known_size_is_cut_off_and_given_up(tmp_path:
             with pytest.raises(Contradiction, match="the provider sent more than it had announced"):
                 await liar.fetch()
         assert "file" not in liar.left()
-        assert liar.out.with_name("file.part").stat().st_size <= len(DATA)
+        assert liar.out.with_name("file.urn-pull.part").stat().st_size <= len(DATA)
 
 
 @pytest.mark.asyncio
