@@ -1,13 +1,13 @@
 """The names of all events, metrics and spans, and how they leave the process.
 
-Traces cross to the peer in the W3C `traceparent` header. Whether a trace is kept is decided once, where it begins; a trace
-that is not kept costs no span object, but its id still travels, is written beside every event and stands in every error.
+Every message has a span, whose ids are written beside each event and cross to the peer in the W3C `traceparent` header.
+Whether a trace is kept, which is to say exported, is decided where it begins; what a peer wants to be kept, is within the
+share that our operator allows. A span that is not kept costs 10 microseconds.
 Metric labels come from closed sets only, so that no peer chooses our cardinality. Tokens and personal data have no field.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import sys
 import traceback
@@ -19,9 +19,11 @@ from typing import Any, TextIO
 
 import orjson
 from opentelemetry import trace as otel
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -150,7 +152,7 @@ class Log:
         if isinstance(error, BaseException):
             fields["exception"] = "".join(traceback.format_exception(error))
         if (parent := traceparent.get()) is not None:
-            fields["trace"] = parent[3:35]
+            fields |= {"trace": parent[3:35], "span": parent[36:52]}
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         shown = {name: _shown(name, value) for name, value in fields.items()}
         out = self._out or sys.stderr
@@ -203,12 +205,38 @@ def trace_header() -> dict[str, str]:
     return {"traceparent": trace} if trace else {}
 
 
+KEPT_FOR_PEERS_MAX = 100  # spans at once, saved up while peers wanted less than their share: some ten exchanges
+
+
+class Share(Sampler):
+    """Decides about messages of peers. What a peer keeps is kept here too, so that a trace is whole, but of all messages no
+    more than `ratio`: our exporter and its disk are no peer's to fill."""
+
+    def __init__(self, ratio: float) -> None:
+        self._ratio = ratio
+        self._left = KEPT_FOR_PEERS_MAX if ratio else 0.0
+
+    def should_sample(self, parent_context: Context | None, *_args: Any, **_more: Any) -> SamplingResult:
+        """See `Sampler`. Called for every message that carries a trace."""
+        self._left = min(KEPT_FOR_PEERS_MAX, self._left + self._ratio)
+        if self._left < 1 or not otel.get_current_span(parent_context).get_span_context().trace_flags.sampled:
+            return SamplingResult(Decision.DROP)
+        self._left -= 1
+        return SamplingResult(Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return f"Share({self._ratio:g})"
+
+
 class Tracing:
-    """Starts spans for traces that are kept. `sample_ratio` is the share of traces that begin here and are kept."""
+    """Starts spans. `sample_ratio` is the share of traces that begin here and are kept, and the most that is kept of what
+    peers begin."""
 
     def __init__(self, service: str, sample_ratio: float, exporters: tuple[SpanExporter, ...] = ()) -> None:
-        self._ratio = sample_ratio if exporters else 0.0
-        self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
+        ratio = sample_ratio if exporters else 0.0
+        share = Share(ratio)
+        sampler = ParentBased(TraceIdRatioBased(ratio), remote_parent_sampled=share, remote_parent_not_sampled=share)
+        self._provider = TracerProvider(sampler, Resource.create({"service.name": service}))
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("connector")
@@ -217,31 +245,17 @@ class Tracing:
     def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> Iterator[str]:
         """Run a block as a span below `parent` (a traceparent, or None to begin a trace); yields its own traceparent.
 
-        A `parent` that is no traceparent begins a trace too. Attributes are from closed sets or process ids: never a URL with
-        a query, a header or a body.
+        The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
+        begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
-        known = _read(parent)
-        if known is None:
-            kept = self._ratio > 0 and random.random() < self._ratio  # noqa: S311 - sampling, not security
-            parent_of_none = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{'01' if kept else '00'}"
-            yield from self._run(name, kind, parent_of_none, None, attributes)
-        else:
-            yield from self._run(name, kind, known, known, attributes)
-
-    def _run(self, name: str, kind: SpanKind, ids: str, parent: str | None, attributes: Mapping[str, str]) -> Iterator[str]:
-        if not ids.endswith("-01"):
-            token = traceparent.set(ids)
-            try:
-                yield ids
-            finally:
-                traceparent.reset(token)
-            return
-        context = otel.set_span_in_context(otel.NonRecordingSpan(_context(ids))) if parent else None
-        span = self._tracer.start_span(name, context, kind, dict(attributes))
+        above = _read(parent, remote=kind is SpanKind.SERVER)
+        context = otel.set_span_in_context(otel.NonRecordingSpan(above)) if above else None
+        span = self._tracer.start_span(name, context, kind, attributes)
         own = span.get_span_context()
-        token = traceparent.set(f"00-{own.trace_id:032x}-{own.span_id:016x}-01")
+        header = f"00-{own.trace_id:032x}-{own.span_id:016x}-{'01' if own.trace_flags.sampled else '00'}"
+        token = traceparent.set(header)
         try:
-            yield traceparent.get() or ids
+            yield header
         except BaseException as e:
             span.set_status(StatusCode.ERROR, type(e).__name__)
             raise
@@ -258,13 +272,10 @@ class Tracing:
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
 
-def _read(parent: str | None) -> str | None:
-    """A traceparent as it goes on from here, in the version and with the flag that we know; None for what is none."""
+def _read(parent: str | None, *, remote: bool) -> otel.SpanContext | None:
+    """What a traceparent says, in the version and with the flag that we know; None for what is none."""
     found = _TRACEPARENT.fullmatch(parent or "")
     if found is None or (found[0].startswith("00-") and found[4]):
         return None
-    return f"00-{found[1]}-{found[2]}-0{int(found[3], 16) & 1}"
-
-
-def _context(parent: str) -> otel.SpanContext:
-    return otel.SpanContext(int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=otel.TraceFlags(1))
+    flags = otel.TraceFlags(int(found[3], 16) & otel.TraceFlags.SAMPLED)
+    return otel.SpanContext(int(found[1], 16), int(found[2], 16), is_remote=remote, trace_flags=flags)

@@ -5,7 +5,7 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from connector import telemetry
 from connector.jws import sign, signing_key
+from connector.records import Changes, Edr
 from connector.settings_fields import TelemetrySettings
 from tests.pair import TOKEN, call, desk, pair
 
@@ -233,11 +234,39 @@ def test_a_trace_that_a_peer_keeps_goes_on_here(kept: Any, header: str):
 
 
 @pytest.mark.parametrize("header", [LOST, KEPT[:-2] + "02", "cc" + LOST[2:], "cc" + LOST[2:] + "-x"])
-def test_a_trace_that_a_peer_does_not_keep_costs_nothing_and_still_crosses(kept: Any, header: str):
+def test_a_trace_that_a_peer_does_not_keep_has_its_spans_too_and_still_crosses(kept: Any, out: io.StringIO, header: str):
     with kept[0].span("x", SpanKind.SERVER, header) as own:
-        assert telemetry.trace_header() == {"traceparent": LOST}
-    assert own == LOST
+        assert telemetry.trace_header() == {"traceparent": own}
+        telemetry.log.info("inside")
+        with kept[0].span("y", SpanKind.CLIENT, own) as inner:
+            pass
+    assert (own[:35], own[-2:], inner[:35], inner[-2:]) == (LOST[:35], "00", LOST[:35], "00")
+    assert len({SPAN, own[36:52], inner[36:52]}) == 3
+    assert (lines(out)[0]["trace"], lines(out)[0]["span"]) == (TRACE, own[36:52])
     assert spans(kept) == {}
+
+
+def exported(ratio: float, flags: Iterable[str]) -> int:
+    """How many spans are kept of messages of a peer that wants these kept."""
+    exporter = InMemorySpanExporter()
+    tracing = telemetry.Tracing("x", ratio, (exporter,))
+    for number, flag in enumerate(flags):
+        with tracing.span("x", SpanKind.SERVER, f"00-{TRACE}-{number + 1:016x}-{flag}") as own, tracing.span("y", SpanKind.CLIENT, own):
+            pass
+        assert own[3:35] == TRACE, "whatever we keep, the trace goes on"
+    tracing.close()
+    return len([span for span in exporter.get_finished_spans() if span.name == "x"])
+
+
+def test_no_peer_makes_us_keep_more_than_the_share_that_our_operator_allows():
+    assert exported(0.01, ["01"] * 2_000) == pytest.approx(telemetry.KEPT_FOR_PEERS_MAX + 20, abs=1)
+    assert exported(0.0, ["01"] * 200) == 0
+    assert exported(1.0, ["01"] * 300) == 300
+
+
+def test_what_a_peer_keeps_within_that_share_is_kept_here_too_so_that_traces_are_whole():
+    assert exported(0.01, (["01"] + ["00"] * 99) * 20) == 20
+    assert exported(0.01, ["00"] * 100) == 0
 
 
 FOREIGN = [
@@ -309,15 +338,20 @@ async def test_one_trace_runs_through_a_whole_exchange_and_no_secret_with_it(tmp
     async with pair(tmp_path, provider=sections["hospital"], consumer=sections["biopharma"]) as both:
         await both.provider.publish("urn:d", content=b"x" * 100_000)
         order = {"peer": "hospital", "dataset": "urn:d", "out": str(both.consumer.site.root / "out/d")}
+        done, secrets = asyncio.Event(), [TOKEN, "eyJ", "Bearer e"]
+
+        def listener(changes: Changes, _evidence: Any) -> None:
+            secrets.extend(token for each in changes.saves if isinstance(each, Edr) for token in (each.access_token, each.refresh_token))
+            done.set()
+
+        both.consumer.connector.journal.listen(listener)
         pull = (await both.consumer.asked("POST", "/pulls", order, status=201))["id"]
-        done = asyncio.Event()
-        both.consumer.connector.journal.listen(lambda _changes, _evidence: done.set())
         async with asyncio.timeout(20):
             while (stood := await both.consumer.asked("GET", f"/pulls/{pull}"))["stage"] not in ("done", "failed"):
                 await done.wait()
                 done.clear()
         assert stood["stage"] == "done", stood
-        edr = await both.consumer.connector.store.edr(stood["transfer"])
+    assert len(secrets) >= 5
     found = {name: read_spans(file) for name, file in files.items()}
     order_span = next(span for span in found["biopharma"] if span["name"] == "management POST /v1/pulls")
     trace = order_span["context"]["trace_id"]
@@ -335,7 +369,7 @@ async def test_one_trace_runs_through_a_whole_exchange_and_no_secret_with_it(tmp
         assert span["context"]["span_id"] in parents[other], span["name"]
     assert "data GET /data/{pid}" in {span["name"] for span in by_site["hospital"]}
     written = out.getvalue() + "".join(file.read_text() for file in files.values())
-    for secret in (edr.access_token, edr.refresh_token, TOKEN, "eyJ", "Bearer e"):
+    for secret in secrets:
         assert secret not in written
 
 
