@@ -144,9 +144,11 @@ def _of_promise(promise: Promise, books: Mapping[str, Book]) -> Iterator[Finding
     seen |= {(OTHER[side], move) for side, counts in said.items() for what, move in counts if what == RECEIVED and move}
     for sender, move in sorted(seen | set(promised)):
         wanted = promised[sender, move]
-        for side, what in ((sender, SENT), (OTHER[sender], RECEIVED)):
+        in_vain = int((sender, move) in promise.overruled)
+        for side, what, more in ((sender, SENT, in_vain), (OTHER[sender], RECEIVED, 0)):
             if side in said:
-                yield from _counted(promise.job, f"{name}: {what} {move} at the {side}", said[side][what, move], wanted)
+                count = said[side][what, move]
+                yield from _counted(promise.job, f"{name}: {what} {move} at the {side}", max(count - more, min(count, wanted)), wanted)
         if sender in said:
             closings, sent = sum(said[sender][what, move] for what in CLOSED), said[sender][SENT, move]
             least = sent - any(other.endswith(TERMINATION) for _, other in promise.moves)  # which may overrule what is in flight

@@ -141,6 +141,7 @@ async def quiet(job: Job) -> None:
                 continue
             if response.status == UNAUTHORIZED:
                 if await job.move(begun, CONSUMER, "terminate", "TransferTerminationMessage", "TERMINATED"):
+                    promise.overruled = ((PROVIDER, "TransferCompletionMessage"),)
                     return
                 break
             await provider.until(pid, lambda client: client.transfer_process(pid), over)

@@ -43,6 +43,7 @@ class Promise:
     pid: str
     moves: Moves
     state: str
+    overruled: Moves = ()
 
 
 @dataclass

@@ -131,6 +131,23 @@ def test_a_transfer_that_the_provider_completed_first_is_as_good():
     assert audit(promised, books) == []
 
 
+def test_a_message_that_a_termination_overruled_may_be_sent_once_and_not_be_received():
+    ended = (*ledger.STARTED, (CONSUMER, "TransferTerminationMessage"))
+    completion = Fact(SENT, "t-theirs", "TransferCompletionMessage")
+    books = {side: Book() for side in SIDES}
+    exchange(books, TRANSFER, "t", ended, "TERMINATED")
+    books[PROVIDER].facts.append(completion)
+    promise = Promise("job", CONSUMER, TRANSFER, "t", ended, "TERMINATED")
+    allowed = replace(promise, overruled=((PROVIDER, "TransferCompletionMessage"),))
+    assert [finding.kind for finding in audit(Ledger([promise]), books)] == [DOUBLED]
+    assert audit(Ledger([allowed]), books) == []
+    books[PROVIDER].facts.append(completion)
+    assert DOUBLED in {finding.kind for finding in audit(Ledger([allowed]), books)}
+    books[PROVIDER].facts.pop()
+    books[CONSUMER].facts.append(Fact(RECEIVED, "t", "TransferCompletionMessage"))
+    assert [finding.kind for finding in audit(Ledger([allowed]), books)] == [DOUBLED]
+
+
 @pytest.mark.asyncio
 async def test_a_book_is_read_from_the_database_of_a_connector(tmp_path: Path):
     (tmp_path / "downloads").mkdir()
