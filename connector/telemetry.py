@@ -195,22 +195,24 @@ def configure_logging(level: str, fmt: str, out: TextIO | None = None) -> None:
     log.configure(level.lower(), fmt, out)
 
 
-# The trace that the running task belongs to, as a W3C traceparent: "00-<32 hex>-<16 hex>-<01 kept | 00 not>".
+# The span that the running task is in, as a W3C traceparent: "00-<32 hex>-<16 hex>-<flags>". The first bit of the flags says, as
+# in the standard, that the trace is kept somewhere; the second, which never leaves this connector, that it is not kept here.
+SAMPLED, NOT_HERE = 1, 2
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 def trace_header() -> dict[str, str]:
     """The header that carries the running trace to a peer; empty outside of a trace."""
     trace = traceparent.get()
-    return {"traceparent": trace} if trace else {}
+    return {"traceparent": f"{trace[:-1]}{int(trace[-1]) & SAMPLED}"} if trace else {}
 
 
 KEPT_FOR_PEERS_MAX = 100  # spans at once, saved up while peers wanted less than their share: some ten exchanges
 
 
 class Share(Sampler):
-    """Decides about messages of peers. What a peer keeps is kept here too, so that a trace is whole, but of all messages no
-    more than `ratio`: our exporter and its disk are no peer's to fill."""
+    """Decides about messages of peers. What is kept elsewhere is kept here too, so that a trace is whole, but of all messages
+    no more than `ratio`: our exporter and its disk are no peer's to fill."""
 
     def __init__(self, ratio: float) -> None:
         self._ratio = ratio
@@ -248,11 +250,12 @@ class Tracing:
         The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
-        above = _read(parent, remote=kind is SpanKind.SERVER)
+        above, wanted = _read(parent, remote=kind is SpanKind.SERVER)
         context = otel.set_span_in_context(otel.NonRecordingSpan(above)) if above else None
         span = self._tracer.start_span(name, context, kind, attributes)
         own = span.get_span_context()
-        header = f"00-{own.trace_id:032x}-{own.span_id:016x}-{'01' if own.trace_flags.sampled else '00'}"
+        flags = SAMPLED if own.trace_flags.sampled else SAMPLED | NOT_HERE if wanted else 0
+        header = f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
         token = traceparent.set(header)
         try:
             yield header
@@ -272,10 +275,12 @@ class Tracing:
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
 
-def _read(parent: str | None, *, remote: bool) -> otel.SpanContext | None:
-    """What a traceparent says, in the version and with the flag that we know; None for what is none."""
+def _read(parent: str | None, *, remote: bool) -> tuple[otel.SpanContext | None, bool]:
+    """What a traceparent says, and whether anybody keeps the trace; (None, False) for what is none. Of the flags of a peer we
+    know the first."""
     found = _TRACEPARENT.fullmatch(parent or "")
     if found is None or (found[0].startswith("00-") and found[4]):
-        return None
-    flags = otel.TraceFlags(int(found[3], 16) & otel.TraceFlags.SAMPLED)
-    return otel.SpanContext(int(found[1], 16), int(found[2], 16), is_remote=remote, trace_flags=flags)
+        return None, False
+    flags = int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE)
+    above = otel.SpanContext(int(found[1], 16), int(found[2], 16), is_remote=remote, trace_flags=otel.TraceFlags(flags == SAMPLED))
+    return above, bool(flags)

@@ -261,7 +261,26 @@ def exported(ratio: float, flags: Iterable[str]) -> int:
 def test_no_peer_makes_us_keep_more_than_the_share_that_our_operator_allows():
     assert exported(0.01, ["01"] * 2_000) == pytest.approx(telemetry.KEPT_FOR_PEERS_MAX + 20, abs=1)
     assert exported(0.0, ["01"] * 200) == 0
+    assert exported(0.01, ["03"] * 200) == exported(0.01, ["ff"] * 200) == telemetry.KEPT_FOR_PEERS_MAX + 1
     assert exported(1.0, ["01"] * 300) == 300
+
+
+def test_a_trace_that_others_keep_is_not_cut_by_one_that_does_not(kept: Any):
+    """It began here and is kept; it comes back through a connector that has nobody to tell, and through that one's outbox."""
+    elsewhere = telemetry.Tracing("x", 0.0)
+    with kept[0].span("ours", SpanKind.CLIENT, None):
+        header = telemetry.trace_header()["traceparent"]
+    with elsewhere.span("received", SpanKind.SERVER, header) as stored:
+        assert telemetry.trace_header()["traceparent"][-2:] == "01"
+    with elsewhere.span("sent later", SpanKind.CLIENT, stored):
+        header = telemetry.trace_header()["traceparent"]
+    elsewhere.close()
+    assert (header[3:35], header[-2:]) == (stored[3:35], "01")
+    with kept[0].span("back", SpanKind.SERVER, header):
+        pass
+    found = spans(kept)
+    assert found["back"].parent.span_id == int(header[36:52], 16)
+    assert found["back"].context.trace_id == found["ours"].context.trace_id
 
 
 def test_what_a_peer_keeps_within_that_share_is_kept_here_too_so_that_traces_are_whole():
@@ -290,7 +309,8 @@ def test_what_is_no_traceparent_begins_a_trace_of_our_own(kept: Any, header: str
 def test_no_header_of_a_peer_breaks_a_span_or_travels_on_as_it_is(header: str):
     tracing = telemetry.Tracing("x", 0.0)
     with tracing.span("x", SpanKind.SERVER, header) as own:
-        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", own)
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", telemetry.trace_header()["traceparent"])
+        assert own[:53] == telemetry.trace_header()["traceparent"][:53]
     tracing.close()
 
 
