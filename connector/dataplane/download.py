@@ -99,8 +99,10 @@ class Downloads:
             result = await attempt.run()
         finally:
             keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            await sink.close()
+            try:
+                await asyncio.gather(keeper, return_exceptions=True)
+            finally:  # whoever cancels may do it here, too: the place is let go in any case
+                await sink.close()
         return _done(pull, result)
 
     async def finish(self, pull: Pull, *, progress: Progress) -> Pull | None:
@@ -325,7 +327,7 @@ class Attempts:
             raise
         finally:
             if writing is not None:
-                await asyncio.shield(writing)
+                await _to_its_end(writing)
             if batch:
                 await self._sink.append(batch)
         if room < 0:
@@ -349,6 +351,17 @@ class Attempts:
         if force or now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
             await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=self._sink.size_bytes))
+
+
+async def _to_its_end(writing: asyncio.Task[None]) -> None:
+    """Wait for what is being written, also if we are cancelled meanwhile: nothing is closed under it."""
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
+        raise
 
 
 def back_off_seconds(failures: int) -> float:

@@ -366,6 +366,31 @@ async def test_what_is_here_is_finished_without_the_provider_exactly_if_it_is_wh
     assert os.listdir(desk.out.parent) == ["file"]
 
 
+@pytest.mark.asyncio
+async def test_a_download_that_is_cancelled_again_and_again_lets_go_of_its_part_and_writes_no_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    """A suspension and a stop may both end it, while it is still clearing up."""
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
+    content = some_bytes(20_000_000)
+    await desk.rig.publish(content)
+    for bytes_before in (0, 2_000_000, 6_000_000):
+        begun = asyncio.Event()
+        desk.watcher.on_report = lambda at, begun=begun, least=bytes_before: at.received_bytes >= least and begun.set()
+        fetching = asyncio.create_task(desk.fetch(desk.watcher.reports[-1] if desk.watcher.reports else None))
+        await begun.wait()
+        while not fetching.done():
+            fetching.cancel()
+            await asyncio.sleep(0)
+        size = desk.part.stat().st_size
+        assert content.startswith(desk.part.read_bytes())
+        await asyncio.sleep(0.01)
+        assert desk.part.stat().st_size == size
+    desk.watcher.on_report = None
+    await desk.fetch(desk.watcher.reports[-1])
+    assert desk.out.read_bytes() == content
+
+
 # --- permission
 
 
