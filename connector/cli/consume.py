@@ -173,6 +173,8 @@ def _ended(pull: Pull, common: Common) -> int:
         raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", pull.reasons or ("no reason was given",))
     agreement = f"{pull.agreement} (reused)" if pull.reused else pull.agreement
     size_bytes = f"{pull.size_bytes} bytes" if pull.size_bytes is not None else None
+    for reason in pull.reasons:  # what had to be begun again, what could not be checked
+        show.note(reason)
     show.facts({"file": pull.out, "size": size_bytes, "sha256": pull.sha256, "agreement": agreement, "transfer": pull.transfer})
     return 0
 

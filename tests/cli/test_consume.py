@@ -115,6 +115,13 @@ def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Comman
     ]
 
 
+def test_what_an_order_had_to_begin_again_is_said_when_it_is_done(command: Command, fake: FakeConnector, home: Path):
+    why = "the provider completed transfer `t` before all of the data had come"
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("done", reasons=[why]))
+    ended = command("get", "hospital", "urn:d:1", "--out", str(home / "x"))
+    assert (ended.code, why in ended.err, why in ended.out) == (0, True, False)
+
+
 @pytest.mark.parametrize(("last", "code"), [("done", 0), ("failed", 1)])
 def test_json_has_the_order_and_the_same_exit_code(command: Command, fake: FakeConnector, home: Path, last: str, code: int):
     fake.answers[("POST", "/v1/pulls")] = (201, pull_view(last, reasons=["why"]))
