@@ -168,7 +168,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         service = f"{own.id}#connector"
         nested = parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
-        catalogs = PeerCatalogs(peer, identity)
+        catalogs = PeerCatalogs(peer, identity, schemas, expander)
         operations = Operations(journal, steps, policies, catalogs, identity)
         files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
         sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, lambda name: parts.credential(running.settings, name))}

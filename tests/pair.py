@@ -295,7 +295,7 @@ class Scripted:
         self._news.set()
         said = self.script(request.method, path, document)
         status, answer, *more = (await said if isinstance(said, Awaitable) else said) or self._usual(request.method, path, document)
-        body = orjson.dumps(answer) if answer is not None else b""
+        body = answer if isinstance(answer, bytes) else orjson.dumps(answer) if answer is not None else b""
         return web.Response(status=status, body=body, content_type="application/json", headers=more[0] if more else None)
 
     def _usual(self, method: str, path: str, document: dict[str, Any]) -> Reply:

@@ -21,12 +21,14 @@ from connector.control.policies import Policies
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
-from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused
+from connector.dsp.schemas import Schemas
+from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused, WireError
 from connector.origins import origin
-from connector.ports import Caller, Identity, Participant, Peer
+from connector.ports import Caller, Expander, Identity, Participant, Peer, Reply
 from connector.records import Dataset
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
+CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
 
@@ -164,11 +166,14 @@ def _holds(value: Any, operator: str, wanted: str) -> bool:
 
 
 class PeerCatalogs:
-    """Reads the catalogs of peers, and how they see a process that we share."""
+    """Reads the catalogs of peers, and how they see a process that we share. What is returned of a catalog has been checked: it
+    is valid by the schemas of DSP 2025-1, within bounds, whatever form of JSON-LD the peer wrote it in."""
 
-    def __init__(self, peer: Peer, identity: Identity) -> None:
+    def __init__(self, peer: Peer, identity: Identity, schemas: Schemas, expander: Expander) -> None:
         self._peer = peer
         self._identity = identity
+        self._schemas = schemas
+        self._expander = expander
 
     async def page(self, participant: Participant, link: str | None, filters: Sequence[Any]) -> tuple[dict[str, Any], str | None]:
         """One page of the peer's catalog and the link to the next. `link` is one that an earlier page gave; it has to lie at
@@ -178,38 +183,52 @@ class PeerCatalogs:
         if link is not None and not _same_origin(link, base):
             raise InvalidRequest(f"the cursor `{link}` does not belong to `{participant.name}`", pointer="/after")
         message = {"@context": CONTEXT, "@type": "CatalogRequestMessage"} | ({"filter": list(filters)} if filters else {})
-        document, headers = await self._call("POST", url, participant, orjson.dumps(message))
-        return document, next_link(headers.get("link", ""), url)
+        reply = await self._call("POST", url, participant, orjson.dumps(message))
+        return await self._read(reply, "Catalog", participant), next_link(reply.headers.get("link", ""), url)
 
     async def dataset(self, participant: Participant, id: str) -> dict[str, Any]:
-        """One dataset of the peer by id."""
-        return (await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None))[0]
+        """One dataset of the peer by id. Raises PeerFailed, PeerRefused with the peer's reasons."""
+        reply = await self._call("GET", f"{base_of(participant)}/catalog/datasets/{quote(id, safe='')}", participant, None)
+        return await self._read(reply, "Dataset", participant)
 
     async def state(self, participant: Participant, process: Process) -> str | None:
         """The state of the process at the peer (GET of DSP 2025-1), or None if it does not say. That we ask also tells it that
         we are here. Raises PeerFailed, PeerRefused."""
         part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
         url = f"{process.callback}/{part}/{quote(process.peer_pid or '', safe=PATH_CHARACTERS)}"
-        state = (await self._call("GET", url, participant, None))[0].get("state")
+        document = _json((await self._call("GET", url, participant, None)).body)
+        state = document.get("state") if isinstance(document, dict) else None
         return state if isinstance(state, str) else None
 
-    async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
+    async def _call(self, method: str, url: str, participant: Participant, body: bytes | None) -> Reply:
         headers = {
             "Authorization": await self._identity.mint(participant.id),
             "Content-Type": "application/json",
         } | telemetry.trace_header()
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=CATALOG_BYTES_MAX)
-        try:
-            document = orjson.loads(reply.body) if reply.body else {}
-        except orjson.JSONDecodeError:
-            document = {}
-        if reply.status >= 300 or not isinstance(document, dict) or not document:  # noqa: PLR2004
-            code, reasons = wire.reasons_of(document)
+        if reply.status >= 300:  # noqa: PLR2004
+            code, reasons = wire.reasons_of(_json(reply.body))
             said = "; ".join(reasons) or code or "nothing"
-            if reply.status < 300:  # noqa: PLR2004
-                raise PeerFailed(f"`{participant.name}` answered its catalog with something that is not a JSON object")
             raise PeerRefused(f"`{participant.name}` refused with {reply.status}: {said}", reasons or (said,), reply.status)
-        return document, reply.headers
+        return reply
+
+    async def _read(self, reply: Reply, type_: str, participant: Participant) -> dict[str, Any]:
+        try:
+            document = wire.load(reply.body, CATALOG_NODES_MAX)
+            # Some leave what there is none of as an empty list, which the schemas forbid and which says nothing.
+            for found in (document, dcat.without_empty(document)):
+                if isinstance(found, dict) and self._schemas.is_valid(type_, found):
+                    return found
+            return await self._expander.compact(reply.body, type_, self._identity.own.id)
+        except WireError as e:
+            raise PeerFailed(f"`{participant.name}` answered with what is no `{type_}` of DSP 2025-1: {e.message}", e.reasons) from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return wire.load(body)
+    except WireError:
+        return None
 
 
 def base_of(participant: Participant) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,21 +56,20 @@ class Operations:
 
     async def offer_of(self, peer: Participant, dataset: str, offer: str | None, purposes: tuple[str, ...]) -> dict[str, Any]:
         """An offer of the peer for the dataset: the one named, else the first that permits our purposes, else the first."""
-        document = await self._catalogs.dataset(peer, dataset)
-        offers = [dict(o) for o in document.get("hasPolicy", ()) if isinstance(o, Mapping) and "@id" in o]
+        offers = [dict(o) for o in (await self._catalogs.dataset(peer, dataset))["hasPolicy"]]
         if offer is not None:
             offers = [o for o in offers if o["@id"] == offer]
         if not offers:
             raise NotFound(f"`{peer.name}` has no such offer for dataset `{dataset}`" if offer else f"dataset `{dataset}` carries no offer")
         now, own = self._journal.clock.now(), self._identity.own
-        fitting = (
-            o
-            for o in offers
-            if self._policies.decide(
-                o, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation"
-            ).permitted
-        )
-        return next(fitting, offers[0])
+        for one in offers:
+            verdict = self._policies.decide(
+                one, party=own.id, target=dataset, purposes=purposes, claims=own.claims, now=now, stage="negotiation"
+            )
+            if verdict.permitted:
+                return one
+            await asyncio.sleep(0)  # a peer may write many large offers, and others wait
+        return offers[0]
 
     async def negotiate(
         self,

@@ -21,7 +21,7 @@ def with_purposes(policy: Mapping[str, Any], purposes: tuple[str, ...]) -> dict[
 def _narrowed(rule: Mapping[str, Any], purposes: tuple[str, ...]) -> dict[str, Any]:
     constraints = list(rule.get("constraint", ()))
     own = [c for c in constraints if c.get("leftOperand") in PURPOSE_NAMES]
-    forms = {_text(v): v for c in own for v in _listed(c["rightOperand"])}
+    forms = {_text(v): v for c in own for v in _listed(c.get("rightOperand", []))}
     values = [forms.get(p, p) for p in purposes]
     wanted = {
         "leftOperand": "odrl:purpose",

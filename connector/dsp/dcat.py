@@ -106,3 +106,10 @@ def without_offers(document: bytes, hidden: frozenset[str]) -> bytes | None:
     parsed = orjson.loads(document)
     shown = [o for o in parsed["hasPolicy"] if o["@id"] not in hidden]
     return orjson.dumps(parsed | {"hasPolicy": shown}) if shown else None
+
+
+def without_empty(value: Any) -> Any:
+    """The value without members that are empty lists: in JSON-LD they say nothing. Recursive, for documents of bounded depth."""
+    if isinstance(value, list):
+        return [without_empty(item) for item in value]
+    return {name: without_empty(inner) for name, inner in value.items() if inner != []} if isinstance(value, dict) else value

@@ -381,15 +381,22 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
         "refused": (400, {"@context": CONTEXT, "@type": "CatalogError", "code": "no", "reason": ["not for you"]}),
         "broken": (200, None),
         "list": (200, []),
+        "no catalog": (200, {"@context": CONTEXT, "@type": "Catalog", "@id": "urn:c", "dataset": [{"@id": "urn:d"}]}),
+        "deep": (200, b'{"catalog":[' * 300 + b"{}" + b"]}" * 300),
     }
+    no_catalog = "`biopharma` answered with what is no `Catalog` of DSP 2025-1: "
     for what, status, detail in (
         ("refused", 502, "`biopharma` refused with 400: not for you"),
-        ("broken", 502, "`biopharma` answered its catalog with something that is not a JSON object"),
-        ("list", 502, "`biopharma` answered its catalog with something that is not a JSON object"),
+        ("broken", 502, f"{no_catalog}the body is not JSON"),
+        ("list", 502, f"{no_catalog}the body must hold one object of type `Catalog`"),
+        ("no catalog", 502, f"{no_catalog}the body is not a valid `Catalog`"),
+        ("deep", 502, f"{no_catalog}the body is nested deeper than 32 levels"),
     ):
         at.peer.script = lambda _m, _p, _d, what=what: answers[what]  # type: ignore[misc]
         answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
-        assert (answer.status, answer.json["detail"]) == (status, detail)
+        assert answer.status == status
+        assert answer.json["detail"].startswith(detail)
+        assert ("`/dataset/0` lacks `hasPolicy` and `distribution`" in answer.json["reasons"]) == (what == "no catalog")
 
 
 def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():

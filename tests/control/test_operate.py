@@ -8,9 +8,10 @@ import pytest
 import pytest_asyncio
 
 from connector.dsp.exchange import Process
-from connector.dsp.messages import CONTEXT, Kind, Move, Role
+from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction
 from connector.records import Agreement, Changes, Offer
+from tests.control.test_peer_datasets import described
 from tests.pair import (
     OPEN,
     Answer,
@@ -42,7 +43,7 @@ async def at(tmp_path: Path) -> AsyncIterator[Desk]:
 
 def offering(at: Desk, *offers: dict[str, Any]) -> None:
     """Let the peer's catalog have the dataset with these offers."""
-    document = {"@context": CONTEXT, "@id": D, "@type": "Dataset", "hasPolicy": list(offers)}
+    document = described(*offers)
     at.peer.script = lambda method, path, _document: (200, document) if "/catalog/datasets/" in path else None
 
 
