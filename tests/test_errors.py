@@ -167,6 +167,7 @@ async def test_no_answer_of_the_data_listener_shows_our_own_trouble(tmp_path: Pa
             async with http.get(rig.endpoint, headers=rig.authorization()) as response:
                 shown = f"{await response.text()} {dict(response.headers)}"
             assert response.status == (ANSWERS[type(error)][0] if isinstance(error, ConnectorError) else 500)
+            assert ("Retry-After" in response.headers) == isinstance(error, Busy)
             if ours(error):
                 assert "hidden" not in shown
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.api.connections import cut
-from connector.api.middleware import problem
+from connector.api.middleware import again, problem
 from connector.dataplane import ranges
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
@@ -339,7 +339,7 @@ def _refusal(request: web.Request, name: str, error: ConnectorError) -> web.Resp
     status, code = answer_to(error)
     telemetry.log.info("refused", door="data", route=name, status=status, code=code, reason=error.message)
     error = told(error)
-    response = problem(request, error, status, code)
+    response = again(problem(request, error, status, code), error)
     response.headers.update(NO_STORE)
     if isinstance(error, TokenRefused):
         # RFC 6750, 3.1: no error code for a request without any token.

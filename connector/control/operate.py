@@ -60,7 +60,7 @@ class Operations:
         if offer is not None:
             offers = [o for o in offers if o["@id"] == offer]
         if not offers:
-            raise NotFound(f"`{peer.name}` has no such offer for dataset `{dataset}`" if offer else f"dataset `{dataset}` carries no offer")
+            raise NotFound(f"`{peer.name}` has no such offer for dataset `{dataset}`")
         now, own = self._journal.clock.now(), self._identity.own
         for one in offers:
             verdict = self._policies.decide(

@@ -81,3 +81,10 @@ def test_hidden_offers_are_gone_and_a_dataset_without_any_too(hidden: int):
     else:
         assert left is not None
         assert [o["@id"] for o in orjson.loads(left)["hasPolicy"]] == ids[hidden:]
+
+
+def test_empty_lists_say_nothing_and_everything_else_stays():
+    said = {"@id": "urn:d", "hasPolicy": [{"permission": [{"constraint": []}], "prohibition": []}], "x": [[]], "y": [0, "", {}]}
+    left = {"@id": "urn:d", "hasPolicy": [{"permission": [{}]}], "x": [[]], "y": [0, "", {}]}
+    assert dcat.without_empty(said) == left
+    assert dcat.without_empty(left) == left
