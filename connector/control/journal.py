@@ -26,6 +26,16 @@ BYTES_FOR_JSON = 10  # of memory for a byte of JSON: 4 to 6 in ordinary terms, 1
 ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
 
 
+class _Turn:
+    """Who may take the next step of a process: one after the other."""
+
+    __slots__ = ("lock", "takers")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.takers = 0
+
+
 class Journal:
     """Commits changes and tells the listeners. `store` and `clock` are there for the use cases to read."""
 
@@ -34,6 +44,7 @@ class Journal:
         self.clock = clock
         self._listeners: list[Listener] = []
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
+        self._turns: dict[str, _Turn] = {}
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
@@ -61,12 +72,27 @@ class Journal:
         known = self._recent.get(pid)
         return known if known is not None and known.kind is kind else await self.store.process(kind, pid)
 
-    async def decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
+    async def decide(self, step: Callable[[], Awaitable[Changes | None]], pid: str | None = None) -> Changes | None:
         """Run `step` (read, decide, return changes) and commit what it says; on a conflict read and decide again.
 
-        Returns the committed changes, or None if `step` had nothing to write. Errors of `step` pass through: it raises
-        before it has written anything.
+        Steps of the same process `pid` take turns here: the peer's next message often comes while the answer to ours is being
+        written, and to decide on what is about to change would be work for nothing. What another replica writes is met by
+        the conflict all the same. Returns the committed changes, or None if `step` had nothing to write. Errors of `step` pass
+        through: it raises before it has written anything.
         """
+        if pid is None:
+            return await self._decide(step)
+        turn = self._turns.setdefault(pid, _Turn())
+        turn.takers += 1
+        try:
+            async with turn.lock:
+                return await self._decide(step)
+        finally:
+            turn.takers -= 1
+            if not turn.takers:
+                del self._turns[pid]
+
+    async def _decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
         for _ in range(ATTEMPTS_MAX):
             changes = await step()
             if changes is None or not isinstance(await self.commit(changes), Conflict):

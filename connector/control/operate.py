@@ -156,7 +156,7 @@ class Operations:
             self._ready(process, self._by(APPROVALS, process, "approve"))
             return self._steps.changes(process, await self._negotiations.approved(process, now), now, ask=False)
 
-        return self._saved(await self._journal.decide(step))
+        return self._saved(await self._journal.decide(step, pid))
 
     async def counter(self, pid: str, policy: Mapping[str, Any]) -> Process:
         """Answer a request or an offer with other terms."""
@@ -180,7 +180,7 @@ class Operations:
                 raise Contradiction(f"{kind} `{pid}` has already ended in {process.state}")
             return self._steps.end(process, "operator", reason, self._journal.clock.now())
 
-        return self._saved(await self._journal.decide(step))
+        return self._saved(await self._journal.decide(step, pid))
 
     async def suspend(self, pid: str, reason: str) -> Process:
         """Suspend a transfer that runs."""
@@ -196,7 +196,7 @@ class Operations:
                 return None
             return self._steps.changes(process, Reaction(replace(process, halted=False)), now, ask=False)
 
-        if (changes := await self._journal.decide(step)) is not None:
+        if (changes := await self._journal.decide(step, pid)) is not None:
             return self._saved(changes)
         return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.START)))
 
@@ -221,7 +221,7 @@ class Operations:
             rest = {k: v for k, v in process.detail.items() if k != "waiting"}
             return self._steps.changes(before, Reaction(replace(process, detail=rest), act), now, ask=False)
 
-        return self._saved(await self._journal.decide(step))
+        return self._saved(await self._journal.decide(step, pid))
 
     async def _process(self, kind: Kind, pid: str) -> Process:
         process = await self._store.process(kind, pid)

@@ -142,7 +142,7 @@ class Outbox:
                 reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
             return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, row.pid)
 
     async def _deliver(self, row: Outbound, fresh: bool) -> None:
         """Attempt, and attempt again. `fresh` says that the peer cannot have seen this message yet."""
@@ -285,7 +285,7 @@ class Outbox:
             evidence = replace(fact(what, after, now), move=row.move)
             return self._steps.changes(process, Reaction(after), now, evidence=(evidence,), settled=(row.id,))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, row.pid)
 
     async def _refused(self, row: Outbound, code: str | None, reasons: tuple[str, ...], status: int | None) -> None:
         """Refused for good, or out of time: the process keeps what the peer said, the row becomes a dead letter unless it
@@ -312,7 +312,7 @@ class Outbox:
             telemetry.log.warning("dead letter", pid=row.pid, move=row.move, peer=row.peer, reasons=said)
             return replace(changes, outbox=(*changes.outbox, dead), evidence=(*changes.evidence, more))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, row.pid)
 
     async def _diverged(self, row: Outbound, process: Process) -> None:
         """DSP 2025-1: if the states of the two sides differ, the process is to be terminated."""
@@ -327,7 +327,7 @@ class Outbox:
             changes = self._steps.end(current, "states-differ", reason, now)
             return replace(changes, evidence=(replace(fact(telemetry.DIVERGED, current, now), move=row.move), *changes.evidence))
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, row.pid)
 
     async def replay(self, id: str) -> bool:
         """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on.
@@ -357,7 +357,7 @@ class Outbox:
             evidence = (replace(fact(telemetry.REPLAYED, sent, now), move=row.move),)
             return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, row.pid)
         if over:
             raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the negotiation ends with this reason", over)
         return done

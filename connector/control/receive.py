@@ -97,7 +97,7 @@ class Receiver:
             return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects)
 
         try:
-            await self._journal.decide(step)
+            await self._journal.decide(step, pid)
         except (IllegalMessage, Refused, WireError):
             telemetry.count_message(message.move, "in", "refused")
             raise

@@ -126,7 +126,7 @@ class Watch:
                 return None
             return self._overdue(process, now)
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, pid)
 
     def _overdue(self, process: Process, now: float) -> Changes:
         detail = process.detail
@@ -163,4 +163,4 @@ class Watch:
             marked = replace(process, detail=dict(process.detail) | {"covered": now + self.quiet_seconds})
             return self._steps.changes(process, Reaction(marked), now, evidence=(fact(telemetry.COVERED, process, now),), ask=False)
 
-        await self._journal.decide(step)
+        await self._journal.decide(step, pid)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from connector import remembered, telemetry
+from connector.adapters.clock import SystemClock
 from connector.adapters.memory import MemoryStore
 from connector.app import Automatic
 from connector.control import journal as module
@@ -266,3 +267,31 @@ async def test_after_a_conflict_the_next_reading_is_the_stores():
     now = await journal.process(T, "urn:p")
     assert now is not None
     assert now.version == 2
+
+
+@pytest.mark.asyncio
+async def test_steps_of_one_process_take_turns_and_those_of_others_do_not_wait():
+    journal = Journal(MemoryStore(), SystemClock())
+    inside: list[str] = []
+    order: list[str] = []
+    gate = asyncio.Event()
+
+    def step(name: str, pid: str) -> Any:
+        async def run() -> None:
+            assert pid not in inside, "two at a time"
+            inside.append(pid)
+            order.append(name)
+            await (gate.wait() if name == "first" else asyncio.sleep(0))
+            inside.remove(pid)
+
+        return run
+
+    tasks = [asyncio.create_task(journal.decide(step(name, "a"), "a")) for name in ("first", "second", "cancelled", "third")]
+    other = asyncio.create_task(journal.decide(step("other", "b"), "b"))
+    await other
+    assert order == ["first", "other"]
+    tasks[2].cancel()
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["first", "other", "second", "third"]
+    assert not vars(journal)["_turns"], "nothing is kept of processes that nobody steps any more"
