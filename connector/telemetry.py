@@ -23,6 +23,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -241,7 +242,7 @@ class Tracing:
         self._provider = TracerProvider(sampler, Resource.create({"service.name": service}))
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("connector")
+        self._tracer = self._provider.get_tracer("connector") if ratio else None  # where nothing is kept, ids are all there is
 
     @contextmanager
     def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> Iterator[str]:
@@ -251,8 +252,12 @@ class Tracing:
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
         above, wanted = _read(parent, remote=kind is SpanKind.SERVER)
-        context = otel.set_span_in_context(otel.NonRecordingSpan(above)) if above else None
-        span = self._tracer.start_span(name, context, kind, attributes)
+        span: otel.Span
+        if self._tracer is None:
+            span = otel.NonRecordingSpan(_below(above))
+        else:
+            context = otel.set_span_in_context(otel.NonRecordingSpan(above)) if above else None
+            span = self._tracer.start_span(name, context, kind, attributes)
         own = span.get_span_context()
         flags = SAMPLED if own.trace_flags.sampled else SAMPLED | NOT_HERE if wanted else 0
         header = f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
@@ -271,6 +276,13 @@ class Tracing:
         self._provider.shutdown()
 
 
+def _below(above: otel.SpanContext | None) -> otel.SpanContext:
+    """The context of a span that nobody keeps: fresh ids, as the SDK draws them, in the trace of the one above."""
+    trace_id = above.trace_id if above else _IDS.generate_trace_id()
+    return otel.SpanContext(trace_id, _IDS.generate_span_id(), is_remote=False)
+
+
+_IDS = RandomIdGenerator()
 # W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions may add fields behind the four.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
