@@ -2,11 +2,15 @@
 
 Provider: a page costs what is on it, never what the store holds; who may see an offer is decided once for each offer and
 participant and remembered until the answer may change. A single dataset is visible exactly if it stands in the catalog.
+
+A cursor is the id of a dataset that its holder has seen. Where a page had to end among those that it may not see, the place
+goes with it sealed: nobody reads an id out of it, and nobody can make one up.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +18,9 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 import orjson
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+from nacl.utils import random
 
 from connector import telemetry
 from connector.control.journal import Journal
@@ -31,6 +38,7 @@ CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
+SEALED_BYTES = 256  # what is sealed is filled up to a multiple, so that its length says nothing of an id
 
 # RFC 8288, 3: targets in angle brackets, each with its parameters; a quoted value may hold commas and semicolons.
 PARAMETER = r';\s*[^\s=;,"]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*'
@@ -59,6 +67,7 @@ class Catalog:
         self._id = id
         self._service = service
         self.nested = tuple(nested)
+        self._places = _Places()
         self._seen: OrderedDict[tuple[str, int, float, str, bytes], tuple[frozenset[str], float | None]] = OrderedDict()
 
     async def page(
@@ -66,11 +75,14 @@ class Catalog:
     ) -> CatalogPage:
         """A page of at most `limit` datasets that the caller may see, in order of id, after or before the cursor.
 
-        It has a neighbour exactly if there is something to see there, so that nobody can tell a hidden dataset from none.
+        It has a neighbour exactly if there is something to see there, and no cursor names a dataset that the caller may not
+        see. After ROWS_READ_MAX rows a page ends as it is: from a short one, or an empty one, it can be told that many are
+        hidden or were filtered out, but not which.
         """
-        backwards = before is not None
+        after = after or None
+        backwards, cursor = before is not None, before if before is not None else after
         shown: list[tuple[str, bytes]] = []
-        at, edge, read = before if backwards else after, None, 0
+        at, edge, read = self._places.read(cursor), None, 0
         while edge is None:
             rows = await self._store.datasets(after=None if backwards else at, before=at if backwards else None, limit=limit + 1)
             for dataset in reversed(rows.items) if backwards else rows.items:
@@ -84,13 +96,16 @@ class Catalog:
             if not (rows.previous if backwards else rows.next):
                 break
             read += len(rows.items)
-            if read >= ROWS_READ_MAX:
-                edge = edge or at
+            if read >= ROWS_READ_MAX and edge is None and at is not None:
+                edge = self._places.seal(shown[-1][0] if shown else cursor, at)
+        # What stood here may be gone by now: from an empty page, the ways lead on from what was seen last.
+        previous: str | None
+        following: str | None
         if backwards:
             shown.reverse()
-            previous, following = edge, shown[-1][0] if shown else None
+            previous, following = edge, shown[-1][0] if shown else ""
         else:
-            previous, following = shown[0][0] if shown and after is not None else None, edge
+            previous, following = shown[0][0] if shown and after is not None else _behind(after), edge
         nested = list(self.nested) if previous is None and (backwards or after is None) else []
         body = dcat.catalog(self._id, self._own, self._service, [document for _, document in shown], nested)
         return CatalogPage(body, following, previous)
@@ -130,6 +145,37 @@ class Catalog:
             if ends is not None:
                 until = min(until or ends, ends)
         return frozenset(hidden), until
+
+
+def _behind(cursor: str | None) -> str | None:
+    """The cursor before which lies what was seen last, itself included: no id stands between the two."""
+    seen = (cursor or "").partition(" ")[0]
+    return f"{seen} " if seen else None
+
+
+class _Places:
+    """Places in the catalog as cursors. The key is of this process: a seal of an earlier one cannot be opened, and then what
+    was seen last, which stands beside it in clear, is the place. Some rows are read again, nothing is missed."""
+
+    def __init__(self) -> None:
+        self._box = SecretBox(random(SecretBox.KEY_SIZE))
+
+    def seal(self, cursor: str | None, at: str) -> str:
+        """The cursor of the place `at`, for somebody who stood at `cursor`; the two are apart by a space, which no id has."""
+        seen = (cursor or "").partition(" ")[0]
+        place = at.encode()
+        filled = place.ljust(-(-len(place) // SEALED_BYTES) * SEALED_BYTES, b"\0")
+        return f"{seen} {urlsafe_b64encode(self._box.encrypt(filled)).decode()}"
+
+    def read(self, cursor: str | None) -> str | None:
+        """The place that a cursor means."""
+        seen, _, sealed = (cursor or "").partition(" ")
+        if not sealed:
+            return cursor
+        try:
+            return self._box.decrypt(urlsafe_b64decode(sealed)).rstrip(b"\0").decode()
+        except (CryptoError, ValueError):
+            return seen
 
 
 def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
