@@ -136,7 +136,7 @@ class SqliteStore:
         db = open_database(path, cache_kib=WRITER_CACHE_KIB)
         try:
             self._number = number_of(db, participant)
-            self._points = connect(path, cache_kib=READER_CACHE_KIB, read_only=True)
+            self._points = connect(path, cache_kib=READER_CACHE_KIB, read_only=True, busy_ms=0)
             self._lists = connect(path, cache_kib=READER_CACHE_KIB, read_only=True)
         except sqlite3.Error as error:
             db.close()

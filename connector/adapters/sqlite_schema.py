@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from connector.errors import StoreError
 
 APPLICATION_ID = 0x5169616F  # "Qiao" in ASCII: tells our file from somebody else's database
 FILE_MODE = 0o600  # the file holds access tokens and who deals with whom
-BUSY_TIMEOUT_MS = 5_000  # how long to wait for another process (a backup, another participant) that is writing
+BUSY_TIMEOUT_MS = 5_000  # how long a start waits for another program that is writing; the running writer never waits like this
 CACHED_STATEMENTS = 256  # more than there are different statements, so that none is compiled twice
 LEAST_SQLITE = (3, 37, 0)  # the first with STRICT tables
 WAL_LIMIT_BYTES = 64 << 20  # a log that a burst has blown up is cut back to this
@@ -36,10 +38,38 @@ def shipped() -> tuple[Migration, ...]:
     )
 
 
-def connect(path: Path, *, cache_kib: int, read_only: bool = False) -> sqlite3.Connection:
-    """One more connection to the file; usable from any thread, but by one at a time."""
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the database in `path` for one connector. Raises StoreError if another has it, and says which process that is.
+
+    Two of them would each deliver every message. The claim is a lock on a file beside the database, which the kernel releases
+    with the process, however that ends; nobody else asks for it, so a backup reads as it likes.
+    """
+    place = path.resolve()
+    try:
+        descriptor = os.open(place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise _cannot_be_opened(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise StoreError(
+                f"the database `{path}` is in use by another connector, process {holder}; stop that one, or give this one a"
+                " `store.path` of its own: one SQLite file serves one process"
+            ) from error
+        os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def connect(path: Path, *, cache_kib: int, read_only: bool = False, busy_ms: int = BUSY_TIMEOUT_MS) -> sqlite3.Connection:
+    """One more connection to the file; usable from any thread, but by one at a time. `busy_ms` is how long a statement waits
+    for another program's lock."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS)
-    db.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    db.execute(f"pragma busy_timeout={busy_ms}")
     db.execute(f"pragma cache_size=-{cache_kib}")
     db.execute(f"pragma query_only={int(read_only)}")
     return db
@@ -68,8 +98,14 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
             db.close()
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"the database `{path}` cannot be used: {error}; check the disk, or restore a backup") from error
+        remedy = "end the program that writes to it; a backup only has to read" if is_busy(error) else "check the disk, or restore a backup"
+        raise StoreError(f"the database `{path}` cannot be used: {error}; {remedy}") from error
     return db
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another program's lock was in the way, and nothing else."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY  # the primary code, whatever the extended one adds
 
 
 def _create(path: Path) -> None:
@@ -85,8 +121,12 @@ def _create(path: Path) -> None:
             finally:
                 os.close(folder)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise StoreError(f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write") from error
+        raise _cannot_be_opened(path, error) from error
+
+
+def _cannot_be_opened(path: Path, error: OSError) -> StoreError:
+    why = error.strerror or str(error)
+    return StoreError(f"the database `{path}` cannot be opened: {why}; the folder must exist and the file be ours to write")
 
 
 def _make_private(path: Path) -> None:

@@ -5,6 +5,9 @@ runs are applied together and committed next: under load that saves most of the 
 statements too would fight the loop for the interpreter at each of them. A change that finds something else than it
 expects has written nothing, so one of a group can fail without a savepoint; it sees what the group's earlier ones wrote,
 which is right, because the group is committed whole or not at all.
+
+Nobody else should be writing, but somebody may: an operator's shell, a tool that checkpoints. SQLite would wait for such a
+lock in the middle of the loop; here the group waits instead, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from threading import Thread
 from time import perf_counter
 from typing import Any, TypeVar
 
+from connector import telemetry
 from connector.adapters.sqlite_rows import (
     DATASET_OF_OFFER,
     DELETES,
@@ -37,12 +41,15 @@ from connector.adapters.sqlite_rows import (
     save_outbound,
     values_of_evidence,
 )
+from connector.adapters.sqlite_schema import is_busy
 from connector.dsp.exchange import Process
 from connector.errors import StoreError
 from connector.records import Changes, Conflict, Evidence, Expect, implied
 from connector.telemetry import commit_seconds
 
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
+LOCKED_SECONDS_MAX = 30.0  # how long another program may hold the write lock before this process gives up
+LOCKED_PAUSE_SECONDS = 0.01  # between two looks at it
 T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
@@ -165,12 +172,16 @@ class _Waiting:
 
 
 class Writer:
-    """The only writer of a connection, for participant `number`. Lives on one event loop from its first submission on."""
+    """The only writer of a connection, for participant `number`. Lives on one event loop from its first submission on. Gives
+    up, as if the disk had failed, after another program has held the file for `locked_seconds_max`."""
 
-    def __init__(self, db: sqlite3.Connection, number: int, fatal: Fatal) -> None:
+    def __init__(self, db: sqlite3.Connection, number: int, fatal: Fatal, *, locked_seconds_max: float = LOCKED_SECONDS_MAX) -> None:
         self.broken: StoreError | None = None
         self.commits = 0
         self._db, self._number, self._fatal = db, number, fatal
+        self._locked_seconds_max = locked_seconds_max
+        self._locked_since: float | None = None
+        db.execute("pragma busy_timeout=0")
         self._waiting: deque[_Waiting] = deque()
         self._committing: list[_Waiting] = []
         self._busy = False
@@ -196,9 +207,11 @@ class Writer:
 
     def _apply(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the loop: apply the next group and let the thread commit it."""
-        self._committing = group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
         try:
-            self._db.execute("begin immediate")
+            if not self._begun(loop):
+                loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop)
+                return
+            self._committing = group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
             changes = Group(self._db, self._number)
             for waiting in group:
                 waiting.result = changes.apply(waiting.prepared)
@@ -206,6 +219,22 @@ class Writer:
             self._fail(error)
         else:
             self._groups.put(loop)
+
+    def _begun(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Begin a transaction, or return False if another program is writing. Raises once that has gone on for too long."""
+        try:
+            self._db.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            if self._locked_since is None:
+                self._locked_since = loop.time()
+                telemetry.log.warning("store locked", reason="another program is writing to the database; what is to be written waits")
+            if loop.time() - self._locked_since > self._locked_seconds_max:
+                raise StoreError(f"another program has kept the database locked for {self._locked_seconds_max:g} s") from error
+            return False
+        self._locked_since = None
+        return True
 
     def _commit_groups(self) -> None:
         """On the thread: nothing else touches the connection until the loop has been told."""

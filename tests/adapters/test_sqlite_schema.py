@@ -1,13 +1,18 @@
 """The database file: its mode, its owner, its schema."""
 
 import hashlib
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from connector.adapters.sqlite_schema import APPLICATION_ID, Migration, connect, number_of, open_database, shipped
+from connector.adapters import sqlite_schema
+from connector.adapters.sqlite_schema import APPLICATION_ID, Migration, claimed, connect, number_of, open_database, shipped
 from connector.errors import StoreError
 
 
@@ -154,3 +159,71 @@ def test_two_that_open_a_new_file_at_once_both_find_the_schema(tmp_path: Path):
     for thread in threads:
         thread.join()
     assert found == [1] * 4
+
+
+# ---- whose it is while we run
+
+HOLD = """
+import sys
+from pathlib import Path
+from connector.adapters.sqlite_schema import claimed
+with claimed(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_connector_on_a_file_is_refused_and_told_what_to_do(tmp_path: Path):
+    path = tmp_path / "q.db"
+    (tmp_path / "same.db").symlink_to(path)
+    with claimed(path):
+        opened(path).close()
+        for name in ("q.db", "same.db"):
+            with pytest.raises(
+                StoreError, match=rf"in use by another connector, process {os.getpid()}; stop that one, or give .*store\.path"
+            ):
+                claimed(tmp_path / name).__enter__()
+        with claimed(tmp_path / "other.db"):
+            pass
+    with claimed(path):
+        assert stat.S_IMODE((tmp_path / "q.db.lock").stat().st_mode) == 0o600
+
+
+def test_a_claim_ends_with_its_process_however_that_ends(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "q.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StoreError, match=f"process {other.pid};"):
+            claimed(tmp_path / "q.db").__enter__()
+        other.kill()
+    with claimed(tmp_path / "q.db"):
+        pass
+
+
+def test_a_backup_reads_what_is_claimed(tmp_path: Path):
+    with claimed(tmp_path / "q.db"), closing(opened(tmp_path / "q.db")) as db:
+        number_of(db, "did:web:a.example")
+        with (
+            closing(sqlite3.connect(f"file:{tmp_path / 'q.db'}?mode=ro", uri=True)) as reader,
+            closing(sqlite3.connect(":memory:")) as copy,
+        ):
+            reader.backup(copy)
+            assert copy.execute("select id from participant").fetchall() == [("did:web:a.example",)]
+            reader.execute("vacuum into ?", (str(tmp_path / "backup.db"),))
+        number_of(db, "did:web:b.example")
+    with closing(opened(tmp_path / "backup.db")) as restored:
+        assert number_of(restored, "did:web:a.example") == 1
+
+
+def test_a_folder_that_is_not_there_has_nothing_to_claim(tmp_path: Path):
+    with pytest.raises(StoreError, match="the folder must exist and the file be ours to write"):
+        claimed(tmp_path / "nowhere" / "q.db").__enter__()
+
+
+def test_a_file_that_somebody_writes_to_is_waited_for_and_then_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqlite_schema.connect, "__kwdefaults__", {"read_only": False, "busy_ms": 100})
+    opened(tmp_path / "q.db").close()
+    with closing(sqlite3.connect(tmp_path / "q.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(StoreError, match="cannot be used: database is locked; end the program that writes to it; a backup only has to"):
+            opened(tmp_path / "q.db")

@@ -5,8 +5,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ def database(tmp_path: Path) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def writing(path: Path, *, slow: bool = False) -> AsyncIterator[tuple[Writer, Disk, list[BaseException]]]:
+async def writing(path: Path, *, slow: bool = False, **more: float) -> AsyncIterator[tuple[Writer, Disk, list[BaseException]]]:
     db = open_database(path, cache_kib=1024)
     number, disk, ends = number_of(db, OWN), Disk(db), []
-    writer = Writer(disk if slow else db, number, ends.append)  # type: ignore[arg-type]
+    writer = Writer(disk if slow else db, number, ends.append, **more)  # type: ignore[arg-type]
     yield writer, disk, ends
     disk.let.release(1000)
     await writer.close()
@@ -201,6 +202,55 @@ async def test_an_error_between_two_writes_of_a_change_is_fatal_for_its_whole_gr
         assert [type(each) for each in done] == [StoreError] * 2
         assert isinstance(ends[0], sqlite3.IntegrityError)
     assert set(rows(database).values()) == {0}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program that is in the middle of a write."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("begin immediate")
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+@pytest.mark.asyncio
+async def test_the_loop_goes_on_while_another_program_is_writing_and_then_everything_is_written(database: Path):
+    async with writing(database) as (writer, _, ends):
+        with locked(database):
+            begun = last = time.monotonic()
+            longest, group = 0.0, [writer.submit(prepare(1, step(n))) for n in range(3)]
+            while time.monotonic() - begun < 0.3:
+                await asyncio.sleep(0.001)
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            group.append(writer.submit(prepare(1, step(3))))
+            assert not any(each.done() for each in group)
+        done = await asyncio.wait_for(asyncio.gather(*group), 5)
+        assert [each[0].sequence for each in done] == [1, 2, 3, 4]
+        assert longest < 0.2, "no turn of the loop waits for the lock"
+        assert (writer.commits, ends) == (1, [])
+
+
+@pytest.mark.asyncio
+async def test_a_program_that_never_stops_writing_ends_the_process_with_the_reason(database: Path):
+    async with writing(database, locked_seconds_max=0.1) as (writer, _, ends):
+        with locked(database):
+            done = await asyncio.wait_for(asyncio.gather(writer.submit(prepare(1, step(0))), return_exceptions=True), 5)
+        assert [type(each) for each in done] == [StoreError]
+        assert [str(error) for error in ends] == ["another program has kept the database locked for 0.1 s"]
+    assert set(rows(database).values()) == {0}
+
+
+@pytest.mark.asyncio
+async def test_two_short_locks_are_not_one_long_one(database: Path):
+    async with writing(database, locked_seconds_max=0.2) as (writer, _, ends):
+        for n in range(3):
+            with locked(database):
+                waiting = writer.submit(prepare(1, step(n)))
+                await asyncio.sleep(0.12)
+            await asyncio.wait_for(waiting, 5)
+        assert ends == []
 
 
 @pytest.mark.asyncio
