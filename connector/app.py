@@ -57,7 +57,6 @@ from connector.settings import Settings, load
 from connector.settings_live import taken
 from connector.vocabulary import read_vocabulary
 
-RENDERS = {"ops": middleware.problem, "management": middleware.problem, "protocol": dsp_api.render}  # how each door words its errors
 GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
 
 
@@ -99,9 +98,9 @@ class Connector:
     ports: dict[str, int] = field(default_factory=dict)
 
     async def close(self) -> None:
-        """Stop listening, let requests finish, stop the workers. Whatever is open goes on at the next start. `/readyz` says
-        so until the very end."""
-        self.ops.draining = True
+        """Stop listening, let requests and streams finish, stop the workers. Whatever is open goes on at the next start.
+        `/readyz` says so from the first moment until the very end."""
+        self.ops.phase = "draining"
         await self.stack.aclose()
 
 
@@ -127,7 +126,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
         )
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
-        store = parts.store_of(settings, own.id)
+        store = parts.store_of(settings, own.id, stack)
         stack.push_async_callback(store.close)
         peer = HttpPeer(parts.guard(settings), ca_file=settings.egress.ca_file)
         stack.push_async_callback(peer.close)
@@ -211,7 +210,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             telemetry.configure_logging(now.telemetry.log_level, now.telemetry.log_format)
 
         description = dsp_api.Description(
-            dsp_api.version_document(service), lambda: own_description(own, settings.data.url, keys.public(clock.now()))
+            dsp_api.version_document(service, own.id), lambda: own_description(own, settings.data.url, keys.public(clock.now()))
         )
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
         operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)
@@ -225,12 +224,13 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
         limits_of = settings.limits
-        middleware_of = {name: middleware.guard(tracing, name, render) for name, render in RENDERS.items()}
+        guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
+        guards["protocol"] = middleware.guard(tracing, "protocol", dsp_api.render, protocol.nowhere)
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
-            ("ops", settings.ops, ops, [middleware_of["ops"]]),
-            ("management", settings.management, management, [middleware_of["management"], authorized(lambda: running.token_hash)]),
+            ("ops", settings.ops, ops, [guards["ops"]]),
+            ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),
             ("data", settings.data, data, []),
-            ("protocol", settings.protocol, protocol, [middleware_of["protocol"]]),
+            ("protocol", settings.protocol, protocol, [guards["protocol"]]),
         )
         listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:
@@ -246,13 +246,13 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(outbox.close)
         await pulls.recover()
         # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
-        stack.push_async_callback(_drain, listeners[1:])
-        stack.callback(flows.cut_everything, "shutdown")
+        stack.push_async_callback(_drain, listeners[1:], flows, limits_of.drain_seconds)
         stack.callback(feed.close)
         stack.push_async_callback(pulls.close)
         for each in listeners[1:]:
             stack.callback(each.refuse)
         running.stack = stack.pop_all()
+        ops.phase = "running"
         telemetry.log.info("ready", participant=own.id, ports=running.ports, recovered=recovered)
         return running
     raise AssertionError("unreachable")
@@ -270,8 +270,13 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _drain(listeners: Sequence[Listening]) -> None:
-    await asyncio.gather(*(each.drain() for each in listeners))
+async def _drain(listeners: Sequence[Listening], flows: Flows, seconds: float) -> None:
+    """Let what runs at these doors finish; a stream that takes longer is cut, and its reader comes back for the rest."""
+    cut = asyncio.get_running_loop().call_later(seconds, flows.cut_everything, "shutdown")
+    try:
+        await asyncio.gather(*(each.drain() for each in listeners))
+    finally:
+        cut.cancel()
 
 
 async def _store_fault(store: Store) -> str | None:

@@ -14,6 +14,7 @@ from connector.adapters.keys import Keys
 from connector.adapters.peer_http import trust
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
+from connector.adapters.sqlite_schema import claimed
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
@@ -83,14 +84,16 @@ def check_authorities(settings: Settings) -> None:
 def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
     idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
     counts = limits.connections, limits.connections_per_address
-    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, *counts, limits.management_bytes)
+    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, *counts, limits.management_bytes, limits.drain_seconds)
 
 
-def store_of(settings: Settings, participant: str) -> Store:
+def store_of(settings: Settings, participant: str, stack: AsyncExitStack) -> Store:
+    """The store, whose file is ours alone until `stack` ends. Raises StoreError."""
     if settings.store.kind == "memory":
         from connector.adapters.memory import MemoryStore
 
         return MemoryStore()
+    stack.enter_context(claimed(settings.store.path))
     return SqliteStore(settings.store.path, participant)
 
 

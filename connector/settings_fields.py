@@ -151,6 +151,7 @@ class LimitsSettings:
     header_seconds: float = _f("time for the head of a request to arrive", 10.0, 0.1)
     body_seconds: float = _f("time for the body of a request to arrive", 30.0, 0.1)
     keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0.1)
+    drain_seconds: float = _f("at the end, running requests and streams have this time to finish; then they are cut", 20.0, 0)
     connections: int = _f("open connections for each listener", 1024, 1)
     connections_per_address: int = _f("open connections of one peer's address; behind a proxy all peers have the proxy's", 256, 1)
 

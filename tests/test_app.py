@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -92,6 +93,20 @@ async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_a_second_connector_on_the_same_file_is_refused_and_the_first_goes_on(tmp_path: Path):
+    at, other = site(tmp_path / "a", "hospital", store="sqlite"), site(tmp_path / "b", "biopharma", store="sqlite")
+    other = other.changed(store=at.settings.store)
+    async with running(at) as us:
+        for second in (other.settings, replace(other.settings, participant=at.settings.participant)):
+            with pytest.raises(StoreError, match=rf"in use by another connector, process {os.getpid()}; stop that one"):
+                await app.start(second)
+        assert listening(other) == []
+        await us.publish("urn:test:first")
+    async with running(other):
+        assert listening(other) == list(DOORS)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("taken", DOORS)
 async def test_a_door_that_cannot_be_opened_leaves_none_open(tmp_path: Path, taken: str):
     at = site(tmp_path / "a", "hospital")
@@ -159,6 +174,39 @@ def test_the_automatic_approver_agrees_after_its_delay_and_never_on_its_own():
 
 
 # ---- readiness
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("step", ["the protocol door", "the outbox", "the orders"])
+async def test_nobody_is_ready_before_every_door_is_open_and_what_was_left_is_taken_up(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+):
+    """How long a step of the start takes depends on what was left open; here it takes as long as the test likes."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    def held(work: Any) -> Any:
+        async def hold(*given: Any) -> Any:
+            if step != "the protocol door" or given[0].name == "protocol":
+                begun.set()
+                await go.wait()
+            return await work(*given)
+
+        return hold
+
+    of, name = {"the protocol door": (app, "listen"), "the outbox": (app.Outbox, "recover"), "the orders": (app.Pulls, "recover")}[step]
+    monkeypatch.setattr(of, name, held(getattr(of, name)))
+    at = site(tmp_path / "a", "hospital")
+    starting = asyncio.create_task(app.start(at.settings))
+    await asyncio.wait_for(begun.wait(), 5)
+    async with aiohttp.ClientSession() as http:
+        url = f"{at.settings.ops.url}/readyz"
+        answer = await call(http, "GET", url)
+        assert (answer.status, list(answer.json["faults"])) == (503, ["starting"])
+        assert (await call(http, "GET", f"{at.settings.ops.url}/livez")).status == 200
+        go.set()
+        connector = await starting
+        assert ((await call(http, "GET", url)).status, listening(at)) == (200, list(DOORS))
+    await connector.close()
 
 
 @pytest.mark.asyncio

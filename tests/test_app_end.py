@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -16,7 +17,11 @@ import pytest
 
 from connector import app
 from connector.dsp.messages import Kind, Role
+from connector.settings_fields import LimitsSettings
 from tests import pair
+from tests.dataplane.reader import reading
+from tests.dataplane.rig import some_bytes
+from tests.dataplane.test_composed import CUT_SECONDS, SIZE_BYTES, started
 from tests.pair import TOKEN, Site, call, running, site
 from tests.test_app import ended, listening
 from tests.test_app_settings import toml
@@ -82,6 +87,62 @@ async def test_nobody_who_waits_or_watches_holds_up_the_end(tmp_path: Path):
             await connector.close()
             assert (await waiting).json["state"] == "REQUESTED"
             assert await feed.content.read() is not None
+
+
+# ---- streams at the end
+
+
+async def readiness(at: Site) -> tuple[int, list[str]]:
+    async with aiohttp.ClientSession() as http:
+        answer = await call(http, "GET", f"{at.settings.ops.url}/readyz")
+    return answer.status, list(answer.json["faults"])
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_runs_at_the_end_may_finish_and_readiness_goes_first(tmp_path: Path):
+    content = some_bytes(SIZE_BYTES)
+    async with started(tmp_path, content) as transfer:
+        us = transfer.desk.us
+        async with reading(*transfer.address) as reader:
+            await reader.take(300_000)
+            assert await readiness(us.site) == (200, [])
+            closing = asyncio.create_task(us.connector.close())
+            await asyncio.sleep(0)
+            assert us.connector.ops.phase == "draining"
+            await only_ops(us.site)
+            assert await readiness(us.site) == (503, ["draining"])
+            assert await reader.all() == content
+        await asyncio.wait_for(closing, 5)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_is_too_long_for_the_end_is_cut_after_its_time(tmp_path: Path):
+    drain = 0.4
+    async with started(tmp_path, some_bytes(SIZE_BYTES), limits=LimitsSettings(drain_seconds=drain)) as transfer:
+        us = transfer.desk.us
+        async with reading(*transfer.address) as reader:
+            await reader.take(300_000)
+            begun = time.monotonic()
+            closing = asyncio.create_task(us.connector.close())
+            await reader.sip_to_the_end()
+            assert drain * 0.9 < time.monotonic() - begun < drain + CUT_SECONDS
+            assert len(reader.taken) < SIZE_BYTES
+        await asyncio.wait_for(closing, 5)
+
+
+@pytest.mark.asyncio
+async def test_a_suspension_cuts_a_stream_during_the_end_too(tmp_path: Path):
+    async with started(tmp_path, some_bytes(SIZE_BYTES)) as transfer:
+        us = transfer.desk.us
+        async with reading(*transfer.address) as reader:
+            await reader.take(300_000)
+            closing = asyncio.create_task(us.connector.close())
+            await only_ops(us.site)
+            begun = time.time()
+            await us.connector.operations.suspend(transfer.pid, "stop")
+            assert await reader.sip_to_the_end() - begun < CUT_SECONDS
+            assert len(reader.taken) < SIZE_BYTES
+        await asyncio.wait_for(closing, 5)
 
 
 # ---- a process

@@ -99,6 +99,12 @@ class DspApi:
         self._outbox.sign_of_life(caller.participant.id)
         return caller
 
+    async def nowhere(self, request: web.Request) -> None:
+        """What an address below processes says that leads nowhere: who cannot prove who it is hears that first, as at every
+        other one there, so that none of their 404s differs. Raises Unauthenticated."""
+        if _kind(request) is not None:
+            await self._caller(request)
+
     def _message(self, moves: tuple[Move, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             caller = await self._caller(request)
@@ -141,11 +147,11 @@ class DspApi:
         page = await self._catalog.page(caller, after=after, before=before, limit=self.page_datasets, filters=filters)
         response = web.Response(body=page.body, content_type="application/json")
         more = f"&filter={quote(orjson.dumps(list(filters)).decode(), safe='')}" if filters else ""
-        base = f"{PATH}/catalog/request"
         links = [(page.next, "after", "next"), (page.previous, "before", "previous")]
         for cursor, name, relation in links:
             if cursor is not None:
-                response.headers.add(hdrs.LINK, f'<{base}?{name}={quote(cursor, safe="")}{more}>; rel="{relation}"')
+                # Nothing but the query: it is right under whatever path a proxy puts this connector (RFC 3986, 5.2.2).
+                response.headers.add(hdrs.LINK, f'<?{name}={quote(cursor, safe="")}{more}>; rel="{relation}"')
         return _compressed(request, response)
 
     async def _dataset(self, request: web.Request) -> web.Response:
@@ -167,14 +173,19 @@ def render(request: web.Request, error: ConnectorError, status: int, code: str) 
     identity are all 404 with an empty body (DSP 2025-1, HTTPS binding, authorization); what was wrong with an identity is said
     in `WWW-Authenticate`, alike for every address. The catalog's error body is mandatory.
     """
-    path = request.path.removeprefix(PATH)
-    kind = Kind.NEGOTIATION if path.startswith("/negotiations") else Kind.TRANSFER if path.startswith("/transfers") else None
+    kind = _kind(request)
     headers = {hdrs.WWW_AUTHENTICATE: _challenge(error)} if isinstance(error, Unauthenticated) else None
     if kind is not None and (isinstance(error, Unauthenticated) or status == NOT_FOUND):
         return web.Response(status=404, headers=headers)
     consumer_pid, provider_pid = _pids(request)
     document = wire.error_document(kind, code, told(error).reasons, consumer_pid, provider_pid)
     return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
+
+
+def _kind(request: web.Request) -> Kind | None:
+    """Whose process the address speaks of, if any."""
+    path = request.path.removeprefix(PATH)
+    return Kind.NEGOTIATION if path.startswith("/negotiations") else Kind.TRANSFER if path.startswith("/transfers") else None
 
 
 def _pids(request: web.Request) -> tuple[str, str]:
@@ -210,14 +221,14 @@ def _compressed(request: web.Request, response: web.Response) -> web.Response:
     return response
 
 
-def version_document(service: str) -> bytes:
-    """DSP 2025-1, version metadata: one version, one binding."""
+def version_document(service: str, own: str) -> bytes:
+    """DSP 2025-1, version metadata: one version, one binding. `own` is our DID; its method is the kind of our identifiers."""
     entry = {
         "version": "2025-1",
         "path": PATH,
         "binding": "HTTPS",
         "serviceId": service,
-        "identifierType": "did:web",
+        "identifierType": ":".join(own.split(":")[:2]),
         "auth": {"protocol": "OAuth", "version": "2", "profile": ["self-issued-eddsa"]},
     }
     return orjson.dumps({"protocolVersions": [entry]})

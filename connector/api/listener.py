@@ -17,7 +17,6 @@ from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.errors import SettingsError
 
-DRAIN_SECONDS = 20.0  # a request that takes longer than this at the end is cut; Kubernetes gives 30 s
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
 
 
@@ -25,7 +24,8 @@ BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after a
 class Door:
     """Where and how one listener listens. `idle_seconds` bounds an idle connection, a TLS handshake and the head of a request
     alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once, `per_address` how many of
-    them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`)."""
+    them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`), `drain_seconds`
+    what a running request has to finish at the end."""
 
     name: str
     host: str
@@ -36,6 +36,7 @@ class Door:
     connections: int
     per_address: int
     body_bytes: int
+    drain_seconds: float
     unread_seconds: float = UNREAD_SECONDS
 
 
@@ -71,7 +72,7 @@ class Listening:
         The wait is ours: from its own shutdown on, aiohttp drops what still arrives, and a request whose body is on its way
         would never end.
         """
-        await self.running.finish(DRAIN_SECONDS)
+        await self.running.finish(self.door.drain_seconds)
         await self.runner.cleanup()
 
 
@@ -89,7 +90,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     routes(app)
     log = logging.Logger(f"listener {door.name}")
     log.addHandler(_Events(door.name))
-    runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if counted else DRAIN_SECONDS)
+    runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if counted else door.drain_seconds + LINGER_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     serve = runner.server

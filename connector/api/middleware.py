@@ -14,6 +14,7 @@ from connector import telemetry
 from connector.errors import Busy, ConnectorError, TooLarge, TooSlow, UnsupportedMedia, answer_to
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Nowhere = Callable[[web.Request], Awaitable[None]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
 JSON_TYPES = ("application/json", "application/ld+json")
 FORBIDDEN_IN_PATH = ("//", "%2f", "%5c", "%00", ";", "\\", "/./", "/../")
@@ -51,8 +52,15 @@ async def read_body(request: web.Request, limits: Limits) -> bytes:
     return bytes(body)
 
 
-def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
-    """The middleware of a listener: `door` names it in spans, `render` gives its errors their form.
+async def _nobody_asks(_request: web.Request) -> None:
+    """At most doors, who asks for an address that leads nowhere need not say who it is."""
+
+
+def guard(
+    tracing: telemetry.Tracing, door: str, render: Render, nowhere: Nowhere = _nobody_asks
+) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """The middleware of a listener: `door` names it in spans, `render` gives its errors their form, `nowhere` may raise something
+    else for an address that leads nowhere.
 
     An error of the tree becomes its answer; anything else is a defect: it is logged with its trace and answered with 500,
     which says nothing but the trace.
@@ -64,9 +72,13 @@ def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[we
         name = f"{request.method} {resource.canonical if resource else 'unknown'}"
         with tracing.span(f"{door} {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
             try:
-                if any(bad in request.raw_path.lower().partition("?")[0] for bad in FORBIDDEN_IN_PATH) and not _escaped_id(request):
-                    raise web.HTTPNotFound
-                return await handler(request)
+                try:
+                    if any(bad in request.raw_path.lower().partition("?")[0] for bad in FORBIDDEN_IN_PATH) and not _escaped_id(request):
+                        raise web.HTTPNotFound
+                    return await handler(request)
+                except web.HTTPNotFound:
+                    await nowhere(request)
+                    raise
             except ConnectorError as e:
                 status, code = answer_to(e)
                 telemetry.log.info("refused", door=door, route=name, status=status, code=code, reason=e.message)
@@ -89,11 +101,12 @@ def guard(tracing: telemetry.Tracing, door: str, render: Render) -> Callable[[we
 
 
 def _escaped_id(request: web.Request) -> bool:
-    """Dataset ids are IRIs and travel percent-encoded in one segment; only those two routes take an escaped slash."""
+    """Ids of datasets are IRIs, and those of agreements are what a peer chose: they travel percent-encoded in one segment. Only
+    their routes take an escaped slash."""
     resource = request.match_info.route.resource
     return (
         resource is not None
-        and resource.canonical.endswith("/datasets/{id}")
+        and resource.canonical.endswith(("/datasets/{id}", "/agreements/{id}"))
         and "%00" not in request.raw_path
         and "\\" not in request.raw_path
     )

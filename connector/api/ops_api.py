@@ -9,13 +9,16 @@ from aiohttp import web
 
 from connector import telemetry
 
+NOT_READY = {"starting": "the connector has not begun its work yet", "draining": "the connector is shutting down"}
+
 
 class OpsApi:
-    """`checks` are (name, check); a check returns None if all is well, else what is wrong."""
+    """`checks` are (name, check); a check returns None if all is well, else what is wrong. `phase` is `starting` until every door
+    is open and all that was left open is taken up again, then `running`, and `draining` from the first moment of the end."""
 
     def __init__(self, checks: tuple[tuple[str, Callable[[], Awaitable[str | None]]], ...]) -> None:
         self._checks = checks
-        self.draining = False
+        self.phase = "starting"
 
     def add_to(self, app: web.Application) -> None:
         """Register all routes."""
@@ -27,10 +30,10 @@ class OpsApi:
         return web.Response(text="alive\n")
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """503 while draining or while a check fails, with the reason for each."""
+        """503 unless the connector is running and no check fails, with the reason for each."""
         faults = {name: fault for name, check in self._checks if (fault := await check()) is not None}
-        if self.draining:
-            faults["draining"] = "the connector is shutting down"
+        if self.phase in NOT_READY:
+            faults[self.phase] = NOT_READY[self.phase]
         return web.Response(
             status=503 if faults else 200, body=orjson.dumps({"ready": not faults, "faults": faults}), content_type="application/json"
         )

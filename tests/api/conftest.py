@@ -19,7 +19,7 @@ from tests.pair import OPEN, TOKEN, Desk, Running, fresh
 from tests.vocab import corpus
 
 Routes = Callable[[web.Application], None]
-DOOR = Door("protocol", "127.0.0.1", 0, None, None, 5.0, 100, 100, 1 << 20)
+DOOR = Door("protocol", "127.0.0.1", 0, None, None, 5.0, 100, 100, 1 << 20, 20.0)
 LIMIT_BYTES = 64 * 1024  # of a message, at this desk
 DATASET, OFFER = "urn:test:dataset", "urn:test:offer"
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import orjson
 import pytest
 
 from connector.adapters import keys, registry
-from connector.api.dsp_api import PATH, ROUTES
+from connector.api.dsp_api import ROUTES, version_document
 from connector.app import Automatic
 from connector.dsp import exchange
 from connector.dsp.exchange import INITIAL, TABLES, Process
@@ -41,6 +42,8 @@ async def test_the_version_document_leads_to_the_base_whoever_asks(desk: Desk):
         (entry,) = valid("VersionResponse", answer.json)["protocolVersions"]
         assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
         assert (entry["version"], entry["binding"]) == ("2025-1", "HTTPS")
+    assert entry["identifierType"] == "did:web"
+    assert version_document("urn:service", "did:key:z6Mk").count(b'"identifierType":"did:key"') == 1
     base = desk.us.site.settings.protocol.url + entry["path"]
     assert (await desk.peer.send(desk.us, "GET", f"{base}/catalog/request")).status == 200
 
@@ -74,7 +77,7 @@ def links(answer: Answer) -> dict[str, str]:
     made = {}
     for header in answer.headers.getall("Link", []):  # type: ignore[attr-defined]
         target, _, relation = header.partition(">; rel=")
-        made[relation.strip('"')] = target.removeprefix("<").removeprefix(PATH)
+        made[relation.strip('"')] = urljoin("/catalog/request", target.removeprefix("<"))
     return made
 
 
@@ -269,6 +272,13 @@ async def test_foreign_unknown_and_malformed_pids_get_one_and_the_same_answer(de
         pids = (fresh(), "%00", "a%2Fb", "x" * 3000, "..%5C", "%ff", begun.pid)
         found += [await desk.peer.send(desk.us, "POST", f"{part}/{pid}/{tail}", body) for pid in pids]
         found += [await desk.peer.send(desk.us, "POST", f"{part}/{process.pid}/{tail}", body, anonymous=True)]
+        # Who cannot say who it is gets the challenge with it, at each of these addresses.
+        strange = [
+            await desk.peer.send(desk.us, "POST", f"{part}/{pid}/{tail}", body, anonymous=True) for pid in (*pids, "a/b", "a;b", "..")
+        ]
+        assert len({str((plain(answer), answer.headers.get("WWW-Authenticate"))) for answer in [found[-1], *strange]}) == 1
+        found += strange
+        assert "WWW-Authenticate" not in (await desk.peer.send(desk.us, "POST", f"{part}/a;b/{tail}", body)).headers
     assert {str(plain(answer)) for answer in found} == {str((404, b"", {"Content-Length": "0"}))}
     asked = [await desk.peer.send(desk.us, "GET", f"{part}/{pid}") for pid in (fresh(), "%00", begun.pid)]
     asked += [await desk.stranger.send(desk.us, "GET", f"{part}/{process.pid}")]

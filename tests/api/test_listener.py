@@ -165,7 +165,7 @@ def issued(directory: Path, authority: trustme.CA) -> Door:
     certificate, key = directory / "chain.pem", directory / "key.pem"
     certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
     key.write_bytes(made.private_key_pem.bytes())
-    return Door("data", "127.0.0.1", 0, certificate, key, 5.0, 100, 100, 1 << 20)
+    return Door("data", "127.0.0.1", 0, certificate, key, 5.0, 100, 100, 1 << 20, 20.0)
 
 
 def trusting(authority: trustme.CA, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ import pytest
 
 from connector.dsp.messages import Role
 from tests.api.conftest import events
-from tests.pair import OPEN, Answer, Desk, fresh, negotiation, quoted
+from tests.pair import OPEN, Answer, Desk, agreement, fresh, negotiation, quoted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,6 +28,13 @@ async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: 
         page = await desk.us.asked("GET", f"/negotiations{query}&after={page['next']}")
     assert [pid for pid in seen if pid in made] == made[::-1]
     assert len(seen) == len(set(seen))
+
+
+async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: Desk):
+    for id in ("https://provider.example/agreements/1?a=b", "urn:x:a;b/c//d", "50%/%2F"):
+        agreed = agreement(desk.us, desk.peer, Role.CONSUMER, id=id)
+        await desk.us.put(negotiation(desk.us, desk.peer, "FINALIZED", Role.CONSUMER), agreed)
+        assert (await desk.us.asked("GET", f"/agreements/{quoted(id)}"))["id"] == id
 
 
 async def test_datasets_are_walked_in_order_of_their_ids(desk: Desk):

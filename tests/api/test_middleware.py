@@ -44,6 +44,7 @@ def routes(app: web.Application) -> None:
     app.router.add_get("/told", told)
     app.router.add_get("/things/{id}", told)
     app.router.add_get("/datasets/{id}", told)
+    app.router.add_get("/agreements/{id}", told)
 
 
 def failing(error: BaseException) -> Routes:
@@ -148,11 +149,25 @@ async def test_a_path_that_others_read_differently_leads_nowhere(path: str):
     assert (await asked("GET", path)).status == 404
 
 
-async def test_only_the_id_of_a_dataset_may_carry_an_escaped_slash():
-    answer = await asked("GET", "/datasets/https%3A%2F%2Fa%2Fb%3Bc")
-    assert (answer.status, answer.json["id"]) == (200, "https://a/b;c")
-    for path in ("/datasets/a%00b", "/datasets/a/b"):
-        assert (await asked("GET", path)).status == 404
+async def test_only_ids_that_others_choose_may_carry_an_escaped_slash():
+    for of in ("datasets", "agreements"):
+        answer = await asked("GET", f"/{of}/https%3A%2F%2Fa%2Fb%3Bc")
+        assert (answer.status, answer.json["id"]) == (200, "https://a/b;c")
+        for path in (f"/{of}/a%00b", f"/{of}/a/b"):
+            assert (await asked("GET", path)).status == 404
+
+
+async def test_a_door_may_have_a_word_first_where_nothing_is():
+    async def who_asks(request: web.Request) -> None:
+        if "Authorization" not in request.headers:
+            raise NotAuthorized("say who you are")
+
+    middleware = guard(telemetry.Tracing("test", 0.0), "protocol", problem, who_asks)
+    async with opened(routes, [middleware]) as door, aiohttp.ClientSession() as http:
+        for path in ("/nothing", "/things/a;b", "/things/a/b"):
+            said = [await call(http, "GET", f"http://127.0.0.1:{door.port}{path}", headers=h) for h in ({}, {"Authorization": "x"})]
+            assert [answer.status for answer in said] == [401, 404], path
+        assert (await call(http, "GET", f"http://127.0.0.1:{door.port}/told")).status == 200
 
 
 async def test_nothing_and_the_wrong_method_are_problems_too():

@@ -1,6 +1,7 @@
 """Alive, ready, and what there is to count."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,6 +20,12 @@ async def asked(api: OpsApi, path: str) -> Answer:
         return await call(http, "GET", f"http://127.0.0.1:{door.port}{path}")
 
 
+def running(*checks: tuple[str, Any]) -> OpsApi:
+    api = OpsApi(checks)
+    api.phase = "running"
+    return api
+
+
 async def sound() -> str | None:
     return None
 
@@ -28,21 +35,26 @@ async def broken() -> str | None:
 
 
 async def test_ready_is_who_has_no_fault():
-    answer = await asked(OpsApi((("store", sound),)), "/readyz")
+    answer = await asked(running(("store", sound)), "/readyz")
     assert (answer.status, answer.json) == (200, {"ready": True, "faults": {}})
 
 
 async def test_each_fault_is_named_and_one_is_enough():
-    answer = await asked(OpsApi((("store", broken), ("other", sound))), "/readyz")
+    answer = await asked(running(("store", broken), ("other", sound)), "/readyz")
     assert (answer.status, answer.json) == (503, {"ready": False, "faults": {"store": "the store does not answer: StoreError"}})
 
 
-async def test_who_drains_is_alive_but_not_ready():
-    api = OpsApi((("store", sound),))
-    api.draining = True
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+async def test_who_starts_or_drains_is_alive_but_not_ready(phase: str):
+    api = running(("store", sound))
+    api.phase = phase
     assert (await asked(api, "/livez")).status == 200
     answer = await asked(api, "/readyz")
-    assert (answer.status, list(answer.json["faults"])) == (503, ["draining"])
+    assert (answer.status, list(answer.json["faults"])) == (503, [phase])
+
+
+async def test_nobody_is_ready_before_it_is_said():
+    assert (await asked(OpsApi(()), "/readyz")).status == 503
 
 
 async def test_alive_asks_nobody():

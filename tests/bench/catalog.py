@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import orjson
@@ -101,7 +102,7 @@ class Reader:
         """Fetch a page, the first without `link`; returns the seconds (minting the token not counted) and the next link."""
         headers = {"Authorization": await self._identity.mint(self._provider.id), "Accept-Encoding": "identity"}
         headers["Content-Type"] = "application/json"
-        url = self._provider.url("protocol") + (link or "/dsp/2025-1/catalog/request")
+        url = urljoin(f"{self._provider.url('protocol')}/dsp/2025-1/catalog/request", link or "")
         begun = time.perf_counter()
         async with self._http.request("GET" if link else "POST", url, headers=headers, data=None if link else REQUEST) as response:
             body = await response.read()

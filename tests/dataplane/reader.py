@@ -127,7 +127,7 @@ async def a_wire(kind: str, root: Path, authority: trustme.CA, **options: Any) -
         certificate = authority.issue_cert("localhost")
         (root / "cert.pem").write_bytes(b"".join(each.bytes() for each in certificate.cert_chain_pems))
         certificate.private_key_pem.write_to_path(root / "key.pem")
-        server = tls_context(Door("data", "localhost", 0, root / "cert.pem", root / "key.pem", 15.0, 100, 100, 1024))
+        server = tls_context(Door("data", "localhost", 0, root / "cert.pem", root / "key.pem", 15.0, 100, 100, 1024, 20.0))
         client = ssl.create_default_context()
         authority.configure_trust(client)
     async with provider(root, tls=server, **options) as rig:
