@@ -154,12 +154,16 @@ class Entrance:
         self._open: Counter[str] = Counter()
         self._count = 0
         self._said = float("-inf")
+        self.closed = False
 
     def __call__(self) -> asyncio.Protocol:
         return _Arriving(self)
 
     def admit(self, wire: asyncio.Transport) -> None:
         """Let a connection in, or close it unheard: whoever sent a request has no answer and tries again."""
+        if self.closed:  # it was accepted before the door was closed, and arrives after it
+            wire.close()
+            return
         address = site_of(wire.get_extra_info("peername"))
         if self._count >= self._connections or self._open[address] >= self._per_address:
             self._refused(wire, address)

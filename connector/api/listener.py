@@ -47,6 +47,7 @@ class Listening:
     door: Door
     port: int
     server: asyncio.Server
+    entrance: Entrance
     runner: web.AppRunner
     running: _Running
     tls: ssl.SSLContext | None
@@ -63,8 +64,13 @@ class Listening:
         return [f"{self.door.name}.certificate: loaded again"]
 
     def refuse(self) -> None:
-        """Take no new connections."""
-        self.server.close()
+        """Take no new connections. asyncio loses one that it has accepted and not begun, and leaves it open, if its server is
+        closed at that moment: so it listens no more from now on, and closes after what is begun already."""
+        loop = asyncio.get_running_loop()
+        self.entrance.closed = True
+        for each in self.server.sockets:
+            loop.remove_reader(each.fileno())
+        loop.call_soon(self.server.close)
 
     async def drain(self) -> None:
         """Let the running requests finish, then close all connections.
@@ -124,8 +130,9 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         remedy = "choose another port or stop what uses it"
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
         raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
-    stack.callback(server.close)
-    return Listening(door, int(server.sockets[0].getsockname()[1]), server, runner, running, tls, chain)
+    listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, tls, chain)
+    stack.callback(listening.refuse)
+    return listening
 
 
 class _Running:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -44,6 +45,21 @@ def log() -> Iterator[io.StringIO]:
     telemetry.configure_logging("debug", "json", out)
     yield out
     telemetry.configure_logging("info", "json")
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.asyncio
+async def test_a_connection_that_comes_while_the_door_closes_is_closed_with_it(turns: int):
+    """Between the kernel's handing it over and its first word here the loop turns, and the door may close in any of these."""
+    async with opened(routes) as door:
+        client = socket.create_connection(("127.0.0.1", door.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    client.setblocking(False)
+    with client:
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
 
 # ---- what it bounds
