@@ -16,10 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import telemetry
-from connector.api.connections import patient, site_of
+from connector.api import management_api
+from connector.api.connections import UNREAD_SECONDS, patient, site_of
 from connector.api.middleware import guard, problem
+from connector.records import Changes
 from tests.api.conftest import opened, spoken
 from tests.api.test_listener import issued, trusting
+from tests.contracts.samples import fact
+from tests.pair import TOKEN, running, site
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -104,13 +108,36 @@ async def test_an_answer_that_nobody_reads_is_cut_after_its_time(tmp_path: Path,
 
 
 @pytest.mark.asyncio
-async def test_small_answers_that_nobody_reads_are_cut_too_and_end_no_later_for_being_idle(log: io.StringIO):
-    """Each of them fits into a buffer, where no writer has to wait; an idle connection whose buffer is not empty is never closed
-    by a plain close."""
-    async with opened(at_root(small), unread_seconds=UNREAD, idle_seconds=0.05) as at, deaf(at.port) as (reader, writer):
-        writer.write(GET * 300)
+async def test_a_rest_that_fits_into_a_buffer_is_cut_too(log: io.StringIO):
+    """No writer has to wait for so little, and the plain close of an idle connection would wait for it for ever."""
+    answering, wires = asyncio.Event(), set[asyncio.Transport]()
+
+    async def answer(request: web.Request) -> web.Response:
+        wires.update([request.transport] if request.transport else [])
+        answering.set()
+        return await small(request)
+
+    async with opened(at_root(answer), unread_seconds=UNREAD, idle_seconds=0.1) as at, deaf(at.port) as (reader, writer):
+        asked, server = 0, at.runner.server
+        async with asyncio.timeout(5):
+            while not any(wire.get_write_buffer_size() for wire in wires):
+                asked += 1
+                answering.clear()
+                writer.write(GET)
+                await answering.wait()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        assert 0 < sum(wire.get_write_buffer_size() for wire in wires) < 20_000
         await said_cut(log)
-        assert await asyncio.wait_for(drained(reader), 5) < 300 * 20_000
+        assert await asyncio.wait_for(drained(reader), 5) < asked * 20_000
+        await at_last(gone(server))
+
+
+def gone(server: web.Server | None) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return server is not None and not server.connections
+
+    return ask
 
 
 @pytest.mark.asyncio
@@ -151,6 +178,23 @@ async def test_a_handler_may_ask_for_another_patience(log: io.StringIO):
             writer.write(GET)
             await said_cut(log)
             await asyncio.wait_for(drained(reader), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_reader_of_the_event_feed_may_pause_for_as_long_as_its_own_rule_says(
+    tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+):
+    """Its patience is not that of the door, which has a minute here and is not what cuts."""
+    assert UNREAD < UNREAD_SECONDS < management_api.EVENTS_UNREAD_SECONDS
+    monkeypatch.setattr(management_api, "EVENTS_UNREAD_SECONDS", UNREAD)
+    at = site(tmp_path / "a", "hospital")
+    async with running(at) as us, deaf(us.connector.ports["management"]) as (reader, writer):
+        facts = tuple(fact(detail={"text": "x" * 5_000}) for _ in range(BIG // 5_000))
+        await us.connector.journal.commit(Changes(evidence=facts))
+        writer.write(GET.replace(b"GET /", b"GET /v1/events").replace(b"Host", b"Authorization: Bearer %b\r\nHost" % TOKEN.encode()))
+        await said_cut(log)
+        assert await asyncio.wait_for(drained(reader), 5) < BIG
+        assert (await us.asked("GET", "/self"))["name"] == "hospital"
 
 
 # ---- how many
