@@ -60,8 +60,12 @@ def test_a_point_is_a_line_of_the_product_and_has_the_same_name_each_time():
     assert first == second
     assert len(first) == 2
     (point,) = set(first)
-    path, name, line = point.split(":")
-    assert (path, name) == ("control/journal.py", "Journal.decide")
+    places = [frame.split(":") for frame in point.split(" > ")]
+    assert [(path, name) for path, name, _ in places] == [
+        ("control/journal.py", "Journal.decide"),
+        ("control/journal.py", "Journal._decide"),
+    ]
+    path, _, line = places[-1]
     assert "await step()" in linecache.getline(str(points.PRODUCT / path), int(line))
 
 
