@@ -142,8 +142,9 @@ def _make_private(path: Path) -> None:
 
 
 def _check_ours(db: sqlite3.Connection, path: Path) -> None:
-    mark = db.execute("pragma application_id").fetchone()[0]
+    # In this order: who makes the file at this moment writes tables and mark in one transaction.
     tables = db.execute("select count(*) from sqlite_schema").fetchone()[0]
+    mark = db.execute("pragma application_id").fetchone()[0]
     if tables and mark != APPLICATION_ID:
         raise StoreError(f"`{path}` is the database of another program; name a file of our own or one that does not exist yet")
 
