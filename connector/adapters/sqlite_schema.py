@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
         db = connect(path, cache_kib=cache_kib)
         _check_ours(db, path)
         _make_private(path)
-        db.execute("pragma journal_mode=wal").fetchone()
+        _write_ahead(db)
         db.execute("pragma synchronous=full")
         db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
         migrate(db, path, shipped() if migrations is None else migrations)
@@ -101,6 +102,19 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
         remedy = "end the program that writes to it; a backup only has to read" if is_busy(error) else "check the disk, or restore a backup"
         raise StoreError(f"the database `{path}` cannot be used: {error}; {remedy}") from error
     return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite does not wait for the lock that this needs, as it does for others, so we do."""
+    ends = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            db.execute("pragma journal_mode=wal").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
 
 
 def is_busy(error: sqlite3.Error) -> bool:
