@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test tck bench faults faults-ci lint format lock clean
+.PHONY: help setup demo test test-fast tck bench faults faults-ci lint format lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -20,8 +20,11 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)   ## a hospital and a biopharma exchange real data on this machine
 	$(BIN)/connector demo
 
-test: $(READY)   ## the fast tests; says why one was skipped
+test: $(READY)   ## all tests but the kit's and the kills; says why one was skipped
 	$(BIN)/pytest -n 2 --dist worksteal -q -rs
+
+test-fast: $(READY) ## those of them that are fast, in two minutes
+	$(BIN)/pytest -n 2 --dist worksteal -q -rs -m "not slow"
 
 tck: $(READY)    ## the official DSP compatibility kit against the product (Java 17 and Maven)
 	@sh tests/install_servers.sh java

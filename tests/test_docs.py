@@ -40,6 +40,7 @@ def test_a_make_target_of_the_front_page_is_run_in_ci(command: str):
     assert f"step {command}\n" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.mark.slow
 def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     """Every other block, in order, as it stands: only the ports are others, so that tests can run side by side."""
     (tmp_path / "policies").symlink_to(ROOT / "policies")

@@ -171,6 +171,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_bomb_is_answered_in_time_and_the_next_body_is_served(bomb: str):

@@ -73,6 +73,7 @@ def test_an_official_example_has_the_same_meaning(document: Any):
     assert expanded or "protocolVersions" in document or document["type"] == "DataService"  # neither of these two is JSON-LD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [shape for shape in SCHEMA_OF if shape in CLASSES])
 def test_valid_mutated_messages_have_the_same_meaning(shape: str):
     schemas, compared = Schemas(OURS.schemas), 0
@@ -88,6 +89,7 @@ def names(terms: Mapping[str, Any]) -> list[str]:
     return [term for term in terms if not term.startswith("@")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_", CLASSES)
 def test_each_term_with_each_kind_of_value_means_the_same_in_each_class(class_: str):
     own = names(DSP_TERMS[class_].get("@context", {}))
@@ -100,6 +102,7 @@ def test_each_term_with_each_kind_of_value_means_the_same_in_each_class(class_: 
     assert_same_meaning({"@context": CONTEXT, "@type": class_, **dict.fromkeys(everywhere, "urn:x:y")})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_", CLASSES)
 def test_each_class_means_the_same_within_each_other(class_: str):
     inner = [{"@type": name, **dict.fromkeys(names(DSP_TERMS[name].get("@context", {})), "urn:x:y")} for name in CLASSES]

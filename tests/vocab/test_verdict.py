@@ -120,6 +120,7 @@ def single_faults(shape: str) -> list[tuple[Any, Fault]]:
     return list(found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_our_verdict_on_mutated_messages_is_the_official_one(fast: Schemas, folder: str):
     campaign = Campaign(fast)
@@ -174,6 +175,7 @@ def keywords(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
             yield from keywords(inner, (*path, index))
 
 
+@pytest.mark.slow
 def test_no_keyword_of_ours_could_be_lost_without_a_difference(fast: Schemas):
     probes = [(shape, fault.apply(copy.deepcopy(seed))) for shape in SCHEMA_OF for seed, fault in single_faults(shape)]
     probes += [(shape, seed) for shape in SCHEMA_OF for seed in seeds()[shape]]
