@@ -162,7 +162,7 @@ class TelemetrySettings:
 
     log_level: str = _f("debug, info, warning or error", "info")
     log_format: str = _f("json for machines, console for people", "json")
-    sample_ratio: float = _f("share of traces that are exported, 0 to 1", 0.01, 0, 1)
+    sample_ratio: float = _f("share of traces that are exported, 0 to 1; peers that want more kept get no more", 0.01, 0, 1)
     otlp_endpoint: str = _f("OpenTelemetry collector, for example http://127.0.0.1:4318; empty: nothing is sent", "")
     spans_file: Path | None = _f("file to which kept spans are appended, one JSON object a line; empty: none", None)
 
