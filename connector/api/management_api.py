@@ -210,6 +210,7 @@ class ManagementApi:
         return shapes.process_view(process, self._d.outbox.last_errors.get(process.pid))
 
     async def _known(self, kind: Kind, pid: str) -> Process:
+        await self._d.journal.settled(pid)
         process = await self._d.store.process(kind, pid)
         if process is None:
             raise NotFound(f"there is no {kind} `{pid}`")

@@ -45,6 +45,7 @@ class Journal:
         self._listeners: list[Listener] = []
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
         self._turns: dict[str, _Turn] = {}
+        self._held: dict[str, asyncio.Event] = {}
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
@@ -92,6 +93,27 @@ class Journal:
             if not turn.takers:
                 del self._turns[pid]
 
+    async def hold(self, pid: str, seconds: float) -> None:
+        """Put off a write about process `pid` that something else may soon make needless: returns when the time is over, or
+        at once when somebody wants to know (`settled`)."""
+        event = self._held[pid] = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if self._held.get(pid) is event:
+                del self._held[pid]
+
+    async def settled(self, pid: str) -> None:
+        """Return once what was put off about the process, and whatever step is being taken, is written."""
+        while (event := self._held.get(pid)) is not None:
+            event.set()
+            await asyncio.sleep(0)
+        if pid in self._turns:
+            await self.decide(_nothing, pid)
+
     async def _decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
         for _ in range(ATTEMPTS_MAX):
             changes = await step()
@@ -99,3 +121,7 @@ class Journal:
                 return changes
             await asyncio.sleep(0)
         raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")
+
+
+async def _nothing() -> None:
+    """A step that only waits for its turn."""

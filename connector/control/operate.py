@@ -174,6 +174,8 @@ class Operations:
     async def terminate(self, kind: Kind, pid: str, reason: str) -> Process:
         """End a process; termination overrules whatever is in flight."""
 
+        await self._journal.settled(pid)
+
         async def step() -> Changes:
             process = await self._process(kind, pid)
             if process.final:
@@ -213,6 +215,8 @@ class Operations:
             return None
 
     async def _act(self, kind: Kind, pid: str, propose: Any) -> Process:
+        await self._journal.settled(pid)
+
         async def step() -> Changes:
             now = self._journal.clock.now()
             before = await self._process(kind, pid)

@@ -61,7 +61,8 @@ class Receiver:
         return process
 
     async def state(self, caller: Caller, kind: Kind, pid: str) -> Answer:
-        """Answer a GET of a process, from the store: it says what is durable."""
+        """Answer a GET of a process, from the store: it says what is durable, and all that we know is."""
+        await self._journal.settled(pid)
         process = await self._store.process(kind, pid)
         if process is None or process.peer != caller.participant.id or process.state == exchange.INITIAL:
             raise UnknownProcess(f"there is no {kind} `{pid}` of yours")

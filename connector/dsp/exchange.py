@@ -86,6 +86,10 @@ class Process:
     def our_turn(self) -> bool:
         return TURNS[self.kind].get(self.state) is self.role
 
+    @property
+    def their_turn(self) -> bool:
+        return TURNS[self.kind].get(self.state) is OTHER[self.role]
+
 
 @dataclass(frozen=True, slots=True)
 class Received:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from connector import telemetry
+from connector.control import outbox
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.records import Changes
@@ -135,3 +137,51 @@ async def test_a_defect_on_the_way_of_a_message_does_not_strand_it(tmp_path: Pat
             await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
             await at.us.state(T, process.pid, "SUSPENDED")
         assert left == 0
+
+
+@pytest.mark.asyncio
+async def test_whoever_asks_sees_what_a_peer_has_just_acknowledged_without_waiting_for_its_next_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outbox, "NEXT_WORD_SECONDS", 2 * WAIT_SECONDS)
+    async with desk(tmp_path / "desk") as at:
+        await at.us.publish(DATASET)
+        for look in ("operator", "peer"):
+            pid = await begun(at)
+            await at.peer.heard("/negotiations/request", 1 if look == "operator" else 2)
+            async with asyncio.timeout(WAIT_SECONDS / 2):
+                while True:
+                    if look == "operator":
+                        state = (await at.us.asked("GET", f"/negotiations/{pid}"))["state"]
+                    else:
+                        answer = await at.peer.send(at.us, "GET", f"/negotiations/{pid}")
+                        state = answer.json["state"] if answer.status == 200 else "INITIAL"
+                    if state == "REQUESTED":
+                        break
+
+
+@pytest.mark.asyncio
+async def test_the_peers_next_word_spares_the_note_of_its_answer(tmp_path: Path):
+    async with desk(tmp_path / "desk") as at:
+        await at.us.publish(DATASET)
+        pid = await begun(at)
+        await at.peer.heard("/negotiations/request")
+        body = wire.message(Move.CONTRACT_OFFER, consumer_pid=pid, provider_pid=fresh("theirs"), offer=await offer_terms(at))
+        assert (await at.peer.send(at.us, "POST", f"/negotiations/{pid}/offers", body)).status == 200
+        await at.us.state(N, pid, "OFFERED")
+        assert [row.what for row in await at.us.evidence(pid)] == [telemetry.SENT, telemetry.IMPLIED, telemetry.RECEIVED]
+
+
+@pytest.mark.asyncio
+async def test_what_an_operator_ends_just_after_its_beginning_is_told_to_the_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outbox, "NEXT_WORD_SECONDS", 2 * WAIT_SECONDS)
+    async with desk(tmp_path / "desk") as at:
+        await at.us.publish(DATASET)
+        pid = await begun(at)
+        await at.peer.heard("/negotiations/request")
+        async with asyncio.timeout(WAIT_SECONDS):
+            while pid not in vars(at.us.connector.journal)["_held"]:  # the answer is here, its note is put off
+                await asyncio.sleep(0.001)
+        await at.us.asked("POST", f"/negotiations/{pid}/terminate", {"reason": "a mistake"})
+        assert (await at.peer.heard("/termination"))["reason"] == ["a mistake"]
+        await at.us.state(N, pid, "TERMINATED")
