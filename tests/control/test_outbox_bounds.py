@@ -180,7 +180,7 @@ async def test_what_an_operator_ends_just_after_its_beginning_is_told_to_the_pee
         pid = await begun(at)
         await at.peer.heard("/negotiations/request")
         async with asyncio.timeout(WAIT_SECONDS):
-            while pid not in vars(at.us.connector.journal)["_held"]:  # the answer is here, its note is put off
+            while pid not in vars(at.us.connector.journal)["_held"]:  # noqa: ASYNC110 - nothing says when a note is put off
                 await asyncio.sleep(0.001)
         await at.us.asked("POST", f"/negotiations/{pid}/terminate", {"reason": "a mistake"})
         assert (await at.peer.heard("/termination"))["reason"] == ["a mistake"]
