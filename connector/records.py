@@ -174,6 +174,12 @@ class Evidence:
     detail: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = 0
 
+    def numbered(self, sequence: int) -> Evidence:
+        """The same with its number. Written out, because each commit does it for each row."""
+        return Evidence(
+            self.what, self.kind, self.pid, self.peer, self.state, self.at, self.move, self.digest, self.detail, sequence
+        )  # fmt: skip
+
 
 T = TypeVar("T")
 Record = Process | Dataset | Agreement | Edr | Pull | Idempotent | Inbox

@@ -120,7 +120,7 @@ class MemoryStore:
             self._save(record)
         tables.outbox.update({row.id: row for row in changes.outbox})
         first = len(tables.evidence) + 1
-        committed = tuple(replace(fact, sequence=number) for number, fact in enumerate(facts, first))
+        committed = tuple(fact.numbered(number) for number, fact in enumerate(facts, first))
         tables.evidence += committed
         return tuple(copied(fact) for fact in committed)
 

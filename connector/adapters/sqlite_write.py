@@ -19,7 +19,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -127,7 +127,7 @@ class Group:
         first = self._next_sequence(len(prepared.evidence))
         for sequence, row in enumerate(prepared.evidence_rows, first):
             execute(SAVE_EVIDENCE, (self._number, sequence, *row[2:]))
-        return tuple(replace(fact, sequence=sequence) for sequence, fact in enumerate(prepared.evidence, first))
+        return tuple(fact.numbered(sequence) for sequence, fact in enumerate(prepared.evidence, first))
 
     def _conflict(self, prepared: Prepared) -> Conflict | None:
         execute = self._cursor.execute

@@ -41,6 +41,11 @@ async def read_body(request: web.Request, limits: Limits) -> bytes:
     if (length := request.content_length) is not None and length > limits.body_bytes:
         raise TooLarge(f"the body of {length} bytes is over the limit of {limits.body_bytes}")
     body = bytearray()
+    if request.content.is_eof():  # all of it is here, as of most messages: nothing is waited for
+        body += await request.content.read()
+        if len(body) > limits.body_bytes:
+            raise TooLarge(f"the body is over the limit of {limits.body_bytes} bytes")
+        return bytes(body)
     try:
         async with asyncio.timeout(limits.body_seconds):
             while chunk := await request.content.readany():

@@ -288,7 +288,7 @@ class Outbox:
             if process is None or process.in_flight_id != row.id:
                 return Changes(settled=(row.id,))
             after, now = settle(process), self._journal.clock.now()
-            evidence = replace(fact(what, after, now), move=row.move)
+            evidence = fact(what, after, now, row.move)
             return self._steps.changes(process, Reaction(after), now, evidence=(evidence,), settled=(row.id,))
 
         await self._journal.decide(step, row.pid)
@@ -307,14 +307,14 @@ class Outbox:
             harmless = row.move.termination or (row.move is Move.START and process.resumed)
             after = exchange.refused(process, row.id) if status is not None or row.move.termination else exchange.unanswered(process)
             detail = dict(process.detail) if harmless else dict(process.detail) | {"code": code, "reasons": said, "ended_by": "peer"}
-            evidence = (replace(fact(telemetry.REFUSED, after, now, code=code, reasons=said, status=status), move=row.move),)
+            evidence = (fact(telemetry.REFUSED, after, now, row.move, code=code, reasons=said, status=status),)
             changes = self._steps.changes(
                 process, Reaction(replace(after, detail=detail)), now, evidence=evidence, settled=(row.id,) if harmless else (), ask=False
             )
             if harmless or after.final:
                 return replace(changes, settled=(row.id,))
             dead = replace(row, dead=True, error="; ".join(said)[:ERROR_CHARACTERS_MAX])
-            more = replace(fact(telemetry.DEAD, after, now, reasons=said), move=row.move)
+            more = fact(telemetry.DEAD, after, now, row.move, reasons=said)
             telemetry.log.warning("dead letter", pid=row.pid, move=row.move, peer=row.peer, reasons=said)
             return replace(changes, outbox=(*changes.outbox, dead), evidence=(*changes.evidence, more))
 
@@ -331,7 +331,7 @@ class Outbox:
             now = self._journal.clock.now()
             reason = f"the two sides hold different states: here {current.state} with `{row.move}` unanswered"
             changes = self._steps.end(current, "states-differ", reason, now)
-            return replace(changes, evidence=(replace(fact(telemetry.DIVERGED, current, now), move=row.move), *changes.evidence))
+            return replace(changes, evidence=(fact(telemetry.DIVERGED, current, now, row.move), *changes.evidence))
 
         await self._journal.decide(step, row.pid)
 
@@ -360,7 +360,7 @@ class Outbox:
             )
             detail = {k: v for k, v in process.detail.items() if k not in ("code", "reasons", "ended_by")} | _own_words(row)
             sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, due=None, updated=now)
-            evidence = (replace(fact(telemetry.REPLAYED, sent, now), move=row.move),)
+            evidence = (fact(telemetry.REPLAYED, sent, now, row.move),)
             return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
 
         await self._journal.decide(step, row.pid)
@@ -374,7 +374,7 @@ class Outbox:
         if row is None or not row.dead:
             return False
         process = await self._journal.process(row.kind, row.pid)
-        evidence = (replace(fact(telemetry.DISCARDED, process, self._journal.clock.now()), move=row.move),) if process else ()
+        evidence = (fact(telemetry.DISCARDED, process, self._journal.clock.now(), row.move),) if process else ()
         await self._journal.commit(Changes(settled=(id,), evidence=evidence))
         return True
 

@@ -166,10 +166,10 @@ class Receiver:
     def _evidence(before: Process, received: exchange.Received, after: Process, message: Message, now: float) -> tuple[Evidence, ...]:
         rows: tuple[Evidence, ...] = ()
         if received.settled and before.in_flight and not message.move.termination:
-            rows = (replace(fact(telemetry.IMPLIED, before, now), move=before.in_flight),)
+            rows = (fact(telemetry.IMPLIED, before, now, before.in_flight),)
         code, reasons = wire.reasons_of(message.document)
         said: Mapping[str, Any] = {"code": code, "reasons": list(reasons)} if code or reasons else {}
-        return (*rows, replace(fact(telemetry.RECEIVED, after, now, **said), move=message.move, digest=message.digest))
+        return (*rows, fact(telemetry.RECEIVED, after, now, message.move, message.digest, **said))
 
 
 def _demand_pid(pid: str | None, role: Role) -> None:

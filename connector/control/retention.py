@@ -7,7 +7,7 @@ delivered; then both go, and the record says so.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from connector import telemetry
 from connector.control.journal import Journal
@@ -87,5 +87,5 @@ class Retention:
 def _without(row: Outbound, process: Process | None, now: float) -> Changes:
     if process is None:
         return Changes(settled=(row.id,))
-    evidence = replace(fact(telemetry.DISCARDED, process, now, by="retention"), move=row.move)
+    evidence = fact(telemetry.DISCARDED, process, now, row.move, by="retention")
     return Changes((Expect(Process, process.pid, process.version),), settled=(row.id,), evidence=(evidence,))

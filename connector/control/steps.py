@@ -15,7 +15,7 @@ from connector.control.compose import Sender, due_of, outgoing
 from connector.control.negotiate import Reaction
 from connector.dsp import exchange
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind, Role
+from connector.dsp.messages import Kind, Move, Role
 from connector.ports import Act, Approver, Ids
 from connector.records import Changes, Edr, Evidence, Expect, Inbox, Outbound
 
@@ -90,9 +90,9 @@ def _holds_secrets(process: Process) -> bool:
     return process.kind is Kind.TRANSFER and process.role is Role.CONSUMER
 
 
-def fact(what: str, process: Process, now: float, **detail: Any) -> Evidence:
-    """An evidence row about a process; its trace goes with it."""
-    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, detail=_with_trace(detail))
+def fact(what: str, process: Process, now: float, move: Move | None = None, digest: bytes | None = None, **detail: Any) -> Evidence:
+    """An evidence row about a process, and a move in it; its trace goes with it."""
+    return Evidence(what, process.kind, process.pid, process.peer, process.state, now, move, digest, _with_trace(detail))
 
 
 def _sent(process: Process, row: Outbound, act: Act, now: float, trace: str | None) -> tuple[Evidence, ...]:

@@ -121,11 +121,12 @@ def legal(process: Process, sender: Role, move: Move) -> bool:
     return True
 
 
-def _moved(process: Process, sender: Role, move: Move) -> Process:
-    """Apply `move` to the state. Only a consumer's start opens the door for one repeated start of the provider."""
+def _moved(process: Process, sender: Role, move: Move, **settled: Any) -> Process:
+    """Apply `move` to the state, and what it settles. Only a consumer's start opens the door for one repeated start of the
+    provider."""
     state = after(process, sender, move)
     resumed = move is Move.START and sender is Role.CONSUMER
-    return replace(process, state=state, resumed=resumed, halted=_halted(process, sender, move))
+    return replace(process, state=state, resumed=resumed, halted=_halted(process, sender, move), **settled)
 
 
 def _halted(process: Process, sender: Role, move: Move) -> bool:
@@ -152,12 +153,9 @@ def receive(process: Process, message: Message) -> Received:
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     else:
         base = process
-    moved = _moved(base, peer, move)
     peer_pid = process.peer_pid or message.pid_of(peer)
-    return Received(
-        replace(moved, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest),
-        settled=process.in_flight_id,
-    )
+    moved = _moved(base, peer, move, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest)
+    return Received(moved, settled=process.in_flight_id)
 
 
 def send(process: Process, move: Move, outbox_id: str) -> Process:
@@ -173,8 +171,8 @@ def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> P
     """Our message in flight was acknowledged: the state moves. A late answer to another one changes nothing."""
     if process.in_flight is None or process.in_flight_id != outbox_id:
         return process
-    moved = _moved(process, process.role, process.in_flight)
-    return replace(moved, in_flight=None, in_flight_id=None, last_accepted=None, peer_pid=process.peer_pid or peer_pid)
+    known = process.peer_pid or peer_pid
+    return _moved(process, process.role, process.in_flight, in_flight=None, in_flight_id=None, last_accepted=None, peer_pid=known)
 
 
 def refused(process: Process, outbox_id: str) -> Process:
