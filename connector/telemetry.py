@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -251,35 +252,50 @@ class Tracing:
         The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
-        above, wanted = _read(parent, remote=kind is SpanKind.SERVER)
-        span: otel.Span
-        if self._tracer is None:
-            span = otel.NonRecordingSpan(_below(above))
+        above = _read(parent, remote=kind is SpanKind.SERVER)
+        span: otel.Span | None = None
+        if self._tracer is not None:
+            span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
+            header = _header(span.get_span_context(), wanted=above is not None and above.flags > 0)
         else:
-            context = otel.set_span_in_context(otel.NonRecordingSpan(above)) if above else None
-            span = self._tracer.start_span(name, context, kind, attributes)
-        own = span.get_span_context()
-        flags = SAMPLED if own.trace_flags.sampled else SAMPLED | NOT_HERE if wanted else 0
-        header = f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
+            trace = above.trace if above else f"{_IDS.generate_trace_id():032x}"
+            header = f"00-{trace}-{_IDS.generate_span_id():016x}-0{SAMPLED | NOT_HERE if above and above.flags else 0}"
         token = traceparent.set(header)
         try:
             yield header
         except BaseException as e:
-            span.set_status(StatusCode.ERROR, type(e).__name__)
+            if span is not None:
+                span.set_status(StatusCode.ERROR, type(e).__name__)
             raise
         finally:
             traceparent.reset(token)
-            span.end()
+            if span is not None:
+                span.end()
 
     def close(self) -> None:
         """Flush what is buffered."""
         self._provider.shutdown()
 
 
-def _below(above: otel.SpanContext | None) -> otel.SpanContext:
-    """The context of a span that nobody keeps: fresh ids, as the SDK draws them, in the trace of the one above."""
-    trace_id = above.trace_id if above else _IDS.generate_trace_id()
-    return otel.SpanContext(trace_id, _IDS.generate_span_id(), is_remote=False)
+def _header(own: otel.SpanContext, *, wanted: bool) -> str:
+    flags = SAMPLED if own.trace_flags.sampled else SAMPLED | NOT_HERE if wanted else 0
+    return f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """What a traceparent says: ids in hexadecimal; `flags` are not 0 if anybody keeps the trace."""
+
+    trace: str
+    span: str
+    flags: int
+    remote: bool
+
+    @property
+    def context(self) -> Context:
+        kept = otel.TraceFlags(self.flags == SAMPLED)
+        above = otel.SpanContext(int(self.trace, 16), int(self.span, 16), is_remote=self.remote, trace_flags=kept)
+        return otel.set_span_in_context(otel.NonRecordingSpan(above))
 
 
 _IDS = RandomIdGenerator()
@@ -287,12 +303,9 @@ _IDS = RandomIdGenerator()
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
 
-def _read(parent: str | None, *, remote: bool) -> tuple[otel.SpanContext | None, bool]:
-    """What a traceparent says, and whether anybody keeps the trace; (None, False) for what is none. Of the flags of a peer we
-    know the first."""
+def _read(parent: str | None, *, remote: bool) -> _Above | None:
+    """What a traceparent says, or None for what is none. Of the flags of a peer we know the first."""
     found = _TRACEPARENT.fullmatch(parent or "")
     if found is None or (found[0].startswith("00-") and found[4]):
-        return None, False
-    flags = int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE)
-    above = otel.SpanContext(int(found[1], 16), int(found[2], 16), is_remote=remote, trace_flags=otel.TraceFlags(flags == SAMPLED))
-    return above, bool(flags)
+        return None
+    return _Above(found[1], found[2], int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE), remote)
