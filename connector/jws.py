@@ -218,7 +218,7 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
         value = orjson.loads(data)
         if orjson.dumps(value) != data:  # written back to the letter, it has lost nothing, and most tokens are
             json.loads(data, object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):  # a TypeError of orjson's: too deep to be written back
         raise Unauthenticated(f"the token's {what} is not JSON with each name once") from None
     if not isinstance(value, dict):
         raise Unauthenticated(f"the token's {what} is not a JSON object")
