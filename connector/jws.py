@@ -35,8 +35,6 @@ ALGORITHMS = ("EdDSA", "Ed25519")  # RFC 9864 renames the first, which everybody
 HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 REFUSED_MEMBERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "zip", "cty", "enc"})
 FOREIGN_CLAIMS = frozenset({"vp", "vc"})  # a credential or a presentation is signed by the same keys and is not a token
-MULTICODEC_ED25519 = b"\xed\x01"
-BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 # The 32-byte public key of a `kid`, if it is valid now. Raises Unauthenticated with the reason why there is none.
 KeyOf = Callable[[str], bytes]
@@ -164,16 +162,6 @@ def from_jwk(jwk: object) -> bytes:
     if not crypto_core_ed25519_is_valid_point(public):
         raise ValueError("has an `x` that is no Ed25519 public key")
     return public
-
-
-def to_multibase(public: bytes) -> str:
-    """A public key as `publicKeyMultibase` (Multikey: base58btc of the multicodec prefix and the key)."""
-    data = MULTICODEC_ED25519 + public
-    number, text = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, len(BASE58))
-        text = BASE58[digit] + text
-    return "z" + text
 
 
 @lru_cache(maxsize=64)

@@ -133,11 +133,6 @@ def test_a_public_key_survives_its_json_form():
     assert jws.from_jwk(jws.to_jwk(KEY.key.public)) == KEY.key.public
 
 
-def test_a_public_key_has_the_multibase_form_of_the_did_key_method():
-    # did:key method, test vectors for Ed25519: seed of 32 zero bytes
-    assert jws.to_multibase(jws.signing_key(KID, bytes(32)).key.public) == "z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
-
-
 X = jws.to_jwk(KEY.key.public)["x"]
 
 

@@ -22,10 +22,6 @@ class Coverage:
     def full(self) -> bool:
         return self.ranges == ((0, self.size_bytes),)
 
-    @property
-    def covered_bytes(self) -> int:
-        return sum(end - first for first, end in self.ranges)
-
 
 def add(coverage: Coverage, first: int, length: int) -> Coverage:
     """Return the union with `length` bytes from `first`. A representation of no bytes is full once it was sent."""
