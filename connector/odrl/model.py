@@ -9,125 +9,110 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Final, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from connector.odrl.codes import Code, Finding, Result, Stage
+
+if TYPE_CHECKING:
+    from connector.odrl.registry import Profile, Registry, Vocabulary
 
 # Kleene's three values, ordered so that `and` is min and `or` is max.
 FALSE: Final = 0
 UNKNOWN: Final = 1
 TRUE: Final = 2
 
-# Left operand IRI -> the one value that holds in this atom of a request. Time is in microseconds since 1970, UTC.
-Facts = Mapping[str, str | int]
+Number = int | Fraction  # never a float; instants and durations are microseconds
+
+
+class Since(NamedTuple):
+    """A duration that is running: from `anchor` to `now`, in microseconds since 1970."""
+
+    anchor: int
+    now: int
+
+
+# Left operand IRI -> what holds in this atom of a request: the one value of what an act does, all values of what a party is.
+Fact = str | int | Fraction | Since | frozenset[str]
+Facts = Mapping[str, Fact]
 Judge = Callable[[Facts], int]
 
-
-class Code(StrEnum):
-    """Why a decision or a finding is what it is. Stable: stored with decisions and sent to peers."""
-
-    PERMITTED = "PERMITTED"
-    NO_MATCHING_RULE = "NO_MATCHING_RULE"
-    ACTION_NOT_COVERED = "ACTION_NOT_COVERED"
-    PARTY_NOT_COVERED = "PARTY_NOT_COVERED"
-    CONSTRAINT_UNSATISFIED = "CONSTRAINT_UNSATISFIED"
-    CONSTRAINT_UNKNOWN = "CONSTRAINT_UNKNOWN"
-    NOT_YET_VALID = "NOT_YET_VALID"
-    EXPIRED = "EXPIRED"
-    PROHIBITED = "PROHIBITED"
-    OPERAND_UNSUPPORTED = "OPERAND_UNSUPPORTED"
-    OPERATOR_UNSUPPORTED = "OPERATOR_UNSUPPORTED"
-    ACTION_UNSUPPORTED = "ACTION_UNSUPPORTED"
-    DUTY_UNSUPPORTED = "DUTY_UNSUPPORTED"
-    LOGIC_UNSUPPORTED = "LOGIC_UNSUPPORTED"
-    TERM_UNSUPPORTED = "TERM_UNSUPPORTED"  # a property that has a meaning, but none that is known here
-    TERM_DROPPED = "TERM_DROPPED"  # a word that the DSP context does not define: JSON-LD readers lose it
-    TARGET_IN_RULE = "TARGET_IN_RULE"
-    TYPE_MISMATCH = "TYPE_MISMATCH"
-    EMPTY_SET = "EMPTY_SET"
-    PROFILE_UNKNOWN = "PROFILE_UNKNOWN"
-    MALFORMED = "MALFORMED"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    FORMAT_UNSUPPORTED = "FORMAT_UNSUPPORTED"
-    ZONE_MISSING = "ZONE_MISSING"  # a warning: UTC is assumed
-    IRI_AS_STRING = "IRI_AS_STRING"  # a warning: here it is taken as the IRI, elsewhere it may not be
-
-
-class Result(StrEnum):
-    """What a decision says. `permit-with` is a permit that comes with duties to perform."""
-
-    PERMIT = "permit"
-    PERMIT_WITH = "permit-with"
-    DENY = "deny"
-    UNKNOWN = "unknown"
-
-
-class Stage(StrEnum):
-    """Where a decision is taken. At every stage but `catalog` a missing fact closes."""
-
-    CATALOG = "catalog"
-    NEGOTIATION = "negotiation"
-    TRANSFER = "transfer"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing in a policy that cannot be meant here, or (severity `warning`) that is easily misread.
-
-    `path` is an RFC 6901 pointer into the document as its author wrote it; "" is the whole document.
-    """
-
-    code: Code
-    path: str
-    message: str
-    fix: str
-    severity: Literal["error", "warning"] = "error"
-
-    def __str__(self) -> str:
-        """The finding as one sentence for whoever wrote the policy."""
-        return f"{self.path or 'the policy'}: {self.message}; {self.fix}"
-
-    def to_json(self) -> dict[str, str]:
-        """Plain JSON types, for problem reports and stored decisions."""
-        return {"code": self.code.value, "path": self.path, "message": self.message, "fix": self.fix, "severity": self.severity}
+# A place between two values: (v, 0) lies just before v, (v, 1) just after it. Instants are whole microseconds and have only (v, 0).
+Cut = tuple[Number, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Satisfied at the instants `start <= now < end` (microseconds since 1970, None = unbounded), or outside of them if negated."""
+    """Satisfied by the values between two cuts (None = unbounded), or by those outside of them if negated. The axis is that of the
+    operand: instants (microseconds since 1970), or numbers in `unit`."""
 
-    start: int | None
-    end: int | None
+    start: Cut | None
+    end: Cut | None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A length of time as it is written: calendar months and microseconds, which only an anchor makes comparable."""
+
+    months: int
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """Satisfied by the durations between two lengths (None = unbounded; `start_in`, `end_in` say whether the length itself is in), or by
+    those outside of them if negated."""
+
+    start: Span | None
+    end: Span | None
+    start_in: bool = True
+    end_in: bool = True
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Satisfied by one of the values, or by none of them if negated."""
+    """Satisfied by what stands in relation `operator` to the values: eq, neq, isA, hasPart, isPartOf, isAllOf, isAnyOf, isNoneOf."""
 
     values: frozenset[str]
-    negated: bool = False
+    operator: str
+
+    @property
+    def negated(self) -> bool:
+        """Whether it is satisfied by what is not among the values."""
+        return self.operator in ("neq", "isNoneOf")
+
+
+Test = Window | Lapse | Members
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """An atomic constraint: left operand (full IRI), operator (bare name), right values as written, and what they mean."""
+    """An atomic constraint: left operand (full IRI), operator (bare name), right values as written, and what they mean.
+
+    `unit` is the IRI of the unit as written, or "". `id` is its `uid`, if it has one.
+    """
 
     path: str
     operand: str
     operator: str
     expected: tuple[str, ...]
-    test: Window | Members
+    test: Test
     judge: Judge = field(repr=False, compare=False)
+    unit: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """A logical constraint: all (`and`) or one at least (`or`) of its parts."""
+    """A logical constraint over its parts: all, one at least, exactly one, or all in this order."""
 
     path: str
-    kind: Literal["and", "or"]
+    kind: Literal["and", "or", "xone", "andSequence"]
     parts: tuple[Node, ...]
     judge: Judge = field(repr=False, compare=False)
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,60 +122,104 @@ class Opaque:
     path: str
     text: str
     judge: Judge = field(repr=False, compare=False)
+    id: str = ""
 
 
 Node = Constraint | Logic | Opaque
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A permission or prohibition: the action (full IRI), whom it addresses (empty = everybody), and its constraints, all of which count.
+class Action:
+    """An action (full IRI), narrowed by its refinements. `within` is the action and all that it is included in."""
 
-    `opaque` is the canonical JSON of whatever else the rule says; a policy with any of it is refused.
+    iri: str
+    within: frozenset[str]
+    refinements: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An asset or a party by its id, or the members of a collection (`source`) that the refinements choose."""
+
+    id: str
+    refinements: tuple[Node, ...] = ()
+    collection: bool = False
+
+
+RuleKind = Literal["permission", "prohibition", "obligation", "duty", "remedy", "consequence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A permission, a prohibition, or a duty in one of its four roles: `obligation` of the policy, `duty` of a permission, `remedy` of a
+    prohibition, `consequence` of a duty.
+
+    Several actions, targets or assignees are alternatives; () stands for any action, for the policy's target, for the policy's assignees
+    (or everybody). All constraints count. `duties` hold the duties of a permission, the remedies of a prohibition, the consequences of a
+    duty. `when` says of a duty whether it comes before the use, with it, or after it. `opaque` is the canonical JSON of whatever else the
+    rule says; a policy with any of it is refused. `judge` judges the constraints.
     """
 
     path: str
-    kind: Literal["permission", "prohibition"]
-    action: str
-    assignees: frozenset[str]
+    kind: RuleKind
+    actions: tuple[Action, ...]
+    targets: tuple[Scope, ...]
+    assigners: tuple[Scope, ...]
+    assignees: tuple[Scope, ...]
     constraints: tuple[Node, ...]
     opaque: str
     judge: Judge = field(repr=False, compare=False)
+    id: str = ""
+    duties: tuple[Rule, ...] = ()
+    when: Literal["pre", "with", "post"] = "pre"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An Offer or Agreement of DSP 2025-1, read once.
+    """A policy, read once. `kind` is Set, Offer, Agreement, or another class of ODRL.
 
-    `instants` are the sorted points in time (microseconds since 1970) at which a constraint may change; `usage` the left operands in use
-    that describe the act (a purpose); `leaves` counts rules, constraints and their values. `refused` says that a finding of severity
-    `error` is among `findings`: such a policy permits nothing.
+    `conflict` is what the policy itself says of it, "" if nothing. `instants` are the sorted points in time (microseconds since 1970) at
+    which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `operands` all that are in use;
+    `leaves` counts rules, constraints and their values. `refused` says that a finding of severity `error` is among `findings`: such a
+    policy permits nothing. `registry` is what its words were read by, `document` the tree that it was read from (see `Options`).
     """
 
     id: str
-    kind: Literal["Offer", "Agreement"]
+    kind: str
     target: str | None
     assigner: str | None
     assignees: frozenset[str]
     timestamp: str | None
     profiles: frozenset[str]
+    conflict: Literal["", "prohibit", "permit", "invalid"]
     permissions: tuple[Rule, ...]
     prohibitions: tuple[Rule, ...]
+    obligations: tuple[Rule, ...]
     opaque: str
     findings: tuple[Finding, ...]
     refused: bool
     instants: tuple[int, ...]
     usage: tuple[str, ...]
+    operands: frozenset[str]
     leaves: int
+    registry: Registry = field(repr=False, compare=False)
+    document: object = field(repr=False, compare=False)
+    inherits: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Permissions, prohibitions, obligations."""
+        return (*self.permissions, *self.prohibitions, *self.obligations)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who wants to do what with which dataset.
+    """Who wants to do what with which asset.
 
-    `party` is the participant id of the requester; `action` any spelling of an ODRL action; `target` the dataset id (None matches only
-    policies without a target); `params` what the requester declares: left operand (full IRI or `odrl:` form) -> values, each a string,
-    {"@id": iri} or {"@value": text}. Every declared value must be covered. `stage` is one of Stage; any other word is enforced like them.
+    `party` is the id of the requester; `action` any spelling of an ODRL action; `target` the asset (None matches only rules without a
+    target); `params` what the requester declares: left operand (full IRI or `odrl:` form) -> values, each a string, {"@id": iri} or
+    {"@value": text}. Every declared value must be covered. `stage` is one of Stage; any other word is enforced like `transfer`. `id` is
+    the request's own, and `rule` that of the rule in which it was written, for reports.
     """
 
     party: str
@@ -198,6 +227,29 @@ class Request:
     target: str | None = None
     params: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     stage: str = Stage.TRANSFER
+    id: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One act that happened: an exercise of the policy's rights, or the performance of a duty.
+
+    `at` is aware; `duty` is the id (or path) of the duty that it performs, if it says so; `params` are values of the act as in `Request`,
+    `amounts` what it used: left operand (full IRI) -> number.
+    """
+
+    at: datetime
+    action: str
+    party: str = ""
+    target: str | None = None
+    params: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    amounts: Mapping[str, Number] = field(default_factory=dict)
+    duty: str = ""
+    id: str = ""
+
+
+DutyState = Literal["inactive", "pending", "fulfilled", "overdue", "remediated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +257,38 @@ class World:
     """What is so: the instant (aware; a naive one counts as not known) and facts about the requester, shaped as `Request.params`.
 
     Facts and declared values of one operand are joined: all of them must be covered, so neither can hide the other.
+    `anchors` say since when a duration runs: left operand (full IRI) -> instant. `used` is what was used up before: left operand -> number,
+    of the whole policy, or (path of the rule, left operand) -> number, of one rule. `log` holds the acts so far, `duties` the state of
+    duties by id or path where that is known better than from the log, `member_of` thing -> the collections that it is in.
     """
 
     now: datetime
     facts: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    anchors: Mapping[str, datetime] = field(default_factory=dict)
+    used: Mapping[str | tuple[str, str], Number] = field(default_factory=dict)
+    log: tuple[Event, ...] = ()
+    duties: Mapping[str, DutyState] = field(default_factory=dict)
+    member_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Choices where ODRL leaves one. `conflict`: which rule wins when a permission and a prohibition both apply."""
+    """Choices where ODRL leaves one.
 
-    conflict: Literal["prohibit", "permit"] = "prohibit"
+    `conflict` says which rule wins when a permission and a prohibition both apply, if the policy does not say it itself: `invalid` voids
+    a policy in which they can. `duty_mode`: a duty before the use that is neither done nor violated blocks (`strict`, the W3C draft) or
+    does not (`solid`, the reading of the SolidLab suite). `recurrence_anchor`: from when a duration runs whose anchor the world does not
+    name. `profiles` and `vocabularies` add operands, actions and concept hierarchies; a policy that was read without them is read again.
+    """
+
+    conflict: Literal["prohibit", "permit", "invalid"] = "prohibit"
+    duty_mode: Literal["strict", "solid"] = "strict"
+    recurrence_anchor: Literal["agreement", "first-use"] = "agreement"
+    profiles: tuple[Profile, ...] = ()
+    vocabularies: tuple[Vocabulary, ...] = ()
 
 
 DEFAULT_OPTIONS: Final = Options()
+
+__all__ = ["Code", "Finding", "Result", "Stage"]  # and everything above; these are defined beside it

@@ -28,22 +28,34 @@ PREFIXES: Final = MappingProxyType(
 # What starts like this is an absolute IRI; any other `word:rest` is a prefix that only a foreign context could resolve.
 ABSOLUTE: Final = ("https://", "http://", "urn:", "did:", "tag:", "mailto:")
 
-# ODRL 2.2, vocabulary: each action of the core vocabulary that is not deprecated, with the action it is included in.
-_INCLUDED_IN: Final = {
-    "use": "",
-    "transfer": "",
-    "give": "transfer",
-    "sell": "transfer",
-    "display": "play",
-    "extract": "reproduce",
-} | dict.fromkeys(
-    (
-        "acceptTracking", "aggregate", "annotate", "anonymize", "archive", "attribute", "compensate", "concurrentUse", "delete", "derive",
-        "digitize", "distribute", "ensureExclusivity", "execute", "grantUse", "include", "index", "inform", "install", "modify", "move",
-        "nextPolicy", "obtainConsent", "play", "present", "print", "read", "reproduce", "reviewPolicy", "stream", "synchronize",
-        "textToSpeech", "transform", "translate", "uninstall", "watermark",
-    ),
-    "use",
+# ODRL 2.2, vocabulary: each action of the core vocabulary with the action it is included in ("" for none), by full IRI.
+INCLUDED_IN: Final = MappingProxyType(
+    {
+        ODRL + name: ODRL + above if above else ""
+        for name, above in (
+            {"use": "", "transfer": "", "give": "transfer", "sell": "transfer", "display": "play", "extract": "reproduce"}
+            | dict.fromkeys(
+                (
+                    "acceptTracking", "aggregate", "annotate", "anonymize", "archive", "attribute", "compensate", "concurrentUse", "delete",
+                    "derive", "digitize", "distribute", "ensureExclusivity", "execute", "grantUse", "include", "index", "inform", "install",
+                    "modify", "move", "nextPolicy", "obtainConsent", "play", "present", "print", "read", "reproduce", "reviewPolicy",
+                    "stream", "synchronize", "textToSpeech", "transform", "translate", "uninstall", "watermark",
+                ),
+                "use",
+            )
+        ).items()
+    }
+)  # fmt: skip
+
+# Deprecated terms of one meaning with a term of today (ODRL 2.2, vocabulary, "deprecated": exactMatch).
+EXACT_MATCH: Final = MappingProxyType(
+    {
+        ODRL + old: ODRL + new
+        for old, new in {
+            "append": "modify", "appendTo": "modify", "copy": "reproduce", "export": "transform", "license": "grantUse", "pay": "compensate",
+            "write": "modify", "writeTo": "modify",
+        }.items()
+    }
 )  # fmt: skip
 
 OPERATORS: Final = ("eq", "neq", "lt", "lteq", "gt", "gteq", "isA", "hasPart", "isPartOf", "isAllOf", "isAnyOf", "isNoneOf")
@@ -64,22 +76,6 @@ def compact(iri: str) -> str:
     """The short form of an IRI in which people read it: `odrl:purpose`."""
     return "odrl:" + iri[len(ODRL) :] if iri.startswith(ODRL) else iri
 
-
-def _upward(name: str) -> frozenset[str]:
-    found = []
-    while name:
-        found.append(ODRL + name)
-        name = _INCLUDED_IN[name]
-    return frozenset(found)
-
-
-# Action -> itself and everything it is included in: a rule about any of these speaks about the action.
-ACTION_WITHIN: Final = MappingProxyType({ODRL + name: _upward(name) for name in _INCLUDED_IN})
-
-# Every accepted spelling of an action. The DSP context defines `use` as a term and no other action.
-ACTIONS: Final = MappingProxyType(
-    {"use": ODRL + "use"} | {spelling: ODRL + name for name in _INCLUDED_IN for spelling in ("odrl:" + name, ODRL + name)}
-)
 
 # Every accepted spelling of an operator; all of them are terms of the DSP context.
 OPERATOR_NAMES: Final = MappingProxyType({spelling: name for name in OPERATORS for spelling in (name, "odrl:" + name, ODRL + name)})

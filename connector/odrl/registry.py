@@ -1,0 +1,213 @@
+"""What the words of a policy stand for: operands, actions and concepts, of the core and of the profiles and vocabularies beside it.
+
+A profile is data: rows like those of the core, so that a foreign caller adds operands without touching this code. What no row names has no
+meaning here: a policy that uses it is refused when it is written and permits nothing when it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, Literal
+
+from connector.odrl.model import Number, Options
+from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
+
+ORDER: Final = frozenset({"eq", "neq", "lt", "lteq", "gt", "gteq"})
+CHOICE: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf"})
+CONCEPT: Final = CHOICE | {"isA", "isPartOf", "hasPart", "isAllOf"}
+
+Values = Literal["instant", "duration", "number", "term", "event"]
+Check = Literal["verified", "measured", "declared", "contract-only"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A left operand: what its values are, which operators it takes, who knows the fact and from when on.
+
+    `kind`: `usage` is what an act does (several values in one request are several acts, each of which must be permitted), `subject` what a
+    party is (it has all of its values at once), `time`, `counter` and `quantity` are single values, `declarative` is what nobody can look
+    up. `check` says to people how a constraint on it is held: by a credential, by a meter, by the other side's word, or by the contract
+    alone. `stage` is the first at which the fact can be known. `low` and `high` bound the axis (`low_in`: the bound itself is a value),
+    `step` is the least that one more use adds to a counter. `integral` says that only whole numbers are values.
+    """
+
+    iri: str
+    label: str
+    label_zh: str
+    values: Values
+    kind: Literal["usage", "subject", "time", "counter", "quantity", "declarative"]
+    operators: frozenset[str]
+    source: Literal["clock", "identity", "claims", "declared", "agreement", "meter", "log", "contract"]
+    check: Check
+    stage: Literal["catalog", "negotiation", "agreement", "transfer", "end"] = "catalog"
+    low: Number | None = None
+    high: Number | None = None
+    low_in: bool = True
+    step: Number = 0
+    integral: bool = False
+
+    @property
+    def usage(self) -> bool:
+        """Whether several values in one request are several acts."""
+        return self.kind == "usage"
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one value at a time, so that `isAllOf` two is never satisfied."""
+        return self.kind != "subject" and self.kind != "declarative"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another word for a constraint on an operand. `operators` turns its operators into ours (those that are missing are not taken);
+    `value` is a pattern for the right operand with `{}` for what was written, such as `P{}D`; `offset` reads `contractAgreement+30d` as a
+    duration of `operand` and everything else as an instant of `otherwise`."""
+
+    iri: str
+    operand: str
+    operators: Mapping[str, str]
+    value: str = "{}"
+    offset: bool = False
+    otherwise: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Concepts: `broader` gives what each lies directly below, `parts` what each is directly part of; `disjoint` are pairs that share
+    nothing (siblings are not disjoint unless it says so); `same` are pairs of one meaning."""
+
+    id: str
+    broader: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    disjoint: tuple[tuple[str, str], ...] = ()
+    same: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A profile of ODRL as data: the IRIs by which policies name it, its operands, aliases and actions (IRI -> the one it is included
+    in, "" for none), the stage at which a duty of an action is due, and its concepts. `version` is stored with what it decided."""
+
+    id: str
+    version: str = ""
+    iris: tuple[str, ...] = ()
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    operands: tuple[Operand, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    actions: Mapping[str, str] = field(default_factory=dict)
+    duties: Mapping[str, Literal["pre", "with", "post"]] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+
+
+# When a duty of a core action is due: before the use (a gate), with it (it shapes the flow), or after it (it is watched).
+DUTY_TIME: Final[Mapping[str, Literal["pre", "with", "post"]]] = MappingProxyType(
+    dict.fromkeys((ODRL + name for name in ("anonymize", "watermark", "transform", "modify", "attribute", "nextPolicy")), "with")
+    | dict.fromkeys((ODRL + name for name in ("delete", "inform", "uninstall", "archive")), "post")
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Registry:
+    """Everything that is known, by every spelling. `above` maps a concept to itself and all that it lies below, `whole` to itself and all
+    that it is part of; what neither names stands alone."""
+
+    operands: Mapping[str, Operand]
+    aliases: Mapping[str, Alias]
+    actions: Mapping[str, str]
+    within: Mapping[str, frozenset[str]]
+    above: Mapping[str, frozenset[str]]
+    whole: Mapping[str, frozenset[str]]
+    disjoint: frozenset[frozenset[str]]
+    profiles: frozenset[str]
+    prefixes: Mapping[str, str]
+    duties: Mapping[str, Literal["pre", "with", "post"]]
+    versions: Mapping[str, str]
+
+    def action_within(self, spelling: str) -> frozenset[str]:
+        """An action in any spelling -> itself and all that it is included in; empty for one that is not known."""
+        return self.within.get(self.actions.get(spelling, ""), frozenset())
+
+    def below(self, concept: str, other: str) -> bool:
+        """Whether `concept` is `other` or lies below it."""
+        return concept == other or other in self.above.get(concept, ())
+
+    def part_of(self, thing: str, other: str) -> bool:
+        """Whether `thing` is `other` or a part of it."""
+        return thing == other or other in self.whole.get(thing, ())
+
+    def apart(self, one: str, other: str) -> bool:
+        """Whether two concepts are asserted to share nothing: they, or any that they lie below."""
+        ones, others = self.above.get(one, frozenset({one})), self.above.get(other, frozenset({other}))
+        return any(frozenset({a, b}) in self.disjoint for a in ones for b in others)
+
+
+def registry_of(options: Options) -> Registry:
+    """The registry for these options; the same object for the same profiles and vocabularies."""
+    return _registry(options.profiles, options.vocabularies)
+
+
+@lru_cache(maxsize=64)
+def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
+    from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
+
+    rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
+    aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]
+    included = dict(INCLUDED_IN)
+    for profile in profiles:
+        included.update(profile.actions)
+    concepts = [*vocabularies, *(profile.vocabulary for profile in profiles if profile.vocabulary is not None)]
+    same = dict(EXACT_MATCH)
+    prefixes = {name: iri for profile in profiles for name, iri in profile.prefixes.items()}
+    actions = {"use": ODRL + "use"}
+    for iri in [*included, *same]:
+        actions |= dict.fromkeys(_spellings(iri, prefixes), same.get(iri, iri))
+    return Registry(
+        operands={spelling: row for row in rows for spelling in _spellings(row.iri, prefixes)},
+        aliases={spelling: row for row in aliases for spelling in _spellings(row.iri, prefixes)},
+        actions=actions,
+        within=_closure({iri: (up,) if up else () for iri, up in included.items()}),
+        above=_closure(_joined(concepts, "broader")),
+        whole=_closure(_joined(concepts, "parts")),
+        disjoint=frozenset(frozenset(pair) for vocabulary in concepts for pair in vocabulary.disjoint),
+        profiles=frozenset({CORE_PROFILE, *(iri for profile in profiles for iri in profile.iris)}),
+        prefixes=prefixes,
+        duties={**DUTY_TIME, **{iri: when for profile in profiles for iri, when in profile.duties.items()}},
+        versions={profile.id: profile.version for profile in profiles},
+    )
+
+
+def _spellings(iri: str, prefixes: Mapping[str, str]) -> list[str]:
+    """The IRI in full and by each prefix that is known."""
+    short = [f"{name}:{iri[len(space) :]}" for name, space in prefixes.items() if iri.startswith(space)]
+    return [iri, compact(iri), *short]
+
+
+def _joined(concepts: Iterable[Vocabulary], what: Literal["broader", "parts"]) -> dict[str, tuple[str, ...]]:
+    """The direct steps of all vocabularies; concepts of one meaning lie below each other."""
+    found: dict[str, set[str]] = {}
+    for vocabulary in concepts:
+        for concept, up in (vocabulary.broader if what == "broader" else vocabulary.parts).items():
+            found.setdefault(concept, set()).update(up)
+        for one, other in vocabulary.same:
+            found.setdefault(one, set()).add(other)
+            found.setdefault(other, set()).add(one)
+    return {concept: tuple(up) for concept, up in found.items()}
+
+
+def _closure(steps: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
+    """Each with itself and all that can be reached; loops are harmless."""
+    found = {}
+    for start in steps:
+        reached, waiting = {start}, list(steps[start])
+        while waiting:
+            if (next_one := waiting.pop()) not in reached:
+                reached.add(next_one)
+                waiting.extend(steps.get(next_one, ()))
+        found[start] = frozenset(reached)
+    return found
+
+
+CORE_OPTIONS: Final = Options()
