@@ -48,6 +48,7 @@ class Code(StrEnum):
     MALFORMED = "MALFORMED"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     FORMAT_UNSUPPORTED = "FORMAT_UNSUPPORTED"
+    CONTEXT_UNKNOWN = "CONTEXT_UNKNOWN"  # a JSON-LD context that is not at hand; none is ever fetched
     INHERITANCE_LOOP = "INHERITANCE_LOOP"
     INHERITANCE_UNKNOWN = "INHERITANCE_UNKNOWN"  # a parent that is not at hand; none is ever fetched
     REFERENCE_UNRESOLVED = "REFERENCE_UNRESOLVED"  # a `rightOperandReference`; none is ever fetched
@@ -107,8 +108,9 @@ class Stage(StrEnum):
 class Finding:
     """One thing in a policy that cannot be meant here, or (severity `warning`) that is easily misread.
 
-    `path` is an RFC 6901 pointer into the document as its author wrote it; "" is the whole document. `expected` and `found` show both
-    sides where that helps; `patch` mends it mechanically (RFC 6902), if anything does.
+    `path` is an RFC 6901 pointer into the document as its author wrote it; "" is the whole document. Where that was a graph, `path` points
+    into the tree that was made of it, and `source` says where in the graph that stands: the IRI of the node, its line, or the pointer into
+    the JSON-LD. `expected` and `found` show both sides where that helps; `patch` mends it mechanically (RFC 6902), if anything does.
     """
 
     code: Code
@@ -119,10 +121,12 @@ class Finding:
     expected: tuple[str, ...] = ()
     found: str = ""
     patch: tuple[Mapping[str, Any], ...] = ()
+    source: str = ""
 
     def __str__(self) -> str:
         """The finding as one sentence for whoever wrote the policy."""
-        return f"{self.path or 'the policy'}: {self.message}; {self.fix}"
+        place = f" ({self.source})" if self.source else ""
+        return f"{self.path or 'the policy'}{place}: {self.message}; {self.fix}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, for problem reports and stored decisions."""
@@ -137,6 +141,8 @@ class Finding:
             document["expected"] = list(self.expected)
         if self.found:
             document["found"] = self.found
+        if self.source:
+            document["source"] = self.source
         if self.patch:
             document["patch"] = [dict(step) for step in self.patch]
         return document
