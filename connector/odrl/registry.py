@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from connector.odrl.model import Number, Options
 from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
@@ -21,6 +21,13 @@ CONCEPT: Final = CHOICE | {"isA", "isPartOf", "hasPart", "isAllOf"}
 
 Values = Literal["instant", "duration", "number", "term", "event"]
 Check = Literal["verified", "measured", "declared", "contract-only"]
+
+
+class Label(NamedTuple):
+    """What people call a word, in English and Chinese. In the name of an action `{}` is the place of the thing that is used."""
+
+    en: str
+    zh: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,8 @@ class Operand:
 class Alias:
     """Another word for a constraint on an operand. `operators` turns its operators into ours (those that are missing are not taken);
     `value` is a pattern for the right operand with `{}` for what was written, such as `P{}D`; `offset` reads `contractAgreement+30d` as a
-    duration of `operand` and everything else as an instant of `otherwise`."""
+    duration of `operand` and everything else as an instant of `otherwise`; `separator` parts one string into several values. An alias
+    goes before an operand of the same IRI."""
 
     iri: str
     operand: str
@@ -72,6 +80,7 @@ class Alias:
     value: str = "{}"
     offset: bool = False
     otherwise: str = ""
+    separator: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +98,8 @@ class Vocabulary:
 @dataclass(frozen=True, eq=False)
 class Profile:
     """A profile of ODRL as data: the IRIs by which policies name it, its operands, aliases and actions (IRI -> the one it is included
-    in, "" for none), the stage at which a duty of an action is due, and its concepts. `version` is stored with what it decided."""
+    in, "" for none), the stage at which a duty of an action is due, and its concepts. `version` is stored with what it decided. `labels`
+    say what people call its actions, concepts and aliases, `source` and `licence` where all of it is from."""
 
     id: str
     version: str = ""
@@ -100,6 +110,10 @@ class Profile:
     actions: Mapping[str, str] = field(default_factory=dict)
     duties: Mapping[str, Literal["pre", "with", "post"]] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    label: Label = Label("", "")
+    source: str = ""
+    licence: str = ""
 
 
 # When a duty of a core action is due: before the use (a gate), with it (it shapes the flow), or after it (it is watched).
@@ -125,6 +139,7 @@ class Registry:
     prefixes: Mapping[str, str]
     duties: Mapping[str, Literal["pre", "with", "post"]]
     versions: Mapping[str, str]
+    labels: Mapping[str, Label]
 
     def action_within(self, spelling: str) -> frozenset[str]:
         """An action in any spelling -> itself and all that it is included in; empty for one that is not known."""
@@ -176,6 +191,7 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
         prefixes=prefixes,
         duties={**DUTY_TIME, **{iri: when for profile in profiles for iri, when in profile.duties.items()}},
         versions={profile.id: profile.version for profile in profiles},
+        labels={iri: label for profile in profiles for iri, label in profile.labels.items()},
     )
 
 
