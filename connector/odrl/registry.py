@@ -30,6 +30,9 @@ class Label(NamedTuple):
     zh: str
 
 
+NO_LABEL: Final = Label("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A left operand: what its values are, which operators it takes, who knows the fact and from when on.
@@ -111,7 +114,7 @@ class Profile:
     duties: Mapping[str, Literal["pre", "with", "post"]] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
-    label: Label = Label("", "")
+    label: Label = NO_LABEL
     source: str = ""
     licence: str = ""
 
