@@ -26,6 +26,7 @@ from connector.records import (
     Outbound,
     Page,
     Pull,
+    Usage,
 )
 
 R = TypeVar("R")
@@ -120,6 +121,10 @@ class Store(Protocol):
 
     async def agreement(self, id: str) -> Agreement | None: ...
     async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]: ...
+
+    async def usage(self, agreement: str) -> Usage | None: ...
+    async def open_usage(self) -> Sequence[Usage]:
+        """What agreements have used of which something is reserved: read once at start."""
 
     async def dataset(self, id: str) -> Dataset | None: ...
     async def offer(self, id: str) -> Offer | None: ...

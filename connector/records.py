@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Generic, TypeVar
 
@@ -117,6 +117,61 @@ class Idempotent:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """An amount that a transfer has set aside before it is used: it will be posted, as far as it was used, and else voided.
+
+    `rule` is the path of the rule under which it counts, `operand` the left operand (full IRI) that says what is counted, `amount`
+    whole units of it (uses, bytes, records, microseconds). What is set aside together has the same `id`.
+    """
+
+    id: str
+    transfer: str
+    rule: str
+    operand: str
+    amount: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an agreement has used up: `posted` for good, as (rule, operand, amount) in order, and `open`, what is reserved. Used is both
+    together, at every instant. One record for each agreement, whatever it counts: an agreement has one assignee, and all its transfers
+    and connectors share the counters."""
+
+    agreement: str
+    posted: tuple[tuple[str, str, int], ...] = ()
+    open: tuple[Reservation, ...] = ()
+    version: int = 0
+    updated: float = 0.0
+
+    def spent(self, rule: str, operand: str) -> int:
+        """What was used for good."""
+        return sum(amount for of, what, amount in self.posted if (of, what) == (rule, operand))
+
+    def reserved(self, rule: str, operand: str) -> int:
+        """What is set aside."""
+        return sum(each.amount for each in self.open if (each.rule, each.operand) == (rule, operand))
+
+    def reserve(self, reservations: Sequence[Reservation], now: float) -> Usage:
+        """The same with more set aside."""
+        return replace(self, open=(*self.open, *reservations), version=self.version + 1, updated=now)
+
+    def settle(self, id: str, spent: Mapping[str, int] | None, now: float) -> Usage:
+        """The same with the reservations of this id settled. `spent` says how much of each was used, by operand; what it does not name
+        was not; None: all of it was. Raises ValueError for more than was reserved."""
+        posted = {(rule, operand): amount for rule, operand, amount in self.posted}
+        for each in self.open:
+            used = 0 if each.id != id else each.amount if spent is None else spent.get(each.operand, 0)
+            if not 0 <= used <= each.amount:
+                raise ValueError(f"{used} of {each.amount} reserved for `{each.transfer}` cannot be posted")
+            if used:
+                posted[each.rule, each.operand] = posted.get((each.rule, each.operand), 0) + used
+        left = tuple(each for each in self.open if each.id != id)
+        rows = tuple((rule, operand, amount) for (rule, operand), amount in sorted(posted.items()))
+        return replace(self, posted=rows, open=left, version=self.version + 1, updated=now)
+
+
+@dataclass(frozen=True, slots=True)
 class Inbox:
     """An accepted message of a peer and the answer it got. Unique on (pid, sequence of acceptance)."""
 
@@ -182,7 +237,7 @@ class Evidence:
 
 
 T = TypeVar("T")
-Record = Process | Dataset | Agreement | Edr | Pull | Idempotent | Inbox
+Record = Process | Dataset | Agreement | Usage | Edr | Pull | Idempotent | Inbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +269,9 @@ class Changes:
     """All that one step writes.
 
     `saves` are inserted or replaced under their key (a saved record's `version` is the new one); each `Inbox` is one
-    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox. `outbox` rows are new or
-    replace the row of the same id; `settled` are ids of outbox rows that are done. Removals come first, so that an id
-    that is both settled and written stays: an effect may happen twice, but is never lost.
+    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox, an agreement with its usage.
+    `outbox` rows are new or replace the row of the same id; `settled` are ids of outbox rows that are done. Removals come
+    first, so that an id that is both settled and written stays: an effect may happen twice, but is never lost.
     """
 
     expects: tuple[Expect, ...] = ()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest
-from connector.records import Changes, Cursor, Expect, Offer, Page, implied, paged
-from tests.contracts.samples import OTHER_PEER, PEER, agreement, dataset, negotiation
+from connector.records import Changes, Cursor, Expect, Offer, Page, Reservation, Usage, implied, paged
+from tests.contracts.samples import BYTES, COUNT, OTHER_PEER, PEER, agreement, dataset, negotiation
 
 
 @given(st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.text())
@@ -83,3 +83,31 @@ def test_a_write_that_claims_a_key_twice_contradicts_itself():
     with pytest.raises(ValueError, match="two records of one write claim"):
         implied(Changes(saves=(negotiation("n", peer_pid="p"), negotiation("m", peer_pid="p"))))
     assert len(implied(Changes(saves=(negotiation("n", peer_pid="p"), negotiation("m", peer=OTHER_PEER, peer_pid="p"))))) == 2
+
+
+RULE = "/permission/0"
+
+
+def set_aside(id: str, amount: int, operand: str = BYTES) -> Reservation:
+    return Reservation(id, "urn:uuid:t1", RULE, operand, amount, 1.0)
+
+
+def test_what_was_used_of_a_reservation_is_posted_and_the_rest_is_free_again():
+    usage = Usage("a").reserve([set_aside("r1", 100), set_aside("r1", 1, COUNT), set_aside("r2", 50)], 2.0)
+    assert (usage.reserved(RULE, BYTES), usage.reserved(RULE, COUNT), usage.spent(RULE, BYTES)) == (150, 1, 0)
+    settled = usage.settle("r1", {BYTES: 30}, 3.0)
+    assert settled.posted == ((RULE, BYTES, 30),)
+    assert settled.open == (set_aside("r2", 50),)
+    assert (settled.version, settled.updated) == (2, 3.0)
+    assert settled.settle("r2", None, 4.0).posted == ((RULE, BYTES, 80),), "of what nobody can say more, all was used"
+
+
+def test_a_reservation_that_is_not_there_settles_nothing():
+    usage = Usage("a").reserve([set_aside("r1", 100)], 2.0)
+    assert usage.settle("other", None, 3.0).open == usage.open
+
+
+@pytest.mark.parametrize("spent", [-1, 101])
+def test_more_than_was_reserved_cannot_be_posted(spent: int):
+    with pytest.raises(ValueError, match="of 100 reserved"):
+        Usage("a").reserve([set_aside("r1", 100)], 2.0).settle("r1", {BYTES: spent}, 3.0)

@@ -31,6 +31,7 @@ from connector.records import (
     Outbound,
     Page,
     Pull,
+    Usage,
     implied,
     paged,
 )
@@ -42,6 +43,7 @@ TABLES: dict[type[Any], str] = {
     Process: "process",
     Dataset: "dataset",
     Agreement: "agreement",
+    Usage: "usage",
     Edr: "edr",
     Pull: "pull",
     Idempotent: "idempotent",
@@ -72,6 +74,7 @@ class _Tables:
     process: dict[str, Process] = field(default_factory=dict)
     dataset: dict[str, Dataset] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
     edr: dict[str, Edr] = field(default_factory=dict)
     pull: dict[str, Pull] = field(default_factory=dict)
     idempotent: dict[str, Idempotent] = field(default_factory=dict)
@@ -162,12 +165,14 @@ class MemoryStore:
             tables.accepted += 1
             tables.inbox[tables.accepted] = record
         else:
-            name = {Edr: "transfer", Idempotent: "key", Process: "pid"}.get(type(record), "id")
+            name = {Edr: "transfer", Idempotent: "key", Process: "pid", Usage: "agreement"}.get(type(record), "id")
             self._table(type(record))[getattr(record, name)] = record
 
     def _delete(self, of: type[Any], key: str) -> None:
         if of in (Process, Inbox):
             self._tables.inbox = {number: row for number, row in self._tables.inbox.items() if row.pid != key}
+        if of is Agreement:
+            self._tables.usage.pop(key, None)
         if of is not Inbox:
             self._table(of).pop(key, None)
 
@@ -203,6 +208,12 @@ class MemoryStore:
     async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]:
         rows = [row for row in self._open().agreement.values() if peer in (None, row.peer) and dataset in (None, row.dataset)]
         return _page(rows, after, limit, lambda agreement: (agreement.created, agreement.id))
+
+    async def usage(self, agreement: str) -> Usage | None:
+        return self._open().usage.get(agreement)
+
+    async def open_usage(self) -> Sequence[Usage]:
+        return [usage for usage in self._open().usage.values() if usage.open]
 
     async def dataset(self, id: str) -> Dataset | None:
         return _copy(self._open().dataset.get(id))

@@ -25,6 +25,7 @@ from connector.adapters.sqlite_rows import (
     SELECT_OUTBOX,
     SELECT_PROCESS,
     SELECT_PULL,
+    SELECT_USAGE,
     Row,
     agreement_of,
     dataset_of,
@@ -35,6 +36,7 @@ from connector.adapters.sqlite_rows import (
     outbound_of,
     process_of,
     pull_of,
+    usage_of,
 )
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Writer, end_process, prepare
@@ -56,6 +58,7 @@ from connector.records import (
     Outbound,
     Page,
     Pull,
+    Usage,
     paged,
 )
 
@@ -98,6 +101,7 @@ READ_PROCESS_OF_PEER = f"{SELECT_PROCESS} where participant = ? and kind = ? and
 READ_NEXT_DUE = "select due from process where participant = ? and due is not null order by due limit 1"
 READ_LAST_ANSWER = f"{SELECT_INBOX} where participant = ? and pid = ? order by id desc limit 1"
 READ_AGREEMENT = f"{SELECT_AGREEMENT} where participant = ? and id = ?"
+READ_USAGE = f"{SELECT_USAGE} where participant = ? and agreement = ?"
 READ_DATASET = f"{SELECT_DATASET} where participant = ? and id = ?"
 DATASET_OF_OFFER = "select dataset from offer where participant = ?1 and id = ?2"
 READ_DATASET_OF_OFFER = f"{SELECT_DATASET} where participant = ?1 and id = ({DATASET_OF_OFFER})"
@@ -108,6 +112,7 @@ READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
 LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
+LIST_OPEN_USAGE = f"{SELECT_USAGE} where participant = ? and open = 1"
 LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
 LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} indexed by evidence_process where participant = ? and pid = ? order by sequence"
 
@@ -182,6 +187,13 @@ class SqliteStore:
     async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]:
         filters = {"peer": peer, "dataset": dataset}
         return await self._page(AGREEMENTS, filters, after, limit, agreement_of, lambda a: (a.created, a.id))
+
+    async def usage(self, agreement: str) -> Usage | None:
+        row = self._row(READ_USAGE, agreement)
+        return usage_of(row) if row else None
+
+    async def open_usage(self) -> Sequence[Usage]:
+        return await self._rows(usage_of, LIST_OPEN_USAGE)
 
     async def dataset(self, id: str) -> Dataset | None:
         row = self._row(READ_DATASET, id)

@@ -9,7 +9,7 @@ import orjson
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
-from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull
+from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
 
 Row = tuple[Any, ...]
 Statement = tuple[str, Row]
@@ -42,6 +42,7 @@ OUTBOX = (
 )
 EVIDENCE = "participant, sequence, what, kind, pid, peer, state, at, move, digest, detail"
 AGREEMENT = "participant, id, peer, dataset, created, rest"
+USAGE = "participant, agreement, open, version, rest"
 DATASET = "participant, id, document, version, rest"
 EDR = "participant, transfer, rest"
 PULL = "participant, id, open, created, version, rest"
@@ -52,12 +53,14 @@ SAVE_INBOX = _insert("inbox", INBOX)
 SAVE_OUTBOX = _upsert("outbox", OUTBOX, "participant, id")
 SAVE_EVIDENCE = _insert("evidence", EVIDENCE)
 SAVE_AGREEMENT = _upsert("agreement", AGREEMENT, "participant, id")
+SAVE_USAGE = _upsert("usage", USAGE, "participant, agreement")
 SAVE_DATASET = _upsert("dataset", DATASET, "participant, id")
 SAVE_OFFER = _insert("offer", "participant, id, dataset")
 SAVE_EDR = _upsert("edr", EDR, "participant, transfer")
 SAVE_PULL = _upsert("pull", PULL, "participant, id")
 SAVE_IDEMPOTENT = _upsert("idempotent", IDEMPOTENT, "participant, key")
 SETTLE = "delete from outbox where participant = ? and id = ?"
+DELETE_USAGE = "delete from usage where participant = ? and agreement = ?"
 DELETE_OFFERS = "delete from offer where participant = ? and dataset = ?"
 
 SELECT_PROCESS = _select("process", PROCESS)
@@ -65,6 +68,7 @@ SELECT_INBOX = _select("inbox", INBOX)
 SELECT_OUTBOX = _select("outbox", OUTBOX)
 SELECT_EVIDENCE = _select("evidence", EVIDENCE)
 SELECT_AGREEMENT = _select("agreement", AGREEMENT)
+SELECT_USAGE = _select("usage", USAGE)
 SELECT_DATASET = _select("dataset", DATASET)
 SELECT_EDR = _select("edr", EDR)
 SELECT_PULL = _select("pull", PULL)
@@ -204,6 +208,19 @@ def agreement_of(row: Row) -> Agreement:
     return Agreement(id=id, peer=peer, dataset=dataset, created=created, **rest)
 
 
+def _save_usage(number: int, u: Usage) -> list[Statement]:
+    rows = [[each.id, each.transfer, each.rule, each.operand, each.amount, each.at] for each in u.open]
+    rest = {"posted": u.posted, "open": rows, "updated": u.updated}
+    return [(SAVE_USAGE, (number, u.agreement, int(bool(u.open)), u.version, _json(rest)))]
+
+
+def usage_of(row: Row) -> Usage:
+    _, agreement, _, version, blob = row
+    rest = orjson.loads(blob)
+    posted, reservations = tuple(map(tuple, rest["posted"])), tuple(Reservation(*each) for each in rest["open"])
+    return Usage(agreement, posted, reservations, version, rest["updated"])
+
+
 def _save_dataset(number: int, d: Dataset) -> list[Statement]:
     rest = {
         "source": d.source,
@@ -283,6 +300,7 @@ SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
     Process: _save_process,
     Inbox: _save_inbox,
     Agreement: _save_agreement,
+    Usage: _save_usage,
     Dataset: _save_dataset,
     Edr: _save_edr,
     Pull: _save_pull,
@@ -293,7 +311,8 @@ SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
 DELETES: dict[type[Any], tuple[str, ...]] = {
     Process: ("delete from process where participant = ? and pid = ?", "delete from inbox where participant = ? and pid = ?"),
     Inbox: ("delete from inbox where participant = ? and pid = ?",),
-    Agreement: ("delete from agreement where participant = ? and id = ?",),
+    Agreement: ("delete from agreement where participant = ? and id = ?", DELETE_USAGE),
+    Usage: (DELETE_USAGE,),
     Dataset: ("delete from dataset where participant = ? and id = ?", DELETE_OFFERS),
     Edr: ("delete from edr where participant = ? and transfer = ?",),
     Pull: ("delete from pull where participant = ? and id = ?",),
@@ -304,6 +323,7 @@ DELETES: dict[type[Any], tuple[str, ...]] = {
 VERSIONS: dict[type[Any], str] = {
     Process: "select version, peer_pid from process where participant = ? and pid = ?",
     Dataset: "select version from dataset where participant = ? and id = ?",
+    Usage: "select version from usage where participant = ? and agreement = ?",
     Pull: "select version from pull where participant = ? and id = ?",
     Outbound: "select epoch from outbox where participant = ? and id = ?",
     Agreement: "select 0 from agreement where participant = ? and id = ?",
@@ -311,7 +331,7 @@ VERSIONS: dict[type[Any], str] = {
     Edr: "select 0 from edr where participant = ? and transfer = ?",
     Idempotent: "select 0 from idempotent where participant = ? and key = ?",
 }
-VERSIONED = frozenset({Process, Dataset, Pull, Outbound})
+VERSIONED = frozenset({Process, Dataset, Usage, Pull, Outbound})
 NEWEST_EVIDENCE = "select max(sequence) from evidence where participant = ?"
 PROCESS_OF_PEER = "select version, pid from process where participant = ? and kind = ? and peer = ? and peer_pid = ?"
 DATASET_OF_OFFER = "select dataset from offer where participant = ? and id = ?"

@@ -4,7 +4,7 @@ from typing import Any
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
-from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull
+from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
 
 OWN = "did:web:hospital.example"
 PEER = "did:web:pharma.example"
@@ -42,6 +42,15 @@ def pull(id: str = "urn:uuid:p1", **values: Any) -> Pull:
     base: dict[str, Any] = {"peer": PEER, "dataset": "urn:dataset:d1", "out": "cohort.ndjson", "stage": "download"}
     base |= {"stated": False, "part": "urn:uuid:p0", "transfers": 2}
     return Pull(**(base | {"id": id, "purposes": ("research",), "created": 1000.0, "version": 1} | values))
+
+
+COUNT, BYTES = "http://www.w3.org/ns/odrl/2/count", "urn:qiao:byteCount"
+
+
+def usage(agreement: str = "urn:uuid:a1", **values: Any) -> Usage:
+    base: dict[str, Any] = {"posted": (("/permission/0", COUNT, 3),), "version": 1, "updated": 1000.0}
+    base |= {"open": (Reservation("urn:uuid:r1", "urn:uuid:t1", "/permission/0", BYTES, 65_536, 999.5),)}
+    return Usage(**(base | {"agreement": agreement} | values))
 
 
 def inbox(pid: str = "urn:uuid:n1", **values: Any) -> Inbox:

@@ -14,7 +14,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
 from connector.ports import Store
-from connector.records import Agreement, Changes, Conflict, Dataset, Edr, Evidence, Expect, Idempotent, Inbox, Offer, Outbound, Pull
+from connector.records import Agreement, Changes, Conflict, Dataset, Edr, Evidence, Expect, Idempotent, Inbox, Offer, Outbound, Pull, Usage
 from tests.contracts.samples import (
     OTHER_PEER,
     OWN,
@@ -29,6 +29,7 @@ from tests.contracts.samples import (
     outbound,
     pull,
     transfer,
+    usage,
 )
 from tests.contracts.store_lists import StoreLists
 
@@ -55,6 +56,7 @@ async def contents(store: Store) -> dict[str, Any]:
         "process": processes,
         "inbox": [await store.last_answer(pid) for pid in ("urn:uuid:n1", "urn:uuid:n2", "urn:uuid:t1")],
         "agreement": (await store.agreements(peer=None, dataset=None, **anything)).items,
+        "usage": [*(await store.open_usage()), *[await store.usage(id) for id in ("urn:uuid:a1", "urn:uuid:a2")]],
         "dataset": datasets,
         "offer": [await store.offer(name) for name in ("urn:dataset:d1:offer", "urn:dataset:d2:offer")],
         "edr": [await store.edr(id) for id in ("urn:uuid:t1", "urn:uuid:t2")],
@@ -67,7 +69,7 @@ async def contents(store: Store) -> dict[str, Any]:
 
 
 EVERYTHING = Changes(
-    saves=(negotiation(), transfer(), inbox(), agreement(), dataset(), edr(), pull(), idempotent()),
+    saves=(negotiation(), transfer(), inbox(), agreement(), usage(), dataset(), edr(), pull(), idempotent()),
     outbox=(outbound(), outbound("urn:uuid:o2", dead=True)),
     evidence=(fact(),),
 )
@@ -86,6 +88,7 @@ class StoreContract(StoreLists):
             (transfer(), lambda s: s.process(T, "urn:uuid:t1")),
             (inbox(), lambda s: s.last_answer("urn:uuid:n1")),
             (agreement(), lambda s: s.agreement("urn:uuid:a1")),
+            (usage(), lambda s: s.usage("urn:uuid:a1")),
             (dataset(), lambda s: s.dataset("urn:dataset:d1")),
             (dataset(), lambda s: s.offer("urn:dataset:d1:offer")),
             (edr(), lambda s: s.edr("urn:uuid:t1")),
@@ -145,6 +148,38 @@ class StoreContract(StoreLists):
         await store.commit(Changes(saves=(order, deal)))
         assert await store.pull(order.id) == order
         assert await store.agreement(deal.id) == deal
+
+    async def test_of_what_is_used_that_is_open_of_which_something_is_reserved(self, stores: Stores):
+        store = stores.open()
+        used, settled = usage(), usage("urn:uuid:a2", open=())
+        await store.commit(Changes(saves=(used, settled)))
+        assert [*await store.open_usage()] == [used]
+        over = used.settle("urn:uuid:r1", None, 1001.0)
+        await store.commit(Changes(expects=(Expect(Usage, "urn:uuid:a1", 1),), saves=(over,)))
+        assert [*await store.open_usage()] == []
+        assert await store.usage("urn:uuid:a1") == over
+        assert await store.commit(Changes(expects=(Expect(Usage, "urn:uuid:a1", 1),), saves=(used,))) == Conflict(
+            Expect(Usage, "urn:uuid:a1", 1)
+        )
+        await store.commit(Changes(deletes=((Usage, "urn:uuid:a1"),)))
+        assert await store.usage("urn:uuid:a1") is None
+
+    async def test_of_many_reservations_each_is_kept(self, stores: Stores):
+        store, held = stores.open(), usage(open=())
+
+        async def reserve(number: int) -> None:
+            while True:
+                seen = await store.usage(held.agreement)
+                row = replace(usage().open[0], id=f"r{number}")
+                more = seen.reserve((row,), float(number)) if seen else replace(held, open=(row,))
+                expect = Expect(Usage, held.agreement, seen.version if seen else None)
+                if not isinstance(await store.commit(Changes(expects=(expect,), saves=(more,))), Conflict):
+                    return
+
+        await asyncio.gather(*(reserve(number) for number in range(50)))
+        found = await store.usage(held.agreement)
+        assert sorted(each.id for each in found.open) == sorted(f"r{number}" for number in range(50))
+        assert found.version == 50
 
     async def test_saving_again_replaces_the_record(self, stores: Stores):
         store = stores.open()
@@ -374,7 +409,7 @@ class StoreContract(StoreLists):
         await store.commit(Changes(deletes=(*keys, (Pull, "urn:uuid:p1"), (Idempotent, "key-1"), (Process, "urn:uuid:unknown"))))
         left = await contents(store)
         assert left["process"] == [transfer()]
-        assert not any((*left["inbox"], *left["agreement"], *left["dataset"], *left["offer"], *left["edr"], *left["pull"]))
+        assert not any((*left["inbox"], *left["agreement"], *left["usage"], *left["dataset"], *left["offer"], *left["edr"], *left["pull"]))
         assert left["idempotent"] == [None, None]
         assert len(left["evidence"]) == 1
 

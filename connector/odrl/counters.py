@@ -1,0 +1,183 @@
+"""What a policy lets be used up: the counters that its rules look at, the quotas that they set, and a counter that never goes over.
+
+`count op n` judges the uses so far and this one (odrl.md 1.7): `lteq 10` are ten uses, `lt 10` nine. So every bound is told as the largest
+total that it leaves open, in whole numbers of the operand's own unit: uses, bytes, records, microseconds of metered time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil, floor
+from typing import NamedTuple
+
+from connector.odrl.model import Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window
+from connector.odrl.values import bounds
+
+CONJUNCTIONS = ("and", "andSequence")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """An upper bound that a permission sets for certain: beyond it the permission is not satisfied, whatever else holds.
+
+    `rule` is the path of the permission, `path` that of the constraint; `operand` the left operand (full IRI), `limit` the bound in the
+    operand's own unit (microseconds of a duration), `inclusive` whether the bound itself may be reached. `unit` is the IRI as written.
+    """
+
+    rule: str
+    path: str
+    operand: str
+    limit: Number
+    inclusive: bool
+    unit: str = ""
+
+    @property
+    def most(self) -> int:
+        """The largest whole total that it leaves open; negative if it leaves not even nothing."""
+        return floor(self.limit) if self.inclusive else ceil(self.limit) - 1
+
+
+class Tally(NamedTuple):
+    """Something that has to be counted: the uses under `rule` (its path), in terms of `operand` (full IRI). `marks` are the totals, in
+    order, beyond which a constraint on it may say something else: up to the next one a decision holds, and no further."""
+
+    rule: str
+    operand: str
+    marks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An amount that does not fit any more, and what is `left`."""
+
+    amount: Number
+    left: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What is used up of a limit, and what is reserved before it is used. `used + reserved` never goes over.
+
+    `inclusive` says whether the limit itself may be reached. Amounts are not negative; a ValueError is a defect of the caller.
+    """
+
+    limit: Number
+    used: Number = 0
+    reserved: Number = 0
+    inclusive: bool = True
+
+    @property
+    def left(self) -> Number:
+        """How far it is to the limit."""
+        return self.limit - self.used - self.reserved
+
+    def reserve(self, amount: Number) -> Counter | Refusal:
+        """Set `amount` aside, or say that it does not fit."""
+        _demand(amount >= 0, f"an amount is not negative: {amount}")
+        if amount > self.left or (amount == self.left and not self.inclusive):
+            return Refusal(amount, self.left)
+        return replace(self, reserved=self.reserved + amount)
+
+    def post(self, amount: Number, spent: Number | None = None) -> Counter:
+        """Settle a reservation of `amount`: `spent` of it (all) was used, the rest was not."""
+        spent = amount if spent is None else spent
+        _demand(0 <= spent <= amount <= self.reserved, f"{spent} of {amount} cannot be posted, {self.reserved} are reserved")
+        return replace(self, used=self.used + spent, reserved=self.reserved - amount)
+
+    def void(self, amount: Number) -> Counter:
+        """Settle a reservation of `amount` of which nothing was used."""
+        return self.post(amount, 0)
+
+
+def quotas(policy: Policy) -> tuple[Quota, ...]:
+    """The quotas of a policy's permissions, one for each operand of each: the tightest of those that hold for certain.
+
+    What stands in an `or` or `xone` is no quota of its own: whether the permission holds is for `evaluate` to say, by what was used.
+    """
+    found: dict[tuple[str, str], Quota] = {}
+    for rule in policy.permissions:
+        for constraint in _certain(rule.constraints):
+            bound = _upper(constraint) if _counts(policy, constraint) else None
+            if bound is None:
+                continue
+            quota = Quota(rule.path, constraint.path, constraint.operand, *bound, constraint.unit)
+            known = found.get((rule.path, constraint.fact))
+            if known is None or (quota.limit, quota.inclusive) < (known.limit, known.inclusive):
+                found[rule.path, constraint.fact] = quota
+    return tuple(found.values())
+
+
+def tallies(policy: Policy) -> tuple[Tally, ...]:
+    """Everything that has to be counted to judge a policy's permissions and prohibitions; () for most policies.
+
+    The operand of a constraint with a `unit` has that unit behind it (`Constraint.fact`): bytes and kilobytes are not counted together.
+    """
+    operands = policy.registry.operands
+    if not any(operands[iri].kind == "counter" for iri in policy.operands if iri in operands):
+        return ()
+    marks: dict[tuple[str, str], set[int]] = {}
+    for rule in (*policy.permissions, *policy.prohibitions):
+        for constraint in _leaves(rule.constraints):
+            if _counts(policy, constraint):
+                marks.setdefault((rule.path, constraint.fact), set()).update(_marks(constraint))
+    return tuple(Tally(rule, operand, tuple(sorted(found))) for (rule, operand), found in marks.items())
+
+
+def counting(policy: Policy, operand: str) -> Iterator[Constraint]:
+    """The constraints of permissions and prohibitions that look at what `tallies` calls `operand`."""
+    rules: tuple[Rule, ...] = (*policy.permissions, *policy.prohibitions)
+    return (each for rule in rules for each in _leaves(rule.constraints) if each.fact == operand)
+
+
+def _counts(policy: Policy, constraint: Constraint) -> bool:
+    known = policy.registry.operands.get(constraint.operand)
+    return known is not None and known.kind == "counter"
+
+
+def _certain(nodes: tuple[Node, ...]) -> Iterator[Constraint]:
+    """The constraints without which the whole does not hold."""
+    for node in nodes:
+        if isinstance(node, Constraint):
+            yield node
+        elif isinstance(node, Logic) and (node.kind in CONJUNCTIONS or len(node.parts) == 1):
+            yield from _certain(node.parts)
+
+
+def _leaves(nodes: tuple[Node, ...]) -> Iterator[Constraint]:
+    for node in nodes:
+        if isinstance(node, Constraint):
+            yield node
+        elif isinstance(node, Logic):
+            yield from _leaves(node.parts)
+
+
+def _upper(constraint: Constraint) -> tuple[Number, bool] | None:
+    """The bound that a constraint sets from above, and whether it may be reached. A month counts as short as one can be."""
+    match constraint.test:
+        case Window(end=(value, side), negated=False):
+            return value, side == 1
+        case Lapse(end=end, end_in=inclusive, negated=False) if end is not None:
+            return bounds(end)[0], inclusive
+    return None
+
+
+def _marks(constraint: Constraint) -> Iterator[int]:
+    """The largest whole totals before each place at which the test may turn; those below nothing were never open."""
+    cuts: tuple[Cut | None, ...] = ()
+    match constraint.test:
+        case Window(start, end):
+            cuts = (start, end)
+        case Lapse(start, end, start_in, end_in):
+            cuts = (
+                *(() if start is None else ((value, int(not start_in)) for value in bounds(start))),
+                *(() if end is None else ((value, int(end_in)) for value in bounds(end))),
+            )
+    for cut in cuts:
+        if cut is not None and (mark := floor(cut[0]) if cut[1] else ceil(cut[0]) - 1) >= 0:
+            yield mark
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
