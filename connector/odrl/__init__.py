@@ -1,44 +1,68 @@
 """What a policy means: read it, check it, decide by it, compare it. Pure; the names below are the public contract.
 
-- load(document, format="json-ld", *, strict=True) -> Policy      PolicyError with findings
-- lint(policy or document) -> list[Finding]
-- evaluate(policy, request, world, *, options=Options()) -> Decision
-- same_terms(a, b) -> bool            differences(a, b) -> list[str]            declared(policy), purposes_of(policy)
+- load(document, format="json-ld", *, options) -> Policy             PolicyError with findings; `json-ld` or `turtle`
+- load_request(document, format) -> Request                          load_world(document, format) -> World
+- evaluate(policy, request, world, *, options) -> Decision           replay(policy, events, *, options) -> Report
+- compare(a, b, *, options) -> Verdict                               same_terms(a, b), differences(a, b)
+- lint(policy or document) -> [Finding]                              report_rdf(decision) -> rdflib.Graph
+- Options(duty_mode, conflict, recurrence_anchor, profiles, vocabularies)
+
+Each name is imported when it is first asked for: nothing that only reads Turtle pays for deciding, and the other way round.
 """
 
-from connector.errors import PolicyError
-from connector.odrl.decision import Decision
-from connector.odrl.declared import declared, purposes_of
-from connector.odrl.evaluate import evaluate
-from connector.odrl.explain import ConstraintResult, RuleResult
-from connector.odrl.model import Code, Finding, Options, Policy, Request, Result, Stage, World
-from connector.odrl.operands import DATE_TIME, OPERANDS, PARTICIPANT, PURPOSE, Operand
-from connector.odrl.parse import lint, load
-from connector.odrl.terms import differences, same_terms
+from __future__ import annotations
 
-__all__ = [
-    "DATE_TIME",
-    "OPERANDS",
-    "PARTICIPANT",
-    "PURPOSE",
-    "Code",
-    "ConstraintResult",
-    "Decision",
-    "Finding",
-    "Operand",
-    "Options",
-    "Policy",
-    "PolicyError",
-    "Request",
-    "Result",
-    "RuleResult",
-    "Stage",
-    "World",
-    "declared",
-    "differences",
-    "evaluate",
-    "lint",
-    "load",
-    "purposes_of",
-    "same_terms",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from connector.errors import PolicyError as PolicyError
+    from connector.odrl.codes import Code as Code
+    from connector.odrl.codes import Finding as Finding
+    from connector.odrl.codes import Result as Result
+    from connector.odrl.codes import Stage as Stage
+    from connector.odrl.core import DATE_TIME as DATE_TIME
+    from connector.odrl.core import PARTICIPANT as PARTICIPANT
+    from connector.odrl.core import PURPOSE as PURPOSE
+    from connector.odrl.decision import Decision as Decision
+    from connector.odrl.declaration import declared as declared
+    from connector.odrl.declaration import purposes_of as purposes_of
+    from connector.odrl.evaluation import evaluate as evaluate
+    from connector.odrl.explain import ConstraintResult as ConstraintResult
+    from connector.odrl.explain import RuleResult as RuleResult
+    from connector.odrl.model import Event as Event
+    from connector.odrl.model import Options as Options
+    from connector.odrl.model import Policy as Policy
+    from connector.odrl.model import Request as Request
+    from connector.odrl.model import World as World
+    from connector.odrl_reading.parse import lint as lint
+    from connector.odrl_reading.parse import load as load
+    from connector.odrl.registry import Alias as Alias
+    from connector.odrl.registry import Operand as Operand
+    from connector.odrl.registry import Profile as Profile
+    from connector.odrl.registry import Vocabulary as Vocabulary
+    from connector.odrl.terms import differences as differences
+    from connector.odrl.terms import same_terms as same_terms
+
+_PLACES = {
+    "connector.errors": ("PolicyError",),
+    "connector.odrl.codes": ("Code", "Finding", "Result", "Stage"),
+    "connector.odrl.core": ("DATE_TIME", "PARTICIPANT", "PURPOSE"),
+    "connector.odrl.decision": ("Decision",),
+    "connector.odrl.declaration": ("declared", "purposes_of"),
+    "connector.odrl.evaluation": ("evaluate",),
+    "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
+    "connector.odrl.model": ("Event", "Options", "Policy", "Request", "World"),
+    "connector.odrl_reading.parse": ("lint", "load"),
+    "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
+    "connector.odrl.terms": ("differences", "same_terms"),
+}
+_HOME = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(import_module(_HOME[name]), name)

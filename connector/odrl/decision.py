@@ -7,11 +7,24 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from connector.odrl import words
-from connector.odrl.explain import Fault, RuleResult, account, missing, rule_results
+from connector.odrl.codes import Code, Result
+from connector.odrl.duties import Owed, owed
+from connector.odrl.explain import (
+    Fault,
+    NearMiss,
+    RuleResult,
+    account,
+    deciding_atom,
+    granting,
+    known,
+    near_misses,
+    rule_results,
+    unknown_operands,
+)
 from connector.odrl.judge import Case
-from connector.odrl.model import Code, Result
 from connector.odrl.values import instant, microseconds
 
+SEMANTICS: Final = "odrl22-v1"  # stored with each decision: an old agreement is judged by the rules that it was signed under
 REASONS_MAX: Final = 8  # sentences to a peer; more are not read
 LEAVES_STORED_MAX: Final = 200  # constraints and values of a policy up to which every one is kept with a decision: some 30 kB
 _OPENINGS: Final = {Result.DENY: "Denied", Result.UNKNOWN: "Undecided"}
@@ -23,13 +36,15 @@ class Decision:
 
     `valid_until` is the next instant at which the result is another one, None if time alone changes nothing; in a policy of more than a
     hundred constraints it may be an earlier one, at which the decision is taken again. A permit with such a bound is still `permit`:
-    `permit-with` is kept for duties. `at` is the instant of the decision.
+    `permit-with` has duties. `at` is the instant of the decision. `failed` is set if the engine itself failed, with the kind of the error.
     """
 
     result: Result
     valid_until: datetime | None
     at: datetime
     case: Case = field(repr=False, compare=False)
+    failed: Code | None = None
+    error: str = ""
 
     @property
     def permitted(self) -> bool:
@@ -49,7 +64,7 @@ class Decision:
     @property
     def code(self) -> Code:
         """The primary reason as a stable word."""
-        return account(self.case, self.result)[0]
+        return self.failed or account(self.case, self.result)[0]
 
     @property
     def rules(self) -> tuple[RuleResult, ...]:
@@ -58,8 +73,24 @@ class Decision:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The left operands (full IRIs) that are not known and that matching rules ask for; () for a permit."""
-        return () if self.permitted else missing(self.case)
+        """The left operands (full IRIs) that are not known and that matching rules ask for. A permit lists what is measured later."""
+        return () if self.failed else unknown_operands(self.case)
+
+    @property
+    def duties(self) -> tuple[Owed, ...]:
+        """What comes with the use: the duties of the permission that grants, and the obligations of the policy; inactive ones are left
+        out. For a denial, those of the permission that would grant."""
+        if self.failed or self.case.policy.refused or not self.case.atoms:
+            return ()
+        case, facts = self.case, deciding_atom(self.case)
+        rules = [*granting(case, facts), *case.policy.obligations]
+        found = [duty for rule in rules for duty in owed(case.policy, rule, case.world, case.now, facts, case.options, self.stage)]
+        return tuple(found)
+
+    @property
+    def near_misses(self) -> tuple[NearMiss, ...]:
+        """The fewest changes that would permit: the failing constraints of the permission that fails least; () for a permit."""
+        return () if self.permitted or self.failed else near_misses(self.case)
 
     def reason(self, level: Literal["peer", "full", "none"] = "peer") -> list[str]:
         """Sentences, the most useful first, at most REASONS_MAX of at most 500 characters.
@@ -69,6 +100,8 @@ class Decision:
         """
         if level == "none":
             return []
+        if self.failed:
+            return ["Denied: the policy could not be evaluated; this is a fault of the connector that decides, not of the policy."]
         return self._sentences(account(self.case, self.result)[1], level == "full")
 
     def to_json(self) -> dict[str, Any]:
@@ -77,28 +110,35 @@ class Decision:
         `abridged` says that the policy was too large to keep every constraint.
         """
         case = self.case
-        code, faults = account(case, self.result)
+        code, faults = (self.failed, []) if self.failed else account(case, self.result)
         whole = case.policy.leaves <= LEAVES_STORED_MAX
-        facts = {operand: list(dict.fromkeys(words.shown(v) for v in _known(case, operand))) for operand in case.policy.usage}
-        return {
+        document: dict[str, Any] = {
             "result": self.result.value,
             "code": code.value,
             "stage": str(self.stage),
             "at": _text(self.at),
             "valid_until": None if self.valid_until is None else _text(self.valid_until),
             "policy": words.shown(case.policy.id, words.SENTENCE_CHARS_MAX),
+            "semantics": SEMANTICS,
             "request": {
                 "party": words.shown(case.request.party, words.SENTENCE_CHARS_MAX),
                 "action": words.shown(case.request.action),
                 "target": None if case.request.target is None else words.shown(case.request.target, words.SENTENCE_CHARS_MAX),
             },
-            "facts": facts,
+            "facts": known(case),
             "missing": list(self.missing),
-            "reason": self._sentences(faults, full=True),
-            "rules": [rule.to_json() for rule in rule_results(case, constraints=whole)],
+            "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
+            "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
             "abridged": not whole,
             "findings": [finding.to_json() for finding in case.policy.findings],
         }
+        if duties := self.duties:
+            document["duties"] = [_duty(duty) for duty in duties]
+        if misses := self.near_misses:
+            document["near_misses"] = [miss.to_json() for miss in misses]
+        if versions := case.policy.registry.versions:
+            document["profiles"] = dict(versions)
+        return document
 
     def _sentences(self, faults: list[Fault], full: bool) -> list[str]:
         policy = self.case.policy
@@ -113,8 +153,17 @@ class Decision:
         ]
 
 
-def _known(case: Case, operand: str) -> list[str]:
-    return [value for atom in case.atoms if isinstance(value := atom.get(operand), str)]
+def _duty(duty: Owed) -> dict[str, Any]:
+    return {
+        "path": duty.path,
+        "id": words.shown(duty.id, words.SENTENCE_CHARS_MAX),
+        "when": duty.when,
+        "action": [words.shown(action) for action in duty.actions],
+        "debtor": words.shown(duty.debtor, words.SENTENCE_CHARS_MAX),
+        "state": duty.state,
+        "due_by": None if duty.deadline is None else _text(duty.deadline),
+        "blocking": duty.blocking,
+    }
 
 
 def _text(at: datetime) -> str:

@@ -87,11 +87,16 @@ class Members:
 Test = Window | Lapse | Members
 
 
+def fact_key(operand: str, unit: str) -> str:
+    """The key of a fact: the left operand, and the unit in which a number of it is counted."""
+    return f"{operand} {unit}" if unit else operand
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """An atomic constraint: left operand (full IRI), operator (bare name), right values as written, and what they mean.
 
-    `unit` is the IRI of the unit as written, or "". `id` is its `uid`, if it has one.
+    `label` is what people call the operand, `unit` the IRI of the unit as written, or "", `id` its `uid`, if it has one.
     """
 
     path: str
@@ -102,6 +107,12 @@ class Constraint:
     judge: Judge = field(repr=False, compare=False)
     unit: str = ""
     id: str = ""
+    label: str = field(default="", compare=False)
+
+    @property
+    def fact(self) -> str:
+        """The key of its fact: numbers in different units are different facts."""
+        return fact_key(self.operand, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,8 @@ class Rule:
 
     Several actions, targets or assignees are alternatives; () stands for any action, for the policy's target, for the policy's assignees
     (or everybody). All constraints count. `duties` hold the duties of a permission, the remedies of a prohibition, the consequences of a
-    duty. `when` says of a duty whether it comes before the use, with it, or after it. `opaque` is the canonical JSON of whatever else the
+    duty. `when` says of a duty whether it comes before the use, with it, or after it; `functions` names further parties by
+    their function (`compensatedParty`). `opaque` is the canonical JSON of whatever else the
     rule says; a policy with any of it is refused. `judge` judges the constraints.
     """
 
@@ -172,6 +184,7 @@ class Rule:
     id: str = ""
     duties: tuple[Rule, ...] = ()
     when: Literal["pre", "with", "post"] = "pre"
+    functions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +192,10 @@ class Policy:
     """A policy, read once. `kind` is Set, Offer, Agreement, or another class of ODRL.
 
     `conflict` is what the policy itself says of it, "" if nothing. `instants` are the sorted points in time (microseconds since 1970) at
-    which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `operands` all that are in use;
-    `leaves` counts rules, constraints and their values. `refused` says that a finding of severity `error` is among `findings`: such a
-    policy permits nothing. `registry` is what its words were read by, `document` the tree that it was read from (see `Options`).
+    which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `measures` the others but the
+    clock, each with its unit ("" for none); `leaves` counts rules, constraints and their values. `refused` says that a finding of
+    severity `error` is among `findings`: such a policy permits nothing. `registry` is what its words were read by, `document` the tree
+    that it was read from (see `Options`), `inherits` the ids of its parents.
     """
 
     id: str
@@ -200,11 +214,16 @@ class Policy:
     refused: bool
     instants: tuple[int, ...]
     usage: tuple[str, ...]
-    operands: frozenset[str]
+    measures: tuple[tuple[str, str], ...]
     leaves: int
     registry: Registry = field(repr=False, compare=False)
     document: object = field(repr=False, compare=False)
     inherits: tuple[str, ...] = ()
+
+    @property
+    def operands(self) -> frozenset[str]:
+        """The left operands in use, without the clock."""
+        return frozenset((*self.usage, *(operand for operand, _ in self.measures)))
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -20,6 +20,7 @@ CHOICE: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf"})
 CONCEPT: Final = CHOICE | {"isA", "isPartOf", "hasPart", "isAllOf"}
 
 Values = Literal["instant", "duration", "number", "term", "event"]
+When = Literal["pre", "with", "post"]
 Check = Literal["verified", "measured", "declared", "contract-only"]
 
 
@@ -67,7 +68,7 @@ class Operand:
     @property
     def single(self) -> bool:
         """Whether there is one value at a time, so that `isAllOf` two is never satisfied."""
-        return self.kind != "subject" and self.kind != "declarative"
+        return self.kind not in ("subject", "declarative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Profile:
     operands: tuple[Operand, ...] = ()
     aliases: tuple[Alias, ...] = ()
     actions: Mapping[str, str] = field(default_factory=dict)
-    duties: Mapping[str, Literal["pre", "with", "post"]] = field(default_factory=dict)
+    duties: Mapping[str, When] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
     label: Label = NO_LABEL
@@ -119,10 +120,12 @@ class Profile:
     licence: str = ""
 
 
-# When a duty of a core action is due: before the use (a gate), with it (it shapes the flow), or after it (it is watched).
-DUTY_TIME: Final[Mapping[str, Literal["pre", "with", "post"]]] = MappingProxyType(
-    dict.fromkeys((ODRL + name for name in ("anonymize", "watermark", "transform", "modify", "attribute", "nextPolicy")), "with")
-    | dict.fromkeys((ODRL + name for name in ("delete", "inform", "uninstall", "archive")), "post")
+# When a duty of a core action is due: before the use (a gate, which is also meant where nothing is said), with it (it shapes the flow), or
+# after it (it is watched).
+_WITH: Final = ("anonymize", "watermark", "transform", "modify", "attribute", "nextPolicy")
+_POST: Final = ("delete", "inform", "uninstall", "archive")
+DUTY_TIME: Final[Mapping[str, When]] = MappingProxyType(
+    {**{ODRL + name: "with" for name in _WITH}, **{ODRL + name: "post" for name in _POST}}
 )
 
 
@@ -140,7 +143,7 @@ class Registry:
     disjoint: frozenset[frozenset[str]]
     profiles: frozenset[str]
     prefixes: Mapping[str, str]
-    duties: Mapping[str, Literal["pre", "with", "post"]]
+    duties: Mapping[str, When]
     versions: Mapping[str, str]
     labels: Mapping[str, Label]
 

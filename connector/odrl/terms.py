@@ -7,19 +7,19 @@ machine checks them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
 
 from connector.odrl import words
-from connector.odrl.model import Constraint, Logic, Node, Policy, Rule, Window
-from connector.odrl.vocabulary import compact
+from connector.odrl.model import Constraint, Logic, Members, Node, Policy, Rule, Scope, Test
 
-Head = tuple[str, str, frozenset[str], str]
+Head = tuple[str, Hashable, Hashable, Hashable, Hashable, str]
 Terms = dict[Head, set[frozenset[Hashable]]]
 
 
 def same_terms(a: Policy, b: Policy) -> bool:
     """Whether two policies permit and prohibit the same in the same words of meaning. What is not understood must be equal as JSON."""
-    return a is b or (a.profiles == b.profiles and a.opaque == b.opaque and _rules(a) == _rules(b))
+    return a is b or (a.profiles == b.profiles and a.conflict == b.conflict and a.opaque == b.opaque and _rules(a) == _rules(b))
 
 
 def differences(a: Policy, b: Policy) -> list[str]:
@@ -27,6 +27,8 @@ def differences(a: Policy, b: Policy) -> list[str]:
     found = []
     if a.profiles != b.profiles:
         found.append(f"profile {_names(b.profiles)} instead of {_names(a.profiles)}")
+    if a.conflict != b.conflict:
+        found.append(f"conflicts are decided by `{b.conflict or 'nothing'}` instead of `{a.conflict or 'nothing'}`")
     if a.opaque != b.opaque:
         found.append("properties that are not understood here differ")
     left, right = _by_head(a), _by_head(b)
@@ -34,24 +36,31 @@ def differences(a: Policy, b: Policy) -> list[str]:
         missing = _unlike(left.get(head, {}), right.get(head, {}))
         added = _unlike(right.get(head, {}), left.get(head, {}))
         if len(missing) == 1 and len(added) == 1:
-            found += _within(head, missing[0], added[0])
+            found += _within(missing[0], added[0])
             continue
-        found += [f"{_title(head)} is missing{_asking(rule)}" for rule in missing]
-        found += [f"{_title(head)} is added{_asking(rule)}" for rule in added]
+        found += [f"{_title(rule)} is missing{_asking(rule)}" for rule in missing]
+        found += [f"{_title(rule)} is added{_asking(rule)}" for rule in added]
     return found
 
 
 def meaning(node: Node) -> Hashable:
     """A constraint without its spelling; equal for equal meaning."""
     if isinstance(node, Constraint):
-        test = node.test
-        if isinstance(test, Window):
-            return (node.operand, test.start, test.end, test.negated)
-        return (node.operand, test.values, test.negated)
+        return (node.operand, node.unit, _same(node.test))
+    if isinstance(node, Logic) and node.kind in ("xone", "andSequence"):
+        parts_in_order = tuple(meaning(part) for part in node.parts)
+        return (node.kind, parts_in_order if node.kind == "andSequence" else frozenset(Counter(parts_in_order).items()))
     if isinstance(node, Logic):
         parts = _conjuncts(node.parts) if node.kind == "and" else _disjuncts(node.parts)
         return next(iter(parts)) if len(parts) == 1 else (node.kind, parts)
     return ("opaque", node.text)
+
+
+def _same(test: Test) -> Hashable:
+    """A test without its spelling: `eq` is `isAnyOf` of one, and `neq` is `isNoneOf`."""
+    if isinstance(test, Members) and len(test.values) == 1 and test.operator in ("eq", "neq"):
+        return Members(test.values, "isAnyOf" if test.operator == "eq" else "isNoneOf")
+    return test
 
 
 def _conjuncts(nodes: Iterable[Node]) -> frozenset[Hashable]:
@@ -72,16 +81,24 @@ def _flat(nodes: Iterable[Node], kind: str) -> Iterable[Hashable]:
 
 
 def _head(rule: Rule) -> Head:
-    return (rule.kind, rule.action, rule.assignees, rule.opaque)
+    duties = frozenset((_head(duty), _conjuncts(duty.constraints)) for duty in rule.duties)
+    return (
+        rule.kind, frozenset((action.iri, _conjuncts(action.refinements)) for action in rule.actions), _scopes(rule.targets),
+        _scopes(rule.assignees), duties, rule.opaque,
+    )  # fmt: skip
+
+
+def _scopes(scopes: tuple[Scope, ...]) -> Hashable:
+    return frozenset((scope.id, scope.collection, _conjuncts(scope.refinements)) for scope in scopes)
 
 
 def _rules(policy: Policy) -> frozenset[tuple[Head, frozenset[Hashable]]]:
-    return frozenset((_head(rule), _conjuncts(rule.constraints)) for rule in (*policy.permissions, *policy.prohibitions))
+    return frozenset((_head(rule), _conjuncts(rule.constraints)) for rule in policy.rules)
 
 
 def _by_head(policy: Policy) -> dict[Head, dict[frozenset[Hashable], Rule]]:
     found: dict[Head, dict[frozenset[Hashable], Rule]] = {}
-    for rule in (*policy.permissions, *policy.prohibitions):
+    for rule in policy.rules:
         found.setdefault(_head(rule), {})[_conjuncts(rule.constraints)] = rule
     return found
 
@@ -90,12 +107,12 @@ def _unlike(mine: dict[frozenset[Hashable], Rule], other: dict[frozenset[Hashabl
     return [rule for key, rule in mine.items() if key not in other]
 
 
-def _within(head: Head, before: Rule, after: Rule) -> list[str]:
+def _within(before: Rule, after: Rule) -> list[str]:
     """The conditions of one rule that come and go."""
     old, new = _by_meaning(before), _by_meaning(after)
     gone = [words.asked(node) for key, node in old.items() if key not in new]
     come = [words.asked(node) for key, node in new.items() if key not in old]
-    title = _title(head)
+    title = _title(after)
     return [f"{title} no longer asks that {text}" for text in gone] + [f"{title} also asks that {text}" for text in come]
 
 
@@ -111,10 +128,11 @@ def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
     return found
 
 
-def _title(head: Head) -> str:
-    kind, action, assignees, opaque = head
-    whom = f" for {', '.join(sorted(words.shown(party) for party in assignees))}" if assignees else ""
-    return words.shown(f"the {kind} to {compact(action)}{whom}", words.SENTENCE_CHARS_MAX) + (", partly not understood," if opaque else "")
+def _title(rule: Rule) -> str:
+    whom = f" for {', '.join(sorted(words.shown(scope.id) for scope in rule.assignees))}" if rule.assignees else ""
+    return words.shown(f"the {rule.kind} to {words.acts(rule)}{whom}", words.SENTENCE_CHARS_MAX) + (
+        ", partly not understood," if rule.opaque else ""
+    )
 
 
 def _asking(rule: Rule) -> str:

@@ -1,20 +1,25 @@
 """Right operands: what the author wrote -> values that can be compared, or the reason why they cannot.
 
-The wire form of a right operand is a string, {"@value", "@type"}, {"@id"}, or an array (or "@list") of these (DSP 2025-1, contract schema).
+The wire form of a right operand is a string, {"@value", "@type"}, {"@id"}, or an array (or "@list") of these (DSP 2025-1, contract schema);
+other forms of ODRL have numbers and booleans too.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from typing import Final, NamedTuple
 
 from connector.errors import PolicyError
+from connector.odrl.model import Number, Span
 from connector.odrl.vocabulary import ABSOLUTE, XSD, expand
 
 SECOND: Final = 1_000_000  # microseconds, the unit of every instant here
 DAY: Final = 86_400 * SECOND
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DIGITS_MAX: Final = 40  # of a number: no quantity in the world needs more, and a longer one is a way to burn time
+MONTH_DAYS: Final = (28, 31)  # the shortest and the longest month
 _EPOCH_DAY: Final = EPOCH.toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -22,13 +27,29 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _LEXICAL: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,18}))?)?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-_STRING: Final = XSD + "string"  # the datatype of a plain string (RDF 1.1)
-_DAY_TYPES: Final = frozenset({_STRING, XSD + "date"})
-_INSTANT_TYPES: Final = frozenset({_STRING, XSD + "dateTime", XSD + "dateTimeStamp"})
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
+_DURATION: Final = re.compile(
+    r"(-)?P(?:([0-9]+)Y)?(?:([0-9]+)M)?(?:([0-9]+)W)?(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)(?:\.([0-9]{1,9}))?S)?)?"
+)
+STRING: Final = XSD + "string"  # the datatype of a plain string (RDF 1.1)
+_DAY_TYPES: Final = frozenset({STRING, XSD + "date"})
+_INSTANT_TYPES: Final = frozenset({STRING, XSD + "dateTime", XSD + "dateTimeStamp"})
+_NUMBER_TYPES: Final = frozenset(
+    {STRING}
+    | {
+        XSD + name
+        for name in (
+            "integer", "decimal", "double", "float", "long", "int", "short", "byte", "nonNegativeInteger", "positiveInteger",
+            "nonPositiveInteger", "negativeInteger", "unsignedLong", "unsignedInt", "unsignedShort", "unsignedByte",
+        )
+    }
+)  # fmt: skip
+_DURATION_TYPES: Final = frozenset({STRING, XSD + "duration", XSD + "dayTimeDuration", XSD + "yearMonthDuration"})
+_TERM_TYPES: Final = frozenset({STRING} | {XSD + name for name in ("anyURI", "boolean", "token", "normalizedString", "language")})
 _ZONE_MINUTES_MAX: Final = 14 * 60  # XSD 1.1: no time zone lies further from UTC
 
 
-class Span(NamedTuple):
+class Stretch(NamedTuple):
     """A right operand in time: the half-open interval of microseconds since 1970 that it covers. An instant covers one microsecond."""
 
     start: int
@@ -45,7 +66,7 @@ def microseconds(at: datetime) -> int | None:
 
 
 def instant(at_microseconds: int) -> datetime | None:
-    """The instant as an aware datetime in UTC; None beyond the year 9999."""
+    """The instant as an aware datetime in UTC; None beyond the years 1 to 9999."""
     try:
         return EPOCH + timedelta(microseconds=at_microseconds)
     except OverflowError:
@@ -59,12 +80,12 @@ def items(raw: object) -> list[object] | None:
     return list(raw) if isinstance(raw, list | tuple) else None
 
 
-def span(raw: object) -> Span:
+def stretch(raw: object) -> Stretch:
     """Read an xsd:date (a day) or an xsd:dateTime (an instant), plain or typed; without a zone it is UTC.
 
     Raises PolicyError, whose text says what would do.
     """
-    text, datatype = _literal(raw)
+    text, datatype = literal(raw)
     match = _LEXICAL.fullmatch(text)
     if match is None:
         raise PolicyError("it is no date or instant; write it like `2026-12-31` or `2026-12-31T18:00:00Z`")
@@ -77,14 +98,78 @@ def span(raw: object) -> Span:
         raise PolicyError("there is no such day") from None
     shift = _zone_minutes(zone) * 60 * SECOND
     if hour is None:
-        return Span(days * DAY - shift, (days + 1) * DAY - shift, text, zone is not None)
+        return Stretch(days * DAY - shift, (days + 1) * DAY - shift, text, zone is not None)
     clock = (int(hour) * 3600 + int(minute) * 60 + int(second or 0)) * SECOND
     parts = int((fraction or "0").ljust(6, "0")[:6])
     whole_day = clock + parts == DAY and int(fraction or 0) == 0
     if not whole_day and (int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59):  # noqa: PLR2004 - the clock face
         raise PolicyError("there is no such time of day")
     start = days * DAY + clock + parts - shift
-    return Span(start, start + 1, text, zone is not None)
+    return Stretch(start, start + 1, text, zone is not None)
+
+
+def number(raw: object) -> tuple[Number, str]:
+    """Read a number, as a literal of a numeric XSD type, as a plain string or as a JSON number, with the text of it.
+
+    Exact: a fraction stays one, and a JSON float is read by its shortest text. Raises PolicyError, whose text says what would do.
+    """
+    text, datatype = literal({"@value": raw} if isinstance(raw, int | float) else raw)
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise PolicyError('it is no number; write it like {"@value": "5", "@type": "xsd:integer"}')
+    if datatype not in _NUMBER_TYPES:
+        raise PolicyError("its `@type` does not fit; a number is an `xsd:integer` or an `xsd:decimal`")
+    if len(text) > DIGITS_MAX:
+        raise PolicyError(f"it has more than {DIGITS_MAX} digits; no quantity needs them")
+    found = Fraction(text)
+    return (found.numerator if found.denominator == 1 else found), text
+
+
+def length(raw: object) -> tuple[Span, str]:
+    """Read an xsd:duration, which is not negative here, with the text of it.
+
+    Months and seconds stay apart, because a month has no length of its own. Raises PolicyError, whose text says what would do.
+    """
+    text, datatype = literal(raw)
+    match = _DURATION.fullmatch(text) if text[-1:] not in "PT" else None
+    if match is None:
+        raise PolicyError("it is no duration; write it like `P30D`, `PT12H` or `P6M` (six months)")
+    if datatype not in _DURATION_TYPES:
+        raise PolicyError("its `@type` does not fit; a duration is an `xsd:duration`")
+    sign, *parts, fraction = match.groups()
+    if len(text) > DIGITS_MAX:
+        raise PolicyError(f"it has more than {DIGITS_MAX} digits; no time needs them")
+    years, months, weeks, days, hours, minutes, seconds = (int(part or 0) for part in parts)
+    whole = ((weeks * 7 + days) * 86_400 + hours * 3600 + minutes * 60 + seconds) * SECOND + int((fraction or "0").ljust(6, "0")[:6])
+    if sign and (years or months or whole):
+        raise PolicyError("it is negative; a duration here is the time that has gone by")
+    return Span(years * 12 + months, whole), text
+
+
+def after(start: int, span: Span) -> int | None:
+    """The instant `span` after `start` by the calendar of UTC: months first, the last day of a shorter month, then the rest.
+
+    None beyond the calendar.
+    """
+    if not span.months:
+        return start + span.microseconds
+    at = instant(start)
+    if at is None:
+        return None
+    months = at.year * 12 + at.month - 1 + span.months
+    year, month = divmod(months, 12)
+    if not 1 <= year < 9999:  # noqa: PLR2004 - the calendar of datetime
+        return None
+    following = date(year + (month == 11), (month + 1) % 12 + 1, 1)  # noqa: PLR2004 - months counted from 0
+    last = (following - timedelta(days=1)).day
+    moved = microseconds(at.replace(year=year, month=month + 1, day=min(at.day, last)))
+    return None if moved is None else moved + span.microseconds
+
+
+def bounds(span: Span) -> tuple[int, int]:
+    """The shortest and the longest that a span can be, in microseconds; equal unless it counts months."""
+    short, long = (span.months * days * DAY + span.microseconds for days in MONTH_DAYS)
+    return short, long
 
 
 def term(raw: object) -> str:
@@ -95,8 +180,12 @@ def term(raw: object) -> str:
     """
     if isinstance(raw, dict) and raw.keys() == {"@id"}:
         return _iri(raw["@id"])
-    text, datatype = _literal(raw)
-    if datatype != _STRING:
+    if isinstance(raw, int | float):
+        raw = {"@value": raw}
+    elif isinstance(raw, dict) and raw.keys() == {"@value", "@language"}:
+        raw = {"@value": raw["@value"]}  # a language tag names the same word
+    text, datatype = literal(raw)
+    if datatype not in _TERM_TYPES:
         raise PolicyError('its `@type` does not fit; write a string, or an IRI as {"@id": "https://..."}')
     return text
 
@@ -106,17 +195,23 @@ def spells_an_iri(raw: object) -> bool:
     return isinstance(raw, str) and raw.startswith(ABSOLUTE)
 
 
-def _literal(raw: object) -> tuple[str, str]:
-    """The text of a literal and its datatype as full IRI."""
+def literal(raw: object) -> tuple[str, str]:
+    """The text of a literal and its datatype as full IRI. Raises PolicyError, whose text says what would do."""
     text, datatype = raw, None
     if isinstance(raw, dict):
         if not {"@value"} <= raw.keys() <= {"@value", "@type"}:
             raise PolicyError('write a string, {"@value": ..., "@type": ...} or {"@id": ...}')
         text, datatype = raw["@value"], raw.get("@type")
+        if isinstance(text, bool):
+            return ("true" if text else "false"), XSD + "boolean"
+        if isinstance(text, int | float):
+            if isinstance(text, int) and text.bit_length() > DIGITS_MAX * 4:
+                raise PolicyError(f"it has more than {DIGITS_MAX} digits; no quantity needs them")
+            text = repr(text)
     if not isinstance(text, str) or not text:
         raise PolicyError("write it as a string that is not empty")
     if datatype is None:
-        return text, _STRING
+        return text, STRING
     if not isinstance(datatype, str):
         raise PolicyError("write its `@type` as a string, like `xsd:dateTime`")
     return text, expand(datatype) or datatype
@@ -125,7 +220,7 @@ def _literal(raw: object) -> tuple[str, str]:
 def _iri(raw: object) -> str:
     full = expand(raw) if isinstance(raw, str) else None
     if full is None:
-        raise PolicyError("its `@id` is no absolute IRI, and only the prefixes of the DSP context are known; write the IRI in full")
+        raise PolicyError("its `@id` is no absolute IRI, and only the prefixes of the context are known; write the IRI in full")
     return full
 
 

@@ -52,8 +52,8 @@ EXACT_MATCH: Final = MappingProxyType(
     {
         ODRL + old: ODRL + new
         for old, new in {
-            "append": "modify", "appendTo": "modify", "copy": "reproduce", "export": "transform", "license": "grantUse", "pay": "compensate",
-            "write": "modify", "writeTo": "modify",
+            "append": "modify", "appendTo": "modify", "copy": "reproduce", "export": "transform", "license": "grantUse",
+            "pay": "compensate",             "write": "modify", "writeTo": "modify",
         }.items()
     }
 )  # fmt: skip

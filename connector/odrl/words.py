@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from connector.odrl.model import Constraint, Logic, Node, Policy
-from connector.odrl.operands import OPERANDS
-from connector.odrl.vocabulary import ABSOLUTE
+from connector.odrl.model import Constraint, Lapse, Logic, Members, Node, Policy, Rule
+from connector.odrl.vocabulary import ABSOLUTE, compact
 
 VALUE_CHARS_MAX: Final = 80  # of one value in a sentence: an id or an IRI fits
 VALUES_SHOWN_MAX: Final = 6  # of one list in a sentence; the pointer leads to the whole
@@ -15,15 +14,35 @@ TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes fr
 SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
 
 # operator -> what is asked, what is found instead
-_PHRASES: Final = {
+_CHOICE: Final = {
     "eq": ("is", "is not"),
     "neq": ("is not", "is"),
+    "isAnyOf": ("is one of", "is not one of"),
+    "isNoneOf": ("is none of", "is one of"),
+    "isAllOf": ("is all of", "is not all of"),
+    "isA": ("is a kind of", "is no kind of"),
+    "isPartOf": ("is part of", "is not part of"),
+    "hasPart": ("includes", "does not include"),
+}
+_TIME: Final = {
     "lt": ("is before", "is not before"),
     "lteq": ("is not after", "is after"),
     "gt": ("is after", "is not after"),
     "gteq": ("is not before", "is before"),
-    "isAnyOf": ("is one of", "is not one of"),
-    "isNoneOf": ("is none of", "is one of"),
+} | {name: _CHOICE[name] for name in ("eq", "neq")}
+_AMOUNT: Final = {
+    "lt": ("is less than", "is not less than"),
+    "lteq": ("is at most", "is more than"),
+    "gt": ("is more than", "is not more than"),
+    "gteq": ("is at least", "is less than"),
+} | {name: _CHOICE[name] for name in ("eq", "neq")}
+_EVENT: Final = {
+    "lt": ("lies before", "does not lie before"),
+    "lteq": ("lies not after", "lies after"),
+    "gt": ("lies after", "does not lie after"),
+    "gteq": ("lies not before", "lies before"),
+    "eq": ("is", "is not"),
+    "neq": ("is not", "is"),
 }
 
 
@@ -45,28 +64,26 @@ def asked(node: Node) -> str:
         joined = f" {node.kind} ".join(asked(part) for part in node.parts[:VALUES_SHOWN_MAX])
         return shown(f"({joined}{_more(len(node.parts))})", SENTENCE_CHARS_MAX)
     if isinstance(node, Constraint):
-        return f"{OPERANDS[node.operand].label} {_PHRASES[node.operator][0]} {_expected(node)}"
+        return f"{label(node)} {_phrases(node)[0]} {_expected(node)}"
     return "a constraint that is not understood"
 
 
 def failed(constraint: Constraint, actual: str | None) -> str:
     """Why a constraint is not satisfied: `purpose 'marketing' is not one of 'research'`; without `actual`, the value is not told."""
-    label = OPERANDS[constraint.operand].label
-    found = f"{label} {actual}" if actual else label
-    return f"{found} {_PHRASES[constraint.operator][1]} {_expected(constraint)}"
+    found = f"{label(constraint)} {actual}" if actual else label(constraint)
+    return f"{found} {_phrases(constraint)[1]} {_expected(constraint)}"
 
 
 def held(constraint: Constraint, actual: str | None) -> str:
     """That a constraint is satisfied: `purpose 'marketing' is one of 'marketing'`."""
-    label = OPERANDS[constraint.operand].label
-    found = f"{label} {actual}" if actual else label
-    return f"{found} {_PHRASES[constraint.operator][0]} {_expected(constraint)}"
+    found = f"{label(constraint)} {actual}" if actual else label(constraint)
+    return f"{found} {_phrases(constraint)[0]} {_expected(constraint)}"
 
 
 def unstated(node: Node) -> str:
     """That the fact which a constraint needs is missing."""
     if isinstance(node, Constraint):
-        return f"the {OPERANDS[node.operand].label} is not known, and it matters whether {asked(node)}"
+        return f"the {label(node)} is not known, and it matters whether {asked(node)}"
     return asked(node)
 
 
@@ -76,9 +93,37 @@ def place(policy: Policy, path: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def acts(rule: Rule) -> str:
+    """What a duty asks to do: `delete or anonymize`."""
+    return shown(" or ".join(compact(action.iri).removeprefix("odrl:") for action in rule.actions) or "act")
+
+
+def label(constraint: Constraint) -> str:
+    """What a left operand is called."""
+    return constraint.label or compact(constraint.operand)
+
+
+def seconds(microseconds: int) -> str:
+    """A duration as people read it: `3 d 04:05:06`."""
+    days, rest = divmod(microseconds // 1_000_000, 86_400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+def _phrases(constraint: Constraint) -> tuple[str, str]:
+    if constraint.operand.endswith("/event"):
+        return _EVENT[constraint.operator]
+    if isinstance(constraint.test, Members):
+        return _CHOICE[constraint.operator]
+    if isinstance(constraint.test, Lapse) or not constraint.operand.endswith("/dateTime"):
+        return _AMOUNT[constraint.operator]
+    return _TIME[constraint.operator]
+
+
 def _expected(constraint: Constraint) -> str:
-    if OPERANDS[constraint.operand].values == "instant":
-        return ", ".join(shown(v) for v in constraint.expected)
+    if not isinstance(constraint.test, Members):
+        unit = f" <{shown(constraint.unit)}>" if constraint.unit else ""
+        return ", ".join(shown(v) for v in constraint.expected) + unit
     listed = ", ".join(value(v) for v in constraint.expected[:VALUES_SHOWN_MAX])
     return listed + _more(len(constraint.expected))
 

@@ -4,7 +4,7 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl.reading import FINDINGS_MAX, LEAVES_MAX, Reading, canonical, nearest, parties, several, strangers, text, type_of
+from connector.odrl_reading.reading import FINDINGS_MAX, LEAVES_MAX, Reading, canonical, nearest, parties, several, strangers, text, type_of
 
 
 def codes(reading: Reading) -> list[tuple[str, str]]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from connector.odrl import Code, Finding, Policy, PolicyError, evaluate, lint, load
 from connector.odrl.model import Constraint
-from connector.odrl.parse import DEPTH_MAX
-from connector.odrl.reading import LEAVES_MAX
+from connector.odrl_reading.parse import DEPTH_MAX
+from connector.odrl_reading.reading import LEAVES_MAX
 from tests.odrl.cases import json_values, leaf, odd_offers, offer, offers, participant, purpose, request, rule, time, world
 
 ROOT = Path(__file__).parents[2]

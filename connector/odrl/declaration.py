@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from connector.odrl.core import PURPOSE
 from connector.odrl.model import Constraint, Logic, Members, Node, Policy
-from connector.odrl.operands import PURPOSE
 
 Bound = frozenset[str] | None  # None: any value at all
 

@@ -1,0 +1,341 @@
+"""Constraints and refinements of a document -> nodes with their judges, a finding for each that cannot be meant.
+
+What is not understood becomes `Opaque`: it judges UNKNOWN, whatever stands around it, so that nothing is decided by leaving it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+from connector.errors import PolicyError
+from connector.odrl import judges, values
+from connector.odrl.codes import Code
+from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, TIME_INTERVAL
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Judge, Logic, Members, Node, Opaque, Since, Test, Window, fact_key
+from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, several, type_of
+from connector.odrl.registry import Alias, Operand
+from connector.odrl.vocabulary import OPERATOR_NAMES, compact
+from connector.odrl.words import shown
+
+DEPTH_MAX: Final = 32  # nested logical constraints; people write two
+LIST_OPERATORS: Final = frozenset({"isAnyOf", "isNoneOf", "isAllOf", "isA", "isPartOf", "hasPart"})
+
+_ATOMIC: Final = frozenset({
+    "@id", "@type", "leftOperand", "operator", "rightOperand", "rightOperandReference", "dataType", "unit", "status",
+})  # fmt: skip
+_LOGIC: Final[tuple[Literal["and", "or", "xone", "andSequence"], ...]] = ("and", "or", "xone", "andSequence")
+_LOGICAL: Final = frozenset({"@id", "@type", *_LOGIC})
+_KEYS: Final = _ATOMIC | _LOGICAL
+# Where the present lies to an event: before it, in it, or after it.
+_PHASES: Final = {
+    "lt": frozenset({"before"}),
+    "lteq": frozenset({"before", "during"}),
+    "eq": frozenset({"during"}),
+    "neq": frozenset({"before", "after"}),
+    "gteq": frozenset({"during", "after"}),
+    "gt": frozenset({"after"}),
+}
+_OFFSET: Final = re.compile(r"contractAgreement\+([0-9]{1,9})(s|m|h|d)")
+_OFFSET_FORMS: Final = {"s": "PT{}S", "m": "PT{}M", "h": "PT{}H", "d": "P{}D"}
+_MINUTES: Final = re.compile(r"P(?:60|90|120)M")  # that is sixty months; the vocabulary's own notes mean minutes by it
+
+
+def nodes(raw: object, path: str, reading: Reading, depth: int = 1) -> tuple[Node, ...]:
+    """The constraints of an array (or a single one), of which all count. Raises PolicyError for a document that is given up."""
+    if reading.dialect == "dsp" and raw is not None and not isinstance(raw, list):
+        reading.note(Code.MALFORMED, path, "it is no array", "write an array of constraints")
+        return ()
+    return tuple(node for at, entry in several(raw, path) if (node := _node(entry, at, depth, reading)) is not None)
+
+
+def _node(raw: object, path: str, depth: int, reading: Reading) -> Node | None:
+    if not isinstance(raw, dict):
+        reading.note(Code.MALFORMED, path, "it is no constraint", "write an object with `leftOperand`, `operator`, `rightOperand`")
+        return None
+    reading.count(1, path)
+    known, opaque = fields(raw, _KEYS, path, reading)
+    if "@type" in known:
+        type_of(known, "constraint", path, reading)
+    if opaque:
+        return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    kinds = [kind for kind in _LOGIC if kind in known]
+    if kinds and not {"leftOperand", "operator", "rightOperand"} & known.keys():
+        if len(kinds) > 1:
+            reading.note(Code.MALFORMED, path, f"it is `{kinds[0]}` and `{kinds[1]}` at once", "write one of them")
+            return None
+        return _logical(known, kinds[0], path, depth, reading)
+    if not kinds and {"leftOperand", "operator", "rightOperand", "rightOperandReference"} & known.keys():
+        return _atomic(known, path, reading)
+    reading.note(Code.MALFORMED, path, "it is no constraint", "write `leftOperand`, `operator`, `rightOperand`, or one of `and`, `or`")
+    return None
+
+
+def _logical(
+    raw: dict[str, Any], kind: Literal["and", "or", "xone", "andSequence"], path: str, depth: int, reading: Reading
+) -> Node | None:
+    at = f"{path}/{kind}"
+    if depth > DEPTH_MAX:
+        reading.give_up(at, f"constraints are nested more than {DEPTH_MAX} deep", "write them flat")
+    entries = raw[kind]
+    ordered = isinstance(entries, dict) and entries.keys() == {"@list"}
+    if not ordered and not isinstance(entries, list) and reading.dialect == "dsp":
+        reading.note(Code.MALFORMED, at, "it is no array", "write an array of constraints")
+        return None
+    identifier = _id(raw, path, reading)
+    parts = nodes([entry for _, entry in several(entries, at)], f"{at}/@list" if ordered else at, reading, depth + 1)
+    if not several(entries, at):
+        reading.note(Code.EMPTY_SET, at, f"`{kind}` of nothing says nothing", "add constraints or leave it out")
+        return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    if kind == "andSequence" and not ordered and len(parts) > 1:
+        message = "RDF keeps no order here: other connectors may read the parts in another one"
+        reading.note(Code.SEQUENCE_UNORDERED, at, message, 'write {"@list": [...]}', "warning")
+    compiled = [part.judge for part in parts]
+    table: dict[str, Callable[[Sequence[Judge]], Judge]] = {"and": judges.all_of, "or": judges.any_of, "xone": judges.one_of}
+    judge = in_order(parts) if kind == "andSequence" else table[kind](compiled)
+    return Logic(path, kind, parts, judge, identifier)
+
+
+def in_order(parts: tuple[Node, ...]) -> Judge:
+    """`andSequence`: instants t1 <= t2 <= ... <= now exist at which each part held (ODRL 2.2 IM, 2.5.3).
+
+    A window of time may have held before now; a delay runs from the instant at which the part before it held; of everything else only
+    the present is known.
+    """
+
+    def judge(facts: Facts) -> int:
+        now = facts.get(DATE_TIME)
+        if not isinstance(now, int):
+            return UNKNOWN
+        at: int | None = None  # the earliest instant at which all parts so far can have held; None: since ever
+        for part in parts:
+            if isinstance(part, Constraint) and part.operand == DATE_TIME and isinstance(part.test, Window) and not part.test.negated:
+                start, end = part.test.start, part.test.end
+                if start is not None and (at is None or int(start[0]) > at):
+                    at = int(start[0])
+                if (at is not None and at > now) or (end is not None and at is not None and at >= end[0]):
+                    return FALSE
+                continue
+            if isinstance(part, Constraint) and part.operand == DELAY_PERIOD and at is not None:
+                state = part.judge({**facts, part.fact: Since(at, now)})
+            else:
+                state = part.judge(facts)
+            if state != TRUE:
+                return state
+            at = now
+        return TRUE
+
+    return judge
+
+
+def _id(raw: dict[str, Any], path: str, reading: Reading) -> str:
+    return (iri(raw["@id"], f"{path}/@id", reading) or "") if "@id" in raw else ""
+
+
+def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
+    left, operator = _word(raw.get("leftOperand")), _word(raw.get("operator"))
+    right = raw.get("rightOperand")
+    if "rightOperandReference" in raw:
+        right = _referenced(raw, path, reading)
+        if right is None:
+            return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    bare = isinstance(right, int | float) and reading.dialect == "dsp"
+    if left is None or operator is None or right is None or bare:
+        fix = "write `leftOperand` and `operator` as strings, `rightOperand` as a string, object or array"
+        if bare:
+            fix = 'write {"@value": "5", "@type": "xsd:integer"}: a bare number is not valid in DSP messages'
+        reading.note(Code.MALFORMED, path, "its three parts are not there, or not of their type", fix)
+        return None
+    name = OPERATOR_NAMES.get(operator)
+    known = reading.registry.operands.get(left) or reading.registry.operands.get(_full(left, reading))
+    alias = None if known else reading.registry.aliases.get(left) or reading.registry.aliases.get(_full(left, reading))
+    if alias is not None:
+        known, name, right = _translated(alias, name, right, reading)
+    if known is None:
+        _unknown_operand(left, f"{path}/leftOperand", reading)
+        return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    if name not in known.operators:
+        what = f"`{shown(operator)}` is no operator of ODRL" if name is None else f"`{name}` does not apply to `{compact(left)}`"
+        takes = sorted(alias.operators) if alias else sorted(known.operators)
+        reading.note(
+            Code.OPERATOR_UNSUPPORTED, f"{path}/operator", what, f"use one of {', '.join(takes)}", expected=tuple(takes), found=operator
+        )
+        return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    if "dataType" in raw and (typed := _typed(right, _word(raw["dataType"]))) is not None:
+        right = typed
+    test = _test(known, name, right, f"{path}/rightOperand", reading)
+    if test is None:
+        return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    meaning, expected = test
+    unit = _word(raw.get("unit")) or ""
+    unit = expected[0] if known.values == "event" else reading.expand(unit) or unit
+    meaning = _from_status(meaning, known, raw.get("status"), f"{path}/status", reading)
+    _doubts(known, name, expected, path, reading)
+    if known.usage:
+        reading.usage.add(known.iri)
+    elif known.values != "instant":
+        reading.measures.add((known.iri, unit))
+    keyed = known if not unit else _in_unit(known, unit)
+    judge = judges.judge_of(keyed, meaning, reading.registry)
+    return Constraint(path, known.iri, name, expected, meaning, judge, unit, _id(raw, path, reading), known.label)
+
+
+def _word(raw: object) -> str | None:
+    """A word: a string, or {"@id"}."""
+    found = raw["@id"] if isinstance(raw, dict) and raw.keys() == {"@id"} else raw
+    return found if isinstance(found, str) and found else None
+
+
+def _full(word: str, reading: Reading) -> str:
+    """The word as full IRI; in the W3C context a bare word is a term of ODRL."""
+    if ":" not in word and reading.dialect == "odrl":
+        return f"odrl:{word}"
+    return reading.expand(word) or ""
+
+
+def _in_unit(operand: Operand, unit: str) -> Operand:
+    return replace(operand, iri=fact_key(operand.iri, unit))
+
+
+def _referenced(raw: dict[str, Any], path: str, reading: Reading) -> object | None:
+    at = f"{path}/rightOperandReference"
+    references = [iri(entry, where, reading, required=True) for where, entry in several(raw["rightOperandReference"], at)]
+    found = [reading.references.get(reference or "") for reference in references]
+    if "rightOperand" in raw or not found or None in found:
+        message = "it refers to a value that is not at hand" if "rightOperand" not in raw else "the value stands twice"
+        reading.note(Code.REFERENCE_UNRESOLVED, at, message, "write the value as `rightOperand`; nothing is ever fetched")
+        return None
+    return found[0] if len(found) == 1 else found
+
+
+def _typed(right: object, datatype: str | None) -> object | None:
+    """A plain literal of the constraint's `dataType`."""
+    if datatype is None or isinstance(right, dict):
+        return None
+    if isinstance(right, list):
+        return [_typed(entry, datatype) or entry for entry in right]
+    return {"@value": right, "@type": datatype}
+
+
+def _translated(alias: Alias, name: str | None, right: object, reading: Reading) -> tuple[Operand | None, str | None, object]:
+    """An alias in terms of the operand that it stands for."""
+    operators = alias.operators.get(name or "")
+    written = right.get("@value") if isinstance(right, dict) else right
+    if alias.offset:
+        match = _OFFSET.fullmatch(written) if isinstance(written, str) else None
+        if match is None:
+            return reading.registry.operands.get(alias.otherwise), operators, right
+        return reading.registry.operands.get(alias.operand), operators, _OFFSET_FORMS[match[2]].format(match[1])
+    if alias.value != "{}" and isinstance(written, str | int) and not isinstance(written, bool) and len(str(written)) <= values.DIGITS_MAX:
+        right = alias.value.replace("{}", str(written))
+    return reading.registry.operands.get(alias.operand), operators, right
+
+
+def _test(operand: Operand, operator: str, raw: object, path: str, reading: Reading) -> tuple[Test, tuple[str, ...]] | None:
+    entries = values.items(raw)
+    if entries is None:
+        entries = [raw]
+    if not entries:
+        reading.note(Code.EMPTY_SET, path, "there is no value", "give one at least")
+        return None
+    if len(entries) > 1 and operator not in LIST_OPERATORS:
+        fix = f"use `{'isNoneOf' if operator == 'neq' else 'isAnyOf'}`" if operand.values == "term" else "give one"
+        reading.note(Code.TYPE_MISMATCH, path, f"`{operator}` takes one value, not {len(entries)}", fix, found=f"{len(entries)} values")
+        return None
+    reading.count(len(entries) - 1, path)
+    try:
+        return _compiled(operand, operator, entries, path, reading)
+    except PolicyError as error:
+        reading.note(Code.TYPE_MISMATCH, path, f"a value does not fit `{compact(operand.iri)}`", error.message, expected=(operand.values,))
+        return None
+
+
+def _compiled(operand: Operand, operator: str, entries: list[object], path: str, reading: Reading) -> tuple[Test, tuple[str, ...]]:
+    if operand.values == "instant":
+        right = values.stretch(entries[0])
+        if not right.zoned:
+            patch = ({"op": "replace", "path": path, "value": _zoned(entries[0])},)
+            reading.note(
+                Code.ZONE_MISSING, path, "it has no time zone, so UTC is assumed", f"write `{right.text}Z`", "warning", patch=patch
+            )
+        window = judges.instants(operator, right)
+        reading.instants.update(int(edge[0]) for edge in (window.start, window.end) if edge is not None)
+        return window, (right.text,)
+    if operand.values == "number":
+        found, text = values.number(entries[0])
+        return judges.numbers(operator, found), (text,)
+    if operand.values == "duration":
+        span, text = values.length(entries[0])
+        return judges.lengths(operator, span), (text,)
+    terms = tuple(values.term(entry) for entry in entries)
+    if operand.usage and any(values.spells_an_iri(entry) for entry in entries):
+        message = "a string is taken as the IRI that it spells, which other connectors may not do"
+        reading.note(Code.IRI_AS_STRING, path, message, 'write {"@id": "https://..."}', "warning")
+    if operand.values == "event":
+        return Members(_PHASES[operator], "isAnyOf"), terms
+    return Members(frozenset(terms), operator), terms
+
+
+def _zoned(entry: object) -> object:
+    if isinstance(entry, dict):
+        return {**entry, "@value": f"{entry['@value']}Z"}
+    return f"{entry}Z"
+
+
+def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: Reading) -> Test:
+    """`status` is what was used up when the policy was written (ODRL 2.2 IM, 2.5.1): the limit counts from there."""
+    if raw is None:
+        return test
+    try:
+        start, _ = values.number(raw)
+    except PolicyError as error:
+        reading.note(Code.TYPE_MISMATCH, path, "the status is no number", error.message)
+        return test
+    if not isinstance(test, Window) or operand.kind != "counter":
+        reading.note(Code.TERM_UNSUPPORTED, path, f"`{compact(operand.iri)}` has no status", "leave it out")
+        return test
+    low = None if test.start is None else (test.start[0] - start, test.start[1])
+    high = None if test.end is None else (test.end[0] - start, test.end[1])
+    return Window(low, high, test.negated)
+
+
+def _doubts(operand: Operand, operator: str, expected: tuple[str, ...], path: str, reading: Reading) -> None:
+    """What means something else than people mostly mean by it."""
+    right = f"{path}/rightOperand"
+    if operator == "eq" and (operand.kind == "counter" or operand.iri == ELAPSED_TIME):
+        patch = ({"op": "replace", "path": f"{path}/operator", "value": "lteq"},)
+        message = f"`eq` holds at exactly {shown(expected[0])} and neither before nor after"
+        reading.note(Code.EQ_AS_LIMIT, f"{path}/operator", message, "write `lteq` for a limit", "warning", patch=patch)
+    if operand.values == "duration" and _MINUTES.fullmatch(expected[0]):
+        reading.note(
+            Code.MONTHS_AS_MINUTES,
+            right,
+            f"`{expected[0]}` are {expected[0][1:-1]} months",
+            f"write `PT{expected[0][1:]}` for minutes",
+            "warning",
+        )
+    if operand.iri == TIME_INTERVAL and operator in ("lt", "lteq"):
+        message = "`timeInterval` is the time since the last use, not a period of validity"
+        reading.note(Code.INTERVAL_AS_WINDOW, f"{path}/leftOperand", message, "write `odrl:dateTime` or `odrl:elapsedTime`", "warning")
+    if operator == "isAllOf" and operand.single and len(set(expected)) > 1:
+        message = f"one act has one {operand.label}, and never all of {len(set(expected))}"
+        patch = ({"op": "replace", "path": f"{path}/operator", "value": "isAnyOf"},)
+        reading.note(Code.UNSATISFIABLE, f"{path}/operator", message, "write `isAnyOf`", "warning", patch=patch)
+    if operand.source == "contract":
+        message = f"`{compact(operand.iri)}` is agreed on and cannot be checked by a connector"
+        reading.note(Code.DECLARATIVE_ONLY, f"{path}/leftOperand", message, "know that the contract alone holds it", "warning")
+
+
+def _unknown_operand(raw: str, path: str, reading: Reading) -> None:
+    operands = reading.registry.operands
+    if reading.expand(raw) is not None or reading.dialect == "odrl":
+        near = nearest(raw, operands)
+        fix = f"write `{near}` if that is meant" if near else "use an operand of the core or of a profile that is loaded"
+        reading.note(Code.OPERAND_UNSUPPORTED, path, f"`{shown(raw)}` is a left operand that cannot be checked here", fix)
+        return
+    named = next((compact(known) for known in operands if known.endswith(("/" + raw, ":" + raw))), None)
+    fix = f"write `{named}`" if named else "write it with its prefix, or as a full IRI"
+    patch = ({"op": "replace", "path": path, "value": named},) if named else ()
+    reading.note(Code.TERM_DROPPED, path, f"`{shown(raw)}` is no term of the DSP context, so it names no left operand", fix, patch=patch)

@@ -1,0 +1,364 @@
+"""A policy document -> the immutable policy, with a finding for everything in it that cannot be meant here.
+
+What stands in the document is never skipped: what is not understood becomes a finding, and a policy with a finding of severity `error`
+permits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from connector.errors import PolicyError
+from connector.odrl_reading import inherit
+from connector.odrl.codes import Code, Finding
+from connector.odrl_reading.constraints import DEPTH_MAX, nodes
+from connector.odrl.judges import all_of
+from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
+from connector.odrl_reading.reading import NONE, Dialect, Reading, fields, iri, nearest, refusal, several, text, type_of
+from connector.odrl.registry import registry_of
+from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, compact
+from connector.odrl.words import shown
+
+W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
+CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
+    spelling: word  # type: ignore[misc]
+    for term, word in (("perm", "permit"), ("prohibit", "prohibit"), ("invalid", "invalid"))
+    for spelling in (term, "odrl:" + term, ODRL + term)
+}
+FUNCTIONS: Final = (
+    "compensatedParty", "compensatingParty", "consentingParty", "consentedParty", "informedParty", "informingParty", "trackingParty",
+    "trackedParty", "contractingParty", "contractedParty", "attributedParty", "attributingParty",
+)  # fmt: skip
+
+_PARTS: Final = frozenset({"permission", "prohibition", "obligation"})
+_POLICY: Final = _PARTS | {
+    "@context", "@id", "@type", "profile", "conflict", "inheritFrom", "isReplacedBy", "target", "assigner", "assignee", "timestamp",
+    "action", "constraint",
+}  # fmt: skip
+_DUTY: Final = frozenset({"@id", "@type", "action", "constraint", "assigner", "assignee", "target", "consequence", *FUNCTIONS})
+_RULE: Final = frozenset({"@id", "@type", "action", "constraint", "assigner", "assignee", "target"})
+_OF_KIND: Final[Mapping[RuleKind, frozenset[str]]] = {
+    "permission": _RULE | {"duty"},
+    "prohibition": _RULE | {"remedy"},
+    "obligation": _DUTY,
+    "duty": _DUTY,
+    "remedy": _DUTY - {"consequence"},
+    "consequence": _DUTY - {"consequence"},
+}
+_BELOW: Final[Mapping[RuleKind, RuleKind]] = {
+    "permission": "duty", "prohibition": "remedy", "obligation": "consequence", "duty": "consequence",
+}  # fmt: skip
+_SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
+_ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
+
+
+def load(
+    document: object,
+    format: str = "json-ld",
+    *,
+    options: Options = DEFAULT_OPTIONS,
+    strict: bool = True,
+    parents: Mapping[str, object] | None = None,
+    references: Mapping[str, object] | None = None,
+) -> Policy:
+    """Read a policy.
+
+    `document` is one policy: a dict of compact JSON-LD under the context of DSP 2025-1 (or none: then that is meant) or of the W3C, or
+    text of any JSON-LD or Turtle; `format` is `json-ld` or `turtle`. `options.profiles` say which operands beside the core are known.
+    `parents` are the policies that `inheritFrom` may name, `references` the values of `rightOperandReference`s, both by IRI: nothing is
+    ever fetched. A document that is no policy at all, or beyond a limit, raises PolicyError with all findings; so does one that says
+    something unknown. Without `strict` the latter is kept with its `findings`, so that a policy of somebody else can be shown and compared;
+    it permits nothing.
+    """
+    if format == "turtle" or not _is_tree(document):
+        from connector.odrl_forms.graph import tree
+
+        document = tree(document, format)
+    dialect: Dialect = "odrl" if isinstance(document, dict) and W3C_CONTEXT in _contexts(document) else "dsp"
+    reading = Reading(registry_of(options), dialect, references)
+    policy = _policy(document, reading, parents or {})
+    if policy is None or (strict and policy.refused):
+        raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
+    return policy
+
+
+def lint(subject: object, format: str = "json-ld", *, options: Options = DEFAULT_OPTIONS) -> list[Finding]:
+    """All findings of a Policy or of a document as `load` takes it, errors and warnings. Never raises."""
+    if isinstance(subject, Policy):
+        return list(subject.findings)
+    try:
+        return list(load(subject, format, options=options, strict=False).findings)
+    except PolicyError as error:
+        return list(error.findings)
+
+
+def _is_tree(document: object) -> bool:
+    """Whether a document needs no JSON-LD processor: its contexts are those whose words are known here."""
+    return not isinstance(document, str | bytes) and not (isinstance(document, dict) and "@graph" in document)
+
+
+def _contexts(document: dict[str, Any]) -> list[object]:
+    raw = document.get("@context")
+    return raw if isinstance(raw, list) else [raw]
+
+
+def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -> Policy | None:
+    if not isinstance(document, dict):
+        reading.note(Code.MALFORMED, "", "it is no JSON object", "give one policy")
+        return None
+    _context(document, reading)
+    known, opaque = fields(document, _POLICY, "", reading)
+    kind = type_of(known, "policy", "", reading)
+    agreement = kind == "Agreement" and reading.dialect == "dsp"
+    identifier = iri(known.get("@id"), "/@id", reading)
+    inherited = inherit.gather(known, identifier or "", parents, reading, _policy)
+    target = _single(known, "target", reading, required=agreement)
+    assigners = _ids(known.get("assigner"), "/assigner", reading, required=agreement)
+    assignees = _ids(known.get("assignee"), "/assignee", reading, required=agreement)
+    if len(assigners) > 1:
+        reading.note(Code.MALFORMED, "/assigner", "there are several assigners", "name one")
+    if "isReplacedBy" in known:
+        reading.note(Code.POLICY_REPLACED, "", "it is replaced by another policy", "use that one")
+    rules = {part: (*_rules(known, part, reading), *inherited.rules[part]) for part in ("permission", "prohibition", "obligation")}
+    if not any(rules.values()):
+        reading.note(Code.MALFORMED, "", "it has no rule", "add a `permission`")
+    if reading.dialect == "dsp" and rules["obligation"] and not rules["permission"] and not rules["prohibition"]:
+        reading.note(Code.MALFORMED, "", "an obligation alone is no policy of DSP 2025-1", "add a `permission`")
+    conflict = _conflict(known, reading) or inherited.conflict
+    profiles = _profiles(known.get("profile"), reading) | inherited.profiles
+    _warn(rules, reading)
+    if any(finding.code is Code.MALFORMED for finding in reading.findings):
+        return None
+    return Policy(
+        id=identifier or "",
+        kind=kind or ("Set" if reading.dialect == "odrl" else "Offer"),
+        target=target or inherited.target,
+        assigner=next(iter(assigners), None) or inherited.assigner,
+        assignees=assignees or inherited.assignees,
+        timestamp=text(known.get("timestamp"), "/timestamp", reading),
+        profiles=profiles,
+        conflict=conflict,
+        permissions=rules["permission"],
+        prohibitions=rules["prohibition"],
+        obligations=rules["obligation"],
+        opaque=opaque,
+        findings=tuple(reading.findings),
+        refused=any(finding.severity == "error" for finding in reading.findings),
+        instants=tuple(sorted(reading.instants)),
+        usage=tuple(sorted(reading.usage)),
+        measures=tuple(sorted(reading.measures)),
+        leaves=reading.leaves,
+        registry=reading.registry,
+        document=document,
+        inherits=inherited.parents,
+    )
+
+
+def _context(document: dict[str, Any], reading: Reading) -> None:
+    """A document of its own names a context that is known. Others beside it are not looked at: their words are findings."""
+    raw = document.get("@context")
+    if raw is None or raw in (DSP_CONTEXT, W3C_CONTEXT):
+        return
+    entries = _contexts(document)
+    if not {DSP_CONTEXT, W3C_CONTEXT} & {entry for entry in entries if isinstance(entry, str)}:
+        reading.note(Code.TERM_UNSUPPORTED, "/@context", "it is no context that is known here", f'write `["{DSP_CONTEXT}"]`')
+    elif not all(isinstance(entry, str) for entry in entries) and reading.dialect == "dsp":
+        reading.note(Code.TERM_UNSUPPORTED, "/@context", "DSP messages take no context of their own", f'write `["{DSP_CONTEXT}"]`')
+
+
+def _single(known: dict[str, Any], name: str, reading: Reading, *, required: bool) -> str | None:
+    """The one id of a property; several belong into the rules."""
+    found = _ids(known.get(name), f"/{name}", reading, required=required)
+    if len(found) > 1:
+        reading.note(Code.MALFORMED, f"/{name}", f"there are {len(found)} of them", "write one policy for each")
+    return next(iter(found), None)
+
+
+def _ids(raw: object, path: str, reading: Reading, *, required: bool = False) -> frozenset[str]:
+    """Ids: a string, {"@id"}, an object with an id, or an array of these. An empty array would address everybody by accident."""
+    if raw is None and not required:
+        return NONE
+    if raw == []:
+        reading.note(Code.EMPTY_SET, path, "it names nobody", "name one or leave it out")
+    found = set()
+    reading.count(len(raw) if isinstance(raw, list) else 0, path)
+    for at, entry in several(raw, path) or [(path, None)] * required:
+        named = entry.get("@id", entry.get("uid")) if isinstance(entry, dict) else entry
+        if (name := text(named, at, reading, required=True)) is not None:
+            found.add(name)
+    return frozenset(found) if found else NONE
+
+
+def _profiles(raw: object, reading: Reading) -> frozenset[str]:
+    found = set()
+    reading.count(len(raw) if isinstance(raw, list) else 0, "/profile")
+    for path, entry in several(raw, "/profile"):
+        name = iri(entry, path, reading, required=True)
+        full = reading.expand(name) or name if name is not None else None
+        if full is None or full == CORE_PROFILE:
+            continue
+        found.add(full)
+        if full not in reading.registry.profiles:  # ODRL 2.2 IM, 3: a processor that does not know the profile must stop
+            reading.note(Code.PROFILE_UNKNOWN, path, f"the ODRL profile `{shown(full)}` is not known here", "load it, or leave it out")
+    return frozenset(found) if found else NONE
+
+
+def _conflict(known: dict[str, Any], reading: Reading) -> Literal["", "prohibit", "permit", "invalid"]:
+    if "conflict" not in known:
+        return ""
+    written = iri(known["conflict"], "/conflict", reading)
+    found = CONFLICTS.get(written or "")
+    if found is None:
+        reading.note(Code.CONFLICTING_TERMS, "/conflict", "it says not who wins", "write `perm`, `prohibit` or `invalid`, with `odrl:`")
+        return ""
+    return found
+
+
+def _rules(known: dict[str, Any], kind: RuleKind, reading: Reading) -> tuple[Rule, ...]:
+    raw = known.get(kind)
+    if raw is not None and reading.dialect == "dsp" and not isinstance(raw, list):
+        reading.note(Code.MALFORMED, f"/{kind}", "it is no array", "write an array of rules")
+        return ()
+    shared: dict[str, Any] = {name: known[name] for name in ("action", "constraint") if name in known}
+    return tuple(rule for at, entry in several(raw, f"/{kind}") if (rule := _rule(entry, kind, at, reading, shared)) is not None)
+
+
+def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Mapping[str, Any], depth: int = 1) -> Rule | None:
+    if not isinstance(raw, dict):
+        reading.note(Code.MALFORMED, path, "it is no rule", "write an object with an `action`")
+        return None
+    if depth > DEPTH_MAX:
+        reading.give_up(path, f"duties are nested more than {DEPTH_MAX} deep", "write them flat")
+    reading.count(1, path)
+    properties = _OF_KIND[kind] - ({"target", "assigner"} if reading.dialect == "dsp" and depth == 1 and kind != "obligation" else set())
+    known, opaque = fields(raw, properties, path, reading)
+    what = kind if kind in ("permission", "prohibition") else "duty"
+    type_of(known, what, path, reading)
+    written = known.get("action", shared.get("action"))
+    actions = tuple(action for at, entry in several(written, f"{path}/action") if (action := _action(entry, at, reading)) is not None)
+    if written is None or written == []:
+        severity: Literal["error", "warning"] = "warning" if reading.dialect == "odrl" else "error"
+        code = Code.ACTION_MISSING if reading.dialect == "odrl" else Code.MALFORMED
+        reading.note(code, path, "it has no action, so it is about any", "write `use`", severity)
+    constraints = nodes(known.get("constraint"), f"{path}/constraint", reading)
+    if "constraint" in shared:
+        message = "a constraint of the policy counts for each of its rules"
+        reading.note(Code.POLICY_CONSTRAINT, "/constraint", message, "write it into the rules", "warning")
+        constraints += nodes(shared["constraint"], "/constraint", reading)
+    below = _BELOW.get(kind)
+    duties = tuple(
+        duty
+        for at, entry in (several(known.get(below), f"{path}/{below}") if below else [])
+        if below and (duty := _rule(entry, below, at, reading, {}, depth + 1)) is not None
+    )
+    functions = tuple(
+        (name, party) for name in FUNCTIONS if name in known for party in sorted(_ids(known[name], f"{path}/{name}", reading))
+    )
+    return Rule(
+        path=path,
+        kind=kind,
+        actions=actions,
+        targets=_scopes(known.get("target"), "asset", f"{path}/target", reading),
+        assigners=_scopes(known.get("assigner"), "party", f"{path}/assigner", reading),
+        assignees=_scopes(known.get("assignee"), "party", f"{path}/assignee", reading),
+        constraints=constraints,
+        opaque=opaque,
+        judge=all_of([node.judge for node in constraints]),
+        id=iri(known.get("@id"), f"{path}/@id", reading) or "",
+        duties=duties,
+        when=_when(actions, constraints, reading),
+        functions=functions,
+    )
+
+
+def _when(actions: tuple[Action, ...], constraints: tuple[Node, ...], reading: Reading) -> Literal["pre", "with", "post"]:
+    """When a duty is due (odrl.md 1.3): what it says about the event of the use goes before what its action usually means."""
+    waiting = list(constraints)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Logic):
+            waiting.extend(node.parts)
+        elif isinstance(node, Constraint):
+            if node.operand == ODRL + "event" and node.unit == ODRL + "policyUsage":
+                return {"lt": "pre", "lteq": "pre", "eq": "with", "gteq": "post", "gt": "post"}.get(node.operator, "pre")  # type: ignore[return-value]
+            if node.operand == ODRL + "delayPeriod" or (node.operand == ODRL + "event" and node.operator in ("gt", "gteq", "eq")):
+                return "post"
+    found = [reading.registry.duties.get(action.iri, "pre") for action in actions]
+    return found[0] if found else "pre"
+
+
+def _action(raw: object, path: str, reading: Reading) -> Action | None:
+    written = raw
+    refinements: tuple[Node, ...] = ()
+    if isinstance(raw, dict) and raw.keys() != {"@id"}:
+        known, opaque = fields(raw, _ACTION, path, reading)
+        written = known.get("value", known.get("@id"))
+        refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+        if opaque:
+            return Action("", NONE, refinements)
+    word = written["@id"] if isinstance(written, dict) and written.keys() == {"@id"} else written
+    if not isinstance(word, str) or not word:
+        reading.note(Code.MALFORMED, path, "the action is no string", "write `use`")
+        return None
+    registry = reading.registry
+    name = registry.actions.get(word) or registry.actions.get(reading.expand(word) or "")
+    if name is None and reading.dialect == "odrl" and ":" not in word:
+        name = registry.actions.get(f"odrl:{word}")
+    if name is None:
+        _unknown_action(word, path, reading)
+        return Action(word, NONE, refinements)
+    if name != (reading.expand(word) or name):
+        message = f"`{shown(word)}` is deprecated for `{compact(name)}`"
+        patch = ({"op": "replace", "path": path, "value": compact(name)},)
+        reading.note(Code.DEPRECATED, path, message, f"write `{compact(name)}`", "warning", patch=patch)
+    return Action(name, registry.within[name], refinements)
+
+
+def _unknown_action(word: str, path: str, reading: Reading) -> None:
+    actions = reading.registry.actions
+    if reading.expand(word) is not None or reading.dialect == "odrl":
+        near = nearest(word, actions)
+        fix = f"write `{near}` if that is meant" if near else "write `use` or another core action"
+        reading.note(Code.ACTION_UNSUPPORTED, path, f"the action `{shown(word)}` is not known here", fix)
+    else:
+        fix = f"write `odrl:{word}`" if "odrl:" + word in actions else "write `use`, or an action of the ODRL core as `odrl:read`"
+        patch = ({"op": "replace", "path": path, "value": f"odrl:{word}"},) if "odrl:" + word in actions else ()
+        reading.note(Code.TERM_DROPPED, path, f"`{shown(word)}` is no term of the DSP context, so it names no action", fix, patch=patch)
+
+
+def _scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> tuple[Scope, ...]:
+    if raw is None:
+        return ()
+    if raw == []:
+        reading.note(Code.EMPTY_SET, path, "it names nobody" if what == "party" else "it names nothing", "name one or leave it out")
+    entries = several(raw, path)
+    reading.count(len(entries) - 1, path)
+    return tuple(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None)
+
+
+def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:
+    if not isinstance(raw, dict) or raw.keys() == {"@id"}:
+        name = iri(raw, path, reading, required=True)
+        return None if name is None else Scope(name)
+    known, opaque = fields(raw, _SCOPE, path, reading)
+    if opaque:
+        return Scope("")
+    kind = type_of(known, what, path, reading)
+    refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+    collection = (kind is not None and kind.endswith("Collection")) or "source" in known
+    name = iri(known.get("source", known.get("@id")), path, reading, required=True)
+    return None if name is None else Scope(name, refinements, collection)
+
+
+def _warn(rules: Mapping[str, tuple[Rule, ...]], reading: Reading) -> None:
+    """What is well-formed and easily means more, or less, than its author thinks."""
+    for rule in rules["obligation"]:
+        if not any(node for node in rule.constraints if isinstance(node, Constraint) and node.operator in ("lt", "lteq")):
+            message = "an obligation without a deadline is never overdue"
+            reading.note(Code.OBLIGATION_NO_DEADLINE, rule.path, message, "add `odrl:dateTime` `lteq` or `odrl:delayPeriod`", "warning")
+    use = ODRL + "use"
+    for rule in rules["prohibition"]:
+        if any(action.iri == use for action in rule.actions) and not rule.constraints and rules["permission"]:
+            message = "a prohibition of `use` without constraints forbids all that a permission allows"
+            reading.note(Code.PROHIBITION_OF_USE, rule.path, message, "add constraints or forbid something narrower", "warning")

@@ -1,0 +1,237 @@
+"""What one pass over a policy document gathers, and the shapes that every part of it shares: words, texts, ids, types, unknown properties.
+
+A document is a tree of compact JSON-LD. Its words mean what its context defines and nothing else: the context of DSP 2025-1 knows few of
+ODRL's terms bare, and a JSON-LD reader loses the others without a word; here they are findings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Final, Literal
+
+from connector.errors import PolicyError
+from connector.odrl.codes import Code, Finding
+from connector.odrl.registry import Registry
+from connector.odrl.vocabulary import ODRL, expand
+from connector.odrl.words import shown
+
+# Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
+# test policy has 524.
+LEAVES_MAX: Final = 600
+FINDINGS_MAX: Final = 100  # more than anybody mends in one go, and a bound on the answer to a hostile document
+WORD_CHARS_MAX: Final = 64  # longer words get no spelling suggestion, which takes quadratic time
+NONE: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 216 bytes, and most rules have two
+
+Dialect = Literal["dsp", "odrl"]
+
+# Terms of ODRL that stand bare under the DSP context (DSP 2025-1, odrl-profile.jsonld); `timestamp` is DSP's own.
+_DSP_BARE: Final = frozenset({
+    "profile", "hasPolicy", "target", "assigner", "assignee", "permission", "prohibition", "obligation", "duty", "constraint", "action",
+    "leftOperand", "operator", "rightOperand", "and", "andSequence", "or", "xone", "timestamp",
+})  # fmt: skip
+_KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
+_DCT, _RDFS = "http://purl.org/dc/terms/", "http://www.w3.org/2000/01/rdf-schema#"
+_RDF_VALUE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"
+REPLACED_BY: Final = _DCT + "isReplacedBy"
+# What people write about a policy. It changes nothing.
+_ANNOTATIONS: Final = frozenset(
+    {
+        _DCT + name
+        for name in (
+            "title", "description", "creator", "contributor", "publisher", "created", "issued", "modified", "source", "identifier",
+            "subject",
+        )
+    }
+    | {_RDFS + name for name in ("label", "comment", "seeAlso")}
+    | {"http://www.w3.org/2004/02/skos/core#" + name for name in ("prefLabel", "altLabel", "note", "definition", "scopeNote")}
+)  # fmt: skip
+_PREFIXES: Final = {"dct": _DCT, "dc": _DCT, "rdfs": _RDFS, "skos": "http://www.w3.org/2004/02/skos/core#", "rdf": _RDF_VALUE[:-5]}
+_TYPES: Final = {
+    "policy": ("Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "Assertion", "Privacy"),
+    "permission": ("Permission",),
+    "prohibition": ("Prohibition",),
+    "duty": ("Duty", "Obligation"),
+    "constraint": ("Constraint", "LogicalConstraint"),
+    "action": ("Action",),
+    "asset": ("Asset", "AssetCollection"),
+    "party": ("Party", "PartyCollection"),
+}
+_TYPE_NAMES: Final = {
+    what: {spelling: name for name in names for spelling in (name, "odrl:" + name, ODRL + name)} for what, names in _TYPES.items()
+}
+
+
+class Reading:
+    """What one pass over a document gathers. `references` are the values of `rightOperandReference`s that are at hand, `ancestors` the ids
+    of the policies that inherit from this one."""
+
+    __slots__ = ("ancestors", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "usage")
+
+    def __init__(
+        self,
+        registry: Registry,
+        dialect: Dialect = "dsp",
+        references: Mapping[str, object] | None = None,
+        ancestors: frozenset[str] = NONE,
+    ) -> None:
+        self.ancestors = ancestors
+        self.registry, self.dialect = registry, dialect
+        self.references: Mapping[str, object] = references or {}
+        self.findings: list[Finding] = []
+        self.instants: set[int] = set()
+        self.usage: set[str] = set()
+        self.measures: set[tuple[str, str]] = set()
+        self.leaves = 0
+
+    def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
+        """Add a finding; beyond FINDINGS_MAX the document is given up."""
+        if len(self.findings) >= FINDINGS_MAX:
+            self.give_up(path, f"there are more than {FINDINGS_MAX} findings", "mend these first")
+        self.findings.append(Finding(code, path, message, fix, severity, **more))
+
+    def count(self, leaves: int, path: str) -> None:
+        """Count constraints and values; beyond LEAVES_MAX the document is given up."""
+        self.leaves += leaves
+        if self.leaves > LEAVES_MAX:
+            self.give_up(path, f"there are more than {LEAVES_MAX} constraints and values", "split the policy into several offers")
+
+    def give_up(self, path: str, message: str, fix: str) -> None:
+        """Stop reading a document that exceeds a limit."""
+        raise refusal("policy", (*self.findings, Finding(Code.LIMIT_EXCEEDED, path, message, fix)))
+
+    def expand(self, word: str) -> str | None:
+        """The absolute IRI of a word with a prefix, or None where no context defines it."""
+        prefix, colon, rest = word.partition(":")
+        space = self.registry.prefixes.get(prefix) or _PREFIXES.get(prefix) if colon else None
+        return space + rest if space is not None else expand(word)
+
+
+def refusal(what: str, findings: tuple[Finding, ...]) -> PolicyError:
+    """The error that names the first mistake and counts the others."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return PolicyError(f"{what} cannot be used: {errors[0]}{more}", findings)
+
+
+def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
+    """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
+    there is none). The id stands under `@id` in either form."""
+    if raw.keys() <= known and (reading.dialect == "odrl" or raw.keys() <= (_DSP_BARE | _KEYWORDS)):
+        return raw, ""
+    if len(raw) > FINDINGS_MAX:
+        reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
+    found: dict[str, Any] = {}
+    strange: list[str] = []
+    for key in sorted(raw, key=str):
+        term = _term(str(key), known, reading)
+        if term is None:
+            strange.append(str(key))
+        elif term:
+            term = "@id" if term == "uid" else term
+            if term in found and found[term] != raw[key]:
+                reading.note(Code.MALFORMED, _pointer(path, key), f"`{shown(term)}` stands twice, with different values", "write it once")
+            found[term] = raw[key]
+    for key in strange:
+        _stranger(key, known, path, reading)
+    return found, canonical({key: raw[key] for key in strange}, path) if strange else ""
+
+
+def _term(key: str, known: frozenset[str], reading: Reading) -> str | None:
+    """The bare term that a key stands for; "" for an annotation, None for what has no meaning here."""
+    if key in _KEYWORDS or key in ("type", "@graph"):
+        return key if key in known else None
+    full = reading.expand(key)
+    if full is None:
+        bare = key in known and (reading.dialect == "odrl" or key in _DSP_BARE)
+        return key if bare else None
+    if full in (_RDF_VALUE, REPLACED_BY):
+        term = "value" if full == _RDF_VALUE else "isReplacedBy"
+        return term if term in known else None
+    if full.startswith(ODRL) and full[len(ODRL) :] in known:
+        return full[len(ODRL) :]
+    return "" if full in _ANNOTATIONS else None
+
+
+def _stranger(key: str, known: frozenset[str], path: str, reading: Reading) -> None:
+    at, word = _pointer(path, key), shown(key)
+    if key == "target":
+        reading.note(Code.TARGET_IN_RULE, at, "only the policy has a target, not its rules", "leave it out")
+    elif reading.expand(key) is not None:
+        reading.note(Code.TERM_UNSUPPORTED, at, f"`{word}` has no meaning here", "leave it out")
+    elif key in known:
+        message = f"`{word}` is no term of the DSP context, so JSON-LD readers lose it"
+        reading.note(Code.TERM_DROPPED, at, message, f"write `odrl:{word}`", patch=_moved(at, path, f"odrl:{key}"))
+    else:
+        near = nearest(key, known)
+        fix = f"write `{near}`" if near else "leave it out"
+        reading.note(Code.TERM_DROPPED, at, f"`{word}` is no term of the context", fix, patch=_moved(at, path, near))
+
+
+def _moved(at: str, path: str, name: str | None) -> tuple[dict[str, str], ...]:
+    """The patch (RFC 6902) that gives a property another name."""
+    return ({"op": "move", "from": at, "path": _pointer(path, name)},) if name else ()
+
+
+def type_of(raw: dict[str, Any], what: str, path: str, reading: Reading) -> str | None:
+    """The type of an object by its bare name; None if it has none, or one that is not known (a finding)."""
+    written = raw.get("@type")
+    if isinstance(written, list) and len(written) == 1:
+        written = written[0]
+    if written is None:
+        return None
+    names = _TYPE_NAMES[what]
+    if isinstance(written, list) and reading.dialect == "odrl":  # RDF: a thing has several types, of which one is ours
+        written = next((one for one in written if isinstance(one, str) and one in names), written)
+    name = names.get(written) if isinstance(written, str) else None
+    if name is None:
+        named = f"`{shown(written)}`" if isinstance(written, str) else "it"
+        fix = f"write {' or '.join(f'`{known}`' for known in _TYPES[what])}"
+        reading.note(Code.TERM_UNSUPPORTED, f"{path}/@type", f"{named} is no type that is known here", fix)
+    return name
+
+
+def text(raw: object, path: str, reading: Reading, *, required: bool = False) -> str | None:
+    """A string that is not empty; None with a finding for anything else, and without one where nothing is required."""
+    if isinstance(raw, dict) and raw.keys() == {"@value"}:
+        raw = raw["@value"]
+    if isinstance(raw, str) and raw:
+        return raw
+    if raw is not None or required:
+        reading.note(Code.MALFORMED, path, "it is no string, or an empty one" if raw is not None else "it is missing", "give a string")
+    return None
+
+
+def iri(raw: object, path: str, reading: Reading, *, required: bool = False) -> str | None:
+    """An id: a string or {"@id"}."""
+    return text(raw["@id"] if isinstance(raw, dict) and raw.keys() == {"@id"} else raw, path, reading, required=required)
+
+
+def several(raw: object, path: str) -> list[tuple[str, object]]:
+    """The entries of an array, of an "@list", or the one value, each with its pointer."""
+    if isinstance(raw, dict) and raw.keys() == {"@list"}:
+        raw, path = raw["@list"], f"{path}/@list"
+    if isinstance(raw, list):
+        return [(f"{path}/{index}", entry) for index, entry in enumerate(raw)]
+    return [] if raw is None else [(path, raw)]
+
+
+def nearest(word: str, known: Any) -> str | None:
+    """The known word that is spelled most like this one, if any is close."""
+    return next(iter(get_close_matches(word, known, 1, 0.8)), None) if len(word) <= WORD_CHARS_MAX else None
+
+
+def _pointer(path: str, key: object) -> str:
+    """RFC 6901; a key that nobody could read is pointed at through its parent."""
+    text = str(key)
+    return f"{path}/{text.replace('~', '~0').replace('/', '~1')}" if len(text) <= WORD_CHARS_MAX and text.isprintable() else path
+
+
+def canonical(raw: object, path: str) -> str:
+    """JSON of one form for one meaning. Raises PolicyError for what is nested too deeply, or no JSON."""
+    try:
+        return json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    except (RecursionError, TypeError, ValueError):
+        finding = Finding(Code.LIMIT_EXCEEDED, path, "it is nested too deeply, or no JSON", "write it flat")
+        raise refusal("policy", (finding,)) from None
