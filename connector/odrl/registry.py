@@ -15,8 +15,8 @@ from typing import Final, Literal, NamedTuple
 from connector.odrl.model import Number, Options
 from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
 
-ORDER: Final = frozenset({"eq", "neq", "lt", "lteq", "gt", "gteq"})
 CHOICE: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf"})
+ORDER: Final = CHOICE | {"lt", "lteq", "gt", "gteq", "isAllOf"}
 CONCEPT: Final = CHOICE | {"isA", "isPartOf", "hasPart", "isAllOf"}
 
 Values = Literal["instant", "duration", "number", "term", "event"]

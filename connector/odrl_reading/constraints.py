@@ -6,7 +6,7 @@ What is not understood becomes `Opaque`: it judges UNKNOWN, whatever stands arou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -15,12 +15,16 @@ from connector.odrl import judges, values
 from connector.odrl.codes import Code
 from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, TIME_INTERVAL
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Judge, Logic, Members, Node, Opaque, Since, Test, Window, fact_key
-from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, several, type_of
 from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown
+from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, several, type_of
 
 DEPTH_MAX: Final = 32  # nested logical constraints; people write two
+# A list operator on values that have an order -> how the list is joined, and what is asked of each value.
+_EACH: Final[Mapping[str, tuple[Literal["and", "or"], str]]] = {
+    "isAnyOf": ("or", "eq"), "isNoneOf": ("and", "neq"), "isAllOf": ("and", "eq"),
+}  # fmt: skip
 LIST_OPERATORS: Final = frozenset({"isAnyOf", "isNoneOf", "isAllOf", "isA", "isPartOf", "hasPart"})
 
 _ATOMIC: Final = frozenset({
@@ -165,21 +169,49 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if "dataType" in raw and (typed := _typed(right, _word(raw["dataType"]))) is not None:
         right = typed
-    test = _test(known, name, right, f"{path}/rightOperand", reading)
-    if test is None:
+    if known.values != "term" and name in _EACH:
+        return _each(raw, known, name, right, path, reading)
+    return _constraint(raw, known, name, right, (path, f"{path}/rightOperand"), reading) or Opaque(
+        path, canonical(raw, path), judges.nobody_knows
+    )
+
+
+def _each(raw: dict[str, Any], known: Operand, name: str, right: object, path: str, reading: Reading) -> Node:
+    """A list operator on values that have an order: one of them, none of them, all of them at once."""
+    kind, operator = _EACH[name]
+    entries = several(right, f"{path}/rightOperand")
+    parts = [_constraint(raw, known, operator, entry, (at, at), reading) for at, entry in entries]
+    found = tuple(part for part in parts if part is not None)
+    if len(found) < len(parts) or not parts:
+        if not parts:
+            reading.note(Code.EMPTY_SET, f"{path}/rightOperand", "there is no value", "give one at least")
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
+    reading.count(len(found) - 1, path)
+    table = {"and": judges.all_of, "or": judges.any_of}
+    return Logic(path, kind, found, table[kind]([part.judge for part in found]), _id(raw, path, reading))
+
+
+def _constraint(
+    raw: dict[str, Any], known: Operand, name: str, right: object, places: tuple[str, str], reading: Reading
+) -> Constraint | None:
+    """A constraint on one operand, or None with a finding; `places` are its pointer and that of its right operand."""
+    path, at = places
+    test = _test(known, name, right, at, reading)
+    if test is None:
+        return None
     meaning, expected = test
     unit = _word(raw.get("unit")) or ""
     unit = expected[0] if known.values == "event" else reading.expand(unit) or unit
     meaning = _from_status(meaning, known, raw.get("status"), f"{path}/status", reading)
-    _doubts(known, name, expected, path, reading)
+    if path != at:
+        _doubts(known, name, expected, path, reading)
     if known.usage:
         reading.usage.add(known.iri)
     elif known.values != "instant":
         reading.measures.add((known.iri, unit))
     keyed = known if not unit else _in_unit(known, unit)
     judge = judges.judge_of(keyed, meaning, reading.registry)
-    return Constraint(path, known.iri, name, expected, meaning, judge, unit, _id(raw, path, reading), known.label)
+    return Constraint(path, known.iri, name, expected, meaning, judge, unit, "" if path == at else _id(raw, path, reading), known.label)
 
 
 def _word(raw: object) -> str | None:
