@@ -7,7 +7,7 @@ understood into a denial with its findings: what is not understood is refused wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +16,9 @@ import orjson
 
 from connector.errors import PolicyError, Refused
 from connector.odrl import PURPOSE, Code, Decision, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
-from connector.odrl.declared import purposes_of
+from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
+from connector.odrl.counters import Tally, charged, counting, tallies
+from connector.odrl.declaration import purposes_of
 from connector.remembered import Remembered
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
@@ -26,13 +28,15 @@ USE = "odrl:use"
 KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
+MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
 LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a decision comes down to for a use case. `ends` is the instant (POSIX seconds) at which a permission lapses,
-    `reasons` what the peer may read, `document` what is stored beside the state."""
+    `reasons` what the peer may read, `document` what is stored beside the state, `charged` the rules (paths) under which the
+    use counts, if the policy counts anything."""
 
     permitted: bool
     result: str
@@ -40,6 +44,7 @@ class Verdict:
     reasons: tuple[str, ...]
     ends: float | None
     document: Mapping[str, Any]
+    charged: tuple[str, ...] = ()
 
 
 class Policies:
@@ -81,18 +86,22 @@ class Policies:
         claims: Mapping[str, Any],
         now: float,
         stage: str,
+        used: Mapping[tuple[str, str], int] | None = None,
     ) -> Verdict:
         """Evaluate `use` of `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
-        transfer. Never raises: what cannot be understood is denied with its findings."""
+        transfer. `used` is what was used up before, by rule (path) and left operand; what it leaves out is not known, and that
+        denies at a transfer. Never raises: what cannot be understood is denied with its findings."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             return not_understood(policy)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=USE, target=target, params=params, stage=Stage(stage))
-        decision = evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
+        world = World(now=datetime.fromtimestamp(now, UTC), facts=claims, used=used or {})
+        decision = evaluate(policy, request, world)
         permitted = decision.result in PERMITS
-        ends = _lapse(policy, request, claims, decision) if permitted else None
-        return Verdict(permitted, decision.result, decision.code, tuple(decision.reason("peer")), ends, decision.to_json())
+        ends = _lapse(policy, request, world, decision) if permitted else None
+        counts = charged(decision.case) if permitted and tallies(policy) else ()
+        return Verdict(permitted, decision.result, decision.code, tuple(decision.reason("peer")), ends, decision.to_json(), counts)
 
     def shows(
         self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
@@ -105,6 +114,26 @@ class Policies:
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
         decision = evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
         return decision.result != "deny", decision.valid_until.timestamp() if decision.valid_until else None
+
+    def tallies(self, document: Mapping[str, Any]) -> tuple[Tally, ...]:
+        """What has to be counted to decide by the policy; () for most."""
+        policy = self.parse(document)
+        return () if isinstance(policy, PolicyError) else tallies(policy)
+
+    def unused(self, document: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+        """`used` as the side that does not count has it: as if nothing had been used, of all that a connector can measure."""
+        return {(tally.rule, tally.operand): 0 for tally in self.tallies(document) if tally.operand in MEASURED}
+
+    def demand_measured(self, document: Mapping[str, Any], media_type: str) -> None:
+        """Raise PolicyError for a policy that counts what nobody here can measure of data of this type: it would permit nothing."""
+        policy = self.parse(document)
+        if isinstance(policy, PolicyError):
+            raise policy
+        able = measured(media_type)
+        unable = dict.fromkeys(tally.operand for tally in tallies(policy) if tally.operand not in able)
+        findings = [_unmeasured(each.path, each.operand, each.unit) for operand in unable for each in counting(policy, operand)]
+        if findings:
+            raise PolicyError("the policy counts what this connector does not measure", tuple(findings))
 
     def purposes(self, document: Mapping[str, Any]) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""
@@ -124,17 +153,33 @@ class Policies:
         return other.reasons if isinstance(other, PolicyError) else tuple(differences(one, other))
 
 
-def _lapse(policy: Policy, request: Request, claims: Mapping[str, Any], decision: Decision) -> float | None:
+def _lapse(policy: Policy, request: Request, world: World, decision: Decision) -> float | None:
     """The instant at which the permission ends: the first at which it is decided otherwise. An instant at which the answer
     could change but does not (one of several permissions ends) is passed over; after many of them the next one counts."""
     for _ in range(LOOKS_MAX):
         if decision.valid_until is None or decision.result not in PERMITS:
             break
         instant = decision.valid_until
-        decision = evaluate(policy, request, World(now=instant, facts=claims))
+        decision = evaluate(policy, request, replace(world, now=instant))
         if decision.result not in PERMITS:
             return instant.timestamp()
     return decision.valid_until.timestamp() if decision.valid_until else None
+
+
+def measured(media_type: str) -> frozenset[str]:
+    """The left operands that this connector counts where data of this media type leaves it. Records are counted where one is a line."""
+    return MEASURED if counts_records(media_type) else MEASURED - {RECORD_COUNT}
+
+
+def _unmeasured(path: str, operand: str, unit: str) -> Finding:
+    if operand == RECORD_COUNT:
+        message, fix = "records are counted in line-delimited JSON only", "publish the data as `application/x-ndjson`, or count bytes"
+    elif unit:
+        message, fix = f"`{compact(operand)}` is not counted in `{unit}`", "leave the unit out: uses, bytes, records and time have one"
+    else:
+        able = ", ".join(f"`{compact(each)}`" for each in sorted(MEASURED))
+        message, fix = f"`{compact(operand)}` is not measured here", f"use what is: {able}"
+    return Finding(Code.OPERAND_UNSUPPORTED, f"{path}/leftOperand", message, fix)
 
 
 def not_understood(error: PolicyError) -> Verdict:
