@@ -51,7 +51,7 @@ class Code(StrEnum):
     CONTEXT_UNKNOWN = "CONTEXT_UNKNOWN"  # a JSON-LD context that is not at hand; none is ever fetched
     INHERITANCE_LOOP = "INHERITANCE_LOOP"
     INHERITANCE_UNKNOWN = "INHERITANCE_UNKNOWN"  # a parent that is not at hand; none is ever fetched
-    REFERENCE_UNRESOLVED = "REFERENCE_UNRESOLVED"  # a `rightOperandReference`; none is ever fetched
+    REFERENCE_UNRESOLVED = "REFERENCE_UNRESOLVED"  # a `rightOperandReference`, or a rule that is only named; none is ever fetched
     UID_MISSING = "UID_MISSING"  # a warning
 
     # of warnings: it means something, but perhaps not what was meant

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from connector.errors import PolicyError
-from connector.odrl_reading import inherit
 from connector.odrl.codes import Code, Finding
-from connector.odrl_reading.constraints import DEPTH_MAX, nodes
 from connector.odrl.judges import all_of
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
-from connector.odrl_reading.reading import NONE, Dialect, Reading, fields, iri, nearest, refusal, several, text, type_of
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, compact
 from connector.odrl.words import shown
+from connector.odrl_reading import inherit
+from connector.odrl_reading.constraints import DEPTH_MAX, nodes
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
@@ -61,41 +61,49 @@ def load(
     strict: bool = True,
     parents: Mapping[str, object] | None = None,
     references: Mapping[str, object] | None = None,
+    id: str | None = None,
 ) -> Policy:
     """Read a policy.
 
     `document` is one policy: a dict of compact JSON-LD under the context of DSP 2025-1 (or none: then that is meant) or of the W3C, or
     text of any JSON-LD or Turtle; `format` is `json-ld` or `turtle`. `options.profiles` say which operands beside the core are known.
-    `parents` are the policies that `inheritFrom` may name, `references` the values of `rightOperandReference`s, both by IRI: nothing is
-    ever fetched. A document that is no policy at all, or beyond a limit, raises PolicyError with all findings; so does one that says
-    something unknown. Without `strict` the latter is kept with its `findings`, so that a policy of somebody else can be shown and compared;
-    it permits nothing.
+    `id` is the IRI of the policy where a document holds several; the others are at hand as its parents. `parents` are further policies
+    that `inheritFrom` may name, `references` the values of `rightOperandReference`s, both by IRI: nothing is ever fetched. A document that
+    is no policy at all, or beyond a limit, raises PolicyError with all findings; so does one that says something unknown. Without `strict`
+    the latter is kept with its `findings`, so that a policy of somebody else can be shown and compared; it permits nothing.
     """
-    if format == "turtle" or not _is_tree(document):
+    reading = Reading(registry_of(options), "dsp", references)
+    if format != "json-ld" or not is_tree(document):
         from connector.odrl_forms.graph import tree
 
-        document = tree(document, format)
-    dialect: Dialect = "odrl" if isinstance(document, dict) and W3C_CONTEXT in _contexts(document) else "dsp"
-    reading = Reading(registry_of(options), dialect, references)
+        made = tree(document, format, id=id)
+        document, parents = made.document, {**made.beside, **(parents or {})}
+        reading.source = made.source
+    if isinstance(document, dict) and W3C_CONTEXT in _contexts(document):
+        reading.dialect = "odrl"
     policy = _policy(document, reading, parents or {})
     if policy is None or (strict and policy.refused):
         raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
     return policy
 
 
-def lint(subject: object, format: str = "json-ld", *, options: Options = DEFAULT_OPTIONS) -> list[Finding]:
+def lint(subject: object, format: str = "json-ld", *, options: Options = DEFAULT_OPTIONS, id: str | None = None) -> list[Finding]:
     """All findings of a Policy or of a document as `load` takes it, errors and warnings. Never raises."""
     if isinstance(subject, Policy):
         return list(subject.findings)
     try:
-        return list(load(subject, format, options=options, strict=False).findings)
+        return list(load(subject, format, options=options, strict=False, id=id).findings)
     except PolicyError as error:
         return list(error.findings)
 
 
-def _is_tree(document: object) -> bool:
-    """Whether a document needs no JSON-LD processor: its contexts are those whose words are known here."""
-    return not isinstance(document, str | bytes) and not (isinstance(document, dict) and "@graph" in document)
+def is_tree(document: object) -> bool:
+    """Whether a document needs no JSON-LD processor: an object under no context, or under those whose words are known here alone."""
+    if not isinstance(document, dict) or "@graph" in document:
+        return False
+    if "@context" not in document:
+        return not any(isinstance(key, str) and key.startswith(ODRL) for key in document)
+    return all(entry in (DSP_CONTEXT, W3C_CONTEXT) for entry in _contexts(document))
 
 
 def _contexts(document: dict[str, Any]) -> list[object]:
@@ -228,6 +236,9 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Mapp
     if not isinstance(raw, dict):
         reading.note(Code.MALFORMED, path, "it is no rule", "write an object with an `action`")
         return None
+    if raw and raw.keys() <= {"@id", "uid"}:  # read as a rule, it would be one about any action, without conditions
+        reading.note(Code.REFERENCE_UNRESOLVED, path, "it only names a rule", "write the rule down here; nothing is ever fetched")
+        return None
     if depth > DEPTH_MAX:
         reading.give_up(path, f"duties are nested more than {DEPTH_MAX} deep", "write them flat")
     reading.count(1, path)
@@ -347,7 +358,7 @@ def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
     kind = type_of(known, what, path, reading)
     refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
     collection = (kind is not None and kind.endswith("Collection")) or "source" in known
-    name = iri(known.get("source", known.get("@id")), path, reading, required=True)
+    name = iri(known.get("@id", known.get("source")), path, reading, required=True)
     return None if name is None else Scope(name, refinements, collection)
 
 

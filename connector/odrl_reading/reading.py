@@ -7,7 +7,7 @@ ODRL's terms bare, and a JSON-LD reader loses the others without a word; here th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
@@ -18,8 +18,8 @@ from connector.odrl.vocabulary import ODRL, expand
 from connector.odrl.words import shown
 
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
-# test policy has 524.
-LEAVES_MAX: Final = 600
+# test policy has 788.
+LEAVES_MAX: Final = 800
 FINDINGS_MAX: Final = 100  # more than anybody mends in one go, and a bound on the answer to a hostile document
 WORD_CHARS_MAX: Final = 64  # longer words get no spelling suggestion, which takes quadratic time
 NONE: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 216 bytes, and most rules have two
@@ -65,9 +65,9 @@ _TYPE_NAMES: Final = {
 
 class Reading:
     """What one pass over a document gathers. `references` are the values of `rightOperandReference`s that are at hand, `ancestors` the ids
-    of the policies that inherit from this one."""
+    of the policies that inherit from this one, `source` says where in a graph a pointer leads."""
 
-    __slots__ = ("ancestors", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "usage")
+    __slots__ = ("ancestors", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "source", "usage")
 
     def __init__(
         self,
@@ -84,12 +84,13 @@ class Reading:
         self.usage: set[str] = set()
         self.measures: set[tuple[str, str]] = set()
         self.leaves = 0
+        self.source: Callable[[str], str] = _nowhere
 
     def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
         """Add a finding; beyond FINDINGS_MAX the document is given up."""
         if len(self.findings) >= FINDINGS_MAX:
             self.give_up(path, f"there are more than {FINDINGS_MAX} findings", "mend these first")
-        self.findings.append(Finding(code, path, message, fix, severity, **more))
+        self.findings.append(Finding(code, path, message, fix, severity, source=self.source(path), **more))
 
     def count(self, leaves: int, path: str) -> None:
         """Count constraints and values; beyond LEAVES_MAX the document is given up."""
@@ -99,13 +100,17 @@ class Reading:
 
     def give_up(self, path: str, message: str, fix: str) -> None:
         """Stop reading a document that exceeds a limit."""
-        raise refusal("policy", (*self.findings, Finding(Code.LIMIT_EXCEEDED, path, message, fix)))
+        raise refusal("policy", (*self.findings, Finding(Code.LIMIT_EXCEEDED, path, message, fix, source=self.source(path))))
 
     def expand(self, word: str) -> str | None:
         """The absolute IRI of a word with a prefix, or None where no context defines it."""
         prefix, colon, rest = word.partition(":")
         space = self.registry.prefixes.get(prefix) or _PREFIXES.get(prefix) if colon else None
         return space + rest if space is not None else expand(word)
+
+
+def _nowhere(path: str) -> str:
+    return ""  # the pointer itself leads into what the author wrote
 
 
 def refusal(what: str, findings: tuple[Finding, ...]) -> PolicyError:

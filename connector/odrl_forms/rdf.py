@@ -1,0 +1,72 @@
+"""An RDF graph as small as a policy needs it: what each node says, in the order in which it was written, and where that stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XSD: Final = "http://www.w3.org/2001/XMLSchema#"
+TYPE: Final = RDF + "type"
+
+# RFC 3987 as far as it matters: a scheme, and none of the characters that could end an IRI or begin something else where it is printed.
+ABSOLUTE_IRI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|\\^`\x7f-\x9f\ud800-\udfff]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A literal as it is written: its text is never brought into another form. `language` only where the datatype is rdf:langString."""
+
+    text: str
+    datatype: str = XSD + "string"
+    language: str = ""
+
+
+# An absolute IRI, a blank node ("_:" and a label), a literal, or an RDF list.
+Term = str | Literal | tuple["Term", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Node -> property -> objects, each once. `place` says where a node stands in the document ("line 12"), "" if that is not known."""
+
+    nodes: dict[str, dict[str, dict[Term, None]]] = field(default_factory=dict)
+    place: Callable[[str], str] = lambda node: ""
+
+    def add(self, subject: str, predicate: str, object: Term) -> None:
+        """Add one statement."""
+        self.nodes.setdefault(subject, {}).setdefault(predicate, {})[object] = None
+
+    def objects(self, subject: str, predicate: str) -> list[Term]:
+        """What a node says by a property; a chain of rdf:first and rdf:rest is the list that it stands for."""
+        return [self.listed(term) for term in self.nodes.get(subject, {}).get(predicate, ())]
+
+    def typed(self, *types: str) -> list[str]:
+        """The nodes of any of these types, in order."""
+        return [node for node, said in self.nodes.items() if any(name in said.get(TYPE, ()) for name in types)]
+
+    def listed(self, term: Term) -> Term:
+        """The list that begins at a node with rdf:first and rdf:rest; anything else, and a chain that is no list, as it is."""
+        if term == RDF + "nil":
+            return ()
+        if not isinstance(term, str) or RDF + "first" not in self.nodes.get(term, {}):
+            return term
+        found: list[Term] = []
+        seen: set[str] = set()
+        at: Term = term
+        while at != RDF + "nil":
+            said = self.nodes.get(at, {}) if isinstance(at, str) and at not in seen else {}
+            first, rest = list(said.get(RDF + "first", ())), list(said.get(RDF + "rest", ()))
+            if len(first) != 1 or len(rest) != 1:
+                return term
+            seen.add(str(at))
+            found += first
+            at = rest[0]
+        return tuple(found)
+
+
+def is_blank(term: object) -> bool:
+    """Whether a term is a blank node."""
+    return isinstance(term, str) and term.startswith("_:")
