@@ -37,12 +37,19 @@ class Dataset:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """An offer of exactly one dataset. `policy` is the ODRL document, without target; `manual` leaves each request to
-    an operator."""
+    an operator.
+
+    `envelope` is the widest policy under which an agreement is made without asking anybody, where it is not the offer itself. A request
+    that overlaps it is answered by `counter`: `auto-counter` with what both have in common, `approve` by an operator. `template` is what
+    the policy was made from (templates and parameters), so that a form can be opened again."""
 
     id: str
     dataset: str
     policy: Mapping[str, Any]
     manual: bool = False
+    counter: str = "auto-counter"
+    envelope: Mapping[str, Any] | None = None
+    template: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

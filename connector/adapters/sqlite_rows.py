@@ -224,7 +224,7 @@ def usage_of(row: Row) -> Usage:
 def _save_dataset(number: int, d: Dataset) -> list[Statement]:
     rest = {
         "source": d.source,
-        "offers": [[offer.id, offer.policy, offer.manual] for offer in d.offers],
+        "offers": [[o.id, o.policy, o.manual, o.counter, o.envelope, o.template] for o in d.offers],
         "size_bytes": d.size_bytes,
         "sha256": _hex(d.sha256),
         "updated": d.updated,
@@ -236,7 +236,7 @@ def _save_dataset(number: int, d: Dataset) -> list[Statement]:
 def dataset_of(row: Row) -> Dataset:
     _, dataset, document, version, blob = row
     rest = orjson.loads(blob)
-    offers = tuple(Offer(id, dataset, policy, manual) for id, policy, manual in rest["offers"])
+    offers = tuple(Offer(id, dataset, *more) for id, *more in rest["offers"])  # rows of before have fewer members
     return Dataset(dataset, document, rest["source"], offers, rest["size_bytes"], _bytes(rest["sha256"]), version, rest["updated"])
 
 

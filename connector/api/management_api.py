@@ -148,6 +148,9 @@ class ManagementApi:
             said.media_type,
             said.manual,
             said.properties,
+            said.counter,
+            said.envelope,
+            said.templates,
         )
         dataset, new = await self._d.publishing.publish(manifest)
         return _json(shapes.dataset_view(dataset), 201 if new else 200)
@@ -177,9 +180,8 @@ class ManagementApi:
 
     async def _negotiate(self, request: web.Request) -> web.Response:
         def begin(n: shapes.Negotiate, key: Idempotent | None) -> Awaitable[Process]:
-            return self._d.operations.negotiate(
-                n.peer, n.dataset, offer=n.offer, policy=n.policy, purposes=tuple(n.purposes), accept=n.accept, key=key
-            )
+            terms = {"offer": n.offer, "policy": n.policy, "purposes": tuple(n.purposes), "accept": n.accept, "acceptance": n.acceptance}
+            return self._d.operations.negotiate(n.peer, n.dataset, **terms, key=key)
 
         return await self._begin(request, shapes.Negotiate, Kind.NEGOTIATION, begin)
 

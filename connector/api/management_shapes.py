@@ -14,7 +14,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, WireError
 from connector.ports import Participant
-from connector.records import Agreement, Dataset, Evidence, Outbound, Pull
+from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pull
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
@@ -35,6 +35,9 @@ class Publish(_Body):
     media_type: str | None = None
     manual: bool = False
     properties: dict[str, Any] = {}
+    counter: str = "auto-counter"
+    envelope: dict[str, Any] | None = None
+    templates: list[dict[str, Any] | None] = []
 
 
 class CatalogQuery(_Body):
@@ -61,6 +64,7 @@ class Negotiate(_Body):
     policy: dict[str, Any] | None = None
     purposes: list[str] = []
     accept: str = "permitted"
+    acceptance: dict[str, Any] | None = None
 
 
 class MakeOffer(_Body):
@@ -139,6 +143,13 @@ def participant_view(p: Participant) -> dict[str, Any]:
     return {"id": p.id, "name": p.name, "role": p.role, "protocol": p.protocol}
 
 
+def offer_view(offer: Offer) -> dict[str, Any]:
+    """An offer of ours, with what its forms are opened with."""
+    more = {"envelope": offer.envelope, "template": offer.template}
+    shown = {"id": offer.id, "policy": offer.policy, "manual": offer.manual, "counter": offer.counter}
+    return shown | {name: value for name, value in more.items() if value is not None}
+
+
 def dataset_view(dataset: Dataset) -> dict[str, Any]:
     document = orjson.loads(dataset.document)
     return {
@@ -146,7 +157,7 @@ def dataset_view(dataset: Dataset) -> dict[str, Any]:
         "title": document.get("dct:title"),
         "size_bytes": dataset.size_bytes,
         "sha256": dataset.sha256.hex() if dataset.sha256 else None,
-        "offers": [{"id": o.id, "policy": o.policy, "manual": o.manual} for o in dataset.offers],
+        "offers": [offer_view(offer) for offer in dataset.offers],
         "version": dataset.version,
         "updated": instant(dataset.updated),
     }

@@ -27,6 +27,8 @@ def publish(
     title: str | None = None,
     policy: Annotated[list[Path] | None, Parameter(negative=())] = None,
     manual: Annotated[bool, Parameter(negative=())] = False,
+    counter: Literal["auto-counter", "approve"] | None = None,
+    envelope: Path | None = None,
     description: str | None = None,
     keyword: Annotated[list[str] | None, Parameter(negative=())] = None,
     media_type: str | None = None,
@@ -49,6 +51,11 @@ def publish(
         ODRL document of the terms; may be given several times, each makes one offer
     manual
         leave each request for the dataset to an operator
+    counter
+        what becomes of a request for terms that only overlap: `auto-counter` answers with what both have in common (the
+        default), `approve` leaves it to an operator
+    envelope
+        ODRL document of the widest terms that are accepted without asking; default: the offer itself
     description
         description for people
     keyword
@@ -62,6 +69,8 @@ def publish(
             "--title": title,
             "--policy": policy,
             "--manual": manual,
+            "--counter": counter,
+            "--envelope": envelope,
             "--description": description,
             "--keyword": keyword,
             "--media-type": media_type,
@@ -77,7 +86,14 @@ def publish(
             "source": {"type": "file", "path": str(path.absolute())},
             "policies": [_policy(p) for p in policy],
         }
-        optional = {"manual": manual, "description": description, "keywords": keyword, "media_type": media_type}
+        optional = {
+            "manual": manual,
+            "counter": counter,
+            "envelope": _policy(envelope) if envelope else None,
+            "description": description,
+            "keywords": keyword,
+            "media_type": media_type,
+        }
         datasets = [(id, dataset | {name: value for name, value in optional.items() if value})]
 
     async def work(client: ManagementClient) -> list[Dataset]:
@@ -119,6 +135,8 @@ def _dataset(entry: Any, manifest: Path, number: int) -> tuple[str, dict[str, An
     source, policies = dataset.get("source"), dataset.get("policies")
     if isinstance(source, dict) and isinstance(source.get("path"), str):
         dataset["source"] = source | {"path": str(manifest.absolute().parent / source["path"])}
+    if isinstance(dataset.get("envelope"), str):
+        dataset["envelope"] = _policy(manifest.absolute().parent / dataset["envelope"])
     if isinstance(policies, list):
         dataset["policies"] = [_policy(manifest.absolute().parent / p) if isinstance(p, str) else p for p in policies]
     return entry["id"], dataset

@@ -43,11 +43,15 @@ class Participant(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True):
-    """An offer of a published dataset; `manual` leaves each request for it to an operator."""
+    """An offer of a published dataset; `manual` leaves each request for it to an operator, `counter` says what is done with one that asks
+    for something else, `envelope` is the widest that is accepted."""
 
     id: str
     policy: Document
     manual: bool = False
+    counter: str = "auto-counter"
+    envelope: Document | None = None
+    template: Document | None = None
 
 
 class Dataset(Struct, frozen=True):

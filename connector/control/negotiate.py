@@ -76,17 +76,24 @@ class Negotiations:
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = dict(terms) | {"target": offer.dataset}
-        named = {**offer.policy, "@id": offer.id}  # a refusal says which offer it is about, also where its policy has no id
+        named = _envelope(offer)
         verdict = self._decide(named, process.peer, offer.dataset, asked, claims, now)
         kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
-        if self._policies.same(asked, offer.policy):
-            return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
-        counter = dcat.message_offer(offer.id, offer.policy, offer.dataset)
-        return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
+        settled = self._policies.settle(asked, named)
+        kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
+        match settled.kind:
+            case "refines":
+                return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
+            case "disjoint":
+                return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
+            case "overlaps" if offer.counter == "auto-counter" and settled.common is not None:
+                counter = dcat.message_offer(offer.id, settled.common, offer.dataset)
+                return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
+        return _wait(kept)
 
     async def agree(self, process: Process, claims: Mapping[str, Any], now: float) -> Reaction:
         """Provider: make the agreement over the terms on the table. They were decided on when they came or went, which may be
@@ -97,7 +104,7 @@ class Negotiations:
             reason = f"offer `{id}` of dataset `{process.dataset}` is not on offer any more: it was withdrawn or replaced"
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
         # What the consumer asked for has to fit what is published; in ACCEPTED the last word on the terms was ours.
-        policies = (terms, {**offer.policy, "@id": offer.id}) if process.state == State.REQUESTED else (terms,)
+        policies = (terms, _envelope(offer)) if process.state == State.REQUESTED else (terms,)
         verdicts = [self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
         ends = min((each.ends for each in verdicts if each.ends is not None), default=None)
@@ -116,13 +123,17 @@ class Negotiations:
         verdict = self._policies.decide(
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
         )
+        if (template := detail.get("acceptance")) is not None and (settled := self._policies.settle(detail["terms"], template)).kind != "refines":
+            reasons = ("these terms go beyond the acceptance template that this negotiation was begun with", *settled.says)
+            raise Refused(f"{reasons[0]}; terminate it, or begin another with a wider template", reasons, code="beyond-acceptance")
         if not verdict.permitted and detail.get("decision", {}).get("result") in PERMITS:
             return Reaction(_decided(process), _refuse(Move.CONTRACT_TERMINATION, verdict))
         return Reaction(_decided(process), Act(Move.ACCEPTED))
 
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
-        what we want and we said that this is enough; everything else is an operator's to decide."""
+        what we want and we said that this is enough; everything else is an operator's to decide. What goes beyond our own
+        acceptance template is never accepted: what has nothing in common with it ends the negotiation, saying why."""
         self._policies.admit(terms)
         wanted, accept = process.detail.get("asked"), process.detail.get("accept", "operator")
         purposes = tuple(process.detail.get("purposes", ()))
@@ -133,6 +144,13 @@ class Negotiations:
         if kept.dataset != terms["target"]:
             reason = f"the offer is for dataset `{terms['target']}`, the negotiation for `{kept.dataset}`"
             return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="wrong-dataset", reasons=(reason,)))
+        if (template := process.detail.get("acceptance")) is not None:
+            settled = self._policies.settle(terms, template)
+            kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
+            if settled.kind == "disjoint":
+                return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
+            if settled.kind != "refines":
+                return _wait(kept)
         same = wanted is not None and self._policies.same(wanted, terms)
         if accept == "operator" or not (same or (accept == "permitted" and verdict.permitted)):
             return _wait(kept)
@@ -211,11 +229,23 @@ class Negotiations:
 
 
 def begin(
-    pid: str, peer: Participant, role: Role, dataset: str, terms: Mapping[str, Any], *, accept: str, purposes: tuple[str, ...], now: float
+    pid: str,
+    peer: Participant,
+    role: Role,
+    dataset: str,
+    terms: Mapping[str, Any],
+    *,
+    accept: str,
+    purposes: tuple[str, ...],
+    now: float,
+    acceptance: Mapping[str, Any] | None = None,
 ) -> Process:
     """A negotiation of ours before its first message. `accept` says which offers we take without an operator: `same`
-    (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none)."""
-    detail = {"terms": terms, "asked": terms, "accept": accept, "purposes": list(purposes)}
+    (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none); `acceptance` is the
+    template beyond which none is ever taken."""
+    detail: dict[str, Any] = {"terms": terms, "asked": terms, "accept": accept, "purposes": list(purposes)}
+    if acceptance is not None:
+        detail["acceptance"] = dict(acceptance)
     return Process(Kind.NEGOTIATION, pid, role, peer.id, peer.protocol or "", dataset=dataset, detail=detail, created=now, updated=now)
 
 
@@ -227,6 +257,12 @@ def _decided(process: Process) -> Process:
 def _on_offer(offer: Offer) -> tuple[Expect, ...]:
     """An agreement is written only while its offer is there: it may be withdrawn between our reading and the write."""
     return (Expect(Offer, offer.id, 0),)
+
+
+def _envelope(offer: Offer) -> dict[str, Any]:
+    """The widest terms of an offer that nobody has to be asked about. A refusal says which offer it is about, also where its policy
+    has no id."""
+    return {**(offer.policy if offer.envelope is None else offer.envelope), "@id": offer.id}
 
 
 def _wait(process: Process) -> Reaction:

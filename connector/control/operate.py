@@ -80,10 +80,12 @@ class Operations:
         policy: Mapping[str, Any] | None = None,
         purposes: tuple[str, ...] = (),
         accept: str = "permitted",
+        acceptance: Mapping[str, Any] | None = None,
         key: Idempotent | None = None,
     ) -> Process:
         """Begin a negotiation as consumer. `policy` are the terms to ask for; without them the peer's offer is fetched and
-        narrowed to `purposes`. Returns the process, in flight, once it is durable."""
+        narrowed to `purposes`. `acceptance` is the template beyond which nothing is sent or accepted in this negotiation.
+        Returns the process, in flight, once it is durable. Raises InvalidRequest, NotFound, PolicyError."""
         participant = self.participant(peer)
         if accept not in ACCEPTS:
             raise InvalidRequest(f"`accept` is `{accept}`; it is one of {', '.join(ACCEPTS)}", pointer="/accept")
@@ -93,6 +95,7 @@ class Operations:
             raise InvalidRequest("the terms need the id of an offer: give `offer`, or `@id` in `policy`", pointer="/offer")
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
         self._understood(terms)
+        self._within(terms, acceptance)
         process = negotiate.begin(
             self._steps.ids.new(),
             replace(participant, protocol=base_of(participant)),
@@ -102,6 +105,7 @@ class Operations:
             accept=accept,
             purposes=purposes or self._policies.purposes(terms),
             now=self._journal.clock.now(),
+            acceptance=acceptance,
         )
         return await self._begin(process, Move.CONTRACT_REQUEST, key)
 
@@ -166,6 +170,7 @@ class Operations:
             id = str(policy.get("@id") or self._steps.ids.new())
             terms = dcat.message_offer(id, policy, process.dataset or "")
             self._understood(terms)
+            self._within(terms, process.detail.get("acceptance"))
             asked = {"asked": terms} if process.role is Role.CONSUMER else {}
             return replace(process, detail=dict(process.detail) | {"terms": terms} | asked), Act(move)
 
@@ -254,6 +259,15 @@ class Operations:
         parsed = self._policies.parse(terms)
         if isinstance(parsed, PolicyError):
             raise parsed
+
+    def _within(self, terms: Mapping[str, Any], template: Mapping[str, Any] | None) -> None:
+        """What we say in a negotiation stays within the acceptance template that it was begun with."""
+        if template is None:
+            return
+        self._understood(template)
+        settled = self._policies.settle(terms, template)
+        if settled.kind != "refines":
+            raise InvalidRequest("the terms go beyond the acceptance template; narrow them, or widen it", settled.says, "/acceptance")
 
     @staticmethod
     def _saved(changes: Changes | None) -> Process:

@@ -24,6 +24,7 @@ from connector.ports import Sources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
 
 ID_CHARACTERS_MAX = 512  # ids travel in URLs
+COUNTERS = ("auto-counter", "approve")
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
 MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
 
@@ -31,7 +32,8 @@ MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What an operator says about a dataset. `source` is a private address with a `type`; `policies` are ODRL documents,
-    each of which becomes one offer; `properties` are further members of the description with prefixed keys."""
+    each of which becomes one offer; `properties` are further members of the description with prefixed keys. `counter` and `envelope` say
+    what is done with a request for other terms (see `Offer`); `templates` are what each policy was made from, in their order."""
 
     id: str
     title: str
@@ -42,6 +44,9 @@ class Manifest:
     media_type: str | None = None
     manual: bool = False
     properties: Mapping[str, Any] = field(default_factory=dict)
+    counter: str = "auto-counter"
+    envelope: Mapping[str, Any] | None = None
+    templates: Sequence[Mapping[str, Any] | None] = ()
 
 
 class Publishing:
@@ -108,10 +113,16 @@ class Publishing:
                 " write `dct:`, `dcat:` or a full IRI",
                 pointer="/properties",
             )
+        if manifest.counter not in COUNTERS:
+            raise InvalidRequest(f"`counter` is `{manifest.counter}`; it is one of {', '.join(COUNTERS)}", pointer="/counter")
+        if manifest.envelope is not None and isinstance(envelope := self._policies.parse(manifest.envelope), PolicyError):
+            raise envelope
+        templates = [*manifest.templates, *[None] * len(manifest.policies)]
         offers = []
-        for policy in manifest.policies:
+        for policy, template in zip(manifest.policies, templates, strict=False):
             id = policy.get("@id") or dcat.offer_id(manifest.id, policy)
-            offer = Offer(str(id), manifest.id, {k: v for k, v in policy.items() if k not in ("@context", "target")}, manifest.manual)
+            terms = {k: v for k, v in policy.items() if k not in ("@context", "target")}
+            offer = Offer(str(id), manifest.id, terms, manifest.manual, manifest.counter, manifest.envelope, template)
             parsed = self._policies.parse(policy)
             if isinstance(parsed, PolicyError):
                 raise parsed
