@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code, Finding, Result, Stage
 
@@ -195,7 +195,7 @@ class Policy:
     which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `measures` the others but the
     clock, each with its unit ("" for none); `leaves` counts rules, constraints and their values. `refused` says that a finding of
     severity `error` is among `findings`: such a policy permits nothing. `registry` is what its words were read by, `document` the tree
-    that it was read from (see `Options`), `inherits` the ids of its parents.
+    that it was read from (see `Options`), `inherits` the ids of its parents. `memo` keeps what was computed from it, for the next time.
     """
 
     id: str
@@ -219,6 +219,7 @@ class Policy:
     registry: Registry = field(repr=False, compare=False)
     document: object = field(repr=False, compare=False)
     inherits: tuple[str, ...] = ()
+    memo: dict[object, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def operands(self) -> frozenset[str]:
