@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
+from msgspec.structs import asdict
 
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
@@ -138,20 +139,7 @@ class ManagementApi:
 
     async def _publish(self, request: web.Request) -> web.Response:
         said: shapes.Publish = await self._body(request, shapes.Publish)
-        manifest = Manifest(
-            request.match_info["id"],
-            said.title,
-            said.source,
-            said.policies,
-            said.description,
-            tuple(said.keywords),
-            said.media_type,
-            said.manual,
-            said.properties,
-            said.counter,
-            said.envelope,
-            said.templates,
-        )
+        manifest = Manifest(request.match_info["id"], **asdict(said))
         dataset, new = await self._d.publishing.publish(manifest)
         return _json(shapes.dataset_view(dataset), 201 if new else 200)
 
@@ -180,8 +168,7 @@ class ManagementApi:
 
     async def _negotiate(self, request: web.Request) -> web.Response:
         def begin(n: shapes.Negotiate, key: Idempotent | None) -> Awaitable[Process]:
-            terms = {"offer": n.offer, "policy": n.policy, "purposes": tuple(n.purposes), "accept": n.accept, "acceptance": n.acceptance}
-            return self._d.operations.negotiate(n.peer, n.dataset, **terms, key=key)
+            return self._d.operations.negotiate(**asdict(n), key=key)
 
         return await self._begin(request, shapes.Negotiate, Kind.NEGOTIATION, begin)
 

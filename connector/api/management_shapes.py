@@ -31,7 +31,7 @@ class Publish(_Body):
     source: dict[str, Any]
     policies: list[dict[str, Any]]
     description: str | None = None
-    keywords: list[str] = []
+    keywords: tuple[str, ...] = ()
     media_type: str | None = None
     manual: bool = False
     properties: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class Negotiate(_Body):
     dataset: str
     offer: str | None = None
     policy: dict[str, Any] | None = None
-    purposes: list[str] = []
+    purposes: tuple[str, ...] = ()
     accept: str = "permitted"
     acceptance: dict[str, Any] | None = None
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connector.control.compose import agreement_of
-from connector.control.policies import PERMITS, Policies, Verdict, not_understood
+from connector.control.policies import PERMITS, Policies, Settlement, Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.negotiation import State
-from connector.errors import NotFound, PolicyError, UnknownOffer
+from connector.errors import NotFound, PolicyError, Refused, UnknownOffer
 from connector.ports import Act, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
 
@@ -123,7 +123,9 @@ class Negotiations:
         verdict = self._policies.decide(
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
         )
-        if (template := detail.get("acceptance")) is not None and (settled := self._policies.settle(detail["terms"], template)).kind != "refines":
+        template = detail.get("acceptance")
+        settled = self._policies.settle(detail["terms"], template) if template is not None else Settlement("refines")
+        if settled.kind != "refines":
             reasons = ("these terms go beyond the acceptance template that this negotiation was begun with", *settled.says)
             raise Refused(f"{reasons[0]}; terminate it, or begin another with a wider template", reasons, code="beyond-acceptance")
         if not verdict.permitted and detail.get("decision", {}).get("result") in PERMITS:
