@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
+from connector.odrl.counters import Tally
 from connector.records import (
     Agreement,
     Changes,
@@ -212,6 +213,17 @@ class Stat:
     media_type: str
 
 
+# Media types of which a line is a record: what is counted as records is the lines that have begun to leave.
+RECORD_TYPES = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/fhir+ndjson"}
+)
+
+
+def counts_records(media_type: str) -> bool:
+    """Whether the records of data of this media type can be counted while they leave."""
+    return media_type.partition(";")[0].strip().lower() in RECORD_TYPES
+
+
 class Source(Protocol):
     """The bytes behind one dataset, pinned to what was published."""
 
@@ -304,7 +316,7 @@ class TransferView:
 
     `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
     `agreement_ends` and `bound` (of the policy, as decided for this transfer) are POSIX seconds or None, `source` is the
-    dataset's pinned private address, `stages` what its bytes pass on the way out.
+    dataset's pinned private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use.
     """
 
     pid: str
@@ -319,6 +331,7 @@ class TransferView:
     dataset: str
     source: Mapping[str, Any]
     stages: tuple[Stage, ...] = ()
+    tallies: tuple[Tally, ...] = ()
 
 
 class Transfers(Protocol):

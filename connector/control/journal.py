@@ -15,7 +15,7 @@ from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.ports import Clock, Store
-from connector.records import Changes, Conflict, Evidence
+from connector.records import Changes, Conflict, Evidence, Usage
 from connector.remembered import Remembered
 
 Listener = Callable[[Changes, tuple[Evidence, ...]], None]
@@ -80,14 +80,17 @@ class Journal:
         written, and to decide on what is about to change would be work for nothing. What another replica writes is met by
         the conflict all the same. Returns the committed changes, or None if `step` had nothing to write. Errors of `step` pass
         through: it raises before it has written anything.
+
+        A step that writes what an agreement has used (`Usage`) takes the turn of that agreement, too: its counters are what many
+        want to change at once, and those would meet nothing but conflicts. A `pid` may be the id of an agreement.
         """
         if pid is None:
-            return await self._decide(step)
+            return await self._decide(step, None)
         turn = self._turns.setdefault(pid, _Turn())
         turn.takers += 1
         try:
             async with turn.lock:
-                return await self._decide(step)
+                return await self._decide(step, pid)
         finally:
             turn.takers -= 1
             if not turn.takers:
@@ -114,10 +117,15 @@ class Journal:
         if pid in self._turns:
             await self.decide(_nothing, pid)
 
-    async def _decide(self, step: Callable[[], Awaitable[Changes | None]]) -> Changes | None:
+    async def _decide(self, step: Callable[[], Awaitable[Changes | None]], held: str | None) -> Changes | None:
         for _ in range(ATTEMPTS_MAX):
             changes = await step()
-            if changes is None or not isinstance(await self.commit(changes), Conflict):
+            if changes is None:
+                return None
+            counted = next((record.agreement for record in changes.saves if isinstance(record, Usage)), held)
+            if counted is not None and counted != held:
+                return await self.decide(step, counted)  # anew, in its turn
+            if not isinstance(await self.commit(changes), Conflict):
                 return changes
             await asyncio.sleep(0)
         raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")

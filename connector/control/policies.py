@@ -15,10 +15,13 @@ from typing import Any
 import orjson
 
 from connector.errors import PolicyError, Refused
-from connector.odrl import PURPOSE, Code, Decision, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
+from connector.odrl import PURPOSE, Code, Decision, Finding, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
 from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally, charged, counting, tallies
 from connector.odrl.declaration import purposes_of
+from connector.odrl.model import Number
+from connector.odrl.vocabulary import compact
+from connector.ports import counts_records
 from connector.remembered import Remembered
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
@@ -26,6 +29,7 @@ REMEMBERED_BYTES_MAX = 32 << 20  # some 4,000 of the usual size; the largest tha
 POLICY_BYTES, PART_BYTES = 5_000, 1_024  # in memory: a policy that says nothing, and each constraint, value or finding
 USE = "odrl:use"
 KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
+Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
 MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
@@ -45,6 +49,16 @@ class Verdict:
     ends: float | None
     document: Mapping[str, Any]
     charged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How terms relate to an envelope: `refines` (they lie within it), `overlaps`, `disjoint`, `undecided`. `common` is what both have in
+    common, as a policy, `says` the differences, the separating axis, or what could not be decided, in plain words."""
+
+    kind: str
+    common: Mapping[str, Any] | None = None
+    says: tuple[str, ...] = ()
 
 
 class Policies:
@@ -86,7 +100,7 @@ class Policies:
         claims: Mapping[str, Any],
         now: float,
         stage: str,
-        used: Mapping[tuple[str, str], int] | None = None,
+        used: Used | None = None,
     ) -> Verdict:
         """Evaluate `use` of `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
         transfer. `used` is what was used up before, by rule (path) and left operand; what it leaves out is not known, and that
@@ -120,7 +134,7 @@ class Policies:
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
 
-    def unused(self, document: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    def unused(self, document: Mapping[str, Any]) -> Used:
         """`used` as the side that does not count has it: as if nothing had been used, of all that a connector can measure."""
         return {(tally.rule, tally.operand): 0 for tally in self.tallies(document) if tally.operand in MEASURED}
 
@@ -144,6 +158,12 @@ class Policies:
         """Whether two documents grant the same on the same terms, whoever they name and however they are written."""
         one, other = self.parse(a), self.parse(b)
         return not isinstance(one, PolicyError) and not isinstance(other, PolicyError) and same_terms(one, other)
+
+    def settle(self, terms: Mapping[str, Any], envelope: Mapping[str, Any]) -> Settlement:
+        """How `terms` relate to the widest that is acceptable without asking anybody."""
+        if self.same(terms, envelope):
+            return Settlement("refines")
+        return Settlement("overlaps", envelope, self.differences(envelope, terms))
 
     def differences(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
         """What two documents say differently, in plain words; findings where one is not understood."""

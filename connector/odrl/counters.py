@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import NamedTuple
 
-from connector.odrl.model import Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window
+from connector.odrl.judge import Case, granted, matching
+from connector.odrl.model import TRUE, Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window
 from connector.odrl.values import bounds
 
 CONJUNCTIONS = ("and", "andSequence")
@@ -121,7 +122,20 @@ def tallies(policy: Policy) -> tuple[Tally, ...]:
         for constraint in _leaves(rule.constraints):
             if _counts(policy, constraint):
                 marks.setdefault((rule.path, constraint.fact), set()).update(_marks(constraint))
+        for scope in (*rule.actions, *rule.targets, *rule.assignees):
+            for refinement in _leaves(scope.refinements):  # judged by the same fact, where a constraint has it counted
+                if (key := (rule.path, refinement.fact)) in marks:
+                    marks[key].update(_marks(refinement))
     return tuple(Tally(rule, operand, tuple(sorted(found))) for (rule, operand), found in marks.items())
+
+
+def charged(case: Case) -> tuple[str, ...]:
+    """The rules (paths) under which a use that is permitted counts: each permission that grants an act of the request, and each
+    prohibition that speaks about it. An exercise of an action counts wherever it is one, not only where it was allowed."""
+    policy, request, world = case.policy, case.request, case.world
+    permissions = matching(policy, policy.permissions, request, world)
+    grants = [each.rule.path for each in permissions if any(granted(case, each, facts) == TRUE for facts in case.atoms)]
+    return (*grants, *(each.rule.path for each in matching(policy, policy.prohibitions, request, world)))
 
 
 def counting(policy: Policy, operand: str) -> Iterator[Constraint]:
