@@ -153,9 +153,10 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
         reading.note(Code.MALFORMED, path, "its three parts are not there, or not of their type", fix)
         return None
     name = OPERATOR_NAMES.get(operator)
-    known = reading.registry.operands.get(left) or reading.registry.operands.get(_full(left, reading))
-    alias = None if known else reading.registry.aliases.get(left) or reading.registry.aliases.get(_full(left, reading))
-    if alias is not None:
+    alias = reading.registry.aliases.get(left) or reading.registry.aliases.get(_full(left, reading))
+    if alias is None:
+        known = reading.registry.operands.get(left) or reading.registry.operands.get(_full(left, reading))
+    else:
         known, name, right = _translated(alias, name, right, reading)
     if known is None:
         _unknown_operand(left, f"{path}/leftOperand", reading)
@@ -260,7 +261,11 @@ def _translated(alias: Alias, name: str | None, right: object, reading: Reading)
         if match is None:
             return reading.registry.operands.get(alias.otherwise), operators, right
         return reading.registry.operands.get(alias.operand), operators, _OFFSET_FORMS[match[2]].format(match[1])
-    if alias.value != "{}" and isinstance(written, str | int) and not isinstance(written, bool) and len(str(written)) <= values.DIGITS_MAX:
+    if alias.separator and isinstance(written, str):
+        right = [part for entry in written.split(alias.separator) if (part := entry.strip())]
+    elif (
+        alias.value != "{}" and isinstance(written, str | int) and not isinstance(written, bool) and len(str(written)) <= values.DIGITS_MAX
+    ):
         right = alias.value.replace("{}", str(written))
     return reading.registry.operands.get(alias.operand), operators, right
 
