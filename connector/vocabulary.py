@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -19,9 +19,6 @@ from connector.dsp.messages import DSP_CONTEXT
 from connector.errors import SettingsError
 from connector.odrl.registry import Profile
 from connector.odrl_forms.packs import read_packs
-
-if TYPE_CHECKING:
-    from yaml import Node
 
 _PACKAGE = Path(__file__).resolve().parent
 PLACES = (_PACKAGE / "_vocab", _PACKAGE.parent / "vocab")
@@ -105,7 +102,7 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "value", "merge")}
 
 
-def _plain(node: Node, path: Path, seen: set[int]) -> object:
+def _plain(node: Any, path: Path, seen: set[int]) -> object:
     where = f"`{path}`, line {node.start_mark.line + 1}"
     if node.tag not in _TAGS:
         raise SettingsError(f"{where} has the tag `{node.tag}`; data needs none")

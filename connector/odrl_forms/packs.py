@@ -21,7 +21,7 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.model import Number
-from connector.odrl.reading import refusal
+from connector.odrl_reading.reading import refusal
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Label, Operand, Profile, Vocabulary
 from connector.odrl.values import number
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, OPERATORS, compact
