@@ -15,10 +15,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector.cli import demo_data, demo_trace, policy_text, show
-from connector.cli.demo_line import Line
+from connector.cli import demo_data, demo_screen, policy_text, show
 from connector.cli.demo_screen import Screen
-from connector.cli.demo_site import Site
+from connector.cli.demo_site import Line, Site
 from connector.client.management import ManagementClient
 from connector.client.views import Event, Negotiation, Pull
 from connector.errors import ConnectorError
@@ -271,15 +270,15 @@ async def _nothing_twice(stage: Stage) -> None:
 async def _trace(stage: Stage, agreed: Negotiation) -> None:
     trace = next((event.detail["trace"] for _, event in await _record(stage, agreed) if "trace" in (event.detail or {})), "")
     stage.screen.title("The trace of the negotiation", f"one id over both connectors: {trace}")
-    spans: list[demo_trace.Span] = []
+    spans: list[demo_screen.Span] = []
     waited_until = time.perf_counter() + TRACE_SECONDS
     while {span.site for span in spans} != {"hospital", "biopharma"} and time.perf_counter() < waited_until:
         files = [site.spans_file for site in (stage.hospital, stage.biopharma) if site.spans_file.exists()]
-        spans = demo_trace.spans_of([line for file in files for line in file.read_text(encoding="utf-8").splitlines()], trace)
+        spans = demo_screen.spans_of([line for file in files for line in file.read_text(encoding="utf-8").splitlines()], trace)
         await asyncio.sleep(0.05)
     _demand({span.site for span in spans} == {"hospital", "biopharma"}, "the trace does not reach over both connectors")
-    branches = demo_trace.tree(spans)
-    stage.screen.table(("AT MS", "TOOK MS", "WHO", "WHAT"), demo_trace.rows(branches, branches[0].span.began), crop=True)
+    branches = demo_screen.tree(spans)
+    stage.screen.table(("AT MS", "TOOK MS", "WHO", "WHAT"), demo_screen.rows(branches, branches[0].span.began), crop=True)
 
 
 def _sum_up(screen: Screen, hospital: Site, biopharma: Site, seconds: float) -> None:
