@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from connector.odrl.declaration import declared as declared
     from connector.odrl.declaration import purposes_of as purposes_of
     from connector.odrl.evaluation import evaluate as evaluate
+    from connector.odrl.evaluation import visible as visible
     from connector.odrl.explain import ConstraintResult as ConstraintResult
     from connector.odrl.explain import RuleResult as RuleResult
     from connector.odrl.model import Event as Event
@@ -50,7 +51,7 @@ _PLACES = {
     "connector.odrl.core": ("DATE_TIME", "PARTICIPANT", "PURPOSE"),
     "connector.odrl.decision": ("Decision",),
     "connector.odrl.declaration": ("declared", "purposes_of"),
-    "connector.odrl.evaluation": ("evaluate",),
+    "connector.odrl.evaluation": ("evaluate", "visible"),
     "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
     "connector.odrl.model": ("Event", "Options", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("lint", "load"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 
 from connector.errors import PolicyError
@@ -35,6 +37,7 @@ from connector.odrl.values import after, instant, microseconds
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
 LOOK_AHEAD_MAX: Final = 20_000
+_NAMES: Final = frozenset({"@context", "@id", "uid", "@type", "target", "assigner", "assignee", "timestamp"})
 LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
 
 
@@ -84,6 +87,39 @@ def decide(policy: Policy, request: Request, world: World, options: Options) -> 
     if state == TRUE:
         return Decision(Result.PERMIT_WITH if _owes(case, permissions) else Result.PERMIT, until, world.now, case)
     return Decision(Result.DENY if state == FALSE else Result.UNKNOWN, until, world.now, case)
+
+
+def visible(
+    offers: Iterable[tuple[str, str, Policy]], request: Request, world: World, *, options: Options = DEFAULT_OPTIONS
+) -> dict[str, Decision]:
+    """Which offers a catalog shows to a requester: id -> the decision, `permit`, `permit-with` or `unknown`; a denied one is absent.
+
+    `offers` are (id, the asset that it hangs on, policy). Each distinct body is decided once, however many offers say the same: a body is
+    a policy without its id, asset and parties.
+    """
+    found: dict[str, Decision] = {}
+    known: dict[tuple[bytes, frozenset[str]], Decision] = {}
+    for id, asset, policy in offers:
+        if policy.target is not None and policy.target != asset:
+            continue
+        key = (body(policy), policy.assignees)
+        decision = known.get(key)
+        if decision is None or policy.targeted:
+            decision = evaluate(policy, replace(request, target=asset, stage=Stage.CATALOG), world, options=options)
+            known[key] = decision
+        if decision.result is not Result.DENY:
+            found[id] = decision
+    return found
+
+
+def body(policy: Policy) -> bytes:
+    """The digest of what a policy says, whatever its id, its asset and its parties: equal for documents that are equal but for these."""
+    known = policy.memo.get("body")
+    if known is None:
+        said = policy.document if isinstance(policy.document, dict) else {}
+        terms = {key: value for key, value in said.items() if key not in _NAMES}
+        known = policy.memo["body"] = blake2b(json.dumps(terms, sort_keys=True).encode(), digest_size=32).digest()
+    return known
 
 
 def _state(case: Case, permissions: list[Spoken], prohibitions: list[Spoken]) -> int:

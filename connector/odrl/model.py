@@ -227,6 +227,11 @@ class Policy:
         return frozenset((*self.usage, *(operand for operand, _ in self.measures)))
 
     @property
+    def targeted(self) -> bool:
+        """Whether a rule names an asset of its own, so that the policy says different things of different ones."""
+        return any(rule.targets for rule in self.rules)
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """Permissions, prohibitions, obligations."""
         return (*self.permissions, *self.prohibitions, *self.obligations)
