@@ -40,10 +40,9 @@ from connector.control.policies import Policies
 from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
-from connector.control.retention import Retention
 from connector.control.steps import Steps
 from connector.control.transfers import Transfers, Views
-from connector.control.watch import Watch
+from connector.control.watch import Retention, Watch
 from connector.dataplane.download import Downloads
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows

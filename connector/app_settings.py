@@ -18,7 +18,7 @@ from connector.adapters.sqlite_schema import claimed
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
-from connector.control.retention import Keep
+from connector.control.watch import Keep
 from connector.dsp import dcat
 from connector.errors import SettingsError
 from connector.ports import Identity, Store

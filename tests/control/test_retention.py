@@ -11,7 +11,7 @@ from connector import app, telemetry
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.control.journal import Journal
-from connector.control.retention import ROWS_MAX, Keep, Retention
+from connector.control.watch import SWEPT_MAX, Keep, Retention
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.ports import Store
@@ -156,13 +156,13 @@ class Told(MemoryStore):
 @pytest.mark.asyncio
 async def test_the_job_starts_at_once_and_goes_on_in_bounded_sweeps_until_all_is_done():
     store = Told()
-    await store.commit(Changes(saves=tuple(idempotent(f"k{n}", created=1.0) for n in range(ROWS_MAX + 5))))
+    await store.commit(Changes(saves=tuple(idempotent(f"k{n}", created=1.0) for n in range(SWEPT_MAX + 5))))
     retention = Retention(Journal(store, SetClock()), KEEP)
     retention.start()
     async with asyncio.timeout(WAIT_SECONDS):
         await store.idle.wait()
     await retention.close()
-    assert store.swept == [ROWS_MAX, 5, 0]
+    assert store.swept == [SWEPT_MAX, 5, 0]
 
 
 class Once(Told):
