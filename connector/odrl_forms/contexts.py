@@ -22,8 +22,8 @@ W3C_WORLD_CONTEXT: Final = "https://raw.githubusercontent.com/w3c/odrl/refs/head
 SOTW: Final = "https://w3id.org/force/sotw#"
 
 CLASSES: Final = (
-    "Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "Assertion", "Privacy", "Rule", "Permission", "Prohibition", "Duty", "Action",
-    "Asset", "AssetCollection", "Party", "PartyCollection", "PartyScope", "Group", "Individual", "All", "AllConnections",
+    "Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "Assertion", "Privacy", "Rule", "Permission", "Prohibition", "Duty",
+    "Action", "Asset", "AssetCollection", "Party", "PartyCollection", "PartyScope", "Group", "Individual", "All", "AllConnections",
     "All2ndConnections", "AllGroups", "ConflictTerm", "Constraint", "LogicalConstraint", "LeftOperand", "Operator", "RightOperand",
 )  # fmt: skip
 # Properties whose values are nodes or ids of things, and those whose values are terms of a vocabulary.
