@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -15,17 +16,22 @@ from connector.odrl.explain import (
     RuleResult,
     account,
     deciding_atom,
+    found_values,
     granting,
     known,
+    leaves,
     near_misses,
     rule_results,
     unknown_operands,
 )
-from connector.odrl.judge import Case
+from connector.odrl.judge import Case, facts_of
+from connector.odrl.model import Constraint, Node
 from connector.odrl.values import instant, microseconds
+from connector.odrl.vocabulary import compact
 
 SEMANTICS: Final = "odrl22-v1"  # stored with each decision: an old agreement is judged by the rules that it was signed under
 REASONS_MAX: Final = 8  # sentences to a peer; more are not read
+VALUES_MAX, VALUE_CHARS_MAX = 20, 200  # of one list in a ground, and of one value: an IRI stays whole
 LEAVES_STORED_MAX: Final = 200  # constraints and values of a policy up to which every one is kept with a decision: some 30 kB
 _OPENINGS: Final = {Result.DENY: "Denied", Result.UNKNOWN: "Undecided"}
 
@@ -104,6 +110,37 @@ class Decision:
             return ["Denied: the policy could not be evaluated; this is a fault of the connector that decides, not of the policy."]
         return self._sentences(account(self.case, self.result)[1], level == "full")
 
+    def grounds(self, level: Literal["peer", "full"] = "peer") -> list[dict[str, Any]]:
+        """The same as `reason`, as data: one object for each place. None for a permit.
+
+        `code`, `policy` (its id), `rule` and `constraint` (RFC 6901 pointers into that policy as its author wrote it, as far as the place
+        is one) and of a constraint `leftOperand`, `operator`, `expected` and `actual`, both lists of text. `actual` is left out where it is
+        not known, or where `level` does not tell it.
+        """
+        if self.permitted or self.failed:
+            return []
+        code, faults = account(self.case, self.result)
+        paths = list(dict.fromkeys(fault.path for fault in faults))[:REASONS_MAX]
+        found = {leaf.path: leaf for leaf in leaves(self.case.policy) if leaf.path in paths}
+        return [self._ground(code, path, found.get(path), level == "full") for path in paths]
+
+    def _ground(self, code: Code, path: str, leaf: Node | None, full: bool) -> dict[str, Any]:
+        case = self.case
+        rule = next((rule for rule in case.policy.rules if path == rule.path or path.startswith(f"{rule.path}/")), None)
+        ground: dict[str, Any] = {"code": code.value, "policy": words.shown(case.policy.id, words.SENTENCE_CHARS_MAX)}
+        if rule is not None:
+            ground["rule"] = rule.path
+        if leaf is None:
+            return ground if rule is not None and path == rule.path else ground | {"path": path}
+        ground["constraint"] = path
+        if isinstance(leaf, Constraint):
+            ground |= {"leftOperand": compact(leaf.operand), "operator": leaf.operator, "expected": _listed(leaf.expected)}
+            facts = deciding_atom(case) if case.atoms else {}
+            actual = found_values(leaf, case, facts if rule is None else facts_of(case, rule, facts), full=full)
+            if actual is not None:
+                ground["actual"] = _listed(actual)
+        return ground
+
     def to_json(self) -> dict[str, Any]:
         """The whole decision in plain JSON types, for the store and the management API.
 
@@ -151,6 +188,10 @@ class Decision:
             words.shown(f"{opening}: {text}", words.TEXT_CHARS_MAX) + f" ({words.place(policy, path)})."
             for path, text in list(texts)[:REASONS_MAX]
         ]
+
+
+def _listed(values: Sequence[str]) -> list[str]:
+    return [words.shown(value, VALUE_CHARS_MAX) for value in values[:VALUES_MAX]]
 
 
 def _duty(duty: Owed) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class RuleResult:
             document["refinements"] = [refinement.to_json() for refinement in self.refinements]
         if self.duty:
             document["state"] = self.duty
+        if self.id:
+            document["id"] = words.shown(self.id, words.SENTENCE_CHARS_MAX)
         return document
 
 
@@ -169,8 +171,8 @@ def unknown_operands(case: Case) -> tuple[str, ...]:
     permissions, prohibitions = _matching(case)
     facts = deciding_atom(case)
     doubtful = [one for one in (*permissions, *prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
-    found = (leaf for one in doubtful for node in (*one.rule.constraints, *_refinements(one.rule)) for leaf in _leaves(node))
-    return tuple(dict.fromkeys(leaf.operand for leaf in found if isinstance(leaf, Constraint) and leaf.judge(facts) == UNKNOWN))
+    found = (leaf for one in doubtful for leaf, _ in _not_decided(case, one, facts))
+    return tuple(dict.fromkeys(leaf.operand for leaf in found if isinstance(leaf, Constraint)))
 
 
 def known(case: Case) -> dict[str, list[str]]:
@@ -191,9 +193,9 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
         return ()
     facts = deciding_atom(case)
     permissions, _ = _matching(case)
-    ways = [[leaf for node in (*one.rule.constraints, *_refinements(one.rule)) for leaf in _in_the_way(node, facts)] for one in permissions]
+    ways = [_failing(case, one, facts) for one in permissions]
     fewest = min((way for way in ways if way), key=len, default=[])
-    return tuple(NearMiss(leaf.path, words.asked(leaf)) for leaf in fewest[:FAULTS_MAX])
+    return tuple(NearMiss(leaf.path, words.asked(leaf)) for leaf, _ in fewest[:FAULTS_MAX])
 
 
 def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
@@ -217,7 +219,7 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return Code.POLICY_VOID_CONFLICT, void
     biting = [one.rule for one in prohibitions if one.judge(facts_of(case, one.rule, facts)) == TRUE]
     if biting and case.conflict != "permit":
-        return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts)]
+        return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts_of(case, rule, facts))]
     if not permissions:
         return _nothing_matches(case)
     if late := _late(case, facts):
@@ -227,18 +229,15 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
     doubtful = [one for one in prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
     if doubtful or result is Result.UNKNOWN:
         rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *doubtful]
-        nodes = (node for one in rules_in_doubt for node in (*one.rule.constraints, *_refinements(one.rule)))
-        leaves_in_doubt = (leaf for node in nodes for leaf in _not_decided(node, facts))
-        return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, facts) for leaf in islice(leaves_in_doubt, FAULTS_MAX)]
+        in_doubt = (each for one in rules_in_doubt for each in _not_decided(case, one, facts))
+        return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, own) for leaf, own in islice(in_doubt, FAULTS_MAX)]
     for one in permissions:
         own = facts_of(case, one.rule, facts)
         if one.judge(own) == TRUE and (blocked := _blocked(one.rule, case, own)):
             return blocked
-    failing = sorted(
-        ([leaf for node in (*one.rule.constraints, *_refinements(one.rule)) for leaf in _in_the_way(node, facts_of(case, one.rule, facts))]
-         for one in permissions), key=len,
-    )  # fmt: skip
-    return _code_of(failing[0], facts, case), [_leaf_fault(leaf, case, facts) for leaf in islice(chain.from_iterable(failing), FAULTS_MAX)]
+    failing = sorted((_failing(case, one, facts) for one in permissions), key=len)
+    found = islice(chain.from_iterable(failing), FAULTS_MAX)
+    return _code_of(failing[0], case), [_leaf_fault(leaf, case, own) for leaf, own in found]
 
 
 def _matching(case: Case) -> tuple[list[Spoken], list[Spoken]]:
@@ -311,15 +310,15 @@ def _leaf_fault(leaf: Node, case: Case, facts: Facts) -> Fault:
     return Fault(leaf.path, words.failed(leaf, _actual(leaf, facts)), words.failed(leaf, _told(leaf, case, facts)))
 
 
-def _code_of(found: list[Node], facts: Facts, case: Case) -> Code:
+def _code_of(found: list[tuple[Node, Facts]], case: Case) -> Code:
     """Time alone in the way says when, a counter alone that it is used up; anything else that is known to fail goes before what is not."""
-    false = [leaf for leaf in found if leaf.judge(facts) == FALSE]
+    false = [leaf for leaf, own in found if leaf.judge(own) == FALSE]
     if not false:
         return Code.CONSTRAINT_UNKNOWN
     operands = case.policy.registry.operands
     if all(isinstance(leaf, Constraint) and operands[leaf.operand].kind == "counter" and leaf.operand != PAY_AMOUNT for leaf in false):
         return Code.QUOTA_EXHAUSTED
-    now = facts.get(DATE_TIME)
+    now = case.now
     early = late = 0
     for leaf in false:
         if not isinstance(leaf, Constraint) or not isinstance(leaf.test, Window) or leaf.test.negated or not isinstance(now, int):
@@ -382,6 +381,12 @@ def _leaves(node: Node) -> Iterator[Node]:
         yield node
 
 
+def _failing(case: Case, spoken: Spoken, facts: Facts) -> list[tuple[Node, Facts]]:
+    """The leaves that keep a permission from granting, each with the facts that it is judged by: what the rule has used up is its own."""
+    own = facts_of(case, spoken.rule, facts)
+    return [(leaf, own) for node in (*spoken.rule.constraints, *_refinements(spoken.rule)) for leaf in _in_the_way(node, own)]
+
+
 def _in_the_way(node: Node, facts: Facts) -> Iterator[Node]:
     """The leaves that keep a constraint from being satisfied. Where exactly one of several has to hold, these are all."""
     if node.judge(facts) == TRUE:
@@ -393,8 +398,10 @@ def _in_the_way(node: Node, facts: Facts) -> Iterator[Node]:
         yield node
 
 
-def _not_decided(node: Node, facts: Facts) -> Iterator[Node]:
-    return (leaf for leaf in _leaves(node) if leaf.judge(facts) == UNKNOWN)
+def _not_decided(case: Case, spoken: Spoken, facts: Facts) -> Iterator[tuple[Node, Facts]]:
+    own = facts_of(case, spoken.rule, facts)
+    nodes = (*spoken.rule.constraints, *_refinements(spoken.rule))
+    return ((leaf, own) for node in nodes for leaf in _leaves(node) if leaf.judge(own) == UNKNOWN)
 
 
 def _actual(leaf: Constraint, facts: Facts) -> str | None:
@@ -408,14 +415,23 @@ def _actual(leaf: Constraint, facts: Facts) -> str | None:
     return _time(of) if _is_instant(leaf, of) else _plain(of)
 
 
+def found_values(leaf: Constraint, case: Case, facts: Facts, *, full: bool) -> list[str] | None:
+    """What was found for a constraint, each value as text: None where it is not known, or where the requester may not read it."""
+    of = facts.get(leaf.fact)
+    if of is None or not (full or _tells(leaf, case, facts)):
+        return None
+    return sorted(of) if isinstance(of, frozenset) else [_time(of) if _is_instant(leaf, of) else _plain(of)]
+
+
 def _told(leaf: Constraint, case: Case, facts: Facts) -> str | None:
-    """The value as the requester may read it: the clock, who they are, and what they declared, but nothing that others said of them."""
-    operand = case.policy.registry.operands[leaf.operand]
-    if operand.source in ("clock", "identity"):
-        return _actual(leaf, facts)
-    if operand.source == "meter":
-        return _actual(leaf, facts)  # what they used themselves, and both sides count
-    return _actual(leaf, facts) if facts.get(leaf.fact) in stated(leaf.operand, case.request.params) else None
+    return _actual(leaf, facts) if _tells(leaf, case, facts) else None
+
+
+def _tells(leaf: Constraint, case: Case, facts: Facts) -> bool:
+    """Whether the requester may read the value: the clock, who they are, what they used themselves (both sides count it), and what they
+    declared, but nothing that others said of them."""
+    known = case.policy.registry.operands[leaf.operand].source in ("clock", "identity", "meter")
+    return known or facts.get(leaf.fact) in stated(leaf.operand, case.request.params)
 
 
 def _time(fact: Fact) -> str:

@@ -56,6 +56,7 @@ def test_a_decision_is_plain_json() -> None:
         "at": "2026-06-15T12:00:00Z",
         "valid_until": None,
         "policy": "urn:o1",
+        "semantics": "odrl22-v1",
         "request": {"party": "did:web:b.example", "action": "use", "target": "urn:d"},
         "facts": {"http://www.w3.org/ns/odrl/2/purpose": ["marketing"]},
         "missing": [],
@@ -88,7 +89,69 @@ def test_a_decision_is_plain_json() -> None:
         ],
         "abridged": False,
         "findings": [],
+        "near_misses": [{"path": "/permission/0/constraint/0", "change": "purpose is 'research'"}],
     }
+
+
+GROUND = {
+    "code": "CONSTRAINT_UNSATISFIED",
+    "policy": "urn:o1",
+    "rule": "/permission/0",
+    "constraint": "/permission/0/constraint/0",
+    "leftOperand": "odrl:purpose",
+    "operator": "eq",
+    "expected": ["research"],
+    "actual": ["marketing"],
+}
+
+
+def test_a_denial_is_told_as_data_too_one_object_for_each_sentence() -> None:
+    late = evaluate(BOUNDED, request("marketing"), world(NOW + timedelta(days=365)))
+    assert late.grounds()[0] == GROUND
+    assert [ground["constraint"] for ground in late.grounds()] == ["/permission/0/constraint/0", "/permission/0/constraint/1"]
+    assert late.grounds()[1]["actual"] == ["2027-06-15T12:00:00Z"]
+    assert len(late.grounds()) == len(late.reason())
+
+
+def test_a_permit_has_no_grounds() -> None:
+    assert evaluate(BOUNDED, request("research"), world()).grounds("full") == []
+
+
+def test_a_peer_is_told_what_it_said_itself_and_not_what_others_said_of_it() -> None:
+    declared = evaluate(BOUNDED, request("marketing"), world())
+    vouched = evaluate(BOUNDED, request(), world(**{"odrl:purpose": ("marketing",)}))
+    assert declared.grounds("peer") == declared.grounds("full") == [GROUND]
+    assert vouched.grounds("full") == [GROUND]
+    assert vouched.grounds("peer") == [{name: value for name, value in GROUND.items() if name != "actual"}]
+    assert "marketing" not in str(vouched.reason("peer"))
+
+
+def test_a_ground_is_as_exact_as_its_place() -> None:
+    def grounds(found: Any, **more: Any) -> list[dict[str, Any]]:
+        return evaluate(found, request("research", **more), world()).grounds()
+
+    duty = policy(rule(duty=[{"action": "odrl:obtainConsent"}]))
+    refused = load(offer(rule(leaf("edc:foo", "eq", "x"))), strict=False)
+    forbidden = policy(rule(), prohibitions=(rule(),))
+    assert grounds(forbidden) == [{"code": "PROHIBITED", "policy": "urn:o1", "rule": "/prohibition/0"}]
+    assert grounds(duty) == [
+        {"code": "CONSENT_MISSING", "policy": "urn:o1", "rule": "/permission/0", "path": "/permission/0/duty/0"},
+    ]
+    assert grounds(refused) == [
+        {"code": "TERM_DROPPED", "policy": "urn:o1", "rule": "/permission/0", "path": "/permission/0/constraint/0/leftOperand"},
+    ]
+    assert grounds(policy(rule(), target="urn:d"), target="urn:other")[0]["path"] == "/target"
+
+
+def test_what_a_rule_alone_has_used_up_is_told_as_such() -> None:
+    found = policy(rule(leaf("odrl:count", "lteq", "10")), rule(leaf("odrl:count", "lteq", "20"), purpose("eq", "care")))
+    count, at = "http://www.w3.org/ns/odrl/2/count", "/permission/0"
+    spent = evaluate(found, request("research"), World(NOW, used={(at, count): 10, ("/permission/1", count): 3}))
+    assert spent.code == "QUOTA_EXHAUSTED"
+    assert spent.grounds()[0] | {"actual": ["11"]} == spent.grounds()[0]
+    assert spent.reason()[0] == "Denied: count of uses 11 is more than 10 (offer urn:o1, /permission/0/constraint/0)."
+    assert [miss.path for miss in spent.near_misses] == ["/permission/0/constraint/0"]
+    assert spent.missing == ()
 
 
 def test_logical_constraints_keep_their_children_in_json() -> None:
