@@ -41,12 +41,14 @@ from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
 from connector.control.steps import Steps
-from connector.control.transfers import Transfers, Views
+from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
 from connector.dataplane.download import Downloads
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
+from connector.dataplane.meter import Meters
+from connector.dataplane.quotas import Ledger
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.schemas import Schemas
@@ -144,12 +146,16 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             ids=ids,
             token_seconds=settings.edr.token_seconds,
         )
-        views = Views(store, tokens)
+        views = Views(store, tokens, policies)
         background: set[asyncio.Task[None]] = set()
         flows = Flows(clock, lambda pid: _spawn(background, watch.covered(pid)))
         watch = Watch(journal, steps, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds)
         journal.listen(flows.committed)
         negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies, peer.check)
+        ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, transfers).reached, flows.cut)
+        journal.listen(ledger.committed)
+        stack.push_async_callback(ledger.close)
+        await ledger.recover()
         outbox = Outbox(
             journal,
             steps,
@@ -219,7 +225,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
-        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing)
+        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing, Meters(ledger))
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
         limits_of = settings.limits

@@ -10,8 +10,9 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, cast
 from urllib.parse import parse_qs
 
@@ -27,6 +28,7 @@ from connector.dataplane import ranges
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
+from connector.dataplane.meter import Meters
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
@@ -67,10 +69,11 @@ class DataApi:
         sources: Mapping[str, Sources],
         clock: Clock,
         tracing: telemetry.Tracing,
+        meters: Meters,
         *,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._gate, self._flows, self._tokens, self._identity = gate, flows, tokens, identity
+        self._gate, self._flows, self._tokens, self._identity, self._meters = gate, flows, tokens, identity, meters
         self._opened: OpenSources[_Small] = OpenSources(sources)
         self._representations = Representations()
         self._clock, self._tracing = clock, tracing
@@ -116,7 +119,7 @@ class DataApi:
         transfer = request.match_info["pid"]
         token = _bearer(request.headers.get(hdrs.AUTHORIZATION))
         permit = await self._gate.permit(token, transfer)
-        plain = request.method == hdrs.METH_GET and not _conditional(request)
+        plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
         if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale:
             self._flows.sent(transfer, small.representation.etag, 0, len(small.body), len(small.body))
             return web.Response(body=small.body, headers=small.headers)
@@ -139,8 +142,8 @@ class DataApi:
             if request.method == hdrs.METH_HEAD:
                 headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
                 return web.Response(status=plan.status, headers=headers)
-            if plan.span.length > SMALL_BYTES:
-                return await self._send_large(request, permit, representation, plan, source, headers)
+            if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):
+                return await self._send_large(request, token, permit, representation, plan, source, headers)
             # One answer that is written at once and waits for nobody: there is no stream that could be cut.
             body = await read_small(source, permit.stages, plan.span)
             if permit.lease.stale:
@@ -151,7 +154,14 @@ class DataApi:
             return web.Response(status=plan.status, body=body, headers=headers)
 
     async def _send_large(
-        self, request: web.Request, permit: Permit, representation: Representation, plan: Plan, source: Source, headers: CIMultiDict[str]
+        self,
+        request: web.Request,
+        token: str,
+        permit: Permit,
+        representation: Representation,
+        plan: Plan,
+        source: Source,
+        headers: CIMultiDict[str],
     ) -> web.StreamResponse:
         span = plan.span
         response = web.StreamResponse(status=plan.status, headers=headers)
@@ -161,15 +171,21 @@ class DataApi:
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)
 
+        meter = self._meters.meter(permit, span.length, representation.media_type) if permit.tallies else None
+        copy = partial(stream, clock=self._clock, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
         try:
-            with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
-                async with aclosing(pieces(source, permit.stages, span)) as output:
-                    # A source that cannot even begin is an answer with its own status, not a cut.
-                    begun = None if by_file(permit, source, outlet) else _chain(await anext(output), output)
-                    await response.prepare(request)
-                    with outlet.corked(request.transport):
-                        await stream(permit, source, span, outlet, begun, clock=self._clock, sent=sent, stall_seconds=self._stall_seconds)
-                    await response.write_eof()
+            # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.
+            async with meter or nullcontext():
+                if permit.lease.stale:  # something about the transfer was committed while the meter waited
+                    permit = await self._gate.permit(token, permit.transfer)
+                with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
+                    async with aclosing(pieces(source, permit.stages, span)) as output:
+                        direct = by_file(permit, source, outlet) and not (meter and meter.reads)
+                        begun = None if direct else _chain(await anext(output), output)
+                        await response.prepare(request)
+                        with outlet.corked(request.transport):
+                            await copy(permit, source, span, outlet, begun)
+                        await response.write_eof()
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise

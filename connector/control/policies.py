@@ -17,11 +17,12 @@ import orjson
 from connector.errors import PolicyError, Refused
 from connector.odrl import PURPOSE, Code, Decision, Finding, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
 from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
-from connector.odrl.counters import Tally, charged, counting, tallies
+from connector.odrl.counters import Tally, charged, counting, quotas, tallies
 from connector.odrl.declaration import purposes_of
 from connector.odrl.model import Number
 from connector.odrl.vocabulary import compact
 from connector.ports import counts_records
+from connector.records import Usage
 from connector.remembered import Remembered
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
@@ -133,6 +134,23 @@ class Policies:
         """What has to be counted to decide by the policy; () for most."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
+
+    def counters(self, document: Mapping[str, Any], usage: Usage) -> list[dict[str, Any]]:
+        """What is counted under the policy, as it stands, in plain JSON: `limit` is the largest total, if one is certain."""
+        policy = self.parse(document)
+        if isinstance(policy, PolicyError):
+            return []
+        limits = {(quota.rule, quota.operand): quota.most for quota in quotas(policy)}
+        return [
+            {
+                "rule": rule,
+                "operand": operand,
+                "used": usage.spent(rule, operand),
+                "reserved": usage.reserved(rule, operand),
+                "limit": limits.get((rule, operand)),
+            }
+            for rule, operand, _ in tallies(policy)
+        ]
 
     def unused(self, document: Mapping[str, Any]) -> Used:
         """`used` as the side that does not count has it: as if nothing had been used, of all that a connector can measure."""

@@ -88,7 +88,7 @@ class Flows:
         if (lease := self._leases.pop(process.pid, None)) is not None:
             lease.stale = True
         if process.meant != State.STARTED:
-            self._cut_all(process.pid, f"transfer-{process.meant.lower()}")
+            self.cut(process.pid, f"transfer-{process.meant.lower()}")
         if process.final:
             self._coverage.pop(process.pid, None)
             self._used.pop(process.pid, None)
@@ -142,9 +142,10 @@ class Flows:
     def cut_everything(self, code: str) -> None:
         """End all streams: the process stops. Peers come back for the rest."""
         for transfer in tuple(self._running):
-            self._cut_all(transfer, code)
+            self.cut(transfer, code)
 
-    def _cut_all(self, transfer: str, code: str) -> None:
+    def cut(self, transfer: str, code: str) -> None:
+        """End the streams of a transfer."""
         for stream in tuple(self._running.get(transfer, ())):
             stream.cut(code)
 

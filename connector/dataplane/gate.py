@@ -13,9 +13,11 @@ from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
 from connector.dataplane.flows import TRANSFERS_MAX, Flows, Lease
+from connector.dataplane.quotas import LARGEST
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
 from connector.errors import TokenRefused, Withdrawn
+from connector.odrl.counters import Tally
 from connector.ports import Clock, Stage, Transfers, TransferView
 
 
@@ -24,7 +26,8 @@ class Permit:
     """The permission to stream one dataset for one transfer. Built here and nowhere else.
 
     `not_after` is the instant (POSIX seconds) at which a running stream has to end, or None; `not_after_code` says why.
-    `lease` is stale once the transfer has changed: then ask the gate again before streaming.
+    `lease` is stale once the transfer has changed: then ask the gate again before streaming. `tallies` are what a stream uses up
+    and has to be metered; () for most.
     """
 
     transfer: str
@@ -36,6 +39,7 @@ class Permit:
     not_after: float | None
     not_after_code: str
     lease: Lease
+    tallies: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ def _permit(view: TransferView, lease: Lease) -> Permit:
         (end, code) for end, code in ((view.agreement_ends, "agreement-ended"), (view.bound, "policy-bound-passed")) if end is not None
     ]
     not_after, code = min(bounds, default=(None, ""))
-    return Permit(view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages, not_after, code, lease)
+    tallies = tuple(tally for tally in view.tallies if tally.operand in LARGEST)
+    return Permit(view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages, not_after, code, lease, tallies)
 
 
 def _demand_match(known: _Known, claims: Claims) -> None:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from connector.dataplane.gate import Permit
+from connector.dataplane.meter import METERED_PIECE_BYTES, Meter
 from connector.dataplane.ranges import Span
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Clock, Source, Stage, Stat
@@ -138,28 +139,35 @@ async def stream(
     clock: Clock,
     sent: Callable[[int, int], None],
     stall_seconds: float = STALL_SECONDS,
+    meter: Meter | None = None,
 ) -> None:
     """Copy `span` to `outlet`, piece by piece.
 
     `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
-    is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. Raises Withdrawn when the permit's
-    bound has passed or the reader is too slow, SourceFailed, ConnectionError. What the client got is then short of what it was
-    promised: the caller has to close the connection.
+    is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. `meter` says what may leave, where
+    that is counted. Raises Withdrawn when the permit's bound has passed, a quota is used up or the reader is too slow,
+    SourceFailed, ConnectionError. What the client got is then short of what it was promised: the caller has to close the
+    connection.
     """
-    offset = span.first
-    while offset < span.first + span.length:
+    offset, end, rest = span.first, span.first + span.length, b""
+    while offset < end:
         if permit.not_after is not None and permit.not_after <= clock.now():
             raise Withdrawn("the permission to read ended while the data was on its way", permit.not_after_code)
         if output is None:
+            count = min(FILE_PIECE_BYTES, end - offset)
+            if meter is not None:
+                count = await meter.allow(min(METERED_PIECE_BYTES, count))
             # The kernel sends what the file holds now; it must still be what was published.
             await source.stat()
-            descriptor, count = source.fileno(), min(FILE_PIECE_BYTES, span.first + span.length - offset)
+            descriptor = source.fileno()
             if descriptor is None:
                 raise SourceFailed("the source is no open file any more")
             taking = outlet.send_file(descriptor, offset, count)
         else:
-            piece = await anext(output)
-            count, taking = len(piece), outlet.write(piece)
+            piece = rest or await anext(output)
+            count = len(piece) if meter is None else await meter.allow(len(piece), piece)
+            piece, rest = piece[:count], piece[count:]
+            taking = outlet.write(piece)
         patience_seconds = stall_seconds * max(1.0, count / PIECE_BYTES)
         try:
             async with asyncio.timeout(patience_seconds):

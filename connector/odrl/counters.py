@@ -114,18 +114,25 @@ def tallies(policy: Policy) -> tuple[Tally, ...]:
 
     The operand of a constraint with a `unit` has that unit behind it (`Constraint.fact`): bytes and kilobytes are not counted together.
     """
+    known: tuple[Tally, ...] | None = policy.memo.get(tallies)
+    if known is None:
+        known = policy.memo[tallies] = _tallies(policy)
+    return known
+
+
+def _tallies(policy: Policy) -> tuple[Tally, ...]:
     operands = policy.registry.operands
-    if not any(operands[iri].kind == "counter" for iri in policy.operands if iri in operands):
+    if not any(operands[iri].kind == "counter" for iri, _ in policy.measures if iri in operands):
         return ()
     marks: dict[tuple[str, str], set[int]] = {}
     for rule in (*policy.permissions, *policy.prohibitions):
         for constraint in _leaves(rule.constraints):
             if _counts(policy, constraint):
                 marks.setdefault((rule.path, constraint.fact), set()).update(_marks(constraint))
-        for scope in (*rule.actions, *rule.targets, *rule.assignees):
-            for refinement in _leaves(scope.refinements):  # judged by the same fact, where a constraint has it counted
-                if (key := (rule.path, refinement.fact)) in marks:
-                    marks[key].update(_marks(refinement))
+        refined = (*(each.refinements for each in rule.actions), *(each.refinements for each in (*rule.targets, *rule.assignees)))
+        for refinement in (leaf for nodes in refined for leaf in _leaves(nodes)):
+            if (key := (rule.path, refinement.fact)) in marks:  # it is judged by the number that a constraint has counted
+                marks[key].update(_marks(refinement))
     return tuple(Tally(rule, operand, tuple(sorted(found))) for (rule, operand), found in marks.items())
 
 

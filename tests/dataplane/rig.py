@@ -20,17 +20,22 @@ from connector.adapters.egress import guard
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
+from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.api.data_api import DataApi
+from connector.control.journal import Journal
 from connector.dataplane.download import Downloads
 from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
+from connector.dataplane.meter import Meters
+from connector.dataplane.quotas import Ledger
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
 from connector.jws import signing_key
-from connector.ports import Caller, Participant, TransferView
+from connector.odrl.counters import Tally
+from connector.ports import Caller, Participant, Store, TransferView
 from connector.records import Edr, Pull
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
@@ -113,6 +118,24 @@ def process(state: str, pid: str = TRANSFER) -> Process:
 
 
 @dataclass
+class Marks:
+    """What control says of a transfer that has come to a mark: what is counted from there on, by its pid; by itself, that it is over.
+    Then its view is TERMINATED."""
+
+    transfers: FakeTransfers
+    flows: Flows
+    beyond: dict[str, tuple[Tally, ...]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def reached(self, pid: str) -> tuple[Tally, ...] | None:
+        self.asked.append(pid)
+        if pid not in self.beyond and (known := self.transfers.views.get(pid)) is not None:
+            self.transfers.views[pid] = replace(known, state="TERMINATED")
+            self.flows.changed(process("TERMINATED", pid))
+        return self.beyond.get(pid)
+
+
+@dataclass
 class Rig:
     """One provider. `address` is the pinned source of the only dataset."""
 
@@ -128,6 +151,9 @@ class Rig:
     covered: list[str]
     identity: FakeIdentity
     consumer: FakeIdentity
+    store: Store
+    ledger: Ledger
+    marks: Marks
 
     async def publish(self, content: bytes, name: str = "data.bin", **changed: Any) -> bytes:
         """Make `content` the dataset behind the transfer; returns its SHA-256."""
@@ -192,8 +218,9 @@ async def provider(
     token_seconds: float = 300.0,
     stall_seconds: float = 60.0,
     clock: ShiftedClock | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[Rig]:
-    """A provider that serves files below `root`."""
+    """A provider that serves files below `root`, and counts in `store` what is used up."""
     clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
     peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
     sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
@@ -205,12 +232,16 @@ async def provider(
     tokens = Tokens(PROVIDER, url, signer=lambda: KEY, key_of=_key_of, clock=clock, ids=Counted(), token_seconds=token_seconds)
     gate = Gate(tokens, transfers, flows, clock)
     tracing = telemetry.Tracing("test", 0.0)
+    store, marks = store or MemoryStore(), Marks(transfers, flows)
+    ledger = Ledger(store, Journal(store, clock).decide, clock, Counted(), marks.reached, flows.cut)
     app = web.Application()
-    DataApi(gate, flows, tokens, identity, sources, clock, tracing, stall_seconds=stall_seconds).add_to(app)
+    DataApi(gate, flows, tokens, identity, sources, clock, tracing, Meters(ledger), stall_seconds=stall_seconds).add_to(app)
     try:
         async with serving(app, tls, at):
-            yield Rig(root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))
+            known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))
+            yield Rig(*known, store, ledger, marks)
     finally:
+        await ledger.close()
         await peer.close()
         tracing.close()
 

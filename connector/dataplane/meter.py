@@ -1,0 +1,272 @@
+"""The meter of a stream: how much of it may leave now, by what the agreement still lets be used up.
+
+Bytes count as they are handed to the kernel or to the transport's buffer: what was cut off before that is given back. A record is a line;
+it counts when its first byte leaves, so a range that begins within a line counts that line too. Metered time is the time in which at least
+one stream of the agreement runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+from connector.dataplane.gate import Permit
+from connector.dataplane.quotas import Holder, Ledger
+from connector.errors import Withdrawn
+from connector.odrl.codes import Code
+from connector.odrl.core import BYTE_COUNT, METERED_TIME, RECORD_COUNT
+from connector.odrl.counters import Tally
+from connector.ports import counts_records
+
+METERED_PIECE_BYTES: Final = 256 * 1024  # at most in one step of a file: of a step that is cut nobody knows how much the kernel took
+MICROSECONDS = 1_000_000
+USED_UP = "what the agreement allows is used up"
+
+
+class Meters:
+    """Makes meters, and keeps the watches of agreements whose time is metered."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._watches: dict[tuple[str, str], _Watch] = {}
+
+    def meter(self, permit: Permit, size_bytes: int, media_type: str) -> Meter:
+        """A context manager around a stream of that size. Raises Withdrawn where it begins if nothing may leave at all."""
+        return Meter(self._ledger, self, permit, size_bytes, media_type)
+
+    def watch(self, agreement: str, tally: Tally) -> _Watch:
+        """The watch of an agreement's metered time under a rule."""
+        key = (agreement, tally.rule)
+        known = self._watches.get(key)
+        if known is None or known.over:
+            known = self._watches[key] = _Watch(self._ledger, agreement, tally)
+        return known
+
+    def forget(self, watch: _Watch) -> None:
+        """Forget a watch that has come to its end."""
+        key = (watch.agreement, watch.tally.rule)
+        if self._watches.get(key) is watch:
+            del self._watches[key]
+
+
+class Meter:
+    """See `Meters.meter`."""
+
+    def __init__(self, ledger: Ledger, meters: Meters, permit: Permit, size_bytes: int, media_type: str) -> None:
+        self._ledger, self._meters = ledger, meters
+        self._agreement, self._transfer = permit.agreement, permit.transfer
+        self._tallies = permit.tallies
+        self._rest, self._media_type = size_bytes, media_type
+        self._held: Holder | None = None
+        self._within = False  # whether the next byte goes on with a record that counts already
+        self._watches: list[_Watch] = []
+
+    @property
+    def reads(self) -> bool:
+        """Whether it has to see the bytes: records are counted."""
+        return any(tally.operand == RECORD_COUNT for tally in self._tallies)
+
+    async def __aenter__(self) -> Self:
+        if self.reads and not counts_records(self._media_type):
+            raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)
+        try:
+            await self._exchange(self._rest)
+            await self._run_watches()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self._close()
+
+    async def allow(self, count: int, piece: bytes | None = None) -> int:
+        """How many of the next `count` bytes, one at least, may leave now; they count as having left. `piece` holds them where records
+        are counted. Waits while others hold what is left. Raises Withdrawn once nothing is left."""
+        while not (fitting := self._fitting(count, piece)):
+            await self._exchange(self._rest)
+        held = self._held
+        if held is not None:
+            if BYTE_COUNT in held.amounts:
+                held.spend(BYTE_COUNT, fitting)
+            if RECORD_COUNT in held.amounts and piece is not None:
+                held.spend(RECORD_COUNT, self._begun(piece, fitting))
+        if piece is not None:
+            self._within = piece[fitting - 1] != ord("\n")
+        self._rest -= fitting
+        return fitting
+
+    def _fitting(self, count: int, piece: bytes | None) -> int:
+        held = self._held
+        if held is None:
+            return count
+        if BYTE_COUNT in held.amounts:
+            count = min(count, held.left(BYTE_COUNT))
+        if RECORD_COUNT in held.amounts and piece is not None and count:
+            count = self._up_to(piece, count, held.left(RECORD_COUNT))
+        return count
+
+    def _begun(self, piece: bytes, count: int) -> int:
+        """How many records begin in the first `count` bytes of a piece."""
+        return (not self._within) + piece.count(b"\n", 0, count - 1)
+
+    def _up_to(self, piece: bytes, count: int, records: int) -> int:
+        """The most of the first `count` bytes of a piece in which at most so many records begin."""
+        if self._begun(piece, count) <= records:
+            return count
+        end = 0
+        for _ in range(records + self._within):
+            end = piece.index(b"\n", end) + 1
+        return end
+
+    async def _exchange(self, wanted_bytes: int) -> None:
+        """Hold the next portions."""
+        while True:
+            counted = [tally for tally in self._tallies if tally.operand != METERED_TIME]
+            if not counted:
+                self._held = None
+                return
+            if self._held is None:
+                self._held = self._ledger.holder(self._agreement, self._transfer)
+            news = self._ledger.news(self._agreement)
+            state = await self._held.exchange(counted, {BYTE_COUNT: wanted_bytes})
+            if state == "granted":
+                if not self._held.amounts:
+                    self._held = None  # nothing depends on it any more
+                return
+            if state == "busy":
+                await news.wait()
+            else:
+                await self._ask()
+
+    async def _ask(self) -> None:
+        """Have it decided anew: the last decision held up to here. Raises Withdrawn if the transfer is over."""
+        tallies = await self._ledger.at_mark(self._transfer)
+        if tallies is None:
+            raise Withdrawn(USED_UP, Code.QUOTA_EXHAUSTED)
+        self._tallies = tallies
+
+    async def _run_watches(self) -> None:
+        """Let the time run under each rule that meters it."""
+        while True:
+            watches = [self._meters.watch(self._agreement, tally) for tally in self._tallies if tally.operand == METERED_TIME]
+            granted = True
+            for watch in watches:
+                self._watches.append(watch)
+                granted = granted and await watch.join(self, self._transfer)
+            if granted:
+                return
+            self._leave()
+            await self._ask()
+
+    def _leave(self) -> None:
+        watches, self._watches = self._watches, []
+        for watch in watches:
+            watch.leave(self)
+            if watch.over:
+                self._meters.forget(watch)
+
+    def _close(self) -> None:
+        """Settle what is held, beside the stream: nobody has to wait for it."""
+        self._leave()
+        held, self._held = self._held, None
+        if held is not None:
+            self._ledger.spawn(held.close())
+
+
+class _Watch:
+    """Runs while at least one stream of an agreement does. It holds a portion of time, renews it at half of it, and where nothing more is
+    to be had cuts all that run on it at the instant at which the last portion ends."""
+
+    def __init__(self, ledger: Ledger, agreement: str, tally: Tally) -> None:
+        self.agreement, self.tally = agreement, tally
+        self.over = False
+        self._ledger = ledger
+        self._running: dict[Meter, str] = {}
+        self._held: Holder | None = None
+        self._since = 0.0
+        self._begun: asyncio.Task[bool] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def join(self, meter: Meter, transfer: str) -> bool:
+        """Run for a stream. False if there is no time left."""
+        self._running[meter] = transfer
+        if self._begun is None:
+            self._begun = self._ledger.spawn(self._begin(transfer))
+        return await asyncio.shield(self._begun)
+
+    def leave(self, meter: Meter) -> None:
+        """Run no longer for a stream; the last one stops it for good."""
+        self._running.pop(meter, None)
+        if not self._running and not self.over:
+            self.over = True
+            self._ledger.spawn(self._end())
+
+    async def _begin(self, transfer: str) -> bool:
+        self._held = held = self._ledger.holder(self.agreement, transfer)
+        while True:
+            news = self._ledger.news(self.agreement)
+            state = await held.exchange([self.tally], {})
+            if state != "busy" or not self._running:
+                break
+            await news.wait()
+        self._since = _now()
+        if held.amounts and self._running:
+            self._renewal = self._ledger.spawn(self._renew(held))
+        return state == "granted"
+
+    async def _renew(self, held: Holder) -> None:
+        """Renew the portion at half of it until there is nothing more, then cut what runs when that ends."""
+        more = True
+        try:
+            while more and held.amounts:
+                await asyncio.sleep(self._seconds_left(held) / 2)
+                self._spend(held)
+                more = await held.exchange([self.tally], {}, {METERED_TIME: held.left(METERED_TIME)}) == "granted"
+            await asyncio.sleep(self._seconds_left(held))
+        except Exception:
+            self._cut()  # what cannot be written must not go on
+            raise
+        if held.amounts:
+            self.over = True
+            self._ledger.spawn(self._used_up(held, self._cut()))
+
+    def _cut(self) -> set[str]:
+        """Cut all streams that run; returns their transfers."""
+        transfers = set(self._running.values())
+        for transfer in transfers:
+            self._ledger.cut(transfer, Code.QUOTA_EXHAUSTED)
+        return transfers
+
+    async def _used_up(self, held: Holder, transfers: set[str]) -> None:
+        self._spend(held)
+        await held.close()
+        for transfer in transfers:
+            await self._ledger.at_mark(transfer)
+
+    def _seconds_left(self, held: Holder) -> float:
+        return max(0.0, self._since + held.left(METERED_TIME) / MICROSECONDS - _now())
+
+    def _spend(self, held: Holder) -> None:
+        """Count the time that has gone by since the last time, as far as it is held."""
+        now = _now()
+        held.spend(METERED_TIME, min(int((now - self._since) * MICROSECONDS) + 1, held.left(METERED_TIME)))
+        self._since = now
+
+    async def _end(self) -> None:
+        """Post the time that has gone by and give back the rest."""
+        if self._begun is not None:
+            await asyncio.wait({self._begun})
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait({self._renewal})
+        if (held := self._held) is not None:
+            await held.settled()
+            self._spend(held)
+            await held.close()
+
+
+def _now() -> float:
+    """Seconds of a clock that nobody sets."""
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,214 @@
+"""The ledger: what is used up under an agreement is reserved before it is used and posted afterwards, durably both times.
+
+Whoever uses something up holds a portion of what is left, so that parallel streams, transfers and restarts cannot go over together: used
+is what was posted and what is reserved, at every instant. What a crash leaves open is posted if it may have been used, so a quota may
+come out short by the portions that were held, and never the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from connector import telemetry
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
+from connector.odrl.counters import Counter, Tally
+from connector.ports import Clock, Ids, Store
+from connector.records import Changes, Evidence, Expect, Reservation, Usage
+
+# What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
+# lose those that are held.
+LARGEST: Final[Mapping[str, int]] = {BYTE_COUNT: 16 << 20, RECORD_COUNT: 10_000, METERED_TIME: 10_000_000}
+LEAST: Final[Mapping[str, int]] = {BYTE_COUNT: 64 << 10, RECORD_COUNT: 100, METERED_TIME: 1_000_000}
+PART = 100  # the share of what is left that goes into a portion
+LAST = 10  # with less than this share of the limit left portions are the least, so that everybody has some of the end
+
+State = Literal["granted", "busy", "spent"]
+# Takes a step in the turn of an agreement (its id) and commits what it returns: `Journal.decide`.
+Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
+# Decides anew about a transfer (its pid) that has come to a mark: what counts from now on, or None if it is over.
+AtMark = Callable[[str], Coroutine[Any, Any, tuple[Tally, ...] | None]]
+
+
+class Ledger:
+    """Writes what agreements use up. `at_mark` is asked once nothing is left up to a mark; `cut(transfer, code)` ends its streams."""
+
+    def __init__(self, store: Store, decide: Decide, clock: Clock, ids: Ids, at_mark: AtMark, cut: Callable[[str, str], None]) -> None:
+        self._store, self._decide, self._clock, self._ids = store, decide, clock, ids
+        self.cut = cut
+        self._at_mark = at_mark
+        self._news: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def holder(self, agreement: str, transfer: str) -> Holder:
+        """Somebody who is to hold portions for a transfer."""
+        return Holder(self, self._ids.new(), agreement, transfer)
+
+    async def at_mark(self, transfer: str) -> tuple[Tally, ...] | None:
+        """Have it decided anew about a transfer: see `AtMark`. The decision is written even if nobody waits for it any more."""
+        return await asyncio.shield(self.spawn(self._at_mark(transfer)))
+
+    async def exchange(self, held: Holder, tallies: Sequence[Tally], wanted: Mapping[str, int], keep: Mapping[str, int]) -> State:
+        """Post what a holder has spent and void the rest, but for what it is to `keep`, and let it hold more, in one write."""
+        state: State = "granted"
+        amounts: dict[str, int] = {}
+
+        async def step() -> Changes | None:
+            nonlocal state, amounts
+            usage, now = await self._store.usage(held.agreement) or Usage(held.agreement), self._clock.now()
+            after = usage.settle(held.id, held.spent, now) if held.amounts else usage
+            counters = {tally: counter for tally in tallies if (counter := _counter(after, tally)) is not None}
+            amounts, state = portions(counters, wanted, keep)
+            rows = [
+                Reservation(held.id, held.transfer, tally.rule, tally.operand, amounts[tally.operand], now)
+                for tally in counters
+                if amounts.get(tally.operand)
+            ]
+            return _written(usage, after.reserve(rows, now) if rows else after)
+
+        await self._decide(step, held.agreement)
+        freed, held.amounts, held.spent = held.amounts, amounts, {}
+        if freed:
+            self._tell(held.agreement)
+        return state
+
+    async def settle(self, agreement: str, id: str, spent: Mapping[str, int] | None) -> None:
+        """Post what was spent of the reservations of this id, by operand (None: all), and void the rest."""
+
+        async def step() -> Changes | None:
+            usage = await self._store.usage(agreement)
+            if usage is None or not any(each.id == id for each in usage.open):
+                return None
+            return _written(usage, usage.settle(id, spent, self._clock.now()))
+
+        await self._decide(step, agreement)
+        self._tell(agreement)
+
+    def news(self, agreement: str) -> asyncio.Event:
+        """An event that the next settlement sets. Ask for it before looking at what is left."""
+        return self._news.setdefault(agreement, asyncio.Event())
+
+    def _tell(self, agreement: str) -> None:
+        if (event := self._news.pop(agreement, None)) is not None:
+            event.set()
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits of transfers that count as uses, and settles them: see `fate`."""
+        for record in changes.saves:
+            if isinstance(record, Process) and record.detail.get("counted") and (counts := fate(record)) is not None:
+                self.spawn(self.settle(record.agreement or "", record.pid, None if counts else {}))
+
+    async def recover(self) -> int:
+        """Settle what a crash has left open, before anybody can use more; returns the number of reservations.
+
+        Bytes, records and time that were reserved may have been used to the last one, and nobody can say how many were: all of them are
+        posted. A use is settled by the state of its transfer.
+        """
+        count = 0
+        for usage in await self._store.open_usage():
+            for id, transfer, operand in dict.fromkeys((each.id, each.transfer, each.operand) for each in usage.open):
+                counts = fate(await self._store.process(Kind.TRANSFER, transfer)) if operand == COUNT else True
+                if counts is not None:
+                    await self.settle(usage.agreement, id, None if counts else {})
+                    count += 1
+        if count:
+            telemetry.log.info("open reservations settled", reservations=count)
+        return count
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Do something to its end, whoever waits for it."""
+        task = asyncio.create_task(work, name="ledger")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            telemetry.log.error("ledger failed", exc_info=error)
+
+    async def close(self) -> None:
+        """Come to the end of all settlements: nobody uses anything up any more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Holder:
+    """Holds portions for a transfer: `amounts` by operand, and what is `spent` of them. An operand without an amount is not counted (any
+    more), once the state is "granted"."""
+
+    def __init__(self, ledger: Ledger, id: str, agreement: str, transfer: str) -> None:
+        self.id, self.agreement, self.transfer = id, agreement, transfer
+        self.amounts: dict[str, int] = {}
+        self.spent: dict[str, int] = {}
+        self._ledger = ledger
+        self._work: asyncio.Task[State] | None = None
+
+    def left(self, operand: str) -> int:
+        """What is held and not spent yet."""
+        return self.amounts.get(operand, 0) - self.spent.get(operand, 0)
+
+    def spend(self, operand: str, amount: int) -> None:
+        """Spend some of what is held."""
+        self.spent[operand] = self.spent.get(operand, 0) + amount
+
+    async def exchange(self, tallies: Sequence[Tally], wanted: Mapping[str, int], keep: Mapping[str, int] | None = None) -> State:
+        """Post what was spent and hold the next portions, at most `wanted` by operand. Returns "granted"; "busy" if others hold what is
+        left, which they may not need; "spent" if there is nothing up to a mark. What is kept stays held in any case."""
+        self._work = self._ledger.spawn(self._ledger.exchange(self, tallies, wanted, keep or {}))
+        return await asyncio.shield(self._work)
+
+    async def settled(self) -> None:
+        """Wait for an exchange that still goes on: whoever asked for it was cancelled, perhaps, and what it gets is held all the same."""
+        if self._work is not None:
+            await asyncio.wait({self._work})
+
+    async def close(self) -> None:
+        """Post what was spent and give back the rest."""
+        await self.settled()
+        if self.amounts:
+            await self._ledger.settle(self.agreement, self.id, self.spent)
+        self.amounts, self.spent = {}, {}
+
+
+def portion(operand: str, limit: int, left: int) -> int:
+    """How much of `left` one holder gets."""
+    least = LEAST[operand]
+    return min(left, least if left * LAST <= limit else max(least, min(left // PART, LARGEST[operand])))
+
+
+def portions(counters: Mapping[Tally, Counter], wanted: Mapping[str, int], keep: Mapping[str, int]) -> tuple[dict[str, int], State]:
+    """The next amounts by operand, and what they come to. If one operand has nothing more, none is given more than what it keeps."""
+    amounts: dict[str, int] = {}
+    state: State = "granted"
+    for tally, counter in counters.items():
+        operand, kept, left = tally.operand, keep.get(tally.operand, 0), int(counter.left)
+        amount = min(kept + portion(operand, int(counter.limit), left - kept), wanted.get(operand, left))
+        if amount <= kept:
+            state = "busy" if counter.reserved or state == "busy" else "spent"
+        amounts[operand] = min(amount, amounts.get(operand, amount))
+    return (amounts, state) if state == "granted" else ({operand: amount for operand, amount in keep.items() if amount}, state)
+
+
+def fate(process: Process | None) -> bool | None:
+    """Whether a transfer counts as a use: it does once we have said that it starts, since its token may be out then, and it does not if it
+    has ended before. None as long as that is open. Of one that is not stored any more nobody can say that it did not."""
+    if process is None or process.detail.get("generation"):
+        return True
+    return False if process.final else None
+
+
+def _counter(usage: Usage, tally: Tally) -> Counter | None:
+    """The counter up to the next mark, None if there is none: nothing depends on what is used from there on."""
+    spent = usage.spent(tally.rule, tally.operand)
+    mark = next((mark for mark in tally.marks if mark >= spent), None)
+    return None if mark is None else Counter(mark, spent, usage.reserved(tally.rule, tally.operand))
+
+
+def _written(before: Usage, after: Usage) -> Changes | None:
+    if after is before:
+        return None
+    return Changes(expects=(Expect(Usage, before.agreement, before.version or None),), saves=(after,))
