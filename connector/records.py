@@ -33,6 +33,11 @@ class Dataset:
     version: int = 0
     updated: float = 0.0
 
+    @property
+    def media_type(self) -> str:
+        """What its bytes are, by the source; "" if that does not say."""
+        return str(self.source.get("media_type", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:

@@ -77,7 +77,7 @@ class Negotiations:
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = dict(terms) | {"target": offer.dataset}
         named = _envelope(offer)
-        verdict = self._decide(named, process.peer, offer.dataset, asked, claims, now)
+        verdict = await self._unmeasured(asked, offer) or self._decide(named, process.peer, offer.dataset, asked, claims, now)
         kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
@@ -105,7 +105,8 @@ class Negotiations:
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
         # What the consumer asked for has to fit what is published; in ACCEPTED the last word on the terms was ours.
         policies = (terms, _envelope(offer)) if process.state == State.REQUESTED else (terms,)
-        verdicts = [self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
+        unable = await self._unmeasured(terms, offer)
+        verdicts = [unable or self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
         ends = min((each.ends for each in verdicts if each.ends is not None), default=None)
         kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": ends})
@@ -173,6 +174,7 @@ class Negotiations:
             claims={},
             now=now,
             stage="transfer",
+            used=self._policies.unused(document),
         )
         agreement = replace(agreement_of(document, process, now), ends=verdict.ends)
         kept = replace(process, agreement=agreement.id)
@@ -213,6 +215,17 @@ class Negotiations:
     def visible(self, offer: Offer, peer: str, claims: Mapping[str, Any], now: float) -> bool:
         """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""
         return self._policies.shows(offer.policy, party=peer, target=offer.dataset, claims=claims, now=now)[0]
+
+    async def _unmeasured(self, terms: Mapping[str, Any], offer: Offer) -> Verdict | None:
+        """The denial of terms that count what nobody here measures of this data: an agreement on them would permit nothing."""
+        if not self._policies.tallies(terms):
+            return None
+        dataset = await self._store.dataset(offer.dataset)
+        try:
+            self._policies.demand_measured(terms, dataset.media_type if dataset else "")
+        except PolicyError as error:
+            return not_understood(error)
+        return None
 
     def _decide(
         self, policy: Mapping[str, Any], peer: str, dataset: str, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float

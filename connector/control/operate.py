@@ -285,7 +285,14 @@ class Operations:
                 continue
             wanted = purposes or self._policies.purposes(agreement.document)
             verdict = self._policies.decide(
-                agreement.document, party=own.id, target=dataset, purposes=wanted, claims=own.claims, now=now, stage="transfer"
+                agreement.document,
+                party=own.id,
+                target=dataset,
+                purposes=wanted,
+                claims=own.claims,
+                now=now,
+                stage="transfer",
+                used=self._policies.unused(agreement.document),  # the provider counts; if all is used up it will say so
             )
             if verdict.permitted:
                 return agreement

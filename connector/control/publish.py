@@ -69,6 +69,8 @@ class Publishing:
         if kind not in self._sources:
             raise InvalidRequest(f"source type `{kind}` is not known; known are {', '.join(sorted(self._sources))}", pointer="/source/type")
         address, stat = await self._sources[kind].index(manifest.source)
+        for policy in (*manifest.policies, *([manifest.envelope] if manifest.envelope is not None else [])):
+            self._policies.demand_measured(policy, stat.media_type)
         document = dcat.dataset_document(
             manifest.id,
             manifest.title,

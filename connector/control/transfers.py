@@ -122,7 +122,7 @@ class Transfers:
         counts as a use already is not counted against itself."""
         document, tallies = agreement.document, self._policies.tallies(agreement.document)
         usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
-        media_type = str(dataset.source.get("media_type", "")) if dataset else ""
+        media_type = dataset.media_type if dataset else ""
         verdict = self._policies.decide(
             document,
             party=agreement.consumer,
