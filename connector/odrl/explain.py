@@ -153,8 +153,8 @@ def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, .
         else:
             state = FALSE
         active = None if state == UNKNOWN else state == TRUE
-        children = tuple(_constraint_result(node, own) for node in rule.constraints if constraints)
-        refinements = tuple(_constraint_result(node, own) for node in _refinements(rule) if constraints)
+        children = tuple(constraint_result(node, own) for node in rule.constraints if constraints)
+        refinements = tuple(constraint_result(node, own) for node in _refinements(rule) if constraints)
         found.append(
             RuleResult(
                 rule.path, rule.kind, covers(rule, within), on_target(policy, rule, request, case.world),
@@ -332,10 +332,11 @@ def _code_of(found: list[tuple[Node, Facts]], case: Case) -> Code:
     return Code.NOT_YET_VALID if early else Code.EXPIRED
 
 
-def _constraint_result(node: Node, facts: Facts) -> ConstraintResult:
+def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
+    """What was expected of a constraint, what was found, and how it stands; its parts likewise."""
     state = _STATES[node.judge(facts)]
     if isinstance(node, Logic):
-        children = tuple(_constraint_result(part, facts) for part in node.parts)
+        children = tuple(constraint_result(part, facts) for part in node.parts)
         return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)
     if not isinstance(node, Constraint):
         return ConstraintResult(node.path, "", "", (), None, state, (), node.id)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of
-from connector.odrl.explain import ConstraintResult, RuleResult, deciding_atom
+from connector.odrl.explain import ConstraintResult, RuleResult, constraint_result, deciding_atom
 from connector.odrl.judge import addresses, covers, facts_of, on_target
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Action, DutyState, Facts, Rule, Scope
@@ -151,6 +151,8 @@ class _Writing:
         node = self._node("DutyReport")
         self._say(node, "rule", self._name(duty.id, duty.path))
         self._states(node, duty, attempted=state in ("fulfilled", "remediated"), active=state != "inactive", performance=_PERFORMED[state])
+        for constraint in duty.constraints:
+            self._say(node, "premiseReport", self._constraint(constraint_result(constraint, facts)))
         return node
 
     def _states(self, node: Node, rule: Rule, *, attempted: bool, active: bool | None, performance: Performance) -> None:

@@ -32,6 +32,8 @@ _DSP_BARE: Final = frozenset({
     "leftOperand", "operator", "rightOperand", "and", "andSequence", "or", "xone", "timestamp",
 })  # fmt: skip
 _KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
+_ALIASES: Final = {"uid": "@id", "type": "@type"}  # of the W3C's context
+_PREFIXED: Final = frozenset({"value", "isReplacedBy"})  # of RDF and Dublin Core: no context of ours has them bare
 _DCT, _RDFS = "http://purl.org/dc/terms/", "http://www.w3.org/2000/01/rdf-schema#"
 _RDF_VALUE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"
 REPLACED_BY: Final = _DCT + "isReplacedBy"
@@ -123,7 +125,7 @@ def refusal(what: str, findings: tuple[Finding, ...]) -> PolicyError:
 def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
     """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
     there is none). The id stands under `@id` in either form."""
-    if raw.keys() <= known and (reading.dialect == "odrl" or raw.keys() <= (_DSP_BARE | _KEYWORDS)):
+    if raw.keys() <= (known - _PREFIXED if reading.dialect == "odrl" else known & (_DSP_BARE | _KEYWORDS)):
         return raw, ""
     if len(raw) > FINDINGS_MAX:
         reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
@@ -134,7 +136,6 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
         if term is None:
             strange.append(str(key))
         elif term:
-            term = "@id" if term == "uid" else term
             if term in found and found[term] != raw[key]:
                 reading.note(Code.MALFORMED, _pointer(path, key), f"`{shown(term)}` stands twice, with different values", "write it once")
             found[term] = raw[key]
@@ -145,12 +146,16 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
 
 def _term(key: str, known: frozenset[str], reading: Reading) -> str | None:
     """The bare term that a key stands for; "" for an annotation, None for what has no meaning here."""
-    if key in _KEYWORDS or key in ("type", "@graph"):
+    if reading.dialect == "odrl":
+        key = _ALIASES.get(key, key)
+    if key in _KEYWORDS or key == "@graph":
         return key if key in known else None
     full = reading.expand(key)
     if full is None:
-        bare = key in known and (reading.dialect == "odrl" or key in _DSP_BARE)
+        bare = key in known and (key in _DSP_BARE or (reading.dialect == "odrl" and key not in _PREFIXED))
         return key if bare else None
+    if full == ODRL + "uid":
+        return "@id" if "@id" in known else None
     if full in (_RDF_VALUE, REPLACED_BY):
         term = "value" if full == _RDF_VALUE else "isReplacedBy"
         return term if term in known else None
