@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,6 +19,9 @@ from connector.dsp.messages import DSP_CONTEXT
 from connector.errors import SettingsError
 from connector.odrl.registry import Profile
 from connector.odrl_forms.packs import read_packs
+
+if TYPE_CHECKING:
+    from connector.odrl_forms.template_files import Template
 
 _PACKAGE = Path(__file__).resolve().parent
 PLACES = (_PACKAGE / "_vocab", _PACKAGE.parent / "vocab")
@@ -62,6 +65,16 @@ def read_profiles(places: tuple[Path, ...] = POLICY_PLACES) -> tuple[Profile, ..
     Raises `SettingsError` for a folder or file that cannot be read, PolicyError with all findings for packs that say what they cannot mean.
     """
     return read_packs(read_data(_root(places, "policies") / "profiles"))
+
+
+def read_template_library(places: tuple[Path, ...] = POLICY_PLACES) -> dict[str, Template]:
+    """Read every policy template, `templates/*.yaml`, from the first of `places` that exists: id -> template.
+
+    Only whoever writes a policy needs them, so they are read when they are asked for. Raises as `read_profiles` does.
+    """
+    from connector.odrl_forms.template_files import read_templates
+
+    return read_templates(read_data(_root(places, "policies") / "templates"))
 
 
 def read_data(folder: Path) -> dict[str, object]:

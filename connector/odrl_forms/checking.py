@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from connector.odrl.codes import Code, Finding
-from connector.odrl_reading.reading import FINDINGS_MAX, nearest, refusal
 from connector.odrl.registry import Label
 from connector.odrl.vocabulary import ABSOLUTE, PREFIXES
 from connector.odrl.words import shown
+from connector.odrl_reading.reading import FINDINGS_MAX, nearest, refusal
 
 
 class Checking:

@@ -21,12 +21,12 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.model import Number
-from connector.odrl_reading.reading import refusal
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Label, Operand, Profile, Vocabulary
 from connector.odrl.values import number
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, OPERATORS, compact
 from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
+from connector.odrl_reading.reading import refusal
 
 _PACK: Final = (
     "id", "version", "en", "zh", "source", "licence", "iris", "prefixes", "operands", "aliases", "actions", "duties", "concepts",

@@ -1,0 +1,1 @@
+"""Other forms of policies: RDF, text, templates, profile packs, plain words. Pure."""
