@@ -112,6 +112,7 @@ def _data(path: Path) -> object:
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+_TEXT = "tag:yaml.org,2002:str"  # of what is quoted, said to be a text, or can be nothing else
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "value", "merge")}
 
 
@@ -121,7 +122,7 @@ def _plain(node: Any, path: Path, seen: set[int]) -> object:
         raise SettingsError(f"{where} has the tag `{node.tag}`; data needs none")
     if node.id == "scalar":
         text: str = node.value
-        if node.style in ("'", '"', "|", ">"):
+        if node.tag == _TEXT:
             return text
         return int(text) if _WHOLE.fullmatch(text) else _WORDS.get(text, text)
     if id(node) in seen:
