@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from connector.odrl.model import Constraint, Lapse, Logic, Members, Node, Policy, Rule
+from connector.odrl.registry import Values
 from connector.odrl.vocabulary import ABSOLUTE, compact
 
 VALUE_CHARS_MAX: Final = 80  # of one value in a sentence: an id or an IRI fits
@@ -13,37 +15,47 @@ PATH_CHARS_MAX: Final = 120  # of a pointer in a sentence: eight levels; the sto
 TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes from
 SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
 
-# operator -> what is asked, what is found instead
-_CHOICE: Final = {
-    "eq": ("is", "is not"),
-    "neq": ("is not", "is"),
-    "isAnyOf": ("is one of", "is not one of"),
-    "isNoneOf": ("is none of", "is one of"),
-    "isAllOf": ("is all of", "is not all of"),
-    "isA": ("is a kind of", "is no kind of"),
-    "isPartOf": ("is part of", "is not part of"),
-    "hasPart": ("includes", "does not include"),
+
+class Phrase(NamedTuple):
+    """How an operator reads: what is asked, what is found instead, and what is asked in Chinese. The left operand stands before it, the
+    right one behind it, in both languages."""
+
+    asked: str
+    instead: str
+    zh: str
+
+
+_SAME: Final = {"eq": Phrase("is", "is not", "为"), "neq": Phrase("is not", "is", "不为")}
+_CHOICE: Final = _SAME | {
+    "isAnyOf": Phrase("is one of", "is not one of", "为以下之一："),
+    "isNoneOf": Phrase("is none of", "is one of", "不为以下任何一项："),
+    "isAllOf": Phrase("is all of", "is not all of", "同时为以下各项："),
+    "isA": Phrase("is a kind of", "is no kind of", "属于"),
+    "isPartOf": Phrase("is part of", "is not part of", "是以下的一部分："),
+    "hasPart": Phrase("includes", "does not include", "包含"),
 }
-_TIME: Final = {
-    "lt": ("is before", "is not before"),
-    "lteq": ("is not after", "is after"),
-    "gt": ("is after", "is not after"),
-    "gteq": ("is not before", "is before"),
-} | {name: _CHOICE[name] for name in ("eq", "neq")}
-_AMOUNT: Final = {
-    "lt": ("is less than", "is not less than"),
-    "lteq": ("is at most", "is more than"),
-    "gt": ("is more than", "is not more than"),
-    "gteq": ("is at least", "is less than"),
-} | {name: _CHOICE[name] for name in ("eq", "neq")}
-_EVENT: Final = {
-    "lt": ("lies before", "does not lie before"),
-    "lteq": ("lies not after", "lies after"),
-    "gt": ("lies after", "does not lie after"),
-    "gteq": ("lies not before", "lies before"),
-    "eq": ("is", "is not"),
-    "neq": ("is not", "is"),
+_TIME: Final = _SAME | {
+    "lt": Phrase("is before", "is not before", "早于"),
+    "lteq": Phrase("is not after", "is after", "不晚于"),
+    "gt": Phrase("is after", "is not after", "晚于"),
+    "gteq": Phrase("is not before", "is before", "不早于"),
 }
+_AMOUNT: Final = _SAME | {
+    "lt": Phrase("is less than", "is not less than", "小于"),
+    "lteq": Phrase("is at most", "is more than", "不超过"),
+    "gt": Phrase("is more than", "is not more than", "大于"),
+    "gteq": Phrase("is at least", "is less than", "不少于"),
+}
+_EVENT: Final = _SAME | {
+    "lt": Phrase("lies before", "does not lie before", "早于"),
+    "lteq": Phrase("lies not after", "lies after", "不晚于"),
+    "gt": Phrase("lies after", "does not lie after", "晚于"),
+    "gteq": Phrase("lies not before", "lies before", "不早于"),
+}
+# The one table of phrases: sort of values -> operator -> how it reads. Reasons, the text form and plain words all speak by it.
+PHRASES: Final[Mapping[Values, Mapping[str, Phrase]]] = {
+    "term": _CHOICE, "instant": _TIME, "number": _AMOUNT, "duration": _AMOUNT, "event": _EVENT,
+}  # fmt: skip
 
 
 def shown(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:
@@ -64,20 +76,20 @@ def asked(node: Node) -> str:
         joined = f" {node.kind} ".join(asked(part) for part in node.parts[:VALUES_SHOWN_MAX])
         return shown(f"({joined}{_more(len(node.parts))})", SENTENCE_CHARS_MAX)
     if isinstance(node, Constraint):
-        return f"{label(node)} {_phrases(node)[0]} {_expected(node)}"
+        return f"{label(node)} {_phrase(node).asked} {_expected(node)}"
     return "a constraint that is not understood"
 
 
 def failed(constraint: Constraint, actual: str | None) -> str:
     """Why a constraint is not satisfied: `purpose 'marketing' is not one of 'research'`; without `actual`, the value is not told."""
     found = f"{label(constraint)} {actual}" if actual else label(constraint)
-    return f"{found} {_phrases(constraint)[1]} {_expected(constraint)}"
+    return f"{found} {_phrase(constraint).instead} {_expected(constraint)}"
 
 
 def held(constraint: Constraint, actual: str | None) -> str:
     """That a constraint is satisfied: `purpose 'marketing' is one of 'marketing'`."""
     found = f"{label(constraint)} {actual}" if actual else label(constraint)
-    return f"{found} {_phrases(constraint)[0]} {_expected(constraint)}"
+    return f"{found} {_phrase(constraint).asked} {_expected(constraint)}"
 
 
 def unstated(node: Node) -> str:
@@ -110,7 +122,7 @@ def seconds(microseconds: int) -> str:
     return f"{days} d {clock}" if days else clock
 
 
-def _phrases(constraint: Constraint) -> tuple[str, str]:
+def _phrase(constraint: Constraint) -> Phrase:
     if constraint.operand.endswith("/event"):
         return _EVENT[constraint.operator]
     if isinstance(constraint.test, Members):
