@@ -71,7 +71,7 @@ class Automatic:
         """See the port."""
         if proposed is None or self.delay_seconds == 0 or proposed.delay_seconds:
             return proposed
-        return Act(proposed.move, self.delay_seconds, proposed.code, proposed.reasons)
+        return replace(proposed, delay_seconds=self.delay_seconds)
 
 
 @dataclass(slots=True)

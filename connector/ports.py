@@ -354,12 +354,14 @@ class Expander(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What we should do next in a process: send `move` after `delay_seconds`, with `reasons` if it is a refusal."""
+    """What we should do next in a process: send `move` after `delay_seconds`, with `reasons` if it is a refusal; `grounds` are the same
+    reasons as data."""
 
     move: Any
     delay_seconds: float = 0.0
     code: str | None = None
     reasons: tuple[str, ...] = ()
+    grounds: tuple[Mapping[str, Any], ...] = ()
 
 
 class Approver(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
 
+SAID = ("code", "reasons", "grounds", "ended_by")  # what a process keeps of who has stopped it, and why
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
 # States of a negotiation in which everything is decided: who offered has said yes already, and what is left are steps of a
 # machine. In every other one a person may have to think, here or over there, and nobody can see which.
@@ -56,7 +57,7 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
     """
     times = sender.times
     if act.delay_seconds > 0:
-        body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons})
+        body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons, "grounds": act.grounds})
         row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
         return Outgoing(process, row)
     sent = exchange.send(process, act.move, id)
@@ -65,10 +66,20 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
     if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before
         sent = replace(sent, detail=dict(sent.detail) | {"generation": sent.detail.get("generation", 0) + 1})
     if act.move.termination:  # what the peer is told is what an operator reads here
-        sent = replace(sent, detail=dict(sent.detail) | {"code": act.code, "reasons": list(act.reasons), "ended_by": "us"})
+        sent = replace(sent, detail=saying(sent.detail, "us", act.code, act.reasons, act.grounds))
     members, saves = _members(sent, act, sender, id, now)
     body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
     return Outgoing(sent, _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
+
+
+def saying(
+    detail: Mapping[str, Any], by: str, code: str | None, reasons: Sequence[str], grounds: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The detail of a process with who has stopped it (`us` or `peer`) and why, in place of whatever was said before. `grounds` are the
+    reasons as data (`Decision.grounds`)."""
+    kept = {name: value for name, value in detail.items() if name not in SAID}
+    said = {"code": code, "reasons": list(reasons), "ended_by": by}
+    return kept | said | ({"grounds": list(grounds)} if grounds else {})
 
 
 def _row(process: Process, move: Move, act: str, body: bytes, id: str, due: float, now: float, times: Times, trace: str | None) -> Outbound:
@@ -89,7 +100,7 @@ def _members(process: Process, act: Act, sender: Sender, id: str, now: float) ->
         case Move.TRANSFER_REQUEST:
             return {"agreementId": process.agreement, "format": detail["format"], "callbackAddress": callback}, ()
         case Move.CONTRACT_TERMINATION | Move.TRANSFER_TERMINATION | Move.SUSPENSION:
-            return {"code": act.code, "reason": list(act.reasons) or None}, ()
+            return {"code": act.code, "reason": wire.reason_items(act.reasons, act.grounds) or None}, ()
         case _:
             return {}, ()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connector.control.compose import agreement_of
+from connector.control.compose import agreement_of, saying
 from connector.control.policies import PERMITS, Policies, Settlement, Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
@@ -208,9 +208,8 @@ class Negotiations:
         return agreement
 
     def _terminated(self, process: Process, document: Mapping[str, Any]) -> Reaction:
-        code, reasons = wire.reasons_of(document)
         detail = {k: v for k, v in process.detail.items() if k != "waiting"}
-        return Reaction(replace(process, detail=detail | {"code": code, "reasons": list(reasons), "ended_by": "peer"}))
+        return Reaction(replace(process, detail=saying(detail, "peer", *wire.reasons_of(document), wire.grounds_of(document))))
 
     def visible(self, offer: Offer, peer: str, claims: Mapping[str, Any], now: float) -> bool:
         """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""
@@ -285,4 +284,4 @@ def _wait(process: Process) -> Reaction:
 
 
 def _refuse(move: Move, verdict: Verdict) -> Act:
-    return Act(move, code=verdict.code, reasons=verdict.reasons)
+    return Act(move, code=verdict.code, reasons=verdict.reasons, grounds=verdict.grounds)

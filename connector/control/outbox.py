@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +18,7 @@ import orjson
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
+from connector.control.compose import SAID, saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Negotiations, Reaction
 from connector.control.steps import Steps, fact
@@ -138,7 +139,8 @@ class Outbox:
             process, now = await self._journal.process(row.kind, row.pid), self._journal.clock.now()
             if process is None or process.version != body["version"]:
                 return Changes(settled=(row.id,))
-            reaction = Reaction(process, Act(row.move, code=body["code"], reasons=tuple(body["reasons"])))
+            act = Act(row.move, code=body["code"], reasons=tuple(body["reasons"]), grounds=tuple(body.get("grounds", ())))
+            reaction = Reaction(process, act)
             if row.move is Move.CONTRACT_AGREEMENT:
                 reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
             return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
@@ -168,10 +170,11 @@ class Outbox:
             if reply is not None and answers.taken(reply.status):
                 return await self._accepted(row, reply)
             if reply is not None:
-                code, reasons = wire.reasons_of(_json(reply.body))
+                document = _json(reply.body)
+                code, reasons = wire.reasons_of(document)
                 error = f"{reply.status} {code or ''} {'; '.join(reasons)}".strip()[:ERROR_CHARACTERS_MAX]
                 if doubts.over(reply.status, row.move, process, loop.time()):
-                    return await self._refused(row, code, reasons or (error,), reply.status)
+                    return await self._refused(row, code, reasons or (error,), reply.status, wire.grounds_of(document))
             attempt += 1
             self.last_errors[row.pid] = error or "no answer"
             telemetry.count_message(row.move, "out", "unanswered")
@@ -273,12 +276,12 @@ class Outbox:
     async def _settle_told(self, row: Outbound, before: Process, told: Process) -> None:
         """The peer's state settled it."""
         ended = told.state == exchange.TERMINATED and not row.move.termination
-        detail = {"code": "ended-by-peer", "reasons": ["the peer has ended the process"], "ended_by": "peer"} if ended else {}
 
         def settle(process: Process) -> Process:
             if process.version != before.version:
                 return process
-            return replace(told, detail=dict(told.detail) | detail)
+            said = saying(told.detail, "peer", "ended-by-peer", ("the peer has ended the process",))
+            return replace(told, detail=said) if ended else told
 
         await self._settle(row, settle, telemetry.IMPLIED)
 
@@ -293,7 +296,9 @@ class Outbox:
 
         await self._journal.decide(step, row.pid)
 
-    async def _refused(self, row: Outbound, code: str | None, reasons: tuple[str, ...], status: int | None) -> None:
+    async def _refused(
+        self, row: Outbound, code: str | None, reasons: tuple[str, ...], status: int | None, grounds: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Refused for good, or out of time: the process keeps what the peer said, the row becomes a dead letter unless it
         is one that a peer may refuse (our termination, the start that only repeats the consumer's own)."""
         telemetry.count_message(row.move, "out", "refused")
@@ -306,7 +311,7 @@ class Outbox:
             now = self._journal.clock.now()
             harmless = row.move.termination or (row.move is Move.START and process.resumed)
             after = exchange.refused(process, row.id) if status is not None or row.move.termination else exchange.unanswered(process)
-            detail = dict(process.detail) if harmless else dict(process.detail) | {"code": code, "reasons": said, "ended_by": "peer"}
+            detail = dict(process.detail) if harmless else saying(process.detail, "peer", code, reasons, grounds)
             evidence = (fact(telemetry.REFUSED, after, now, row.move, code=code, reasons=said, status=status),)
             changes = self._steps.changes(
                 process, Reaction(replace(after, detail=detail)), now, evidence=evidence, settled=(row.id,) if harmless else (), ask=False
@@ -358,7 +363,7 @@ class Outbox:
             again = replace(
                 row, dead=False, error=None, due=now, created=now, deadline=now + self._steps.sender.times.delivery_seconds, attempts=1
             )
-            detail = {k: v for k, v in process.detail.items() if k not in ("code", "reasons", "ended_by")} | _own_words(row)
+            detail = _own_words(row, process.detail)
             sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, due=None, updated=now)
             evidence = (fact(telemetry.REPLAYED, sent, now, row.move),)
             return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
@@ -379,10 +384,12 @@ class Outbox:
         return True
 
 
-def _own_words(row: Outbound) -> dict[str, Any]:
-    """What a message of ours gives for a reason, as the process keeps it."""
-    code, reasons = wire.reasons_of(_json(row.body))
-    return {"code": code, "reasons": list(reasons), "ended_by": "us"} if reasons else {}
+def _own_words(row: Outbound, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail of a process with what a message of ours gives for a reason, and nothing of what was said before."""
+    document = _json(row.body)
+    code, reasons = wire.reasons_of(document)
+    said = saying(detail, "us", code, reasons, wire.grounds_of(document))
+    return said if reasons else {name: value for name, value in said.items() if name not in SAID}
 
 
 def _json(body: bytes) -> dict[str, Any] | None:

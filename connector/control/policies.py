@@ -41,7 +41,7 @@ LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look s
 class Verdict:
     """What a decision comes down to for a use case. `ends` is the instant (POSIX seconds) at which a permission lapses,
     `reasons` what the peer may read, `document` what is stored beside the state, `charged` the rules (paths) under which the
-    use counts, if the policy counts anything."""
+    use counts, if the policy counts anything, `grounds` the reasons of a denial as data (`Decision.grounds`)."""
 
     permitted: bool
     result: str
@@ -50,6 +50,7 @@ class Verdict:
     ends: float | None
     document: Mapping[str, Any]
     charged: tuple[str, ...] = ()
+    grounds: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class Policies:
         permitted = decision.result in PERMITS
         ends = _lapse(policy, request, world, decision) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
-        return Verdict(permitted, decision.result, decision.code, tuple(decision.reason("peer")), ends, decision.to_json(), counts)
+        reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
+        return Verdict(permitted, decision.result, decision.code, reasons, ends, decision.to_json(), counts, grounds)
 
     def shows(
         self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
@@ -222,5 +224,7 @@ def _unmeasured(path: str, operand: str, unit: str) -> Finding:
 
 def not_understood(error: PolicyError) -> Verdict:
     """The denial of what cannot be understood: the findings are its reasons."""
-    document = {"result": "deny", "code": "POLICY_NOT_UNDERSTOOD", "findings": list(error.reasons)}
-    return Verdict(False, "deny", "POLICY_NOT_UNDERSTOOD", error.reasons, None, document)
+    code, findings = "POLICY_NOT_UNDERSTOOD", error.findings
+    document = {"result": "deny", "code": code, "reason": list(error.reasons), "findings": [finding.to_json() for finding in findings]}
+    grounds = tuple({"code": finding.code.value, "path": finding.path} for finding in findings if finding.severity == "error")
+    return Verdict(False, "deny", code, error.reasons, None, document, grounds=grounds[:REASONS_MAX])

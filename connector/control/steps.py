@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from connector import telemetry
-from connector.control.compose import Sender, due_of, outgoing
+from connector.control.compose import Sender, due_of, outgoing, saying
 from connector.control.negotiate import Reaction
 from connector.dsp import exchange
 from connector.dsp.exchange import Process
@@ -50,8 +50,7 @@ class Steps:
             act = self._approver.next_act(process, act)
         if act is not None:
             if act.reasons:  # what the peer is told stands here too
-                said = {"code": act.code, "reasons": list(act.reasons), "ended_by": "us"}
-                process = replace(process, detail=dict(process.detail) | said)
+                process = replace(process, detail=saying(process.detail, "us", act.code, act.reasons, act.grounds))
             out = outgoing(process, act, self.sender, id=self.ids.new(), now=now, trace=trace, version=(version or 0) + 1)
             process, rows, saves = out.process, (out.outbound,), (*saves, *out.saves)
             evidence = (*evidence, *_sent(process, out.outbound, act, now, trace)) if out.outbound.act == "deliver" else evidence
@@ -68,10 +67,13 @@ class Steps:
             evidence=evidence,
         )
 
-    def end(self, before: Process, code: str, reason: str, now: float) -> Changes:
-        """Terminate a process from this side with a reason that the peer gets too, whatever is in flight. A process whose
+    def end(
+        self, before: Process, code: str, reasons: str | tuple[str, ...], now: float, grounds: tuple[Mapping[str, Any], ...] = ()
+    ) -> Changes:
+        """Terminate a process from this side with a reason, or several, that the peer gets too, whatever is in flight. A process whose
         first message was never acknowledged has nobody to be told: it just ends here."""
-        detail = dict(before.detail) | {"code": code, "reasons": [reason], "ended_by": "us"}
+        said = (reasons,) if isinstance(reasons, str) else reasons
+        detail = saying(before.detail, "us", code, said, grounds)
         detail.pop("waiting", None)
         process = replace(before, detail=detail)
         evidence: tuple[Evidence, ...] = ()
@@ -80,7 +82,7 @@ class Steps:
             evidence = (fact(telemetry.ENDED, process, now, code=code),)
             act = None
         else:
-            act = Act(exchange.termination_of(process), code=code, reasons=(reason,))
+            act = Act(exchange.termination_of(process), code=code, reasons=said, grounds=grounds)
         return self.changes(before, Reaction(process, act), now, evidence=evidence, settled=(before.in_flight_id,), ask=False)
 
 

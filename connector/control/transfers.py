@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from connector.control.compose import SAID, saying
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Used, Verdict, measured
@@ -57,10 +58,8 @@ class Transfers:
             case Move.START:
                 return await self._resumed(process, claims, now)
             case Move.SUSPENSION | Move.TRANSFER_TERMINATION:
-                code, reasons = wire.reasons_of(document)
-                return Reaction(
-                    replace(process, detail=dict(process.detail) | {"code": code, "reasons": list(reasons), "ended_by": "peer"})
-                )
+                said = saying(process.detail, "peer", *wire.reasons_of(document), wire.grounds_of(document))
+                return Reaction(replace(process, detail=said))
             case _:
                 return Reaction(process)
 
@@ -192,7 +191,7 @@ class Marks:
             verdict = judged.verdict
             decided = replace(process, detail=_keep(process, process.detail["format"], verdict, claims))
             if not verdict.permitted:
-                return self._steps.end(decided, verdict.code, "; ".join(verdict.reasons), now)
+                return self._steps.end(decided, verdict.code, verdict.reasons, now, verdict.grounds)
             usage = judged.usage or Usage(agreement.id)
             ahead = (t._replace(marks=tuple(mark for mark in t.marks if mark > usage.spent(t.rule, t.operand))) for t in judged.tallies)
             on = tuple(tally for tally in ahead if tally.rule in verdict.charged)
@@ -268,10 +267,10 @@ def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float
 
 def _keep(process: Process, format: str, verdict: Verdict, claims: Mapping[str, Any]) -> dict[str, Any]:
     kept = {"format": format, "decision": verdict.document, "claims": dict(claims), "ends": verdict.ends}
-    return {k: v for k, v in process.detail.items() if k not in ("reasons", "code", "ended_by")} | kept
+    return {k: v for k, v in process.detail.items() if k not in SAID} | kept
 
 
 def _act(verdict: Verdict) -> Act:
     if verdict.permitted:
         return Act(Move.START)
-    return Act(Move.TRANSFER_TERMINATION, code=verdict.code, reasons=verdict.reasons)
+    return Act(Move.TRANSFER_TERMINATION, code=verdict.code, reasons=verdict.reasons, grounds=verdict.grounds)

@@ -198,6 +198,8 @@ def _tidy(value: Any) -> Any:
         return [_tidy(item) for item in value]
     if not isinstance(value, dict):
         return value
+    if value.get("@type") == "@json":  # a literal: what looks like a term in it is none
+        return value
     if value.keys() == {"@type", "@value"} and value["@type"] == "xsd:string":  # RDF 1.1: the same as a plain string
         return value["@value"]
     return {key: _tidy(_as_schema_has_it(key, inner)) for key, inner in value.items()}

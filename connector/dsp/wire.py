@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deepe
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
 STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not travel in messages
 ALIASES = frozenset({"id", "type"})  # the only bare names that stand for something with another name, in descriptions of participants
+REASON_ITEMS_MAX, REASONS_MAX, REASON_CHARACTERS_MAX, CODE_CHARACTERS_MAX = 32, 10, 500, 100  # of a refusal by a peer, as it is kept
+VALUES_MAX, VALUE_CHARACTERS_MAX = 20, 200  # of a list in its grounds
+GROUND = ("code", "policy", "rule", "constraint", "path", "leftOperand", "operator")
+GROUND_LISTS = ("expected", "actual")
 NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 
@@ -117,16 +121,47 @@ def error_document(
     }
 
 
+def reason_items(reasons: Sequence[str], grounds: Sequence[Mapping[str, Any]] = ()) -> list[Any]:
+    """The `reason` of a refusal: its sentences, then the same as data. An object would be emptied by expansion, for none of its members is
+    a term of the context; a JSON literal (JSON-LD 1.1, 4.2.2) comes through."""
+    return [*reasons, *({"@type": "@json", "@value": dict(ground)} for ground in grounds)]
+
+
 def reasons_of(document: Any) -> tuple[str | None, tuple[str, ...]]:
     """Read code and reasons from an error or termination document of a peer, as text and bounded.
 
-    `reason` items may be strings, language-tagged values or anything; objects are shown as JSON.
+    `reason` items may be strings, language-tagged values or anything; objects are shown as JSON, but not those that `grounds_of` reads
+    beside sentences.
     """
     if not isinstance(document, Mapping):
         return None, ()
-    code, reasons = document.get("code"), document.get("reason")
-    items = reasons if isinstance(reasons, list) else [] if reasons is None else [reasons]
-    return (str(code)[:100] if code is not None else None), tuple(_text(item)[:500] for item in items[:10])
+    code, items = document.get("code"), _items(document)
+    said = [item for item in items if _ground(item) is None] or items
+    texts = tuple(_text(item)[:REASON_CHARACTERS_MAX] for item in said[:REASONS_MAX])
+    return (str(code)[:CODE_CHARACTERS_MAX] if code is not None else None), texts
+
+
+def grounds_of(document: Any) -> tuple[dict[str, Any], ...]:
+    """Read the grounds of a refusal that a peer gave as data: which rule and constraint, what was expected and what was found. Bounded;
+    members that are not known are left out. Empty for a peer that gives sentences only."""
+    if not isinstance(document, Mapping):
+        return ()
+    return tuple(ground for item in _items(document) if (ground := _ground(item)) is not None)[:REASONS_MAX]
+
+
+def _items(document: Mapping[str, Any]) -> list[Any]:
+    reasons = document.get("reason")
+    return (reasons if isinstance(reasons, list) else [] if reasons is None else [reasons])[:REASON_ITEMS_MAX]
+
+
+def _ground(item: Any) -> dict[str, Any] | None:
+    """A JSON literal that says a code, as text and bounded; None for everything else."""
+    said = item.get("@value") if isinstance(item, Mapping) and item.get("@type") == "@json" else None
+    if not isinstance(said, Mapping) or not isinstance(said.get("code"), str):
+        return None
+    texts = {name: _text(said[name])[:REASON_CHARACTERS_MAX] for name in GROUND if name in said}
+    lists = {name: said[name] if isinstance(said[name], list) else [said[name]] for name in GROUND_LISTS if name in said}
+    return texts | {name: [_text(value)[:VALUE_CHARACTERS_MAX] for value in values[:VALUES_MAX]] for name, values in lists.items()}
 
 
 def _text(item: Any) -> str:

@@ -397,4 +397,5 @@ async def test_a_term_that_only_a_foreign_context_defines_is_a_finding_and_a_ref
         assert refusal["code"] == "POLICY_NOT_UNDERSTOOD"
         assert "region" in str(refusal["reason"])
         ended = await made.us.state(Kind.NEGOTIATION, answer.json["providerPid"], exchange.TERMINATED)
-        assert ended.detail["decision"]["findings"] == refusal["reason"]
+        texts = [item for item in refusal["reason"] if isinstance(item, str)]
+        assert ended.detail["decision"]["reason"] == texts

@@ -128,7 +128,7 @@ def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
     assert out.saves == ()
     row = out.outbound
     assert (row.act, row.move, row.due, row.deadline) == ("decide", Move.CONTRACT_TERMINATION, NOW + 7, NOW + 107)
-    assert orjson.loads(row.body) == {"version": 5, "code": "X", "reasons": ["because"]}
+    assert orjson.loads(row.body) == {"version": 5, "code": "X", "reasons": ["because"], "grounds": []}
 
 
 @pytest.mark.parametrize(

@@ -99,14 +99,48 @@ async def test_a_purpose_that_is_not_permitted_is_refused_with_its_reason_on_bot
     assert answer.status == 201, "the request is in order; the answer to it is no"
     told = await at.peer.heard(f"/negotiations/{theirs}/termination")
     ended = await at.us.state(N, pid, "TERMINATED")
-    assert (told["code"], told["reason"]) == (ended.detail["code"], ended.detail["reasons"])
-    assert MARKETING in " ".join(told["reason"]) or CARE in " ".join(told["reason"])
-    assert terms["@id"] in " ".join(told["reason"]), "which offer, although its policy was published without an id"
+    code, reasons = wire.reasons_of(told)
+    assert (code, list(reasons)) == (ended.detail["code"], ended.detail["reasons"])
+    assert list(wire.grounds_of(told)) == ended.detail["grounds"]
+    assert MARKETING in " ".join(reasons) or CARE in " ".join(reasons)
+    assert terms["@id"] in " ".join(reasons), "which offer, although its policy was published without an id"
     assert ended.detail["ended_by"] == "us"
     sent = [e for e in await at.us.evidence(pid) if e.what == telemetry.SENT]
-    assert sent[0].detail["reasons"] == told["reason"]
+    assert sent[0].detail["reasons"] == list(reasons)
     view = await at.us.asked("GET", f"/negotiations/{pid}")
-    assert (view["code"], view["reasons"]) == (told["code"], told["reason"])
+    assert (view["code"], view["reasons"]) == (code, list(reasons))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_refusal_says_as_data_which_constraint_of_which_offer_and_what_was_found(at: Desk):
+    (terms,) = await on_offer(at, purpose_policy(CARE))
+    _, _, theirs = await ask(at, narrowed(terms, MARKETING))
+    (ground,) = wire.grounds_of(await at.peer.heard(f"/negotiations/{theirs}/termination"))
+    assert ground == {
+        "code": "CONSTRAINT_UNSATISFIED",
+        "policy": terms["@id"],
+        "rule": "/permission/0",
+        "constraint": "/permission/0/constraint/0",
+        "leftOperand": "odrl:purpose",
+        "operator": "isAnyOf",
+        "expected": [CARE],
+        "actual": [MARKETING],
+    }
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("as_data", [True, False])
+async def test_what_a_peer_gives_for_a_reason_is_kept_with_the_negotiation(at: Desk, as_data: bool):
+    process = await at.us.put(negotiation(at.us, at.peer, "REQUESTED", C, detail={"grounds": [{"code": "OLD"}], "reasons": ["old"]}))
+    ground = {"code": "PROHIBITED", "rule": "/prohibition/0"}
+    reason = wire.reason_items(("no",), (ground,) if as_data else ())
+    document = wire.message(
+        Move.CONTRACT_TERMINATION, consumer_pid=process.pid, provider_pid=process.peer_pid, code="PROHIBITED", reason=reason
+    )
+    assert (await at.peer.send(at.us, "POST", f"/negotiations/{process.pid}/termination", document)).status == 200
+    kept = (await at.us.state(N, process.pid, "TERMINATED")).detail
+    assert (kept["code"], kept["reasons"], kept["ended_by"]) == ("PROHIBITED", ["no"], "peer")
+    assert kept.get("grounds") == ([ground] if as_data else None), "what was said before is no part of it"
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -202,7 +236,7 @@ async def test_terms_that_we_do_not_understand_are_denied_with_what_is_wrong_in_
     _, pid, theirs = await ask(at, terms | {"permission": [{"action": "use", "constraint": [strange]}]})
     told = await at.peer.heard(f"/negotiations/{theirs}/termination")
     assert told["code"] == "POLICY_NOT_UNDERSTOOD"
-    assert "https://edc.example/ns/region" in " ".join(told["reason"])
+    assert "https://edc.example/ns/region" in " ".join(wire.reasons_of(told)[1])
     await at.us.state(N, pid, "TERMINATED")
 
 

@@ -13,7 +13,7 @@ from connector.control import policies as module
 from connector.control.policies import Policies, Verdict
 from connector.errors import PolicyError, Refused
 from connector.odrl import Policy
-from connector.odrl.reading import LEAVES_MAX
+from connector.odrl_reading.reading import LEAVES_MAX
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 
 BIO, D = "did:web:bio.example", "urn:d"
@@ -134,7 +134,8 @@ def test_what_is_not_understood_is_denied_with_pointer_and_remedy():
     assert (verdict.permitted, verdict.result, verdict.code) == (False, "deny", "POLICY_NOT_UNDERSTOOD")
     assert verdict.reasons[0].startswith("/permission/0/constraint/0")
     assert "urn:mood" in verdict.reasons[0]
-    assert verdict.document["findings"] == list(verdict.reasons)
+    assert verdict.document["reason"] == list(verdict.reasons)
+    assert [finding["code"] for finding in verdict.document["findings"]] == [ground["code"] for ground in verdict.grounds]
     assert shows(UNKNOWN) == (False, None), "and shown to nobody"
 
 

@@ -130,7 +130,9 @@ async def test_what_the_agreement_does_not_permit_now_is_refused_with_its_reason
     told = await at.peer.heard(f"/transfers/{theirs}/termination")
     ended = await at.us.state(T, answer.json["providerPid"], "TERMINATED")
     assert told["reason"]
-    assert (told["code"], told["reason"]) == (ended.detail["code"], ended.detail["reasons"])
+    code, reasons = wire.reasons_of(told)
+    assert (code, list(reasons)) == (ended.detail["code"], ended.detail["reasons"])
+    assert list(wire.grounds_of(told)) == ended.detail["grounds"]
     assert ended.detail["decision"]["result"] != "permit"
     assert not [path for _, path, _ in at.peer.calls if path == f"/transfers/{theirs}/start"]
 

@@ -124,6 +124,12 @@ def test_a_string_typed_as_xsd_string_is_a_string():
     assert compacted(document) == REQUEST
 
 
+def test_a_json_literal_is_left_as_it_is():
+    literal = {"@type": "@json", "@value": {"or": "x", "dataset": {"@id": "urn:d"}, "text": {"@type": "xsd:string", "@value": "y"}}}
+    document = {"@context": CONTEXT, "@type": "TransferTerminationMessage", "consumerPid": "urn:c", "providerPid": "urn:p"}
+    assert compacted(document | {"reason": ["no", literal]}, "TransferTerminationMessage")["reason"] == ["no", literal]
+
+
 def test_a_typed_right_operand_keeps_its_type():
     typed = {**PURPOSE, "rightOperand": {"@value": "5", "@type": "xsd:integer"}}
     document = request([*CONTEXT], permission=rule(constraint=[typed]))

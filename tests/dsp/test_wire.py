@@ -250,6 +250,80 @@ def test_reasons_of_a_peer_are_bounded_whatever_they_are(code: Any, reason: Any)
     assert all(len(text) <= 500 for text in reasons)
 
 
+GROUND = {
+    "code": "CONSTRAINT_UNSATISFIED",
+    "policy": "urn:o1",
+    "rule": "/permission/0",
+    "constraint": "/permission/0/constraint/0",
+    "leftOperand": "odrl:purpose",
+    "operator": "isAnyOf",
+    "expected": ["research", "quality"],
+    "actual": ["marketing"],
+}
+REFUSALS = [move for move in Move if move.termination or move is Move.SUSPENSION]
+
+
+@pytest.mark.parametrize("move", REFUSALS)
+@pytest.mark.parametrize("grounds", [(), (GROUND,), (GROUND, {"code": "PROHIBITED", "rule": "/prohibition/0"})])
+def test_a_refusal_carries_its_sentences_and_then_the_same_as_data(move: Move, grounds: tuple[dict[str, Any], ...]):
+    reason = wire.reason_items(("Denied: no.", "And why."), grounds)
+    document = wire.message(move, consumer_pid="c", provider_pid="p", code="CONSTRAINT_UNSATISFIED", reason=reason)
+    body = orjson.dumps(document)
+    assert wire.parse(body, document["@type"], SCHEMAS) == document, "it is a compact message, and no expansion is needed"
+    assert [e.message for e in corpus.oracle()[move.type].iter_errors(document)] == []
+    assert document["reason"][:2] == ["Denied: no.", "And why."]
+    assert wire.reasons_of(document) == ("CONSTRAINT_UNSATISFIED", ("Denied: no.", "And why."))
+    assert wire.grounds_of(document) == grounds
+
+
+@pytest.mark.parametrize("move", REFUSALS)
+def test_data_survives_a_reader_that_expands(move: Move):
+    document = wire.message(move, consumer_pid="urn:c", provider_pid="urn:p", code="X", reason=wire.reason_items(("Denied.",), (GROUND,)))
+    expanded = jsonld.compact(document, move.type, CONTEXTS)
+    assert (wire.reasons_of(expanded), wire.grounds_of(expanded)) == (("X", ("Denied.",)), (GROUND,))
+    assert SCHEMAS.is_valid(move.type, expanded)
+
+
+@pytest.mark.parametrize(
+    ("reason", "texts", "grounds"),
+    [
+        (["policy mismatch"], ("policy mismatch",), ()),
+        ([{"message": "no", "code": "E1"}], ('{"message":"no","code":"E1"}',), ()),
+        ([{"@type": "@json", "@value": [1]}], ('{"@type":"@json","@value":[1]}',), ()),
+        ([{"@type": "@json", "@value": {"message": "no"}}], ('{"@type":"@json","@value":{"message":"no"}}',), ()),
+        ([{"@type": "@json", "@value": {"code": "E1"}}], ('{"@type":"@json","@value":{"code":"E1"}}',), ({"code": "E1"},)),
+        (
+            ["no", {"@type": "@json", "@value": {"code": "E1", "expected": "a", "actual": 5, "else": 1}}],
+            ("no",),
+            ({"code": "E1", "expected": ["a"], "actual": ["5"]},),
+        ),
+    ],
+    ids=["a string", "an object", "a list", "an object without a code", "data alone", "one value for a list"],
+)
+def test_what_other_connectors_give_as_reason_is_kept_as_well_as_it_goes(
+    reason: list[Any], texts: tuple[str, ...], grounds: tuple[dict[str, Any], ...]
+):
+    assert wire.reasons_of({"reason": reason})[1] == texts
+    assert wire.grounds_of({"reason": reason}) == grounds
+
+
+LITERALS = st.builds(lambda value: {"@type": "@json", "@value": value}, st.dictionaries(st.sampled_from([*GROUND, "x"]), JSON))
+
+
+@given(st.lists(LITERALS | JSON, max_size=40))
+def test_grounds_of_a_peer_are_bounded_text_whatever_they_are(items: list[Any]):
+    grounds = wire.grounds_of({"reason": items})
+    assert len(grounds) <= 10
+    for ground in grounds:
+        assert ground.keys() <= GROUND.keys() | {"path"}
+        for name, value in ground.items():
+            listed = name in ("expected", "actual")
+            assert isinstance(value, list) is listed
+            assert all(isinstance(text, str) and len(text) <= 500 for text in (value if listed else [value]))
+            assert len(value) <= 20 or not listed
+    assert items == [] or wire.reasons_of({"reason": items})[1], "a reason is never empty because of its form"
+
+
 NAMES = st.sampled_from(["a", "a:", ":", '"', "\\", 'a":', "", "é"])
 VALUES = st.recursive(
     st.none() | NAMES | st.integers(0, 9),
