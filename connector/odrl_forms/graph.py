@@ -6,7 +6,7 @@ holds each thing where the policy uses it, and what a graph cannot say in it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Litera
 from connector.odrl_reading.parse import W3C_CONTEXT, is_tree
 
 DEPTH_MAX: Final = 64  # of the tree; logical constraints may nest 32 deep
-NODES_MAX: Final = 4_000  # objects of the tree: nodes that are used in several places count in each, or a small graph makes a huge tree
+# Objects and values of the tree; the largest published policy has 3,153. What is used in several places counts in each, or a small graph
+# makes a huge tree.
+PARTS_MAX: Final = 4_000
 NAMED_MAX: Final = 5  # policies that a finding names
 
 POLICIES: Final = ("Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "Assertion", "Privacy")
@@ -153,6 +155,7 @@ class _Making:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[str, str] = {}
+        self.parts = 0
 
     def policy(self, node: str) -> Tree:
         document = {"@context": W3C_CONTEXT, **self._node(node, "", ())}
@@ -165,9 +168,6 @@ class _Making:
             raise self._refused(Code.MALFORMED, path, "it contains itself", "write what is meant, to its end")
         if len(above) >= DEPTH_MAX:
             raise self._refused(Code.LIMIT_EXCEEDED, path, f"it is nested more than {DEPTH_MAX} deep", "write it flat")
-        if len(self.nodes) > NODES_MAX:
-            message = f"it has more than {NODES_MAX} parts, counted wherever they are used"
-            raise self._refused(Code.LIMIT_EXCEEDED, path, message, "split the policy")
         said = self.graph.nodes.get(node, {})
         found: dict[str, Any] = {}
         if name := self._id(node, path):
@@ -200,14 +200,22 @@ class _Making:
         return str(uids[0]) if uids else ""
 
     def _values(self, key: str, terms: list[Term], path: str, above: tuple[str, ...]) -> Any:
+        self._count(terms, path)
         if key in _PARTS:
             if key == "andSequence" and len(terms) == 1 and isinstance(terms[0], tuple):  # the only one whose order says something
                 return {"@list": [self._part(key, part, f"{path}/@list/{index}", above) for index, part in enumerate(terms[0])]}
             parts = [part for term in terms for part in (term if isinstance(term, tuple) else (term,))]
+            self._count(parts, path)
             return [self._part(key, part, f"{path}/{index}", above) for index, part in enumerate(parts)]
         if len(terms) == 1:
             return self._value(key, terms[0], path, above)
         return [self._value(key, term, f"{path}/{index}", above) for index, term in enumerate(terms)]
+
+    def _count(self, terms: Collection[Term], path: str) -> None:
+        self.parts += len(terms)
+        if self.parts > PARTS_MAX:
+            message = f"it has more than {PARTS_MAX} parts, counted wherever they are used"
+            raise self._refused(Code.LIMIT_EXCEEDED, path, message, "split the policy")
 
     def _part(self, key: str, term: Term, path: str, above: tuple[str, ...]) -> Any:
         """A rule or a constraint. One that is named and not described would be a rule without conditions."""
@@ -223,6 +231,7 @@ class _Making:
 
     def _value(self, key: str, term: Term, path: str, above: tuple[str, ...]) -> Any:
         if isinstance(term, tuple):
+            self._count(term, path)
             return {"@list": [self._value(key, member, f"{path}/@list/{index}", above) for index, member in enumerate(term)]}
         if isinstance(term, Literal):
             if key in _NAMES or key == "rdf:value":

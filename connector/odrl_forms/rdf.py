@@ -30,10 +30,12 @@ Term = str | Literal | tuple["Term", ...]
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Node -> property -> objects, each once. `place` says where a node stands in the document ("line 12"), "" if that is not known."""
+    """Node -> property -> objects, each once. `place` says where a node stands in the document ("line 12"), "" if that is not known.
+    `lists` are those that were followed already: a chain that many nodes share is followed once."""
 
     nodes: dict[str, dict[str, dict[Term, None]]] = field(default_factory=dict)
     place: Callable[[str], str] = lambda node: ""
+    lists: dict[str, Term] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, subject: str, predicate: str, object: Term) -> None:
         """Add one statement."""
@@ -53,18 +55,24 @@ class Graph:
             return ()
         if not isinstance(term, str) or RDF + "first" not in self.nodes.get(term, {}):
             return term
+        if term not in self.lists:
+            self._follow(term)
+        return self.lists[term]
+
+    def _follow(self, start: str) -> None:
         found: list[Term] = []
         seen: set[str] = set()
-        at: Term = term
+        at: Term = start
         while at != RDF + "nil":
             said = self.nodes.get(at, {}) if isinstance(at, str) and at not in seen else {}
             first, rest = list(said.get(RDF + "first", ())), list(said.get(RDF + "rest", ()))
             if len(first) != 1 or len(rest) != 1:
-                return term
+                self.lists.update({node: node for node in (start, *seen)})  # nor is any list that ends like this one
+                return
             seen.add(str(at))
             found += first
             at = rest[0]
-        return tuple(found)
+        self.lists[start] = tuple(found)
 
 
 def is_blank(term: object) -> bool:

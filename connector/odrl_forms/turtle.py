@@ -18,7 +18,8 @@ from connector.odrl_forms.decoding import decoded, refusal
 from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term
 
 TURTLE_BYTES_MAX: Final = 256 * 1024  # the largest published policy has 162 kB
-TOKENS_MAX: Final = 20_000  # it has 10,021
+TOKENS_MAX: Final = 12_000  # it has 10,021
+MARKS_MAX: Final = 12_000  # quotes and backslashes, each of which costs as much as a token; it has 1,048
 DEPTH_MAX: Final = 64  # nested [ ] and ( ); rules, constraints and refinements of people nest five deep
 
 # The terminals of the grammar (Turtle, 6.5), longest first where one begins like another.
@@ -27,12 +28,12 @@ _BASE: Final = (
     "\ufdf0-\ufffd\U00010000-\U000effff"
 )
 _CHARS: Final = _BASE + "_0-9\u00b7\u0300-\u036f\u203f\u2040-"
-_ESCAPE: Final = r"%[0-9A-Fa-f]{2}|\\[_~.\-!$&'()*+,;=/?#@%]"
+_ESCAPE: Final = r"\\[_~.\-!$&'()*+,;=/?#@%]"
 _NAME: Final = rf"[{_BASE}](?:[.{_CHARS}]*(?<!\.))?"
-_LOCAL: Final = rf"(?:[{_BASE}_:0-9]|{_ESCAPE})[.:{_CHARS}]*(?:(?:{_ESCAPE})[.:{_CHARS}]*)*(?<![.])"
+_LOCAL: Final = rf"(?:[%{_BASE}_:0-9]|{_ESCAPE})[.:%{_CHARS}]*(?:{_ESCAPE}[.:%{_CHARS}]*)*(?<!\.)"
 _TOKEN: Final = re.compile(
     rf"""
-      (?P<space>[ \t\r\n]+|\#[^\r\n]*)
+      (?P<space>[ \t\r\n]+(?:\#[^\r\n]*[ \t\r\n]*)*|(?:\#[^\r\n]*[ \t\r\n]*)+)
     | <(?P<iri>[^\x00-\x20<>"{{}}|^`\\]*(?:\\[uU][0-9A-Fa-f]{{4,8}}[^\x00-\x20<>"{{}}|^`\\]*)*)>
     | \"\"\"(?P<long>[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*)\"\"\"
     | '''(?P<long1>[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*)'''
@@ -52,6 +53,7 @@ _TOKEN: Final = re.compile(
 )
 _NUMBERS: Final = {kind: XSD + kind for kind in ("integer", "decimal", "double")}
 _STRINGS: Final = frozenset({"long", "long1", "short", "short1"})
+_BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPED: Final = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _PLAIN: Final = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
 
@@ -72,6 +74,8 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        if text.count("\\") + text.count('"') + text.count("'") > MARKS_MAX:
+            raise refusal(Code.LIMIT_EXCEEDED, f"it has more than {MARKS_MAX} quotes and backslashes", "split it")
         self.tokens = self._tokens()
         self.next = 0
         self.base = ""
@@ -232,6 +236,8 @@ class _Reader:
                 raise self._error(
                     at, f"the prefix `{shown(prefix)}:` is not declared", f"write `@prefix {shown(prefix)}: <...> .` above it"
                 )
+            if "%" in local and _BAD_PERCENT.search(local):
+                raise self._error(at, f"`{shown(text)}` has a `%` without two hexadecimal digits", "write `\\%` for a percent sign")
             if "\\" in local:
                 local = re.sub(r"\\(.)", r"\1", local)
             return self.prefixes[prefix] + local

@@ -222,6 +222,9 @@ def several(raw: object, path: str) -> list[tuple[str, object]]:
     """The entries of an array, of an "@list", or the one value, each with its pointer."""
     if isinstance(raw, dict) and raw.keys() == {"@list"}:
         raw, path = raw["@list"], f"{path}/@list"
+    if isinstance(raw, list) and len(raw) > LEAVES_MAX:  # all that stands in arrays is counted, so this is too much in any case
+        message = f"there are more than {LEAVES_MAX} constraints and values"
+        raise refusal("policy", (Finding(Code.LIMIT_EXCEEDED, path, message, "split the policy into several offers"),))
     if isinstance(raw, list):
         return [(f"{path}/{index}", entry) for index, entry in enumerate(raw)]
     return [] if raw is None else [(path, raw)]
