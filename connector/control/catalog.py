@@ -131,12 +131,14 @@ class Catalog:
         )
         known = self._seen.get(key)
         if known is None or (known[1] is not None and known[1] <= now):
-            known = self._seen[key] = self._hidden(dataset, caller, now)
+            known = self._seen[key] = self.hidden(dataset, caller, now)
             if len(self._seen) > REMEMBERED_MAX:
                 self._seen.popitem(last=False)
         return dataset.document if not known[0] else dcat.without_offers(dataset.document, known[0])
 
-    def _hidden(self, dataset: Dataset, caller: Caller, now: float) -> tuple[frozenset[str], float | None]:
+    def hidden(self, dataset: Dataset, caller: Caller, now: float) -> tuple[frozenset[str], float | None]:
+        """The ids of the offers that this caller does not see at that instant (POSIX seconds), and until when that is so, None for good. A
+        dataset all of whose offers are hidden is not in its catalog."""
         hidden, until = set(), None
         for offer in dataset.offers:
             shown, ends = self._policies.shows(offer.policy, party=caller.participant.id, target=dataset.id, claims=caller.claims, now=now)

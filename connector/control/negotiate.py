@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connector.control.compose import agreement_of, saying
-from connector.control.policies import PERMITS, Policies, Settlement, Verdict, not_understood
+from connector.control.policies import PERMITS, USE, Policies, Settlement, Verdict, not_understood
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
@@ -76,14 +76,13 @@ class Negotiations:
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = dict(terms) | {"target": offer.dataset}
-        named = _envelope(offer)
-        verdict = await self._unmeasured(asked, offer) or self._decide(named, process.peer, offer.dataset, asked, claims, now)
+        verdict = await self.answer(offer, asked, process.peer, claims, now)
         kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
-        settled = self._policies.settle(asked, named)
+        settled = self._policies.settle(asked, envelope_of(offer))
         kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
         match settled.kind:
             case "refines":
@@ -95,6 +94,12 @@ class Negotiations:
                 return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
         return _wait(kept)
 
+    async def answer(
+        self, offer: Offer, asked: Mapping[str, Any], peer: str, claims: Mapping[str, Any], now: float, action: str = USE
+    ) -> Verdict:
+        """Provider: whether an offer of ours permits the peer what it asks for, whatever else its terms say."""
+        return await self._unmeasured(asked, offer) or self._decide(envelope_of(offer), peer, offer.dataset, asked, claims, now, action)
+
     async def agree(self, process: Process, claims: Mapping[str, Any], now: float) -> Reaction:
         """Provider: make the agreement over the terms on the table. They were decided on when they came or went, which may be
         days ago: an offer that has been withdrawn since, or that permits it no more, ends the negotiation with the reason."""
@@ -104,7 +109,7 @@ class Negotiations:
             reason = f"offer `{id}` of dataset `{process.dataset}` is not on offer any more: it was withdrawn or replaced"
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
         # What the consumer asked for has to fit what is published; in ACCEPTED the last word on the terms was ours.
-        policies = (terms, _envelope(offer)) if process.state == State.REQUESTED else (terms,)
+        policies = (terms, envelope_of(offer)) if process.state == State.REQUESTED else (terms,)
         unable = await self._unmeasured(terms, offer)
         verdicts = [unable or self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
@@ -227,13 +232,22 @@ class Negotiations:
         return None
 
     def _decide(
-        self, policy: Mapping[str, Any], peer: str, dataset: str, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float
+        self,
+        policy: Mapping[str, Any],
+        peer: str,
+        dataset: str,
+        terms: Mapping[str, Any],
+        claims: Mapping[str, Any],
+        now: float,
+        action: str = USE,
     ) -> Verdict:
         asked = self._policies.parse(terms)
         if isinstance(asked, PolicyError):
             return not_understood(asked)
         purposes = self._policies.purposes(terms)
-        return self._policies.decide(policy, party=peer, target=dataset, purposes=purposes, claims=claims, now=now, stage="negotiation")
+        return self._policies.decide(
+            policy, party=peer, target=dataset, purposes=purposes, claims=claims, now=now, stage="negotiation", action=action
+        )
 
     @staticmethod
     def _keep(process: Process, terms: Mapping[str, Any], verdict: Verdict, claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +287,7 @@ def _on_offer(offer: Offer) -> tuple[Expect, ...]:
     return (Expect(Offer, offer.id, 0),)
 
 
-def _envelope(offer: Offer) -> dict[str, Any]:
+def envelope_of(offer: Offer) -> dict[str, Any]:
     """The widest terms of an offer that nobody has to be asked about. A refusal says which offer it is about, also where its policy
     has no id."""
     return {**(offer.policy if offer.envelope is None else offer.envelope), "@id": offer.id}

@@ -71,11 +71,15 @@ class Policies:
 
     def parse(self, document: Mapping[str, Any]) -> Policy | PolicyError:
         """The policy, or the error that says what in it is not understood."""
+        return self._read(document)[1]
+
+    def _read(self, document: Mapping[str, Any]) -> tuple[bytes, Policy | PolicyError]:
+        """The digest of a document, and what it means."""
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
         known = self._parsed.get(key)
         if known is not None:
-            return known
+            return key, known
         parsed: Policy | PolicyError
         try:
             parsed = policy = load(document)
@@ -83,7 +87,11 @@ class Policies:
         except PolicyError as e:
             parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
         self._parsed.put(key, parsed, POLICY_BYTES + PART_BYTES * parts + len(text))
-        return parsed
+        return key, parsed
+
+    def hash_of(self, document: Mapping[str, Any]) -> str:
+        """What a stored decision says of the document that it judged (`policy_hash`): equal for equal JSON."""
+        return self._read(document)[0].hex()
 
     def admit(self, document: Mapping[str, Any]) -> None:
         """Raise Refused for a policy of a peer that is too large to be read at all: nothing about it is kept. One that is only
@@ -103,34 +111,44 @@ class Policies:
         now: float,
         stage: str,
         used: Used | None = None,
+        action: str = USE,
     ) -> Verdict:
-        """Evaluate `use` of `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
+        """Evaluate `action` on `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
         transfer. `used` is what was used up before, by rule (path) and left operand; what it leaves out is not known, and that
         denies at a transfer. Never raises: what cannot be understood is denied with its findings."""
-        policy = self.parse(document)
+        key, policy = self._read(document)
         if isinstance(policy, PolicyError):
             return not_understood(policy)
         params = {PURPOSE: purposes} if purposes else {}
-        request = Request(party=party, action=USE, target=target, params=params, stage=Stage(stage))
+        request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
         world = World(now=datetime.fromtimestamp(now, UTC), facts=claims, used=used or {})
         decision = evaluate(policy, request, world)
         permitted = decision.result in PERMITS
         ends = _lapse(policy, request, world, decision) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
-        return Verdict(permitted, decision.result, decision.code, reasons, ends, decision.to_json(), counts, grounds)
+        stored = decision.to_json() | {"policy_hash": key.hex()}
+        return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
 
     def shows(
         self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
     ) -> tuple[bool, float | None]:
         """Whether a catalog shows an offer under this policy to the party, and until when that is known (POSIX seconds, None
         for good). Everything but a definite no is shown; what cannot be understood is a no."""
+        seen = self.look(document, party=party, target=target, claims=claims, now=now)
+        if isinstance(seen, PolicyError):
+            return False, None
+        return seen.result is not Result.DENY, seen.valid_until.timestamp() if seen.valid_until else None
+
+    def look(
+        self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
+    ) -> Decision | PolicyError:
+        """The decision by which a catalog shows an offer under this policy or hides it, or what in it is not understood."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
-            return False, None
+            return policy
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
-        decision = evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
-        return decision.result != "deny", decision.valid_until.timestamp() if decision.valid_until else None
+        return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
 
     def tallies(self, document: Mapping[str, Any]) -> tuple[Tally, ...]:
         """What has to be counted to decide by the policy; () for most."""
