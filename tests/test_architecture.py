@@ -55,7 +55,7 @@ CHANCE = {"uuid1", "uuid4", "uuid6", "uuid7", "uuid8", "getnode"}  # of `uuid`; 
 # The core, and two modules beside it that are pure too, each with the libraries that it may name.
 LIBRARIES = {
     "dsp": {"jsonschema", "jsonschema_rs", "orjson", "pyld"},
-    "odrl": {"orjson"},
+    "odrl": {"orjson", "pyld", "rdflib"},
     "records": set(),
     "origins": set(),
     "remembered": set(),
