@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from connector.odrl.model import Policy as Policy
     from connector.odrl.model import Request as Request
     from connector.odrl.model import World as World
-    from connector.odrl_reading.parse import lint as lint
-    from connector.odrl_reading.parse import load as load
     from connector.odrl.registry import Alias as Alias
     from connector.odrl.registry import Operand as Operand
     from connector.odrl.registry import Profile as Profile
     from connector.odrl.registry import Vocabulary as Vocabulary
     from connector.odrl.terms import differences as differences
     from connector.odrl.terms import same_terms as same_terms
+    from connector.odrl_reading.parse import lint as lint
+    from connector.odrl_reading.parse import load as load
 
 _PLACES = {
     "connector.errors": ("PolicyError",),

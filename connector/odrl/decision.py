@@ -15,17 +15,14 @@ from connector.odrl.explain import (
     NearMiss,
     RuleResult,
     account,
-    deciding_atom,
     found_values,
-    granting,
     known,
-    leaves,
     near_misses,
     rule_results,
     unknown_operands,
 )
-from connector.odrl.judge import Case, facts_of
-from connector.odrl.model import Constraint, Node
+from connector.odrl.judge import Case, deciding_atom, facts_of, granting
+from connector.odrl.model import Constraint, Node, constraints_of
 from connector.odrl.values import instant, microseconds
 from connector.odrl.vocabulary import compact
 
@@ -121,7 +118,7 @@ class Decision:
             return []
         code, faults = account(self.case, self.result)
         paths = list(dict.fromkeys(fault.path for fault in faults))[:REASONS_MAX]
-        found = {leaf.path: leaf for leaf in leaves(self.case.policy) if leaf.path in paths}
+        found = {leaf.path: leaf for leaf in constraints_of(self.case.policy) if leaf.path in paths}
         return [self._ground(code, path, found.get(path), level == "full") for path in paths]
 
     def _ground(self, code: Code, path: str, leaf: Node | None, full: bool) -> dict[str, Any]:

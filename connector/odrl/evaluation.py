@@ -14,25 +14,28 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.core import DATE_TIME
 from connector.odrl.decision import Decision
-from connector.odrl.duties import deadline_of, state_of
-from connector.odrl.explain import leaves, unknown_operands
-from connector.odrl.judge import Case, Spoken, gather, matching, weigh
+from connector.odrl.duties import state_of, turns_of
+from connector.odrl.judge import Case, Spoken, clashes, gather, matching, weigh
+from connector.odrl.judges import turns, turns_in_order
 from connector.odrl.model import (
     DEFAULT_OPTIONS,
     FALSE,
     TRUE,
     UNKNOWN,
     Constraint,
+    Fact,
     Facts,
     Lapse,
     Options,
     Policy,
     Request,
+    Rule,
     Since,
     World,
+    leaves,
 )
-from connector.odrl.registry import registry_of
-from connector.odrl.values import after, instant, microseconds
+from connector.odrl.registry import Registry, registry_of
+from connector.odrl.values import instant, microseconds
 
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
@@ -60,14 +63,22 @@ def evaluate(policy: Policy, request: Request, world: World, *, options: Options
 
 
 def _under(policy: Policy, options: Options) -> Policy:
-    if policy.registry is registry_of(options) or (options.profiles == () and options.vocabularies == ()):
-        return policy  # without profiles of their own, options leave a policy as it was read
-    from connector.odrl_reading.parse import load
-
-    try:
-        return load(policy.document, options=options, strict=False)
-    except PolicyError:
+    """The policy as it reads under the options. Without profiles of their own, options leave it as it was read."""
+    if options is DEFAULT_OPTIONS or (not options.profiles and not options.vocabularies):
         return policy
+    registry = registry_of(options)
+    if policy.registry is registry:
+        return policy
+    again: Policy | None = policy.memo.get(registry)
+    if again is None:
+        from connector.odrl_reading.parse import load
+
+        try:
+            again = load(policy.document, options=options, strict=False, parents=policy.parents, references=policy.references)
+        except PolicyError:
+            again = policy
+        policy.memo[registry] = again
+    return again
 
 
 def decide(policy: Policy, request: Request, world: World, options: Options) -> Decision:
@@ -75,17 +86,15 @@ def decide(policy: Policy, request: Request, world: World, options: Options) -> 
     now = microseconds(world.now)
     if policy.refused:
         return Decision(Result.DENY, None, world.now, Case(policy, request, world, options, now, ()))
-    case = Case(policy, request, world, options, now, gather(policy, request, world, now))
     permissions = matching(policy, policy.permissions, request, world)
+    prohibitions = matching(policy, policy.prohibitions, request, world)
+    case = Case(policy, request, world, options, now, gather(policy, request, world, now, options), permissions, prohibitions)
     if not case.atoms or not permissions:
         return Decision(Result.DENY, None, world.now, case)
-    prohibitions = matching(policy, policy.prohibitions, request, world)
-    state = _state(case, permissions, prohibitions)
-    until = None
-    if now is not None and (policy.instants or policy.measures or policy.obligations or _with_duties(permissions)):
-        until = _next_change(case, permissions, prohibitions, state, now)
+    state = _state(case)
+    until = None if now is None else _next_change(case, state, now)
     if state == TRUE:
-        return Decision(Result.PERMIT_WITH if _owes(case, permissions) else Result.PERMIT, until, world.now, case)
+        return Decision(Result.PERMIT_WITH if _owes(case) else Result.PERMIT, until, world.now, case)
     return Decision(Result.DENY if state == FALSE else Result.UNKNOWN, until, world.now, case)
 
 
@@ -98,11 +107,11 @@ def visible(
     a policy without its id, asset and parties.
     """
     found: dict[str, Decision] = {}
-    known: dict[tuple[bytes, frozenset[str]], Decision] = {}
+    known: dict[tuple[bytes, frozenset[str], Registry], Decision] = {}
     for id, asset, policy in offers:
         if policy.target is not None and policy.target != asset:
             continue
-        key = (body(policy), policy.assignees)
+        key = (body(policy), policy.assignees, policy.registry)
         decision = known.get(key)
         if decision is None or policy.targeted:
             decision = evaluate(policy, replace(request, target=asset, stage=Stage.CATALOG), world, options=options)
@@ -122,80 +131,96 @@ def body(policy: Policy) -> bytes:
     return known
 
 
-def _state(case: Case, permissions: list[Spoken], prohibitions: list[Spoken]) -> int:
+def _state(case: Case) -> int:
     stage = case.request.stage
-    if case.conflict == "invalid" and _clash(case, permissions, prohibitions):
-        return FALSE
-    if stage not in (Stage.CATALOG, Stage.NEGOTIATION) and _overdue(case):
-        return FALSE
+    if case.conflict == "invalid" and clashes(case.policy, case.world):
+        return FALSE  # void as a whole, whatever is asked for (ODRL 2.2 IM, 2.9)
+    if stage == Stage.CATALOG:
+        return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
     if stage == Stage.NEGOTIATION:
-        state = weigh(case, permissions, prohibitions, case.atoms, enforcing=False)
+        state = weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
         if state != UNKNOWN:
             return state
-        operands = case.policy.registry.operands
-        later = all(operands[iri].stage in LATER for iri in unknown_operands(case))
-        return TRUE if later else FALSE
-    return weigh(case, permissions, prohibitions, case.atoms, enforcing=stage != Stage.CATALOG)
+        permissions = [_left_open(case, one, TRUE) for one in case.permissions]
+        prohibitions = [_left_open(case, one, FALSE) for one in case.prohibitions]
+        return weigh(case, permissions, prohibitions, case.atoms, enforcing=True)
+    if case.policy.obligations and _overdue(case):
+        return FALSE
+    return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=True)
 
 
-def _clash(case: Case, permissions: list[Spoken], prohibitions: list[Spoken]) -> bool:
-    """`invalid`: the policy is void where a permission and a prohibition both apply, or may (ODRL 2.2 IM, 2.9)."""
-    return any(
-        any(one.judge(facts) != FALSE for one in permissions) and any(one.judge(facts) != FALSE for one in prohibitions)
-        for facts in case.atoms
-    )
+def _left_open(case: Case, spoken: Spoken, state_then: int) -> Spoken:
+    """A rule that is left to the transfer where nothing is missing but what is measured later (odrl.md 1.4): it counts as `state_then`."""
+
+    def judge(facts: Facts) -> int:
+        state = spoken.judge(facts)
+        return state_then if state == UNKNOWN and _waits(case, spoken.rule, facts) else state
+
+    return Spoken(spoken.rule, judge)
+
+
+def _waits(case: Case, rule: Rule, facts: Facts) -> bool:
+    operands = case.policy.registry.operands
+    missing = [leaf for leaf in leaves((*rule.constraints, *rule.refinements)) if leaf.judge(facts) == UNKNOWN]
+    return bool(missing) and all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER for leaf in missing)
 
 
 def _overdue(case: Case) -> bool:
-    facts = case.atoms[0] if case.atoms else {}
-    return any(state_of(case.policy, rule, case.world, case.now, facts) == "overdue" for rule in case.policy.obligations)
+    policy, world, now = case.policy, case.world, case.now
+    return any(state_of(policy, rule, world, now, facts) == "overdue" for rule in policy.obligations for facts in case.atoms)
 
 
-def _with_duties(permissions: list[Spoken]) -> bool:
-    return any(spoken.rule.duties for spoken in permissions)
-
-
-def _owes(case: Case, permissions: list[Spoken]) -> bool:
+def _owes(case: Case) -> bool:
     """Whether the permit comes with something that is still to be done."""
-    if not case.policy.obligations and not _with_duties(permissions):
+    if not case.policy.obligations and not any(spoken.rule.duties for spoken in case.permissions):
         return False
     return any(duty.state not in ("fulfilled", "remediated") for duty in Decision(Result.PERMIT, None, case.world.now, case).duties)
 
 
-def _next_change(case: Case, permissions: list[Spoken], prohibitions: list[Spoken], state: int, now: int) -> datetime | None:
+def _next_change(case: Case, state: int, now: int) -> datetime | None:
     """The first instant after now at which the result is another one; between two instants of the policy it cannot change."""
-    points = case.policy.instants
-    running = {key: fact for facts in case.atoms for key, fact in facts.items() if isinstance(fact, Since)}
-    more = [*_lapses(case, running), *_deadlines(case)]
-    instants: Sequence[int] = sorted({*points, *more}) if more else points
-    steps = max(1, LOOK_AHEAD_MAX // (case.policy.leaves * len(case.atoms)))
+    policy = case.policy
+    instants: Sequence[int] = policy.instants
+    if (policy.measures or policy.dutiful) and (more := [*_lapses(case), *_deadlines(case), *_sequences(policy)]):
+        instants = sorted({*instants, *more})
+    if not instants or instants[-1] <= now:
+        return None
+    steps = max(1, LOOK_AHEAD_MAX // (policy.leaves * len(case.atoms)))
     first = bisect_right(instants, now)
     for at in instants[first : first + steps]:
-        then = replace(case, now=at, atoms=tuple(_at(facts, at) for facts in case.atoms))
-        if _state(then, permissions, prohibitions) != state:
+        if _state(case._replace(now=at, atoms=tuple(_at(facts, at) for facts in case.atoms))) != state:
             return instant(at)
     later = first + steps
     return instant(instants[later]) if later < len(instants) else None
 
 
 def _at(facts: Facts, at: int) -> Facts:
-    moved = {key: Since(fact.anchor, at) for key, fact in facts.items() if isinstance(fact, Since)}
+    moved: dict[str, Fact] = {key: Since(fact.anchor, at) for key, fact in facts.items() if isinstance(fact, Since)}
     return {**facts, DATE_TIME: at, **moved}
 
 
-def _lapses(case: Case, running: dict[str, Since]) -> Iterable[int]:
+def _lapses(case: Case) -> Iterable[int]:
     """The instants at which a running duration comes to a length of the policy."""
+    running = {key: fact for facts in case.atoms for key, fact in facts.items() if isinstance(fact, Since)}
     if not running:
         return
-    for leaf in leaves(case.policy):
-        if isinstance(leaf, Constraint) and isinstance(leaf.test, Lapse) and (since := running.get(leaf.fact)) is not None:
-            for span in (leaf.test.start, leaf.test.end):
-                if span is not None and (end := after(since.anchor, span)) is not None:
-                    yield from (end, end + 1)
+    for rule in case.policy.rules:
+        for leaf in leaves((*rule.constraints, *rule.refinements)):
+            if isinstance(leaf, Constraint) and isinstance(leaf.test, Lapse) and (since := running.get(leaf.fact)) is not None:
+                yield from turns(since.anchor, leaf.test)
 
 
 def _deadlines(case: Case) -> Iterable[int]:
+    """The instants at which a duty begins or becomes overdue."""
     for rule in case.policy.rules:
         for duty in (rule, *rule.duties) if rule.kind == "obligation" else rule.duties:
-            if (end := deadline_of(duty, case.world)) is not None:
-                yield end
+            yield from turns_of(duty, case.world, case.policy)
+
+
+def _sequences(policy: Policy) -> tuple[int, ...]:
+    """The instants at which a delay within a sequence comes to its length."""
+    known: tuple[int, ...] | None = policy.memo.get(_sequences)
+    if known is None:
+        nodes = [node for rule in policy.rules for node in (*rule.constraints, *rule.refinements)]
+        known = policy.memo[_sequences] = tuple(at for node in nodes for at in turns_in_order(node))
+    return known

@@ -6,17 +6,28 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
-from connector.odrl.core import DATE_TIME, PAY_AMOUNT
+from connector.odrl.core import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 from connector.odrl.duties import owed, state_of
-from connector.odrl.judge import ATOMS_MAX, Case, Spoken, addresses, covers, facts_of, granted, matching, on_target, stated, weigh
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Fact, Facts, Logic, Node, Policy, Rule, Since, Window
-from connector.odrl.values import instant
+from connector.odrl.judge import (
+    ATOMS_MAX,
+    Case,
+    Spoken,
+    addresses,
+    clashes,
+    covers,
+    deciding_atom,
+    facts_of,
+    granted,
+    on_target,
+    reach,
+    stated,
+)
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, leaves
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
@@ -24,8 +35,7 @@ _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
 _CONSENT: Final = frozenset({"obtainConsent", "consent", "Consent"})
 
 
-@dataclass(frozen=True, slots=True)
-class ConstraintResult:
+class ConstraintResult(NamedTuple):
     """One constraint: what it expects, what was found (None = not known), and the state. A logical one has children instead of values."""
 
     path: str
@@ -51,8 +61,7 @@ class ConstraintResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class RuleResult:
+class RuleResult(NamedTuple):
     """One rule: whether it speaks about the action, the target and the party, and whether it is active (None = not known).
 
     `refinements` are those of the action, the target and the party; `duty` is the state of an obligation, or "" for other rules.
@@ -87,8 +96,7 @@ class RuleResult:
         return document
 
 
-@dataclass(frozen=True, slots=True)
-class NearMiss:
+class NearMiss(NamedTuple):
     """A change that, with the others beside it, would permit: the place, and what has to be so there."""
 
     path: str
@@ -107,27 +115,6 @@ class Fault(NamedTuple):
     secret: str
 
 
-def deciding_atom(case: Case) -> Facts:
-    """The facts of the act that decided: the first that fares worst."""
-    if len(case.atoms) == 1:
-        return case.atoms[0]
-    permissions, prohibitions = _matching(case)
-    worst = weigh(case, permissions, prohibitions, case.atoms, enforcing=case.enforcing)
-    for atom in case.atoms:
-        if weigh(case, permissions, prohibitions, (atom,), enforcing=case.enforcing) == worst:
-            return atom
-    return {}
-
-
-def granting(case: Case, facts: Facts) -> list[Rule]:
-    """The permission that grants, or else would if its duties did not stand in the way; at most one."""
-    permissions = matching(case.policy, case.policy.permissions, case.request, case.world)
-    for spoken in permissions:
-        if granted(case, spoken, facts) == TRUE:
-            return [spoken.rule]
-    return [spoken.rule for spoken in permissions if spoken.judge(facts_of(case, spoken.rule, facts)) != FALSE][:1]
-
-
 def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, ...]:
     """A result for every rule of the policy, in its order; none for a policy that is refused as a whole.
 
@@ -135,67 +122,94 @@ def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, .
     """
     if case.policy.refused or not case.atoms:
         return ()
-    policy, request, facts = case.policy, case.request, deciding_atom(case)
-    within = policy.registry.action_within(request.action)
-    spoken = {
-        one.rule.path: one for rules in (policy.permissions, policy.prohibitions) for one in matching(policy, rules, request, case.world)
-    }
-    found = []
-    for rule in policy.rules:
-        own = facts_of(case, rule, facts)
-        duty = ""
-        if rule.kind == "obligation":
-            duty = state_of(policy, rule, case.world, case.now, own)
-            state = FALSE if duty == "inactive" else TRUE
-        elif rule.path in spoken:
-            one = spoken[rule.path]
-            state = granted(case, one, facts) if rule.kind == "permission" else one.judge(own)
-        else:
-            state = FALSE
-        active = None if state == UNKNOWN else state == TRUE
-        children = tuple(constraint_result(node, own) for node in rule.constraints if constraints)
-        refinements = tuple(constraint_result(node, own) for node in _refinements(rule) if constraints)
-        found.append(
-            RuleResult(
-                rule.path, rule.kind, covers(rule, within), on_target(policy, rule, request, case.world),
-                addresses(policy, rule, request.party, case.world), active, children, rule.id, refinements, duty,
-            )
-        )  # fmt: skip
-    return tuple(found)
+    facts = deciding_atom(case)
+    spoken = {one.rule.path: one for one in (*case.permissions, *case.prohibitions)}
+    return tuple(_rule_result(case, rule, spoken.get(rule.path), facts, constraints) for rule in case.policy.rules)
+
+
+def _rule_result(case: Case, rule: Rule, spoken: Spoken | None, facts: Facts, constraints: bool) -> RuleResult:
+    policy, request, world = case.policy, case.request, case.world
+    own, duty, state = facts_of(case, rule, facts), "", FALSE
+    if rule.kind == "obligation":
+        duty = state_of(policy, rule, world, case.now, own)
+        state = FALSE if duty == "inactive" else TRUE
+    elif spoken is not None:
+        state = granted(case, spoken, facts) if rule.kind == "permission" else spoken.judge(own)
+    children = tuple([constraint_result(node, own) for node in rule.constraints]) if constraints else ()
+    refinements = tuple([constraint_result(node, own) for node in rule.refinements]) if constraints else ()
+    matches = spoken is not None
+    return RuleResult(
+        rule.path, rule.kind, matches or covers(rule, reach(policy, rule.kind, request.action)),
+        matches or on_target(policy, rule, request, world), matches or addresses(policy, rule, request.party, world),
+        None if state == UNKNOWN else state == TRUE, children, rule.id, refinements, duty,
+    )  # fmt: skip
+
+
+def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
+    """What was expected of a constraint, what was found, and how it stands; its parts likewise."""
+    state = _STATES[node.judge(facts)]
+    if isinstance(node, Constraint):
+        actual = facts.get(node.fact)
+        told = None if actual is None else words.fact(node, actual)
+        return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id)
+    if isinstance(node, Logic):
+        children = tuple([constraint_result(part, facts) for part in node.parts])
+        return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)
+    return ConstraintResult(node.path, "", "", (), None, state, (), node.id)
 
 
 def unknown_operands(case: Case) -> tuple[str, ...]:
     """The left operands (full IRIs) of matching rules whose facts are not known."""
     if case.policy.refused or not case.atoms:
         return ()
-    permissions, prohibitions = _matching(case)
     facts = deciding_atom(case)
-    doubtful = [one for one in (*permissions, *prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
+    doubtful = [one for one in (*case.permissions, *case.prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
     found = (leaf for one in doubtful for leaf, _ in _not_decided(case, one, facts))
     return tuple(dict.fromkeys(leaf.operand for leaf in found if isinstance(leaf, Constraint)))
 
 
 def known(case: Case) -> dict[str, list[str]]:
     """What was known, by left operand (full IRI), as text."""
-    operands = [*case.policy.usage, *(operand for operand, _ in case.policy.measures)]
-    return {operand: list(dict.fromkeys(text for atom in case.atoms for text in _texts(atom, operand))) for operand in operands}
-
-
-def _texts(atom: Facts, operand: str) -> Iterator[str]:
-    for key, fact in atom.items():
-        if key == operand or key.startswith(f"{operand} "):
-            yield from (words.shown(value) for value in sorted(fact)) if isinstance(fact, frozenset) else [words.shown(_plain(fact))]
+    operands = (*case.policy.usage, *(operand for operand, _ in case.policy.measures))
+    found: dict[str, dict[str, None]] = {operand: {} for operand in operands}
+    for atom in case.atoms:
+        for key, fact in atom.items():
+            if (told := found.get(key.partition(" ")[0])) is not None:
+                told |= {words.shown(text): None for text in words.texts(fact)}
+    return {operand: list(told) for operand, told in found.items()}
 
 
 def near_misses(case: Case) -> tuple[NearMiss, ...]:
-    """What the permission that fails least would need, leaf by leaf; () if nothing but the requester's identity or act would help."""
-    if case.policy.refused or not case.atoms:
+    """What the permission that fails least would need: constraints to be satisfied, duties to be done. () if nothing but another requester
+    or act would help: where no permission speaks about it, where a prohibition applies, where the policy is void."""
+    if case.policy.refused or not case.atoms or _void(case):
         return ()
     facts = deciding_atom(case)
-    permissions, _ = _matching(case)
-    ways = [_failing(case, one, facts) for one in permissions]
-    fewest = min((way for way in ways if way), key=len, default=[])
-    return tuple(NearMiss(leaf.path, words.asked(leaf)) for leaf, _ in fewest[:FAULTS_MAX])
+    if case.conflict != "permit" and _biting(case, facts):
+        return ()
+    ways = [[*_late(case, facts), *_wants(case, one, facts)] for one in case.permissions]
+    return tuple(min((way for way in ways if way), key=len, default=[])[:FAULTS_MAX])
+
+
+def _wants(case: Case, spoken: Spoken, facts: Facts) -> list[NearMiss]:
+    own = facts_of(case, spoken.rule, facts)
+    asked = [leaf for node in (*spoken.rule.constraints, *spoken.rule.refinements) for leaf in _fewest(node, own)]
+    return [*(NearMiss(leaf.path, words.asked(leaf)) for leaf in asked), *_undone(case, spoken.rule, own)]
+
+
+def _undone(case: Case, rule: Rule, facts: Facts) -> list[NearMiss]:
+    duties = owed(case.policy, rule, case.world, case.now, facts, case.options, case.request.stage)
+    return [NearMiss(duty.path, f"the duty to {words.acts(duty.rule)} is done") for duty in duties if duty.blocking]
+
+
+def _fewest(node: Node, facts: Facts) -> list[Node]:
+    """The fewest leaves that would have to be satisfied: of a choice, one part. What counts as one (`xone`, a sequence) is told as one."""
+    if node.judge(facts) == TRUE:
+        return []
+    if not isinstance(node, Logic) or node.kind in ("xone", "andSequence"):
+        return [node]
+    parts = [_fewest(part, facts) for part in node.parts]
+    return min(parts, key=len) if node.kind == "or" else list(chain.from_iterable(parts))
 
 
 def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
@@ -207,56 +221,58 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return errors[0].code, [Fault(finding.path, text, text) for finding, text in zip(errors, texts, strict=True)]
     if not case.atoms:
         return Code.LIMIT_EXCEEDED, [_fault("", f"more than {ATOMS_MAX} values are declared")]
-    permissions, prohibitions = _matching(case)
+    permissions, facts = case.permissions, deciding_atom(case)
+    if result is Result.PERMIT or result is Result.PERMIT_WITH:
+        path = next((one.rule.path for one in permissions if granted(case, one, facts) != FALSE), policy.permissions[0].path)
+        return Code.PERMITTED, [_fault(path, "granted")]
+    if void := _void(case):
+        return Code.POLICY_VOID_CONFLICT, void
     if not permissions and not any(on_target(policy, rule, request, case.world) for rule in policy.rules):
         return Code.NO_MATCHING_RULE, [_fault("/target", f"it is not about `{words.shown(str(request.target))}`")]
-    facts = deciding_atom(case)
-    states = [(one, granted(case, one, facts)) for one in permissions]
-    if result in (Result.PERMIT, Result.PERMIT_WITH):
-        path = next((one.rule.path for one, state in states if state != FALSE), policy.permissions[0].path)
-        return Code.PERMITTED, [_fault(path, "granted")]
-    if void := _void(case, permissions, prohibitions, facts):
-        return Code.POLICY_VOID_CONFLICT, void
-    biting = [one.rule for one in prohibitions if one.judge(facts_of(case, one.rule, facts)) == TRUE]
-    if biting and case.conflict != "permit":
+    if case.conflict != "permit" and (biting := _biting(case, facts)):
         return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts_of(case, rule, facts))]
     if not permissions:
         return _nothing_matches(case)
     if late := _late(case, facts):
-        return Code.OBLIGATION_OVERDUE, late
+        return Code.OBLIGATION_OVERDUE, [_fault(miss.path, miss.change.replace("is done", "is overdue")) for miss in late]
+    return _unmet(case, result, facts)
+
+
+def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]:
+    """What keeps the permissions from granting where nothing forbids it."""
+    states = [(one, granted(case, one, facts)) for one in case.permissions]
     grants = any(state == TRUE for _, state in states)
-    asks = grants or result is Result.UNKNOWN
-    doubtful = [one for one in prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
+    asks = case.conflict != "permit" and (grants or result is Result.UNKNOWN)
+    doubtful = [one for one in case.prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
     if doubtful or result is Result.UNKNOWN:
         rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *doubtful]
         in_doubt = (each for one in rules_in_doubt for each in _not_decided(case, one, facts))
         return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, own) for leaf, own in islice(in_doubt, FAULTS_MAX)]
-    for one in permissions:
+    for one in case.permissions:
         own = facts_of(case, one.rule, facts)
         if one.judge(own) == TRUE and (blocked := _blocked(one.rule, case, own)):
             return blocked
-    failing = sorted((_failing(case, one, facts) for one in permissions), key=len)
+    failing = sorted((_failing(case, one, facts) for one in case.permissions), key=len)
     found = islice(chain.from_iterable(failing), FAULTS_MAX)
     return _code_of(failing[0], case), [_leaf_fault(leaf, case, own) for leaf, own in found]
 
 
-def _matching(case: Case) -> tuple[list[Spoken], list[Spoken]]:
-    policy, request, world = case.policy, case.request, case.world
-    return matching(policy, policy.permissions, request, world), matching(policy, policy.prohibitions, request, world)
-
-
-def _void(case: Case, permissions: list[Spoken], prohibitions: list[Spoken], facts: Facts) -> list[Fault]:
-    if case.conflict != "invalid" or all(one.judge(facts) == FALSE for one in permissions):
+def _void(case: Case) -> list[Fault]:
+    if case.conflict != "invalid":
         return []
-    said = "it forbids what a permission allows, and so the whole policy is void"
-    return [_fault(one.rule.path, said) for one in prohibitions if one.judge(facts) != FALSE]
+    said = "it may forbid what {} allows, and so the whole policy is void"
+    return [_fault(other.path, said.format(words.shown(one.path))) for one, other in clashes(case.policy, case.world)]
 
 
-def _late(case: Case, facts: Facts) -> list[Fault]:
+def _biting(case: Case, facts: Facts) -> list[Rule]:
+    return [one.rule for one in case.prohibitions if one.judge(facts_of(case, one.rule, facts)) == TRUE]
+
+
+def _late(case: Case, facts: Facts) -> list[NearMiss]:
     if case.request.stage in (Stage.CATALOG, Stage.NEGOTIATION):
         return []
     late = [rule for rule in case.policy.obligations if state_of(case.policy, rule, case.world, case.now, facts) == "overdue"]
-    return [_fault(rule.path, f"the obligation to {words.acts(rule)} is overdue") for rule in late]
+    return [NearMiss(rule.path, f"the obligation to {words.acts(rule)} is done") for rule in late]
 
 
 def _blocked(rule: Rule, case: Case, facts: Facts) -> tuple[Code, list[Fault]] | None:
@@ -266,10 +282,9 @@ def _blocked(rule: Rule, case: Case, facts: Facts) -> tuple[Code, list[Fault]] |
     if any(duty.state == "overdue" for duty in waiting):
         return Code.OBLIGATION_OVERDUE, [_fault(duty.path, f"the duty to {words.acts(duty.rule)} is overdue") for duty in waiting]
     consent = any(action.rpartition("/")[2] in _CONSENT for duty in waiting for action in duty.actions)
-    code = Code.CONSENT_MISSING if consent else Code.PREDUTY_OPEN
-    return code, [
-        _fault(duty.path, f"first it is a duty to {words.acts(duty.rule)}, and nothing shows that this was done") for duty in waiting
-    ]
+    said = "first it is a duty to {}, and nothing shows that this was done"
+    faults = [_fault(duty.path, said.format(words.acts(duty.rule))) for duty in waiting]
+    return Code.CONSENT_MISSING if consent else Code.PREDUTY_OPEN, faults
 
 
 def _fault(path: str, text: str) -> Fault:
@@ -291,15 +306,12 @@ def _nothing_matches(case: Case) -> tuple[Code, list[Fault]]:
 
 def _prohibited(rule: Rule, case: Case, facts: Facts) -> list[Fault]:
     action = words.shown(case.request.action)
-    found = [leaf for node in rule.constraints for leaf in _leaves(node) if isinstance(leaf, Constraint) and leaf.judge(facts) == TRUE]
+    found = [leaf for leaf in leaves(rule.constraints) if isinstance(leaf, Constraint) and leaf.judge(facts) == TRUE]
     if not found:
         return [_fault(rule.path, f"to `{action}` is prohibited")]
+    said = f"to `{action}` is prohibited where "
     return [
-        Fault(
-            leaf.path,
-            f"to `{action}` is prohibited where {words.held(leaf, _actual(leaf, facts))}",
-            f"to `{action}` is prohibited where {words.held(leaf, _told(leaf, case, facts))}",
-        )
+        Fault(leaf.path, said + words.held(leaf, _actual(leaf, facts)), said + words.held(leaf, _told(leaf, case, facts)))
         for leaf in found[:FAULTS_MAX]
     ]
 
@@ -332,67 +344,17 @@ def _code_of(found: list[tuple[Node, Facts]], case: Case) -> Code:
     return Code.NOT_YET_VALID if early else Code.EXPIRED
 
 
-def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
-    """What was expected of a constraint, what was found, and how it stands; its parts likewise."""
-    state = _STATES[node.judge(facts)]
-    if isinstance(node, Logic):
-        children = tuple(constraint_result(part, facts) for part in node.parts)
-        return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)
-    if not isinstance(node, Constraint):
-        return ConstraintResult(node.path, "", "", (), None, state, (), node.id)
-    actual = facts.get(node.fact)
-    told = None if actual is None else _time(actual) if _is_instant(node, actual) else _plain(actual)
-    return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id)
-
-
-def _is_instant(node: Constraint, fact: Fact) -> bool:
-    return node.operand == DATE_TIME and isinstance(fact, int)
-
-
-def _plain(fact: Fact) -> str:
-    if isinstance(fact, frozenset):
-        return ", ".join(sorted(fact))
-    if isinstance(fact, Since):
-        return words.seconds(fact.now - fact.anchor)
-    return str(fact)
-
-
-def leaves(policy: Policy) -> Iterator[Node]:
-    """Every constraint and refinement of the policy that has no parts, those of duties too."""
-    waiting = list(policy.rules)
-    while waiting:
-        rule = waiting.pop()
-        waiting.extend(rule.duties)
-        for node in (*rule.constraints, *_refinements(rule)):
-            yield from _leaves(node)
-
-
-def _refinements(rule: Rule) -> Iterator[Node]:
-    for action in rule.actions:
-        yield from action.refinements
-    for scope in (*rule.targets, *rule.assignees):
-        yield from scope.refinements
-
-
-def _leaves(node: Node) -> Iterator[Node]:
-    if isinstance(node, Logic):
-        for part in node.parts:
-            yield from _leaves(part)
-    else:
-        yield node
-
-
 def _failing(case: Case, spoken: Spoken, facts: Facts) -> list[tuple[Node, Facts]]:
     """The leaves that keep a permission from granting, each with the facts that it is judged by: what the rule has used up is its own."""
     own = facts_of(case, spoken.rule, facts)
-    return [(leaf, own) for node in (*spoken.rule.constraints, *_refinements(spoken.rule)) for leaf in _in_the_way(node, own)]
+    return [(leaf, own) for node in (*spoken.rule.constraints, *spoken.rule.refinements) for leaf in _in_the_way(node, own)]
 
 
 def _in_the_way(node: Node, facts: Facts) -> Iterator[Node]:
-    """The leaves that keep a constraint from being satisfied. Where exactly one of several has to hold, these are all."""
+    """The leaves that keep a constraint from being satisfied. What counts as one (`xone`, a sequence) is told as one."""
     if node.judge(facts) == TRUE:
         return
-    if isinstance(node, Logic) and node.kind != "xone":
+    if isinstance(node, Logic) and node.kind in ("and", "or"):
         for part in node.parts:
             yield from _in_the_way(part, facts)
     else:
@@ -401,19 +363,20 @@ def _in_the_way(node: Node, facts: Facts) -> Iterator[Node]:
 
 def _not_decided(case: Case, spoken: Spoken, facts: Facts) -> Iterator[tuple[Node, Facts]]:
     own = facts_of(case, spoken.rule, facts)
-    nodes = (*spoken.rule.constraints, *_refinements(spoken.rule))
-    return ((leaf, own) for node in nodes for leaf in _leaves(node) if leaf.judge(own) == UNKNOWN)
+    return ((leaf, own) for node in (*spoken.rule.constraints, *spoken.rule.refinements) for leaf in _unknown(node, own))
+
+
+def _unknown(node: Node, facts: Facts) -> Iterator[Node]:
+    """The leaves that are not known, where they make the whole so."""
+    if node.judge(facts) != UNKNOWN:
+        return
+    found = list(chain.from_iterable(_unknown(part, facts) for part in node.parts)) if isinstance(node, Logic) else []
+    yield from found or [node]
 
 
 def _actual(leaf: Constraint, facts: Facts) -> str | None:
     of = facts.get(leaf.fact)
-    if of is None:
-        return None
-    if isinstance(of, str):
-        return words.value(of)
-    if isinstance(of, frozenset):
-        return ", ".join(words.value(one) for one in sorted(of)[: words.VALUES_SHOWN_MAX])
-    return _time(of) if _is_instant(leaf, of) else _plain(of)
+    return None if of is None else words.quoted(leaf, of)
 
 
 def found_values(leaf: Constraint, case: Case, facts: Facts, *, full: bool) -> list[str] | None:
@@ -421,7 +384,7 @@ def found_values(leaf: Constraint, case: Case, facts: Facts, *, full: bool) -> l
     of = facts.get(leaf.fact)
     if of is None or not (full or _tells(leaf, case, facts)):
         return None
-    return sorted(of) if isinstance(of, frozenset) else [_time(of) if _is_instant(leaf, of) else _plain(of)]
+    return sorted(of) if isinstance(of, frozenset) else [words.fact(leaf, of)]
 
 
 def _told(leaf: Constraint, case: Case, facts: Facts) -> str | None:
@@ -430,11 +393,8 @@ def _told(leaf: Constraint, case: Case, facts: Facts) -> str | None:
 
 def _tells(leaf: Constraint, case: Case, facts: Facts) -> bool:
     """Whether the requester may read the value: the clock, who they are, what they used themselves (both sides count it), and what they
-    declared, but nothing that others said of them."""
-    known = case.policy.registry.operands[leaf.operand].source in ("clock", "identity", "meter")
-    return known or facts.get(leaf.fact) in stated(leaf.operand, case.request.params)
-
-
-def _time(fact: Fact) -> str:
-    at = instant(fact) if isinstance(fact, int) else None
-    return at.isoformat().replace("+00:00", "Z") if at is not None else "beyond the calendar"
+    declared, but nothing that others said of them: no group that they were put in, no credential of somebody else."""
+    if leaf.operand == PARTICIPANT or case.policy.registry.operands[leaf.operand].source in ("clock", "meter"):
+        return True
+    of, said = facts.get(leaf.fact), stated(leaf.operand, case.request.params)
+    return of <= said.keys() if isinstance(of, frozenset) else of in said

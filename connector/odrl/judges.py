@@ -5,9 +5,27 @@ A fact that is missing, of another sort, or not comparable is UNKNOWN, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Cut, Facts, Judge, Lapse, Members, Number, Since, Span, Test, Window
+from connector.odrl.core import DATE_TIME, DELAY_PERIOD
+from connector.odrl.model import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    Constraint,
+    Cut,
+    Facts,
+    Judge,
+    Lapse,
+    Logic,
+    Members,
+    Node,
+    Number,
+    Since,
+    Span,
+    Test,
+    Window,
+)
 from connector.odrl.registry import Operand, Registry
 from connector.odrl.values import Stretch, after, bounds
 
@@ -218,6 +236,88 @@ def one_of(judges: Sequence[Judge]) -> Judge:
         return TRUE if yes == 1 else FALSE
 
     return exactly_one
+
+
+def in_order(parts: Sequence[Node]) -> Judge:
+    """`andSequence`: instants t1 <= t2 <= ... <= now exist at which each part held (ODRL 2.2 IM, 2.5.3).
+
+    A window of time may have held before now; a delay runs from the instant at which the part before it held, and it holds now; of
+    everything else only the present is known.
+    """
+
+    def judge(facts: Facts) -> int:
+        now = facts.get(DATE_TIME)
+        if not isinstance(now, int):
+            return UNKNOWN
+        at: int | None = None  # the earliest instant at which all parts so far can have held; None: since ever
+        for part in parts:
+            if (window := _window(part)) is not None:
+                at = _entered(window, at)
+                if at is not None and (at > now or (window.end is not None and at >= window.end[0])):
+                    return FALSE
+            elif at is not None and (delay := _delay(part)) is not None:
+                state = part.judge({**facts, part.fact: Since(at, now)})  # type: ignore[union-attr]
+                if state != TRUE:
+                    return state
+                at = _passed(delay, at)
+            else:
+                state = part.judge(facts)
+                if state != TRUE:
+                    return state
+                at = now
+        return TRUE
+
+    return judge
+
+
+def turns_in_order(node: Node) -> Iterator[int]:
+    """The instants at which a delay of a sequence comes to a length, where it follows a window of time: between these and the instants
+    that the policy names, a sequence does not change."""
+    if not isinstance(node, Logic):
+        return
+    at: int | None = None
+    for part in node.parts:
+        yield from turns_in_order(part)
+        if node.kind != "andSequence":
+            continue
+        if (window := _window(part)) is not None:
+            at = _entered(window, at)
+        elif at is not None and (delay := _delay(part)) is not None:
+            yield from turns(at, delay)
+            at = _passed(delay, at)
+        else:
+            at = None  # a part of which only the present is known: what follows it begins now, and no delay has gone by
+
+
+def turns(anchor: int, test: Lapse) -> Iterator[int]:
+    """The instants at which a duration from `anchor` on comes to a length of the test, or goes beyond it."""
+    for span in (test.start, test.end):
+        if span is not None and (end := after(anchor, span)) is not None:
+            yield from (end, end + 1)
+
+
+def _window(part: Node) -> Window | None:
+    found = part.test if isinstance(part, Constraint) and part.operand == DATE_TIME else None
+    return found if isinstance(found, Window) and not found.negated else None
+
+
+def _delay(part: Node) -> Lapse | None:
+    found = part.test if isinstance(part, Constraint) and part.operand == DELAY_PERIOD else None
+    return found if isinstance(found, Lapse) else None
+
+
+def _entered(window: Window, at: int | None) -> int | None:
+    """The earliest instant from `at` on that lies behind the start of a window."""
+    if window.start is None:
+        return at
+    start = int(window.start[0])
+    return start if at is None else max(at, start)
+
+
+def _passed(delay: Lapse, at: int) -> int:
+    """The earliest instant at which a delay from `at` on held."""
+    end = None if delay.negated or delay.start is None else after(at, delay.start)
+    return at if end is None else end + int(not delay.start_in)
 
 
 def always(_facts: Facts) -> int:

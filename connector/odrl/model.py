@@ -6,7 +6,7 @@ to FALSE, UNKNOWN or TRUE, and the policy carries the instants at which any of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -31,6 +31,8 @@ class Since(NamedTuple):
     anchor: int
     now: int
 
+
+NEVER: Final = 10**24  # the time since a use that has not been, in microseconds: longer than any calendar
 
 # Left operand IRI -> what holds in this atom of a request: the one value of what an act does, all values of what a party is.
 Fact = str | int | Fraction | Since | frozenset[str]
@@ -139,6 +141,15 @@ class Opaque:
 Node = Constraint | Logic | Opaque
 
 
+def leaves(nodes: Iterable[Node]) -> Iterator[Constraint | Opaque]:
+    """The constraints that have no parts, however deep they stand."""
+    for node in nodes:
+        if isinstance(node, Logic):
+            yield from leaves(node.parts)
+        else:
+            yield node
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """An action (full IRI), narrowed by its refinements. `within` is the action and all that it is included in."""
@@ -155,6 +166,10 @@ class Scope:
     id: str
     refinements: tuple[Node, ...] = ()
     collection: bool = False
+
+    def holds(self, thing: str | None, world: World) -> bool:
+        """Whether it is this thing, or a collection that the thing is in."""
+        return thing is not None and (self.id == thing or self.id in world.member_of.get(thing, ()))
 
 
 RuleKind = Literal["permission", "prohibition", "obligation", "duty", "remedy", "consequence"]
@@ -186,6 +201,12 @@ class Rule:
     when: Literal["pre", "with", "post"] = "pre"
     functions: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def refinements(self) -> tuple[Node, ...]:
+        """Those of its actions, its targets and its assignees."""
+        actions = [node for action in self.actions for node in action.refinements]
+        return (*actions, *(node for scope in (*self.targets, *self.assignees) for node in scope.refinements))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -195,7 +216,8 @@ class Policy:
     which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `measures` the others but the
     clock, each with its unit ("" for none); `leaves` counts rules, constraints and their values. `refused` says that a finding of
     severity `error` is among `findings`: such a policy permits nothing. `registry` is what its words were read by, `document` the tree
-    that it was read from (see `Options`), `inherits` the ids of its parents. `memo` keeps what was computed from it, for the next time.
+    that it was read from (see `Options`), with the `parents` and `references` that were at hand, `inherits` the ids of its parents. `memo`
+    keeps what was computed from it, for the next time.
     """
 
     id: str
@@ -219,6 +241,8 @@ class Policy:
     registry: Registry = field(repr=False, compare=False)
     document: object = field(repr=False, compare=False)
     inherits: tuple[str, ...] = ()
+    parents: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    references: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     memo: dict[object, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
@@ -232,9 +256,23 @@ class Policy:
         return any(rule.targets for rule in self.rules)
 
     @property
+    def dutiful(self) -> bool:
+        """Whether somebody has something to do under it before, with or after a use."""
+        return bool(self.obligations) or any(rule.duties for rule in self.permissions)
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """Permissions, prohibitions, obligations."""
         return (*self.permissions, *self.prohibitions, *self.obligations)
+
+
+def constraints_of(policy: Policy) -> Iterator[Constraint | Opaque]:
+    """Every constraint and refinement of a policy that has no parts, those of its duties too."""
+    waiting = list(policy.rules)
+    while waiting:
+        rule = waiting.pop()
+        waiting.extend(rule.duties)
+        yield from leaves((*rule.constraints, *rule.refinements))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +320,17 @@ class World:
     """What is so: the instant (aware; a naive one counts as not known) and facts about the requester, shaped as `Request.params`.
 
     Facts and declared values of one operand are joined: all of them must be covered, so neither can hide the other.
-    `anchors` say since when a duration runs: left operand (full IRI) -> instant. `used` is what was used up before: left operand -> number,
-    of the whole policy, or (path of the rule, left operand) -> number, of one rule. `log` holds the acts so far, `duties` the state of
-    duties by id or path where that is known better than from the log, `member_of` thing -> the collections that it is in.
+    `anchors` say since when a duration runs: left operand (full IRI), or id or path of a duty -> instant. `used` is what was used up
+    before: left operand -> number, of the whole policy, or (path of the rule, left operand) -> number, of one rule. `log` holds the acts so
+    far (None: nobody keeps one), `duties` the state of duties by id or path where that is known better than from the log, `member_of`
+    thing -> the collections that it is in.
     """
 
     now: datetime
     facts: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     anchors: Mapping[str, datetime] = field(default_factory=dict)
     used: Mapping[str | tuple[str, str], Number] = field(default_factory=dict)
-    log: tuple[Event, ...] = ()
+    log: tuple[Event, ...] | None = None
     duties: Mapping[str, DutyState] = field(default_factory=dict)
     member_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     id: str = ""

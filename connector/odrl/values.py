@@ -146,6 +146,14 @@ def length(raw: object) -> tuple[Span, str]:
     return Span(years * 12 + months, whole), text
 
 
+def exact(raw: object) -> int:
+    """Read a duration that is a fact, in microseconds. One in months has no length of its own, and is none. Raises PolicyError."""
+    span, _ = length(raw)
+    if span.months:
+        raise PolicyError("a duration in months is no fact; write it in days")
+    return span.microseconds
+
+
 def after(start: int, span: Span) -> int | None:
     """The instant `span` after `start` by the calendar of UTC: months first, the last day of a shorter month, then the rest.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from connector.odrl.model import Constraint, Lapse, Logic, Members, Node, Policy, Rule
+from connector.odrl.model import NEVER, Constraint, Fact, Lapse, Logic, Members, Node, Policy, Rule, Since
 from connector.odrl.registry import Values
+from connector.odrl.values import instant
 from connector.odrl.vocabulary import ABSOLUTE, compact
 
 VALUE_CHARS_MAX: Final = 80  # of one value in a sentence: an id or an IRI fits
@@ -120,6 +121,31 @@ def seconds(microseconds: int) -> str:
     days, rest = divmod(microseconds // 1_000_000, 86_400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days} d {clock}" if days else clock
+
+
+def fact(constraint: Constraint, of: Fact) -> str:
+    """What was found for a constraint, as text."""
+    if isinstance(of, int):
+        if constraint.operand.endswith("/dateTime"):
+            at = instant(of)
+            return at.isoformat().replace("+00:00", "Z") if at is not None else "beyond the calendar"
+        if isinstance(constraint.test, Lapse):
+            return "never" if of == NEVER else seconds(of)
+    return ", ".join(texts(of))
+
+
+def texts(of: Fact) -> list[str]:
+    """Each value of a fact as text."""
+    if isinstance(of, frozenset):
+        return sorted(of)
+    return [seconds(of.now - of.anchor) if isinstance(of, Since) else str(of)]
+
+
+def quoted(constraint: Constraint, of: Fact) -> str:
+    """What was found for a constraint, as it is read in a sentence."""
+    if isinstance(of, frozenset):
+        return ", ".join(value(one) for one in sorted(of)[:VALUES_SHOWN_MAX])
+    return value(of) if isinstance(of, str) else fact(constraint, of)
 
 
 def _phrase(constraint: Constraint) -> Phrase:

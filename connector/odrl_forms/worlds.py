@@ -95,7 +95,7 @@ def load_world(
         now=at,
         facts=facts,
         used=used,
-        log=tuple(_acts(graph)),
+        log=tuple(_acts(graph)) or None,  # a world that tells of no act does not say that there was none
         duties=dict(_duties(graph)),
         member_of={thing: frozenset(_collections(graph, thing)) for thing, said in graph.nodes.items() if ODRL + "partOf" in said},
         id=worlds[0] if len(worlds) == 1 and not is_blank(worlds[0]) else "",

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 from connector.errors import PolicyError
 from connector.odrl import judges, values
 from connector.odrl.codes import Code
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, TIME_INTERVAL
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Judge, Logic, Members, Node, Opaque, Since, Test, Window, fact_key
+from connector.odrl.core import ELAPSED_TIME, TIME_INTERVAL
+from connector.odrl.model import Constraint, Judge, Logic, Members, Node, Opaque, Test, Window, fact_key
 from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown
@@ -98,40 +98,8 @@ def _logical(
         reading.note(Code.SEQUENCE_UNORDERED, at, message, 'write {"@list": [...]}', "warning")
     compiled = [part.judge for part in parts]
     table: dict[str, Callable[[Sequence[Judge]], Judge]] = {"and": judges.all_of, "or": judges.any_of, "xone": judges.one_of}
-    judge = in_order(parts) if kind == "andSequence" else table[kind](compiled)
+    judge = judges.in_order(parts) if kind == "andSequence" else table[kind](compiled)
     return Logic(path, kind, parts, judge, identifier)
-
-
-def in_order(parts: tuple[Node, ...]) -> Judge:
-    """`andSequence`: instants t1 <= t2 <= ... <= now exist at which each part held (ODRL 2.2 IM, 2.5.3).
-
-    A window of time may have held before now; a delay runs from the instant at which the part before it held; of everything else only
-    the present is known.
-    """
-
-    def judge(facts: Facts) -> int:
-        now = facts.get(DATE_TIME)
-        if not isinstance(now, int):
-            return UNKNOWN
-        at: int | None = None  # the earliest instant at which all parts so far can have held; None: since ever
-        for part in parts:
-            if isinstance(part, Constraint) and part.operand == DATE_TIME and isinstance(part.test, Window) and not part.test.negated:
-                start, end = part.test.start, part.test.end
-                if start is not None and (at is None or int(start[0]) > at):
-                    at = int(start[0])
-                if (at is not None and at > now) or (end is not None and at is not None and at >= end[0]):
-                    return FALSE
-                continue
-            if isinstance(part, Constraint) and part.operand == DELAY_PERIOD and at is not None:
-                state = part.judge({**facts, part.fact: Since(at, now)})
-            else:
-                state = part.judge(facts)
-            if state != TRUE:
-                return state
-            at = now
-        return TRUE
-
-    return judge
 
 
 def _id(raw: dict[str, Any], path: str, reading: Reading) -> str:

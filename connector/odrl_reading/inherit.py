@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 from connector.odrl.codes import Code
 from connector.odrl.model import Policy, Rule
-from connector.odrl_reading.reading import NONE, Reading, iri, several
 from connector.odrl.words import shown
+from connector.odrl_reading.reading import NONE, Reading, iri, several
 
 GENERATIONS_MAX: Final = 8
 Read = Callable[[object, Reading, Mapping[str, object]], Policy | None]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector.odrl import Decision, Options, PolicyError, Request, World, evaluate, load
-from connector.odrl.values import span
+from connector.odrl.values import stretch
 from tests.odrl.cases import (
     NOW,
     PARTIES,
@@ -195,7 +195,7 @@ def naive(document: dict[str, Any], asked: Request, now: datetime) -> str:
         right = c["rightOperand"]
         right = [r["@value"] if isinstance(r, dict) else r for r in (right if isinstance(right, list) else [right])]
         if c["leftOperand"].endswith("dateTime"):
-            start, end = (timedelta(microseconds=n) + datetime(1970, 1, 1, tzinfo=UTC) for n in span(right[0])[:2])
+            start, end = (timedelta(microseconds=n) + datetime(1970, 1, 1, tzinfo=UTC) for n in stretch(right[0])[:2])
             order = {"lt": now < start, "lteq": now < end, "gt": now >= end, "gteq": now >= start, "eq": start <= now < end}
             return not order["eq"] if c["operator"] == "neq" else order[c["operator"]]
         left = asked.party if c["leftOperand"] == "urn:qiao:participant" else value

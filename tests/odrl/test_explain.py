@@ -1,7 +1,7 @@
 import pytest
 
 from connector.odrl import Options, World, evaluate, load
-from connector.odrl.explain import account, deciding_atom, missing, rule_results
+from connector.odrl.explain import account, deciding_atom, rule_results, unknown_operands
 from connector.odrl.model import Policy, Request
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, participant, policy, purpose, request, rule, time, world
 
@@ -53,7 +53,7 @@ def test_the_act_that_fares_worst_is_explained() -> None:
 def test_a_policy_that_is_refused_has_findings_instead_of_rule_results() -> None:
     found = load(offer(rule(purpose("eq", "a"), leaf("edc:foo", "eq", "x"))), strict=False)
     decision = evaluate(found, request(), world())
-    assert (rule_results(decision.case), missing(decision.case)) == ((), ())
+    assert (rule_results(decision.case), unknown_operands(decision.case)) == ((), ())
     assert [finding["code"] for finding in decision.to_json()["findings"]] == ["TERM_DROPPED"]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.odrl.values import DAY, SECOND, instant, items, microseconds, span, spells_an_iri, term
+from connector.odrl.values import DAY, SECOND, instant, items, microseconds, spells_an_iri, stretch, term
 
 XSD = "http://www.w3.org/2001/XMLSchema#"
 
@@ -35,7 +35,7 @@ def at(*parts: int) -> int:
     ],
 )
 def test_an_instant_covers_one_microsecond(written: object, start: int) -> None:
-    assert span(written)[:2] == (start, start + 1)
+    assert stretch(written)[:2] == (start, start + 1)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_an_instant_covers_one_microsecond(written: object, start: int) -> None:
     ],
 )
 def test_a_date_covers_its_whole_day(written: object, start: int) -> None:
-    assert span(written)[:2] == (start, start + DAY)
+    assert stretch(written)[:2] == (start, start + DAY)
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_a_date_covers_its_whole_day(written: object, start: int) -> None:
 )
 def test_what_is_no_time_is_refused_with_a_remedy(written: object) -> None:
     with pytest.raises(PolicyError, match=r"write|there is no such|does not fit"):
-        span(written)
+        stretch(written)
 
 
 def test_a_time_says_whether_it_had_a_zone() -> None:
-    assert span("2026-06-15Z").zoned
-    assert not span("2026-06-15").zoned
+    assert stretch("2026-06-15Z").zoned
+    assert not stretch("2026-06-15").zoned
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(timedelta(hours=-9))])))
 def test_an_instant_survives_its_text(moment: datetime) -> None:
     expected = microseconds(moment)
-    assert span(moment.isoformat()).start == expected
+    assert stretch(moment.isoformat()).start == expected
     assert expected is not None
     again = instant(expected)
     assert again is None or again == moment
@@ -112,7 +112,7 @@ def test_a_naive_time_is_no_instant() -> None:
 
 
 def test_beyond_the_calendar_there_is_no_instant() -> None:
-    assert instant(span("9999-12-31Z").end) is None
+    assert instant(stretch("9999-12-31Z").end) is None
 
 
 @pytest.mark.parametrize(
