@@ -34,6 +34,7 @@ from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
 from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to, told
+from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Source, Sources
 
 SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
@@ -189,7 +190,7 @@ class DataApi:
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise
-            return _cut(request, response, permit, error)
+            return _cut(request, response, permit, error, charged=meter is not None and meter.waits)
         return response
 
     async def _renew(self, request: web.Request) -> web.Response:
@@ -267,15 +268,17 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield piece
 
 
-def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception) -> web.StreamResponse:
+def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, *, charged: bool) -> web.StreamResponse:
     """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
-    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either."""
+    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was `charged` in full before a
+    quota was used up is the reader's, however slow it is: the connection closes behind it."""
     code = error.code if isinstance(error, Withdrawn) else type(error).__name__
     if isinstance(error, ConnectorError | ConnectionError):
         telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    cut(request.transport)
+    if not (charged and code == Code.QUOTA_EXHAUSTED):
+        cut(request.transport)
     response.force_close()
     return response
 

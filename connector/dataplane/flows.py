@@ -17,6 +17,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import Withdrawn
+from connector.odrl.codes import Code
 from connector.ports import Clock
 from connector.records import Changes, Dataset, Evidence
 
@@ -88,7 +89,8 @@ class Flows:
         if (lease := self._leases.pop(process.pid, None)) is not None:
             lease.stale = True
         if process.meant != State.STARTED:
-            self.cut(process.pid, f"transfer-{process.meant.lower()}")
+            used_up = process.detail.get("code") == Code.QUOTA_EXHAUSTED
+            self.cut(process.pid, Code.QUOTA_EXHAUSTED if used_up else f"transfer-{process.meant.lower()}")
         if process.final:
             self._coverage.pop(process.pid, None)
             self._used.pop(process.pid, None)

@@ -60,6 +60,7 @@ class Meter:
         self._rest, self._media_type = size_bytes, media_type
         self._held: Holder | None = None
         self._within = False  # whether the next byte goes on with a record that counts already
+        self.waits = False  # for more: what was allowed has left
         self._watches: list[_Watch] = []
 
     @property
@@ -85,7 +86,9 @@ class Meter:
         """How many of the next `count` bytes, one at least, may leave now; they count as having left. `piece` holds them where records
         are counted. Waits while others hold what is left. Raises Withdrawn once nothing is left."""
         while not (fitting := self._fitting(count, piece)):
+            self.waits = True
             await self._exchange(self._rest)
+        self.waits = False
         held = self._held
         if held is not None:
             if BYTE_COUNT in held.amounts:

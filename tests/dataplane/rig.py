@@ -131,7 +131,7 @@ class Marks:
         self.asked.append(pid)
         if pid not in self.beyond and (known := self.transfers.views.get(pid)) is not None:
             self.transfers.views[pid] = replace(known, state="TERMINATED")
-            self.flows.changed(process("TERMINATED", pid))
+            self.flows.changed(replace(process("TERMINATED", pid), detail={"code": "QUOTA_EXHAUSTED"}))
         return self.beyond.get(pid)
 
 
@@ -155,10 +155,11 @@ class Rig:
     ledger: Ledger
     marks: Marks
 
-    async def publish(self, content: bytes, name: str = "data.bin", **changed: Any) -> bytes:
+    async def publish(self, content: bytes, name: str = "data.bin", media_type: str | None = None, **changed: Any) -> bytes:
         """Make `content` the dataset behind the transfer; returns its SHA-256."""
         (self.root / name).write_bytes(content)
-        address, stat = await self.sources["file"].index({"type": "file", "path": name})
+        said = {"media_type": media_type} if media_type else {}
+        address, stat = await self.sources["file"].index({"type": "file", "path": name} | said)
         self.transfers.views[TRANSFER] = view(address, **changed)
         self.flows.look_again()
         assert stat.sha256 == hashlib.sha256(content).digest()

@@ -1,0 +1,326 @@
+"""The ledger: whatever is reserved, spent, given back, broken off or recovered from, used is posted and reserved, and never over."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from connector.adapters.clock import SystemClock
+from connector.adapters.memory import MemoryStore
+from connector.adapters.sqlite import SqliteStore
+from connector.control.journal import Journal
+from connector.dataplane import quotas
+from connector.dataplane.quotas import LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
+from connector.odrl.counters import Counter, Tally
+from connector.records import Changes, Reservation, Usage
+from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
+
+RULE, OTHER = "/permission/0", "/permission/1"
+AGREEMENT = "urn:agreement"
+BYTES, RECORDS = Tally(RULE, BYTE_COUNT, (1_000_000,)), Tally(RULE, RECORD_COUNT, (2_000,))
+TIGHTER = Tally(OTHER, BYTE_COUNT, (300_000, 400_000))
+
+
+async def over(_transfer: str) -> None:
+    return None
+
+
+class Desk:
+    """A ledger on a store, and the listeners of a journal."""
+
+    def __init__(self, store: Any, ids: Counted) -> None:
+        self.journal = Journal(store, SystemClock())
+        self.ledger = Ledger(store, self.journal.decide, SystemClock(), ids, over, lambda _transfer, _code: None)
+        self.journal.listen(self.ledger.committed)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Holders that come and go, and crashes between them. `used` is what really was used, by tally."""
+
+    def opened(self) -> Any:
+        raise AssertionError("each store has a machine of its own")
+
+    @initialize(tallies=st.sampled_from([(BYTES,), (BYTES, RECORDS), (BYTES, TIGHTER, RECORDS)]))
+    def begin(self, tallies: tuple[Tally, ...]) -> None:
+        self.runner, self.ids = asyncio.Runner(), Counted()
+        self.tallies, self.used = tallies, dict.fromkeys(tallies, 0)
+        self.holders: list[Holder] = []
+        self.store = self.runner.run(self._open())
+        self.desk = Desk(self.store, self.ids)
+
+    async def _open(self) -> Any:
+        return self.opened()
+
+    @rule()
+    def come(self) -> None:
+        self.holders.append(self.desk.ledger.holder(AGREEMENT, f"t{len(self.holders)}"))
+
+    @precondition(lambda self: self.holders)
+    @rule(data=st.data(), count=st.integers(1, 5), wanted=st.sampled_from([{}, {BYTE_COUNT: 1}, {BYTE_COUNT: 100_000}]))
+    def exchange(self, data: st.DataObject, count: int, wanted: Mapping[str, int]) -> None:
+        """Several at once."""
+        chosen = data.draw(st.lists(st.sampled_from(self.holders), min_size=1, max_size=count, unique=True))
+
+        async def together() -> list[str]:
+            return await asyncio.gather(*(holder.exchange(self.tallies, wanted) for holder in chosen))
+
+        for holder, state in zip(chosen, self.runner.run(together()), strict=True):
+            assert (state == "granted") == bool(holder.amounts)
+
+    @precondition(lambda self: any(holder.amounts for holder in self.holders))
+    @rule(data=st.data())
+    def spend(self, data: st.DataObject) -> None:
+        holder = data.draw(st.sampled_from([holder for holder in self.holders if holder.amounts]))
+        for operand in holder.amounts:
+            amount = data.draw(st.integers(0, holder.left(operand)))
+            holder.spend(operand, amount)
+            for tally in self.tallies:
+                if tally.operand == operand:
+                    self.used[tally] += amount
+
+    @precondition(lambda self: self.holders)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        holder = data.draw(st.sampled_from(self.holders))
+        self.holders.remove(holder)
+        self.runner.run(holder.close())
+
+    @precondition(lambda self: self.holders)
+    @rule(data=st.data())
+    def break_off(self, data: st.DataObject) -> None:
+        """Whoever waits for an exchange is cancelled, and leaves."""
+        holder = data.draw(st.sampled_from(self.holders))
+        self.holders.remove(holder)
+
+        async def cancelled() -> None:
+            waiting = asyncio.create_task(holder.exchange(self.tallies, {}))
+            for _ in range(data.draw(st.integers(0, 4))):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            await holder.close()
+
+        self.runner.run(cancelled())
+
+    @rule()
+    def crash(self) -> None:
+        """All that was held is forgotten, and a new process looks at what stands in the store."""
+        lost = {tally: sum(holder.left(tally.operand) for holder in self.holders) for tally in self.tallies}
+        before = self._stands()
+        self.holders = []
+        self.store = self.runner.run(self._again())
+        self.desk = Desk(self.store, self.ids)
+        self.runner.run(self.desk.ledger.recover())
+        usage = self._stands()
+        assert usage.open == (), "all is settled"
+        for tally in self.tallies:
+            total = before.spent(tally.rule, tally.operand) + before.reserved(tally.rule, tally.operand)
+            assert usage.spent(tally.rule, tally.operand) == total, "what was reserved may have been used, so it counts"
+            self.used[tally] += lost[tally]
+            assert self.used[tally] == total
+
+    async def _again(self) -> Any:
+        return self.store
+
+    def _stands(self) -> Usage:
+        return self.runner.run(self._read())
+
+    async def _read(self) -> Usage:
+        return await self.store.usage(AGREEMENT) or Usage(AGREEMENT)
+
+    @invariant()
+    def used_is_posted_and_reserved_and_never_over(self) -> None:
+        usage = self._stands()
+        for tally in self.tallies:
+            posted, reserved = usage.spent(tally.rule, tally.operand), usage.reserved(tally.rule, tally.operand)
+            assert posted + reserved <= tally.marks[0]
+            held = {holder.id: holder.amounts.get(tally.operand, 0) for holder in self.holders}
+            assert reserved == sum(held.values())
+            assert self.used[tally] <= posted + reserved, "what was used is covered at every instant"
+
+    def teardown(self) -> None:
+        async def settled() -> None:
+            await asyncio.gather(*(holder.close() for holder in self.holders))
+            await self.desk.ledger.close()
+
+        if hasattr(self, "runner"):
+            self.runner.run(settled())
+            usage = self._stands()
+            assert usage.open == ()
+            for tally in self.tallies:
+                assert usage.spent(tally.rule, tally.operand) == self.used[tally], "with what crashes may have lost, to the unit"
+            self.runner.run(self.store.close())
+            self.runner.close()
+
+
+class InMemory(LedgerMachine):
+    def opened(self) -> Any:
+        return MemoryStore()
+
+
+class OnDisk(LedgerMachine):
+    def opened(self) -> Any:
+        self.root = Path(tempfile.mkdtemp())
+        return SqliteStore(self.root / "q.db", PROVIDER)
+
+    async def _again(self) -> Any:
+        await self.store.close()
+        return SqliteStore(self.root / "q.db", PROVIDER)
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "root"):
+            shutil.rmtree(self.root)
+
+
+TestInMemory = InMemory.TestCase
+TestInMemory.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestOnDisk = OnDisk.TestCase
+TestOnDisk.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.asyncio
+async def test_fifty_at_once_who_each_take_what_they_get_get_all_of_it_and_no_more():
+    store = MemoryStore()
+    ledger, total = Desk(store, Counted()).ledger, 0
+
+    async def take(number: int) -> None:
+        nonlocal total
+        holder = ledger.holder(AGREEMENT, f"t{number}")
+        while True:
+            news = ledger.news(AGREEMENT)
+            match await holder.exchange([BYTES], {}):
+                case "granted":
+                    total += holder.left(BYTE_COUNT)
+                    holder.spend(BYTE_COUNT, holder.left(BYTE_COUNT))
+                case "busy":
+                    await news.wait()
+                case "spent":
+                    return
+
+    await asyncio.gather(*(take(number) for number in range(50)))
+    assert total == BYTES.marks[0]
+    assert await store.usage(AGREEMENT) == replace(await store.usage(AGREEMENT), posted=((RULE, BYTE_COUNT, total),), open=())
+
+
+@pytest.mark.asyncio
+async def test_who_is_cancelled_while_a_portion_is_being_written_gives_it_back():
+    store = MemoryStore()
+    ledger = Desk(store, Counted()).ledger
+    holder = ledger.holder(AGREEMENT, "t")
+    waiting = asyncio.create_task(holder.exchange([BYTES], {}))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    await holder.close()
+    usage = await store.usage(AGREEMENT)
+    assert (usage.open, usage.posted) == ((), ())
+    assert usage.version >= 2, "it was written, and voided"
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_stays_held_when_there_is_nothing_more():
+    store = MemoryStore()
+    ledger, time = Desk(store, Counted()).ledger, Tally(RULE, METERED_TIME, (1_500_000,))
+    one, other = ledger.holder(AGREEMENT, "t"), ledger.holder(AGREEMENT, "u")
+    assert await one.exchange([time], {}) == "granted"
+    assert await other.exchange([time], {}) == "granted"
+    assert await other.exchange([time], {METERED_TIME: 500_000}, {METERED_TIME: 500_000}) == "busy"
+    assert (one.amounts, other.amounts) == ({METERED_TIME: 1_000_000}, {METERED_TIME: 500_000})
+    one.spend(METERED_TIME, 1_000_000)
+    await one.close()
+    assert await other.exchange([time], {}, {METERED_TIME: 500_000}) == "spent"
+    assert (await store.usage(AGREEMENT)).reserved(RULE, METERED_TIME) == 500_000
+
+
+@given(st.sampled_from(sorted(LEAST)), st.integers(0, 1 << 50), st.integers(0, 1 << 50))
+def test_a_portion_is_a_hundredth_of_what_is_left_within_bounds_and_small_at_the_end(operand: str, limit: int, used: int):
+    left = max(0, limit - used)
+    amount = portion(operand, limit, left)
+    assert amount <= left
+    assert (amount > 0) == (left > 0), "what is left can be had"
+    assert amount <= max(LEAST[operand], left // PART)
+    assert amount <= LARGEST[operand]
+    if left * LAST <= limit:
+        assert amount == min(left, LEAST[operand])
+
+
+def test_where_one_of_several_counters_has_nothing_left_nobody_holds_anything():
+    counters = {BYTES: Counter(1_000_000, 10), RECORDS: Counter(2_000, 2_000)}
+    assert portions(counters, {}, {}) == ({}, "spent")
+    assert portions(counters | {RECORDS: Counter(2_000, 1_999, 1)}, {}, {}) == ({}, "busy")
+    assert portions({BYTES: Counter(1_000_000), TIGHTER: Counter(10)}, {}, {}) == ({BYTE_COUNT: 10}, "granted")
+
+
+def transfer(state: str, **detail: Any) -> Process:
+    return Process(Kind.TRANSFER, "t", Role.PROVIDER, CONSUMER, "https://x.example", state, agreement=AGREEMENT, detail=detail)
+
+
+STATES: list[tuple[Process | None, bool | None]] = [
+    (transfer("REQUESTED", counted=[RULE]), None),
+    (transfer("REQUESTED", counted=[RULE], generation=1), True),
+    (transfer("STARTED", counted=[RULE], generation=1), True),
+    (transfer("TERMINATED", counted=[RULE], generation=1), True),
+    (transfer("TERMINATED", counted=[RULE]), False),
+    (None, True),
+]
+
+
+@pytest.mark.parametrize(("process", "counts"), STATES)
+def test_a_transfer_is_a_use_from_the_word_that_starts_it(process: Process | None, counts: bool | None):
+    assert fate(process) is counts
+
+
+@pytest.mark.parametrize(("process", "counts"), STATES)
+@pytest.mark.asyncio
+async def test_a_use_that_a_crash_has_left_open_is_settled_by_the_state_of_its_transfer(process: Process | None, counts: bool | None):
+    store = MemoryStore()
+    one = Usage(AGREEMENT).reserve([Reservation("t", "t", RULE, COUNT, 1, 1.0)], 1.0)
+    await store.commit(Changes(saves=(one, *((process,) if process else ()))))
+    assert await Desk(store, Counted()).ledger.recover() == (counts is not None)
+    usage = await store.usage(AGREEMENT)
+    assert len(usage.open) == (counts is None)
+    assert usage.spent(RULE, COUNT) == (counts is True)
+
+
+@pytest.mark.asyncio
+async def test_a_use_is_posted_once_its_transfer_starts_and_voided_if_it_ends_before():
+    store = MemoryStore()
+    desk = Desk(store, Counted())
+    for state, generation, spent, open_ in (("REQUESTED", 0, 0, 1), ("STARTED", 1, 1, 0), ("TERMINATED", 1, 1, 0)):
+        saves: tuple[Any, ...] = (transfer(state, counted=[RULE], generation=generation),)
+        if state == "REQUESTED":
+            saves = (*saves, Usage(AGREEMENT).reserve([Reservation("t", "t", RULE, COUNT, 1, 1.0)], 1.0))
+        await desk.journal.commit(Changes(saves=saves))
+        await desk.ledger.close()
+        usage = await store.usage(AGREEMENT)
+        assert (usage.spent(RULE, COUNT), len(usage.open)) == (spent, open_)
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_cannot_write_says_so_and_grants_nothing(caplog: pytest.LogCaptureFixture):
+    store = MemoryStore()
+    ledger = Desk(store, Counted()).ledger
+    await store.close()
+    holder = ledger.holder(AGREEMENT, "t")
+    with pytest.raises(Exception, match="closed"):
+        await holder.exchange([BYTES], {})
+    assert holder.amounts == {}
+
+
+def test_the_streamed_operands_are_those_with_portions():
+    assert LARGEST.keys() == LEAST.keys() == {BYTE_COUNT, RECORD_COUNT, METERED_TIME}
+    assert all(LEAST[operand] < LARGEST[operand] for operand in LEAST)
+    assert quotas.PART > quotas.LAST
