@@ -85,10 +85,13 @@ class Decision:
         out. For a denial, those of the permission that would grant."""
         if self.failed or self.case.policy.refused or not self.case.atoms:
             return ()
-        case, facts = self.case, deciding_atom(self.case)
-        rules = [*granting(case, facts), *case.policy.obligations]
-        found = [duty for rule in rules for duty in owed(case.policy, rule, case.world, case.now, facts, case.options, self.stage)]
-        return tuple(found)
+        case, found = self.case, dict[str, Owed]()
+        for facts in case.atoms if self.permitted else (deciding_atom(case),):  # each act may be granted by another permission
+            for rule in (*granting(case, facts), *case.policy.obligations):
+                own = facts_of(case, rule, facts)
+                for duty in owed(case.policy, rule, case.world, case.now, own, case.options, self.stage):
+                    found.setdefault(duty.path, duty)
+        return tuple(found.values())
 
     @property
     def near_misses(self) -> tuple[NearMiss, ...]:

@@ -15,7 +15,7 @@ from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.core import DATE_TIME
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of, turns_of
-from connector.odrl.judge import Case, Spoken, clashes, gather, matching, weigh
+from connector.odrl.judge import Case, Spoken, clashes, gather, matching, waits, weigh
 from connector.odrl.judges import turns, turns_in_order
 from connector.odrl.model import (
     DEFAULT_OPTIONS,
@@ -29,7 +29,6 @@ from connector.odrl.model import (
     Options,
     Policy,
     Request,
-    Rule,
     Since,
     World,
     leaves,
@@ -41,7 +40,6 @@ from connector.odrl.values import instant, microseconds
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
 LOOK_AHEAD_MAX: Final = 20_000
 _NAMES: Final = frozenset({"@context", "@id", "uid", "@type", "target", "assigner", "assignee", "timestamp"})
-LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
 
 
 def evaluate(policy: Policy, request: Request, world: World, *, options: Options = DEFAULT_OPTIONS) -> Decision:
@@ -138,9 +136,6 @@ def _state(case: Case) -> int:
     if stage == Stage.CATALOG:
         return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
     if stage == Stage.NEGOTIATION:
-        state = weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
-        if state != UNKNOWN:
-            return state
         permissions = [_left_open(case, one, TRUE) for one in case.permissions]
         prohibitions = [_left_open(case, one, FALSE) for one in case.prohibitions]
         return weigh(case, permissions, prohibitions, case.atoms, enforcing=True)
@@ -154,15 +149,9 @@ def _left_open(case: Case, spoken: Spoken, state_then: int) -> Spoken:
 
     def judge(facts: Facts) -> int:
         state = spoken.judge(facts)
-        return state_then if state == UNKNOWN and _waits(case, spoken.rule, facts) else state
+        return state_then if state == UNKNOWN and waits(case, spoken, facts) else state
 
     return Spoken(spoken.rule, judge)
-
-
-def _waits(case: Case, rule: Rule, facts: Facts) -> bool:
-    operands = case.policy.registry.operands
-    missing = [leaf for leaf in leaves((*rule.constraints, *rule.refinements)) if leaf.judge(facts) == UNKNOWN]
-    return bool(missing) and all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER for leaf in missing)
 
 
 def _overdue(case: Case) -> bool:

@@ -13,7 +13,7 @@ from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Stage
 from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
-from connector.odrl.duties import blocking, conjuncts, duty_actions, exercises, signed
+from connector.odrl.duties import blocking, conjuncts, duty_actions, exercises, signed, state_of
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import (
     DEFAULT_OPTIONS,
@@ -38,11 +38,13 @@ from connector.odrl.model import (
     Window,
     World,
     fact_key,
+    leaves,
 )
 from connector.odrl.registry import Operand
 from connector.odrl.vocabulary import compact
 
 ATOMS_MAX: Final = 16  # acts in one request; who names more purposes than this states none, and each is judged by itself
+LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
 
 
 class Spoken(NamedTuple):
@@ -178,11 +180,28 @@ def deciding_atom(case: Case) -> Facts:
 
 
 def granting(case: Case, facts: Facts) -> list[Rule]:
-    """The permission that grants, or else would if its duties did not stand in the way; at most one."""
-    for spoken in case.permissions:
-        if granted(case, spoken, facts) == TRUE:
-            return [spoken.rule]
-    return [spoken.rule for spoken in case.permissions if spoken.judge(facts_of(case, spoken.rule, facts)) != FALSE][:1]
+    """The permission that grants and leaves least to be done, or else one that would grant if its duties did not stand in the way; at most
+    one. Permissions are alternatives: the order in which they are written says nothing."""
+    grants = [one.rule for one in case.permissions if granted(case, one, facts) == TRUE or waits(case, one, facts)]
+    if grants:
+        return [min(grants, key=lambda rule: _open(case, rule, facts))] if len(grants) > 1 else grants
+    return [one.rule for one in case.permissions if one.judge(facts_of(case, one.rule, facts)) != FALSE][:1]
+
+
+def _open(case: Case, rule: Rule, facts: Facts) -> int:
+    """How many duties of a permission are not done yet."""
+    own = facts_of(case, rule, facts)
+    return sum(state_of(case.policy, duty, case.world, case.now, own) in ("pending", "overdue") for duty in rule.duties)
+
+
+def waits(case: Case, spoken: Spoken, facts: Facts) -> bool:
+    """Whether a rule is left to the transfer: nothing is missing at the negotiation but what is measured later (odrl.md 1.4)."""
+    own = facts_of(case, spoken.rule, facts)
+    if case.request.stage != Stage.NEGOTIATION or spoken.judge(own) != UNKNOWN:
+        return False
+    operands = case.policy.registry.operands
+    missing = [leaf for leaf in leaves((*spoken.rule.constraints, *spoken.rule.refinements)) if leaf.judge(own) == UNKNOWN]
+    return bool(missing) and all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER for leaf in missing)
 
 
 def facts_of(case: Case, rule: Rule, facts: Facts) -> Facts:

@@ -250,22 +250,21 @@ def in_order(parts: Sequence[Node]) -> Judge:
         if not isinstance(now, int):
             return UNKNOWN
         at: int | None = None  # the earliest instant at which all parts so far can have held; None: since ever
+        found = TRUE
         for part in parts:
             if (window := _window(part)) is not None:
                 at = _entered(window, at)
                 if at is not None and (at > now or (window.end is not None and at >= window.end[0])):
                     return FALSE
             elif at is not None and (delay := _delay(part)) is not None:
-                state = part.judge({**facts, part.fact: Since(at, now)})  # type: ignore[union-attr]
-                if state != TRUE:
-                    return state
+                found = min(found, part.judge({**facts, part.fact: Since(at, now)}))  # type: ignore[union-attr]
                 at = _passed(delay, at)
             else:
-                state = part.judge(facts)
-                if state != TRUE:
-                    return state
+                found = min(found, part.judge(facts))
                 at = now
-        return TRUE
+            if found == FALSE:
+                return FALSE
+        return found
 
     return judge
 
