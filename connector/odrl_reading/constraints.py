@@ -273,6 +273,8 @@ def _compiled(operand: Operand, operator: str, entries: list[object], path: str,
         return judges.numbers(operator, found), (text,)
     if operand.values == "duration":
         span, text = values.length(entries[0])
+        if operand.iri == TIME_INTERVAL:  # it recurs: that long after the last use there may be another one (odrl.md 1.7)
+            operator = {"eq": "gteq", "neq": "lt"}.get(operator, operator)
         return judges.lengths(operator, span), (text,)
     terms = tuple(values.term(entry) for entry in entries)
     if operand.usage and any(values.spells_an_iri(entry) for entry in entries):
