@@ -40,6 +40,7 @@ from connector.control.policies import Policies
 from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
+from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
@@ -221,7 +222,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
         doors = Doors(
-            store, journal, feed, outbox, operations, catalogs, publishing, pulls, identity, reload,
+            store, journal, feed, outbox, operations, catalogs, publishing, pulls,
+            Simulation(store, policies, catalog, negotiations, identity), identity, reload,
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)

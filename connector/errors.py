@@ -79,11 +79,13 @@ class UnknownOffer(Refused):
 
 
 class PolicyError(ConnectorError):
-    """A policy that contains something we cannot mean. `findings` say what, where, and how to mend it."""
+    """A policy that contains something we cannot mean. `findings` say what, where, and how to mend it; `pointer` is the RFC 6901 place of
+    the first in the body of a call that holds the policy."""
 
-    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+    def __init__(self, message: str, findings: tuple[Any, ...] = (), pointer: str = "") -> None:
         super().__init__(message, tuple(str(f) for f in findings))
         self.findings = findings
+        self.pointer = pointer
 
 
 class InvalidRequest(ConnectorError):

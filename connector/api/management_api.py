@@ -12,6 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from msgspec.structs import asdict
 
+from connector.api import decisions_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
@@ -22,6 +23,7 @@ from connector.control.operate import Operations
 from connector.control.outbox import Outbox
 from connector.control.publish import Manifest, Publishing
 from connector.control.pulls import Pulls
+from connector.control.simulate import Simulation
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
@@ -47,6 +49,7 @@ class Doors:
     catalogs: PeerCatalogs
     publishing: Publishing
     pulls: Pulls
+    simulation: Simulation
     identity: Identity
     reload: Callable[[], Awaitable[list[str]]]
     about: dict[str, Any]
@@ -111,6 +114,7 @@ class ManagementApi:
             ("POST", "/dead-letters/{id}/replay", self._replay),
             ("DELETE", "/dead-letters/{id}", self._discard),
             ("POST", "/reload", self._reload),
+            *decisions_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:
             app.router.add_route(method, "/v1" + path, handler)
@@ -132,22 +136,22 @@ class ManagementApi:
         return known or Idempotent(f"api:{key}", digest, b"", self._d.journal.clock.now())
 
     async def _self(self, _request: web.Request) -> web.Response:
-        return _json(shapes.participant_view(self._d.identity.own) | self._d.about)
+        return shapes.answer(shapes.participant_view(self._d.identity.own) | self._d.about)
 
     async def _participants(self, _request: web.Request) -> web.Response:
-        return _json({"items": [shapes.participant_view(p) for p in self._d.identity.participants()], "next": None})
+        return shapes.answer({"items": [shapes.participant_view(p) for p in self._d.identity.participants()], "next": None})
 
     async def _publish(self, request: web.Request) -> web.Response:
         said: shapes.Publish = await self._body(request, shapes.Publish)
         manifest = Manifest(request.match_info["id"], **asdict(said))
         dataset, new = await self._d.publishing.publish(manifest)
-        return _json(shapes.dataset_view(dataset), 201 if new else 200)
+        return shapes.answer(shapes.dataset_view(dataset), 201 if new else 200)
 
     async def _dataset(self, request: web.Request) -> web.Response:
         dataset = await self._d.store.dataset(request.match_info["id"])
         if dataset is None:
             raise NotFound(f"dataset `{request.match_info['id']}` is not published here")
-        return _json(shapes.dataset_view(dataset))
+        return shapes.answer(shapes.dataset_view(dataset))
 
     async def _withdraw(self, request: web.Request) -> web.Response:
         await self._d.publishing.withdraw(request.match_info["id"])
@@ -155,16 +159,16 @@ class ManagementApi:
 
     async def _datasets(self, request: web.Request) -> web.Response:
         page = await self._d.store.datasets(after=request.query.get("after"), before=None, limit=_limit(request))
-        return _json({"items": [shapes.dataset_view(d) for d in page.items], "next": page.next})
+        return shapes.answer({"items": [shapes.dataset_view(d) for d in page.items], "next": page.next})
 
     async def _catalog(self, request: web.Request) -> web.Response:
         said: shapes.CatalogQuery = await self._body(request, shapes.CatalogQuery)
         document, link = await self._d.catalogs.page(self._d.operations.participant(said.peer), said.after, said.filter)
-        return _json({"catalog": document, "next": link})
+        return shapes.answer({"catalog": document, "next": link})
 
     async def _catalog_dataset(self, request: web.Request) -> web.Response:
         said: shapes.DatasetQuery = await self._body(request, shapes.DatasetQuery)
-        return _json({"dataset": await self._d.catalogs.dataset(self._d.operations.participant(said.peer), said.dataset)})
+        return shapes.answer({"dataset": await self._d.catalogs.dataset(self._d.operations.participant(said.peer), said.dataset)})
 
     async def _negotiate(self, request: web.Request) -> web.Response:
         def begin(n: shapes.Negotiate, key: Idempotent | None) -> Awaitable[Process]:
@@ -193,7 +197,7 @@ class ManagementApi:
 
     def _begun(self, process: Process) -> web.Response:
         part = "transfers" if process.kind is Kind.TRANSFER else "negotiations"
-        return _json(self._view(process), 201, {hdrs.LOCATION: f"/v1/{part}/{process.pid}"})
+        return shapes.answer(self._view(process), 201, {hdrs.LOCATION: f"/v1/{part}/{process.pid}"})
 
     def _view(self, process: Process) -> dict[str, Any]:
         return shapes.process_view(process, self._d.outbox.last_errors.get(process.pid))
@@ -215,7 +219,7 @@ class ManagementApi:
                 state=request.query.get("state"),
                 peer=self._d.operations.participant(peer).id if peer else None,
             )
-            return _json({"items": [self._view(p) for p in page.items], "next": page.next})
+            return shapes.answer({"items": [self._view(p) for p in page.items], "next": page.next})
 
         return handle
 
@@ -223,7 +227,7 @@ class ManagementApi:
         async def handle(request: web.Request) -> web.Response:
             pid, wait = request.match_info["pid"], request.query.get("wait")
             if wait is None:
-                return _json(self._view(await self._known(kind, pid)))
+                return shapes.answer(self._view(await self._known(kind, pid)))
             if wait not in ("final", "started"):
                 raise InvalidRequest(f"`wait` is `{wait[:40]}`; it is `final` or `started`")
 
@@ -233,33 +237,33 @@ class ManagementApi:
             process = await self._d.feed.wait(kind, pid, settled, shapes.seconds_of(request.query.get("timeout_seconds")))
             if process is None:
                 raise NotFound(f"there is no {kind} `{pid}`")
-            return _json(self._view(process))
+            return shapes.answer(self._view(process))
 
         return handle
 
     async def _approve(self, request: web.Request) -> web.Response:
-        return _json(self._view(await self._d.operations.approve(request.match_info["pid"])))
+        return shapes.answer(self._view(await self._d.operations.approve(request.match_info["pid"])))
 
     async def _counter(self, request: web.Request) -> web.Response:
         said: shapes.Counter = await self._body(request, shapes.Counter)
-        return _json(self._view(await self._d.operations.counter(request.match_info["pid"], said.policy)))
+        return shapes.answer(self._view(await self._d.operations.counter(request.match_info["pid"], said.policy)))
 
     def _terminate(self, kind: Kind) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             said: shapes.Reason = await self._body(request, shapes.Reason)
-            return _json(self._view(await self._d.operations.terminate(kind, request.match_info["pid"], said.reason)))
+            return shapes.answer(self._view(await self._d.operations.terminate(kind, request.match_info["pid"], said.reason)))
 
         return handle
 
     async def _suspend(self, request: web.Request) -> web.Response:
         said: shapes.Reason = await self._body(request, shapes.Reason)
-        return _json(self._view(await self._d.operations.suspend(request.match_info["pid"], said.reason)))
+        return shapes.answer(self._view(await self._d.operations.suspend(request.match_info["pid"], said.reason)))
 
     async def _resume(self, request: web.Request) -> web.Response:
-        return _json(self._view(await self._d.operations.resume(request.match_info["pid"])))
+        return shapes.answer(self._view(await self._d.operations.resume(request.match_info["pid"])))
 
     async def _complete(self, request: web.Request) -> web.Response:
-        return _json(self._view(await self._d.operations.complete(request.match_info["pid"])))
+        return shapes.answer(self._view(await self._d.operations.complete(request.match_info["pid"])))
 
     async def _agreements(self, request: web.Request) -> web.Response:
         peer = request.query.get("peer")
@@ -269,13 +273,13 @@ class ManagementApi:
             after=request.query.get("after"),
             limit=_limit(request),
         )
-        return _json({"items": [shapes.agreement_view(a) for a in page.items], "next": page.next})
+        return shapes.answer({"items": [shapes.agreement_view(a) for a in page.items], "next": page.next})
 
     async def _agreement(self, request: web.Request) -> web.Response:
         agreement = await self._d.store.agreement(request.match_info["id"])
         if agreement is None:
             raise NotFound(f"there is no agreement `{request.match_info['id']}`")
-        return _json(shapes.agreement_view(agreement))
+        return shapes.answer(shapes.agreement_view(agreement))
 
     async def _edr(self, request: web.Request) -> web.Response:
         process = await self._known(Kind.TRANSFER, request.match_info["pid"])
@@ -283,7 +287,7 @@ class ManagementApi:
         if process.state != "STARTED" or edr is None:
             raise Contradiction(f"transfer `{process.pid}` is in state {process.state} and has no data address to use now")
         view = {"endpoint": edr.address.get("endpoint"), "authorization": edr.access_token, "expires": shapes.instant(edr.expires)}
-        return _json(view, headers={hdrs.CACHE_CONTROL: "no-store"})
+        return shapes.answer(view, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def _order(self, request: web.Request) -> web.Response:
         body = await read_body(request, self._limits)
@@ -292,21 +296,21 @@ class ManagementApi:
         if key is not None and key.answer:
             known = await self._d.store.pull(key.answer.decode())
             if known is not None:
-                return _json(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
+                return shapes.answer(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
         pull = await self._d.pulls.order(said.peer, said.dataset, said.out, tuple(said.purposes), key)
-        return _json(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
+        return shapes.answer(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
 
     async def _pulls(self, request: web.Request) -> web.Response:
         page = await self._d.store.pulls(
             open_only=request.query.get("open") == "true", after=request.query.get("after"), limit=_limit(request)
         )
-        return _json({"items": [shapes.pull_view(self._d.pulls.live.get(p.id, p)) for p in page.items], "next": page.next})
+        return shapes.answer({"items": [shapes.pull_view(self._d.pulls.live.get(p.id, p)) for p in page.items], "next": page.next})
 
     async def _pull(self, request: web.Request) -> web.Response:
         pull = self._d.pulls.live.get(request.match_info["id"]) or await self._d.store.pull(request.match_info["id"])
         if pull is None:
             raise NotFound(f"there is no pull `{request.match_info['id']}`")
-        return _json(shapes.pull_view(pull))
+        return shapes.answer(shapes.pull_view(pull))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
@@ -345,16 +349,16 @@ class ManagementApi:
 
     async def _evidence(self, request: web.Request) -> web.Response:
         rows = await self._d.store.evidence_of(request.match_info["pid"])
-        return _json({"items": [shapes.event_view(e) for e in rows], "next": None})
+        return shapes.answer({"items": [shapes.event_view(e) for e in rows], "next": None})
 
     async def _letters(self, request: web.Request) -> web.Response:
         page = await self._d.store.dead_letters(after=request.query.get("after"), limit=_limit(request))
-        return _json({"items": [shapes.letter_view(row) for row in page.items], "next": page.next})
+        return shapes.answer({"items": [shapes.letter_view(row) for row in page.items], "next": page.next})
 
     async def _replay(self, request: web.Request) -> web.Response:
         if not await self._d.outbox.replay(request.match_info["id"]):
             raise Contradiction(f"there is no dead letter `{request.match_info['id']}`, or its process has moved on; discard it")
-        return _json({"replayed": request.match_info["id"]})
+        return shapes.answer({"replayed": request.match_info["id"]})
 
     async def _discard(self, request: web.Request) -> web.Response:
         if not await self._d.outbox.discard(request.match_info["id"]):
@@ -362,7 +366,7 @@ class ManagementApi:
         return web.Response(status=204)
 
     async def _reload(self, _request: web.Request) -> web.Response:
-        return _json({"changed": await self._d.reload()})
+        return shapes.answer({"changed": await self._d.reload()})
 
 
 async def _newest(store: Store) -> int:
@@ -378,7 +382,3 @@ async def _newest(store: Store) -> int:
 
 def _limit(request: web.Request) -> int:
     return shapes.number_of("limit", request.query.get("limit", str(PAGE)), 1, PAGE_MAX)
-
-
-def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)

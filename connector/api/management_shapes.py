@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from aiohttp import web
 
 from connector.control.compose import ours_to_say
 from connector.dsp import wire
@@ -20,11 +21,11 @@ WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle reque
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Unknown members are mistakes, and mistakes are said."""
 
 
-class Publish(_Body):
+class Publish(Body):
     """PUT /v1/datasets/{id}."""
 
     title: str
@@ -40,7 +41,7 @@ class Publish(_Body):
     templates: list[dict[str, Any] | None] = []
 
 
-class CatalogQuery(_Body):
+class CatalogQuery(Body):
     """POST /v1/catalog."""
 
     peer: str
@@ -48,14 +49,14 @@ class CatalogQuery(_Body):
     filter: list[Any] = []
 
 
-class DatasetQuery(_Body):
+class DatasetQuery(Body):
     """POST /v1/catalog/dataset."""
 
     peer: str
     dataset: str
 
 
-class Negotiate(_Body):
+class Negotiate(Body):
     """POST /v1/negotiations."""
 
     peer: str
@@ -67,7 +68,7 @@ class Negotiate(_Body):
     acceptance: dict[str, Any] | None = None
 
 
-class MakeOffer(_Body):
+class MakeOffer(Body):
     """POST /v1/negotiations/offers."""
 
     peer: str
@@ -75,32 +76,37 @@ class MakeOffer(_Body):
     offer: str
 
 
-class Counter(_Body):
+class Counter(Body):
     """POST /v1/negotiations/{pid}/counter."""
 
     policy: dict[str, Any]
 
 
-class Reason(_Body):
+class Reason(Body):
     """Body of what an operator does to a process; may be empty."""
 
     reason: str = "ended by an operator"
 
 
-class Transfer(_Body):
+class Transfer(Body):
     """POST /v1/transfers."""
 
     agreement: str
     format: str = "HttpData-PULL"
 
 
-class OrderPull(_Body):
+class OrderPull(Body):
     """POST /v1/pulls."""
 
     peer: str
     dataset: str
     out: str
     purposes: list[str] = []
+
+
+def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A document as the body of an answer."""
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
 
 
 def decode(body: bytes, shape: type[Any]) -> Any:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
-from connector.errors import Busy, ConnectorError, TooLarge, TooSlow, UnsupportedMedia, answer_to
+from connector.errors import Busy, ConnectorError, PolicyError, TooLarge, TooSlow, UnsupportedMedia, answer_to
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[web.Request], Awaitable[None]]
@@ -144,5 +144,7 @@ def problem(request: web.Request, error: ConnectorError, status: int, code: str)
     }
     if pointer := getattr(error, "pointer", ""):
         document["pointer"] = pointer
+    if isinstance(error, PolicyError):
+        document["findings"] = [finding.to_json() for finding in error.findings]
     headers = {hdrs.WWW_AUTHENTICATE: "Bearer"} if status == 401 else None  # noqa: PLR2004
     return web.Response(status=status, body=orjson.dumps(document), content_type="application/problem+json", headers=headers)

@@ -18,9 +18,11 @@ from connector.errors import PolicyError, Refused
 from connector.odrl import PURPOSE, Code, Decision, Finding, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
 from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally, charged, counting, quotas, tallies
-from connector.odrl.declaration import purposes_of
+from connector.odrl_reading.declaration import purposes_of
 from connector.odrl.model import Number
 from connector.odrl.vocabulary import compact
+from connector.odrl_forms.locale_forms import Language
+from connector.odrl_forms.plain import plain
 from connector.ports import counts_records
 from connector.records import Usage
 from connector.remembered import Remembered
@@ -149,6 +151,14 @@ class Policies:
             return policy
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
         return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
+
+    def plain(self, document: Mapping[str, Any], language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """The policy in plain words, with who holds each of its conditions; `names` are what people call participants and assets, by id.
+        None for what cannot even be read."""
+        try:
+            return plain(load(document, strict=False), language, names=names).to_json()
+        except PolicyError:
+            return None
 
     def tallies(self, document: Mapping[str, Any]) -> tuple[Tally, ...]:
         """What has to be counted to decide by the policy; () for most."""

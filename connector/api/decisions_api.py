@@ -1,0 +1,241 @@
+"""Decisions shown, at the management listener alone: what was decided and why, what somebody would see, and who would lose by other terms.
+
+What is here is for the eyes of the operator: it tells everything that a decision knows. What a peer is told went out with the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from connector.api.management_shapes import Body, answer, decode, instant
+from connector.api.middleware import Handler, Limits, read_body
+from connector.control.policies import USE, Verdict
+from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from connector.errors import InvalidRequest, NotFound
+from connector.odrl_forms.locale_forms import Language
+
+if TYPE_CHECKING:
+    from connector.api.management_api import Doors
+
+PAGE, PAGE_MAX = 50, 500  # items on a page, unless asked, and at most
+LANGUAGES = ("en", "zh")
+EXACT = ("rules", "facts")  # what of a decision only the look at one dataset shows: the rest fits a list
+
+
+class Simulate(Body):
+    """POST /v1/simulate. `as` is a participant by id or name; `claims` stand for those of the registry, or for somebody who is none yet."""
+
+    participant: str | None = msgspec.field(name="as", default=None)
+    claims: dict[str, Any] | None = None
+    at: str | None = None
+    purposes: tuple[str, ...] = ()
+    action: str = USE
+    dataset: str | None = None
+    after: str | None = None
+    limit: int = PAGE
+
+
+class OtherTerms(Body):
+    """POST /v1/simulate/change. `policy` stands for one `offer`, or for all offers of a `dataset`."""
+
+    policy: dict[str, Any]
+    offer: str | None = None
+    dataset: str | None = None
+    envelope: dict[str, Any] | None = None
+    at: str | None = None
+    purposes: tuple[str, ...] = ()
+    after: str | None = None
+    agreements_after: str | None = None
+    limit: int = PAGE
+
+
+def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:
+    """Method, path and handler of each call."""
+    api = _Decisions(doors, limits)
+    return (
+        ("GET", "/negotiations/{pid}/decision", api.decision(Kind.NEGOTIATION)),
+        ("GET", "/transfers/{pid}/decision", api.decision(Kind.TRANSFER)),
+        ("POST", "/simulate", api.simulate),
+        ("POST", "/simulate/change", api.change),
+    )
+
+
+class _Decisions:
+    def __init__(self, doors: Doors, limits: Limits) -> None:
+        self._d, self._limits = doors, limits
+
+    def decision(self, kind: Kind) -> Handler:
+        """The stored decision of a process in full, the terms that it judged, in plain words too, and who ended it and why."""
+
+        async def handle(request: web.Request) -> web.Response:
+            pid, language = request.match_info["pid"], request.query.get("lang", "en")
+            if language not in LANGUAGES:
+                raise InvalidRequest(f"`lang` is `{language[:40]}`; it is one of {', '.join(LANGUAGES)}")
+            await self._d.journal.settled(pid)
+            process = await self._d.store.process(kind, pid)
+            if process is None:
+                raise NotFound(f"there is no {kind} `{pid}`; `GET /v1/{kind}s` lists what is")
+            terms = await self._d.simulation.judged(process)
+            return answer(self._explained(process, terms, cast(Language, language)))
+
+        return handle
+
+    def _explained(self, process: Process, terms: Mapping[str, Any] | None, language: Language) -> dict[str, Any]:
+        detail, identity = process.detail, self._d.identity
+        names = {each.id: each.name for each in (identity.own, *identity.participants())}
+        refusal = {name: detail.get(name) for name in ("code", "reasons")} | {"by": detail["ended_by"]} if detail.get("ended_by") else None
+        return {
+            "kind": process.kind,
+            "pid": process.pid,
+            "role": process.role,
+            "peer": process.peer,
+            "state": process.state,
+            "dataset": process.dataset,
+            "agreement": process.agreement,
+            "decision": detail.get("decision"),
+            "terms": terms,
+            "plain": None if terms is None else self._d.simulation.plain(terms, language, names),
+            "changes": detail.get("changes", []),
+            "refusal": None if refusal is None else refusal | {"grounds": detail.get("grounds", [])},
+        }
+
+    async def simulate(self, request: web.Request) -> web.Response:
+        """The catalog as somebody would see it at an instant."""
+        said: Simulate = await self._body(request, Simulate)
+        caller, at = self._d.simulation.caller(said.participant, said.claims), self._at(said.at)
+        page = await self._d.simulation.page(
+            caller,
+            at,
+            purposes=said.purposes,
+            action=said.action,
+            after=said.after,
+            limit=_limit(said.limit),
+            dataset=said.dataset,
+        )
+        who = caller.participant
+        document = {
+            "as": {"id": who.id, "name": who.name, "claims": caller.claims},
+            "at": instant(at),
+            "purposes": said.purposes,
+            "items": [_view(view, exact=said.dataset is not None) for view in page.items],
+            "next": page.next,
+            "next_change": instant(min((view.changes for view in page.items if view.changes is not None), default=None)),
+        }
+        return answer(document)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Who would lose or gain by other terms."""
+        said: OtherTerms = await self._body(request, OtherTerms)
+        at = self._at(said.at)
+        change = await self._d.simulation.change(
+            said.policy,
+            at,
+            dataset=said.dataset,
+            offer=said.offer,
+            envelope=said.envelope,
+            purposes=said.purposes,
+            after=said.after,
+            agreements_after=said.agreements_after,
+            limit=_limit(said.limit),
+        )
+        replaced = zip(change.replaced, change.differences, strict=True)
+        document = {
+            "dataset": change.dataset.id,
+            "at": instant(at),
+            "replaced": [{"offer": offer.id, "differences": differences} for offer, differences in replaced],
+            "items": [_affected(each) for each in change.affected.items],
+            "next": change.affected.next,
+            "unchanged": change.unchanged,
+            "agreements": {"items": [_bound(each) for each in change.agreements.items], "next": change.agreements.next},
+        }
+        return answer(document)
+
+    async def _body(self, request: web.Request, shape: type[Any]) -> Any:
+        return decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)
+
+    def _at(self, said: str | None) -> float:
+        """An instant as POSIX seconds; now, if none is given."""
+        if said is None:
+            return self._d.journal.clock.now()
+        try:
+            at = datetime.fromisoformat(said)
+            if at.tzinfo is None and "T" in said:
+                raise ValueError
+            seconds = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+            datetime.fromtimestamp(seconds, UTC)  # the calendar ends: what lies before or behind it is no instant here
+            return seconds
+        except (ValueError, OverflowError):
+            remedy = "write it as 2030-12-31T18:00:00Z, with its zone, or as a day, which begins at midnight UTC"
+            raise InvalidRequest(f"`at` is `{said[:40]}`, which is no instant; {remedy}", pointer="/at") from None
+
+
+def _limit(said: int) -> int:
+    if not 1 <= said <= PAGE_MAX:
+        raise InvalidRequest(f"`limit` is {said}; it is a whole number from 1 to {PAGE_MAX}", pointer="/limit")
+    return said
+
+
+def _view(view: View, *, exact: bool) -> dict[str, Any]:
+    return {
+        "id": view.dataset.id,
+        "title": orjson.loads(view.dataset.document).get("dct:title"),
+        "shown": view.shown,
+        "next_change": instant(view.changes),
+        "offers": [_sight(sight, exact=exact) for sight in view.offers],
+    }
+
+
+def _sight(sight: Sight, *, exact: bool) -> dict[str, Any]:
+    """An offer: the decision of the catalog and its grounds, and what a request for it would be answered."""
+    return {
+        "id": sight.offer.id,
+        "manual": sight.offer.manual,
+        "shown": sight.shown,
+        "decision": _decision(sight.decision, exact=exact),
+        "grounds": sight.grounds,
+        "request": None if sight.asked is None else _decision(sight.asked.document, exact=exact),
+    }
+
+
+def _decision(document: Mapping[str, Any], *, exact: bool) -> Mapping[str, Any]:
+    return document if exact else {name: value for name, value in document.items() if name not in EXACT}
+
+
+def _affected(each: Affected) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "name": each.name,
+        "known": each.known,
+        "effect": each.effect,
+        "before": _access(each.before),
+        "after": _access(each.after),
+        "reasons": each.reasons,
+    }
+
+
+def _access(access: Access) -> dict[str, Any]:
+    """`as_offered` says that a request on the terms as they are would be permitted, `purposes` for which purposes alone one would."""
+    alone: list[Purposes] = sorted(act for act in access.acts if act)
+    return {"sees": access.sees, "as_offered": () in access.acts, "purposes": [purpose for (purpose,) in alone]}
+
+
+def _bound(each: Bound) -> dict[str, Any]:
+    verdict: Verdict = each.verdict
+    return {
+        "id": each.agreement.id,
+        "peer": each.agreement.peer,
+        "ends": instant(each.agreement.ends),
+        "transfers": each.transfers,
+        "differences": each.differences,
+        "permitted": verdict.permitted,
+        "code": verdict.code,
+        "reasons": [] if verdict.permitted else verdict.document["reason"],
+    }

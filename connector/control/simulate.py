@@ -1,0 +1,360 @@
+"""What a participant would see, and who would lose or gain by other terms: this connector's own decisions, taken for somebody else, at
+another instant, or under terms that nobody has published. Nothing is written and nothing is said to anybody.
+
+There is no second truth here: what is hidden is what `Catalog.hidden` hides, and what a request is answered is what `Negotiations.answer`
+says, the functions that decide when the participant really asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from connector.control.catalog import Catalog
+from connector.control.negotiate import Negotiations, envelope_of
+from connector.control.policies import USE, Policies, Verdict, not_understood
+from connector.control.terms import with_purposes
+from connector.dsp import dcat
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.dsp.transfer import State
+from connector.errors import InvalidRequest, NotFound, PolicyError
+from connector.odrl import Decision
+from connector.odrl_forms.locale_forms import Language
+from connector.ports import Caller, Identity, Participant, Store
+from connector.records import Agreement, Dataset, Offer, Page
+
+RUNNING = (State.STARTED, State.SUSPENDED)
+TRANSFERS_READ = 200  # at once
+FOREVER = float("inf")
+
+Effect = Literal["loses", "gains", "narrower", "wider", "other", "same"]
+Purposes = tuple[str, ...]  # that are declared together; (): those that the terms name
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One offer as a participant would meet it. `seen` is the decision of the catalog; `asked` what a request for it would be answered,
+    None where the offer is hidden: then nobody may ask."""
+
+    offer: Offer
+    shown: bool
+    seen: Decision | PolicyError
+    asked: Verdict | None
+
+    @property
+    def decision(self) -> Mapping[str, Any]:
+        """The decision of the catalog in plain JSON."""
+        return not_understood(self.seen).document if isinstance(self.seen, PolicyError) else self.seen.to_json()
+
+    @property
+    def grounds(self) -> Sequence[Mapping[str, Any]]:
+        """Why it is hidden or undecided, as data."""
+        return not_understood(self.seen).grounds if isinstance(self.seen, PolicyError) else self.seen.grounds("full")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One dataset with all its offers; it is in the participant's catalog if one of them is shown."""
+
+    dataset: Dataset
+    offers: tuple[Sight, ...]
+
+    @property
+    def shown(self) -> bool:
+        return any(sight.shown for sight in self.offers)
+
+    @property
+    def changes(self) -> float | None:
+        """The next instant (POSIX seconds) at which something of it may be decided otherwise."""
+        found = [s.seen.valid_until.timestamp() for s in self.offers if isinstance(s.seen, Decision) and s.seen.valid_until is not None]
+        return min(found, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What somebody has of a dataset: whether it stands in their catalog, and for which purposes a request would be permitted; () is a
+    request on the terms of an offer as it is."""
+
+    sees: bool
+    acts: frozenset[Purposes]
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """A participant for whom other terms would change something; `reasons` are why it would not have, or has not now, what it loses or
+    gains, for the operator's eyes."""
+
+    id: str
+    name: str
+    known: bool
+    effect: Effect
+    before: Access
+    after: Access
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An agreement over the dataset, which stays in force under its own terms whatever is published. `differences` is what the new terms
+    say otherwise, `verdict` what they would say to a request for what was agreed, `transfers` the pids of those that run."""
+
+    agreement: Agreement
+    verdict: Verdict
+    differences: tuple[str, ...]
+    transfers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What other terms would do. `replaced` are the offers that they would stand for, `differences` what they say otherwise than each."""
+
+    dataset: Dataset
+    replaced: tuple[Offer, ...]
+    differences: tuple[tuple[str, ...], ...]
+    affected: Page[Affected]
+    unchanged: int
+    agreements: Page[Bound]
+
+
+class Simulation:
+    """The use cases. `catalog` and `negotiations` are those that answer the participants themselves."""
+
+    def __init__(self, store: Store, policies: Policies, catalog: Catalog, negotiations: Negotiations, identity: Identity) -> None:
+        self._store, self._policies, self._identity = store, policies, identity
+        self._catalog, self._negotiations = catalog, negotiations
+
+    def caller(self, name: str | None, claims: Mapping[str, Any] | None) -> Caller:
+        """Somebody who might ask: a participant of the registry by id or name, with other `claims` if they are given; with `claims` also
+        an id that nobody has yet, or nobody in particular. Raises NotFound, InvalidRequest."""
+        if name is None and claims is None:
+            raise InvalidRequest(
+                "say who: `as` with the id or name of a participant, or `claims` of somebody who is none yet", pointer="/as"
+            )
+        found = self._identity.find(name) if name is not None else None
+        if found is None and claims is None:
+            known = ", ".join(f"`{each.name}`" for each in self._identity.participants()[:20]) or "none"
+            raise NotFound(f"participant `{name}` is not in the registry; known are {known}; for somebody who is none yet give `claims`")
+        if found is None:
+            found = Participant(name or "", name or "", "", None, (), {})
+        return Caller(found, found.claims if claims is None else claims, FOREVER)
+
+    async def page(
+        self,
+        caller: Caller,
+        at: float,
+        *,
+        purposes: Purposes = (),
+        action: str = USE,
+        after: str | None = None,
+        limit: int,
+        dataset: str | None = None,
+    ) -> Page[View]:
+        """The catalog as the caller would see it at that instant (POSIX seconds), with what it would not see: at most `limit` datasets in
+        order of their ids, or `dataset` alone. Raises NotFound for a dataset that is not published."""
+        if dataset is not None:
+            found = await self._dataset(dataset)
+            return Page((await self._view(found, caller, at, purposes, action),))
+        rows = await self._store.datasets(after=after, before=None, limit=limit)
+        views = []
+        for row in rows.items:
+            views.append(await self._view(row, caller, at, purposes, action))
+            await asyncio.sleep(0)  # explanations of many large policies, and others wait
+        return Page(tuple(views), rows.next)
+
+    async def _view(self, dataset: Dataset, caller: Caller, at: float, purposes: Purposes, action: str) -> View:
+        hidden, _ = self._catalog.hidden(dataset, caller, at)
+        sights = []
+        for offer in dataset.offers:
+            shown = offer.id not in hidden
+            policy = {**offer.policy, "@id": offer.id}
+            seen = self._policies.look(policy, party=caller.participant.id, target=dataset.id, claims=caller.claims, now=at)
+            asked = await self._answer(offer, caller, at, purposes, action) if shown else None
+            sights.append(Sight(offer, shown, seen, asked))
+        return View(dataset, tuple(sights))
+
+    async def _answer(self, offer: Offer, caller: Caller, at: float, purposes: Purposes, action: str = USE) -> Verdict:
+        """What is answered to a request for the offer as it is, or narrowed to `purposes` as our own consumer does it."""
+        asked = dcat.message_offer(offer.id, with_purposes(offer.policy, purposes), offer.dataset)
+        return await self._negotiations.answer(offer, asked, caller.participant.id, caller.claims, at, action)
+
+    # ---- other terms
+
+    async def change(
+        self,
+        policy: Mapping[str, Any],
+        at: float,
+        *,
+        dataset: str | None = None,
+        offer: str | None = None,
+        envelope: Mapping[str, Any] | None = None,
+        purposes: Purposes = (),
+        after: str | None = None,
+        agreements_after: str | None = None,
+        limit: int,
+    ) -> Change:
+        """What would follow if `policy` stood for one offer, or for all offers of a dataset.
+
+        Every participant of the registry is looked at, and everybody with an agreement; purposes are tried one by one, those that the
+        terms name before or after and the given ones. `after` and `agreements_after` are cursors of earlier answers. Raises NotFound,
+        InvalidRequest, and PolicyError for terms that could not be published.
+        """
+        found, replaced = await self._replaced(dataset, offer)
+        for name, document in (("policy", policy), ("envelope", envelope)):
+            if document is not None:
+                self._demand(document, name, found.media_type)
+        terms = {name: value for name, value in policy.items() if name not in ("@context", "target")}
+        new = replace(replaced[0], policy=terms, envelope=envelope, template=None)
+        gone = {each.id for each in replaced}
+        now_there = replace(found, offers=(*(each for each in found.offers if each.id not in gone), new))
+        acts = self._acts((*found.offers, new), purposes)
+        affected, unchanged = [], 0
+        for caller, known in await self._everybody(found):
+            if (each := await self._affected(caller, known, found, now_there, acts, at)).effect == "same":
+                unchanged += 1
+            else:
+                affected.append(each)
+            await asyncio.sleep(0)
+        rest = [each for each in affected if after is None or each.id > after]
+        page = Page(tuple(rest[:limit]), rest[limit - 1].id if len(rest) > limit else None)
+        differences = tuple(self._policies.differences(each.policy, terms) for each in replaced)
+        agreements = await self._agreements(found, new, at, agreements_after, limit)
+        return Change(found, replaced, differences, page, unchanged, agreements)
+
+    def _demand(self, policy: Mapping[str, Any], name: str, media_type: str) -> None:
+        """Raise PolicyError that points into the call for terms that `publish` would not take."""
+        try:
+            self._policies.demand_measured(policy, media_type)
+        except PolicyError as error:
+            first = next((finding for finding in error.findings if finding.severity == "error"), None)
+            raise PolicyError(error.message, error.findings, f"/{name}{first.path if first else ''}") from None
+
+    async def _replaced(self, dataset: str | None, offer: str | None) -> tuple[Dataset, tuple[Offer, ...]]:
+        if dataset is None and offer is None:
+            raise InvalidRequest("say which terms would change: `offer` or `dataset` with an id", pointer="/offer")
+        named = await self._store.offer(offer) if offer is not None else None
+        if offer is not None and (named is None or dataset not in (None, named.dataset)):
+            of = f" of dataset `{dataset}`" if dataset is not None else ""
+            raise NotFound(f"offer `{offer}`{of} is not published here; `GET /v1/datasets` lists what is")
+        found = await self._dataset(named.dataset if named is not None else str(dataset))
+        return found, (named,) if named is not None else found.offers
+
+    async def _dataset(self, id: str) -> Dataset:
+        found = await self._store.dataset(id)
+        if found is None:
+            raise NotFound(f"dataset `{id}` is not published here; `GET /v1/datasets` lists what is")
+        return found
+
+    def _acts(self, offers: Sequence[Offer], purposes: Purposes) -> tuple[Purposes, ...]:
+        """What is tried: an offer as it is, and each purpose alone."""
+        named = [purpose for offer in offers for purpose in self._policies.purposes(offer.policy)]
+        return ((), *((purpose,) for purpose in dict.fromkeys((*purposes, *named))))
+
+    async def _everybody(self, dataset: Dataset) -> list[tuple[Caller, bool]]:
+        """All participants but us, and all with an agreement over the dataset, in order of id, and whether the registry knows them."""
+        own = self._identity.own.id
+        found = {each.id: each for each in self._identity.participants() if each.id != own}
+        known, cursor = set(found), None
+        while True:
+            page = await self._store.agreements(peer=None, dataset=dataset.id, after=cursor, limit=TRANSFERS_READ)
+            for agreement in (each for each in page.items if each.provider == own):
+                found.setdefault(agreement.peer, Participant(agreement.peer, agreement.peer, "", None, (), {}))
+            if (cursor := page.next) is None:
+                return [(Caller(found[id], found[id].claims, FOREVER), id in known) for id in sorted(found)]
+
+    async def _affected(
+        self, caller: Caller, known: bool, before: Dataset, after: Dataset, acts: Sequence[Purposes], at: float
+    ) -> Affected:
+        old, new = await self._access(before, caller, acts, at), await self._access(after, caller, acts, at)
+        effect = _effect(old, new)
+        reasons: tuple[str, ...] = ()
+        if effect != "same":
+            worse = effect in ("loses", "narrower", "other")
+            lost = (old.acts - new.acts) if worse else (new.acts - old.acts)
+            reasons = await self._reasons(after if worse else before, caller, min(lost, default=()), at)
+        return Affected(caller.participant.id, caller.participant.name, known, effect, old, new, reasons)
+
+    async def _access(self, dataset: Dataset, caller: Caller, acts: Sequence[Purposes], at: float) -> Access:
+        hidden, _ = self._catalog.hidden(dataset, caller, at)
+        shown = [offer for offer in dataset.offers if offer.id not in hidden]
+        permitted = {act for act in acts for offer in shown if (await self._answer(offer, caller, at, act)).permitted}
+        return Access(bool(shown), frozenset(permitted))
+
+    async def _reasons(self, dataset: Dataset, caller: Caller, act: Purposes, at: float) -> tuple[str, ...]:
+        """Why the caller does not have this act of the dataset: what its offers say, one after the other."""
+        hidden, _ = self._catalog.hidden(dataset, caller, at)
+        said: list[str] = []
+        for offer in dataset.offers:
+            if offer.id in hidden:
+                policy = {**offer.policy, "@id": offer.id}
+                seen = self._policies.look(policy, party=caller.participant.id, target=dataset.id, claims=caller.claims, now=at)
+                said += seen.reasons if isinstance(seen, PolicyError) else seen.reason("full")
+            elif not (verdict := await self._answer(offer, caller, at, act)).permitted:
+                said += verdict.document["reason"]
+        return tuple(dict.fromkeys(said))
+
+    async def _agreements(self, dataset: Dataset, new: Offer, at: float, after: str | None, limit: int) -> Page[Bound]:
+        """The agreements over the dataset that are in force, newest first."""
+        page = await self._store.agreements(peer=None, dataset=dataset.id, after=after, limit=limit)
+        own, found = self._identity.own.id, []
+        running: dict[str, dict[str, list[str]]] = {}
+        for agreement in page.items:
+            if agreement.provider != own or not agreement.final or (agreement.ends is not None and agreement.ends <= at):
+                continue
+            if agreement.peer not in running:
+                running[agreement.peer] = await self._running(agreement.peer)
+            asked = dcat.message_offer(new.id, agreement.document, dataset.id)
+            participant = self._identity.find(agreement.consumer)
+            claims = participant.claims if participant is not None else {}
+            verdict = await self._negotiations.answer(new, asked, agreement.consumer, claims, at)
+            differences = self._policies.differences(agreement.document, new.policy)
+            found.append(Bound(agreement, verdict, differences, tuple(running[agreement.peer].get(agreement.id, ()))))
+            await asyncio.sleep(0)
+        return Page(tuple(found), page.next)
+
+    async def _running(self, peer: str) -> dict[str, list[str]]:
+        """The transfers of a peer that run or are suspended: agreement -> pids."""
+        found: dict[str, list[str]] = {}
+        for state in RUNNING:
+            cursor: str | None = None
+            while True:
+                page = await self._store.processes(Kind.TRANSFER, after=cursor, limit=TRANSFERS_READ, state=state, peer=peer)
+                for process in page.items:
+                    found.setdefault(process.agreement or "", []).append(process.pid)
+                if (cursor := page.next) is None:
+                    break
+        return found
+
+    # ---- what was decided
+
+    def plain(self, document: Mapping[str, Any], language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Terms in plain words, see `Policies.plain`."""
+        return self._policies.plain(document, language, names)
+
+    async def judged(self, process: Process) -> Mapping[str, Any] | None:
+        """The document that the stored decision of a process judged: the agreement of a transfer, the terms on the table, or an offer of
+        ours; the terms on the table where nothing was decided. None if it is not here any more: an offer that was withdrawn or replaced."""
+        if process.kind is Kind.TRANSFER:
+            agreement = await self._store.agreement(process.agreement or "")
+            return agreement.document if agreement is not None else None
+        terms: Mapping[str, Any] | None = process.detail.get("terms")
+        judged = process.detail.get("decision", {}).get("policy_hash")
+        if judged is None or process.role is Role.CONSUMER:
+            return terms
+        offer = await self._store.offer(process.detail.get("offer", ""))
+        candidates = [terms] if offer is None else [envelope_of(offer), terms]
+        return next((each for each in candidates if each is not None and self._policies.hash_of(each) == judged), None)
+
+
+def _effect(before: Access, after: Access) -> Effect:
+    if before == after:
+        return "same"
+    if (before.sees and not after.sees) or (before.acts and not after.acts):
+        return "loses"
+    if (after.sees and not before.sees) or (after.acts and not before.acts):
+        return "gains"
+    if after.acts < before.acts:
+        return "narrower"
+    return "wider" if after.acts > before.acts else "other"
