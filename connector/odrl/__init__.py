@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from connector.odrl.core import PARTICIPANT as PARTICIPANT
     from connector.odrl.core import PURPOSE as PURPOSE
     from connector.odrl.decision import Decision as Decision
-    from connector.odrl.declaration import declared as declared
-    from connector.odrl.declaration import purposes_of as purposes_of
     from connector.odrl.evaluation import evaluate as evaluate
     from connector.odrl.evaluation import visible as visible
     from connector.odrl.explain import ConstraintResult as ConstraintResult
@@ -42,6 +40,8 @@ if TYPE_CHECKING:
     from connector.odrl.registry import Vocabulary as Vocabulary
     from connector.odrl.terms import differences as differences
     from connector.odrl.terms import same_terms as same_terms
+    from connector.odrl_reading.declaration import declared as declared
+    from connector.odrl_reading.declaration import purposes_of as purposes_of
     from connector.odrl_reading.parse import lint as lint
     from connector.odrl_reading.parse import load as load
 
@@ -50,7 +50,7 @@ _PLACES = {
     "connector.odrl.codes": ("Code", "Finding", "Result", "Stage"),
     "connector.odrl.core": ("DATE_TIME", "PARTICIPANT", "PURPOSE"),
     "connector.odrl.decision": ("Decision",),
-    "connector.odrl.declaration": ("declared", "purposes_of"),
+    "connector.odrl_reading.declaration": ("declared", "purposes_of"),
     "connector.odrl.evaluation": ("evaluate", "visible"),
     "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
     "connector.odrl.model": ("Event", "Options", "Policy", "Request", "World"),

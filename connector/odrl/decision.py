@@ -83,7 +83,7 @@ class Decision:
     def duties(self) -> tuple[Owed, ...]:
         """What comes with the use: the duties of the permission that grants, and the obligations of the policy; inactive ones are left
         out. For a denial, those of the permission that would grant."""
-        if self.failed or self.case.policy.refused or not self.case.atoms:
+        if self.failed or self.case.policy.refused or not self.case.atoms or not self.case.policy.dutiful:
             return ()
         case, found = self.case, dict[str, Owed]()
         for facts in case.atoms if self.permitted else (deciding_atom(case),):  # each act may be granted by another permission

@@ -15,7 +15,8 @@ from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.core import DATE_TIME
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of, turns_of
-from connector.odrl.judge import Case, Spoken, clashes, gather, matching, waits, weigh
+from connector.odrl.facts import gather
+from connector.odrl.judge import Case, Spoken, clashes, matching, waits, weigh
 from connector.odrl.judges import turns, turns_in_order
 from connector.odrl.model import (
     DEFAULT_OPTIONS,
@@ -31,6 +32,7 @@ from connector.odrl.model import (
     Request,
     Since,
     World,
+    constraints_of,
     leaves,
 )
 from connector.odrl.registry import Registry, registry_of
@@ -170,22 +172,35 @@ def _next_change(case: Case, state: int, now: int) -> datetime | None:
     """The first instant after now at which the result is another one; between two instants of the policy it cannot change."""
     policy = case.policy
     instants: Sequence[int] = policy.instants
-    if (policy.measures or policy.dutiful) and (more := [*_lapses(case), *_deadlines(case), *_sequences(policy)]):
+    if _runs(policy) and (more := [*_lapses(case), *_deadlines(case), *_sequences(policy)]):
         instants = sorted({*instants, *more})
     if not instants or instants[-1] <= now:
         return None
     steps = max(1, LOOK_AHEAD_MAX // (policy.leaves * len(case.atoms)))
     first = bisect_right(instants, now)
     for at in instants[first : first + steps]:
-        if _state(case._replace(now=at, atoms=tuple(_at(facts, at) for facts in case.atoms))) != state:
+        atoms = tuple([_at(facts, at) for facts in case.atoms])
+        if _state(Case(policy, case.request, case.world, case.options, at, atoms, case.permissions, case.prohibitions)) != state:
             return instant(at)
     later = first + steps
     return instant(instants[later]) if later < len(instants) else None
 
 
+def _runs(policy: Policy) -> bool:
+    """Whether anything in a policy runs: a duration, or the time for a duty. Nothing does in most."""
+    known: bool | None = policy.memo.get(_runs)
+    if known is None:
+        durations = any(isinstance(leaf, Constraint) and isinstance(leaf.test, Lapse) for leaf in constraints_of(policy))
+        known = policy.memo[_runs] = durations or policy.dutiful
+    return known
+
+
 def _at(facts: Facts, at: int) -> Facts:
-    moved: dict[str, Fact] = {key: Since(fact.anchor, at) for key, fact in facts.items() if isinstance(fact, Since)}
-    return {**facts, DATE_TIME: at, **moved}
+    then: dict[str, Fact] = {**facts, DATE_TIME: at}
+    for key, fact in facts.items():
+        if isinstance(fact, Since):
+            then[key] = Since(fact.anchor, at)
+    return then
 
 
 def _lapses(case: Case) -> Iterable[int]:

@@ -13,8 +13,8 @@ from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.core import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 from connector.odrl.duties import owed, state_of
+from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import (
-    ATOMS_MAX,
     Case,
     Spoken,
     addresses,
@@ -25,7 +25,6 @@ from connector.odrl.judge import (
     granted,
     on_target,
     reach,
-    stated,
 )
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, leaves
 
@@ -175,7 +174,8 @@ def known(case: Case) -> dict[str, list[str]]:
     for atom in case.atoms:
         for key, fact in atom.items():
             if (told := found.get(key.partition(" ")[0])) is not None:
-                told |= {words.shown(text): None for text in words.texts(fact)}
+                for text in words.texts(fact):
+                    told[words.shown(text)] = None
     return {operand: list(told) for operand, told in found.items()}
 
 

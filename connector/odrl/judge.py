@@ -6,19 +6,15 @@ bites one of them bites the request. Otherwise "research is permitted" would let
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from connector.errors import PolicyError
-from connector.odrl import values
 from connector.odrl.codes import Stage
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
-from connector.odrl.duties import blocking, conjuncts, duty_actions, exercises, signed, state_of
+from connector.odrl.duties import blocking, conjuncts, duty_actions, state_of
+from connector.odrl.facts import with_this_use
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import (
-    DEFAULT_OPTIONS,
     FALSE,
-    NEVER,
     TRUE,
     UNKNOWN,
     Action,
@@ -28,22 +24,16 @@ from connector.odrl.model import (
     Judge,
     Members,
     Node,
-    Number,
     Options,
     Policy,
     Request,
     Rule,
     Scope,
-    Since,
     Window,
     World,
-    fact_key,
     leaves,
 )
-from connector.odrl.registry import Operand
-from connector.odrl.vocabulary import compact
 
-ATOMS_MAX: Final = 16  # acts in one request; who names more purposes than this states none, and each is judged by itself
 LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
 
 
@@ -143,16 +133,16 @@ def _whole_judge(rule: Rule, within: frozenset[str], request: Request, world: Wo
 def weigh(case: Case, permissions: Sequence[Spoken], prohibitions: Sequence[Spoken], atoms: Sequence[Facts], *, enforcing: bool) -> int:
     """TRUE to permit, FALSE to deny, UNKNOWN (never where it is enforced) if a missing fact decides."""
     worst = TRUE
-    permit_wins = case.conflict == "permit"
+    if prohibitions and case.conflict == "permit":
+        prohibitions = ()  # where a permission grants, it wins; where none does, nothing is permitted anyway
     for facts in atoms:
         state = FALSE
         for spoken in permissions:
             state = max(state, granted(case, spoken, facts))
             if state == TRUE:
                 break
-        if not permit_wins:
-            for spoken in prohibitions:
-                state = min(state, TRUE - spoken.judge(facts_of(case, spoken.rule, facts)))
+        for spoken in prohibitions:
+            state = min(state, TRUE - spoken.judge(facts_of(case, spoken.rule, facts)))
         if state == FALSE or (enforcing and state == UNKNOWN):
             return FALSE
         worst = min(worst, state)
@@ -206,142 +196,14 @@ def waits(case: Case, spoken: Spoken, facts: Facts) -> bool:
 
 def facts_of(case: Case, rule: Rule, facts: Facts) -> Facts:
     """The facts with what this rule alone has used up."""
-    if not case.world.used or not case.policy.measures:
+    used = case.world.used
+    if not used or not case.policy.measures:
         return facts
-    own = {
-        key[1]: _used(case.policy.registry.operands.get(key[1].partition(" ")[0]), number)
-        for key, number in case.world.used.items()
-        if isinstance(key, tuple) and key[0] == rule.path
-    }
+    own: dict[str, Fact] = {}
+    for key in used:
+        if isinstance(key, tuple) and key[0] == rule.path:
+            own[key[1]] = with_this_use(case.policy.registry.operands.get(key[1].partition(" ")[0]), used[key])
     return {**facts, **own} if own else facts
-
-
-def gather(policy: Policy, request: Request, world: World, now: int | None, options: Options = DEFAULT_OPTIONS) -> tuple[Facts, ...]:
-    """What is known, one mapping for each act of the request; () if there are more than ATOMS_MAX."""
-    known: dict[str, Fact] = {}
-    if now is not None:
-        known[DATE_TIME] = now
-    registry = policy.registry
-    for iri, unit in policy.measures:
-        fact = _measured(registry.operands[iri], unit, policy, request, world, now, options)
-        if fact is not None:
-            known[fact_key(iri, unit)] = fact
-    several = []
-    for iri in policy.usage:
-        found = stated(iri, request.params)
-        found |= stated(iri, world.facts)
-        if len(found) > 1:
-            several.append((iri, found))
-        elif found and (of := next(iter(found))) is not None:
-            known[iri] = of
-    atoms = [known]
-    for iri, found in several:
-        if len(atoms) * len(found) > ATOMS_MAX:
-            return ()
-        atoms = [atom if of is None else {**atom, iri: of} for atom in atoms for of in found]
-    return tuple(atoms)
-
-
-def _measured(
-    operand: Operand, unit: str, policy: Policy, request: Request, world: World, now: int | None, options: Options
-) -> Fact | None:
-    iri = operand.iri
-    if iri == PARTICIPANT:
-        return frozenset({request.party}) if request.party else None
-    if operand.kind in ("subject", "declarative"):
-        told = stated(iri, world.facts)
-        if operand.source != "claims":  # what a credential has to show, nobody gets by declaring it
-            told |= stated(iri, request.params)
-        return frozenset(value for value in told if value is not None) if told and None not in told else None
-    if operand.values == "event":
-        return "during" if unit == POLICY_USAGE else _one(stated(fact_key(iri, unit), world.facts))
-    if operand.kind == "counter":
-        used = _counted(operand, fact_key(iri, unit), policy, world)
-        if used is not None:
-            return used
-    elif operand.values == "duration" and now is not None and (since := _since(iri, policy, world, now, options)) is not None:
-        return since
-    return _quantity(operand, unit, request, world)
-
-
-def _counted(operand: Operand, key: str, policy: Policy, world: World) -> Number | None:
-    """What a counter would stand at with this use: what the world says, else the sum over the log."""
-    if (used := world.used.get(key)) is not None:
-        return _used(operand, used)
-    if world.log is None:
-        return None
-    if operand.step and operand.iri.endswith("/count"):
-        return _used(operand, sum(event.amounts.get(key, 1) for event in exercises(policy, world)))
-    told = [event.amounts[key] for event in world.log if key in event.amounts]
-    return _used(operand, sum(told)) if told or not exercises(policy, world) else None  # uses without an amount are of unknown size
-
-
-def _since(iri: str, policy: Policy, world: World, now: int, options: Options) -> Fact | None:
-    """The duration that runs up to now: from the anchor that the world names, from the last use (`timeInterval`), from the signing of the
-    agreement or from the first use, as the options have it."""
-    anchor = world.anchors.get(iri)
-    if anchor is not None:
-        at = values.microseconds(anchor)
-        return None if at is None else Since(at, now)
-    if iri in (ELAPSED_TIME, DELAY_PERIOD) and options.recurrence_anchor == "agreement" and (at := signed(policy)) is not None:
-        return Since(at, now)
-    if world.log is None or iri not in (ELAPSED_TIME, DELAY_PERIOD, TIME_INTERVAL):
-        return None
-    uses = [values.microseconds(event.at) for event in exercises(policy, world)]
-    known = [at for at in uses if at is not None]
-    if len(known) < len(uses):
-        return None  # a use at nobody knows what time may have been the first, or the last
-    if not known:
-        return NEVER if iri == TIME_INTERVAL else Since(now, now)  # this use is the first
-    return Since(max(known) if iri == TIME_INTERVAL else min(known), now)
-
-
-def _used(operand: Operand | None, number: Number) -> Number:
-    """What a counter would stand at with one more use (odrl.md 1.7): `lteq 10` lets ten uses through and not eleven."""
-    return number + (operand.step if operand else 0)
-
-
-def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fact | None:
-    """The one number or duration that the request or the world states in this unit."""
-    found: set[Fact] = set()
-    names = [operand.iri, compact(operand.iri), *([unit] if unit else [])]
-    for source in (request.params, world.facts):
-        for name in names:
-            for raw in _listed(source.get(name)):
-                of = raw.get("unit", "") if isinstance(raw, Mapping) else ""
-                if unit not in (name, of):
-                    continue
-                value = {k: v for k, v in raw.items() if k != "unit"} if isinstance(raw, Mapping) else raw
-                try:
-                    found.add(values.number(value)[0] if operand.values == "number" else values.exact(value))
-                except PolicyError:
-                    return None
-    return found.pop() if len(found) == 1 else None
-
-
-def _listed(given: object) -> Sequence[object]:
-    if given is None:
-        return ()
-    return tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
-
-
-def _one(found: dict[str | None, None]) -> Fact | None:
-    return next(iter(found)) if len(found) == 1 else None
-
-
-def stated(operand: str, source: Mapping[str, object]) -> dict[str | None, None]:
-    """The values that a mapping states for an operand, in order; None stands for those that cannot be read, and counts as not known."""
-    found: dict[str | None, None] = {}
-    for spelling in (operand, compact(operand)):
-        given = source.get(spelling)
-        if given is None:
-            continue
-        for raw in _listed(given):
-            try:
-                found[values.term(raw)] = None
-            except PolicyError:
-                found[None] = None
-    return found
 
 
 def clashes(policy: Policy, world: World) -> list[tuple[Rule, Rule]]:

@@ -114,7 +114,7 @@ class Constraint:
     @property
     def fact(self) -> str:
         """The key of its fact: numbers in different units are different facts."""
-        return fact_key(self.operand, self.unit)
+        return fact_key(self.operand, self.unit) if self.unit else self.operand
 
 
 @dataclass(frozen=True, slots=True)

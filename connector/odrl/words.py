@@ -61,6 +61,8 @@ PHRASES: Final[Mapping[Values, Mapping[str, Phrase]]] = {
 
 def shown(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:
     """The text on one line without control characters, shortened."""
+    if len(text) <= chars_max and text.isprintable():
+        return text
     if len(text) > chars_max:
         text = text[: chars_max - 1] + "…"
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
@@ -125,6 +127,8 @@ def seconds(microseconds: int) -> str:
 
 def fact(constraint: Constraint, of: Fact) -> str:
     """What was found for a constraint, as text."""
+    if isinstance(of, str):
+        return of
     if isinstance(of, int):
         if constraint.operand.endswith("/dateTime"):
             at = instant(of)

@@ -35,7 +35,7 @@ def _bound(node: Node, operand: str) -> Bound:
     if isinstance(node, Constraint) and node.operand == operand and isinstance(node.test, Members) and not node.test.negated:
         return node.test.values
     if isinstance(node, Logic):
-        return _all(node.parts, operand) if node.kind == "and" else _either([_bound(part, operand) for part in node.parts])
+        return _all(node.parts, operand) if node.kind in ("and", "andSequence") else _either([_bound(part, operand) for part in node.parts])
     return None
 
 
