@@ -28,7 +28,7 @@ from connector.dataplane import ranges
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
-from connector.dataplane.meter import Meters
+from connector.dataplane.meter import Meter, Meters
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
@@ -190,7 +190,7 @@ class DataApi:
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise
-            return _cut(request, response, permit, error, charged=meter is not None and meter.waits)
+            return _cut(request, response, permit, error, meter)
         return response
 
     async def _renew(self, request: web.Request) -> web.Response:
@@ -268,16 +268,16 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield piece
 
 
-def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, *, charged: bool) -> web.StreamResponse:
+def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, meter: Meter | None) -> web.StreamResponse:
     """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
-    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was `charged` in full before a
-    quota was used up is the reader's, however slow it is: the connection closes behind it."""
+    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was charged before a quota
+    was used up is the reader's, however slow it is: the connection closes behind it."""
     code = error.code if isinstance(error, Withdrawn) else type(error).__name__
     if isinstance(error, ConnectorError | ConnectionError):
         telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    if not (charged and code == Code.QUOTA_EXHAUSTED):
+    if meter is None or not meter.waits or not (meter.asks or code == Code.QUOTA_EXHAUSTED):
         cut(request.transport)
     response.force_close()
     return response

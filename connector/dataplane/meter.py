@@ -60,7 +60,7 @@ class Meter:
         self._rest, self._media_type = size_bytes, media_type
         self._held: Holder | None = None
         self._within = False  # whether the next byte goes on with a record that counts already
-        self.waits = False  # for more: what was allowed has left
+        self.waits = self.asks = False  # for more, as what was allowed has left; and whether there is to be any
         self._watches: list[_Watch] = []
 
     @property
@@ -145,10 +145,11 @@ class Meter:
 
     async def _ask(self) -> None:
         """Have it decided anew: the last decision held up to here. Raises Withdrawn if the transfer is over."""
+        self.asks = True  # and stays so if the answer is the end of the transfer, which cuts its streams
         tallies = await self._ledger.at_mark(self._transfer)
         if tallies is None:
             raise Withdrawn(USED_UP, Code.QUOTA_EXHAUSTED)
-        self._tallies = tallies
+        self._tallies, self.asks = tallies, False
 
     async def _run_watches(self) -> None:
         """Let the time run under each rule that meters it."""
