@@ -1,0 +1,200 @@
+"""What a policy means, once more: a walk over the document, written from the ODRL 2.2 information model and nothing of the engine.
+
+`asked` has party, action, target, stage, and the values of the act by the bare name of their operand. `world` has `now`, `facts` by
+operand, `used` by operand or (path of a rule, operand), `anchors`, `log` (acts with their `dateTime`; None: nobody keeps one), the states
+of `duties`, the `collections` of things, and what concepts lie `below`, what places are `part` of.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from functools import cache, partial
+from itertools import product
+
+NO, UNKNOWN, YES = 0, 1, 2  # so that `and` is min and `or` is max
+MICROSECOND, NEVER = timedelta(microseconds=1), datetime(1, 1, 1, tzinfo=UTC)
+ABOVE = {"display": "play", "sell": "transfer", "transfer": None, "use": None}  # every other action is directly below `use`
+DUTIES = ("compensate", "obtainConsent", "anonymize", "delete", "inform")  # of these only the first two have to come before the use
+USAGE, SUBJECT, KINDS = ("purpose", "spatial"), ("participant", "member"), ("and", "or", "xone", "andSequence")
+COUNTERS = ("count", "payAmount", "payAmount urn:x:EUR", "meteredTime")  # with the unit behind it, if there is one
+METERED = {*COUNTERS, "elapsedTime", "timeInterval", "delayPeriod"}  # not before the agreement
+ORDER = {"eq": (0,), "lt": (-1,), "lteq": (-1, 0), "gt": (1,), "gteq": (0, 1), "neq": (-1, 1)}  # where a value may lie to the right operand
+bare = cache(partial(re.compile("^(odrl:|http://www.w3.org/ns/odrl/2/|urn:qiao:|https://example.org/ns#)").sub, ""))
+
+
+def of(node, name):
+    """The values of a property, always as a list."""
+    found = node.get(name) or node.get(f"odrl:{name}") or []
+    found = found.get("@list", found) if isinstance(found, dict) else found
+    return found if isinstance(found, list) else [found]
+
+
+def text(value):
+    """What a value, a thing or an action is called."""
+    while isinstance(value, dict):
+        value = next(value[key] for key in ("@id", "@value", "rdf:value", "source", "odrl:source") if key in value)
+    return bare(str(value))
+
+
+@cache
+def stretch(written):
+    """From a day or an instant to what is behind it."""
+    start = datetime.fromisoformat(written if "T" in written else f"{written[:10]}T00:00Z")
+    return start, start + (MICROSECOND if "T" in written else timedelta(days=1))
+
+
+def later(start, written):
+    """The instant a duration after another, by the calendar."""
+    months, days, hours = (int(n or 0) for n in re.fullmatch(r"P(?:(\d+)M)?(?:(\d+)D)?(?:T(\d+)H)?", written).groups())
+    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+    return start.replace(year=year, month=month + 1) + timedelta(days=days, hours=hours)
+
+
+def side(name, fact, written):
+    """Where a value lies to a right operand: before it (-1), on it (0), behind it (1)."""
+    if name == "dateTime":
+        start, end = stretch(written)
+        return (fact >= end) - (fact < start)
+    if isinstance(fact, tuple):
+        return (fact[1] > later(fact[0], written)) - (fact[1] < later(fact[0], written))
+    right = (later(NEVER, written) - NEVER) // MICROSECOND if name == "meteredTime" else Fraction(written)
+    return (fact > right) - (fact < right)
+
+
+def holds(node, facts, world):
+    """Whether a constraint is satisfied."""
+    if "leftOperand" not in node:
+        kind = next(kind for kind in KINDS if kind in node)
+        states = list(in_order(node, facts, world)) if kind == "andSequence" else [holds(part, facts, world) for part in of(node, kind)]
+        if kind == "xone":
+            return NO if states.count(YES) > 1 else UNKNOWN if UNKNOWN in states else max(states)
+        return max(states) if kind == "or" else min(states, default=YES)
+    name, operator, right = text(node["leftOperand"]), text(node["operator"]), [text(value) for value in of(node, "rightOperand")]
+    fact = facts.get(" ".join((name, *of(node, "unit"))))
+    if fact is None:
+        return UNKNOWN
+    if name in USAGE + SUBJECT:
+        left, right = {fact} if name in USAGE else fact, set(right)
+        below, part = ({(one, other) for one in left | right for other in (one, *world[what].get(one, ()))} for what in ("below", "part"))
+        return YES * {
+            "eq": left == right, "neq": left != right, "isAllOf": right <= left, "isNoneOf": not left & right,
+            "isAnyOf": bool(left & right), "isA": any((one, other) in below for one in left for other in right),
+            "isPartOf": all(any((one, other) in part for other in right) for one in left),
+            "hasPart": all(any((other, one) in part for one in left) for other in right),
+        }[operator]  # fmt: skip
+    sides = [side(name, fact + Fraction(text(of(node, "status")[0])) if of(node, "status") else fact, value) for value in right]
+    if name == "timeInterval" and "t" not in operator[:2]:  # it recurs: whatever is that long after the last time, or longer
+        sides = [min(0, one) for one in sides]
+    lists = {"isAnyOf": 0 in sides, "isNoneOf": 0 not in sides, "isAllOf": {*sides} == {0}}
+    return YES * lists.get(operator, sides[0] in ORDER.get(operator, ()))
+
+
+def window(leaf):
+    """The stretch of time [start, end) that a leaf asks for, None for an open end; (None, None) for what asks for none."""
+    operator = text(leaf["operator"]) if text(leaf.get("leftOperand", "")) == "dateTime" else "neq"
+    if operator in ("neq", "isAnyOf", "isNoneOf"):
+        return None, None
+    starts, ends = zip(*(stretch(text(value)) for value in of(leaf, "rightOperand")), strict=True)
+    start, end = max(starts), min(ends)
+    return {"lt": (None, start), "lteq": (None, end), "gt": (end, None), "gteq": (start, None)}.get(operator, (start, end))
+
+
+def in_order(node, facts, world):
+    """Instants t1 <= t2 <= ... <= now at which each part held; of all but the time only the present is known."""
+    now, at = facts["dateTime"], NEVER
+    for part in of(node, "andSequence"):
+        if any(window(part)) and text(part["operator"]) != "isAllOf":
+            start, end = window(part)
+            at = max(at, start or at)
+            yield YES * (at <= now and (end is None or at < end))
+        else:
+            yield holds(part, facts | ({"delayPeriod": (at, now)} if at > NEVER else {}), world)
+            at = now
+
+
+def leaves(nodes, kinds=KINDS):
+    """The constraints that stand in logical ones of these kinds, or in none."""
+    inner = [(node, next((kind for kind in kinds if kind in node), None)) for node in nodes]
+    return [leaf for node, kind in inner for leaf in ([node] if kind is None else leaves(of(node, kind), kinds))]
+
+
+def parts(rule, policy, act, world):
+    """What a rule is about (its action, target, party), each as the refinements of those alternatives that an act falls under."""
+    found = []
+    for name in ("action", "target", "assignee"):
+        own = act["party" if name == "assignee" else name]
+        here, mine = {own, *world["collections"].get(own, ())}, of(rule, name) or of(policy, name)
+        while name == "action" and (own := ABOVE.get(own, "use")):
+            here.add(own)
+        found += [[of(one, "refinement") if isinstance(one, dict) else [] for one in mine if text(one) in here]] * bool(mine)
+    return found
+
+
+def judged(rule, policy, asked, facts, world, closed):
+    """Whether a rule is satisfied. Beyond the catalog what could be known by now and is not makes it `closed`; counters are known later."""
+    nodes = [*of(rule, "constraint"), *of(policy, "constraint")]
+    nodes += [{"or": [{"and": way} for way in ways]} for ways in parts(rule, policy, asked, world)]
+    found = min(holds(node, facts, world) for node in nodes)
+    if found != UNKNOWN or asked["stage"] == "catalog":
+        return found
+    unknown = {text(leaf["leftOperand"]) for leaf in leaves(nodes) if holds(leaf, facts, world) == UNKNOWN}
+    return YES - closed if asked["stage"] == "negotiation" and unknown <= METERED else closed
+
+
+def performs(event, duty, path, world):
+    ways = parts(duty, {}, event, world)
+    states = [min((holds(n, event, world) for n in way), default=YES) for way in ways[0]] if all(ways) else []
+    return event["duty"] == path if event["duty"] else YES in states
+
+
+def state(duty, path, facts, world):
+    """Due while its conditions hold; the end of its time is no condition but the deadline up to which an act has to perform it."""
+    if path in world["duties"]:
+        return world["duties"][path]
+    nodes, now = leaves(of(duty, "constraint"), ("and", "andSequence")), facts["dateTime"]
+    if NO in [YES * ((window(node)[0] or NEVER) <= now) if any(window(node)) else holds(node, facts, world) for node in nodes]:
+        return "inactive"
+    end = min((end for _, end in map(window, nodes) if end), default=datetime.max.replace(tzinfo=UTC))
+    log = [event for event in world["log"] or () if event["dateTime"] <= now]
+    done = [event["dateTime"] for event in log if performs(event, duty, path, world)]
+    if any(at < end for at in done) or now < end:
+        return "fulfilled" if any(at < end for at in done) else "pending"
+    more = [(one, f"{path}/consequence/{n}") for n, one in enumerate(of(duty, "consequence"))]
+    good = [any(event["dateTime"] >= end and performs(event, one, at, world) for event in log) for one, at in more]
+    return "remediated" if done and good and all(good) else "overdue"
+
+
+def known(path, act, asked, world):
+    """What is known of an act, with what was used up under the rule at `path`; this use counts, too."""
+    uses = None if world["log"] is None else [event for event in world["log"] if event["action"] not in DUTIES and not event["duty"]]
+    facts = {name: value for name, value in {**world["facts"], **act}.items() if value is not None}
+    for name in COUNTERS:
+        counted = None if uses is None or (uses and name != "count") else len(uses)
+        if (before := world["used"].get((path, name), world["used"].get(name, counted))) is not None:
+            facts[name] = before + (name == "count")
+    for name, which, none in (("elapsedTime", min, world["now"]), ("timeInterval", max, NEVER)):
+        since = None if uses is None else which((event["dateTime"] for event in uses), default=none)
+        if (since := world["anchors"].get(name, since)) is not None:
+            facts[name] = (since, world["now"])
+    return facts | {"dateTime": world["now"], "participant": {asked["party"]}}
+
+
+def decide(policy, asked, world, conflict="prohibit", strict=True):
+    """permit, permit-with, deny or unknown; `conflict` says who wins where the policy does not: `prohibit` or `permit`."""
+    rules = [[(rule, f"/{kind}/{n}") for n, rule in enumerate(of(policy, kind))] for kind in ("permission", "prohibition", "obligation")]
+    yes, no = ([(rule, path) for rule, path in some if all(parts(rule, policy, asked, world))] for some in rules[:2])
+    conflict = text(of(policy, "conflict")[0]) if of(policy, "conflict") else conflict
+    final, owes, enforced = YES if yes else NO, False, asked["stage"] not in ("catalog", "negotiation")
+    for values in product(*(set(asked.get(name, ())) or {None} for name in USAGE)):
+        facts = {path: known(path, dict(zip(USAGE, values, strict=True)), asked, world) for _, path in yes + no + rules[2]}
+        grants, open_duties = {}, {}
+        for rule, path in yes:
+            duties = [(state(one, f"{path}/duty/{n}", facts[path], world), one) for n, one in enumerate(of(rule, "duty"))]
+            waits = strict and enforced and any(how == "pending" and text(of(one, "action")[0]) in DUTIES[:2] for how, one in duties)
+            open_duties[path] = {how for how, _ in duties} & {"pending", "overdue"}
+            grants[path] = NO if waits or "overdue" in open_duties[path] else judged(rule, policy, asked, facts[path], world, NO)
+        late = [state(rule, path, facts[path], world) for rule, path in rules[2]]
+        bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
+        final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), NO if enforced and "overdue" in late else YES)
+        owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not {"pending", "overdue"}.isdisjoint(late)
+    return {NO: "deny", UNKNOWN: "unknown", YES: "permit-with" if owes else "permit"}[final]
