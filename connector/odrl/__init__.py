@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from connector.odrl.registry import Operand as Operand
     from connector.odrl.registry import Profile as Profile
     from connector.odrl.registry import Vocabulary as Vocabulary
-    from connector.odrl.terms import differences as differences
-    from connector.odrl.terms import same_terms as same_terms
+    from connector.odrl_compare.comparing import compare as compare
+    from connector.odrl_compare.terms import differences as differences
+    from connector.odrl_compare.terms import same_terms as same_terms
+    from connector.odrl_compare.verdict import Verdict as Verdict
+    from connector.odrl_compare.witness import Witness as Witness
     from connector.odrl_reading.declaration import declared as declared
     from connector.odrl_reading.declaration import purposes_of as purposes_of
     from connector.odrl_reading.parse import lint as lint
@@ -56,7 +59,10 @@ _PLACES = {
     "connector.odrl.model": ("Event", "Options", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("lint", "load"),
     "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
-    "connector.odrl.terms": ("differences", "same_terms"),
+    "connector.odrl_compare.comparing": ("compare",),
+    "connector.odrl_compare.terms": ("differences", "same_terms"),
+    "connector.odrl_compare.verdict": ("Verdict",),
+    "connector.odrl_compare.witness": ("Witness",),
 }
 _HOME = {name: place for place, names in _PLACES.items() for name in names}
 

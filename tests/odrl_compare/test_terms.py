@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from connector.odrl import Request, World, differences, evaluate, load, same_terms
-from connector.odrl.terms import meaning
+from connector.odrl_compare.wording import meaning
 from tests.odrl.cases import ODRL, leaf, offer, offers, participant, policy, purpose, requests, rule, seeds, shuffled, time, worlds
 
 BASE = policy(rule(purpose("isAnyOf", ["a", "b"]), time("lteq", "2026-12-31Z")), prohibitions=(rule(action="odrl:distribute"),))

@@ -1,8 +1,7 @@
-"""Whether two policies say the same, and in plain words what differs.
+"""The words of two policies without their spelling: which rules and conditions one has and the other has not.
 
-What is compared is meaning: spellings of IRIs, time zones, the order and repetition of rules and constraints, `eq` beside `isAnyOf` of one,
-nested `and` all vanish. Ids, the target, the parties of the policy and the timestamp are not terms: the protocol sets them, and its state
-machine checks them.
+Spellings of IRIs, time zones, the order and repetition of rules and constraints, `eq` beside `isAnyOf` of one, nested `and` all vanish. Two
+policies in the same words mean the same; the opposite is a matter of comparison.
 """
 
 from __future__ import annotations
@@ -13,17 +12,18 @@ from collections.abc import Hashable, Iterable
 from connector.odrl import words
 from connector.odrl.model import Constraint, Logic, Members, Node, Policy, Rule, Scope, Test
 
-Head = tuple[str, Hashable, Hashable, Hashable, Hashable, str]
-Terms = dict[Head, set[frozenset[Hashable]]]
+Head = tuple[Hashable, ...]
 
 
-def same_terms(a: Policy, b: Policy) -> bool:
-    """Whether two policies permit and prohibit the same in the same words of meaning. What is not understood must be equal as JSON."""
-    return a is b or (a.profiles == b.profiles and a.conflict == b.conflict and a.opaque == b.opaque and _rules(a) == _rules(b))
+def same_words(a: Policy, b: Policy, *, bare: bool = True) -> bool:
+    """Whether two policies have the same rules in the same words of meaning. Unless `bare`, also the same target and assignees."""
+    if a.conflict != b.conflict or a.opaque != b.opaque or not (bare or (a.target == b.target and a.assignees == b.assignees)):
+        return False
+    return _rules(a) == _rules(b)
 
 
-def differences(a: Policy, b: Policy) -> list[str]:
-    """What `b` says otherwise than `a`, one sentence for each difference; empty if and only if they have the same terms."""
+def changes(a: Policy, b: Policy) -> list[str]:
+    """What `b` says otherwise than `a` in so many words, one sentence for each difference."""
     found = []
     if a.profiles != b.profiles:
         found.append(f"profile {_names(b.profiles)} instead of {_names(a.profiles)}")
@@ -38,8 +38,8 @@ def differences(a: Policy, b: Policy) -> list[str]:
         if len(missing) == 1 and len(added) == 1:
             found += _within(missing[0], added[0])
             continue
-        found += [f"{_title(rule)} is missing{_asking(rule)}" for rule in missing]
-        found += [f"{_title(rule)} is added{_asking(rule)}" for rule in added]
+        found += [f"{title(rule)} is missing{_asking(rule)}" for rule in missing]
+        found += [f"{title(rule)} is added{_asking(rule)}" for rule in added]
     return found
 
 
@@ -51,9 +51,26 @@ def meaning(node: Node) -> Hashable:
         parts_in_order = tuple(meaning(part) for part in node.parts)
         return (node.kind, parts_in_order if node.kind == "andSequence" else frozenset(Counter(parts_in_order).items()))
     if isinstance(node, Logic):
-        parts = _conjuncts(node.parts) if node.kind == "and" else _disjuncts(node.parts)
+        parts = conjuncts(node.parts) if node.kind == "and" else frozenset(_flat(node.parts, "or"))
         return next(iter(parts)) if len(parts) == 1 else (node.kind, parts)
     return ("opaque", node.text)
+
+
+def conjuncts(nodes: Iterable[Node]) -> frozenset[Hashable]:
+    """What constraints that all count mean together."""
+    return frozenset(_flat(nodes, "and"))
+
+
+def rule_meaning(rule: Rule) -> Hashable:
+    """A rule without its spelling, its id and its place."""
+    return (_head(rule), conjuncts(rule.constraints))
+
+
+def title(rule: Rule) -> str:
+    """A rule in words: `the permission to use for did:web:x`."""
+    whom = f" for {', '.join(sorted(words.shown(scope.id) for scope in rule.assignees))}" if rule.assignees else ""
+    found = words.shown(f"the {rule.kind} to {words.acts(rule)}{whom}", words.SENTENCE_CHARS_MAX)
+    return found + (", partly not understood," if rule.opaque else "")
 
 
 def _same(test: Test) -> Hashable:
@@ -61,14 +78,6 @@ def _same(test: Test) -> Hashable:
     if isinstance(test, Members) and len(test.values) == 1 and test.operator in ("eq", "neq"):
         return Members(test.values, "isAnyOf" if test.operator == "eq" else "isNoneOf")
     return test
-
-
-def _conjuncts(nodes: Iterable[Node]) -> frozenset[Hashable]:
-    return frozenset(_flat(nodes, "and"))
-
-
-def _disjuncts(nodes: Iterable[Node]) -> frozenset[Hashable]:
-    return frozenset(_flat(nodes, "or"))
 
 
 def _flat(nodes: Iterable[Node], kind: str) -> Iterable[Hashable]:
@@ -81,25 +90,23 @@ def _flat(nodes: Iterable[Node], kind: str) -> Iterable[Hashable]:
 
 
 def _head(rule: Rule) -> Head:
-    duties = frozenset((_head(duty), _conjuncts(duty.constraints)) for duty in rule.duties)
-    return (
-        rule.kind, frozenset((action.iri, _conjuncts(action.refinements)) for action in rule.actions), _scopes(rule.targets),
-        _scopes(rule.assignees), duties, rule.opaque,
-    )  # fmt: skip
+    duties = frozenset((rule_meaning(duty), duty.when, duty.functions) for duty in rule.duties)
+    actions = frozenset((action.iri, conjuncts(action.refinements)) for action in rule.actions)
+    return rule.kind, actions, _scopes(rule.targets), _scopes(rule.assignees), duties, rule.opaque
 
 
 def _scopes(scopes: tuple[Scope, ...]) -> Hashable:
-    return frozenset((scope.id, scope.collection, _conjuncts(scope.refinements)) for scope in scopes)
+    return frozenset((scope.id, scope.collection, conjuncts(scope.refinements)) for scope in scopes)
 
 
-def _rules(policy: Policy) -> frozenset[tuple[Head, frozenset[Hashable]]]:
-    return frozenset((_head(rule), _conjuncts(rule.constraints)) for rule in policy.rules)
+def _rules(policy: Policy) -> frozenset[Hashable]:
+    return frozenset(rule_meaning(rule) for rule in policy.rules)
 
 
 def _by_head(policy: Policy) -> dict[Head, dict[frozenset[Hashable], Rule]]:
     found: dict[Head, dict[frozenset[Hashable], Rule]] = {}
     for rule in policy.rules:
-        found.setdefault(_head(rule), {})[_conjuncts(rule.constraints)] = rule
+        found.setdefault(_head(rule), {})[conjuncts(rule.constraints)] = rule
     return found
 
 
@@ -108,12 +115,23 @@ def _unlike(mine: dict[frozenset[Hashable], Rule], other: dict[frozenset[Hashabl
 
 
 def _within(before: Rule, after: Rule) -> list[str]:
-    """The conditions of one rule that come and go."""
+    """The conditions of one rule that come, go, or take the place of another on the same operand."""
     old, new = _by_meaning(before), _by_meaning(after)
-    gone = [words.asked(node) for key, node in old.items() if key not in new]
-    come = [words.asked(node) for key, node in new.items() if key not in old]
-    title = _title(after)
-    return [f"{title} no longer asks that {text}" for text in gone] + [f"{title} also asks that {text}" for text in come]
+    gone = [node for key, node in old.items() if key not in new]
+    come = [node for key, node in new.items() if key not in old]
+    found, name = [], title(after)
+    for node in gone:
+        instead = [other for other in come if _operand(other) and _operand(other) == _operand(node)]
+        if len(instead) == 1 and [_operand(other) for other in gone].count(_operand(node)) == 1:
+            come.remove(instead[0])
+            found.append(f"{name} asks that {words.asked(instead[0])}, and no longer that {words.asked(node)}")
+        else:
+            found.append(f"{name} no longer asks that {words.asked(node)}")
+    return found + [f"{name} also asks that {words.asked(node)}" for node in come]
+
+
+def _operand(node: Node) -> str:
+    return node.fact if isinstance(node, Constraint) else ""
 
 
 def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
@@ -126,13 +144,6 @@ def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
         else:
             found[meaning(node)] = node
     return found
-
-
-def _title(rule: Rule) -> str:
-    whom = f" for {', '.join(sorted(words.shown(scope.id) for scope in rule.assignees))}" if rule.assignees else ""
-    return words.shown(f"the {rule.kind} to {words.acts(rule)}{whom}", words.SENTENCE_CHARS_MAX) + (
-        ", partly not understood," if rule.opaque else ""
-    )
 
 
 def _asking(rule: Rule) -> str:

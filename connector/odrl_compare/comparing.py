@@ -1,0 +1,257 @@
+"""Whether one policy refines another, and whether they are compatible (odrl.md 4.1).
+
+Each permission of the first, without what its prohibitions forbid, has to lie in the permissions of the second whose duties it owes. What
+is left over is the witness. Where the length of a month decides, where something is not understood, or where it would take too long, the
+answer is unknown, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Rule
+from connector.odrl.words import shown
+from connector.odrl_compare.axes import Lengths, calendars
+from connector.odrl_compare.boxes import Box, TooComplex, Work
+from connector.odrl_compare.covering import all_covered, clears, described, spared
+from connector.odrl_compare.regions import Reader
+from connector.odrl_compare.saying import separation
+from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of, under
+from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer, Found, Verdict, unknown
+from connector.odrl_compare.witness import Witness, witness
+from connector.odrl_compare.wording import same_words
+
+MONTHS_MAX: Final = 8  # different counts of months in two policies whose calendars are gone through
+COMPLEX: Final = unknown("the two policies are too complex to be compared in the time that there is")
+FOREIGN: Final = unknown("the two were read under different profiles")
+CALENDAR: Final = "that depends on how long the months are, which is known only when the time begins to run"
+
+
+def compare(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> Verdict:
+    """How two policies stand to each other.
+
+    What is compared is the set of requests that each permits, in every state of the world: a silent axis means anything. A request that
+    does not have a fact satisfies neither a constraint on it nor its opposite, exactly as in `evaluate`. Duties and obligations are
+    compared as odrl.md 4.1 says. It takes a bounded time for policies as `load` lets them in, and never raises. `options` are those of
+    `evaluate`.
+    """
+    return Comparison(a, b, options).verdict()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Two shapes under one calendar. `day` (since 1970) is one on which this calendar begins, None if no month matters."""
+
+    one: Shape
+    other: Shape
+    reader: Reader
+    day: int | None
+
+
+class Comparison:
+    """Two policies, side by side. The work of all questions together is bounded."""
+
+    def __init__(self, a: Policy, b: Policy, options: Options, *, bare: bool = False) -> None:
+        self.one, self.other, self.options, self.bare = under(a, options), under(b, options), options, bare
+        self.names = ("first", "second")
+        self.work = Work()
+        self._looks: list[Look] | None = None
+
+    def turned(self) -> Comparison:
+        """The same two the other way round, at the cost of the same bound."""
+        turned = Comparison(self.other, self.one, self.options, bare=self.bare)
+        turned.work, turned.names = self.work, (self.names[1], self.names[0])
+        if self._looks is not None:
+            turned._looks = [Look(look.other, look.one, look.reader, look.day) for look in self._looks]
+        return turned
+
+    def verdict(self) -> Verdict:
+        """All answers."""
+        there, back, both = self.refines(), self.turned().refines(), self.compatible()
+        states = (there.answer, back.answer)
+        worst = there if there.answer == NO or (there.answer == UNKNOWN and back.answer != NO) else back
+        equivalent: Answer = NO if NO in states else UNKNOWN if UNKNOWN in states else YES
+        founds = {"refines": there, "refined_by": back, "equivalent": worst, "compatible": both}
+        return Verdict(there.answer, back.answer, equivalent, both.answer, founds)
+
+    def refines(self) -> Found:
+        """Whether the first is at most as generous as the second."""
+        one, other = self.one, self.other
+        if one.registry is not other.registry:
+            return FOREIGN
+        if one.opaque != other.opaque:
+            return unknown("properties that are not understood here differ")
+        if other.refused and not one.refused:
+            return unknown(f"the {self.names[1]} is not understood here: {_first_error(other)}")
+        if one is other:
+            return Found(YES)
+        try:
+            found = self._agreed([self._refines(look) for look in self._all_looks()])
+        except TooComplex:
+            return Found(YES) if same_words(one, other, bare=self.bare) else COMPLEX
+        if found.answer == NO and one.refused:
+            return unknown(f"the {self.names[0]} is not understood here: {_first_error(one)}")
+        return found
+
+    def compatible(self) -> Found:
+        """Whether there is a request that both permit."""
+        if self.one.registry is not self.other.registry:
+            return FOREIGN
+        try:
+            found = self._agreed([self._compatible(look) for look in self._all_looks()])
+        except TooComplex:
+            return COMPLEX
+        if found.answer == YES and (self.one.refused or self.other.refused):
+            refused = self.one if self.one.refused else self.other
+            return unknown(f"one of the two is not understood here: {_first_error(refused)}")
+        return found
+
+    def _agreed(self, founds: list[Found]) -> Found:
+        """The answer of all calendars together."""
+        if all(found.answer == founds[0].answer for found in founds):
+            return founds[0]
+        return next((found for found in founds if found.answer == UNKNOWN), unknown(CALENDAR))
+
+    def _all_looks(self) -> list[Look]:
+        if self._looks is None:
+            self._looks = list(self._each_look())
+        return self._looks
+
+    def _each_look(self) -> Iterator[Look]:
+        months = months_of(self.one) | months_of(self.other)
+        if len(months) > MONTHS_MAX:
+            raise TooComplex
+        for day, lengths in calendars(months) if months else ((None, ()),):
+            found: Lengths = dict(lengths)
+            shapes = [shape_of(policy, self.work, found, self.options, bare=self.bare) for policy in (self.one, self.other)]
+            yield Look(shapes[0], shapes[1], Reader(self.one.registry, self.work, found), day)
+
+    def _refines(self, look: Look) -> Found:
+        for grant in look.one.grants:
+            found = self._granted(look, grant)
+            if found.answer != YES:
+                return found
+        obligations = all_covered(look.reader, look.one.policy.obligations, look.other.policy.obligations)
+        if obligations[1] is not None:
+            return self._duty(look, None, obligations)
+        remedies = clears(look.reader, look.one.policy, look.other.policy)
+        return Found(YES) if remedies[1] is None else self._duty(look, None, remedies)
+
+    def _granted(self, look: Look, grant: Grant) -> Found:
+        """Whether the second policy permits what one permission of the first grants, for the duties that it owes."""
+        surely: list[Box] = []
+        perhaps: list[Box] = []
+        for far in look.other.grants:
+            sure, maybe = spared(look.reader, grant.rule.duties, far.rule.duties) if far.rule.duties else (None, None)
+            surely += far.region if sure is None else look.reader.work.both(far.region, sure)
+            perhaps += far.region if maybe is None else look.reader.work.both(far.region, maybe)
+        left, doubt = self._rest(look, grant, perhaps)
+        if left is not None:
+            return self._outside(look, grant, left)
+        if doubt:
+            return unknown(doubt)
+        if surely != perhaps:
+            left, doubt = self._rest(look, grant, surely)
+            if left is not None or doubt:
+                reason = f"nobody here can tell whether the duties of the {self.names[0]} cover those of the {self.names[1]}"
+                return unknown(doubt or reason)
+        return Found(YES)
+
+    def _rest(self, look: Look, grant: Grant, others: list[Box]) -> tuple[Box | None, str]:
+        """A box of the permission that surely lies in none of the others, or why nobody can tell whether there is one."""
+        doubt = ""
+        for box in grant.region:
+            for left in look.reader.work.rest(box, others):
+                guessed = look.reader.work.guessed(left)
+                if not guessed:
+                    return left, ""
+                doubt = doubt or guessed
+        return None, doubt
+
+    def _outside(self, look: Look, grant: Grant, left: Box) -> Found:
+        """The second does not permit what is left: at all, or not without a duty that the first does not ask for."""
+        work = look.reader.work
+        sure = next((box for box in work.rest(left, look.other.boxes) if not work.guessed(box)), None)
+        if sure is not None:
+            return Found(NO, partial(self._shown, look, grant, sure))
+        for far in look.other.grants:
+            common = next((meet for box in far.region if (meet := work.meet(left, box)) is not None and not work.guessed(meet)), None)
+            if common is not None and far.rule.duties:
+                state = all_covered(look.reader, grant.rule.duties, far.rule.duties)
+                if state[1] is not None:
+                    # Where another permission of the first owes something too, a decision would show that.
+                    others = [box for near in look.one.grants if near is not grant and near.rule.duties for box in near.region]
+                    alone = next((box for box in work.rest(common, others) if not work.guessed(box)), common)
+                    return self._duty(look, (grant, alone), (NO, state[1]))
+        return unknown("what the two permit differs in something that is not understood here")
+
+    def _duty(self, look: Look, where: tuple[Grant, Box] | None, state: tuple[str, Rule | None]) -> Found:
+        """The second asks for a duty that the first does not cover."""
+        duty = state[1]
+        asked = described(duty) if duty is not None else "a duty"
+        if state[0] == UNKNOWN:
+            return unknown(f"nobody here can tell whether the {self.names[0]} covers {asked} of the {self.names[1]}")
+        return Found(NO, partial(self._owing, look, where, duty))
+
+    def _shown(self, look: Look, grant: Grant, box: Box) -> tuple[str, Witness]:
+        found = self._witness(look, grant, box)
+        return f"the {self.names[0]} permits {found}, and the {self.names[1]} does not", found
+
+    def _owing(self, look: Look, where: tuple[Grant, Box] | None, duty: Rule | None) -> tuple[str, Witness | None]:
+        asked = described(duty) if duty is not None else "a duty"
+        reason = f"the {self.names[1]} asks for {asked}, and the {self.names[0]} for nothing that covers it"
+        where = where or _anywhere(look.one, look.reader.work)
+        return reason, None if where is None else self._witness(look, *where, but=duty)
+
+    def _witness(self, look: Look, grant: Grant, box: Box, *, but: Rule | None = None) -> Witness:
+        """A request in the box, with all done that the first asks for, and nothing that would perform the duty `but` of the second."""
+        work, duties = look.reader.work, (*grant.rule.duties, *look.one.policy.obligations)
+        if but is None:
+            return witness(box, work.axes, grant.rule, duties, day=look.day)
+        anew = Work()
+        anew.axes = work.axes
+        reader = Reader(look.reader.registry, anew, look.reader.lengths)
+        acts = [(duty, next(iter(anew.without(reader.performing(duty), reader.performing(but))), None)) for duty in duties]
+        return witness(box, work.axes, grant.rule, performed=acts, day=look.day)
+
+    def _compatible(self, look: Look) -> Found:
+        doubt, work = "", look.reader.work
+        for grant in look.one.grants:
+            for far in look.other.grants:
+                for box in grant.region:
+                    for its in far.region:
+                        if work.apart(box, its) or (common := work.meet(box, its)) is None:
+                            continue
+                        guessed = work.guessed(common)
+                        if not guessed:
+                            return Found(YES, partial(self._permitted, look, grant, far, common))
+                        doubt = doubt or guessed
+        return unknown(doubt) if doubt else Found(NO, partial(self._apart, look))
+
+    def _permitted(self, look: Look, grant: Grant, far: Grant, box: Box) -> tuple[str, Witness]:
+        done = (*grant.rule.duties, *far.rule.duties, *look.one.policy.obligations, *look.other.policy.obligations)
+        return "", witness(box, look.reader.work.axes, grant.rule, done, day=look.day)
+
+    def _apart(self, look: Look) -> tuple[str, Witness | None]:
+        """Two policies that have nothing in common: on which axis, and what only one of them permits."""
+        work = look.reader.work
+        reason = separation(work.axes, look.one.boxes, look.other.boxes)[1]
+        for shape, name in ((look.one, self.names[0]), (look.other, self.names[1])):
+            where = _anywhere(shape, work)
+            if where is not None:
+                done = (*where[0].rule.duties, *shape.policy.obligations)
+                found = witness(where[1], work.axes, where[0].rule, done, day=look.day)
+                return f"{reason}; only the {name} permits {found}", found
+        return reason, None
+
+
+def _anywhere(shape: Shape, work: Work) -> tuple[Grant, Box] | None:
+    """A box in which a policy surely permits something, if there is one."""
+    return next(((grant, box) for grant in shape.grants for box in grant.region if not work.guessed(box)), None)
+
+
+def _first_error(policy: Policy) -> str:
+    return next((shown(str(finding), 200) for finding in policy.findings if finding.severity == "error"), "a finding of severity `error`")

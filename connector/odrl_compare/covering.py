@@ -1,0 +1,203 @@
+"""Whether one duty covers another: who performs the first has performed the second (odrl.md 4.1).
+
+It covers if every act that performs it performs the other, its deadline is no later, its amount no smaller, it is due whenever the other
+is, and what follows from its breach covers what follows from the breach of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from connector.odrl.core import DATE_TIME, DELAY_PERIOD, EVENT, PAY_AMOUNT, POLICY_USAGE
+from connector.odrl.duties import conjuncts
+from connector.odrl.model import Constraint, Lapse, Node, Policy, Rule, Scope, Span, Window
+from connector.odrl.values import bounds
+from connector.odrl.vocabulary import compact
+from connector.odrl.words import shown
+from connector.odrl_compare.boxes import Region
+from connector.odrl_compare.regions import Reader
+from connector.odrl_compare.sides import LOW, Cut
+from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer
+
+
+def all_covered(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tuple[Answer, Rule | None]:
+    """Whether each of `others` is covered by one of `ours`, and the first that is not."""
+    mine = tuple(ours)
+    worst: Answer = YES
+    culprit: Rule | None = None
+    for other in others:
+        states = [covers(reader, duty, other) for duty in mine]
+        if YES in states:
+            continue
+        if UNKNOWN not in states:
+            return NO, other
+        worst, culprit = UNKNOWN, culprit or other
+    return worst, culprit
+
+
+def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tuple[Region | None, Region | None]:
+    """Where whoever owes `ours` owes nothing more by `others`: surely, and perhaps. None is everywhere.
+
+    At each point a duty is either not due, or one of ours that is due there performs it.
+    """
+    mine = tuple(ours)
+    surely: Region | None = None
+    perhaps: Region | None = None
+    for other in others:
+        states = [covers(reader, duty, other) for duty in mine]
+        if YES in states:
+            continue
+        away = reader.any_false(_split(other.constraints)[1])
+        sure, maybe = list(away), list(away)
+        for duty in mine:
+            state = covers(reader, duty, other, conditions=False)
+            if state != NO:
+                due = reader.work.without([{}], reader.any_false(_split(duty.constraints)[1]))
+                maybe += due
+                sure += due if state == YES else []
+        if UNKNOWN in states:
+            maybe = [{}]
+        surely = sure if surely is None else reader.work.both(surely, sure)
+        perhaps = maybe if perhaps is None else reader.work.both(perhaps, maybe)
+    return surely, perhaps
+
+
+def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -> Answer:
+    """Whether performing the first duty performs the second: yes, no, or unknown. `conditions` asks too that it is due whenever the second
+    is."""
+    reader.work.spend(8)
+    if one.when != other.when or not set(other.functions) <= set(one.functions):
+        return NO
+    if not (_narrower(one.assignees, other.assignees) and _narrower(one.targets, other.targets)):
+        return NO
+    (bounds_of_one, mine), (bounds_of_other, its) = _split(one.constraints), _split(other.constraints)
+    asked: tuple[Callable[[], Answer], ...] = (
+        lambda: YES if one.opaque == other.opaque else UNKNOWN,
+        lambda: _within(reader, reader.performing(one), reader.performing(other)),
+        lambda: _sooner(bounds_of_one, bounds_of_other),
+        lambda: _dearer(bounds_of_one, bounds_of_other),
+        # Where the condition of the first is known not to hold it is not due, and then the second must not be due either.
+        lambda: _within(reader, reader.any_false(mine), reader.any_false(its)) if conditions and (mine or its) else YES,
+        lambda: all_covered(reader, one.duties, other.duties)[0] if other.duties else YES,
+    )
+    worst: Answer = YES
+    for state in (ask() for ask in asked):
+        if state == NO:
+            return NO
+        worst = UNKNOWN if state == UNKNOWN else worst
+    return worst
+
+
+def described(duty: Rule) -> str:
+    """A duty in words: `the duty to odrl:delete`."""
+    names = " or ".join(compact(action.iri) for action in duty.actions) or "do anything"
+    return f"the {duty.kind} to {shown(names)}"
+
+
+def clears(reader: Reader, one: Policy, other: Policy) -> tuple[Answer, Rule | None]:
+    """Whether what clears an infringement of the first policy's prohibitions is no easier than in the second: the remedies of those that
+    can be infringed by one act."""
+    for prohibition in one.prohibitions:
+        if not prohibition.duties:
+            continue
+        region = reader.rule(one, prohibition)
+        for its in other.prohibitions:
+            if not any(reader.work.meet(box, far) for box in region for far in reader.rule(other, its)):
+                continue
+            if not its.duties:
+                return NO, its
+            state, culprit = all_covered(reader, prohibition.duties, its.duties)
+            if state != YES:
+                return state, culprit
+    return YES, None
+
+
+def _narrower(one: tuple[Scope, ...], other: tuple[Scope, ...]) -> bool:
+    """Whether what the first names is among what the second names; an act counts for any of them."""
+    return not other or (bool(one) and set(one) <= set(other))
+
+
+def _within(reader: Reader, one: Region, other: Region) -> Answer:
+    state: Answer = YES
+    for box in one:
+        for left in reader.work.rest(box, other):
+            if not reader.work.guessed(left):
+                return NO
+            state = UNKNOWN
+    return state
+
+
+def _split(nodes: tuple[Node, ...]) -> tuple[list[Constraint], list[Node]]:
+    """The bounds of a duty (until when, before or after the use, how much) and the conditions under which it is due."""
+    bound: list[Constraint] = []
+    conditions: list[Node] = []
+    for node in conjuncts(nodes):
+        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or _is_use(node) or _is_end(node)):
+            bound.append(node)
+        else:
+            conditions.append(node)
+    return bound, conditions
+
+
+def _is_use(node: Constraint) -> bool:
+    return node.operand == EVENT and node.unit == POLICY_USAGE
+
+
+def _is_end(node: Constraint) -> bool:
+    ends = node.operand in (DATE_TIME, DELAY_PERIOD) and isinstance(node.test, Window | Lapse)
+    return ends and not node.test.negated and node.test.end is not None  # type: ignore[union-attr]
+
+
+def _sooner(one: list[Constraint], other: list[Constraint]) -> Answer:
+    """Whether each deadline of the second is kept by one of the first."""
+    return _each([_by_then(mine, its) for mine in one] for its in other if its.operand != PAY_AMOUNT)
+
+
+def _by_then(one: Constraint, other: Constraint) -> Answer:
+    if one.operand != other.operand:
+        return UNKNOWN if {one.operand, other.operand} == {DATE_TIME, DELAY_PERIOD} else NO
+    mine, its = one.test, other.test
+    if mine == its:
+        return YES
+    if isinstance(mine, Window) and isinstance(its, Window) and mine.end and its.end:
+        begun = mine.start is None or (its.start is not None and mine.start <= its.start)
+        return YES if begun and mine.end <= its.end else NO
+    if isinstance(mine, Lapse) and isinstance(its, Lapse) and mine.end and its.end:
+        return _shorter(mine.end, its.end) if mine.start is None else UNKNOWN
+    return NO
+
+
+def _shorter(one: Span, other: Span) -> Answer:
+    if one.months == other.months:
+        return YES if one.microseconds <= other.microseconds else NO
+    if bounds(one)[1] <= bounds(other)[0]:
+        return YES
+    return NO if bounds(one)[0] > bounds(other)[1] else UNKNOWN
+
+
+def _dearer(one: list[Constraint], other: list[Constraint]) -> Answer:
+    """Whether each amount of the second is paid by one of the first."""
+    return _each([_pays(mine, its) for mine in one if mine.operand == PAY_AMOUNT] for its in other if its.operand == PAY_AMOUNT)
+
+
+def _pays(one: Constraint, other: Constraint) -> Answer:
+    if one.unit != other.unit:
+        return UNKNOWN
+    return YES if _least(one) >= _least(other) else NO
+
+
+def _least(constraint: Constraint) -> Cut:
+    test = constraint.test
+    if isinstance(test, Window) and not test.negated and test.start is not None:
+        return test.start
+    return LOW
+
+
+def _each(states: Iterable[list[Answer]]) -> Answer:
+    worst: Answer = YES
+    for found in states:
+        if YES not in found:
+            if UNKNOWN not in found:
+                return NO
+            worst = UNKNOWN
+    return worst
