@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from cyclopts import App, CycloptsError, Group
 
 import connector
-from connector.cli import consume, init, operate, processes, publish, run, show
+from connector.cli import consume, explain, init, operate, processes, publish, run, show, simulate
 from connector.errors import ConnectorError
 
 DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
@@ -30,8 +30,16 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
     ("Provide and fetch data", (publish.publish, consume.catalog, consume.get, consume.pulls)),
     (
         "Contracts and transfers",
-        (processes.negotiations, processes.transfers, processes.show_process, processes.approve, processes.terminate),
+        (
+            processes.negotiations,
+            processes.transfers,
+            processes.show_process,
+            explain.explain,
+            processes.approve,
+            processes.terminate,
+        ),
     ),
+    ("Terms before anybody meets them", (simulate.lint, simulate.simulate, simulate.what_if)),
     ("Operate", (operate.participants, operate.reload, operate.dead_letters, operate.replay, operate.discard)),
 )
 NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}

@@ -14,8 +14,13 @@ OPERATORS = {
     "gteq": ">=",
     "isAnyOf": "is one of",
     "isNoneOf": "is none of",
+    "isAllOf": "is all of",
+    "isA": "is a kind of",
+    "isPartOf": "is part of",
+    "hasPart": "includes",
 }
 LOGICAL = {"and": " and ", "or": " or ", "xone": " or else ", "andSequence": " and then "}
+PREFIXES = ("odrl:", "urn:qiao:")  # of names that are told from others without them
 DEPTH = 8  # of nested conditions that are shown; a policy that the connector takes is flatter
 RULES = (("permission", ""), ("prohibition", "must not "), ("obligation", "must "), ("duty", "must "))
 
@@ -28,8 +33,8 @@ def summary(policy: Mapping[str, Any]) -> str:
 
 def _rule(rule: Any) -> str:
     if not isinstance(rule, Mapping):
-        return _value(rule)
-    text = " and ".join(_value(action) for action in _many(rule.get("action"))) or "use"
+        return short(rule)
+    text = " and ".join(short(action) for action in _many(rule.get("action"))) or "use"
     if conditions := [_condition(c, DEPTH) for c in _many(rule.get("constraint"))]:
         text += f", if {' and '.join(conditions)}"
     if duties := [_rule(duty) for duty in _many(rule.get("duty"))]:
@@ -45,18 +50,19 @@ def _condition(condition: Any, depth: int) -> str:
             inner = condition[name]
             parts = inner.get("@list", []) if isinstance(inner, Mapping) else inner
             return f"({word.join(_condition(part, depth - 1) for part in _many(parts))})"
-    operator = _value(condition.get("operator"))
-    return f"{_value(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {_value(condition.get('rightOperand'))}"
+    operator = short(condition.get("operator"))
+    return f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {short(condition.get('rightOperand'))}"
 
 
-def _value(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value, an operand or an action without its namespace."""
     match value:
         case Mapping():
-            return _value(next((value[key] for key in ("@value", "@id", "@list", "@type") if key in value), "..."))
+            return short(next((value[key] for key in ("@value", "@id", "@list", "@type") if key in value), "..."))
         case list():
-            return f"[{', '.join(_value(item) for item in value)}]"
-        case str() if "://" in value or value.startswith("odrl:"):
-            return value.rstrip("/#").replace("#", "/").replace("odrl:", "/").rpartition("/")[2] or value
+            return f"[{', '.join(short(item) for item in value)}]"
+        case str() if "://" in value or value.startswith(PREFIXES):
+            return value.removeprefix("urn:qiao:").removeprefix("odrl:").rstrip("/#").replace("#", "/").rpartition("/")[2] or value
     return str(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 NOT_FOUND = 404  # RFC 9110
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def negotiations(
@@ -92,7 +94,7 @@ def show_process(pid: str, *, common: Common | None = None) -> None:
     common = common or Common()
 
     async def work(client: ManagementClient) -> tuple[Negotiation | Transfer, tuple[Event, ...]]:
-        view = await _either(pid, lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
+        view = await either(pid, lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
         return view, await client.evidence(view.pid)
 
     view, record = ask(common, work)
@@ -130,7 +132,7 @@ def terminate(pid: str, *, reason: str | None = None, common: Common | None = No
     common = common or Common()
 
     async def work(client: ManagementClient) -> Negotiation | Transfer:
-        return await _either(pid, lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
+        return await either(pid, lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
 
     _done(ask(common, work), common)
 
@@ -237,9 +239,7 @@ def _sentences(decision: dict[str, Any]) -> list[str]:
     return [str(sentence) for sentence in reason] if isinstance(reason, list) else []
 
 
-async def _either(
-    pid: str, first: Callable[[], Awaitable[Negotiation]], second: Callable[[], Awaitable[Transfer]]
-) -> Negotiation | Transfer:
+async def either(pid: str, first: Callable[[], Awaitable[A]], second: Callable[[], Awaitable[B]]) -> A | B:
     """The answer of the first call, or of the second where the first knows no such process."""
     from connector.client.management import ManagementError
 

@@ -84,12 +84,12 @@ def publish(
         dataset = {
             "title": title or path.name,
             "source": {"type": "file", "path": str(path.absolute())},
-            "policies": [_policy(p) for p in policy],
+            "policies": [read_policy(p) for p in policy],
         }
         optional = {
             "manual": manual,
             "counter": counter,
-            "envelope": _policy(envelope) if envelope else None,
+            "envelope": read_policy(envelope) if envelope else None,
             "description": description,
             "keywords": keyword,
             "media_type": media_type,
@@ -136,13 +136,14 @@ def _dataset(entry: Any, manifest: Path, number: int) -> tuple[str, dict[str, An
     if isinstance(source, dict) and isinstance(source.get("path"), str):
         dataset["source"] = source | {"path": str(manifest.absolute().parent / source["path"])}
     if isinstance(dataset.get("envelope"), str):
-        dataset["envelope"] = _policy(manifest.absolute().parent / dataset["envelope"])
+        dataset["envelope"] = read_policy(manifest.absolute().parent / dataset["envelope"])
     if isinstance(policies, list):
-        dataset["policies"] = [_policy(manifest.absolute().parent / p) if isinstance(p, str) else p for p in policies]
+        dataset["policies"] = [read_policy(manifest.absolute().parent / p) if isinstance(p, str) else p for p in policies]
     return entry["id"], dataset
 
 
-def _policy(path: Path) -> dict[str, Any]:
+def read_policy(path: Path) -> dict[str, Any]:
+    """An ODRL policy of a JSON file. Raises InvalidRequest."""
     if path.suffix == ".toml":
         raise InvalidRequest(f"`{path}` is TOML; an ODRL policy is a JSON document")
     return _read(path)

@@ -22,12 +22,15 @@ from connector.client.views import (
     Document,
     Edr,
     Event,
+    Explained,
     Negotiation,
+    OtherTerms,
     Own,
     Page,
     Participant,
     Pull,
     Reloaded,
+    Simulated,
     Transfer,
 )
 
@@ -213,6 +216,42 @@ class ManagementClient:
                 yield pull
                 if pull.is_over:
                     return
+
+    # what was decided, and what would be
+
+    async def decision(self, collection: Literal["negotiations", "transfers"], pid: str, *, language: str = "en") -> Explained:
+        """Why a process was decided as it was; plain words in `language` (en, zh)."""
+        return await self._call("GET", f"/v1/{collection}/{_part(pid)}/decision", Explained, query={"lang": language})
+
+    async def simulate(
+        self,
+        participant: str | None = None,
+        *,
+        claims: Document | None = None,
+        at: str | None = None,
+        purposes: Sequence[str] = (),
+        dataset: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Simulated:
+        """A page of our catalog as a participant (id or name) or somebody with these `claims` would see it, at an instant (RFC 3339)."""
+        more = _given(claims=claims, at=at, purposes=list(purposes) or None, dataset=dataset, after=after, limit=limit)
+        return await self._call("POST", "/v1/simulate", Simulated, ({"as": participant} if participant is not None else {}) | more)
+
+    async def what_if(
+        self,
+        policy: Document,
+        *,
+        offer: str | None = None,
+        dataset: str | None = None,
+        at: str | None = None,
+        purposes: Sequence[str] = (),
+        after: str | None = None,
+        agreements_after: str | None = None,
+    ) -> OtherTerms:
+        """Who would lose or gain if `policy` stood for an offer of ours, or for all offers of a dataset."""
+        body = _given(offer=offer, dataset=dataset, at=at, purposes=list(purposes) or None, after=after, agreements_after=agreements_after)
+        return await self._call("POST", "/v1/simulate/change", OtherTerms, body | {"policy": policy})
 
     # the record
 

@@ -201,6 +201,50 @@ class Event(Struct, frozen=True):
     detail: Any = None
 
 
+class Explained(Struct, frozen=True):
+    """What was decided about a process here, and why: the whole `decision`, the `terms` that it judged, in `plain` words too
+    (`sentences` and `conditions`), how terms of the other side differed (`changes`), and who has ended or stopped it (`refusal`: `by`
+    us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none."""
+
+    kind: str
+    pid: str
+    role: str
+    peer: str
+    state: str
+    dataset: str | None = None
+    agreement: str | None = None
+    decision: Document | None = None
+    terms: Document | None = None
+    plain: Document | None = None
+    changes: tuple[str, ...] = ()
+    refusal: Document | None = None
+
+
+class Simulated(Struct, frozen=True, rename={"who": "as"}):
+    """A page of the catalog as `who` (id, name, claims) would see it at `at`: datasets with all offers, those that are hidden too, each
+    with the `decision` of the catalog, its `grounds`, and what a `request` would be answered. `next_change` is the next instant at
+    which something on the page may be decided otherwise."""
+
+    who: Document
+    at: str
+    items: tuple[Document, ...]
+    next: str | None = None
+    next_change: str | None = None
+
+
+class OtherTerms(Struct, frozen=True):
+    """What other terms would do: the offers `replaced` with the differences, the participants for whom something changes (`effect`: loses,
+    gains, narrower, wider, other), how many are `unchanged`, and a page of the `agreements` that go on under terms of their own."""
+
+    dataset: str
+    at: str
+    replaced: tuple[Document, ...]
+    items: tuple[Document, ...]
+    agreements: Page[Document]
+    unchanged: int = 0
+    next: str | None = None
+
+
 class Reloaded(Struct, frozen=True):
     """What a reload changed."""
 

@@ -1,13 +1,16 @@
-"""A command line with its own small connector: settings in a directory, and a fake management listener behind them."""
+"""A command line with its own small connector: settings in a directory, and behind them a fake management listener, or a whole
+connector."""
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from connector.cli.commands import run_command_line
+from tests import pair
 from tests.fake_connector import TOKEN, FakeConnector, serving
 
 
@@ -21,6 +24,7 @@ class Ended:
 
 
 Command = Callable[..., Ended]
+Operated = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture
@@ -51,6 +55,23 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         code = run_command_line(arguments)
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def operated(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operated:
+    """Runs one command against a connector that runs in this process: `await operated(connector, "explain", pid)`."""
+    monkeypatch.setenv("QIAO_TOKEN", pair.TOKEN)
+    monkeypatch.delenv("QIAO_CONFIG", raising=False)
+
+    async def run(at: pair.Running, *arguments: str) -> Ended:
+        settings = tmp_path / f"{at.site.name}.toml"
+        settings.write_text(
+            f'[participant]\nid = "{at.site.id}"\nname = "{at.site.name}"\nrole = "x"\n'
+            f'[egress]\nhttp = true\n[management]\nurl = "{at.site.settings.management.url}"\n'
+        )
+        return await asyncio.to_thread(command, *arguments, "--config", str(settings))
 
     return run
 

@@ -13,6 +13,9 @@ PAGE: dict[str, Any] = {"items": [], "next": None}
 N, T = process_view(), process_view(pid="urn:uuid:t1")
 DATASET = {"id": "a/b", "title": "A", "offers": [{"id": "o", "policy": {}, "manual": True}]}
 AGREEMENT = {"id": "g", "peer": "p", "dataset": "d", "provider": "p", "consumer": "c", "document": {}}
+EXPLAINED = {"kind": "negotiation", "pid": "n", "role": "consumer", "peer": "did:web:h", "state": "TERMINATED"}
+SIMULATED: dict[str, Any] = {"as": {"id": "did:web:h"}, "at": "2030-01-01T00:00:00.000Z", "items": [], "next": None}
+OTHER_TERMS: dict[str, Any] = {"dataset": "d", "at": "2030-01-01T00:00:00.000Z", "replaced": [], "items": [], "agreements": PAGE}
 PID = "urn%3Auuid%3An1"
 
 # (method of the client, arguments, the call, its path, its body, the answer)
@@ -44,6 +47,34 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("pull", ("h", "d", "/x"), {}, "POST", "/v1/pulls", {"peer": "h", "dataset": "d", "out": "/x"}, pull_view("negotiate")),
     ("pulls", (), {}, "GET", "/v1/pulls", None, PAGE),
     ("pull_order", ("p",), {}, "GET", "/v1/pulls/p", None, pull_view("done")),
+    ("decision", ("negotiations", "n"), {"language": "zh"}, "GET", "/v1/negotiations/n/decision?lang=zh", None, EXPLAINED),
+    (
+        "simulate",
+        ("h",),
+        {"at": "2030-01-01", "purposes": ["p"]},
+        "POST",
+        "/v1/simulate",
+        {"as": "h", "at": "2030-01-01", "purposes": ["p"]},
+        SIMULATED,
+    ),
+    (
+        "simulate",
+        (),
+        {"claims": {"role": "x"}},
+        "POST",
+        "/v1/simulate",
+        {"claims": {"role": "x"}},
+        SIMULATED,
+    ),
+    (
+        "what_if",
+        ({"permission": []},),
+        {"offer": "o", "agreements_after": "c"},
+        "POST",
+        "/v1/simulate/change",
+        {"policy": {"permission": []}, "offer": "o", "agreements_after": "c"},
+        OTHER_TERMS,
+    ),
     ("evidence", ("n",), {}, "GET", "/v1/processes/n/evidence", None, PAGE),
     ("dead_letters", (), {}, "GET", "/v1/dead-letters", None, PAGE),
     ("replay", ("x",), {}, "POST", "/v1/dead-letters/x/replay", {}, {"replayed": "x"}),

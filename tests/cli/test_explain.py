@@ -1,0 +1,225 @@
+"""`connector explain`: a decision as a tree that can be read, and what the other side said; against connectors that run here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from connector.cli.explain import explained
+from connector.client.views import Explained
+from connector.dsp.messages import Kind, Role
+from tests import pair
+from tests.cli.conftest import Command, Operated
+from tests.fake_connector import FakeConnector, problem
+from tests.pair import agreement, fresh, purpose_policy, transfer
+
+NOT_HERE = (404, problem(404, "not-found", "there is no such process"))
+N, T = "/v1/negotiations/urn%3Auuid%3An1/decision", "/v1/transfers/urn%3Auuid%3An1/decision"
+DECISION: dict[str, Any] = {
+    "result": "deny",
+    "code": "CONSTRAINT_UNSATISFIED",
+    "stage": "transfer",
+    "at": "2026-06-15T12:00:00.5Z",
+    "valid_until": "2027-01-01T00:00:00Z",
+    "reason": ["Denied: purpose 'marketing' is not one of 'research', 'quality' (agreement urn:a, /permission/0/constraint/0)."],
+    "rules": [
+        {
+            "path": "/permission/0",
+            "kind": "permission",
+            "matches": {"action": True, "target": True, "assignee": True},
+            "active": False,
+            "constraints": [
+                {
+                    "path": "/permission/0/constraint/0",
+                    "left": "http://www.w3.org/ns/odrl/2/purpose",
+                    "operator": "isAnyOf",
+                    "expected": ["research", "quality"],
+                    "actual": "marketing",
+                    "state": "unsatisfied",
+                },
+                {
+                    "path": "/permission/0/constraint/1",
+                    "operator": "or",
+                    "state": "unknown",
+                    "children": [
+                        {
+                            "path": "/permission/0/constraint/1/or/0",
+                            "left": "http://www.w3.org/ns/odrl/2/dateTime",
+                            "operator": "lt",
+                            "expected": ["2020-01-01Z"],
+                            "actual": "2026-06-15T12:00:00Z",
+                            "state": "unsatisfied",
+                        },
+                        {
+                            "path": "/permission/0/constraint/1/or/1",
+                            "left": "http://www.w3.org/ns/odrl/2/spatial",
+                            "operator": "eq",
+                            "expected": ["urn:eu"],
+                            "actual": None,
+                            "state": "unknown",
+                        },
+                    ],
+                },
+                {"path": "/permission/0/constraint/2", "left": "", "operator": "", "expected": [], "actual": None, "state": "unknown"},
+            ],
+        },
+        {
+            "path": "/permission/1",
+            "kind": "permission",
+            "matches": {"action": True, "target": False, "assignee": False},
+            "active": False,
+            "constraints": [],
+        },
+        {"path": "/prohibition/0", "kind": "prohibition", "matches": {}, "active": False, "constraints": []},
+        {"path": "/prohibition/1", "kind": "prohibition", "matches": {}, "active": True, "constraints": []},
+        {"path": "/prohibition/2", "kind": "prohibition", "matches": {}, "active": None, "constraints": []},
+        {"path": "/obligation/0", "kind": "obligation", "matches": {}, "active": True, "constraints": [], "state": "overdue"},
+    ],
+    "abridged": True,
+    "duties": [
+        {
+            "path": "/permission/0/duty/0",
+            "when": "post",
+            "action": ["http://www.w3.org/ns/odrl/2/delete"],
+            "debtor": "did:web:biopharma.example",
+            "state": "pending",
+            "due_by": "2026-07-15T12:00:00Z",
+            "blocking": False,
+        },
+        {"path": "/permission/0/duty/1", "when": "pre", "action": ["odrl:obtainConsent"], "debtor": "", "state": "pending", "due_by": None,
+         "blocking": True},
+    ],
+    "counters": [{"rule": "/permission/0", "operand": "http://www.w3.org/ns/odrl/2/count", "used": 3, "reserved": 1, "limit": 10}],
+    "near_misses": [{"path": "/permission/0/constraint/0", "change": "purpose is one of 'research', 'quality'"}],
+    "findings": [
+        {"code": "ZONE_MISSING", "path": "/permission/0", "message": "it has no time zone", "fix": "write one", "severity": "warning"}
+    ],
+}  # fmt: skip
+REFUSAL = {
+    "by": "us",
+    "code": "CONSTRAINT_UNSATISFIED",
+    "reasons": DECISION["reason"],
+    "grounds": [
+        {
+            "code": "CONSTRAINT_UNSATISFIED",
+            "policy": "urn:a",
+            "rule": "/permission/0",
+            "constraint": "/permission/0/constraint/0",
+            "leftOperand": "odrl:purpose",
+            "operator": "isAnyOf",
+            "expected": ["research", "quality"],
+            "actual": ["marketing"],
+        },
+        {"code": "PROHIBITED", "rule": "/prohibition/1"},
+        {"code": "ELSEWHERE"},
+    ],
+}
+PLAIN = {
+    "sentences": ["Anybody may use it for “research” or “quality”."],
+    "conditions": [{"path": "/permission/0/constraint/0", "text": "x", "held": "declared", "held_text": "declared by the other side"}],
+}
+VIEW: dict[str, Any] = {
+    "kind": "transfer",
+    "pid": "urn:uuid:n1",
+    "role": "provider",
+    "peer": "did:web:biopharma.example",
+    "state": "TERMINATED",
+    "dataset": "urn:d:1",
+    "agreement": "urn:a",
+    "decision": DECISION,
+    "terms": {"@id": "urn:a", "permission": [{"action": "use"}]},
+    "plain": PLAIN,
+    "changes": ["the permission to use also asks that purpose is 'x'"],
+    "refusal": REFUSAL,
+}
+
+
+def test_everything_that_a_decision_knows_stands_in_a_tree(
+    command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
+):
+    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW)}
+    golden("explain", command("explain", "urn:uuid:n1", "--lang", "zh").out)
+    assert fake.paths() == [f"GET {N}?lang=zh", f"GET {T}?lang=zh"]
+    assert json.loads(command("explain", "urn:uuid:n1", "--json").out)["decision"] == DECISION
+
+
+def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): NOT_HERE}
+    ended = command("explain", "urn:uuid:n1")
+    assert (ended.code, "no negotiation or transfer `urn:uuid:n1`" in ended.err) == (1, True)
+
+
+def lines(**changed: Any) -> list[str]:
+    return [text for _, text in explained(msgspec.convert(VIEW | changed, Explained))]
+
+
+def test_what_is_not_there_is_said_instead():
+    found = lines(decision=None, refusal=None, terms=None, plain=None, changes=[])
+    assert "nothing was decided here, and the peer has given no reason: whether it may be is the peer's to decide" in found
+    assert "the terms that were judged are not here any more: their offer was withdrawn or replaced" in found
+
+
+def test_a_peer_that_gave_strings_only_or_nothing_is_shown_as_well():
+    theirs = {"by": "peer", "code": None, "reasons": ["policy mismatch"], "grounds": []}
+    assert {"said by did:web:biopharma.example: no code", "policy mismatch"} <= set(lines(refusal=theirs))
+    assert "no reason was given" in lines(refusal=theirs | {"reasons": []})
+
+
+def test_a_decision_of_which_little_was_kept_is_shown_as_far_as_it_goes():
+    found = lines(decision={"result": "deny", "code": "POLICY_NOT_UNDERSTOOD", "reason": ["no"], "findings": []}, plain=None)
+    assert "✗ deny POLICY_NOT_UNDERSTOOD" in [text.strip() for text in found]
+    assert "use" in found, "the terms, in the words of this command"
+
+
+def test_a_tree_that_is_too_deep_is_cut():
+    node: dict[str, Any] = {"path": "/x", "left": "a", "operator": "eq", "expected": ["deepest"], "actual": None, "state": "unknown"}
+    for _ in range(200):
+        node = {"path": "/x", "operator": "and", "state": "unknown", "children": [node]}
+    rule = {"path": "/permission/0", "kind": "permission", "active": None, "constraints": [node]}
+    found = lines(decision={"result": "unknown", "rules": [rule]})
+    assert sum(text == "? all of these" for text in found) == 9
+    assert not any("deepest" in text for text in found)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_explains_itself_on_both_sides(tmp_path: Path, operated: Operated):
+    async with pair.pair(tmp_path / "x") as two:
+        dataset = fresh("dataset")
+        view = await two.provider.publish(dataset, purpose_policy("research", "quality"))
+        offer, body = view["offers"][0]["id"], {"peer": "hospital", "dataset": dataset, "purposes": ["marketing"]}
+        begun = await two.consumer.asked("POST", "/negotiations", body, status=201)
+        await two.consumer.state(Kind.NEGOTIATION, begun["pid"], "TERMINATED")
+        (theirs,) = (await two.provider.asked("GET", "/negotiations"))["items"]
+
+        ours, others = await operated(two.provider, "explain", theirs["pid"]), await operated(two.consumer, "explain", begun["pid"])
+        assert ours.code == others.code == 0, (ours.err, others.err)
+        sentence = f"Denied: purpose 'marketing' is not one of 'research', 'quality' (offer {offer}, /permission/0/constraint/0)."
+        for ended in (ours, others):
+            assert sentence in ended.out
+            assert (
+                f"✗ purpose is one of research, quality; found marketing (rule /permission/0, at /permission/0/constraint/0, {offer})"
+                in ended.out
+            )
+        assert "✗ deny CONSTRAINT_UNSATISFIED" in ours.out
+        assert "✗ permission /permission/0 does not grant" in ours.out
+        assert "✗ purpose is one of research, quality; found marketing, declared by the other side" in ours.out
+        assert "it would be permitted if\n    purpose is one of 'research', 'quality' (/permission/0/constraint/0)" in ours.out
+        assert f"we have told {two.consumer.site.id}: CONSTRAINT_UNSATISFIED" in ours.out
+        assert "decided here" not in others.out
+        assert f"said by {two.provider.site.id}: CONSTRAINT_UNSATISFIED" in others.out
+        document = json.loads((await operated(two.consumer, "explain", begun["pid"], "--json")).out)
+        assert document["refusal"]["grounds"][0]["actual"] == ["marketing"]
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_is_explained_by_its_agreement(tmp_path: Path, operated: Operated):
+    async with pair.desk(tmp_path / "x") as desk:
+        agreed = agreement(desk.us, desk.peer, Role.PROVIDER, policy=purpose_policy("care"))
+        process = await desk.us.put(transfer(desk.us, desk.peer, "STARTED", Role.PROVIDER, agreed), agreed)
+        ended = await operated(desk.us, "explain", process.pid)
+        assert ended.code == 0
+        assert f"transfer    {process.pid}" in ended.out.splitlines()[0]
+        assert "for “care”" in ended.out
