@@ -108,9 +108,9 @@ def _id(raw: dict[str, Any], path: str, reading: Reading) -> str:
 
 def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
     left, operator = _word(raw.get("leftOperand")), _word(raw.get("operator"))
-    right = raw.get("rightOperand")
+    right, at = raw.get("rightOperand"), f"{path}/rightOperand"
     if "rightOperandReference" in raw:
-        right = _referenced(raw, path, reading)
+        right, at = _referenced(raw, path, reading), f"{path}/rightOperandReference"
         if right is None:
             return Opaque(path, canonical(raw, path), judges.nobody_knows)
     bare = isinstance(right, int | float) and reading.dialect == "dsp"
@@ -120,7 +120,7 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
             fix = 'write {"@value": "5", "@type": "xsd:integer"}: a bare number is not valid in DSP messages'
         reading.note(Code.MALFORMED, path, "its three parts are not there, or not of their type", fix)
         return None
-    name = OPERATOR_NAMES.get(operator)
+    name = written = OPERATOR_NAMES.get(operator)
     alias = reading.registry.aliases.get(left) or reading.registry.aliases.get(_full(left, reading))
     if alias is None:
         known = reading.registry.operands.get(left) or reading.registry.operands.get(_full(left, reading))
@@ -130,7 +130,9 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
         _unknown_operand(left, f"{path}/leftOperand", reading)
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if name not in known.operators:
-        what = f"`{shown(operator)}` is no operator of ODRL" if name is None else f"`{name}` does not apply to `{compact(left)}`"
+        what = (
+            f"`{shown(operator)}` is no operator of ODRL" if written is None else f"`{written}` does not apply to `{shown(compact(left))}`"
+        )
         takes = sorted(alias.operators) if alias else sorted(known.operators)
         reading.note(
             Code.OPERATOR_UNSUPPORTED, f"{path}/operator", what, f"use one of {', '.join(takes)}", expected=tuple(takes), found=operator
@@ -139,23 +141,22 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
     if "dataType" in raw and (typed := _typed(right, _word(raw["dataType"]))) is not None:
         right = typed
     if known.values != "term" and name in _EACH:
-        return _each(raw, known, name, right, path, reading)
-    return _constraint(raw, known, name, right, (path, f"{path}/rightOperand"), reading) or Opaque(
-        path, canonical(raw, path), judges.nobody_knows
-    )
+        return _each(raw, known, name, right, (path, at), reading)
+    return _constraint(raw, known, name, right, (path, at), reading) or Opaque(path, canonical(raw, path), judges.nobody_knows)
 
 
-def _each(raw: dict[str, Any], known: Operand, name: str, right: object, path: str, reading: Reading) -> Node:
+def _each(raw: dict[str, Any], known: Operand, name: str, right: object, places: tuple[str, str], reading: Reading) -> Node:
     """A list operator on values that have an order: one of them, none of them, all of them at once."""
+    path, place = places
     kind, operator = _EACH[name]
-    entries = several(right, f"{path}/rightOperand")
-    parts = [_constraint(raw, known, operator, entry, (at, at), reading) for at, entry in entries]
+    parts = [_constraint(raw, known, operator, entry, (at, at), reading) for at, entry in several(right, place)]
     found = tuple(part for part in parts if part is not None)
     if len(found) < len(parts) or not parts:
         if not parts:
-            reading.note(Code.EMPTY_SET, f"{path}/rightOperand", "there is no value", "give one at least")
+            reading.note(Code.EMPTY_SET, place, "there is no value", "give one at least")
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     reading.count(len(found) - 1, path)
+    _doubts(known, name, tuple(part.expected[0] for part in found), path, reading)
     table = {"and": judges.all_of, "or": judges.any_of}
     return Logic(path, kind, found, table[kind]([part.judge for part in found]), _id(raw, path, reading))
 
@@ -170,7 +171,13 @@ def _constraint(
         return None
     meaning, expected = test
     unit = _word(raw.get("unit")) or ""
-    unit = expected[0] if known.values == "event" else reading.expand(unit) or unit
+    unit = reading.expand(unit) or unit
+    if unit and known.values not in ("number", "duration"):
+        message = f"`{compact(known.iri)}` is no amount, and is counted in no unit"
+        reading.note(Code.UNIT_MISMATCH, f"{path}/unit", message, "leave the unit out", found=unit)
+        return None
+    if known.values == "event":
+        unit = reading.expand(expected[0]) or expected[0]
     meaning = _from_status(meaning, known, raw.get("status"), f"{path}/status", reading)
     if path != at:
         _doubts(known, name, expected, path, reading)
@@ -239,9 +246,7 @@ def _translated(alias: Alias, name: str | None, right: object, reading: Reading)
 
 
 def _test(operand: Operand, operator: str, raw: object, path: str, reading: Reading) -> tuple[Test, tuple[str, ...]] | None:
-    entries = values.items(raw)
-    if entries is None:
-        entries = [raw]
+    entries = several(raw, path)
     if not entries:
         reading.note(Code.EMPTY_SET, path, "there is no value", "give one at least")
         return None
@@ -257,14 +262,16 @@ def _test(operand: Operand, operator: str, raw: object, path: str, reading: Read
         return None
 
 
-def _compiled(operand: Operand, operator: str, entries: list[object], path: str, reading: Reading) -> tuple[Test, tuple[str, ...]]:
+def _compiled(
+    operand: Operand, operator: str, places: list[tuple[str, object]], path: str, reading: Reading
+) -> tuple[Test, tuple[str, ...]]:
+    entries = [entry for _, entry in places]
     if operand.values == "instant":
         right = values.stretch(entries[0])
         if not right.zoned:
-            patch = ({"op": "replace", "path": path, "value": _zoned(entries[0])},)
-            reading.note(
-                Code.ZONE_MISSING, path, "it has no time zone, so UTC is assumed", f"write `{right.text}Z`", "warning", patch=patch
-            )
+            patch = _replaced((places[0][0], _zoned(entries[0])))
+            fix = f"write `{right.text}Z`"
+            reading.note(Code.ZONE_MISSING, path, "it has no time zone, so UTC is assumed", fix, "warning", patch=patch)
         window = judges.instants(operator, right)
         reading.instants.update(int(edge[0]) for edge in (window.start, window.end) if edge is not None)
         return window, (right.text,)
@@ -279,10 +286,16 @@ def _compiled(operand: Operand, operator: str, entries: list[object], path: str,
     terms = tuple(values.term(entry) for entry in entries)
     if operand.usage and any(values.spells_an_iri(entry) for entry in entries):
         message = "a string is taken as the IRI that it spells, which other connectors may not do"
-        reading.note(Code.IRI_AS_STRING, path, message, 'write {"@id": "https://..."}', "warning")
+        patch = _replaced(*((at, {"@id": entry}) for at, entry in places if values.spells_an_iri(entry)))
+        reading.note(Code.IRI_AS_STRING, path, message, 'write {"@id": "https://..."}', "warning", patch=patch)
     if operand.values == "event":
         return Members(_PHASES[operator], "isAnyOf"), terms
     return Members(frozenset(terms), operator), terms
+
+
+def _replaced(*changes: tuple[str, object]) -> tuple[dict[str, object], ...]:
+    """The patch (RFC 6902) that writes other values; what stands where a reference leads is not ours to mend."""
+    return tuple({"op": "replace", "path": path, "value": value} for path, value in changes if "/rightOperandReference" not in path)
 
 
 def _zoned(entry: object) -> object:
@@ -292,8 +305,9 @@ def _zoned(entry: object) -> object:
 
 
 def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: Reading) -> Test:
-    """`status` is what was used up when the policy was written (ODRL 2.2 IM, 2.5.1): the limit counts from there."""
-    if raw is None:
+    """`status` is what was used up when the policy was written (ODRL 2.2 IM, 2.5.1): the limit counts from there. An heir starts anew
+    (2.8)."""
+    if raw is None or reading.ancestors:
         return test
     try:
         start, _ = values.number(raw)

@@ -32,6 +32,12 @@ class Inherited:
     assignees: frozenset[str] = NONE
 
 
+def contradict(path: str, reading: Reading) -> None:
+    """Two policies that become one say differently who wins; neither may be dropped in silence (ODRL 2.2 IM, 2.9)."""
+    message = "the policies that are inherited from, or this one, differ in who wins a conflict"
+    reading.note(Code.CONFLICTING_TERMS, path, message, "write the same `odrl:conflict` in all of them, or in one only")
+
+
 def gather(known: Mapping[str, Any], child: str, parents: Mapping[str, object], reading: Reading, read: Read) -> Inherited:
     """What the policy `child` with the properties `known` takes over from `parents` (IRI -> document); `read` reads one of them."""
     found = Inherited()
@@ -49,14 +55,15 @@ def gather(known: Mapping[str, Any], child: str, parents: Mapping[str, object], 
         elif name not in parents:
             reading.note(Code.INHERITANCE_UNKNOWN, path, f"the policy `{shown(name)}` is not at hand", "write its rules down here")
         else:
-            inner = Reading(reading.registry, reading.dialect, reading.references, ancestors)
+            inner = Reading(reading.registry, reading.dialect, reading.references, ancestors, reading.base + path)
             _take(found, name, path, read(parents[name], inner, parents), inner, reading)
     return found
 
 
 def _take(found: Inherited, name: str, path: str, parent: Policy | None, inner: Reading, reading: Reading) -> None:
     for finding in inner.findings:
-        reading.note(finding.code, path, f"in `{shown(name)}`{finding.path}: {finding.message}", finding.fix, finding.severity)
+        at = finding.path.removeprefix(inner.base)
+        reading.note(finding.code, path, f"in `{shown(name)}`{at}: {finding.message}", finding.fix, finding.severity)
     reading.instants |= inner.instants
     reading.usage |= inner.usage
     reading.measures |= inner.measures
@@ -66,6 +73,8 @@ def _take(found: Inherited, name: str, path: str, parent: Policy | None, inner: 
     found.parents += (name, *parent.inherits)
     for kind, rules in (("permission", parent.permissions), ("prohibition", parent.prohibitions), ("obligation", parent.obligations)):
         found.rules[kind] += rules
+    if found.conflict and parent.conflict and found.conflict != parent.conflict:
+        contradict(path, reading)
     found.conflict = found.conflict or parent.conflict
     found.profiles |= parent.profiles
     found.target, found.assigner = found.target or parent.target, found.assigner or parent.assigner

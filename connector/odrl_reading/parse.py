@@ -7,18 +7,20 @@ permits nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
+from connector.odrl.duties import has_deadline
 from connector.odrl.judges import all_of
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
 from connector.odrl.registry import registry_of
-from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, compact
+from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL
 from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import DEPTH_MAX, nodes
-from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, refusal, several, text, type_of
+from connector.odrl_reading.naming import actions, scopes
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
@@ -49,8 +51,6 @@ _OF_KIND: Final[Mapping[RuleKind, frozenset[str]]] = {
 _BELOW: Final[Mapping[RuleKind, RuleKind]] = {
     "permission": "duty", "prohibition": "remedy", "obligation": "consequence", "duty": "consequence",
 }  # fmt: skip
-_SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
-_ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
 
 
 def load(
@@ -103,7 +103,10 @@ def is_tree(document: object) -> bool:
         return False
     if "@context" not in document:
         return not any(isinstance(key, str) and key.startswith(ODRL) for key in document)
-    return all(entry in (DSP_CONTEXT, W3C_CONTEXT) for entry in _contexts(document))
+    contexts = _contexts(document)
+    if DSP_CONTEXT in contexts and all(isinstance(entry, str) for entry in contexts):
+        return True  # its terms are protected: what stands beside it can add words, which are findings, and change none
+    return all(entry in (DSP_CONTEXT, W3C_CONTEXT) for entry in contexts)
 
 
 def _contexts(document: dict[str, Any]) -> list[object]:
@@ -121,21 +124,28 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
     agreement = kind == "Agreement" and reading.dialect == "dsp"
     identifier = iri(known.get("@id"), "/@id", reading)
     inherited = inherit.gather(known, identifier or "", parents, reading, _policy)
-    target = _single(known, "target", reading, required=agreement)
+    pushed = {name: known[name] for name in ("target", "assignee") if _says_more(known.get(name))}
+    known = {name: value for name, value in known.items() if name not in pushed} if pushed else known
+    target = _single(known, "target", reading, required=agreement and "target" not in pushed)
     assigners = _ids(known.get("assigner"), "/assigner", reading, required=agreement)
-    assignees = _ids(known.get("assignee"), "/assignee", reading, required=agreement)
+    assignees = _ids(known.get("assignee"), "/assignee", reading, required=agreement and "assignee" not in pushed)
     if len(assigners) > 1:
         reading.note(Code.MALFORMED, "/assigner", "there are several assigners", "name one")
     if "isReplacedBy" in known:
         reading.note(Code.POLICY_REPLACED, "", "it is replaced by another policy", "use that one")
-    rules = {part: (*_rules(known, part, reading), *inherited.rules[part]) for part in ("permission", "prohibition", "obligation")}
+    shared = _shared(known, pushed, reading)
+    rules = {part: (*_rules(known, part, reading, shared), *inherited.rules[part]) for part in ("permission", "prohibition", "obligation")}
     if not any(rules.values()):
         reading.note(Code.MALFORMED, "", "it has no rule", "add a `permission`")
     if reading.dialect == "dsp" and rules["obligation"] and not rules["permission"] and not rules["prohibition"]:
         reading.note(Code.MALFORMED, "", "an obligation alone is no policy of DSP 2025-1", "add a `permission`")
-    conflict = _conflict(known, reading) or inherited.conflict
+    conflict = _conflict(known, reading)
+    if conflict and inherited.conflict and conflict != inherited.conflict:
+        inherit.contradict("/conflict", reading)
+    conflict = conflict or inherited.conflict
     profiles = _profiles(known.get("profile"), reading) | inherited.profiles
-    _warn(rules, reading)
+    if not reading.ancestors:
+        _warn(document, rules, reading)
     if any(finding.code is Code.MALFORMED for finding in reading.findings):
         return None
     return Policy(
@@ -160,6 +170,8 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
         registry=reading.registry,
         document=document,
         inherits=inherited.parents,
+        parents=parents,
+        references=reading.references,
     )
 
 
@@ -223,16 +235,48 @@ def _conflict(known: dict[str, Any], reading: Reading) -> Literal["", "prohibit"
     return found
 
 
-def _rules(known: dict[str, Any], kind: RuleKind, reading: Reading) -> tuple[Rule, ...]:
-    raw = known.get(kind)
+class Shared(NamedTuple):
+    """What a policy says for all of its rules (ODRL 2.2 IM, 2.7.1); what a rule says itself goes before, but constraints add up."""
+
+    actions: tuple[Action, ...] | None = None
+    targets: tuple[Scope, ...] = ()
+    assignees: tuple[Scope, ...] = ()
+    constraints: tuple[Node, ...] = ()
+
+
+ALONE: Final = Shared()
+
+
+def _says_more(raw: object) -> bool:
+    """Whether a target or an assignee of the policy is more than a name: a collection, or a part of one."""
+    entries = raw if isinstance(raw, list) else [raw]
+    return any(isinstance(entry, dict) and not entry.keys() <= {"@id", "uid"} for entry in entries)
+
+
+def _shared(known: Mapping[str, Any], pushed: Mapping[str, Any], reading: Reading) -> Shared:
+    base = reading.base
+    constraints: tuple[Node, ...] = ()
+    if "constraint" in known:
+        constraints = nodes(known["constraint"], f"{base}/constraint", reading)
+        message = "a constraint of the policy counts for each of its rules"
+        reading.note(Code.POLICY_CONSTRAINT, f"{base}/constraint", message, "write it into the rules", "warning")
+    return Shared(
+        actions(known["action"], f"{base}/action", reading) if "action" in known else None,
+        scopes(pushed.get("target"), "asset", f"{base}/target", reading),
+        scopes(pushed.get("assignee"), "party", f"{base}/assignee", reading),
+        constraints,
+    )
+
+
+def _rules(known: dict[str, Any], kind: RuleKind, reading: Reading, shared: Shared) -> tuple[Rule, ...]:
+    raw, path = known.get(kind), f"{reading.base}/{kind}"
     if raw is not None and reading.dialect == "dsp" and not isinstance(raw, list):
-        reading.note(Code.MALFORMED, f"/{kind}", "it is no array", "write an array of rules")
+        reading.note(Code.MALFORMED, path, "it is no array", "write an array of rules")
         return ()
-    shared: dict[str, Any] = {name: known[name] for name in ("action", "constraint") if name in known}
-    return tuple(rule for at, entry in several(raw, f"/{kind}") if (rule := _rule(entry, kind, at, reading, shared)) is not None)
+    return tuple(rule for at, entry in several(raw, path) if (rule := _rule(entry, kind, at, reading, shared)) is not None)
 
 
-def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Mapping[str, Any], depth: int = 1) -> Rule | None:
+def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shared, depth: int = 1) -> Rule | None:
     if not isinstance(raw, dict):
         reading.note(Code.MALFORMED, path, "it is no rule", "write an object with an `action`")
         return None
@@ -246,22 +290,20 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Mapp
     known, opaque = fields(raw, properties, path, reading)
     what = kind if kind in ("permission", "prohibition") else "duty"
     type_of(known, what, path, reading)
-    written = known.get("action", shared.get("action"))
-    actions = tuple(action for at, entry in several(written, f"{path}/action") if (action := _action(entry, at, reading)) is not None)
-    if written is None or written == []:
+    written = known.get("action")
+    named = actions(written, f"{path}/action", reading)
+    if written is None and shared.actions is not None:
+        named = shared.actions
+    if (written is None and shared.actions is None) or written == []:
         severity: Literal["error", "warning"] = "warning" if reading.dialect == "odrl" else "error"
         code = Code.ACTION_MISSING if reading.dialect == "odrl" else Code.MALFORMED
         reading.note(code, path, "it has no action, so it is about any", "write `use`", severity)
-    constraints = nodes(known.get("constraint"), f"{path}/constraint", reading)
-    if "constraint" in shared:
-        message = "a constraint of the policy counts for each of its rules"
-        reading.note(Code.POLICY_CONSTRAINT, "/constraint", message, "write it into the rules", "warning")
-        constraints += nodes(shared["constraint"], "/constraint", reading)
+    constraints = nodes(known.get("constraint"), f"{path}/constraint", reading) + shared.constraints
     below = _BELOW.get(kind)
     duties = tuple(
         duty
         for at, entry in (several(known.get(below), f"{path}/{below}") if below else [])
-        if below and (duty := _rule(entry, below, at, reading, {}, depth + 1)) is not None
+        if below and (duty := _rule(entry, below, at, reading, ALONE, depth + 1)) is not None
     )
     functions = tuple(
         (name, party) for name in FUNCTIONS if name in known for party in sorted(_ids(known[name], f"{path}/{name}", reading))
@@ -269,21 +311,21 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Mapp
     return Rule(
         path=path,
         kind=kind,
-        actions=actions,
-        targets=_scopes(known.get("target"), "asset", f"{path}/target", reading),
-        assigners=_scopes(known.get("assigner"), "party", f"{path}/assigner", reading),
-        assignees=_scopes(known.get("assignee"), "party", f"{path}/assignee", reading),
+        actions=named,
+        targets=scopes(known.get("target"), "asset", f"{path}/target", reading) or shared.targets,
+        assigners=scopes(known.get("assigner"), "party", f"{path}/assigner", reading),
+        assignees=scopes(known.get("assignee"), "party", f"{path}/assignee", reading) or shared.assignees,
         constraints=constraints,
         opaque=opaque,
         judge=all_of([node.judge for node in constraints]),
         id=iri(known.get("@id"), f"{path}/@id", reading) or "",
         duties=duties,
-        when=_when(actions, constraints, reading),
+        when=_when(named, constraints, reading),
         functions=functions,
     )
 
 
-def _when(actions: tuple[Action, ...], constraints: tuple[Node, ...], reading: Reading) -> Literal["pre", "with", "post"]:
+def _when(named: tuple[Action, ...], constraints: tuple[Node, ...], reading: Reading) -> Literal["pre", "with", "post"]:
     """When a duty is due (odrl.md 1.3): what it says about the event of the use goes before what its action usually means."""
     waiting = list(constraints)
     while waiting:
@@ -295,80 +337,32 @@ def _when(actions: tuple[Action, ...], constraints: tuple[Node, ...], reading: R
                 return {"lt": "pre", "lteq": "pre", "eq": "with", "gteq": "post", "gt": "post"}.get(node.operator, "pre")  # type: ignore[return-value]
             if node.operand == ODRL + "delayPeriod" or (node.operand == ODRL + "event" and node.operator in ("gt", "gteq", "eq")):
                 return "post"
-    found = [reading.registry.duties.get(action.iri, "pre") for action in actions]
+    found = [reading.registry.duties.get(action.iri, "pre") for action in named]
     return found[0] if found else "pre"
 
 
-def _action(raw: object, path: str, reading: Reading) -> Action | None:
-    written = raw
-    refinements: tuple[Node, ...] = ()
-    if isinstance(raw, dict) and raw.keys() != {"@id"}:
-        known, opaque = fields(raw, _ACTION, path, reading)
-        written = known.get("value", known.get("@id"))
-        refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
-        if opaque:
-            return Action("", NONE, refinements)
-    word = written["@id"] if isinstance(written, dict) and written.keys() == {"@id"} else written
-    if not isinstance(word, str) or not word:
-        reading.note(Code.MALFORMED, path, "the action is no string", "write `use`")
-        return None
-    registry = reading.registry
-    name = registry.actions.get(word) or registry.actions.get(reading.expand(word) or "")
-    if name is None and reading.dialect == "odrl" and ":" not in word:
-        name = registry.actions.get(f"odrl:{word}")
-    if name is None:
-        _unknown_action(word, path, reading)
-        return Action(word, NONE, refinements)
-    if name != (reading.expand(word) or name):
-        message = f"`{shown(word)}` is deprecated for `{compact(name)}`"
-        patch = ({"op": "replace", "path": path, "value": compact(name)},)
-        reading.note(Code.DEPRECATED, path, message, f"write `{compact(name)}`", "warning", patch=patch)
-    return Action(name, registry.within[name], refinements)
+def _barred(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The patch (RFC 6902) that adds a prohibition to distribute."""
+    bar = {"action": "odrl:distribute"}
+    key = next((key for key in ("prohibition", "odrl:prohibition", ODRL + "prohibition") if key in document), None)
+    if key is None:
+        return ({"op": "add", "path": "/prohibition", "value": [bar]},)
+    at = "/" + key.replace("~", "~0").replace("/", "~1")
+    return ({"op": "add", "path": f"{at}/-", "value": bar},) if isinstance(document[key], list) else ()
 
 
-def _unknown_action(word: str, path: str, reading: Reading) -> None:
-    actions = reading.registry.actions
-    if reading.expand(word) is not None or reading.dialect == "odrl":
-        near = nearest(word, actions)
-        fix = f"write `{near}` if that is meant" if near else "write `use` or another core action"
-        reading.note(Code.ACTION_UNSUPPORTED, path, f"the action `{shown(word)}` is not known here", fix)
-    else:
-        fix = f"write `odrl:{word}`" if "odrl:" + word in actions else "write `use`, or an action of the ODRL core as `odrl:read`"
-        patch = ({"op": "replace", "path": path, "value": f"odrl:{word}"},) if "odrl:" + word in actions else ()
-        reading.note(Code.TERM_DROPPED, path, f"`{shown(word)}` is no term of the DSP context, so it names no action", fix, patch=patch)
-
-
-def _scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> tuple[Scope, ...]:
-    if raw is None:
-        return ()
-    if raw == []:
-        reading.note(Code.EMPTY_SET, path, "it names nobody" if what == "party" else "it names nothing", "name one or leave it out")
-    entries = several(raw, path)
-    reading.count(len(entries) - 1, path)
-    return tuple(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None)
-
-
-def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:
-    if not isinstance(raw, dict) or raw.keys() == {"@id"}:
-        name = iri(raw, path, reading, required=True)
-        return None if name is None else Scope(name)
-    known, opaque = fields(raw, _SCOPE, path, reading)
-    if opaque:
-        return Scope("")
-    kind = type_of(known, what, path, reading)
-    refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
-    collection = (kind is not None and kind.endswith("Collection")) or "source" in known
-    name = iri(known.get("@id", known.get("source")), path, reading, required=True)
-    return None if name is None else Scope(name, refinements, collection)
-
-
-def _warn(rules: Mapping[str, tuple[Rule, ...]], reading: Reading) -> None:
+def _warn(document: dict[str, Any], rules: Mapping[str, tuple[Rule, ...]], reading: Reading) -> None:
     """What is well-formed and easily means more, or less, than its author thinks."""
     for rule in rules["obligation"]:
-        if not any(node for node in rule.constraints if isinstance(node, Constraint) and node.operator in ("lt", "lteq")):
+        if not has_deadline(rule):
             message = "an obligation without a deadline is never overdue"
             reading.note(Code.OBLIGATION_NO_DEADLINE, rule.path, message, "add `odrl:dateTime` `lteq` or `odrl:delayPeriod`", "warning")
-    use = ODRL + "use"
+    use, distribute = ODRL + "use", ODRL + "distribute"
+    open_use = [rule.path for rule in rules["permission"] if any(each.iri == use and not each.refinements for each in rule.actions)]
+    if open_use and not any(action.iri == distribute for rule in rules["prohibition"] for action in rule.actions):
+        message = "ODRL includes `distribute` in `use`: who may use this may pass it on"
+        fix = "add a prohibition of `odrl:distribute`, if that is not meant"
+        reading.note(Code.USE_IMPLIES_DISTRIBUTE, open_use[0], message, fix, "warning", patch=_barred(document))
     for rule in rules["prohibition"]:
         if any(action.iri == use for action in rule.actions) and not rule.constraints and rules["permission"]:
             message = "a prohibition of `use` without constraints forbids all that a permission allows"

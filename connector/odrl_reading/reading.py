@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from connector.errors import PolicyError
@@ -31,7 +32,13 @@ _DSP_BARE: Final = frozenset({
     "profile", "hasPolicy", "target", "assigner", "assignee", "permission", "prohibition", "obligation", "duty", "constraint", "action",
     "leftOperand", "operator", "rightOperand", "and", "andSequence", "or", "xone", "timestamp",
 })  # fmt: skip
+# The others of the model (ODRL 2.2 IM): they stand bare under the context of the W3C only.
+_W3C_BARE: Final = _DSP_BARE | {
+    "uid", "conflict", "inheritFrom", "remedy", "consequence", "refinement", "source", "rightOperandReference", "dataType", "unit",
+    "status", "relation", "function", "failure", "implies", "includedIn", "partOf",
+}  # fmt: skip
 _KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
+_BARE: Final[Mapping[Dialect, frozenset[str]]] = {"dsp": _DSP_BARE, "odrl": _W3C_BARE}
 _ALIASES: Final = {"uid": "@id", "type": "@type"}  # of the W3C's context
 _PREFIXED: Final = frozenset({"value", "isReplacedBy"})  # of RDF and Dublin Core: no context of ours has them bare
 _DCT, _RDFS = "http://purl.org/dc/terms/", "http://www.w3.org/2000/01/rdf-schema#"
@@ -67,9 +74,10 @@ _TYPE_NAMES: Final = {
 
 class Reading:
     """What one pass over a document gathers. `references` are the values of `rightOperandReference`s that are at hand, `ancestors` the ids
-    of the policies that inherit from this one, `source` says where in a graph a pointer leads."""
+    of the policies that inherit from this one, `base` the pointer by which the youngest of them names it, `source` says where in a graph a
+    pointer leads."""
 
-    __slots__ = ("ancestors", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "source", "usage")
+    __slots__ = ("ancestors", "base", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "source", "usage")
 
     def __init__(
         self,
@@ -77,8 +85,9 @@ class Reading:
         dialect: Dialect = "dsp",
         references: Mapping[str, object] | None = None,
         ancestors: frozenset[str] = NONE,
+        base: str = "",
     ) -> None:
-        self.ancestors = ancestors
+        self.ancestors, self.base = ancestors, base
         self.registry, self.dialect = registry, dialect
         self.references: Mapping[str, object] = references or {}
         self.findings: list[Finding] = []
@@ -125,7 +134,7 @@ def refusal(what: str, findings: tuple[Finding, ...]) -> PolicyError:
 def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
     """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
     there is none). The id stands under `@id` in either form."""
-    if raw.keys() <= (known - _PREFIXED if reading.dialect == "odrl" else known & (_DSP_BARE | _KEYWORDS)):
+    if raw.keys() <= _plain(known, reading.dialect):
         return raw, ""
     if len(raw) > FINDINGS_MAX:
         reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
@@ -140,8 +149,14 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
                 reading.note(Code.MALFORMED, _pointer(path, key), f"`{shown(term)}` stands twice, with different values", "write it once")
             found[term] = raw[key]
     for key in strange:
-        _stranger(key, known, path, reading)
+        _stranger(key, raw, known, path, reading)
     return found, canonical({key: raw[key] for key in strange}, path) if strange else ""
+
+
+@lru_cache(maxsize=64)
+def _plain(known: frozenset[str], dialect: Dialect) -> frozenset[str]:
+    """The properties that are known and stand for themselves."""
+    return known - _PREFIXED if dialect == "odrl" else known & (_DSP_BARE | _KEYWORDS)
 
 
 def _term(key: str, known: frozenset[str], reading: Reading) -> str | None:
@@ -164,24 +179,26 @@ def _term(key: str, known: frozenset[str], reading: Reading) -> str | None:
     return "" if full in _ANNOTATIONS else None
 
 
-def _stranger(key: str, known: frozenset[str], path: str, reading: Reading) -> None:
-    at, word = _pointer(path, key), shown(key)
+def _stranger(key: str, raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> None:
+    at, word, bare = _pointer(path, key), shown(key), _BARE[reading.dialect]
     if key == "target":
         reading.note(Code.TARGET_IN_RULE, at, "only the policy has a target, not its rules", "leave it out")
-    elif reading.expand(key) is not None:
+    elif reading.expand(key) is not None or (key in bare and key not in known):
         reading.note(Code.TERM_UNSUPPORTED, at, f"`{word}` has no meaning here", "leave it out")
-    elif key in known:
+    elif key in known or key in _W3C_BARE:
         message = f"`{word}` is no term of the DSP context, so JSON-LD readers lose it"
-        reading.note(Code.TERM_DROPPED, at, message, f"write `odrl:{word}`", patch=_moved(at, path, f"odrl:{key}"))
+        fix, name = (f"write `odrl:{word}`", f"odrl:{key}") if key in known else ("leave it out", None)
+        reading.note(Code.TERM_DROPPED, at, message, fix, patch=_moved(at, path, name, raw))
     else:
         near = nearest(key, known)
-        fix = f"write `{near}`" if near else "leave it out"
-        reading.note(Code.TERM_DROPPED, at, f"`{word}` is no term of the context", fix, patch=_moved(at, path, near))
+        name = near if near is None or near in bare or near.startswith("@") else f"odrl:{near}"
+        fix = f"write `{name}`" if name else "leave it out"
+        reading.note(Code.TERM_DROPPED, at, f"`{word}` is no term of the context", fix, patch=_moved(at, path, name, raw))
 
 
-def _moved(at: str, path: str, name: str | None) -> tuple[dict[str, str], ...]:
-    """The patch (RFC 6902) that gives a property another name."""
-    return ({"op": "move", "from": at, "path": _pointer(path, name)},) if name else ()
+def _moved(at: str, path: str, name: str | None, raw: dict[str, Any]) -> tuple[dict[str, str], ...]:
+    """The patch (RFC 6902) that gives a property another name, where that does not overwrite anything."""
+    return ({"op": "move", "from": at, "path": _pointer(path, name)},) if name and name not in raw and at != path else ()
 
 
 def type_of(raw: dict[str, Any], what: str, path: str, reading: Reading) -> str | None:

@@ -1,0 +1,85 @@
+"""What a rule names -> what it is about: its actions, its assets, its parties, each with its refinements."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from connector.odrl.codes import Code
+from connector.odrl.model import Action, Node, Scope
+from connector.odrl.vocabulary import ODRL, compact
+from connector.odrl.words import shown
+from connector.odrl_reading.constraints import nodes
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, several, type_of
+
+_SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
+_ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
+
+
+def actions(raw: object, path: str, reading: Reading) -> tuple[Action, ...]:
+    """The actions that stand at `path`: words, or objects with refinements. What cannot be meant is a finding."""
+    return tuple(action for at, entry in several(raw, path) if (action := _action(entry, at, reading)) is not None)
+
+
+def _action(raw: object, path: str, reading: Reading) -> Action | None:
+    written, at = raw, path
+    refinements: tuple[Node, ...] = ()
+    if isinstance(raw, dict) and raw.keys() != {"@id"}:
+        known, opaque = fields(raw, _ACTION, path, reading)
+        written = known.get("value", known.get("@id"))
+        at = next((f"{path}/{key}" for key in ("rdf:value", "value", "@id", "uid") if key in raw), path)
+        refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+        if opaque:
+            return Action("", NONE, refinements)
+    word = written["@id"] if isinstance(written, dict) and written.keys() == {"@id"} else written
+    if not isinstance(word, str) or not word:
+        reading.note(Code.MALFORMED, path, "the action is no string", "write `use`")
+        return None
+    registry = reading.registry
+    name = registry.actions.get(word) or registry.actions.get(reading.expand(word) or "")
+    if name is None and reading.dialect == "odrl" and ":" not in word:
+        name = registry.actions.get(f"odrl:{word}")
+    if name is None:
+        _unknown_action(word, at, reading)
+        return Action(word, NONE, refinements)
+    if name != (reading.expand(word) or (ODRL + word if reading.dialect == "odrl" and ":" not in word else name)):
+        message = f"`{shown(word)}` is deprecated for `{compact(name)}`"
+        patch = ({"op": "replace", "path": at, "value": {"@id": compact(name)} if isinstance(written, dict) else compact(name)},)
+        reading.note(Code.DEPRECATED, path, message, f"write `{compact(name)}`", "warning", patch=patch)
+    return Action(name, registry.within[name], refinements)
+
+
+def _unknown_action(word: str, path: str, reading: Reading) -> None:
+    actions = reading.registry.actions
+    if reading.expand(word) is not None or reading.dialect == "odrl":
+        near = nearest(word, actions)
+        fix = f"write `{near}` if that is meant" if near else "write `use` or another core action"
+        reading.note(Code.ACTION_UNSUPPORTED, path, f"the action `{shown(word)}` is not known here", fix)
+    else:
+        fix = f"write `odrl:{word}`" if "odrl:" + word in actions else "write `use`, or an action of the ODRL core as `odrl:read`"
+        patch = ({"op": "replace", "path": path, "value": f"odrl:{word}"},) if "odrl:" + word in actions else ()
+        reading.note(Code.TERM_DROPPED, path, f"`{shown(word)}` is no term of the DSP context, so it names no action", fix, patch=patch)
+
+
+def scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> tuple[Scope, ...]:
+    """The assets or parties that stand at `path`: ids, or collections with refinements. What cannot be meant is a finding."""
+    if raw is None:
+        return ()
+    if raw == []:
+        reading.note(Code.EMPTY_SET, path, "it names nobody" if what == "party" else "it names nothing", "name one or leave it out")
+    entries = several(raw, path)
+    reading.count(len(entries) - 1, path)
+    return tuple(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None)
+
+
+def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:
+    if not isinstance(raw, dict) or raw.keys() == {"@id"}:
+        name = iri(raw, path, reading, required=True)
+        return None if name is None else Scope(name)
+    known, opaque = fields(raw, _SCOPE, path, reading)
+    if opaque:
+        return Scope("")
+    kind = type_of(known, what, path, reading)
+    refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+    collection = (kind is not None and kind.endswith("Collection")) or "source" in known
+    name = iri(known.get("@id", known.get("source")), path, reading, required=True)
+    return None if name is None else Scope(name, refinements, collection)
