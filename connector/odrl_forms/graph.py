@@ -36,6 +36,7 @@ _BARE: Final = {ODRL + name: name for name in (*_PARTS, *_NAMES, *_LITERALS)} | 
     RDF + "value": "rdf:value",
     PREFIXES["dspace"] + "timestamp": "timestamp",
 }
+_PREDICATES: Final = {bare: iri for iri, bare in _BARE.items()} | {"@type": TYPE}
 _TYPES: Final = {ODRL + name: name for name in CLASSES}
 _STRING: Final = XSD + "string"
 _SAME: Final = {"https://www.w3.org/ns/odrl.jsonld": W3C_CONTEXT}  # as many write it
@@ -58,10 +59,13 @@ class Tree:
         "" where the tree is the document itself."""
         if self.nodes is None or self.graph is None:
             return ""
+        step = ""
         while path not in self.nodes:
-            path = path.rpartition("/")[0]
+            path, _, step = path.rpartition("/")
         node = self.nodes[path]
-        return ", ".join(part for part in ("" if is_blank(node) else node, self.graph.place(node)) if part)
+        key = step.replace("~1", "/").replace("~0", "~")
+        place = self.graph.place(node, _PREDICATES.get(key, key)) or self.graph.place(node, "")
+        return ", ".join(part for part in ("" if is_blank(node) else node, place) if part)
 
 
 def graph_of(document: object, format: str, contexts: Mapping[str, Mapping[str, Any]] = CONTEXTS) -> Graph:

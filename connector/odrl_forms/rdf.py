@@ -30,11 +30,12 @@ Term = str | Literal | tuple["Term", ...]
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Node -> property -> objects, each once. `place` says where a node stands in the document ("line 12"), "" if that is not known.
+    """Node -> property -> objects, each once. `place` says where a node, or what it says by a property, stands in the document ("line 12"),
+    "" if that is not known.
     `lists` are those that were followed already: a chain that many nodes share is followed once."""
 
     nodes: dict[str, dict[str, dict[Term, None]]] = field(default_factory=dict)
-    place: Callable[[str], str] = lambda node: ""
+    place: Callable[[str, str], str] = lambda node, predicate: ""
     lists: dict[str, Term] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, subject: str, predicate: str, object: Term) -> None:

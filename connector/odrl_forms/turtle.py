@@ -80,10 +80,10 @@ class _Reader:
         self.next = 0
         self.base = ""
         self.prefixes: dict[str, str] = {}
-        self.offsets: dict[str, int] = {}
+        self.offsets: dict[tuple[str, str], int] = {}
         self.blanks = 0
         self.depth = 0
-        self.graph = Graph(place=lambda node: f"line {self._line(self.offsets[node])}" if node in self.offsets else "")
+        self.graph = Graph(place=self._place)
 
     def document(self) -> Graph:
         while (token := self.tokens[self.next])[0] != "end":
@@ -97,7 +97,7 @@ class _Reader:
                     self._statements(subject)
             else:
                 subject = self._subject()
-                self.offsets.setdefault(subject, at)
+                self.offsets.setdefault((subject, ""), at)
                 self._statements(subject)
             self._expect(".", "a statement ends with `.`")
         return self.graph
@@ -156,6 +156,7 @@ class _Reader:
                 predicate = self._iri()
             else:
                 raise self._error(at, "a property is missing", "write an IRI, or `a`")
+            self.offsets.setdefault((subject, predicate), at)
             self.graph.add(subject, predicate, self._object())
             while self.tokens[self.next][0] == ",":
                 self.next += 1
@@ -190,7 +191,7 @@ class _Reader:
         """`[ ... ]`: a node without a name."""
         self.blanks += 1
         node = f"_:#{self.blanks}"  # no label may hold `#`, so this is nobody else's
-        self.offsets[node] = self._enter()
+        self.offsets[node, ""] = self._enter()
         self.graph.nodes[node] = {}
         if self.tokens[self.next][0] != "]":
             self._statements(node)
@@ -274,6 +275,9 @@ class _Reader:
         kind, _, at = self._take()
         if kind != mark:
             raise self._error(at, message, "mend it there")
+
+    def _place(self, node: str, predicate: str) -> str:
+        return f"line {self._line(self.offsets[node, predicate])}" if (node, predicate) in self.offsets else ""
 
     def _line(self, at: int) -> int:
         return self.text.count("\n", 0, at) + 1
