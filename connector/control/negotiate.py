@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connector.control.compose import agreement_of, saying
-from connector.control.policies import PERMITS, USE, Policies, Settlement, Verdict, not_understood
+from connector.control.policies import PERMITS, USE, Policies, Verdict, not_understood
+from connector.control.terms import Settlement
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
@@ -82,7 +83,7 @@ class Negotiations:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
-        settled = self._policies.settle(asked, envelope_of(offer))
+        settled = self._policies.settle(asked, envelope_of(offer), party=process.peer, target=offer.dataset)
         kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
         match settled.kind:
             case "refines":
@@ -130,13 +131,16 @@ class Negotiations:
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
         )
         template = detail.get("acceptance")
-        settled = self._policies.settle(detail["terms"], template) if template is not None else Settlement("refines")
+        settled = self._settled(process, detail["terms"], template) if template is not None else Settlement("refines")
         if settled.kind != "refines":
             reasons = ("these terms go beyond the acceptance template that this negotiation was begun with", *settled.says)
             raise Refused(f"{reasons[0]}; terminate it, or begin another with a wider template", reasons, code="beyond-acceptance")
         if not verdict.permitted and detail.get("decision", {}).get("result") in PERMITS:
             return Reaction(_decided(process), _refuse(Move.CONTRACT_TERMINATION, verdict))
         return Reaction(_decided(process), Act(Move.ACCEPTED))
+
+    def _settled(self, process: Process, terms: Mapping[str, Any], template: Mapping[str, Any]) -> Settlement:
+        return self._policies.settle(terms, template, party=self._own, target=process.dataset or "")
 
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
@@ -153,7 +157,7 @@ class Negotiations:
             reason = f"the offer is for dataset `{terms['target']}`, the negotiation for `{kept.dataset}`"
             return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="wrong-dataset", reasons=(reason,)))
         if (template := process.detail.get("acceptance")) is not None:
-            settled = self._policies.settle(terms, template)
+            settled = self._settled(kept, terms, template)
             kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
             if settled.kind == "disjoint":
                 return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))

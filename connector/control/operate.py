@@ -95,7 +95,7 @@ class Operations:
             raise InvalidRequest("the terms need the id of an offer: give `offer`, or `@id` in `policy`", pointer="/offer")
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
         self._understood(terms)
-        self._within(terms, acceptance)
+        self._within(terms, acceptance, dataset)
         process = negotiate.begin(
             self._steps.ids.new(),
             replace(participant, protocol=base_of(participant)),
@@ -170,7 +170,7 @@ class Operations:
             id = str(policy.get("@id") or self._steps.ids.new())
             terms = dcat.message_offer(id, policy, process.dataset or "")
             self._understood(terms)
-            self._within(terms, process.detail.get("acceptance"))
+            self._within(terms, process.detail.get("acceptance"), process.dataset or "")
             asked = {"asked": terms} if process.role is Role.CONSUMER else {}
             return replace(process, detail=dict(process.detail) | {"terms": terms} | asked), Act(move)
 
@@ -260,12 +260,12 @@ class Operations:
         if isinstance(parsed, PolicyError):
             raise parsed
 
-    def _within(self, terms: Mapping[str, Any], template: Mapping[str, Any] | None) -> None:
+    def _within(self, terms: Mapping[str, Any], template: Mapping[str, Any] | None, dataset: str) -> None:
         """What we say in a negotiation stays within the acceptance template that it was begun with."""
         if template is None:
             return
         self._understood(template)
-        settled = self._policies.settle(terms, template)
+        settled = self._policies.settle(terms, template, party=self._identity.own.id, target=dataset)
         if settled.kind != "refines":
             raise InvalidRequest("the terms go beyond the acceptance template; narrow them, or widen it", settled.says, "/acceptance")
 

@@ -14,15 +14,32 @@ from typing import Any
 
 import orjson
 
+from connector.control.terms import Settlement, settle
 from connector.errors import PolicyError, Refused
-from connector.odrl import PURPOSE, Code, Decision, Finding, Policy, Request, Result, Stage, World, differences, evaluate, load, same_terms
+from connector.odrl import (
+    DEFAULT_OPTIONS,
+    PURPOSE,
+    Code,
+    Decision,
+    Finding,
+    Options,
+    Policy,
+    Request,
+    Result,
+    Stage,
+    World,
+    differences,
+    evaluate,
+    load,
+    same_terms,
+)
 from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally, charged, counting, quotas, tallies
-from connector.odrl_reading.declaration import purposes_of
 from connector.odrl.model import Number
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
+from connector.odrl_reading.declaration import purposes_of
 from connector.ports import counts_records
 from connector.records import Usage
 from connector.remembered import Remembered
@@ -55,20 +72,11 @@ class Verdict:
     grounds: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How terms relate to an envelope: `refines` (they lie within it), `overlaps`, `disjoint`, `undecided`. `common` is what both have in
-    common, as a policy, `says` the differences, the separating axis, or what could not be decided, in plain words."""
-
-    kind: str
-    common: Mapping[str, Any] | None = None
-    says: tuple[str, ...] = ()
-
-
 class Policies:
-    """Parses each policy once and evaluates it as often as needed."""
+    """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
+        self._options = options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
 
     def parse(self, document: Mapping[str, Any]) -> Policy | PolicyError:
@@ -84,7 +92,7 @@ class Policies:
             return key, known
         parsed: Policy | PolicyError
         try:
-            parsed = policy = load(document)
+            parsed = policy = load(document, options=self._options)
             parts = policy.leaves + len(policy.findings)
         except PolicyError as e:
             parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
@@ -124,7 +132,7 @@ class Policies:
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
         world = World(now=datetime.fromtimestamp(now, UTC), facts=claims, used=used or {})
-        decision = evaluate(policy, request, world)
+        decision = evaluate(policy, request, world, options=self._options)
         permitted = decision.result in PERMITS
         ends = _lapse(policy, request, world, decision) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
@@ -150,13 +158,13 @@ class Policies:
         if isinstance(policy, PolicyError):
             return policy
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
-        return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims))
+        return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims), options=self._options)
 
     def plain(self, document: Mapping[str, Any], language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
         """The policy in plain words, with who holds each of its conditions; `names` are what people call participants and assets, by id.
         None for what cannot even be read."""
         try:
-            return plain(load(document, strict=False), language, names=names).to_json()
+            return plain(load(document, options=self._options, strict=False), language, names=names).to_json()
         except PolicyError:
             return None
 
@@ -207,11 +215,13 @@ class Policies:
         one, other = self.parse(a), self.parse(b)
         return not isinstance(one, PolicyError) and not isinstance(other, PolicyError) and same_terms(one, other)
 
-    def settle(self, terms: Mapping[str, Any], envelope: Mapping[str, Any]) -> Settlement:
-        """How `terms` relate to the widest that is acceptable without asking anybody."""
-        if self.same(terms, envelope):
-            return Settlement("refines")
-        return Settlement("overlaps", envelope, self.differences(envelope, terms))
+    def settle(self, terms: Mapping[str, Any], envelope: Mapping[str, Any], *, party: str, target: str) -> Settlement:
+        """How `terms` relate to the widest that is acceptable without asking anybody; what is not understood is undecided."""
+        one, other = self.parse(terms), self.parse(envelope)
+        for each in (one, other):
+            if isinstance(each, PolicyError):
+                return Settlement("undecided", says=each.reasons)
+        return settle(one, other, party=party, target=target, options=self._options)  # type: ignore[arg-type]
 
     def differences(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
         """What two documents say differently, in plain words; findings where one is not understood."""

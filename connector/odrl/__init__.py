@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from connector.odrl.evaluation import visible as visible
     from connector.odrl.explain import ConstraintResult as ConstraintResult
     from connector.odrl.explain import RuleResult as RuleResult
+    from connector.odrl.model import DEFAULT_OPTIONS as DEFAULT_OPTIONS
     from connector.odrl.model import Event as Event
     from connector.odrl.model import Options as Options
     from connector.odrl.model import Policy as Policy
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from connector.odrl.registry import Profile as Profile
     from connector.odrl.registry import Vocabulary as Vocabulary
     from connector.odrl_compare.comparing import compare as compare
+    from connector.odrl_compare.meeting import meet as meet
+    from connector.odrl_compare.meeting import separating as separating
     from connector.odrl_compare.terms import differences as differences
     from connector.odrl_compare.terms import same_terms as same_terms
     from connector.odrl_compare.verdict import Verdict as Verdict
@@ -56,10 +59,11 @@ _PLACES = {
     "connector.odrl_reading.declaration": ("declared", "purposes_of"),
     "connector.odrl.evaluation": ("evaluate", "visible"),
     "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
-    "connector.odrl.model": ("Event", "Options", "Policy", "Request", "World"),
+    "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("lint", "load"),
     "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
     "connector.odrl_compare.comparing": ("compare",),
+    "connector.odrl_compare.meeting": ("meet", "separating"),
     "connector.odrl_compare.terms": ("differences", "same_terms"),
     "connector.odrl_compare.verdict": ("Verdict",),
     "connector.odrl_compare.witness": ("Witness",),
