@@ -28,10 +28,12 @@ PLACES = (_PACKAGE / "_vocab", _PACKAGE.parent / "vocab")
 POLICY_PLACES = (_PACKAGE / "_policies", _PACKAGE.parent / "policies")
 DATA_BYTES_MAX = 1 << 20  # of one YAML file; the largest of ours has 20 kB, and reading takes 0.3 ms for each
 
-# Context URL -> file. The second is imported by the first, messages never name it (DSP 2025-1, JSON-LD context).
+# Context URL -> file. The second is imported by the first, messages never name it (DSP 2025-1, JSON-LD context). The third may stand beside
+# the first in a message that uses more of ODRL.
 CONTEXTS = {
     DSP_CONTEXT: "context/dspace.jsonld",
     "https://w3id.org/dspace/2025/1/odrl-profile.jsonld": "context/odrl.jsonld",
+    "http://www.w3.org/ns/odrl.jsonld": "context/w3c-odrl.jsonld",
 }
 
 

@@ -11,6 +11,7 @@ from pyld.context_resolver import ContextResolver
 from connector.dsp.jsonld import with_imports
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import SCHEMA_OF, Schemas
+from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import CONTEXTS, read_vocabulary
 from tests.vocab.corpus import ODRL_PROFILE, examples, mutations, official_contexts
 
@@ -63,8 +64,8 @@ def assert_same_meaning(document: Any) -> Any:
     return ours
 
 
-def test_the_two_contexts_are_known_by_their_official_urls():
-    assert CONTEXTS.keys() == OURS.contexts.keys() == OFFICIAL.keys()
+def test_the_contexts_of_the_protocol_are_known_by_their_official_urls():
+    assert CONTEXTS.keys() == OURS.contexts.keys() == OFFICIAL.keys() | {W3C_CONTEXT}
 
 
 @pytest.mark.parametrize("document", [document for _, document in EXAMPLES], ids=[file for file, _ in EXAMPLES])
