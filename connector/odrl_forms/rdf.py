@@ -64,7 +64,10 @@ class Graph:
         found: list[Term] = []
         seen: set[str] = set()
         at: Term = start
-        while at != RDF + "nil":
+        while at not in (RDF + "nil", ()):
+            if isinstance(at, tuple):  # ( ... ) as the rest of one that is written out
+                found += at
+                break
             said = self.nodes.get(at, {}) if isinstance(at, str) and at not in seen else {}
             first, rest = list(said.get(RDF + "first", ())), list(said.get(RDF + "rest", ()))
             if len(first) != 1 or len(rest) != 1:

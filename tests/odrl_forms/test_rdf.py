@@ -19,6 +19,11 @@ def test_a_chain_is_the_list_that_it_stands_for(members: tuple[Term, ...]):
     assert chain(*members).objects("urn:s", "urn:p") == [members]
 
 
+def test_a_chain_may_end_in_a_list():
+    assert chain("urn:a", end=("urn:b",)).objects("urn:s", "urn:p") == [("urn:a", "urn:b")]
+    assert chain("urn:a", end=()).objects("urn:s", "urn:p") == [("urn:a",)]
+
+
 def test_a_chain_without_an_end_is_no_list():
     for graph in (chain("urn:a", "urn:b", end="_:0"), chain("urn:a", end="urn:elsewhere"), chain("urn:a", end=Literal("x"))):
         assert graph.objects("urn:s", "urn:p") == ["_:0"]
