@@ -91,12 +91,11 @@ def blocking(policy: Policy, rule: Rule, world: World, now: int | None, facts: F
 
 
 def _blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
-    if state == "overdue":
-        return True
-    if duty.when != "pre" or state != "pending":
-        return False
     # Before the data flow there is nothing to wait for: the agreement binds, and the gate is at the transfer.
-    return options.duty_mode == "strict" and stage not in (Stage.CATALOG, Stage.NEGOTIATION)
+    gate = stage not in (Stage.CATALOG, Stage.NEGOTIATION)
+    if state == "overdue":
+        return gate or duty.kind != "obligation"
+    return gate and state == "pending" and duty.kind != "obligation" and duty.when == "pre" and options.duty_mode == "strict"
 
 
 def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> DutyState:

@@ -91,11 +91,8 @@ def decide(policy: Policy, request: Request, world: World, options: Options) -> 
     case = Case(policy, request, world, options, now, gather(policy, request, world, now, options), permissions, prohibitions)
     if not case.atoms or not permissions:
         return Decision(Result.DENY, None, world.now, case)
-    state = _state(case)
-    until = None if now is None else _next_change(case, state, now)
-    if state == TRUE:
-        return Decision(Result.PERMIT_WITH if _owes(case) else Result.PERMIT, until, world.now, case)
-    return Decision(Result.DENY if state == FALSE else Result.UNKNOWN, until, world.now, case)
+    result = _result(case)
+    return Decision(result, None if now is None else _next_change(case, result, now), world.now, case)
 
 
 def visible(
@@ -131,6 +128,13 @@ def body(policy: Policy) -> bytes:
     return known
 
 
+def _result(case: Case) -> Result:
+    state = _state(case)
+    if state == TRUE:
+        return Result.PERMIT_WITH if _owes(case) else Result.PERMIT
+    return Result.DENY if state == FALSE else Result.UNKNOWN
+
+
 def _state(case: Case) -> int:
     stage = case.request.stage
     if case.conflict == "invalid" and clashes(case.policy, case.world):
@@ -138,6 +142,8 @@ def _state(case: Case) -> int:
     if stage == Stage.CATALOG:
         return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
     if stage == Stage.NEGOTIATION:
+        if (state := weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)) != UNKNOWN:
+            return state
         permissions = [_left_open(case, one, TRUE) for one in case.permissions]
         prohibitions = [_left_open(case, one, FALSE) for one in case.prohibitions]
         return weigh(case, permissions, prohibitions, case.atoms, enforcing=True)
@@ -168,7 +174,7 @@ def _owes(case: Case) -> bool:
     return any(duty.state not in ("fulfilled", "remediated") for duty in Decision(Result.PERMIT, None, case.world.now, case).duties)
 
 
-def _next_change(case: Case, state: int, now: int) -> datetime | None:
+def _next_change(case: Case, result: Result, now: int) -> datetime | None:
     """The first instant after now at which the result is another one; between two instants of the policy it cannot change."""
     policy = case.policy
     instants: Sequence[int] = policy.instants
@@ -180,7 +186,7 @@ def _next_change(case: Case, state: int, now: int) -> datetime | None:
     first = bisect_right(instants, now)
     for at in instants[first : first + steps]:
         atoms = tuple([_at(facts, at) for facts in case.atoms])
-        if _state(Case(policy, case.request, case.world, case.options, at, atoms, case.permissions, case.prohibitions)) != state:
+        if _result(Case(policy, case.request, case.world, case.options, at, atoms, case.permissions, case.prohibitions)) is not result:
             return instant(at)
     later = first + steps
     return instant(instants[later]) if later < len(instants) else None

@@ -31,6 +31,7 @@ from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic,
 State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
 _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
+_CODES: Final = list(Code)
 _CONSENT: Final = frozenset({"obtainConsent", "consent", "Consent"})
 
 
@@ -187,7 +188,7 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
     facts = deciding_atom(case)
     if case.conflict != "permit" and _biting(case, facts):
         return ()
-    ways = [[*_late(case, facts), *_wants(case, one, facts)] for one in case.permissions]
+    ways = [[*_late(case), *_wants(case, one, facts)] for one in case.permissions]
     return tuple(min((way for way in ways if way), key=len, default=[])[:FAULTS_MAX])
 
 
@@ -233,7 +234,7 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts_of(case, rule, facts))]
     if not permissions:
         return _nothing_matches(case)
-    if late := _late(case, facts):
+    if late := _late(case):
         return Code.OBLIGATION_OVERDUE, [_fault(miss.path, miss.change.replace("is done", "is overdue")) for miss in late]
     return _unmet(case, result, facts)
 
@@ -248,13 +249,16 @@ def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]
         rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *doubtful]
         in_doubt = (each for one in rules_in_doubt for each in _not_decided(case, one, facts))
         return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, own) for leaf, own in islice(in_doubt, FAULTS_MAX)]
-    for one in case.permissions:
-        own = facts_of(case, one.rule, facts)
-        if one.judge(own) == TRUE and (blocked := _blocked(one.rule, case, own)):
-            return blocked
+    owns = [(one, facts_of(case, one.rule, facts)) for one in case.permissions]
+    blocked = [found for one, own in owns if one.judge(own) == TRUE and (found := _blocked(one.rule, case, own))]
+    if blocked:
+        return max(blocked, key=lambda found: _CODES.index(found[0]))
     failing = sorted((_failing(case, one, facts) for one in case.permissions), key=len)
-    found = islice(chain.from_iterable(failing), FAULTS_MAX)
-    return _code_of(failing[0], case), [_leaf_fault(leaf, case, own) for leaf, own in found]
+    fewest = [(_code_of(found, case), found) for found in failing if len(found) == len(failing[0])]
+    code, first = max(fewest, key=lambda found: _CODES.index(found[0]))  # the most telling word, in whatever order they stand
+    rest = (found for found in failing if found is not first)
+    told = islice(chain(first, *rest), FAULTS_MAX)
+    return code, [_leaf_fault(leaf, case, own) for leaf, own in told]
 
 
 def _void(case: Case) -> list[Fault]:
@@ -268,10 +272,11 @@ def _biting(case: Case, facts: Facts) -> list[Rule]:
     return [one.rule for one in case.prohibitions if one.judge(facts_of(case, one.rule, facts)) == TRUE]
 
 
-def _late(case: Case, facts: Facts) -> list[NearMiss]:
+def _late(case: Case) -> list[NearMiss]:
     if case.request.stage in (Stage.CATALOG, Stage.NEGOTIATION):
         return []
-    late = [rule for rule in case.policy.obligations if state_of(case.policy, rule, case.world, case.now, facts) == "overdue"]
+    policy, world, now = case.policy, case.world, case.now
+    late = [rule for rule in policy.obligations if any(state_of(policy, rule, world, now, atom) == "overdue" for atom in case.atoms)]
     return [NearMiss(rule.path, f"the obligation to {words.acts(rule)} is done") for rule in late]
 
 

@@ -107,10 +107,11 @@ def with_this_use(operand: Operand | None, number: Number) -> Number:
 
 
 def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fact | None:
-    """The one number or duration that the request or the world states in this unit."""
+    """The one number or duration that the world states in this unit, or the request: what a meter, a clock or a log measures nobody gets
+    by declaring it."""
     found: set[Fact] = set()
     names = [operand.iri, compact(operand.iri), *([unit] if unit else [])]
-    for source in (request.params, world.facts):
+    for source in (request.params, world.facts) if operand.source == "declared" else (world.facts,):
         for name in names:
             for raw in _listed(source.get(name)):
                 of = raw.get("unit", "") if isinstance(raw, Mapping) else ""

@@ -174,7 +174,7 @@ def granting(case: Case, facts: Facts) -> list[Rule]:
     one. Permissions are alternatives: the order in which they are written says nothing."""
     grants = [one.rule for one in case.permissions if granted(case, one, facts) == TRUE or waits(case, one, facts)]
     if grants:
-        return [min(grants, key=lambda rule: _open(case, rule, facts))] if len(grants) > 1 else grants
+        return [min(grants, key=lambda rule: (_open(case, rule, facts), _named(rule)))] if len(grants) > 1 else grants
     return [one.rule for one in case.permissions if one.judge(facts_of(case, one.rule, facts)) != FALSE][:1]
 
 
@@ -182,6 +182,11 @@ def _open(case: Case, rule: Rule, facts: Facts) -> int:
     """How many duties of a permission are not done yet."""
     own = facts_of(case, rule, facts)
     return sum(state_of(case.policy, duty, case.world, case.now, own) in ("pending", "overdue") for duty in rule.duties)
+
+
+def _named(rule: Rule) -> list[str]:
+    """What has to be done, in an order of its own."""
+    return sorted(action.iri for duty in rule.duties for action in duty.actions)
 
 
 def waits(case: Case, spoken: Spoken, facts: Facts) -> bool:
