@@ -31,8 +31,7 @@ from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
-from connector.control.feed import Feed
-from connector.control.journal import Journal
+from connector.control.journal import Feed, Journal
 from connector.control.negotiate import Negotiations
 from connector.control.operate import Operations
 from connector.control.outbox import Outbox
@@ -40,6 +39,7 @@ from connector.control.policies import Policies
 from connector.control.publish import Publishing
 from connector.control.pulls import Pulls
 from connector.control.receive import Receiver
+from connector.control.rights import Rights
 from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
@@ -52,6 +52,7 @@ from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
+from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Act, Approver, Identity, Sources, Store
@@ -147,20 +148,23 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             ids=ids,
             token_seconds=settings.edr.token_seconds,
         )
-        views = Views(store, tokens, policies)
+        rights = Rights(store, policies, identity)
+        watch = Watch(
+            journal, steps, rights, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds
+        )
         background: set[asyncio.Task[None]] = set()
         flows = Flows(clock, lambda pid: _spawn(background, watch.covered(pid)))
-        watch = Watch(journal, steps, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds)
         journal.listen(flows.committed)
-        negotiations, transfers = Negotiations(store, policies, own.id), Transfers(store, policies, peer.check)
-        ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, transfers).reached, flows.cut)
+        views = Views(store, rights, tokens, clock, watch.suspect)
+        negotiations, transfers = Negotiations(store, policies, identity), Transfers(store, rights, peer.check)
+        ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, rights).reached, flows.cut)
         journal.listen(ledger.committed)
         stack.push_async_callback(ledger.close)
         await ledger.recover()
         outbox = Outbox(
             journal,
             steps,
-            negotiations,
+            {Move.CONTRACT_AGREEMENT: negotiations.agree_now, Move.START: transfers.start},
             peer,
             identity,
             tracing,
@@ -174,7 +178,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         nested = parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         catalogs = PeerCatalogs(peer, identity, schemas, expander)
-        operations = Operations(journal, steps, policies, catalogs, identity)
+        operations = Operations(journal, steps, policies, catalogs, identity, transfers)
         files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
         sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, lambda name: parts.credential(running.settings, name))}
         publishing = Publishing(journal, policies, schemas, sources, service)
@@ -245,6 +249,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             running.ports[name] = listeners[-1].port
         stack.push_async_callback(_end, background)
 
+        def known_otherwise(participant: str) -> None:
+            """A participant is not what it was: the next request of it is judged anew at once, and what runs as soon as can be."""
+            flows.look_again()
+            watch.reconsider(participant)
+
+        identity.listen(known_otherwise)
         await watch.start()
         stack.push_async_callback(watch.close)
         retention.start()

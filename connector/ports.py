@@ -6,7 +6,7 @@ later, verifiable credentials for `Identity`; files, HTTP and later object store
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -24,6 +24,7 @@ from connector.records import (
     Idempotent,
     Inbox,
     Offer,
+    Open,
     Outbound,
     Page,
     Pull,
@@ -92,6 +93,15 @@ class Identity(Protocol):
     def participants(self) -> Sequence[Participant]:
         """All participants known, ordered by id."""
 
+    def standing(self, participant: str, claims: Mapping[str, Any], expires: float) -> Caller | None:
+        """What holds now of what this participant (an id) has proven: `claims`, which were vouched for until `expires` (POSIX
+        seconds). Returns the claims of now and until when they hold; claims that have lapsed are left out. None if nobody vouches for
+        it any more: it has left, or its keys or credentials were revoked or have ended. Asked at every decision: no I/O."""
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        """Call `changed` with the id of a participant whenever what `standing` says of it may be another, other than by the
+        instant that it named. It must not block."""
+
 
 class Store(Protocol):
     """What is remembered. Every key carries this connector's own participant, so that several may share a database.
@@ -116,6 +126,9 @@ class Store(Protocol):
 
     async def next_due(self) -> float | None:
         """The earliest `due` of all processes."""
+
+    async def open_transfers(self) -> Sequence[Open]:
+        """All transfers that have not ended, on either side."""
 
     async def last_answer(self, pid: str) -> Inbox | None:
         """The inbox row of the last accepted message in process `pid`: its answer serves a replay."""
@@ -315,8 +328,9 @@ class TransferView:
     """What the data plane has to know of a transfer.
 
     `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
-    `agreement_ends` and `bound` (of the policy, as decided for this transfer) are POSIX seconds or None, `source` is the
-    dataset's pinned private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use.
+    `agreement_ends` and `bound` (of the policy, as decided now) are POSIX seconds or None, `source` is the dataset's pinned
+    private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use. `withheld` is the code of
+    the decision of now if it is a refusal. `proven_until` (POSIX seconds) is the instant up to which somebody vouches for the peer.
     """
 
     pid: str
@@ -332,6 +346,8 @@ class TransferView:
     source: Mapping[str, Any]
     stages: tuple[Stage, ...] = ()
     tallies: tuple[Tally, ...] = ()
+    withheld: str | None = None
+    proven_until: float | None = None
 
 
 class Transfers(Protocol):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
@@ -22,7 +22,8 @@ from connector.errors import InvalidRequest
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A published dataset. `document` is its DCAT description in compact JSON-LD bytes, offers and distributions
-    included, as catalogs carry it; `source` says where the bytes are (never leaves this connector); `offers` its offers."""
+    included, as catalogs carry it; `source` says where the bytes are (never leaves this connector); `offers` its offers.
+    Agreements from before `binding` (POSIX seconds, or None) are held to the offers too: they permit nothing that no offer does."""
 
     id: str
     document: bytes
@@ -32,6 +33,7 @@ class Dataset:
     sha256: bytes | None = None
     version: int = 0
     updated: float = 0.0
+    binding: float | None = None
 
     @property
     def media_type(self) -> str:
@@ -60,7 +62,8 @@ class Offer:
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """A contract agreement. `document` is the ODRL Agreement; `ends` the instant after which it permits nothing, if its
-    policy has one; `final` once both sides know it as finalized."""
+    policy has one; `final` once both sides know it as finalized. `closed` is the instant from which it permits nothing any
+    more, whatever its policy says; `closed_by` is `us` or `peer`, `reason` what was said."""
 
     id: str
     negotiation: str
@@ -73,6 +76,10 @@ class Agreement:
     final: bool = False
     ends: float | None = None
     created: float = 0.0
+    closed: float | None = None
+    closed_by: str | None = None
+    reason: str | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +263,20 @@ Record = Process | Dataset | Agreement | Usage | Edr | Pull | Idempotent | Inbox
 class Expect:
     """What must be true at the moment of the write: the record of type `of` under `key` has this `version`; None means
     that there is none. `key` is the record's id, for `Process` by peer it is (kind, peer, peer pid). An `Outbound` has
-    its `epoch` for a version; of a record without one (agreement, offer, EDR, idempotency key) any number means that it
-    is there."""
+    its `epoch` for a version; of a record without one (offer, EDR, idempotency key) any number means that it is there."""
 
     of: type[Any]
     key: str | tuple[str, str, str]
     version: int | None
+
+
+class Open(NamedTuple):
+    """A transfer that has not ended, by what may change about it."""
+
+    pid: str
+    peer: str
+    agreement: str | None
+    dataset: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ DIVERGED = "states-diverged"  # both sides hold states that no message in flight
 WAITING = "waiting-for-approval"
 EXPIRED = "deadline-passed"
 ENDED = "ended-here"  # this side ended the process without a message
+DECIDED_AGAIN = "decided-again"  # the decision on a transfer is another one than before
+CLOSED = "agreement-closed"  # an operator of ours closed an agreement
 COVERED = "fully-delivered"  # every byte of the dataset went out at least once
 PUBLISHED = "dataset-published"
 WITHDRAWN = "dataset-withdrawn"
@@ -59,6 +61,8 @@ WHATS = (
     WAITING,
     EXPIRED,
     ENDED,
+    DECIDED_AGAIN,
+    CLOSED,
     COVERED,
     PUBLISHED,
     WITHDRAWN,

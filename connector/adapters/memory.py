@@ -28,6 +28,7 @@ from connector.records import (
     Idempotent,
     Inbox,
     Offer,
+    Open,
     Outbound,
     Page,
     Pull,
@@ -198,6 +199,10 @@ class MemoryStore:
 
     async def next_due(self) -> float | None:
         return min((process.due for process in self._open().process.values() if process.due is not None), default=None)
+
+    async def open_transfers(self) -> Sequence[Open]:
+        rows = self._open().process.values()
+        return [Open(p.pid, p.peer, p.agreement, p.dataset) for p in rows if p.kind is Kind.TRANSFER and not p.final]
 
     async def last_answer(self, pid: str) -> Inbox | None:
         return next((row for row in reversed(self._open().inbox.values()) if row.pid == pid), None)

@@ -8,7 +8,7 @@ mean anything. Membership is what the directory says now: `reload` takes all of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -68,6 +68,7 @@ class Registry:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._listeners: list[Callable[[str], None]] = []
         self._take(_load(directory))
 
     def find(self, name: str) -> Participant | None:
@@ -83,11 +84,23 @@ class Registry:
         """The key with this DID URL, whether valid now or not."""
         return self._keys.get(kid)
 
+    def keys(self, id: str) -> Sequence[PublicKey]:
+        """The keys of the participant with this id, whether valid now or not."""
+        member = self._by_id.get(id)
+        return member.keys if member else ()
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        """Call `changed` with the id of each participant that a reload has added, changed or removed."""
+        self._listeners.append(changed)
+
     def reload(self) -> list[str]:
         """Read the directory again and return what changed, a line for each participant. Raises SettingsError with every
         mistake and changes nothing if there is one."""
         before, after = self._by_id, _load(self._directory)
         self._take(after)
+        for id in sorted(id for id in before.keys() | after.keys() if before.get(id) != after.get(id)):
+            for listener in self._listeners:
+                listener(id)
         return [
             *(f"added `{id}` (`{after[id].participant.name}`)" for id in sorted(after.keys() - before.keys())),
             *(f"changed `{id}`" for id in sorted(after.keys() & before.keys()) if after[id] != before[id]),

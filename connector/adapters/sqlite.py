@@ -55,6 +55,7 @@ from connector.records import (
     Idempotent,
     Inbox,
     Offer,
+    Open,
     Outbound,
     Page,
     Pull,
@@ -111,6 +112,9 @@ READ_IDEMPOTENT = f"{SELECT_IDEMPOTENT} where participant = ? and key = ?"
 READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
+LIST_OPEN_TRANSFERS = """
+    select pid, peer, agreement, dataset from process
+    where participant = ? and kind = 'transfer' and state in ('INITIAL', 'REQUESTED', 'STARTED', 'SUSPENDED')"""
 LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
 LIST_OPEN_USAGE = f"{SELECT_USAGE} where participant = ? and open = 1"
 LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
@@ -175,6 +179,9 @@ class SqliteStore:
     async def next_due(self) -> float | None:
         row = self._row(READ_NEXT_DUE)
         return row[0] if row else None
+
+    async def open_transfers(self) -> Sequence[Open]:
+        return await self._rows(Open._make, LIST_OPEN_TRANSFERS)
 
     async def last_answer(self, pid: str) -> Inbox | None:
         row = self._row(READ_LAST_ANSWER, pid)

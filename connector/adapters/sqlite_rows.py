@@ -197,6 +197,10 @@ def _save_agreement(number: int, a: Agreement) -> list[Statement]:
         "digest": a.digest.hex(),
         "final": a.final,
         "ends": a.ends,
+        "closed": a.closed,
+        "closed_by": a.closed_by,
+        "reason": a.reason,
+        "version": a.version,
     }
     return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, _json(rest)))]
 
@@ -228,6 +232,7 @@ def _save_dataset(number: int, d: Dataset) -> list[Statement]:
         "size_bytes": d.size_bytes,
         "sha256": _hex(d.sha256),
         "updated": d.updated,
+        "binding": d.binding,
     }
     row = (SAVE_DATASET, (number, d.id, d.document, d.version, _json(rest)))
     return [row, (DELETE_OFFERS, (number, d.id)), *((SAVE_OFFER, (number, offer.id, d.id)) for offer in d.offers)]
@@ -237,7 +242,8 @@ def dataset_of(row: Row) -> Dataset:
     _, dataset, document, version, blob = row
     rest = orjson.loads(blob)
     offers = tuple(Offer(id, dataset, *more) for id, *more in rest["offers"])  # rows of before have fewer members
-    return Dataset(dataset, document, rest["source"], offers, rest["size_bytes"], _bytes(rest["sha256"]), version, rest["updated"])
+    size_bytes, sha256 = rest["size_bytes"], _bytes(rest["sha256"])
+    return Dataset(dataset, document, rest["source"], offers, size_bytes, sha256, version, rest["updated"], rest.get("binding"))
 
 
 def _save_edr(number: int, e: Edr) -> list[Statement]:
@@ -326,12 +332,13 @@ VERSIONS: dict[type[Any], str] = {
     Usage: "select version from usage where participant = ? and agreement = ?",
     Pull: "select version from pull where participant = ? and id = ?",
     Outbound: "select epoch from outbox where participant = ? and id = ?",
-    Agreement: "select 0 from agreement where participant = ? and id = ?",
+    # Rows from before agreements had one are of version 0.
+    Agreement: "select coalesce(json_extract(cast(rest as text), '$.version'), 0) from agreement where participant = ? and id = ?",
     Offer: "select 0 from offer where participant = ? and id = ?",
     Edr: "select 0 from edr where participant = ? and transfer = ?",
     Idempotent: "select 0 from idempotent where participant = ? and key = ?",
 }
-VERSIONED = frozenset({Process, Dataset, Usage, Pull, Outbound})
+VERSIONED = frozenset({Process, Dataset, Agreement, Usage, Pull, Outbound})
 NEWEST_EVIDENCE = "select max(sequence) from evidence where participant = ?"
 PROCESS_OF_PEER = "select version, pid from process where participant = ? and kind = ? and peer = ? and peer_pid = ?"
 DATASET_OF_OFFER = "select dataset from offer where participant = ? and id = ?"

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from math import inf, nextafter
+from typing import Any, Protocol
 
 from connector.errors import TooMany, Unauthenticated
 from connector.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, sign
@@ -34,11 +35,13 @@ RETRY_SECONDS = 30  # the next lot is forgotten after BUCKET_SECONDS at the late
 
 
 class Members(Protocol):
-    """The registry: participants by id or name, their keys by `kid`."""
+    """The registry: participants by id or name, their keys by `kid` or owner, and who changes at a reload."""
 
     def find(self, name: str) -> Participant | None: ...
     def participants(self) -> Sequence[Participant]: ...
     def key(self, kid: str) -> PublicKey | None: ...
+    def keys(self, id: str) -> Sequence[PublicKey]: ...
+    def listen(self, changed: Callable[[str], None]) -> None: ...
 
 
 class Signer(Protocol):
@@ -153,6 +156,22 @@ class RegistryIdentity:
 
     def participants(self) -> Sequence[Participant]:
         return self._members.participants()
+
+    def standing(self, participant: str, claims: Mapping[str, Any], expires: float) -> Caller | None:
+        """What the registry says now, whatever it said when the participant last spoke, while one of its keys is valid: which one is
+        no matter, so that a key can be replaced while data flow."""
+        now = self._clock.now()
+        if participant == self._own.id:
+            return Caller(self._own, self._own.claims, now + self._claims_seconds)
+        known = self._members.find(participant)
+        valid = [key for key in self._members.keys(participant) if key.valid(now)]
+        if known is None or not valid:
+            return None
+        last = max(inf if key.not_after is None else nextafter(key.not_after, inf) for key in valid)
+        return Caller(known, known.claims, min(now + self._claims_seconds, last))
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        self._members.listen(changed)
 
     def _key(self, kid: str, now: float) -> PublicKey:
         key = self._members.key(kid)

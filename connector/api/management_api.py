@@ -17,8 +17,7 @@ from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.catalog import PeerCatalogs
-from connector.control.feed import Feed
-from connector.control.journal import Journal
+from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
 from connector.control.outbox import Outbox
 from connector.control.publish import Manifest, Publishing
@@ -97,6 +96,7 @@ class ManagementApi:
             ("POST", "/negotiations/{pid}/terminate", self._terminate(n)),
             ("GET", "/agreements", self._agreements),
             ("GET", "/agreements/{id}", self._agreement),
+            ("POST", "/agreements/{id}/close", self._close_agreement),
             ("POST", "/transfers", self._transfer),
             ("GET", "/transfers", self._processes(t)),
             ("GET", "/transfers/{pid}", self._process(t)),
@@ -280,6 +280,10 @@ class ManagementApi:
         if agreement is None:
             raise NotFound(f"there is no agreement `{request.match_info['id']}`")
         return shapes.answer(shapes.agreement_view(agreement))
+
+    async def _close_agreement(self, request: web.Request) -> web.Response:
+        said: shapes.Reason = await self._body(request, shapes.Reason)
+        return shapes.answer(shapes.agreement_view(await self._d.operations.close(request.match_info["id"], said.reason)))
 
     async def _edr(self, request: web.Request) -> web.Response:
         process = await self._known(Kind.TRANSFER, request.match_info["pid"])

@@ -39,6 +39,7 @@ class Publish(Body):
     counter: str = "auto-counter"
     envelope: dict[str, Any] | None = None
     templates: list[dict[str, Any] | None] = []
+    binding: bool = False
 
 
 class CatalogQuery(Body):
@@ -165,6 +166,7 @@ def dataset_view(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256.hex() if dataset.sha256 else None,
         "offers": [offer_view(offer) for offer in dataset.offers],
         "version": dataset.version,
+        "binding": instant(dataset.binding),
         "updated": instant(dataset.updated),
     }
 
@@ -214,6 +216,9 @@ def agreement_view(a: Agreement) -> dict[str, Any]:
         "consumer": a.consumer,
         "document": a.document,
         "ends": instant(a.ends),
+        "closed": instant(a.closed),
+        "closed_by": a.closed_by,
+        "reason": a.reason,
         "final": a.final,
         "negotiation": a.negotiation,
         "created": instant(a.created),

@@ -156,6 +156,10 @@ class ManagementClient:
         """One agreement."""
         return await self._call("GET", f"/v1/agreements/{_part(id)}", Agreement)
 
+    async def close_agreement(self, id: str, reason: str | None = None) -> Agreement:
+        """Close an agreement; what runs under it ends, and the peer is told `reason`. A closed one stays as it is."""
+        return await self._call("POST", f"/v1/agreements/{_part(id)}/close", Agreement, _given(reason=reason))
+
     # transfers and pulls
 
     async def transfer(self, agreement: str, *, format: str = "HttpData-PULL", key: str | None = None) -> Transfer:

@@ -103,7 +103,8 @@ class Negotiation(Struct, frozen=True):
 
 
 class Agreement(Struct, frozen=True):
-    """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing."""
+    """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing, `closed` the one from
+    which it does not because `closed_by` (us or peer) has closed it for `reason`."""
 
     id: str
     peer: str
@@ -113,6 +114,9 @@ class Agreement(Struct, frozen=True):
     document: Document
     negotiation: str | None = None
     ends: str | None = None
+    closed: str | None = None
+    closed_by: str | None = None
+    reason: str | None = None
     final: bool = False
 
 

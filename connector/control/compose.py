@@ -154,13 +154,16 @@ def ours_to_say(process: Process) -> bool:
 
 
 def due_of(process: Process, times: Times, now: float) -> float | None:
-    """When somebody has to look at the process again: the end of a step that waits for the peer or an operator, or the
-    bound of the policy on a transfer that runs or is suspended, or the end of the quiet time of one that runs and has been
-    fully delivered. Nothing is due while a message is in flight: its row has a deadline."""
-    if process.final or process.in_flight:
+    """When somebody has to look at the process again: the end of a step that waits for the peer or an operator, or the next
+    instant at which the decision on a transfer of ours may be another, or the end of the quiet time of one that runs and has been
+    fully delivered. Nothing else is due while a message is in flight: its row has a deadline."""
+    if process.final:
         return None
-    if process.kind is Kind.TRANSFER and process.state in ("STARTED", "SUSPENDED"):
-        names = () if process.role is Role.CONSUMER else ("ends", "covered") if process.state == "STARTED" else ("ends",)
-        bounds = [process.detail.get(name) for name in names]
-        return min((b for b in bounds if b is not None), default=None)
-    return now + patience_of(process, times)
+    if process.kind is Kind.TRANSFER and process.meant in ("STARTED", "SUSPENDED"):
+        if process.role is Role.CONSUMER:
+            return None
+        names = ["ends", "claims_expire" if process.meant == "STARTED" else "returns"]
+        if process.in_flight is None:
+            names += ["again", "covered"] if process.state == "STARTED" else ["again"]
+        return min((at for name in names if (at := process.detail.get(name)) is not None), default=None)
+    return None if process.in_flight else now + patience_of(process, times)

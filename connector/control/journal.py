@@ -1,4 +1,4 @@
-"""The one place where anything is committed, and where whoever has to act on a commit is told.
+"""The one place where anything is committed, and where whoever has to act on a commit, or waits for one, is told.
 
 Nothing is polled: after a commit its rows are handed, in memory, to those who act on them (the outbox, the event feed, the
 streams, the timer of deadlines). After a crash the same rows are read back and handed to the same functions.
@@ -7,6 +7,7 @@ streams, the timer of deadlines). After a crash the same rows are read back and 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -23,6 +24,7 @@ RECENT_MAX = 5_000  # processes kept at hand: those whose messages are on their 
 RECENT_BYTES_MAX = 32 << 20  # room for some thousand of the usual size; a larger one than a thirty-second of it is read anew
 PROCESS_BYTES = 1_500  # of a process with nothing in its `detail`
 BYTES_FOR_JSON = 10  # of memory for a byte of JSON: 4 to 6 in ordinary terms, 10 in long lists of short words
+LIVE_MAX = 1_000  # events kept for a reader that is slower than they come; one that falls behind reads the store again
 ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
 
 
@@ -129,6 +131,98 @@ class Journal:
                 return changes
             await asyncio.sleep(0)
         raise RuntimeError(f"{ATTEMPTS_MAX} conflicts in a row in one step")
+
+
+class Reader:
+    """A reader of the event feed: `woken` is set at every commit with evidence, `live` holds the newest of it. `idle` says
+    that it has been told all and waits; one that is not when the connector stops is hung up on."""
+
+    def __init__(self, hang_up: Callable[[], None]) -> None:
+        self.woken = asyncio.Event()
+        self.live: deque[Evidence] = deque(maxlen=LIVE_MAX)
+        self.idle = False
+        self.hang_up = hang_up
+
+    def following(self, sequence: int) -> list[Evidence] | None:
+        """Take all events that follow `sequence`; None if one is missing: then the store has to be read from there. Either
+        way nothing is left that a reader would sleep on."""
+        live, taken = list(self.live), []
+        self.live.clear()
+        for event in live:
+            if event.sequence > sequence + 1:
+                return None
+            if event.sequence == sequence + 1:
+                taken.append(event)
+                sequence += 1
+        return taken
+
+
+class Feed:
+    """Wakes waiters after each commit. The truth stays in the store: a waiter reads it, then waits for the next hint."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._store = journal.store
+        self._by_pid: dict[str, set[asyncio.Event]] = {}
+        self._readers: set[Reader] = set()
+        self.closed = False
+        journal.listen(self._committed)
+
+    def _committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        for record in changes.saves:
+            if isinstance(record, Process) and (waiting := self._by_pid.get(record.pid)):
+                for event in waiting:
+                    event.set()
+        if evidence:
+            for reader in self._readers:
+                reader.live.extend(evidence)
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Wake the readers of the event feed."""
+        for reader in self._readers:
+            reader.woken.set()
+
+    async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float | None) -> Process | None:
+        """Return the process as soon as `until` holds, or as it stands when the time is over (None: it never is); None if there
+        is none."""
+        event = asyncio.Event()
+        waiting = self._by_pid.setdefault(pid, set())
+        waiting.add(event)
+        try:
+            process = await self._store.process(kind, pid)
+            async with asyncio.timeout(timeout_seconds):
+                while process is not None and not until(process) and not self.closed:
+                    await event.wait()
+                    event.clear()
+                    process = await self._store.process(kind, pid)
+        except TimeoutError:
+            process = await self._store.process(kind, pid)
+        finally:
+            waiting.discard(event)
+            if not waiting:
+                self._by_pid.pop(pid, None)
+        return process
+
+    def reader(self, hang_up: Callable[[], None] = lambda: None) -> Reader:
+        """A reader from now on, until `leave` is called with it."""
+        reader = Reader(hang_up)
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+
+    def close(self) -> None:
+        """Send everybody home: the connector stops. Waiters get the process as it stands, readers end their streams. One that
+        is still being told may take nothing for as long as it likes: it is hung up on, and comes back for the rest."""
+        self.closed = True
+        for waiting in self._by_pid.values():
+            for event in waiting:
+                event.set()
+        for reader in self._readers:
+            if not reader.idle:
+                reader.hang_up()
+        self.nudge()
 
 
 async def _nothing() -> None:

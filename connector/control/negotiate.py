@@ -19,7 +19,8 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.negotiation import State
 from connector.errors import NotFound, PolicyError, Refused, UnknownOffer
-from connector.ports import Act, Participant, Store
+from connector.odrl import Code
+from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
 
 # DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
@@ -38,17 +39,18 @@ class Reaction:
 
 
 class Negotiations:
-    """The reactions of a negotiation. `own` is this connector's participant id."""
+    """The reactions of a negotiation."""
 
-    def __init__(self, store: Store, policies: Policies, own: str) -> None:
+    def __init__(self, store: Store, policies: Policies, identity: Identity) -> None:
         self._store = store
         self._policies = policies
-        self._own = own
+        self._identity = identity
+        self._own = identity.own.id
 
-    async def react(self, process: Process, message: Message, claims: Mapping[str, Any], now: float) -> Reaction:
+    async def react(self, process: Process, message: Message, caller: Caller, now: float) -> Reaction:
         """React to an accepted message; `process` is already in the state that follows it. Raises Refused if its content
         cannot be accepted; then nothing has happened."""
-        document = message.document
+        document, claims = message.document, caller.claims
         match message.move:
             case Move.CONTRACT_REQUEST:
                 return await self._requested(process, document["offer"], claims, now)
@@ -120,12 +122,21 @@ class Negotiations:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
 
+    async def agree_now(self, process: Process, now: float) -> Reaction:
+        """`agree` by what is known now of the consumer, who may have spoken days ago."""
+        detail = process.detail
+        caller = self._identity.standing(process.peer, detail.get("claims", {}), detail.get("claims_expire", now))
+        if caller is None:
+            reason = f"nobody vouches for `{process.peer}` any more: it has left the data space, or has no valid key"
+            return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code=Code.CREDENTIAL_REVOKED, reasons=(reason,)))
+        return await self.agree(process, caller.claims, now)
+
     async def approved(self, process: Process, now: float) -> Reaction:
         """An operator says yes to what it has read. If that was permitted and is not any more, the negotiation ends with the
         reason; terms that were not permitted when they came are the operator's to accept."""
         detail = process.detail
         if process.role is Role.PROVIDER:
-            return await self.agree(process, detail.get("claims", {}), now)
+            return await self.agree_now(process, now)
         purposes = tuple(detail.get("purposes", ()))
         verdict = self._policies.decide(
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"

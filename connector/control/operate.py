@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connector.control import negotiate, transfers
+from connector import telemetry
+from connector.control import negotiate
 from connector.control.catalog import PeerCatalogs, base_of
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
 from connector.control.policies import Policies
 from connector.control.steps import Steps
 from connector.control.terms import with_purposes
+from connector.control.transfers import Transfers, begin
 from connector.dsp import dcat, exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction, EgressDenied, InvalidRequest, NotFound, PeerFailed, PolicyError
 from connector.ports import Act, Identity, Participant
-from connector.records import Agreement, Changes, Expect, Idempotent
+from connector.records import Agreement, Changes, Evidence, Expect, Idempotent
 
 ACCEPTS = ("same", "permitted", "operator")
 
@@ -37,14 +39,17 @@ COUNTERS: dict[tuple[Role, str], Move] = {
 class Operations:
     """Use cases of the management API."""
 
-    def __init__(self, journal: Journal, steps: Steps, policies: Policies, catalogs: PeerCatalogs, identity: Identity) -> None:
+    def __init__(
+        self, journal: Journal, steps: Steps, policies: Policies, catalogs: PeerCatalogs, identity: Identity, transfers: Transfers
+    ) -> None:
         self._journal = journal
         self._store = journal.store
         self._steps = steps
         self._policies = policies
         self._catalogs = catalogs
         self._identity = identity
-        self._negotiations = negotiate.Negotiations(journal.store, policies, identity.own.id)
+        self._negotiations = negotiate.Negotiations(journal.store, policies, identity)
+        self._transfers = transfers
 
     def participant(self, name: str) -> Participant:
         """The participant with this id or name. Raises NotFound that names those that are known."""
@@ -128,10 +133,36 @@ class Operations:
         if not found.final:
             raise Contradiction(f"agreement `{agreement}` is not finalized yet")
         now = self._journal.clock.now()
+        if found.closed is not None:
+            raise Contradiction(f"agreement `{agreement}` was closed{_because(found)}; negotiate a new one")
         if found.ends is not None and found.ends <= now:
             raise Contradiction(f"agreement `{agreement}` has ended; negotiate a new one")
         peer = self.participant(found.peer)
-        return await self._begin(transfers.begin(self._steps.ids.new(), found, base_of(peer), format, now), Move.TRANSFER_REQUEST, key)
+        return await self._begin(begin(self._steps.ids.new(), found, base_of(peer), format, now), Move.TRANSFER_REQUEST, key)
+
+    async def close(self, id: str, reason: str) -> Agreement:
+        """Close an agreement, from either side: from the commit on it permits nothing, and what runs under it ends with this reason.
+        Closing it again changes nothing. Raises NotFound, and Contradiction while it is not final: then its negotiation can end."""
+        closed: Agreement | None = None
+
+        async def step() -> Changes | None:
+            nonlocal closed
+            closed = before = await self._store.agreement(id)
+            if before is None:
+                raise NotFound(f"there is no agreement `{id}`")
+            if before.closed is not None:
+                return None
+            if not before.final:
+                raise Contradiction(f"agreement `{id}` is not finalized yet; terminate negotiation `{before.negotiation}` instead")
+            now = self._journal.clock.now()
+            closed = replace(before, closed=now, closed_by="us", reason=reason, version=before.version + 1)
+            said = {"agreement": id, "reasons": [reason]}
+            evidence = Evidence(telemetry.CLOSED, Kind.NEGOTIATION, before.negotiation, before.peer, None, now, detail=said)
+            return Changes((Expect(Agreement, id, before.version),), (closed,), evidence=(evidence,))
+
+        await self._journal.decide(step)
+        assert closed is not None  # noqa: S101 - `step` sets it or raises
+        return closed
 
     async def _begin(self, process: Process, move: Move, key: Idempotent | None) -> Process:
         """Commit the first step. The idempotency key is written with it: whoever comes second gets the first one's process."""
@@ -185,27 +216,43 @@ class Operations:
             process = await self._process(kind, pid)
             if process.final:
                 raise Contradiction(f"{kind} `{pid}` has already ended in {process.state}")
-            return self._steps.end(process, "operator", reason, self._journal.clock.now())
+            return self._steps.end(process, "operator", (reason,), self._journal.clock.now())
 
         return self._saved(await self._journal.decide(step, pid))
 
     async def suspend(self, pid: str, reason: str) -> Process:
-        """Suspend a transfer that runs."""
+        """Suspend a transfer that runs. One that is kept suspended until something passes is from now on the operator's to resume."""
+
+        async def step() -> Changes | None:
+            process, now = await self._process(Kind.TRANSFER, pid), self._journal.clock.now()
+            if process.state != "SUSPENDED" or "held" not in process.detail:
+                return None
+            detail = _unheld(process) | {"code": "operator", "reasons": [reason], "ended_by": "us"}
+            return self._steps.changes(process, Reaction(replace(process, detail=detail)), now, ask=False)
+
+        if (changes := await self._journal.decide(step, pid)) is not None:
+            return self._saved(changes)
         return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.SUSPENSION, code="operator", reasons=(reason,))))
 
     async def resume(self, pid: str) -> Process:
         """Resume a suspended transfer, from either side. Where the peer refused our suspension there is nothing to tell it:
-        access is given again, and that is all."""
+        access is given again, and that is all. Raises Contradiction with the reasons if it is not permitted now."""
+        await self._journal.settled(pid)
 
-        async def step() -> Changes | None:
+        async def step() -> Changes:
             process, now = await self._process(Kind.TRANSFER, pid), self._journal.clock.now()
-            if not (process.halted and process.state == "STARTED" and process.in_flight is None):
-                return None
-            return self._steps.changes(process, Reaction(replace(process, halted=False)), now, ask=False)
+            told = process.halted and process.state == "STARTED" and process.in_flight is None
+            if not told:
+                self._ready(process, Move.START)
+            reaction = await self._transfers.start(process, now)
+            if reaction.act is None or reaction.act.move is not Move.START:
+                reasons = reaction.act.reasons if reaction.act is not None else ()
+                raise Contradiction(f"transfer `{pid}` is not permitted now: {'; '.join(reasons)}", reasons)
+            if told:
+                reaction = replace(reaction, process=replace(reaction.process, halted=False), act=None)
+            return self._steps.changes(process, reaction, now, ask=False)
 
-        if (changes := await self._journal.decide(step, pid)) is not None:
-            return self._saved(changes)
-        return await self._act(Kind.TRANSFER, pid, lambda p, _: (p, Act(Move.START)))
+        return self._saved(await self._journal.decide(step, pid))
 
     async def complete(self, pid: str) -> Process:
         """Complete a transfer that runs."""
@@ -227,7 +274,7 @@ class Operations:
             before = await self._process(kind, pid)
             process, act = propose(before, now)
             self._ready(process, act.move)
-            rest = {k: v for k, v in process.detail.items() if k != "waiting"}
+            rest = {k: v for k, v in _unheld(process).items() if k != "waiting"}
             return self._steps.changes(before, Reaction(replace(process, detail=rest), act), now, ask=False)
 
         return self._saved(await self._journal.decide(step, pid))
@@ -281,7 +328,8 @@ class Operations:
         now, own = self._journal.clock.now(), self._identity.own
         page = await self._store.agreements(peer=peer, dataset=dataset, after=None, limit=50)
         for agreement in page.items:
-            if not agreement.final or agreement.consumer != own.id or (agreement.ends is not None and agreement.ends <= now):
+            over = agreement.closed is not None or (agreement.ends is not None and agreement.ends <= now)
+            if over or not agreement.final or agreement.consumer != own.id:
                 continue
             wanted = purposes or self._policies.purposes(agreement.document)
             verdict = self._policies.decide(
@@ -297,3 +345,12 @@ class Operations:
             if verdict.permitted:
                 return agreement
         return None
+
+
+def _because(agreement: Agreement) -> str:
+    return f": {agreement.reason}" if agreement.reason else ""
+
+
+def _unheld(process: Process) -> dict[str, Any]:
+    """The detail of a process that an operator takes in hand: nothing starts it again by itself."""
+    return {name: value for name, value in process.detail.items() if name not in ("held", "again")}

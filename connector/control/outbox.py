@@ -18,9 +18,9 @@ import orjson
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
-from connector.control.compose import SAID, saying
+from connector.control.compose import SAID, due_of, saying
 from connector.control.journal import Journal
-from connector.control.negotiate import Negotiations, Reaction
+from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
@@ -35,6 +35,8 @@ ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
 
 # What has to be added to a message for each attempt: the data address of a start, with a token of its own.
 Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
+# How a move of ours that gives a right is decided anew: from the process and the instant (POSIX seconds).
+Anew = Callable[[Process, float], Awaitable[Reaction]]
 
 
 class Outbox:
@@ -46,7 +48,7 @@ class Outbox:
         self,
         journal: Journal,
         steps: Steps,
-        negotiations: Negotiations,
+        anew: Mapping[Move, Anew],
         peer: Peer,
         identity: Identity,
         tracing: telemetry.Tracing,
@@ -59,7 +61,7 @@ class Outbox:
         self._journal = journal
         self._store = journal.store
         self._steps = steps
-        self._negotiations = negotiations
+        self._anew = anew
         self._peer = peer
         self._identity = identity
         self._tracing = tracing
@@ -132,7 +134,7 @@ class Outbox:
                 await asyncio.sleep(self._pause_seconds(failures))
 
     async def _decide(self, row: Outbound) -> None:
-        """Do now what was put off, unless the process has changed meanwhile. An agreement is decided on once more."""
+        """Do now what was put off, unless the process has changed meanwhile. What gives a right is decided on once more."""
         body = orjson.loads(row.body)
 
         async def step() -> Changes:
@@ -141,8 +143,8 @@ class Outbox:
                 return Changes(settled=(row.id,))
             act = Act(row.move, code=body["code"], reasons=tuple(body["reasons"]), grounds=tuple(body.get("grounds", ())))
             reaction = Reaction(process, act)
-            if row.move is Move.CONTRACT_AGREEMENT:
-                reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
+            if row.move in self._anew:
+                reaction = await self._anew[row.move](process, now)
             return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
 
         await self._journal.decide(step, row.pid)
@@ -335,14 +337,14 @@ class Outbox:
                 return Changes(settled=(row.id,))
             now = self._journal.clock.now()
             reason = f"the two sides hold different states: here {current.state} with `{row.move}` unanswered"
-            changes = self._steps.end(current, "states-differ", reason, now)
+            changes = self._steps.end(current, "states-differ", (reason,), now)
             return replace(changes, evidence=(fact(telemetry.DIVERGED, current, now, row.move), *changes.evidence))
 
         await self._journal.decide(step, row.pid)
 
     async def replay(self, id: str) -> bool:
         """Send a dead letter again, with a fresh deadline. False if there is no such letter or its process has moved on.
-        Raises Contradiction for an agreement over what is not on offer any more; the negotiation ends with that reason."""
+        Raises Contradiction for what is not permitted any more, an agreement or a start; its process ends with that reason."""
         row = await self._store.outbound(id)
         if row is None or not row.dead:
             return False
@@ -355,22 +357,23 @@ class Outbox:
             done = process is not None and process.in_flight is None and exchange.legal(process, process.role, row.move)
             if process is None or not done:
                 return None
-            if row.move is Move.CONTRACT_AGREEMENT:
-                reaction = await self._negotiations.agree(process, process.detail.get("claims", {}), now)
+            expects: tuple[Expect, ...] = (Expect(Process, process.pid, process.version),)
+            times = self._steps.sender.times
+            if row.move in self._anew:
+                reaction = await self._anew[row.move](process, now)
                 if reaction.act is not None and reaction.act.move is not row.move:
                     over = reaction.act.reasons
                     return self._steps.changes(process, reaction, now, settled=(row.id,), ask=False)
-            again = replace(
-                row, dead=False, error=None, due=now, created=now, deadline=now + self._steps.sender.times.delivery_seconds, attempts=1
-            )
+                process, expects = reaction.process, expects + reaction.expects
+            again = replace(row, dead=False, error=None, due=now, created=now, deadline=now + times.delivery_seconds, attempts=1)
             detail = _own_words(row, process.detail)
-            sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, due=None, updated=now)
-            evidence = (fact(telemetry.REPLAYED, sent, now, row.move),)
-            return Changes((Expect(Process, process.pid, process.version),), (sent,), outbox=(again,), evidence=evidence)
+            sent = replace(exchange.send(process, row.move, row.id), detail=detail, version=process.version + 1, updated=now)
+            sent = replace(sent, due=due_of(sent, times, now))
+            return Changes(expects, (sent,), outbox=(again,), evidence=(fact(telemetry.REPLAYED, sent, now, row.move),))
 
         await self._journal.decide(step, row.pid)
         if over:
-            raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the negotiation ends with this reason", over)
+            raise Contradiction(f"{'; '.join(over)}; the letter is dropped and the {row.kind} ends with this reason", over)
         return done
 
     async def discard(self, id: str) -> bool:

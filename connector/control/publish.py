@@ -33,7 +33,8 @@ MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127
 class Manifest:
     """What an operator says about a dataset. `source` is a private address with a `type`; `policies` are ODRL documents,
     each of which becomes one offer; `properties` are further members of the description with prefixed keys. `counter` and `envelope` say
-    what is done with a request for other terms (see `Offer`); `templates` are what each policy was made from, in their order."""
+    what is done with a request for other terms (see `Offer`); `templates` are what each policy was made from, in their order. With
+    `binding` the policies count for agreements made before as well: what none of them permits ends."""
 
     id: str
     title: str
@@ -47,6 +48,7 @@ class Manifest:
     counter: str = "auto-counter"
     envelope: Mapping[str, Any] | None = None
     templates: Sequence[Mapping[str, Any] | None] = ()
+    binding: bool = False
 
 
 class Publishing:
@@ -61,7 +63,8 @@ class Publishing:
 
     async def publish(self, manifest: Manifest) -> tuple[Dataset, bool]:
         """Publish or replace. Returns the record and whether it is new. Raises InvalidRequest, PolicyError, SourceFailed;
-        nothing has changed then. Agreements made before keep the terms they were made on."""
+        nothing has changed then. Agreements made before keep the terms they were made on, unless the operator says that the new ones
+        are binding for them too; that stays so until the dataset is withdrawn."""
         offers = self._offers(manifest)
         _demand_media_type(manifest.media_type, "/media_type")
         _demand_media_type(manifest.source.get("media_type"), "/source/media_type")
@@ -94,10 +97,10 @@ class Publishing:
             await self._unclaimed(offers)
             new = before is None
             version = before.version if before else None
-            record = Dataset(manifest.id, rendered, address, offers, stat.size_bytes, stat.sha256, (version or 0) + 1, now)
-            evidence = Evidence(
-                telemetry.PUBLISHED, None, None, None, None, now, detail={"dataset": manifest.id, "offers": [o.id for o in offers]}
-            )
+            binding = now if manifest.binding else before.binding if before else None
+            record = Dataset(manifest.id, rendered, address, offers, stat.size_bytes, stat.sha256, (version or 0) + 1, now, binding)
+            said = {"dataset": manifest.id, "offers": [o.id for o in offers]} | ({"binding": True} if manifest.binding else {})
+            evidence = Evidence(telemetry.PUBLISHED, None, None, None, None, now, detail=said)
             return Changes((Expect(Dataset, manifest.id, version),), (record,), evidence=(evidence,))
 
         await self._journal.decide(step)
@@ -145,7 +148,8 @@ class Publishing:
                 )
 
     async def withdraw(self, id: str) -> None:
-        """Take a dataset out of the catalog. Raises NotFound. Agreements stay in force; new ones cannot be made."""
+        """Take a dataset out of the catalog. Raises NotFound. Agreements stay in force, and new ones cannot be made; transfers are
+        suspended until it is published again."""
 
         async def step() -> Changes:
             before = await self._journal.store.dataset(id)

@@ -18,8 +18,7 @@ from pathlib import PurePath
 from typing import Any, Protocol
 
 from connector import telemetry
-from connector.control.feed import Feed
-from connector.control.journal import Journal
+from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
 from connector.dsp import dcat
 from connector.dsp.answers import LATER

@@ -89,7 +89,7 @@ class Receiver:
             if received.replay:
                 answer = await self._stored(before, process)
                 return None
-            reaction = await self._reactions[process.kind].react(received.process, message, caller.claims, now)
+            reaction = await self._reactions[process.kind].react(received.process, message, caller, now)
             answer = Answer(201 if before is None else 200, _document(reaction.process))
             inbox = Inbox(process.pid, message.move, message.digest, _kept(message), answer.status, answer.body, now)
             expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
@@ -183,9 +183,9 @@ def _taken(process: Process) -> Refused:
 
 
 def _with_expiry(reaction: Reaction, caller: Caller) -> Reaction:
-    """The claims that were decided on go with the instant until which they were vouched for (POSIX seconds)."""
+    """The claims that a negotiation goes by are kept with the instant until which they were vouched for (POSIX seconds)."""
     detail = reaction.process.detail
-    if "claims" not in detail:
+    if "claims" not in detail or reaction.process.kind is Kind.TRANSFER:
         return reaction
     return replace(reaction, process=replace(reaction.process, detail=dict(detail) | {"claims_expire": caller.expires}))
 

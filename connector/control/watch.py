@@ -1,7 +1,8 @@
-"""What happens because time passes.
+"""What happens because time passes, or because what transfers go by has changed.
 
-`Watch` looks at a process when its time is up: a step that nobody took, a bound of the policy, a transfer that lies quiet. One timer
-stands at the earliest `due` of all processes; it is set again by commits and by what it does, never by polling.
+`Watch` looks at a process when its time is up: a step that nobody took, a transfer that lies quiet. And at a transfer when its right to run
+may be another: at an instant of its policy, after a commit on its agreement or dataset, after word about its peer. One timer stands at the
+earliest `due` of all processes; it is set again by commits and by what it does, never by polling.
 
 `Retention` deletes what has been kept long enough, a little at a time. Agreements and evidence are never deleted. A dead letter is kept as
 long as its process: while that is open an operator may replay it, and afterwards read what was not delivered; then both go, and the record
@@ -11,14 +12,17 @@ says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import inf
+from typing import Any
 
 from connector import telemetry
 from connector.control.compose import ours_to_say, patience_of
 from connector.control.journal import Journal
 from connector.control.negotiate import APPROVAL, Reaction
+from connector.control.rights import Rights, outcome
 from connector.control.steps import Steps, fact
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
@@ -26,15 +30,18 @@ from connector.dsp.transfer import State
 from connector.errors import StoreError
 from connector.lasting import Lasting, pause_seconds
 from connector.ports import Act
-from connector.records import Changes, Conflict, Cursor, Evidence, Expect, Outbound
+from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
+AT_ONCE = 32  # of them, so that what they write shares COMMITs
 ROWS_MAX = 10_000  # of one reading, as a store has it
-SLEEP_SECONDS_MAX = 86_400.0  # the wall clock may be set; a day is soon enough to notice for a bound that lies further away
+CLOCK_CHECK_SECONDS = 1.0  # timers follow the monotonic clock, `due` the wall clock, which may be set: so soon it is noticed
 LETTERS_READ = 200  # at once
 SWEPT_MAX = 2_000  # rows of a table in one sweep: some ten milliseconds of writing
 PAUSE_SECONDS = 0.2  # between sweeps that still find something, so that messages go first
 EVERY_SECONDS = 3_600.0  # things are kept for days; an hour more does not matter
+
+Cause = tuple[type[Any], str | None] | None  # the participant (str), agreement or dataset with this id; None is everything, at start
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +56,18 @@ class _Failing:
 class Watch:
     """The timer. `last_access` says when the data listener last served a transfer (POSIX seconds, or None)."""
 
-    def __init__(self, journal: Journal, steps: Steps, last_access: Callable[[str], float | None], quiet_seconds: float) -> None:
+    def __init__(
+        self, journal: Journal, steps: Steps, rights: Rights, last_access: Callable[[str], float | None], quiet_seconds: float
+    ) -> None:
         self._journal = journal
         self._steps = steps
+        self._rights = rights
         self._last_access = last_access
         self.quiet_seconds = quiet_seconds
         self._next: float | None = None
         self._changed = asyncio.Event()
+        self._causes: dict[Cause, None] = {}
+        self._suspects: dict[str, None] = {}  # pids of transfers to decide on anew, those that are read first
         self._failing: dict[str, _Failing] = {}
         self._loop = Lasting("watch", self._turn, self._timer)
         journal.listen(self._committed)
@@ -67,8 +79,30 @@ class Watch:
                 if record.due is not None and (self._next is None or record.due < self._next):
                     self._next = record.due
                     self._changed.set()
+                if self._rights.outdated(record):  # word about its peer came between the decision and the commit
+                    self.suspect(record.pid)
+            elif isinstance(record, Dataset) or (isinstance(record, Agreement) and record.closed is not None):
+                self._because((type(record), record.id))
+        for of, id in changes.deletes:
+            if of is Dataset:
+                self._because((of, id))
+
+    def reconsider(self, participant: str) -> None:
+        """What is known of a participant is another: decide anew on all its transfers."""
+        self._because((str, participant))
+
+    def suspect(self, pid: str) -> None:
+        """Decide anew on this transfer."""
+        self._suspects[pid] = None
+        self._changed.set()
+
+    def _because(self, cause: Cause) -> None:
+        self._causes[cause] = None
+        self._changed.set()
 
     async def start(self) -> None:
+        """From here on; what may have changed while nobody looked is decided on first."""
+        self._because(None)
         await self._look_ahead()
         self._loop.start()
 
@@ -81,27 +115,55 @@ class Watch:
         return self._loop.fault
 
     async def _timer(self) -> None:
-        """Wait until something is due."""
-        while True:
+        """Wait until something is due, or somebody is suspected."""
+        while not self._causes and not self._suspects and (self._next is None or self._next > self._journal.clock.now()):
             self._changed.clear()
-            wait = None if self._next is None else max(0.0, min(self._next - self._journal.clock.now(), SLEEP_SECONDS_MAX))
+            wait = None if self._next is None else max(0.0, min(self._next - self._journal.clock.now(), CLOCK_CHECK_SECONDS))
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
-                return
+                pass
 
     async def _turn(self) -> None:
-        """Look at everything that is due, then set the timer anew."""
+        """Look at everything that is due, then at some of those that are suspected, then set the timer anew."""
+        if self._causes:
+            await self._find_suspects()
         now = self._journal.clock.now()
         again = [(each.kind, pid) for pid, each in self._failing.items() if each.again <= now]
         due = await self._journal.store.due(now, min(BATCH + len(self._failing), ROWS_MAX))
-        for kind, pid in (*again, *((process.kind, process.pid) for process in due if process.pid not in self._failing)):
-            await self._try(kind, pid)
+        await self._each([*again, *((process.kind, process.pid) for process in due if process.pid not in self._failing)])
+        await self._each([(Kind.TRANSFER, pid) for pid in islice(self._suspects, BATCH)])
         await self._look_ahead()
+
+    async def _find_suspects(self) -> None:
+        """The open transfers that the causes are about; first those that somebody reads, then those that somebody has read."""
+        causes, self._causes = self._causes, {}
+        try:
+            found = await self._journal.store.open_transfers()
+        except StoreError:
+            self._causes = causes | self._causes
+            raise
+
+        def concerned(transfer: Open) -> bool:
+            about: tuple[Cause, ...] = (None, (str, transfer.peer), (Agreement, transfer.agreement), (Dataset, transfer.dataset))
+            return not causes.keys().isdisjoint(about)
+
+        pids = [transfer.pid for transfer in found if concerned(transfer)]
+        pids.sort(key=lambda pid: -(self._last_access(pid) or 0.0))
+        self._suspects = dict.fromkeys((*pids, *self._suspects))
+
+    async def _each(self, looks: Sequence[tuple[Kind, str]]) -> None:
+        """Look at all of these, at some of them at once."""
+        for first in range(0, len(looks), AT_ONCE):
+            done = await asyncio.gather(*(self._try(*look) for look in looks[first : first + AT_ONCE]), return_exceptions=True)
+            for result in done:
+                if isinstance(result, BaseException):
+                    raise result
 
     async def _try(self, kind: Kind, pid: str) -> None:
         """Look at a process. If that fails it is left alone for a while, and the others have their turn in time."""
+        self._suspects.pop(pid, None)  # before the look: what comes in the middle of it is looked at again
         try:
             await self._look(kind, pid)
         except StoreError:
@@ -131,18 +193,18 @@ class Watch:
         async def step() -> Changes | None:
             now = self._journal.clock.now()
             process = await self._journal.store.process(kind, pid)
-            if process is None or process.due is None or process.due > now:
+            if process is None or process.final:
                 return None
-            return self._overdue(process, now)
+            ruling = await self._rights.of(process, now) if kind is Kind.TRANSFER else None
+            if ruling is not None and (changes := outcome(self._steps, process, ruling, now)) is not None:
+                return changes
+            return self._overdue(process, now) if process.due is not None and process.due <= now else None
 
         await self._journal.decide(step, pid)
 
     def _overdue(self, process: Process, now: float) -> Changes:
         detail = process.detail
-        running = process.kind is Kind.TRANSFER and process.state in (State.STARTED, State.SUSPENDED)
-        ends, covered = detail.get("ends"), detail.get("covered")
-        if running and ends is not None and ends <= now:
-            return self._expired(process, "EXPIRED", "the agreement or a bound of its policy has ended", now)
+        covered = detail.get("covered")
         if process.state == State.STARTED and covered is not None:
             last = self._last_access(process.pid)  # None after a restart, too: then nobody has read since
             if last is not None and last + self.quiet_seconds > now:
@@ -150,6 +212,8 @@ class Watch:
                 return self._steps.changes(process, Reaction(quiet), now, ask=False)
             done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
             return self._steps.changes(process, Reaction(done, Act(Move.COMPLETION)), now, ask=False)
+        if process.meant in (State.STARTED, State.SUSPENDED):
+            raise RuntimeError(f"transfer `{process.pid}` is due, and nothing follows from it")
         patience = f"{patience_of(process, self._steps.sender.times):g} s"
         if detail.get("waiting") == APPROVAL:
             return self._expired(process, "no-decision", f"nobody decided within {patience}", now)
@@ -158,7 +222,7 @@ class Watch:
 
     def _expired(self, process: Process, code: str, reason: str, now: float) -> Changes:
         telemetry.log.info("deadline passed", pid=process.pid, code=code, state=process.state)
-        changes = self._steps.end(process, code, reason, now)
+        changes = self._steps.end(process, code, (reason,), now)
         return replace(changes, evidence=(fact(telemetry.EXPIRED, process, now, code=code), *changes.evidence))
 
     async def covered(self, pid: str) -> None:

@@ -19,10 +19,24 @@ from connector.dsp.transfer import State
 from connector.errors import Withdrawn
 from connector.odrl.codes import Code
 from connector.ports import Clock
-from connector.records import Changes, Dataset, Evidence
+from connector.records import Agreement, Changes, Dataset, Evidence
 
 TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
-BOUND_CHECK_SECONDS = 3600.0  # timers follow the monotonic clock, bounds the wall clock: look again at least this often
+CLOCK_CHECK_SECONDS = 1.0  # timers follow the monotonic clock, bounds the wall clock, which may be set: so soon it is noticed
+
+
+GRACE_SECONDS = 1.0  # a decision is taken anew at the instant at which claims lapse; one that nobody takes ends streams so much later
+AGREEMENT_ENDED, POLICY_BOUND, CLAIMS_LAPSED = "agreement-ended", "policy-bound-passed", "claims-lapsed"  # why a bound ends a stream
+
+
+def earliest(*bounds: tuple[float | None, str]) -> tuple[float | None, str]:
+    """The first of several bounds (POSIX seconds, or None for none) with its code; (None, "") if there is none."""
+    return min(((end, code) for end, code in bounds if end is not None), default=(None, ""))
+
+
+def lapse(proven_until: float | None) -> tuple[float | None, str]:
+    """The bound that follows from the instant until which the peer's claims are proven."""
+    return None if proven_until is None else proven_until + GRACE_SECONDS, CLAIMS_LAPSED
 
 
 class Lease:
@@ -74,16 +88,19 @@ class Flows:
         return lease
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-        """Listens to commits: of a transfer, and of datasets that were published anew or withdrawn."""
+        """Listens to commits: of a transfer, of datasets that were published anew or withdrawn, of agreements that were closed."""
+        again = any(of is Dataset for of, _ in changes.deletes)
         for record in changes.saves:
             if isinstance(record, Process):
                 self.changed(record)
-        if any(isinstance(record, Dataset) for record in changes.saves) or any(of is Dataset for of, _ in changes.deletes):
+            again = again or isinstance(record, Dataset) or (isinstance(record, Agreement) and record.closed is not None)
+        if again:
             self.look_again()
 
     def changed(self, process: Process) -> None:
         """A commit concerned this transfer: call it after each. What was looked up is looked up again; streams are cut once we
-        mean the transfer to be anything but STARTED: our own word is enough, the peer's answer is not waited for."""
+        mean the transfer to be anything but STARTED: our own word is enough, the peer's answer is not waited for. Those that go on
+        do so until the bounds of the decision that was committed."""
         if process.kind is not Kind.TRANSFER or process.role is not Role.PROVIDER:
             return
         if (lease := self._leases.pop(process.pid, None)) is not None:
@@ -91,12 +108,16 @@ class Flows:
         if process.meant != State.STARTED:
             used_up = process.detail.get("code") == Code.QUOTA_EXHAUSTED
             self.cut(process.pid, Code.QUOTA_EXHAUSTED if used_up else f"transfer-{process.meant.lower()}")
+        elif "ends" in (detail := process.detail):
+            for stream in tuple(self._running.get(process.pid, ())):
+                stream.end_by(*earliest((detail["ends"], POLICY_BOUND), lapse(detail.get("claims_expire"))))
         if process.final:
             self._coverage.pop(process.pid, None)
             self._used.pop(process.pid, None)
 
     def look_again(self) -> None:
-        """A dataset was published anew or withdrawn: whatever was looked up is looked up again. Streams go on."""
+        """What many transfers go by is another: whatever was looked up is looked up again. Streams go on until it is decided on
+        their transfer."""
         for lease in self._leases.values():
             lease.stale = True
         self._leases.clear()
@@ -193,6 +214,13 @@ class Running:
         self._flows._enter(self)
         self._watch()
 
+    def end_by(self, not_after: float | None, code: str) -> None:
+        """Another bound counts from now on."""
+        self._not_after, self._code = not_after, code
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch()
+
     def _watch(self) -> None:
         if self._not_after is None:
             return
@@ -200,7 +228,7 @@ class Running:
         if left <= 0:
             self.cut(self._code)
         else:
-            self._timer = asyncio.get_running_loop().call_later(min(left, BOUND_CHECK_SECONDS), self._watch)
+            self._timer = asyncio.get_running_loop().call_later(min(left, CLOCK_CHECK_SECONDS), self._watch)
 
     def cut(self, code: str) -> None:
         """Cancel the copy, once; the first reason counts."""

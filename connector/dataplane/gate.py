@@ -1,8 +1,8 @@
 """The gate: from a token and a transfer pid to a `Permit`, without which nothing is streamed.
 
 The way is a sentence: the token is ours and holds, its transfer is one where we provide to this consumer, it is STARTED, its
-agreement is final and has not ended, no bound of its policy has passed. What stays true until the next commit is looked up
-once; what time changes is judged at each request.
+agreement is final and has not ended, it is permitted by the decision of now, whose bound has not passed. What stays true until
+the next commit is looked up once; what time changes is judged at each request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
-from connector.dataplane.flows import TRANSFERS_MAX, Flows, Lease
+from connector.dataplane.flows import AGREEMENT_ENDED, POLICY_BOUND, TRANSFERS_MAX, Flows, Lease, earliest, lapse
 from connector.dataplane.quotas import LARGEST
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
@@ -63,7 +63,7 @@ class Gate:
         """
         claims = self._tokens.check_access(token, transfer)
         known = self._known.get(transfer)
-        if known is None or known.permit.lease.stale:
+        if known is None or known.permit.lease.stale or _over(known.permit, self._clock.now()):
             known = await self._look_up(transfer)
         _demand_match(known, claims)
         _demand_running(known, self._clock.now())
@@ -79,6 +79,8 @@ class Gate:
 
     async def _look_up(self, transfer: str) -> _Known:
         known = self._known.get(transfer)
+        if known is not None and _over(known.permit, self._clock.now()):
+            known = None
         while known is None or known.permit.lease.stale:
             # Taken before the look-up: a commit in between makes it stale, and what was read is thrown away.
             lease = self._flows.lease(transfer)
@@ -95,12 +97,14 @@ class Gate:
 
 
 def _permit(view: TransferView, lease: Lease) -> Permit:
-    bounds = [
-        (end, code) for end, code in ((view.agreement_ends, "agreement-ended"), (view.bound, "policy-bound-passed")) if end is not None
-    ]
-    not_after, code = min(bounds, default=(None, ""))
+    not_after, code = earliest((view.agreement_ends, AGREEMENT_ENDED), (view.bound, POLICY_BOUND), lapse(view.proven_until))
     tallies = tuple(tally for tally in view.tallies if tally.operand in LARGEST)
     return Permit(view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages, not_after, code, lease, tallies)
+
+
+def _over(permit: Permit, now: float) -> bool:
+    """Whether its bound has passed; where that was not the end it is decided anew, and what was known is not."""
+    return permit.not_after is not None and permit.not_after <= now
 
 
 def _demand_match(known: _Known, claims: Claims) -> None:
@@ -117,5 +121,7 @@ def _demand_running(known: _Known, now: float) -> None:
         raise Withdrawn(f"the transfer is {view.state}, data is served while it is STARTED", f"transfer-{view.state.lower()}")
     if not view.agreement_final:
         raise Withdrawn("the agreement is not finalized", "agreement-not-final")
-    if permit.not_after is not None and permit.not_after <= now:
+    if view.withheld is not None:
+        raise Withdrawn("the agreement permits no access now; a message on its transfer says why", view.withheld)
+    if _over(permit, now):
         raise Withdrawn("the agreement permits no access at this time any more", permit.not_after_code)

@@ -35,7 +35,8 @@ class Process:
     `callback` the base URL that our messages to it extend. `in_flight` is the move that we sent and have no answer to,
     `in_flight_id` names its outbox row. `last_accepted` is the digest of the peer's last accepted message, or None once
     one of ours was accepted after it. `resumed` allows the provider one start in STARTED after the consumer's own. `halted`
-    is set by a suspension of ours until the provider's next start, also where the peer refused it.
+    is set by a suspension of ours until the provider's next start, also where the peer refused it, or cannot be told yet
+    because a start of ours is on its way.
     `due` is the instant (POSIX seconds) at which somebody has to look at this process again, or None. `detail` holds
     what the use cases keep with the state (terms on the table, decision, claims, reasons), plain JSON only.
     """
@@ -70,9 +71,8 @@ class Process:
         a suspension even if the peer refuses it. Access to data follows this one; the state waits for the peer."""
         if self.final:
             return self.state
-        if self.in_flight is not None:
-            return TABLES[self.kind][self.state].get((self.role, self.in_flight), self.state)
-        return transfer.State.SUSPENDED if self.halted else self.state
+        said = TABLES[self.kind][self.state].get((self.role, self.in_flight), self.state) if self.in_flight is not None else self.state
+        return transfer.State.SUSPENDED if self.halted and said == transfer.State.STARTED else said
 
     @property
     def consumer_pid(self) -> str | None:
@@ -126,7 +126,9 @@ def _moved(process: Process, sender: Role, move: Move, **settled: Any) -> Proces
     provider."""
     state = after(process, sender, move)
     resumed = move is Move.START and sender is Role.CONSUMER
-    return replace(process, state=state, resumed=resumed, halted=_halted(process, sender, move), **settled)
+    # What our own move meant for access was settled when we said it: whatever was decided since then stands.
+    halted = process.halted if sender is process.role else _halted(process, sender, move)
+    return replace(process, state=state, resumed=resumed, halted=halted, **settled)
 
 
 def _halted(process: Process, sender: Role, move: Move) -> bool:

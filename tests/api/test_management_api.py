@@ -112,6 +112,17 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     await consumer("POST /transfers/{pid}/terminate", pid=second["pid"])
     assert (await consumer("GET /transfers/{pid}", query="?wait=final", pid=second["pid"]))["reasons"] == ["ended by an operator"]
 
+    # and no more of them
+    third = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
+    await consumer("GET /transfers/{pid}", query="?wait=started", pid=third["pid"])
+    closed = await provider("POST /agreements/{id}/close", {"reason": "the study is over"}, id=agreement["id"])
+    assert (closed["closed_by"], closed["reason"]) == ("us", "the study is over")
+    assert await provider("POST /agreements/{id}/close", {"reason": "again"}, id=agreement["id"]) == closed
+    ended = await consumer("GET /transfers/{pid}", query="?wait=final", pid=third["pid"])
+    assert (ended["code"], ended["reasons"]) == ("AGREEMENT_CLOSED", ["the agreement was closed: the study is over"])
+    refused = await two.consumer.manage("POST", "/transfers", {"agreement": agreement["id"]})
+    assert (refused.status, "was closed" in refused.json["detail"]) == (409, True), "who was told does not ask again"
+
     # one call for all of it, watched
     async with asyncio.timeout(20), events(two.consumer, "?after=now") as feed:
         consumer.used.add("GET /events")

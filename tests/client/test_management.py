@@ -39,6 +39,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("terminate_negotiation", ("n", "why"), {}, "POST", "/v1/negotiations/n/terminate", {"reason": "why"}, N),
     ("agreements", (), {"dataset": "d"}, "GET", "/v1/agreements?dataset=d", None, PAGE),
     ("agreement", ("g",), {}, "GET", "/v1/agreements/g", None, AGREEMENT),
+    ("close_agreement", ("g", "why"), {}, "POST", "/v1/agreements/g/close", {"reason": "why"}, AGREEMENT),
     ("transfer", ("g",), {}, "POST", "/v1/transfers", {"agreement": "g", "format": "HttpData-PULL"}, T),
     ("transfers", (), {"peer": "h"}, "GET", "/v1/transfers?peer=h", None, PAGE),
     ("transfer_process", ("t",), {"wait": "started"}, "GET", "/v1/transfers/t?wait=started&timeout_seconds=30.0", None, T),

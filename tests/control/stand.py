@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,8 +10,36 @@ from typing import Any
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
+from connector.ports import Caller, Participant
 from connector.records import Agreement, Evidence, Inbox
 from tests.pair import OPEN, WAIT_SECONDS, Answer, Desk, Scripted, agreement, document_of, negotiation, transfer
+
+
+class Standing:
+    """The identity layer of a data space in which a test decides what is known of whom: `claims` by participant, and until when
+    (POSIX seconds)."""
+
+    def __init__(self, own: str, **claims: Any) -> None:
+        self.own = Participant(own, "own", "role", "https://own.test", ())
+        self.claims: dict[str, Mapping[str, Any]] = claims
+        self.expires = 4_000_000_000.0
+        self.listeners: list[Callable[[str], None]] = []
+
+    def standing(self, participant: str, _claims: Mapping[str, Any], _expires: float) -> Caller | None:
+        known = self.claims.get(participant)
+        return None if known is None else Caller(Participant(participant, participant, "role", None, ()), known, self.expires)
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        self.listeners.append(changed)
+
+    def say(self, participant: str, claims: Mapping[str, Any] | None) -> None:
+        """Something else is known of a participant; None: it has left."""
+        self.claims.pop(participant, None)
+        if claims is not None:
+            self.claims[participant] = claims
+        for listener in self.listeners:
+            listener(participant)
+
 
 C, P = Role.CONSUMER, Role.PROVIDER
 N, T = Kind.NEGOTIATION, Kind.TRANSFER

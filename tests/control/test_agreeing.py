@@ -18,7 +18,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.records import Agreement, Changes, Dataset, Offer
 from connector.settings_fields import ApprovalSettings
-from tests.control.stand import C, N, P
+from tests.control.stand import C, N, P, Standing
 from tests.pair import OPEN, Pair, pair, purpose_policy, until_policy
 
 CARE, STUDY, MARKETING = "urn:p:care", "urn:p:study", "urn:p:marketing"
@@ -259,7 +259,7 @@ async def test_only_what_is_on_offer_and_permitted_now_is_agreed_to(
     await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", published),)),)))
     detail = {"terms": terms | TERMS, "offer": "urn:o", "waiting": "approval"}
     process = Process(N, "urn:n", P, "did:web:peer.example", "https://peer.test", state, "urn:theirs", dataset="urn:d", detail=detail)
-    reaction = await Negotiations(store, Policies(), "did:web:us.example").agree(process, {}, NOW)
+    reaction = await Negotiations(store, Policies(), Standing("did:web:us.example")).agree(process, {}, NOW)
     assert reaction.act is not None
     assert reaction.act.move is (Move.CONTRACT_AGREEMENT if made else Move.CONTRACT_TERMINATION)
     assert bool(reaction.act.reasons) is not made
@@ -274,7 +274,7 @@ async def test_an_agreement_ends_with_the_first_of_the_bounds_that_it_came_under
         await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", until(published)),)),)))
         detail = {"terms": until(asked) | TERMS, "offer": "urn:o"}
         process = Process(N, "urn:n", P, "did:web:p.example", "https://peer.test", "REQUESTED", "urn:t", dataset="urn:d", detail=detail)
-        reaction = await Negotiations(store, Policies(), "did:web:us.example").agree(process, {}, NOW)
+        reaction = await Negotiations(store, Policies(), Standing("did:web:us.example")).agree(process, {}, NOW)
         assert reaction.process.detail["ends"] == pytest.approx(NOW + 10, abs=0.001)
 
 
@@ -289,7 +289,7 @@ async def test_an_agreement_ends_with_the_first_of_the_bounds_that_it_came_under
 async def test_a_consumers_operator_decides_on_what_it_has_read(decision: dict[str, Any], move: Move):
     detail = {"terms": until(NOW - 1) | TERMS, "decision": decision, "waiting": "approval"}
     process = Process(N, "urn:n", C, "did:web:p.example", "https://peer.test", "OFFERED", "urn:t", dataset="urn:d", detail=detail)
-    reaction = await Negotiations(MemoryStore(), Policies(), "did:web:us.example").approved(process, NOW)
+    reaction = await Negotiations(MemoryStore(), Policies(), Standing("did:web:us.example")).approved(process, NOW)
     assert reaction.act is not None
     assert (reaction.act.move, bool(reaction.act.reasons)) == (move, move.termination)
     assert "waiting" not in reaction.process.detail

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from connector.adapters.memory import MemoryStore
 from connector.client.events import EventReader
 from connector.client.views import Event, Pull
-from connector.control.feed import LIVE_MAX, Feed
-from connector.control.journal import Journal
+from connector.control.journal import LIVE_MAX, Feed, Journal
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.records import Changes, Evidence

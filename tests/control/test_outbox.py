@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.settings_fields import DeliverySettings
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
-from tests.pair import OPEN, WAIT_SECONDS, Desk, desk, fresh
+from tests.pair import OPEN, WAIT_SECONDS, Desk, agreement, desk, fresh, transfer
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -110,16 +109,25 @@ async def test_any_sign_of_life_of_the_peer_ends_the_pause(tmp_path: Path):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_data_address_of_a_dataset_that_was_withdrawn_waits_and_says_why(at: Desk):
-    process, _ = await standing(at, T, "SUSPENDED", P)
-    gone = await at.us.put(replace(process, dataset="urn:test:withdrawn"))
-    await at.us.asked("POST", f"/transfers/{process.pid}/resume", {})
-    await at.peer.heard(f"/transfers/{process.peer_pid}")  # the question before the second attempt
-    view = await at.us.asked("GET", f"/transfers/{process.pid}")
-    assert "no longer published; terminate transfer" in view["last_error"]
-    assert "POST start" not in said(at.peer, gone)
-    await at.us.asked("POST", f"/transfers/{process.pid}/terminate", {"reason": "withdrawn"})
-    await at.us.state(T, process.pid, "TERMINATED")
+async def test_a_start_that_has_not_arrived_is_held_back_while_there_is_nothing_to_start(at: Desk):
+    await at.us.publish("urn:test:comes-and-goes")
+    elsewhere = agreement(at.us, at.peer, P, dataset="urn:test:comes-and-goes")
+    gone = await at.us.put(transfer(at.us, at.peer, "SUSPENDED", P, elsewhere), elsewhere)
+    with scripted(at.peer, lambda method, path, _: (503, None) if path.endswith(f"{gone.peer_pid}/start") else None):
+        await at.us.asked("POST", f"/transfers/{gone.pid}/resume", {})
+        await at.peer.heard(f"/{gone.peer_pid}/start")
+        await at.us.asked("DELETE", f"/datasets/{elsewhere.dataset}", status=204)
+        await at.us.until(T, gone.pid, lambda p: p.halted and p.in_flight is Move.START)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while "no longer published" not in str((view := await at.us.asked("GET", f"/transfers/{gone.pid}"))["last_error"]):
+                pass
+        heard = len(at.peer.calls)
+    assert view["decision"]["code"] == "dataset-withdrawn"
+    await at.peer.heard(f"/transfers/{gone.peer_pid}", 3)  # the questions before further attempts
+    assert "POST start" not in [f"{method} {path.rpartition('/')[2]}" for method, path, _ in at.peer.calls[heard:]]
+    await at.us.publish(elsewhere.dataset)
+    started = await at.us.state(T, gone.pid, "STARTED")
+    assert (started.halted, started.meant, "held" in started.detail) == (False, "STARTED", False)
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,8 @@ from connector.adapters.memory import MemoryStore
 from connector.app import Automatic
 from connector.control.compose import Sender, Times
 from connector.control.journal import Journal
+from connector.control.policies import Policies
+from connector.control.rights import Rights
 from connector.control.steps import Steps
 from connector.control.watch import BATCH, Watch
 from connector.dataplane.flows import Flows
@@ -21,10 +23,12 @@ from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
-from connector.records import Changes, Evidence, Outbound
+from connector.records import Agreement, Changes, Evidence, Outbound
 from connector.settings_fields import DeliverySettings, EdrSettings
 from tests.contracts.identity_contract import SetClock
-from tests.contracts.samples import negotiation, transfer
+from tests.contracts.samples import OWN, PEER, dataset, negotiation, transfer
+from tests.contracts.samples import agreement as sample
+from tests.control.stand import Standing
 from tests.pair import OPEN, WAIT_SECONDS, Desk, Never, agreement, desk, fresh, pair, until_policy
 
 T, N, P = Kind.TRANSFER, Kind.NEGOTIATION, Role.PROVIDER
@@ -40,7 +44,8 @@ class Bench:
         self.journal = Journal(self.store, SystemClock())
         self.accessed: dict[str, float] = {}
         steps = Steps(Never(), TimeOrderedIds(), Sender("did:web:own", "https://own.test", Times(10, 3600, 604800)))
-        self.watch = Watch(self.journal, steps, self.accessed.get, QUIET)
+        self.identity = Standing("did:web:own", **{PEER: {}})
+        self.watch = Watch(self.journal, steps, Rights(self.store, Policies(), self.identity), self.accessed.get, QUIET)
         self.sent: dict[str, Outbound] = {}
         self.at: dict[str, float] = {}
         self.news = asyncio.Event()
@@ -77,10 +82,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*before: Process, store: MemoryStore | None = None) -> AsyncIterator[Bench]:
+async def bench(*before: Process | Agreement, store: MemoryStore | None = None) -> AsyncIterator[Bench]:
     """`before` stand in the store when the watch starts."""
     made = Bench(store)
-    await made.store.commit(Changes(saves=before))
+    await made.store.commit(Changes(saves=(dataset(), *before)))
     await made.watch.start()
     try:
         yield made
@@ -92,10 +97,22 @@ def waiting(pid: str = "n", seconds: float = SOON, **changed: Any) -> Process:
     return negotiation(pid, peer_pid=f"theirs:{pid}", due=time.time() + seconds, **changed)
 
 
-def running(pid: str = "t", *, state: str = "STARTED", seconds: float = SOON, **detail: Any) -> Process:
-    return transfer(
-        pid, role=P, peer_pid=f"theirs:{pid}", state=state, due=time.time() + seconds, detail={"format": "HttpData-PULL"} | detail
-    )
+def agreed(ends: float | None = None, id: str = "urn:uuid:a1") -> Agreement:
+    """An agreement for anything, until it ends."""
+    document = {
+        "@id": id,
+        "@type": "Agreement",
+        "target": "urn:dataset:d1",
+        "assigner": OWN,
+        "assignee": PEER,
+        "permission": [{"action": "use"}],
+    }
+    return sample(id, document=document, final=True, ends=ends)
+
+
+def running(pid: str = "t", *, state: str = "STARTED", seconds: float = SOON, agreement: str = "urn:uuid:a1", **detail: Any) -> Process:
+    made = transfer(pid, role=P, peer_pid=f"theirs:{pid}", state=state, dataset="urn:dataset:d1", agreement=agreement)
+    return replace(made, due=time.time() + seconds, detail={"format": "HttpData-PULL"} | detail)
 
 
 @pytest.mark.parametrize("known_at_start", [True, False])
@@ -180,22 +197,22 @@ async def test_a_commit_while_the_watch_reads_is_not_overlooked(first: bool):
 
 
 def unreadable(pid: str, seconds: float = -3600.0) -> Process:
-    """No step of ours writes such a bound: looking at it is an error that nobody expects."""
-    return running(pid, seconds=seconds, ends="tomorrow")
+    """No step of ours writes such a decision: looking at it is an error that nobody expects."""
+    return running(pid, seconds=seconds, decision="yes")
 
 
 @pytest.mark.asyncio
 async def test_a_process_that_cannot_be_looked_at_holds_up_no_other_and_is_tried_again(capfd: pytest.CaptureFixture[str]):
     """Always the earliest ones, and more than are read at once: the others would never have their turn."""
     broken = [unreadable(f"bad{number}") for number in range(BATCH + 1)]
-    async with bench(*broken, waiting("early", -1.0)) as at:
+    async with bench(agreed(), agreed(time.time() - 1.0, "urn:uuid:over"), *broken, waiting("early", -1.0)) as at:
         await at.ended("early")
         await at.put(soon := waiting("soon"))
         _, when = await at.ended("soon")
         assert soon.due <= when < soon.due + LATE_SECONDS, "on its instant, in the middle of what is tried again"
         assert set(at.sent) == {"early", "soon"}
         assert await at.watch.fault() is None, "a peer that could break a process could make us unready"
-        await at.put(replace(broken[0], detail={"ends": time.time() - 1.0}, version=2))
+        await at.put(replace(broken[0], agreement="urn:uuid:over", detail={}, version=2))
         assert (await at.ended("bad0"))[0]["code"] == "EXPIRED", "at once, when it has changed"
     logged = capfd.readouterr().err
     assert all(f'"pid":"bad{number}"' in logged for number in range(BATCH + 1))
@@ -243,17 +260,17 @@ async def test_many_that_are_due_together_are_all_ended():
 @pytest.mark.parametrize("state", ["STARTED", "SUSPENDED"])
 @pytest.mark.asyncio
 async def test_the_end_of_an_agreement_or_a_bound_ends_a_transfer_whether_it_runs_or_not(state: str):
-    one = running(state=state, ends=time.time() + SOON)
-    async with bench(one) as at:
+    one = running(state=state)
+    async with bench(agreed(one.due), one) as at:
         message, when = await at.ended("t")
         assert when >= one.due
         assert (message["@type"], message["code"]) == ("TransferTerminationMessage", "EXPIRED")
-        assert message["reason"] == ["the agreement or a bound of its policy has ended"]
+        assert message["reason"] == ["the agreement has ended"]
 
 
 @pytest.mark.asyncio
 async def test_a_transfer_without_end_is_never_due():
-    async with bench() as at:
+    async with bench(agreed()) as at:
         await at.put(running(state="STARTED", seconds=3600.0))
         await at.watch.covered("t")
         kept = await at.store.process(T, "t")
@@ -262,7 +279,7 @@ async def test_a_transfer_without_end_is_never_due():
 
 @pytest.mark.asyncio
 async def test_full_coverage_and_a_quiet_time_complete_a_transfer_once():
-    async with bench(running(seconds=3600.0)) as at:
+    async with bench(agreed(), running(seconds=3600.0)) as at:
         began = time.time()
         await at.watch.covered("t")
         await at.watch.covered("t")
@@ -274,7 +291,7 @@ async def test_full_coverage_and_a_quiet_time_complete_a_transfer_once():
 
 @pytest.mark.asyncio
 async def test_a_consumer_that_still_reads_puts_the_completion_off():
-    async with bench(running(seconds=3600.0)) as at:
+    async with bench(agreed(), running(seconds=3600.0)) as at:
         await at.watch.covered("t")
         at.accessed["t"] = last = time.time() + 0.15
         _, when = await at.ended("t")
@@ -295,7 +312,7 @@ async def test_a_stream_that_still_runs_is_not_quiet():
 
 @pytest.mark.asyncio
 async def test_the_end_of_the_agreement_overrules_the_quiet_time():
-    async with bench(running(seconds=3600.0, ends=time.time() + 0.02)) as at:
+    async with bench(agreed(time.time() + 0.02), running(seconds=3600.0)) as at:
         await at.watch.covered("t")
         assert (await at.ended("t"))[0]["code"] == "EXPIRED"
 
@@ -303,7 +320,8 @@ async def test_the_end_of_the_agreement_overrules_the_quiet_time():
 @pytest.mark.parametrize("state", ["REQUESTED", "SUSPENDED", "COMPLETED"])
 @pytest.mark.asyncio
 async def test_coverage_of_a_transfer_that_does_not_run_is_nothing(state: str):
-    async with bench(one := running(state=state, seconds=3600.0)) as at:
+    async with bench(agreed()) as at:
+        await at.put(one := running(state=state, seconds=3600.0))
         await at.watch.covered("t")
         await at.watch.covered("unknown")
         assert await at.store.process(T, "t") == one

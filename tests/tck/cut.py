@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ class ScriptedIdentity:
     def participants(self) -> Sequence[Participant]:
         """See the port."""
         return (self._kit, self._own)
+
+    def standing(self, participant: str, claims: Mapping[str, Any], expires: float) -> Caller | None:
+        """See the port."""
+        known = self.find(participant)
+        return Caller(known, {}, time.time() + PROVEN_SECONDS) if known is not None else None
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        """See the port; nothing changes."""
 
 
 class ScriptedApprover:

@@ -1,0 +1,305 @@
+"""Whether a transfer may run now: one ruling over its agreement, its peer, its dataset, the policy, what was used up, and the time.
+
+It is asked wherever a transfer starts, at each look-up of the data plane, and again when one of these is not what it was
+(`connector.control.watch`). A refusal that may pass by itself suspends: a fact that is not known now, a time that is yet to come, a peer
+for whom nobody vouches, data that are not published. Everything else ends the transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from connector import telemetry
+from connector.control.compose import SAID
+from connector.control.negotiate import Reaction
+from connector.control.policies import Policies, Used, Verdict, measured
+from connector.control.steps import Steps, fact
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Move, Role
+from connector.dsp.transfer import FINAL, State
+from connector.odrl import Code
+from connector.odrl.core import COUNT, METERED_TIME
+from connector.odrl.counters import Tally
+from connector.odrl.model import Number
+from connector.ports import Act, Identity, Store
+from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
+
+WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
+# What may be otherwise soon, without a date: somebody shows a credential, does a duty, publishes again, loads a profile.
+PASSING = frozenset(
+    {
+        Code.CONSTRAINT_UNKNOWN,
+        Code.CREDENTIAL_REVOKED,
+        Code.CONSENT_MISSING,
+        Code.PREDUTY_OPEN,
+        Code.OBLIGATION_OVERDUE,
+        Code.NOT_YET_VALID,
+        Code.EVALUATION_FAILED,
+        "POLICY_NOT_UNDERSTOOD",
+        WITHDRAWN,
+    }
+)
+VOLATILE = ("at", "counters")  # of a decision: they differ where nothing else does
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
+    refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
+    was asked, or nobody does. `tallies` and `usage` are what was counted by; () and None where nothing is counted."""
+
+    verdict: Verdict
+    agreement: Agreement | None
+    dataset: Dataset | None = None
+    ends: float | None = None
+    returns: float | None = None
+    claims: Mapping[str, Any] | None = None
+    expires: float | None = None
+    tallies: tuple[Tally, ...] = ()
+    usage: Usage | None = None
+
+    @property
+    def permitted(self) -> bool:
+        return self.verdict.permitted
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is a refusal that may pass."""
+        return not self.permitted and (self.verdict.code in PASSING or self.returns is not None)
+
+    @property
+    def expects(self) -> tuple[Expect, ...]:
+        """What it was read from, for the write that follows from it."""
+        read = (self.agreement, self.dataset)
+        return tuple(Expect(type(record), record.id, record.version) for record in read if record is not None)
+
+    def kept(self, process: Process, now: float) -> dict[str, Any]:
+        """The detail of a process with what it keeps of the ruling. An equal one leaves it as it is."""
+        detail = dict(process.detail)
+        if _lasting(detail.get("decision", {})) != _lasting(self.verdict.document):
+            detail["decision"] = self.verdict.document
+        if self.claims is not None and self.expires is not None:
+            known = detail.get("claims_expire")
+            asked_early = detail.get("claims") == self.claims and known is not None and now < known <= self.expires
+            detail |= {"claims": dict(self.claims), "claims_expire": known if asked_early else self.expires}
+        return detail | {"ends": self.ends, "returns": self.returns}
+
+
+class Rights:
+    """Takes the decision. It writes nothing."""
+
+    def __init__(self, store: Store, policies: Policies, identity: Identity) -> None:
+        self._store = store
+        self._policies = policies
+        self._identity = identity
+
+    async def of(self, process: Process, now: float, *, more: bool = False) -> Ruling | None:
+        """Whether this transfer may run now; with `more` whether it may use more than it has. Where we consume that is for the provider to
+        say, unless we have closed the agreement: None."""
+        agreement, detail = await self._store.agreement(process.agreement or ""), process.detail
+        if process.role is Role.CONSUMER:
+            return _closed(agreement, now) if agreement is not None and agreement.closed_by == "us" else None
+        if agreement is None:
+            reason = f"agreement `{process.agreement}` is no longer stored"
+            return Ruling(_refusal(UNKNOWN_AGREEMENT, now, reason), None)
+        proven = detail.get("claims", {}), detail.get("claims_expire") or now
+        return await self.under(agreement, *proven, now, counted=detail.get("counted", ()), more=more)
+
+    async def under(
+        self,
+        agreement: Agreement,
+        claims: Mapping[str, Any],
+        expires: float,
+        now: float,
+        *,
+        counted: Collection[str] = (),
+        more: bool = True,
+    ) -> Ruling:
+        """Whether the consumer of an agreement of ours, who has proven `claims` until `expires`, may use its dataset now. A transfer that
+        counts as a use under the rules `counted` is not counted against itself."""
+        if agreement.closed is not None:
+            return _closed(agreement, now)
+        if agreement.ends is not None and agreement.ends <= now:
+            return Ruling(_refusal(Code.EXPIRED, now, "the agreement has ended"), agreement)
+        dataset = await self._store.dataset(agreement.dataset)
+        caller = self._identity.standing(agreement.consumer, claims, expires)
+        if caller is None:
+            reason = f"nobody vouches for `{agreement.consumer}` any more: it has left the data space, or has no valid key"
+            return Ruling(_refusal(Code.CREDENTIAL_REVOKED, now, reason), agreement, dataset, agreement.ends)
+        tallies = self._policies.tallies(agreement.document)
+        usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
+        used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more) if usage else None
+        verdict = self._decided(agreement.document, agreement, caller.claims, now, used)
+        if usage:
+            counters = self._policies.counters(agreement.document, usage)
+            verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
+        if verdict.permitted and dataset is not None and dataset.binding is not None and agreement.created <= dataset.binding:
+            verdict = self._bound(verdict, agreement, dataset, caller.claims, now)
+        if verdict.permitted and dataset is None:
+            verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
+        ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
+        returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
+        return Ruling(verdict, agreement, dataset, ends, returns, caller.claims, caller.expires, tallies, usage)
+
+    def outdated(self, process: Process) -> bool:
+        """Whether a transfer was given access by what is not so of its peer any more."""
+        detail = process.detail
+        if process.kind is not Kind.TRANSFER or process.role is Role.CONSUMER or process.meant != State.STARTED or "claims" not in detail:
+            return False
+        caller = self._identity.standing(process.peer, detail["claims"], detail.get("claims_expire") or 0.0)
+        return caller is None or dict(caller.claims) != detail["claims"]
+
+    def _bound(self, verdict: Verdict, agreement: Agreement, dataset: Dataset, claims: Mapping[str, Any], now: float) -> Verdict:
+        """An older agreement under offers that bind it too: the verdict, until the latest end of an offer that permits the same, or a
+        refusal. What is counted is counted under the agreement alone."""
+        policies = [{**offer.policy, "@id": offer.id} for offer in dataset.offers]
+        found = [self._decided(policy, agreement, claims, now, self._policies.unused(policy)) for policy in policies]
+        permits = [each for each in found if each.permitted]
+        if not permits:
+            reason = f"the provider has replaced the terms of dataset `{dataset.id}`, also for agreements made before"
+            closest = next((each.reasons for each in found), ())
+            return _refusal(Code.POLICY_REPLACED, now, reason, *closest)
+        longest = None if any(each.ends is None for each in permits) else max(each.ends or 0.0 for each in permits)
+        ends = min((end for end in (verdict.ends, longest) if end is not None), default=None)
+        return replace(verdict, ends=ends)
+
+    def _decided(
+        self, document: Mapping[str, Any], agreement: Agreement, claims: Mapping[str, Any], now: float, used: Used | None
+    ) -> Verdict:
+        """What a policy says to the use that the agreement was made for."""
+        return self._policies.decide(
+            document,
+            party=agreement.consumer,
+            target=agreement.dataset,
+            purposes=self._policies.purposes(agreement.document),
+            claims=claims,
+            now=now,
+            stage="transfer",
+            used=used,
+        )
+
+
+def used_of(usage: Usage, tallies: tuple[Tally, ...], counted: Collection[str], media_type: str, more: bool) -> Used:
+    """What was used up, for a decision about using `more`, or about what was used so far. Uses count from the moment they are reserved,
+    and those under the rules `counted` once less: they are the transfer's own. Bytes, records and time count when they are posted, as
+    more of them has to be reserved anyway. What nobody here measures is not known, which denies."""
+    able, used = measured(media_type), dict[str | tuple[str, str], Number]()
+    for rule, operand, _ in tallies:
+        if operand not in able:
+            continue
+        spent = usage.spent(rule, operand)
+        if operand == COUNT:
+            spent += usage.reserved(rule, operand) - (rule in counted)
+        elif operand == METERED_TIME:  # the engine adds one to what is counted in whole units, and nothing to time
+            spent += more
+        elif not more:
+            spent = max(0, spent - 1)
+        used[rule, operand] = spent
+    return used
+
+
+def charge(process: Process, ruling: Ruling, now: float) -> Reaction:
+    """A transfer that a ruling has permitted, and which carries it already: it counts as a use under each rule that it has not counted
+    under before."""
+    verdict, usage = ruling.verdict, ruling.usage
+    if usage is None:
+        return Reaction(process, expects=ruling.expects)
+    counted = tuple(process.detail.get("counted", ()))
+    new = [t.rule for t in ruling.tallies if t.operand == COUNT and t.rule in verdict.charged and t.rule not in counted]
+    kept = replace(process, detail=dict(process.detail) | {"charged": list(verdict.charged), "counted": [*counted, *new]})
+    if not new:
+        return Reaction(kept, expects=ruling.expects)
+    rows = [Reservation(process.pid, process.pid, rule, COUNT, 1, now) for rule in new]
+    saves: tuple[Record, ...] = (usage.reserve(rows, now),)
+    return Reaction(kept, None, saves, (Expect(Usage, usage.agreement, usage.version or None), *ruling.expects))
+
+
+def follow(process: Process, ruling: Ruling, now: float) -> Reaction | None:
+    """What is done about a ruling on a transfer: keep it, start again, suspend, or end it. None if nothing changes by it.
+
+    `held` in the detail is the code for which we keep it suspended; only such a transfer is started again by us. A message that is on its
+    way comes first: `again` is the instant since which something else is to be said after it. Access goes by `halted`, from the commit on.
+    """
+    if process.meant in FINAL:
+        return None
+    moved, act = replace(process, detail=ruling.kept(process, now)), None
+    if not ruling.permitted and not ruling.passing:
+        return Reaction(moved, refuse(Move.TRANSFER_TERMINATION, ruling))
+    serving, held = process.meant == State.STARTED, "held" in process.detail
+    if ruling.permitted and held:
+        moved, act = _let_go(moved, now)
+    elif ruling.passing and (serving or held):
+        moved, act = _hold(moved, ruling, now)
+    reaction = charge(moved, ruling, now) if ruling.permitted and moved.meant == State.STARTED else Reaction(moved, expects=ruling.expects)
+    return None if reaction.process == process and act is None else replace(reaction, act=act)
+
+
+def _let_go(process: Process, now: float) -> tuple[Process, Act | None]:
+    """Give access again. A suspension that is on its way has to arrive before."""
+    rest = {name: value for name, value in process.detail.items() if name not in ("held", "again", *SAID)}
+    if process.in_flight is Move.SUSPENSION:
+        return _again(process, now), None
+    if process.in_flight is None and process.state == State.SUSPENDED:
+        return replace(process, detail=rest), Act(Move.START)
+    return replace(process, detail=rest, halted=False), None
+
+
+def _hold(process: Process, ruling: Ruling, now: float) -> tuple[Process, Act | None]:
+    """Take access away. A start that is on its way may have arrived already: then the suspension follows it."""
+    said = "held" in process.detail and "again" not in process.detail  # or it was refused, which changes nothing for access
+    process = replace(process, detail=dict(process.detail) | {"held": ruling.verdict.code})
+    if process.in_flight is not None:
+        return (_again(replace(process, halted=True), now) if process.in_flight is Move.START else process), None
+    rest = {name: value for name, value in process.detail.items() if name != "again"}
+    if process.state != State.STARTED or said:
+        return replace(process, detail=rest), None
+    return replace(process, detail=rest), refuse(Move.SUSPENSION, ruling)
+
+
+def _again(process: Process, now: float) -> Process:
+    return replace(process, detail={"again": now} | dict(process.detail))
+
+
+def refuse(move: Move, ruling: Ruling) -> Act:
+    verdict = ruling.verdict
+    return Act(move, code=verdict.code, reasons=verdict.reasons, grounds=verdict.grounds)
+
+
+def outcome(steps: Steps, process: Process, ruling: Ruling, now: float) -> Changes | None:
+    """What `follow` says as a write, with a fact for the record where the decision is another one than before."""
+    reaction = follow(process, ruling, now)
+    if reaction is None:
+        return None
+    verdict, act, before = ruling.verdict, reaction.act, process.detail.get("decision", {})
+    if act is not None and act.move.termination:
+        changes = steps.end(reaction.process, verdict.code, verdict.reasons, now, verdict.grounds)
+    else:
+        changes = steps.changes(process, reaction, now, ask=False)
+    if act is None and (not before or (before.get("result"), before.get("code")) == (verdict.result, verdict.code)):
+        return changes
+    what = telemetry.EXPIRED if verdict.code == Code.EXPIRED else telemetry.DECIDED_AGAIN
+    telemetry.log.info(what, pid=process.pid, code=str(verdict.code), state=process.state)
+    return replace(changes, evidence=(fact(what, process, now, result=str(verdict.result), code=str(verdict.code)), *changes.evidence))
+
+
+def _closed(agreement: Agreement, now: float) -> Ruling:
+    why = f": {agreement.reason}" if agreement.reason else ""
+    return Ruling(_refusal(Code.AGREEMENT_CLOSED, now, f"the agreement was closed{why}"), agreement)
+
+
+def _refusal(code: str, now: float, *reasons: str) -> Verdict:
+    """A refusal for which no policy is needed, in the form of one."""
+    at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
+    document = {"result": "deny", "code": str(code), "stage": "transfer", "at": at, "reason": list(reasons)}
+    return Verdict(False, "deny", str(code), reasons, None, document)
+
+
+def _lasting(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in VOLATILE}
+
+
+def _instant(text: Any) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
