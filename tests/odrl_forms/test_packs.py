@@ -211,7 +211,7 @@ def test_the_purposes_of_dpv_lie_in_one_tree():
 
 
 CX_OPERANDS = {
-    "Membership": ("eq", "verified"), "FrameworkAgreement": ("eq", "verified"),
+    "Membership": ("eq isAnyOf", "verified"), "FrameworkAgreement": ("eq isAnyOf", "verified"),
     "BusinessPartnerNumber": ("isAnyOf isNoneOf", "verified"), "BusinessPartnerGroup": ("isAnyOf isNoneOf", "verified"),
     "DataUsageEndDate": ("eq", "measured"), "DataUsageEndDurationDays": ("eq", "measured"),
     "DataProvisioningEndDate": ("eq", "measured"), "DataProvisioningEndDurationDays": ("eq", "measured"),
