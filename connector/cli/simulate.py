@@ -191,7 +191,7 @@ def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en"
 
 def _document(file: Path) -> tuple[object, str]:
     """The policy of a file, and its format. Raises InvalidRequest, PolicyError."""
-    from connector.odrl_forms.decoding import json_of
+    from connector.odrl_rdf.decoding import json_of
 
     try:
         content = file.read_bytes()

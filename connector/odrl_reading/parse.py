@@ -74,7 +74,7 @@ def load(
     """
     reading = Reading(registry_of(options), "dsp", references)
     if format != "json-ld" or not is_tree(document):
-        from connector.odrl_forms.graph import tree
+        from connector.odrl_rdf.graph import tree
 
         made = tree(document, format, id=id)
         document, parents = made.document, {**made.beside, **(parents or {})}

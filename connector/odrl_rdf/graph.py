@@ -14,10 +14,10 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.vocabulary import ODRL, PREFIXES
 from connector.odrl.words import shown
-from connector.odrl_forms import jsonld, turtle
-from connector.odrl_forms.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
-from connector.odrl_forms.decoding import json_of, refusal
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
+from connector.odrl_rdf import jsonld, turtle
+from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
+from connector.odrl_rdf.decoding import json_of, refusal
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
 from connector.odrl_reading.parse import W3C_CONTEXT, is_tree
 
 DEPTH_MAX: Final = 64  # of the tree; logical constraints may nest 32 deep

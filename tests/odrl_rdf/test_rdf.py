@@ -1,6 +1,6 @@
 import pytest
 
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, Graph, Literal, Term, is_blank
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, Graph, Literal, Term, is_blank
 
 FIRST, REST, NIL = RDF + "first", RDF + "rest", RDF + "nil"
 

@@ -17,7 +17,7 @@ from connector.odrl.judge import addresses, covers, deciding_atom, facts_of, on_
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Action, DutyState, Facts, Rule, Scope
 from connector.odrl.vocabulary import ODRL
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, XSD
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, XSD
 
 if TYPE_CHECKING:
     from rdflib import Graph

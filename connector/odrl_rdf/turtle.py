@@ -14,8 +14,8 @@ from urllib.parse import urljoin
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
-from connector.odrl_forms.decoding import decoded, refusal
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term
+from connector.odrl_rdf.decoding import decoded, refusal
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term
 
 TURTLE_BYTES_MAX: Final = 256 * 1024  # the largest published policy has 162 kB
 TOKENS_MAX: Final = 12_000  # it has 10,021

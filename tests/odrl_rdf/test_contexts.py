@@ -7,8 +7,8 @@ import pytest
 
 from connector.odrl.core import CORE_OPERANDS
 from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS
-from connector.odrl_forms.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
-from connector.odrl_forms.expansion import Words
+from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
+from connector.odrl_rdf.expansion import Words
 from connector.odrl_reading.parse import FUNCTIONS, W3C_CONTEXT
 
 FILES = Path(__file__).parents[2] / "vocab" / "context"

@@ -17,8 +17,8 @@ import rdflib
 from rdflib.namespace import RDF
 
 from connector.odrl import Code, Decision, Operand, Options, Profile, Request, World, evaluate, load
-from connector.odrl_forms.report import report_rdf
-from connector.odrl_forms.worlds import load_request, load_world
+from connector.odrl_rdf.report import report_rdf
+from connector.odrl_rdf.worlds import load_request, load_world
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "odrl" / "w3c-formal-semantics" / "examples"
 PAIRS = sorted(EXAMPLES.glob("*/*/*/"))

@@ -14,9 +14,9 @@ from rdflib.compare import isomorphic
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl_forms.rdf import RDF, XSD, Literal
-from connector.odrl_forms.turtle import DEPTH_MAX, MARKS_MAX, TOKENS_MAX, TURTLE_BYTES_MAX, graph_of
-from tests.odrl_forms.rdf_graphs import as_rdflib
+from connector.odrl_rdf.rdf import RDF, XSD, Literal
+from connector.odrl_rdf.turtle import DEPTH_MAX, MARKS_MAX, TOKENS_MAX, TURTLE_BYTES_MAX, graph_of
+from tests.odrl_rdf.rdf_graphs import as_rdflib
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "odrl").rglob("*.ttl"))
 SMALL_BYTES = 100_000

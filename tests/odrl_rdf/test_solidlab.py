@@ -16,8 +16,8 @@ import rdflib
 from rdflib.namespace import DCTERMS, RDF
 
 from connector.odrl import Decision, Options, Policy, Request, Result, World, evaluate, load
-from connector.odrl_forms.report import report_rdf
-from connector.odrl_forms.worlds import load_request, load_world
+from connector.odrl_rdf.report import report_rdf
+from connector.odrl_rdf.worlds import load_request, load_world
 
 SUITE = Path(__file__).parents[1] / "data" / "odrl" / "solidlab"
 CASES = sorted((SUITE / "test_cases").glob("*.ttl"))

@@ -16,10 +16,10 @@ from connector.odrl.codes import Code
 from connector.odrl.model import DutyState, Event, Number, Request, Stage, World
 from connector.odrl.vocabulary import ODRL
 from connector.odrl.words import shown
-from connector.odrl_forms.contexts import CONTEXTS, SOTW
-from connector.odrl_forms.decoding import json_of, refusal
-from connector.odrl_forms.graph import graph_of
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
+from connector.odrl_rdf.contexts import CONTEXTS, SOTW
+from connector.odrl_rdf.decoding import json_of, refusal
+from connector.odrl_rdf.graph import graph_of
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
 
 REPORT: Final = "https://w3id.org/force/compliance-report#"
 # The drafts have had two names for one vocabulary; both are in use.

@@ -11,10 +11,10 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
-from connector.odrl_forms.decoding import refusal
-from connector.odrl_forms.expansion import Contexts, Term, Words, below, entries
-from connector.odrl_forms.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal
-from connector.odrl_forms.rdf import Term as Value
+from connector.odrl_rdf.decoding import refusal
+from connector.odrl_rdf.expansion import Contexts, Term, Words, below, entries
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal
+from connector.odrl_rdf.rdf import Term as Value
 
 DEPTH_MAX: Final = 64  # levels of objects and arrays; people's policies have some fifteen
 VALUES_MAX: Final = 12_000  # the largest published policy has 10,255 in its longest form

@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
 from connector.odrl.words import shown
-from connector.odrl_forms.decoding import refusal
-from connector.odrl_forms.rdf import ABSOLUTE_IRI
+from connector.odrl_rdf.decoding import refusal
+from connector.odrl_rdf.rdf import ABSOLUTE_IRI
 
 Contexts = Mapping[str, Mapping[str, Any]]
 

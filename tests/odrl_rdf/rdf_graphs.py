@@ -2,7 +2,7 @@
 
 import rdflib
 
-from connector.odrl_forms.rdf import XSD, Graph, Literal, Term
+from connector.odrl_rdf.rdf import XSD, Graph, Literal, Term
 
 
 def as_rdflib(graph: Graph) -> rdflib.Graph:

@@ -5,7 +5,7 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl_forms.decoding import DIGITS_MAX, JSON_BYTES_MAX, decoded, json_of
+from connector.odrl_rdf.decoding import DIGITS_MAX, JSON_BYTES_MAX, decoded, json_of
 
 TEXT = '{"a": "ä桥"}'
 
