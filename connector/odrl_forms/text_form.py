@@ -94,6 +94,8 @@ class _Reader:
             tree["@id"] = self._name(rest[0])
         for below in line.below:
             self._head(below, tree)
+        if not tree.keys() & set(_VERBS.values()):
+            self.mistakes.note(line.place(len(line.tokens)), "it has no rule", "write one below it, like `permit use`")
         agreed = kind == "Agreement" and tree.keys() >= {"target", "assigner", "assignee"}
         ours = (kind == "Offer" or agreed) and tree.keys() & {"permission", "prohibition"} and not self.foreign
         tree["@context"] = [DSP_CONTEXT] if ours else W3C_CONTEXT
