@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Final, NamedTuple
 
 from connector.odrl.model import NEVER, Constraint, Fact, Lapse, Logic, Members, Node, Policy, Rule, Since
@@ -15,6 +16,8 @@ VALUES_SHOWN_MAX: Final = 6  # of one list in a sentence; the pointer leads to t
 PATH_CHARS_MAX: Final = 120  # of a pointer in a sentence: eight levels; the stored decision has the whole
 TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes from
 SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
+BITS_MAX: Final = 160  # of a number that is shown, some 48 digits; Python itself shows none of more than 4,300
+BEYOND: Final = "a number beyond all measure"
 
 
 class Phrase(NamedTuple):
@@ -120,6 +123,8 @@ def label(constraint: Constraint) -> str:
 
 def seconds(microseconds: int) -> str:
     """A duration as people read it: `3 d 04:05:06`."""
+    if microseconds.bit_length() > BITS_MAX:
+        return BEYOND
     days, rest = divmod(microseconds // 1_000_000, 86_400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days} d {clock}" if days else clock
@@ -142,7 +147,11 @@ def texts(of: Fact) -> list[str]:
     """Each value of a fact as text."""
     if isinstance(of, frozenset):
         return sorted(of)
-    return [seconds(of.now - of.anchor) if isinstance(of, Since) else str(of)]
+    if isinstance(of, Since):
+        return [seconds(of.now - of.anchor)]
+    if isinstance(of, int | Fraction) and max(of.numerator.bit_length(), of.denominator.bit_length()) > BITS_MAX:
+        return [BEYOND]
+    return [str(of)]
 
 
 def quoted(constraint: Constraint, of: Fact) -> str:
