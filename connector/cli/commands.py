@@ -33,6 +33,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         (
             processes.negotiations,
             processes.transfers,
+            processes.agreements,
             processes.show_process,
             explain.explain,
             processes.approve,

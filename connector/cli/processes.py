@@ -1,4 +1,4 @@
-"""`connector negotiations`, `transfers`, `show`, `approve`, `terminate`: whose turn it is, and taking ours."""
+"""`connector negotiations`, `transfers`, `agreements`, `show`, `approve`, `terminate`: whose turn it is, and taking ours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import Event, Negotiation, Page, Transfer
+    from connector.client.views import Agreement, Event, Negotiation, Page, Transfer
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
+AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
 NOT_FOUND = 404  # RFC 9110
 A = TypeVar("A")
 B = TypeVar("B")
@@ -81,6 +82,79 @@ def transfers(
         show_process(pid or "", common=common)
         return
     _listed(common, lambda client: client.transfers(state=_state(state), peer=peer), "transfer", watch)
+
+
+def agreements(
+    action: str | None = None,
+    id: str | None = None,
+    *,
+    reason: str | None = None,
+    peer: str | None = None,
+    dataset: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """List the agreements, newest first; `agreements show ID` shows one, `agreements close ID` ends it and all that runs under it.
+
+    Parameters
+    ----------
+    action
+        show or close
+    id
+        which one
+    reason
+        why it is closed; the peer is told
+    peer
+        only those with this participant
+    dataset
+        only those over this dataset
+    """
+    common = common or Common()
+    if action is None:
+        page = ask(common, lambda client: client.agreements(peer=peer, dataset=dataset))
+        if common.json:
+            show.document(page)
+            return
+        show.table(
+            AGREEMENT_HEADS, ((a.id, _standing(a), a.peer, a.dataset, show.moment(a.ends), a.reason) for a in page.items), "no agreements"
+        )
+        if page.next is not None:
+            show.note(f"only the newest {len(page.items)} are listed")
+        return
+    if action not in ("show", "close") or id is None:
+        raise InvalidRequest(f"`{action}` is not understood; write `show ID`, `close ID`, or nothing for the list")
+    wanted = id
+
+    async def work(client: ManagementClient) -> Agreement:
+        return await (client.agreement(wanted) if action == "show" else client.close_agreement(wanted, reason))
+
+    view = ask(common, work)
+    if common.json:
+        show.document(view)
+        return
+    terms = view.document if isinstance(view.document, dict) else {}
+    show.facts(
+        {
+            "agreement": view.id,
+            "state": _standing(view),
+            "peer": view.peer,
+            "dataset": view.dataset,
+            "provider": view.provider,
+            "consumer": view.consumer,
+            "terms": policy_text.summary(terms),
+            "ends": show.moment(view.ends),
+            "closed": show.moment(view.closed),
+            "closed by": view.closed_by,
+            "reason": view.reason,
+            "negotiation": view.negotiation,
+        }
+    )
+
+
+def _standing(agreement: Agreement) -> str:
+    """Whether an agreement can be used."""
+    if agreement.closed is not None:
+        return "closed"
+    return "final" if agreement.final else "not final"
 
 
 def show_process(pid: str, *, common: Common | None = None) -> None:

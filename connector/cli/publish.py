@@ -29,6 +29,7 @@ def publish(
     manual: Annotated[bool, Parameter(negative=())] = False,
     counter: Literal["auto-counter", "approve"] | None = None,
     envelope: Path | None = None,
+    binding: Annotated[bool, Parameter(negative=())] = False,
     description: str | None = None,
     keyword: Annotated[list[str] | None, Parameter(negative=())] = None,
     media_type: str | None = None,
@@ -56,6 +57,8 @@ def publish(
         default), `approve` leaves it to an operator
     envelope
         ODRL document of the widest terms that are accepted without asking; default: the offer itself
+    binding
+        the terms count for agreements made before as well: what they do not permit any more ends
     description
         description for people
     keyword
@@ -71,6 +74,7 @@ def publish(
             "--manual": manual,
             "--counter": counter,
             "--envelope": envelope,
+            "--binding": binding,
             "--description": description,
             "--keyword": keyword,
             "--media-type": media_type,
@@ -90,6 +94,7 @@ def publish(
             "manual": manual,
             "counter": counter,
             "envelope": read_policy(envelope) if envelope else None,
+            "binding": binding,
             "description": description,
             "keywords": keyword,
             "media_type": media_type,

@@ -44,6 +44,45 @@ def test_an_empty_list_says_so(command: Command, fake: FakeConnector, home: Path
     assert command("transfers").err == "no transfers\n"
 
 
+def agreement_view(**changed: object) -> dict[str, object]:
+    sides = {"peer": "did:web:hospital.example", "provider": "did:web:hospital.example", "consumer": "did:web:biopharma.example"}
+    terms = {"document": {"permission": [{"action": "use"}]}, "ends": "2031-01-01T00:00:00.000Z"}
+    state = {"final": True, "closed": None, "closed_by": None, "reason": None}
+    return {"id": "urn:uuid:a1", "dataset": "urn:d", "negotiation": "urn:uuid:n1"} | sides | terms | state | changed
+
+
+CLOSED = agreement_view(closed="2030-01-01T00:00:00.000Z", closed_by="us", reason="the study is over")
+
+
+def test_agreements_are_listed_shown_and_closed_with_a_reason(
+    command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
+):
+    items = [agreement_view(id="urn:uuid:a3", final=False, ends=None), agreement_view(), CLOSED]
+    fake.answers |= {
+        ("GET", "/v1/agreements"): (200, {"items": items, "next": "c"}),
+        ("GET", "/v1/agreements/urn%3Auuid%3Aa1"): (200, agreement_view()),
+        ("POST", "/v1/agreements/urn%3Auuid%3Aa1/close"): (200, CLOSED),
+    }
+    listed = command("agreements", "--peer", "hospital", "--dataset", "urn:d")
+    assert (fake.asked[-1].path, listed.err) == ("/v1/agreements?peer=hospital&dataset=urn:d", "only the newest 3 are listed\n")
+    shown, closed = (
+        command("agreements", "show", "urn:uuid:a1"),
+        command("agreements", "close", "urn:uuid:a1", "--reason", "the study is over"),
+    )
+    assert fake.asked[-1].body == {"reason": "the study is over"}
+    golden("agreements", listed.out + "\n" + shown.out + "\n" + closed.out)
+    assert json.loads(command("agreements", "close", "urn:uuid:a1", "--json").out)["closed_by"] == "us"
+    assert len(json.loads(command("agreements", "--json").out)["items"]) == 3
+
+
+@pytest.mark.parametrize("arguments", [("end", "urn:uuid:a1"), ("close",), ("show",)])
+def test_an_act_on_agreements_that_is_none_is_said_and_nothing_is_asked(
+    command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...]
+):
+    ended = command("agreements", *arguments)
+    assert (ended.code, "write `show ID`, `close ID`" in ended.err, fake.asked) == (1, True, [])
+
+
 @pytest.mark.parametrize(
     "arguments", [("show", "urn:uuid:n1"), ("negotiations", "show", "urn:uuid:n1"), ("transfers", "show", "urn:uuid:n1")]
 )
