@@ -94,10 +94,22 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     (declined,) = await until(provider, "GET /negotiations", "TERMINATED")
     assert declined["reasons"] == ["no need"]
 
+    # what was decided about it, what others would see, and who would lose by other terms
+    explained = await provider("GET /negotiations/{pid}/decision", pid=theirs["pid"])
+    assert (explained["decision"]["result"], explained["refusal"], explained["peer"]) == ("permit", None, two.consumer.site.id)
+    seen = await provider("POST /simulate", {"as": "biopharma", "purposes": ["care"], "dataset": research})
+    assert [offer["request"]["result"] for item in seen["items"] for offer in item["offers"]] == ["permit"]
+    fewer = await provider("POST /simulate/change", {"offer": offer, "policy": purpose_policy("care")})
+    assert [(each["name"], each["effect"]) for each in fewer["items"]] == [("biopharma", "narrower")]
+    assert [each["id"] for each in fewer["agreements"]["items"]] == [agreement["id"]]
+
     # transfers, by hand
     begun = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
     started = await consumer("GET /transfers/{pid}", query="?wait=started", pid=begun["pid"])
     edr = await consumer("GET /transfers/{pid}/edr", pid=begun["pid"])
+    (running,) = await until(provider, "GET /transfers", "STARTED")
+    judged = await provider("GET /transfers/{pid}/decision", pid=running["pid"])
+    assert (judged["kind"], judged["decision"]["result"], judged["terms"]["@id"]) == ("transfer", "permit", agreement["id"])
     read = await call(two.consumer.http, "GET", edr["endpoint"], headers={"Authorization": f"Bearer {edr['authorization']}"})
     assert (started["state"], read.status, len(read.body)) == ("STARTED", 200, 5000)
     await consumer("POST /transfers/{pid}/suspend", {"reason": "lunch"}, pid=begun["pid"])
@@ -281,6 +293,20 @@ async def test_the_listener_is_on_loopback(desk: Desk):
         ("POST", "/pulls", {"peer": "biopharma", "dataset": "d", "out": "/etc/passwd"}, 400, "director"),
         ("POST", "/pulls", {"peer": "biopharma", "dataset": "d", "out": "a\0b"}, 400, "control characters"),
         ("GET", "/pulls/x", None, 404, "no pull `x`"),
+        ("GET", "/negotiations/x/decision", None, 404, "no negotiation `x`; `GET /v1/negotiations` lists what is"),
+        ("GET", "/transfers/x/decision", None, 404, "no transfer `x`; `GET /v1/transfers` lists what is"),
+        ("GET", "/negotiations/x/decision?lang=fr", None, 400, "one of en, zh"),
+        ("POST", "/simulate", {}, 400, "say who"),
+        ("POST", "/simulate", {"as": "nobody"}, 404, "known are `biopharma`, `hospital`, `stranger`"),
+        ("POST", "/simulate", {"as": "biopharma", "at": "soon"}, 400, "write it as 2030-12-31T18:00:00Z"),
+        ("POST", "/simulate", {"as": "biopharma", "at": "2030-12-31T18:00:00"}, 400, "with its zone"),
+        ("POST", "/simulate", {"as": "biopharma", "at": "9999-12-31T23:59:59.999999-23:59"}, 400, "which is no instant"),
+        ("POST", "/simulate", {"as": "biopharma", "dataset": "urn:none"}, 404, "`GET /v1/datasets` lists what is"),
+        ("POST", "/simulate", {"as": "biopharma", "limit": 0}, 400, "from 1 to 500"),
+        ("POST", "/simulate", {"as": "biopharma", "until": "x"}, 400, "unknown field `until`"),
+        ("POST", "/simulate/change", {"dataset": "d"}, 400, "missing required field `policy`"),
+        ("POST", "/simulate/change", {"policy": OPEN}, 400, "`offer` or `dataset`"),
+        ("POST", "/simulate/change", {"policy": OPEN, "offer": "urn:none"}, 404, "`GET /v1/datasets` lists what is"),
         ("GET", "/events?after=then", None, 400, "whole number"),
         ("GET", f"/events?after={2**63}", None, 400, "whole number"),
         ("GET", f"/events?after={'9' * 5000}", None, 400, "whole number"),
