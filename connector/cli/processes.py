@@ -131,7 +131,6 @@ def agreements(
     if common.json:
         show.document(view)
         return
-    terms = view.document if isinstance(view.document, dict) else {}
     show.facts(
         {
             "agreement": view.id,
@@ -140,7 +139,7 @@ def agreements(
             "dataset": view.dataset,
             "provider": view.provider,
             "consumer": view.consumer,
-            "terms": policy_text.summary(terms),
+            "terms": policy_text.summary(view.document),
             "ends": show.moment(view.ends),
             "closed": show.moment(view.closed),
             "closed by": view.closed_by,

@@ -35,7 +35,8 @@ def sent(fake: FakeConnector, id: str = "urn%3Ad%3A1") -> list[Any]:
 
 
 def test_a_file_is_published_under_its_policy(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
-    options = ("--title", "Cohort", "--manual", "--binding", "--keyword", "a", "--keyword", "b", "--media-type", "text/csv", "--description", "d")
+    options = ("--title", "Cohort", "--manual", "--binding", "--keyword", "a", "--keyword", "b", "--media-type", "text/csv")
+    options += ("--description", "d")
     ended = command("publish", "data/x.csv", "--id", "urn:d:1", "--policy", "policy.json", *options)
     assert ended.code == 0, ended.err
     golden("publish", ended.out)
