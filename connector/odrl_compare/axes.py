@@ -110,9 +110,17 @@ def opaque_axis(text: str) -> Axis:
     return Axis(f"opaque {text}", "", "", "a constraint that is not understood", TRUTH, gap=True, guess=True)
 
 
-def foreign_axis(operand: str) -> Axis:
-    """The values of a left operand that is not known here: a list operator keeps its meaning, whatever they are."""
-    return Axis(f"foreign {operand}", operand, "", operand, CROWD, gap=True, guess=True)
+def foreign_axis(operand: str, *, ordered: bool) -> Axis:
+    """The values of a left operand that is not known here: a list or an order keeps its meaning, whatever they are."""
+    return Axis(
+        f"foreign {operand}",
+        "",
+        "",
+        "a constraint that is not understood",
+        Line(((LOW, HIGH),)) if ordered else CROWD,
+        gap=True,
+        guess=True,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -128,11 +136,16 @@ def sides_of(axis: Axis, constraint: Constraint, registry: Registry, lengths: Le
         return members(axis, test, registry, holds=holds)
     wanted = holds != test.negated
     if isinstance(test, Window):
-        return _either(axis, _line(axis, test.start or LOW, test.end or HIGH), inner=wanted)
+        return ordered(axis, test, inner=wanted)
     # A duration that runs by the calendar has the length that this calendar gives it; of one that a meter adds up only the shortest and the
     # longest are known, and between the two it satisfies neither side.
     metered = axis.row is not None and axis.row.kind == "counter"
     return _either(axis, _stretch(axis, test, lengths, metered, sure=wanted), inner=wanted)
+
+
+def ordered(axis: Axis, test: Window, *, inner: bool) -> Sides:
+    """The values between the bounds of a window, or the others."""
+    return _either(axis, _line(axis, test.start or LOW, test.end or HIGH), inner=inner)
 
 
 def members(axis: Axis, test: Members, registry: Registry, *, holds: bool) -> Sides:

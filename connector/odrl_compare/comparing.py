@@ -15,7 +15,7 @@ from typing import Final
 from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Rule
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Lengths, calendars
-from connector.odrl_compare.boxes import Box, TooComplex, Work
+from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
 from connector.odrl_compare.covering import all_covered, clears, described, spared
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
@@ -54,10 +54,10 @@ class Look:
 class Comparison:
     """Two policies, side by side. The work of all questions together is bounded."""
 
-    def __init__(self, a: Policy, b: Policy, options: Options, *, bare: bool = False) -> None:
+    def __init__(self, a: Policy, b: Policy, options: Options, *, bare: bool = False, steps: int = STEPS_MAX) -> None:
         self.one, self.other, self.options, self.bare = under(a, options), under(b, options), options, bare
         self.names = ("first", "second")
-        self.work = Work()
+        self.work = Work(steps)
         self._looks: list[Look] | None = None
 
     def turned(self) -> Comparison:
@@ -89,7 +89,7 @@ class Comparison:
         if one is other:
             return Found(YES)
         try:
-            found = self._agreed([self._refines(look) for look in self._all_looks()])
+            found = self._agreed([self._refines(look) for look in self.looks()])
         except TooComplex:
             return Found(YES) if same_words(one, other, bare=self.bare) else COMPLEX
         if found.answer == NO and one.refused:
@@ -101,7 +101,7 @@ class Comparison:
         if self.one.registry is not self.other.registry:
             return FOREIGN
         try:
-            found = self._agreed([self._compatible(look) for look in self._all_looks()])
+            found = self._agreed([self._compatible(look) for look in self.looks()])
         except TooComplex:
             return COMPLEX
         if found.answer == YES and (self.one.refused or self.other.refused):
@@ -115,7 +115,8 @@ class Comparison:
             return founds[0]
         return next((found for found in founds if found.answer == UNKNOWN), unknown(CALENDAR))
 
-    def _all_looks(self) -> list[Look]:
+    def looks(self) -> list[Look]:
+        """The shapes of both under each calendar that they know. Raises TooComplex."""
         if self._looks is None:
             self._looks = list(self._each_look())
         return self._looks

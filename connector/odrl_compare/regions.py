@@ -10,11 +10,13 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from connector.errors import PolicyError
+from connector.odrl import judges
 from connector.odrl.core import DATE_TIME, DELAY_PERIOD
 from connector.odrl.duties import duty_actions
 from connector.odrl.model import Action, Constraint, Lapse, Members, Node, Opaque, Policy, Rule, Scope, Span, Window
 from connector.odrl.registry import Registry
-from connector.odrl.values import after
+from connector.odrl.values import after, number
 from connector.odrl.vocabulary import OPERATOR_NAMES
 from connector.odrl_compare.axes import (
     NO,
@@ -32,6 +34,7 @@ from connector.odrl_compare.axes import (
     member_axis,
     members,
     opaque_axis,
+    ordered,
     sides_of,
 )  # fmt: skip
 from connector.odrl_compare.boxes import Region, Work
@@ -41,6 +44,9 @@ EVERYWHERE: Final[Region] = [{}]
 NOWHERE: Final[Region] = []
 _NOW: Final = "now"
 _LISTS: Final = frozenset({"eq", "neq", "isAnyOf", "isNoneOf", "isAllOf"})
+_ORDERED: Final = frozenset({"lt", "lteq", "gt", "gteq"})
+_ATOMIC_PARTS: Final = frozenset({"leftOperand", "operator", "rightOperand"})
+_ATOMIC_KEYS: Final = _ATOMIC_PARTS | {"@id", "@type", "unit"}
 
 
 class Reader:
@@ -180,12 +186,16 @@ class Reader:
         return (other, one) if negated else (one, other)
 
     def _opaque(self, node: Opaque, *, holds: bool) -> Region:
-        """What is not understood holds where its twin does. Of a list operator more is known: whatever has `a` has one of `a`, `b`."""
+        """What is not understood holds where its twin does. Of a list or an order more is known, whatever the operand means: what has `a`
+        has one of `a`, `b`, and what is below 5 is below 7."""
         foreign = _foreign(node.text)
         if foreign is None:
             return self.work.on(opaque_axis(node.text), (YES if holds else NO,))
-        axis = foreign_axis(foreign[0])
-        return self.work.on(axis, members(axis, foreign[1], self.registry, holds=holds))
+        operand, test = foreign
+        axis = foreign_axis(operand, ordered=isinstance(test, Window))
+        if isinstance(test, Members):
+            return self.work.on(axis, members(axis, test, self.registry, holds=holds))
+        return self.work.on(axis, ordered(axis, test, inner=holds))
 
     def rule(self, policy: Policy, rule: Rule, *, bare: bool = False) -> Region:
         """Where a rule speaks and is satisfied. `bare` leaves out the target and the assignees of the policy."""
@@ -276,22 +286,24 @@ def _scopes(scopes: tuple[Scope, ...], axis: Axis, of: str) -> list[tuple[Axis, 
     return found
 
 
-def _foreign(text: str) -> tuple[str, Members] | None:
-    """An atomic constraint on a left operand that is not known, if its operator is one of lists: operand and test."""
+def _foreign(text: str) -> tuple[str, Members | Window] | None:
+    """An atomic constraint that is not understood, if its operator is one of lists or of an order: left operand and test."""
     raw = json.loads(text)
-    if not isinstance(raw, dict) or not {"leftOperand", "operator", "rightOperand"} <= raw.keys() <= {
-        "@id",
-        "@type",
-        "leftOperand",
-        "operator",
-        "rightOperand",
-    }:
+    if not isinstance(raw, dict) or not _ATOMIC_PARTS <= raw.keys() <= _ATOMIC_KEYS or not isinstance(raw["operator"], str):
         return None
-    operator = OPERATOR_NAMES.get(raw["operator"]) if isinstance(raw["operator"], str) else None
-    right = raw["rightOperand"]
+    operator, right = OPERATOR_NAMES.get(raw["operator"]), raw["rightOperand"]
+    operand = json.dumps([raw["leftOperand"], raw.get("unit")])
+    if operator in _ORDERED:
+        if not isinstance(right, dict) or right.get("@type") is None:
+            return None
+        try:
+            value = number(right)[0]
+        except PolicyError:
+            return None
+        return f"{operand} {right['@type']}", judges.numbers(operator, value)
     if isinstance(right, dict) and right.keys() == {"@list"}:
         right = right["@list"]
     values = frozenset(json.dumps(value, sort_keys=True) for value in (right if isinstance(right, list) else [right]))
     if operator not in _LISTS or not values or (operator in ("eq", "neq") and len(values) > 1):
         return None
-    return json.dumps(raw["leftOperand"]), Members(values, operator)
+    return operand, Members(values, operator)
