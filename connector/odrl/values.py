@@ -73,13 +73,6 @@ def instant(at_microseconds: int) -> datetime | None:
         return None
 
 
-def items(raw: object) -> list[object] | None:
-    """The members of an array or of {"@list": [...]}; None for a single value. An array of one is that one, as in JSON-LD."""
-    if isinstance(raw, dict) and raw.keys() == {"@list"}:
-        raw = raw["@list"]
-    return list(raw) if isinstance(raw, list | tuple) else None
-
-
 def stretch(raw: object) -> Stretch:
     """Read an xsd:date (a day) or an xsd:dateTime (an instant), plain or typed; without a zone it is UTC.
 
