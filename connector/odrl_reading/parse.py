@@ -337,8 +337,8 @@ def _when(named: tuple[Action, ...], constraints: tuple[Node, ...], reading: Rea
                 return {"lt": "pre", "lteq": "pre", "eq": "with", "gteq": "post", "gt": "post"}.get(node.operator, "pre")  # type: ignore[return-value]
             if node.operand == ODRL + "delayPeriod" or (node.operand == ODRL + "event" and node.operator in ("gt", "gteq", "eq")):
                 return "post"
-    found = [reading.registry.duties.get(action.iri, "pre") for action in named]
-    return found[0] if found else "pre"
+    found = {reading.registry.duties.get(action.iri, "pre") for action in named}
+    return "pre" if "pre" in found or not found else "with" if "with" in found else "post"  # in whatever order the actions stand
 
 
 def _barred(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:
