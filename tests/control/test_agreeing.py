@@ -42,8 +42,9 @@ async def finalized(two: Pair, process: Process) -> tuple[Agreement, Agreement]:
 
 @pytest.mark.asyncio
 async def test_two_connectors_come_to_one_agreement_with_a_counter_offer_on_the_way(two: Pair):
-    await two.provider.publish("urn:d", purpose_policy(CARE, STUDY))
-    body = {"peer": "hospital", "dataset": "urn:d", "purposes": [CARE], "accept": "permitted"}
+    published = await two.provider.publish("urn:d", until_policy("2099-01-01T00:00:00Z"))
+    asked = {"policy": OPEN, "offer": published["offers"][0]["id"]}
+    body = {"peer": "hospital", "dataset": "urn:d", "accept": "permitted"} | asked
     begun = await two.consumer.asked("POST", "/negotiations", body, status=201)
     process = await two.consumer.until(N, begun["pid"], lambda p: p.final)
     ours, theirs = await finalized(two, process)

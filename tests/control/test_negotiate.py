@@ -58,6 +58,12 @@ def narrowed(terms: dict[str, Any], *purposes: str) -> dict[str, Any]:
     return terms | {"permission": purpose_policy(*purposes)["permission"]}
 
 
+def bounded(*purposes: str) -> dict[str, Any]:
+    """An offer for these purposes that ends: who asks for them for good asks for more."""
+    (rule,), (until,) = purpose_policy(*purposes)["permission"], until_policy("2099-01-01T00:00:00Z")["permission"]
+    return {"@type": "Offer", "permission": [rule | {"constraint": [*rule["constraint"], *until["constraint"]]}]}
+
+
 # Provider
 
 
@@ -162,8 +168,8 @@ async def test_claims_and_decision_are_stored_with_the_process(at: Desk):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_other_terms_than_those_on_offer_are_answered_with_the_offer(at: Desk):
-    (terms,) = await on_offer(at, purpose_policy(CARE, STUDY))
-    _, pid, theirs = await ask(at, narrowed(terms, CARE))
+    (terms,) = await on_offer(at, bounded(CARE, STUDY))
+    _, pid, theirs = await ask(at, narrowed(terms, CARE, STUDY))
     message = await at.peer.heard(f"/negotiations/{theirs}/offers")
     assert SCHEMAS.reasons("ContractOfferMessage", message) == []
     assert message["offer"] == terms
@@ -172,10 +178,10 @@ async def test_other_terms_than_those_on_offer_are_answered_with_the_offer(at: D
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_consumer_may_take_a_counter_offer_or_ask_again(at: Desk):
-    (terms,) = await on_offer(at, purpose_policy(CARE, STUDY))
-    _, pid, theirs = await ask(at, narrowed(terms, CARE))
+    (terms,) = await on_offer(at, bounded(CARE, STUDY))
+    _, pid, theirs = await ask(at, narrowed(terms, CARE, STUDY))
     await at.us.state(N, pid, "OFFERED")
-    own = narrowed(terms, STUDY) | {"@id": fresh("offer")}
+    own = narrowed(terms, STUDY, CARE) | {"@id": fresh("offer")}
     again = wire.message(Move.CONTRACT_REQUEST, consumer_pid=theirs, provider_pid=pid, offer=own)
     answer = await at.peer.send(at.us, "POST", f"/negotiations/{pid}/request", again)
     assert (answer.status, answer.json["state"]) == (200, "REQUESTED"), "an offer of the consumer's own making has an id of its own"
@@ -209,7 +215,7 @@ async def test_offers_that_are_unknown_hidden_or_withdrawn_answer_alike_and_crea
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_offer_belongs_to_one_dataset(at: Desk):
-    (one,), (other,) = await on_offer(at), await on_offer(at)
+    (one,), (other,) = await on_offer(at, bounded(CARE)), await on_offer(at)
     answer, _, theirs = await ask(at, one | {"target": other["target"]})
     assert (answer.status, answer.json["code"]) == (400, "unknown-offer")
     assert await at.us.connector.store.process_of_peer(N, at.peer.id, theirs) is None

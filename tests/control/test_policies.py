@@ -106,7 +106,7 @@ def test_however_a_policy_is_made_all_the_work_that_a_message_can_ask_for_has_an
     assert verdict.permitted
     assert verdict.ends is not None
     assert NOW < verdict.ends <= NOW + 35
-    assert len(engine) < 15_000, "calls of functions: some ten milliseconds"
+    assert len(engine) < 20_000, "calls of functions: some ten milliseconds"
 
 
 @pytest.mark.parametrize("parts", [LEAVES_MAX, 20 * LEAVES_MAX])
@@ -135,7 +135,8 @@ def test_what_is_not_understood_is_denied_with_pointer_and_remedy():
     assert verdict.reasons[0].startswith("/permission/0/constraint/0")
     assert "urn:mood" in verdict.reasons[0]
     assert verdict.document["reason"] == list(verdict.reasons)
-    assert [finding["code"] for finding in verdict.document["findings"]] == [ground["code"] for ground in verdict.grounds]
+    errors = [finding for finding in verdict.document["findings"] if finding["severity"] == "error"]
+    assert [finding["code"] for finding in errors] == [ground["code"] for ground in verdict.grounds]
     assert shows(UNKNOWN) == (False, None), "and shown to nobody"
 
 
