@@ -5,12 +5,40 @@ from connector.odrl.registry import CONCEPT, Operand
 from connector.odrl.vocabulary import ODRL, OPERATORS
 
 # ODRL 2.2 vocabulary, left operands of the core, but for the two that are deprecated.
-NAMES = (
-    "absolutePosition absoluteSize absoluteSpatialPosition absoluteTemporalPosition count dateTime delayPeriod deliveryChannel elapsedTime "
-    "event fileFormat industry language media meteredTime payAmount percentage product purpose recipient relativePosition relativeSize "
-    "relativeSpatialPosition relativeTemporalPosition resolution spatial spatialCoordinates systemDevice timeInterval unitOfCount version "
-    "virtualLocation"
-).split()
+NAMES = [
+    "absolutePosition",
+    "absoluteSize",
+    "absoluteSpatialPosition",
+    "absoluteTemporalPosition",
+    "count",
+    "dateTime",
+    "delayPeriod",
+    "deliveryChannel",
+    "elapsedTime",
+    "event",
+    "fileFormat",
+    "industry",
+    "language",
+    "media",
+    "meteredTime",
+    "payAmount",
+    "percentage",
+    "product",
+    "purpose",
+    "recipient",
+    "relativePosition",
+    "relativeSize",
+    "relativeSpatialPosition",
+    "relativeTemporalPosition",
+    "resolution",
+    "spatial",
+    "spatialCoordinates",
+    "systemDevice",
+    "timeInterval",
+    "unitOfCount",
+    "version",
+    "virtualLocation",
+]
 
 
 def row(iri: str) -> Operand:
@@ -35,8 +63,14 @@ def test_every_row_is_whole(operand: Operand) -> None:
 
 @pytest.mark.parametrize(
     ("source", "check"),
-    [("clock", {"measured"}), ("meter", {"measured"}), ("log", {"measured"}), ("identity", {"verified"}), ("declared", {"declared", "contract-only"})],
-)  # fmt: skip
+    [
+        ("clock", {"measured"}),
+        ("meter", {"measured"}),
+        ("log", {"measured"}),
+        ("identity", {"verified"}),
+        ("declared", {"declared", "contract-only"}),
+    ],
+)
 def test_who_knows_a_fact_says_how_a_constraint_on_it_is_held(source: str, check: set[str]) -> None:
     assert {each.check for each in CORE_OPERANDS if each.source == source} <= check
 

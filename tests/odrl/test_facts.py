@@ -90,7 +90,8 @@ def test_a_party_has_all_its_values_at_once() -> None:
 def test_what_a_credential_has_to_show_nobody_gets_by_declaring_it() -> None:
     asked = Request(PARTIES[0], params={"urn:x:membership": ("a",), "urn:x:role": ("doctor",)})
     found = load(
-        offer(rule(leaf("urn:x:membership", "isAnyOf", ["a"]), leaf("urn:x:role", "isAnyOf", ["doctor"]))), options=Options(profiles=(PROFILE,))
+        offer(rule(leaf("urn:x:membership", "isAnyOf", ["a"]), leaf("urn:x:role", "isAnyOf", ["doctor"]))),
+        options=Options(profiles=(PROFILE,)),
     )
     assert known(found, "urn:x:membership", asked) is None
     assert known(found, "urn:x:role", asked) == {"doctor"}
@@ -122,7 +123,9 @@ def test_the_performance_of_a_duty_is_no_use() -> None:
 
 
 def test_amounts_are_summed_and_an_amount_that_is_not_told_is_not_nothing() -> None:
-    found = policy(rule(leaf(BYTE_COUNT, "lteq", number(100)), leaf("odrl:payAmount", "gteq", number(5)), leaf("odrl:meteredTime", "lteq", "PT1H")))
+    found = policy(
+        rule(leaf(BYTE_COUNT, "lteq", number(100)), leaf("odrl:payAmount", "gteq", number(5)), leaf("odrl:meteredTime", "lteq", "PT1H"))
+    )
     log = (use(2, amounts={BYTE_COUNT: 10, METERED_TIME: 60}), use(1, amounts={BYTE_COUNT: 5, METERED_TIME: 30}))
     paid = Event(NOW, "odrl:compensate", amounts={PAY_AMOUNT: Fraction(5, 2)})
     assert known(found, BYTE_COUNT, world=World(NOW, log=log)) == 16

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from connector.odrl import Options, Vocabulary, load
 from connector.odrl.core import COUNT, DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PURPOSE
-from connector.odrl.judges import all_of, always, any_of, in_order, instants, judge_of, lengths, nobody_knows, numbers, one_of, turns, turns_in_order
+from connector.odrl.judges import (
+    all_of,
+    always,
+    any_of,
+    in_order,
+    instants,
+    judge_of,
+    lengths,
+    nobody_knows,
+    numbers,
+    one_of,
+    turns,
+    turns_in_order,
+)
 from connector.odrl.model import DEFAULT_OPTIONS, FALSE, NEVER, TRUE, UNKNOWN, Fact, Facts, Judge, Lapse, Logic, Members, Since, Span, Test
 from connector.odrl.registry import Operand, Registry, registry_of
 from connector.odrl.values import DAY, length, stretch
@@ -332,7 +345,7 @@ def test_between_the_instants_that_it_names_a_sequence_does_not_change(parts: li
     found = load(offer(rule({"andSequence": {"@list": parts}})))
     node = found.permissions[0].constraints[0]
     points = sorted({*found.instants, *turns_in_order(node)})
-    for low, high in zip(points, points[1:], strict=False):
+    for low, high in pairwise(points):
         states = {node.judge({DATE_TIME: now, PURPOSE: "a"}) for now in (low, (low + high) // 2, high - 1)}
         assert len(states) == 1
 

@@ -1,6 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
-from typing import Any
 
 import pytest
 from hypothesis import given
