@@ -63,8 +63,8 @@ def test_a_policy_is_about_its_target(target: str | None, asked: str | None, abo
 
 
 def test_the_target_of_a_rule_goes_before_that_of_the_policy_and_a_collection_holds_its_members() -> None:
-    found = load({"@context": "http://www.w3.org/ns/odrl.jsonld", "uid": "urn:s", "target": "urn:d",
-                  "permission": [{"action": "use", "target": "urn:e"}, {"action": "use", "target": "urn:all"}, {"action": "use"}]})  # fmt: skip
+    rules = [{"action": "use", "target": "urn:e"}, {"action": "use", "target": "urn:all"}, {"action": "use"}]
+    found = load({"@context": "http://www.w3.org/ns/odrl.jsonld", "uid": "urn:s", "target": "urn:d", "permission": rules})
     assert paths(found, "permissions", request(target="urn:e")) == ["/permission/0"]
     assert paths(found, "permissions", request(target="urn:d")) == ["/permission/2"]
     assert paths(found, "permissions", request(target="urn:d"), GROUPED) == ["/permission/1", "/permission/2"]

@@ -268,11 +268,9 @@ def test_beyond_the_calendar_no_duration_ends() -> None:
     assert after(10**20, Span(1, 0)) is None
 
 
-@given(st.integers(0, 4000), st.integers(0, 400 * DAY), st.datetimes(datetime(1971, 1, 1), datetime(2600, 1, 1), timezones=st.just(UTC)))
-def test_a_duration_from_anywhere_lies_within_its_bounds(months: int, rest: int, moment: datetime) -> None:
+@given(st.integers(0, 4000), st.integers(0, 400 * DAY), st.integers(0, 20_000 * DAY))
+def test_a_duration_from_anywhere_lies_within_its_bounds(months: int, rest: int, start: int) -> None:
     span = Span(months, rest)
-    start = microseconds(moment)
-    assert start is not None
     end = after(start, span)
     low, high = bounds(span)
     assert end is not None
