@@ -228,14 +228,17 @@ def _access(access: Access) -> dict[str, Any]:
 
 
 def _bound(each: Bound) -> dict[str, Any]:
-    verdict: Verdict = each.verdict
+    """`permitted` is whether the agreement permits its use now, `bound` whether it would if the new terms were published as binding; the
+    reasons are those of the first no."""
+    verdict: Verdict = each.bound
     return {
         "id": each.agreement.id,
         "peer": each.agreement.peer,
         "ends": instant(each.agreement.ends),
         "transfers": each.transfers,
         "differences": each.differences,
-        "permitted": verdict.permitted,
+        "permitted": each.verdict.permitted,
+        "bound": verdict.permitted,
         "code": verdict.code,
         "reasons": [] if verdict.permitted else verdict.document["reason"],
     }

@@ -146,7 +146,8 @@ def what_if(
     show.table(("PARTICIPANT", "EFFECT", "BEFORE", "AFTER", "WHY"), rows, "nobody loses or gains anything")
     for depth, text in (line for agreement in agreements for line in _agreed(agreement)):
         show.line(text, indent=STEP * depth)
-    show.note(f"{found.unchanged} keep what they have" + ("; agreements go on under their own terms" if agreements else ""))
+    agreed = "; agreements go on under their own terms, unless the new ones are published with `--binding`" if agreements else ""
+    show.note(f"{found.unchanged} keep what they have{agreed}")
 
 
 def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en", common: Common | None = None) -> int:
@@ -257,8 +258,9 @@ def _access(access: Mapping[str, Any]) -> str:
 def _agreed(agreement: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     running = f", {len(agreement['transfers'])} transfers run under it" if agreement["transfers"] else ""
     ends = f" until {show.moment(agreement['ends'])}" if agreement.get("ends") else ""
-    yield 0, f"agreement {agreement['id']} with {agreement['peer']} stays in force{ends}{running}"
+    yield 0, f"agreement {agreement['id']} with {agreement['peer']} is in force{ends}{running}"
     yield from ((1, f"transfer {pid}") for pid in agreement["transfers"])
     yield from ((1, f"the new terms differ: {text}") for text in agreement["differences"])
-    if not agreement["permitted"]:
-        yield from ((1, f"it could not be made again: {reason}") for reason in agreement["reasons"])
+    if not agreement["bound"]:
+        whose = "published with `--binding`, they would end it" if agreement["permitted"] else "it permits nothing now"
+        yield from ((1, f"{whose}: {reason}") for reason in agreement["reasons"])

@@ -229,7 +229,7 @@ class Negotiations:
 
     def _terminated(self, process: Process, document: Mapping[str, Any]) -> Reaction:
         detail = {k: v for k, v in process.detail.items() if k != "waiting"}
-        return Reaction(replace(process, detail=saying(detail, "peer", *wire.reasons_of(document), wire.grounds_of(document))))
+        return Reaction(replace(process, detail=saying(detail, "peer", *wire.said_of(document))))
 
     def visible(self, offer: Offer, peer: str, claims: Mapping[str, Any], now: float) -> bool:
         """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""

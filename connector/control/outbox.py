@@ -172,11 +172,10 @@ class Outbox:
             if reply is not None and answers.taken(reply.status):
                 return await self._accepted(row, reply)
             if reply is not None:
-                document = _json(reply.body)
-                code, reasons = wire.reasons_of(document)
+                code, reasons, grounds = wire.said_of(_json(reply.body))
                 error = f"{reply.status} {code or ''} {'; '.join(reasons)}".strip()[:ERROR_CHARACTERS_MAX]
                 if doubts.over(reply.status, row.move, process, loop.time()):
-                    return await self._refused(row, code, reasons or (error,), reply.status, wire.grounds_of(document))
+                    return await self._refused(row, code, reasons or (error,), reply.status, grounds)
             attempt += 1
             self.last_errors[row.pid] = error or "no answer"
             telemetry.count_message(row.move, "out", "unanswered")
@@ -389,10 +388,8 @@ class Outbox:
 
 def _own_words(row: Outbound, detail: Mapping[str, Any]) -> dict[str, Any]:
     """The detail of a process with what a message of ours gives for a reason, and nothing of what was said before."""
-    document = _json(row.body)
-    code, reasons = wire.reasons_of(document)
-    said = saying(detail, "us", code, reasons, wire.grounds_of(document))
-    return said if reasons else {name: value for name, value in said.items() if name not in SAID}
+    said = saying(detail, "us", *wire.said_of(_json(row.body)))
+    return said if said["reasons"] else {name: value for name, value in said.items() if name not in SAID}
 
 
 def _json(body: bytes) -> dict[str, Any] | None:

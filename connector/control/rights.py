@@ -137,7 +137,7 @@ class Rights:
             counters = self._policies.counters(agreement.document, usage)
             verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
         if verdict.permitted and dataset is not None and dataset.binding is not None and agreement.created <= dataset.binding:
-            verdict = self._bound(verdict, agreement, dataset, caller.claims, now)
+            verdict = self.bound(verdict, agreement, dataset, caller.claims, now)
         if verdict.permitted and dataset is None:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
@@ -152,7 +152,7 @@ class Rights:
         caller = self._identity.standing(process.peer, detail["claims"], detail.get("claims_expire") or 0.0)
         return caller is None or dict(caller.claims) != detail["claims"]
 
-    def _bound(self, verdict: Verdict, agreement: Agreement, dataset: Dataset, claims: Mapping[str, Any], now: float) -> Verdict:
+    def bound(self, verdict: Verdict, agreement: Agreement, dataset: Dataset, claims: Mapping[str, Any], now: float) -> Verdict:
         """An older agreement under offers that bind it too: the verdict, until the latest end of an offer that permits the same, or a
         refusal. What is counted is counted under the agreement alone."""
         policies = [{**offer.policy, "@id": offer.id} for offer in dataset.offers]

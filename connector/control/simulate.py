@@ -15,6 +15,7 @@ from typing import Any, Literal
 from connector.control.catalog import Catalog
 from connector.control.negotiate import Negotiations, envelope_of
 from connector.control.policies import USE, Policies, Verdict, not_understood
+from connector.control.rights import Rights
 from connector.control.terms import with_purposes
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
@@ -98,11 +99,13 @@ class Affected:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An agreement over the dataset, which stays in force under its own terms whatever is published. `differences` is what the new terms
-    say otherwise, `verdict` what they would say to a request for what was agreed, `transfers` the pids of those that run."""
+    """An agreement over the dataset. What is published leaves it as it is, unless it is published as binding. `verdict` is whether it
+    permits its use now, `bound` whether it would if it were bound by the new terms too, `differences` what those say otherwise, `transfers`
+    the pids of those that run."""
 
     agreement: Agreement
     verdict: Verdict
+    bound: Verdict
     differences: tuple[str, ...]
     transfers: tuple[str, ...]
 
@@ -120,11 +123,13 @@ class Change:
 
 
 class Simulation:
-    """The use cases. `catalog` and `negotiations` are those that answer the participants themselves."""
+    """The use cases. `catalog`, `negotiations` and `rights` are those that decide about the participants themselves."""
 
-    def __init__(self, store: Store, policies: Policies, catalog: Catalog, negotiations: Negotiations, identity: Identity) -> None:
+    def __init__(
+        self, store: Store, policies: Policies, catalog: Catalog, negotiations: Negotiations, rights: Rights, identity: Identity
+    ) -> None:
         self._store, self._policies, self._identity = store, policies, identity
-        self._catalog, self._negotiations = catalog, negotiations
+        self._catalog, self._negotiations, self._rights = catalog, negotiations, rights
 
     def caller(self, name: str | None, claims: Mapping[str, Any] | None) -> Caller:
         """Somebody who might ask: a participant of the registry by id or name, with other `claims` if they are given; with `claims` also
@@ -220,7 +225,7 @@ class Simulation:
         rest = [each for each in affected if after is None or each.id > after]
         page = Page(tuple(rest[:limit]), rest[limit - 1].id if len(rest) > limit else None)
         differences = tuple(self._policies.differences(each.policy, terms) for each in replaced)
-        agreements = await self._agreements(found, new, at, agreements_after, limit)
+        agreements = await self._agreements(now_there, new, at, agreements_after, limit)
         return Change(found, replaced, differences, page, unchanged, agreements)
 
     def _demand(self, policy: Mapping[str, Any], name: str, media_type: str) -> None:
@@ -296,21 +301,21 @@ class Simulation:
         return tuple(dict.fromkeys(said))
 
     async def _agreements(self, dataset: Dataset, new: Offer, at: float, after: str | None, limit: int) -> Page[Bound]:
-        """The agreements over the dataset that are in force, newest first."""
+        """The agreements over a dataset with new terms that are in force, newest first."""
         page = await self._store.agreements(peer=None, dataset=dataset.id, after=after, limit=limit)
         own, found = self._identity.own.id, []
         running: dict[str, dict[str, list[str]]] = {}
         for agreement in page.items:
-            if agreement.provider != own or not agreement.final or (agreement.ends is not None and agreement.ends <= at):
+            over = agreement.closed is not None or (agreement.ends is not None and agreement.ends <= at)
+            if agreement.provider != own or not agreement.final or over:
                 continue
             if agreement.peer not in running:
                 running[agreement.peer] = await self._running(agreement.peer)
-            asked = dcat.message_offer(new.id, agreement.document, dataset.id)
-            participant = self._identity.find(agreement.consumer)
-            claims = participant.claims if participant is not None else {}
-            verdict = await self._negotiations.answer(new, asked, agreement.consumer, claims, at)
+            ruling = await self._rights.under(agreement, {}, at, at)
+            claims, verdict = ruling.claims or {}, ruling.verdict
+            bound = self._rights.bound(verdict, agreement, dataset, claims, at) if verdict.permitted else verdict
             differences = self._policies.differences(agreement.document, new.policy)
-            found.append(Bound(agreement, verdict, differences, tuple(running[agreement.peer].get(agreement.id, ()))))
+            found.append(Bound(agreement, verdict, bound, differences, tuple(running[agreement.peer].get(agreement.id, ()))))
             await asyncio.sleep(0)
         return Page(tuple(found), page.next)
 

@@ -89,8 +89,8 @@ class Transfers:
 
     async def _ended(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """The peer suspends or ends it. A provider that says so of the agreement itself is believed: nothing is to be had there."""
-        code, reasons = wire.reasons_of(document)
-        kept = replace(process, detail=saying(process.detail, "peer", code, reasons, wire.grounds_of(document)))
+        code, reasons, grounds = wire.said_of(document)
+        kept = replace(process, detail=saying(process.detail, "peer", code, reasons, grounds))
         closing = process.role is Role.CONSUMER and process.final and code == Code.AGREEMENT_CLOSED
         agreement = await self._store.agreement(process.agreement or "") if closing else None
         if agreement is None or agreement.closed is not None:

@@ -149,6 +149,11 @@ def grounds_of(document: Any) -> tuple[dict[str, Any], ...]:
     return tuple(ground for item in _items(document) if (ground := _ground(item)) is not None)[:REASONS_MAX]
 
 
+def said_of(document: Any) -> tuple[str | None, tuple[str, ...], tuple[dict[str, Any], ...]]:
+    """Code, reasons and grounds of a peer's refusal, as `reasons_of` and `grounds_of` read them."""
+    return (*reasons_of(document), grounds_of(document))
+
+
 def _items(document: Mapping[str, Any]) -> list[Any]:
     reasons = document.get("reason")
     return (reasons if isinstance(reasons, list) else [] if reasons is None else [reasons])[:REASON_ITEMS_MAX]

@@ -126,10 +126,10 @@ async def test_who_would_lose_by_other_terms_is_shown_with_the_reason(tmp_path: 
         assert "may do less" in ended.out
         assert "may have it for care, research" in ended.out
         assert "Denied: purpose 'care' is not one of 'research'" in ended.out
-        assert f"with {two.consumer.site.id} stays in force" in ended.out
+        assert f"with {two.consumer.site.id} is in force" in ended.out
         assert "the new terms differ: " in ended.out
-        assert "it could not be made again: Denied: purpose 'care'" in ended.out
-        assert ended.err == "0 keep what they have; agreements go on under their own terms\n"
+        assert "published with `--binding`, they would end it: Denied: purpose 'care'" in ended.out
+        assert ended.err.startswith("0 keep what they have; agreements go on under their own terms, unless")
 
         gone = await operated(two.provider, "what-if", policy(only_for("did:web:other.example")), "--dataset", dataset)
         assert "loses access" in gone.out

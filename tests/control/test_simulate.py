@@ -19,6 +19,7 @@ from connector.control.catalog import Catalog
 from connector.control.journal import Journal
 from connector.control.negotiate import Negotiations
 from connector.control.policies import Policies
+from connector.control.rights import Rights
 from connector.control.simulate import Access, Simulation, _effect
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -57,7 +58,8 @@ class Bench:
         self.identity: Any = Members(**claims)
         self.catalog = Catalog(Journal(self.store, self.clock), self.policies, OWN, "urn:catalog", SERVICE, [])
         negotiations = Negotiations(self.store, self.policies, self.identity)
-        self.simulation = Simulation(self.store, self.policies, self.catalog, negotiations, self.identity)
+        rights = Rights(self.store, self.policies, self.identity)
+        self.simulation = Simulation(self.store, self.policies, self.catalog, negotiations, rights, self.identity)
 
     async def publish(self, id: str, *policies: Mapping[str, Any]) -> Dataset:
         record = dataset_record(id, *({k: v for k, v in policy.items() if k != "@id"} for policy in policies))
@@ -345,11 +347,33 @@ async def test_agreements_that_are_in_force_are_shown_with_what_runs_and_what_di
         await at.us.put(transfer(at.us, at.peer, "COMPLETED", Role.PROVIDER, made[0]))
         answer = await at.us.asked("POST", "/simulate/change", {"dataset": dataset, "policy": purpose_policy("research")})
         (bound,) = answer["agreements"]["items"]
-        assert (bound["id"], bound["peer"], bound["permitted"]) == (made[0].id, at.peer.id, False)
+        assert (bound["id"], bound["peer"], bound["permitted"], bound["bound"]) == (made[0].id, at.peer.id, True, False)
         assert set(bound["transfers"]) == {runs.pid, rests.pid}
         assert bound["differences"]
-        assert "purpose 'care' is not one of 'research'" in bound["reasons"][0]
+        assert "purpose 'care' is not one of 'research'" in " ".join(bound["reasons"])
+        wider = await at.us.asked("POST", "/simulate/change", {"dataset": dataset, "policy": purpose_policy("care", "research")})
+        assert (wider["agreements"]["items"][0]["bound"], wider["agreements"]["items"][0]["reasons"]) == (True, [])
         assert {each["name"] for each in answer["items"]} == {"biopharma", "stranger"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("purpose", "goes_on"), [("care", True), ("research", False)])
+async def test_what_terms_would_end_if_they_were_binding_is_what_they_end(tmp_path: Path, purpose: str, goes_on: bool):
+    async with desk(tmp_path / "x") as at:
+        dataset = fresh("dataset")
+        await at.us.publish(dataset, purpose_policy("care"))
+        made = agreement(at.us, at.peer, Role.PROVIDER, policy=purpose_policy("care"), dataset=dataset)
+        runs = await at.us.put(transfer(at.us, at.peer, "STARTED", Role.PROVIDER, made), made)
+        answer = await at.us.asked("POST", "/simulate/change", {"dataset": dataset, "policy": purpose_policy(purpose)})
+        assert [bound["bound"] for bound in answer["agreements"]["items"]] == [goes_on]
+        await at.us.publish(dataset, purpose_policy(purpose), binding=True)
+        if goes_on:
+            assert (await at.us.asked("GET", f"/transfers/{runs.pid}"))["state"] == "STARTED"
+            return
+        told = await at.peer.heard(f"/transfers/{runs.peer_pid}/termination")
+        assert told["code"] == "POLICY_REPLACED"
+        explained = await at.us.asked("GET", f"/transfers/{runs.pid}/decision")
+        assert (explained["decision"]["code"], explained["refusal"]["by"]) == ("POLICY_REPLACED", "us")
 
 
 ACTS = st.frozensets(st.sampled_from([(), ("a",), ("b",)]))
