@@ -2,15 +2,16 @@
 both sides; *doubled* is a second negotiation, agreement, transfer or evidence row."""
 
 import hashlib
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.faults.ledger import AGREED, CONSUMER, NEGOTIATION, OTHER, PROVIDER, REQUESTED, STARTED, TRANSFER, Ledger, Order, Promise
+from tests.faults.ledger import AGREED, CONSUMER, NEGOTIATION, OTHER, PROVIDER, REQUESTED, STARTED, TRANSFER, Ledger, Order, Promise, Quota
 
 LOST, DOUBLED = "lost", "doubled"
 SENT, RECEIVED = "message-sent", "message-received"
@@ -57,9 +58,17 @@ class Pull(NamedTuple):
     transfer: str | None
 
 
+class Usage(NamedTuple):
+    """What was used under an agreement, by the last part of the left operand's name, and how many reservations are open."""
+
+    posted: Mapping[str, int]
+    open: int
+
+
 @dataclass
 class Book:
-    """What one connector has on disk. `outbox` holds (pid, move) of each row, `files` the SHA-256 of each downloaded file."""
+    """What one connector has on disk. `outbox` holds (pid, move) of each row, `files` the SHA-256 of each downloaded file, `usage`
+    what was used by agreement."""
 
     processes: list[Process] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
@@ -68,6 +77,7 @@ class Book:
     pulls: list[Pull] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
     damage: str = ""
 
 
@@ -95,8 +105,16 @@ def read(database: Path, downloads: Path) -> Book:
             [Pull(*row) for row in pulls],
             [id for (id,) in db.execute("select id from dataset")],
             {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in downloads.iterdir()},
+            {agreement: _usage(json.loads(rest)) for agreement, rest in db.execute("select agreement, rest from usage")},
             "" if check == "ok" else str(check),
         )
+
+
+def _usage(rest: Mapping[str, Any]) -> Usage:
+    posted: Counter[str] = Counter()
+    for _, operand, amount in rest["posted"]:
+        posted[operand.replace(":", "/").rpartition("/")[2]] += amount
+    return Usage(posted, len(rest["open"]))
 
 
 def audit(ledger: Ledger, books: Mapping[str, Book]) -> list[Finding]:
@@ -108,6 +126,9 @@ def audit(ledger: Ledger, books: Mapping[str, Book]) -> list[Finding]:
         Finding(LOST, job, f"dataset {id} was published and is not there")
         for job, id in ledger.datasets
         if id not in books[PROVIDER].datasets
+    ]
+    findings += [
+        finding for quota in ledger.quotas for finding in _of_quota(quota, books[PROVIDER].usage.get(quota.agreement, Usage({}, 0)))
     ]
     return [*findings, *_unasked(ledger, promises, books), *_left_over(promises, books)]
 
@@ -169,6 +190,23 @@ def _of_agreement(promise: Promise, pids: Mapping[str, str], books: Mapping[str,
             yield Finding(LOST, promise.job, f"negotiation {promise.pid}: its agreement is not final at the {side}")
     if len(digests) > 1:
         yield Finding(DOUBLED, promise.job, f"negotiation {promise.pid}: the two sides have different agreements")
+
+
+def _of_quota(quota: Quota, usage: Usage) -> Iterator[Finding]:
+    """Never over, nothing open, and nothing that was used is missing. A crash may have charged what did not leave, so that less than
+    the quota was received; but nobody is told that nothing is left as long as something is."""
+    name, starts, counted = f"agreement {quota.agreement}", usage.posted.get("count", 0), usage.posted.get("byteCount", 0)
+    yield from _counted(quota.job, f"{name}: a use", starts, quota.starts)
+    if usage.open:
+        yield Finding(LOST, quota.job, f"{name}: {usage.open} reservations are neither posted nor voided")
+    if counted > quota.bytes_max or starts > quota.starts_max:
+        yield Finding(
+            DOUBLED, quota.job, f"{name}: {starts} starts and {counted} bytes, more than {quota.starts_max} and {quota.bytes_max}"
+        )
+    if quota.received > counted:
+        yield Finding(LOST, quota.job, f"{name}: {quota.received} bytes were received and {counted} counted")
+    if quota.ended and counted < quota.bytes_max:
+        yield Finding(LOST, quota.job, f"{name}: a transfer was ended at {counted} of {quota.bytes_max} bytes")
 
 
 def _of_order(order: Order, book: Book) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from connector.control.journal import Journal
 from connector.control.outbox import Outbox
 from connector.control.pulls import Pulls
 from connector.control.receive import Answer, Receiver
+from connector.dataplane.quotas import Ledger
 from connector.records import Changes, Inbox
 
 FIRST_RECEIVED = ("COMMIT [message-received ContractRequest", "COMMIT [message-received TransferRequest")
@@ -96,6 +97,30 @@ def pulls_forgotten() -> None:
     Pulls.recover = nothing  # type: ignore[method-assign]
 
 
+def quotas_voided() -> None:
+    settle, recover = Ledger.settle, Ledger.recover
+
+    async def nothing_was_used(self: Ledger, agreement: str, id: str, _spent: Any) -> None:
+        await settle(self, agreement, id, {})
+
+    async def careless(self: Ledger) -> int:
+        self.settle = nothing_was_used.__get__(self)  # type: ignore[method-assign]
+        try:
+            return await recover(self)
+        finally:
+            del self.settle
+
+    Ledger.recover = careless  # type: ignore[method-assign]
+
+
+def quotas_unsettled() -> None:
+    async def nothing(_self: Ledger) -> int:
+        return 0
+
+    Ledger.recover = nothing  # type: ignore[method-assign]
+
+
+METERED = ("Meter.allow", "stream.py:stream")
 BUGS = {
     "settle-early": Bug("an outbox row is settled before the peer has answered", settle_early, ("Outbox._attempt",)),
     "answer-early": Bug("a message is acknowledged before its COMMIT", answer_early, ("before COMMIT [message-received",)),
@@ -111,4 +136,6 @@ BUGS = {
     ),
     "no-recovery": Bug("the outbox is not read at start", no_recovery, ("COMMIT [message-sent", "Outbox._attempt")),
     "pulls-forgotten": Bug("open pulls are not taken up at start", pulls_forgotten, ("COMMIT [pull",)),
+    "quotas-voided": Bug("what was reserved when a connector died counts as not used", quotas_voided, METERED),
+    "quotas-unsettled": Bug("what was reserved when a connector died stays reserved", quotas_unsettled, METERED),
 }

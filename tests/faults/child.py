@@ -26,6 +26,7 @@ from typing import Any
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
+from connector.records import Usage
 from connector.settings import load
 from tests.faults.bugs import BUGS
 from tests.faults.points import Points
@@ -71,7 +72,7 @@ class Committing:
     def execute(self, sql: str, *values: Any) -> Any:
         if sql != "commit":
             return self._db.execute(sql, *values)
-        group = {commit_of(waiting.prepared.evidence) for waiting in (self.writer._committing if self.writer else ())}
+        group = {commit_of(each.prepared.evidence, each.prepared.expects) for each in (self.writer._committing if self.writer else ())}
         for change in sorted(group):
             self._passed(f"before COMMIT [{change}]")
         result = self._db.execute(sql)
@@ -80,10 +81,11 @@ class Committing:
         return result
 
 
-def commit_of(evidence: Iterable[Any]) -> str:
-    """What a change puts on record, in words that are the same each time. Changes meet in one COMMIT by chance, so each of
-    them is a point of its own."""
+def commit_of(evidence: Iterable[Any], expects: Iterable[Any] = ()) -> str:
+    """What a change puts on record, in words that are the same each time, or that it is about what was used. Changes meet in one
+    COMMIT by chance, so each of them is a point of its own."""
     facts = {f"{fact.what} {fact.move or fact.detail.get('stage') or ''}".strip() for fact in evidence}
+    facts |= {"usage" for expect, *_ in expects if expect.of is Usage}
     return ", ".join(sorted(facts)) or "nothing on record"
 
 

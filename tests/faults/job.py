@@ -99,11 +99,16 @@ class Job:
             CONSUMER, NEGOTIATION, lambda client, key: client.negotiate(PROVIDER, dataset, key=key, **said), moves, state
         )
 
-    async def transfer(self) -> Begun:
-        """Start a transfer under a new agreement."""
-        negotiation = await self.negotiate()
+    async def agree(self, **said: Any) -> str:
+        """Negotiate; returns the id of the agreement."""
+        negotiation = await self.negotiate(**said)
         view = await self.pair.consumer.insist(lambda client: client.negotiation(negotiation.promise.pid))
-        return await self.begin(CONSUMER, TRANSFER, lambda client, key: client.transfer(view.agreement, key=key), ledger.STARTED, "STARTED")
+        return str(view.agreement)
+
+    async def transfer(self, agreement: str | None = None, moves: Moves = ledger.STARTED, state: str = "STARTED") -> Begun:
+        """Start a transfer, under a new agreement if none is named."""
+        known = agreement or await self.agree()
+        return await self.begin(CONSUMER, TRANSFER, lambda client, key: client.transfer(known, key=key), moves, state)
 
     async def move(self, begun: Begun, side: str, act: Any, message: str, state: str, *, echoed: bool = False) -> bool:
         """Move a transfer, as `act`. A consumer's start is `echoed`: the provider answers it with one of its own."""

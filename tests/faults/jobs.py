@@ -9,13 +9,16 @@ import aiohttp
 from connector.client.transport import ManagementError
 from tests.faults import ledger
 from tests.faults.job import OPEN, Begun, Job
-from tests.faults.ledger import CONSUMER, NEGOTIATION, PROVIDER, TRANSFER, Order, Promise
+from tests.faults.ledger import CONSUMER, NEGOTIATION, PROVIDER, TRANSFER, Order, Promise, Quota
 from tests.faults.pair import Pair
 
 MANUAL = "urn:faults:manual"  # a dataset whose requests are left to an operator
 FILE_BYTES = 256 * 1024
 SLOW_BYTES = 1024 * 1024
-UNAUTHORIZED, NOT_FOUND = 401, 404
+QUOTA_BYTES = FILE_BYTES * 5 // 2
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
+FETCHES_MAX = 9  # of a file that fits twice into what is allowed
+USED_UP = (ledger.NOT_STARTED, "TERMINATED")  # what becomes of a transfer under an agreement that is used up
 
 
 def policy(dataset: str, purposes: tuple[str, ...] = ("research", "quality")) -> dict[str, Any]:
@@ -24,15 +27,27 @@ def policy(dataset: str, purposes: tuple[str, ...] = ("research", "quality")) ->
     return {"@id": f"{dataset}:offer", "permission": [{"action": "use", "constraint": [constraint]}]}
 
 
-async def publish(pair: Pair, dataset: str, content: bytes, *, manual: bool = False) -> None:
+def limited(dataset: str, starts: int, size_bytes: int) -> dict[str, Any]:
+    """An offer for so many starts and so many bytes."""
+    limits = {"odrl:count": starts, "urn:qiao:byteCount": size_bytes}
+    constraints = [
+        {"leftOperand": operand, "operator": "lteq", "rightOperand": {"@value": str(most), "@type": "xsd:integer"}}
+        for operand, most in limits.items()
+    ]
+    return {"@id": f"{dataset}:offer", "permission": [{"action": "use", "constraint": constraints}]}
+
+
+async def publish(pair: Pair, dataset: str, content: bytes, *, manual: bool = False, terms: dict[str, Any] | None = None) -> None:
     """Publish a file of the provider."""
     name = dataset.rpartition(":")[2]
     (pair.provider.home.directory / "data" / name).write_bytes(content)
-    await _published(pair, dataset, {"type": "file", "path": name}, manual=manual)
+    await _published(pair, dataset, {"type": "file", "path": name}, manual=manual, terms=terms)
 
 
-async def _published(pair: Pair, dataset: str, source: dict[str, str], *, manual: bool = False) -> None:
-    said = {"title": dataset, "source": source, "policies": [policy(dataset)], "manual": manual}
+async def _published(
+    pair: Pair, dataset: str, source: dict[str, str], *, manual: bool = False, terms: dict[str, Any] | None = None
+) -> None:
+    said = {"title": dataset, "source": source, "policies": [terms or policy(dataset)], "manual": manual}
     await pair.provider.insist(lambda client: client.publish(dataset, said))
 
 
@@ -149,6 +164,55 @@ async def quiet(job: Job) -> None:
     await job.settled(begun)
 
 
+async def quota(job: Job) -> None:
+    """Two transfers use up what an agreement allows, two starts and some bytes; the second one is ended when nothing is left, and a
+    third is refused."""
+    dataset, content = f"urn:faults:{job.id}", random.Random(job.id).randbytes(FILE_BYTES)
+    await publish(job.pair, dataset, content, terms=limited(dataset, 2, QUOTA_BYTES))
+    agreement = await job.agree(dataset=dataset)
+    allowed = Quota(job.id, agreement, 2, QUOTA_BYTES)
+    job.pair.ledger.quotas.append(allowed)
+    for fetches in (1, FETCHES_MAX):
+        begun = await job.transfer(agreement, *(USED_UP if allowed.ended else ()))
+        if not allowed.ended:
+            allowed.starts += 1
+            await _use(job, begun, allowed, fetches)
+    await job.transfer(agreement, *USED_UP)
+
+
+async def _use(job: Job, begun: Begun, allowed: Quota, fetches: int) -> None:
+    """Fetch what a transfer gives so many times, or as long as its token holds, and end it. The provider may do so before: when nothing
+    is left, or after a quiet time, as all has gone out once."""
+    promise, provider = begun.promise, job.pair.provider
+    edr = await job.pair.consumer.insist(lambda client: client.edr(promise.pid))
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {edr.authorization}"}) as http:
+        while fetches:
+            try:
+                async with http.get(edr.endpoint) as response:
+                    if response.status in (UNAUTHORIZED, FORBIDDEN):
+                        break
+                    async for piece in response.content.iter_any():
+                        allowed.received += len(piece)
+                fetches -= 1
+            except (aiohttp.ClientError, OSError):
+                await provider.pause()
+    pid, terminated = begun.pids[PROVIDER], ("TransferTerminationMessage", "TERMINATED")
+    process = await provider.insist(lambda client: client.transfer_process(pid))
+    if process.state == "STARTED" and not process.in_flight:
+        promise.overruled = ((PROVIDER, "TransferCompletionMessage"),)
+        if await job.move(begun, CONSUMER, "terminate", *terminated):
+            return
+    process = await provider.until(pid, lambda client: client.transfer_process(pid), _final)
+    allowed.ended = process.state == "TERMINATED"
+    message, promise.state = terminated if allowed.ended else ("TransferCompletionMessage", "COMPLETED")
+    promise.moves = (*promise.moves, (PROVIDER, message))
+    await job.settled(begun)
+
+
+def _final(process: Any) -> bool:
+    return process.state in ("COMPLETED", "TERMINATED")
+
+
 async def withdrawn(job: Job) -> None:
     """A dataset is published and withdrawn."""
     dataset = f"urn:faults:{job.id}"
@@ -160,4 +224,4 @@ async def withdrawn(job: Job) -> None:
             raise
 
 
-JOBS = {each.__name__: each for each in (counter, haggle, refused, offered, transfer, ended, pull, withdrawn, quiet, slow)}
+JOBS = {each.__name__: each for each in (counter, haggle, refused, offered, transfer, ended, pull, withdrawn, quiet, slow, quota)}

@@ -30,6 +30,10 @@ STARTED = _moves("""
     C TransferRequestMessage
     P TransferStartMessage
 """)
+NOT_STARTED = _moves("""
+    C TransferRequestMessage
+    P TransferTerminationMessage
+""")
 
 
 @dataclass
@@ -57,9 +61,24 @@ class Order:
 
 
 @dataclass
+class Quota:
+    """What an agreement lets be used: so many starts and bytes. `received` is what has come of it, `starts` the transfers that ran,
+    and `ended` says that one of them was ended because nothing was left."""
+
+    job: str
+    agreement: str
+    starts_max: int
+    bytes_max: int
+    starts: int = 0
+    received: int = 0
+    ended: bool = False
+
+
+@dataclass
 class Ledger:
     """All promises. `datasets` were published by the provider: (job, id)."""
 
     promises: list[Promise] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     datasets: list[tuple[str, str]] = field(default_factory=list)
+    quotas: list[Quota] = field(default_factory=list)

@@ -11,10 +11,11 @@ import pytest
 from connector.adapters.sqlite import SqliteStore
 from connector.dsp.exchange import Process as Record
 from connector.dsp.messages import Kind, Move, Role
-from connector.records import Changes, Evidence
+from connector.records import Changes, Evidence, Reservation
+from connector.records import Usage as Used
 from tests.faults import ledger
-from tests.faults.audit import CLOSED, DOUBLED, LOST, RECEIVED, SENT, STAGES, Agreement, Book, Fact, Process, Pull, audit, read
-from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, SIDES, TRANSFER, Ledger, Moves, Order, Promise
+from tests.faults.audit import CLOSED, DOUBLED, LOST, RECEIVED, SENT, STAGES, Agreement, Book, Fact, Process, Pull, Usage, audit, read
+from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, SIDES, TRANSFER, Ledger, Moves, Order, Promise, Quota
 
 COMPLETED = (*ledger.STARTED, (CONSUMER, "TransferCompletionMessage"))
 Books = dict[str, Book]
@@ -148,6 +149,35 @@ def test_a_message_that_a_termination_overruled_may_be_sent_once_and_not_be_rece
     assert [finding.kind for finding in audit(Ledger([allowed]), books)] == [DOUBLED]
 
 
+QUOTA = Quota("job", "a", 2, 1000, starts=2, received=900, ended=True)
+USED = Usage({"count": 2, "byteCount": 1000}, 0)
+
+
+@pytest.mark.parametrize(
+    ("quota", "usage", "kinds"),
+    [
+        (QUOTA, USED, set()),
+        (replace(QUOTA, ended=False), USED._replace(posted={"count": 2, "byteCount": 950}), set()),
+        (replace(QUOTA, starts=0, received=0, ended=False), None, set()),
+        (QUOTA, None, {LOST}),
+        (QUOTA, USED._replace(open=1), {LOST}),
+        (QUOTA, USED._replace(posted={"count": 3, "byteCount": 1000}), {DOUBLED}),
+        (QUOTA, USED._replace(posted={"count": 1, "byteCount": 1000}), {LOST}),
+        (QUOTA, USED._replace(posted={"count": 2, "byteCount": 1001}), {DOUBLED}),
+        (QUOTA, USED._replace(posted={"count": 2, "byteCount": 950}), {LOST}),
+        (replace(QUOTA, received=1001), USED, {LOST}),
+    ],
+)
+def test_what_was_used_is_counted_and_not_more_than_is_allowed_and_nothing_stays_open(quota: Quota, usage: Usage | None, kinds: set[str]):
+    promised, books = sound()
+    promised.quotas.append(quota)
+    if usage is not None:
+        books[PROVIDER].usage["a"] = usage
+    found = audit(promised, books)
+    assert {finding.kind for finding in found} == kinds
+    assert {finding.job for finding in found} <= {"job"}
+
+
 @pytest.mark.asyncio
 async def test_a_book_is_read_from_the_database_of_a_connector(tmp_path: Path):
     (tmp_path / "downloads").mkdir()
@@ -158,12 +188,15 @@ async def test_a_book_is_read_from_the_database_of_a_connector(tmp_path: Path):
         Evidence(SENT, Kind.TRANSFER, "t1", "did:web:b.example", "STARTED", 1.0, Move.COMPLETION),
         Evidence("pull", None, "t1", "did:web:b.example", None, 1.0, detail={"pull": "order", "stage": "done"}),
     )
-    await store.commit(Changes(saves=(process,), evidence=facts))
+    rule, held = "/permission/0", Reservation("r", "t1", "/permission/0", "urn:qiao:byteCount", 5, 1.0)
+    used = Used("a1", ((rule, "http://www.w3.org/ns/odrl/2/count", 2), (rule, "urn:qiao:byteCount", 7)), (held,), 3)
+    await store.commit(Changes(saves=(process, used), evidence=facts))
     await store.close()
     book = read(tmp_path / "connector.db", tmp_path / "downloads")
     assert book.processes == [Process(TRANSFER, "t1", "t2", "STARTED", "TransferCompletionMessage")]
     assert book.facts == [Fact(SENT, "t1", "TransferCompletionMessage"), Fact("pull", "t1", None, "order", "done")]
     assert (book.outbox, book.agreements, book.pulls, book.damage) == ([], [], [], "")
+    assert book.usage == {"a1": Usage({"count": 2, "byteCount": 7}, 1)}
     assert list(book.files) == [str(tmp_path / "downloads" / "file")]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector.records import Evidence
+from connector.records import Agreement, Evidence, Expect, Usage
 from tests.faults.child import Committing, Passages, commit_of
 from tests.faults.home import ROOT
 
@@ -32,7 +32,7 @@ def test_each_change_of_a_commit_is_a_point_before_and_one_after_it():
     db, passed = Db(), []
     watched = Committing(db, lambda name: (passed.append(name), db.said.append(name)))
     records = ((fact("b"), fact("a")), (fact("pull", stage="done"),))
-    groups = [SimpleNamespace(prepared=SimpleNamespace(evidence=evidence)) for evidence in records]
+    groups = [SimpleNamespace(prepared=SimpleNamespace(evidence=evidence, expects=())) for evidence in records]
     watched.writer = SimpleNamespace(_committing=groups)  # type: ignore[assignment]
     assert watched.execute("insert") == watched.execute("commit") == "cursor"
     assert passed == ["before COMMIT [a, b]", "before COMMIT [pull done]", "after COMMIT [a, b]", "after COMMIT [pull done]"]
@@ -41,6 +41,8 @@ def test_each_change_of_a_commit_is_a_point_before_and_one_after_it():
 
 def test_changes_that_put_nothing_on_record_have_a_name_too():
     assert commit_of(()) == "nothing on record"
+    assert commit_of((), [(Expect(Usage, "a", 1), "sql", ())]) == "usage"
+    assert commit_of([fact("b")], [(Expect(Usage, "a", 1), "sql", ()), (Expect(Agreement, "a", 0), "sql", ())]) == "b, usage"
 
 
 def test_the_chosen_passage_of_the_chosen_point_is_the_last():
