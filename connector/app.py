@@ -316,10 +316,10 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # from the first moment: who reads `ready` may say so at once
+        loop.add_signal_handler(number, stop.set)
     running = await start(settings, path=path, environ=environ)
     reloads: set[asyncio.Task[None]] = set()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: _spawn(reloads, _reload(running)))
     gc.collect()
     gc.freeze()
