@@ -115,6 +115,17 @@ class Schemas:
         except ValueError:
             return [TOO_DEEP]
 
+    def faults(self, type_: str, document: object) -> list[tuple[str, str]]:
+        """The reasons with the JSON pointer of what each is about ("" for the whole document), for whoever mends the document in a form."""
+        validator = self._validators.get(type_)
+        if validator is None or self.is_valid(type_, document) or _is_large(document, DETAIL_MAX_VALUES):
+            return [("", reason) for reason in self.reasons(type_, document)]
+        try:
+            found = [fault for error in validator.iter_errors(document) for fault in _explain(_violation(error))]
+        except ValueError:
+            return [("", TOO_DEEP)]
+        return [(pointer(path), _shortened(text)) for path, text in dict.fromkeys(found)][:REASONS_MAX]
+
     def lasting(self, type_: str, document: object) -> list[str]:
         """The reasons, if one of them lasts in whatever JSON-LD form the same values are written, under the same bare terms;
         none if it takes expansion to know, or too long to look."""
@@ -160,14 +171,19 @@ def sentences(violations: Iterable[Violation]) -> list[str]:
     """At most REASONS_MAX different sentences, each at most REASON_MAX_CHARS long."""
     found: dict[str, None] = {}
     for violation in violations:
-        for sentence in _explain(violation):
-            found[sentence if len(sentence) <= REASON_MAX_CHARS else sentence[: REASON_MAX_CHARS - 1] + "…"] = None
+        for _, sentence in _explain(violation):
+            found[_shortened(sentence)] = None
         if len(found) >= REASONS_MAX:
             break
     return list(islice(found, REASONS_MAX))
 
 
-def _explain(violation: Violation) -> Sequence[str]:
+def _shortened(sentence: str) -> str:
+    return sentence if len(sentence) <= REASON_MAX_CHARS else sentence[: REASON_MAX_CHARS - 1] + "…"
+
+
+def _explain(violation: Violation) -> Sequence[tuple[tuple[str | int, ...], str]]:
+    """Where each fault is, and what it is."""
     if violation.branches and all(violation.branches):
         return _explain_alternatives(violation)
     where = f"`{pointer(violation.path)}`" if violation.path else "the document"
@@ -195,21 +211,22 @@ def _explain(violation: Violation) -> Sequence[str]:
             text = f"{where} must hold exactly one of its alternatives{_alternatives(expected)}, but holds more"
         case keyword:
             text = f"{where} breaks the rule `{keyword}` of its schema"
-    return (text,)
+    return ((violation.path, text),)
 
 
-def _explain_alternatives(violation: Violation) -> Sequence[str]:
+def _explain_alternatives(violation: Violation) -> Sequence[tuple[tuple[str | int, ...], str]]:
     branches, where = violation.branches, f"`{pointer(violation.path)}`" if violation.path else "the document"
     own = [branch[0] for branch in branches if len(branch) == 1 and branch[0].path == violation.path]
     if len(own) == len(branches):
         if all(v.keyword == "required" for v in own):
             names = [v.expected if isinstance(v.expected, str) else v.expected[0] for v in own]
-            return (f"{where} must hold {'exactly one' if violation.keyword == 'oneOf' else 'at least one'} of {listed(names, 'or')}",)
+            count = "exactly one" if violation.keyword == "oneOf" else "at least one"
+            return ((violation.path, f"{where} must hold {count} of {listed(names, 'or')}"),)
         if all(v.keyword == "type" for v in own):
             kinds = [kind for v in own for kind in ([v.expected] if isinstance(v.expected, str) else v.expected)]
-            return (f"{where} must be {_kinds(kinds)}, not {_kind(violation.found)}",)
+            return ((violation.path, f"{where} must be {_kinds(kinds)}, not {_kind(violation.found)}"),)
     nearest = min(branches, key=lambda branch: sum(_distance(violation, inner) for inner in branch))
-    return [sentence for inner in nearest for sentence in _explain(inner)]
+    return [fault for inner in nearest for fault in _explain(inner)]
 
 
 def _distance(outer: Violation, inner: Violation) -> int:

@@ -224,3 +224,21 @@ def test_a_sentence_is_cut_at_its_bound():
 
 def test_a_keyword_without_a_sentence_of_its_own_is_named():
     assert sentences([Violation((), "uniqueItems", True, [])]) == ["the document breaks the rule `uniqueItems` of its schema"]
+
+
+def test_each_fault_has_the_pointer_of_what_it_is_about():
+    wrong = {**OFFER, "permission": [{"action": "use", "constraint": [{**ATOMIC, "operator": "equals"}, {**ATOMIC, "rightOperand": 5}]}]}
+    pointers = [path for path, _ in SCHEMAS.faults("MessageOffer", wrong)]
+    assert pointers == ["/permission/0/constraint/0/operator", "/permission/0/constraint/1/rightOperand"]
+    assert [sentence for _, sentence in SCHEMAS.faults("MessageOffer", wrong)] == SCHEMAS.reasons("MessageOffer", wrong)
+    assert SCHEMAS.faults("MessageOffer", {"@type": "Offer"}) == [
+        ("", "the document lacks `@id`"),
+        ("", "the document must hold at least one of `permission` or `prohibition`"),
+    ]
+
+
+def test_a_valid_document_has_no_faults_and_one_that_is_too_large_one():
+    assert SCHEMAS.faults("MessageOffer", OFFER) == []
+    large = {**OFFER, "permission": [{"constraint": [ATOMIC] * DETAIL_MAX_VALUES}]}
+    assert [path for path, _ in SCHEMAS.faults("MessageOffer", large)] == [""]
+    assert SCHEMAS.faults("Nothing", OFFER) == [("", "`Nothing` is not a message type of DSP 2025-1")]
