@@ -212,20 +212,23 @@ class _Check:
             return
         for prohibition in self.policy.prohibitions:
             box = self._sure(self.reader.work.both(region, self.reader.rule(self.policy, prohibition)))
-            if box is not None:
+            if box is not None and not (self.policy.conflict == "prohibit" and self._exception(permission, prohibition)):
                 yield self._clash(permission, prohibition, box)
 
+    def _exception(self, permission: Rule, prohibition: Rule) -> bool:
+        """Whether the prohibition takes a narrower action out of the permission; one of the same action contradicts it."""
+        within = self.policy.registry.within
+        return bool(prohibition.actions) and all(
+            any(mine.iri in within.get(its.iri, ()) and mine.iri != its.iri for mine in permission.actions) for its in prohibition.actions
+        )
+
     def _clash(self, permission: Rule, prohibition: Rule, box: Box) -> Finding:
-        """A prohibition that takes a narrower action out of a permission is an exception; one of the same action contradicts it."""
+        """What both rules speak of. An exception is meant, and only wants to be said; anything else contradicts itself."""
         found = witness(box, self.reader.work.axes, prohibition)
         wins = {"prohibit": "the prohibition wins", "permit": "the permission wins", "invalid": "that voids the whole policy"}[self.wins]
         unset = "" if self.policy.conflict else ", since the policy does not say it"
         message = f"{found} is permitted by {permission.path} and prohibited here: {wins}{unset}"
-        within = self.policy.registry.within
-        narrower = bool(prohibition.actions) and all(
-            any(mine.iri in within.get(its.iri, ()) and mine.iri != its.iri for mine in permission.actions) for its in prohibition.actions
-        )
-        code = Code.CONFLICT_UNSET if narrower and unset else Code.DEONTIC_CONFLICT
+        code = Code.CONFLICT_UNSET if unset and self._exception(permission, prohibition) else Code.DEONTIC_CONFLICT
         if not unset:
             return _warning(code, prohibition.path, message, "make them exclude each other")
         patch: tuple[Mapping[str, Any], ...] = ({"op": "add", "path": "/odrl:conflict", "value": {"@id": "odrl:prohibit"}},)
