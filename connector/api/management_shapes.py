@@ -200,7 +200,7 @@ def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
         "updated": instant(p.updated),
     }
     extra = (
-        {"terms": p.detail.get("terms")}
+        {"terms": p.detail.get("terms"), "changes": p.detail.get("changes", [])}
         if p.kind is Kind.NEGOTIATION
         else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
     )

@@ -85,10 +85,10 @@ async def _play(screen: Screen, home: Path, patients: int, line_seconds: float) 
     try:
         async with asyncio.timeout(DEMO_SECONDS_MAX), AsyncExitStack() as stack:
             stage = await _set_up(screen, stack, hospital, biopharma, patients, line_seconds)
-            offered = await _publish(stage)
+            await _publish(stage)
             await _catalog(stage)
             await _refused(stage)
-            agreed = await _negotiate(stage, offered)
+            agreed = await _negotiate(stage)
             pull = await _pull(stage)
             _check_digest(stage, pull)
             await _table(stage)
@@ -127,8 +127,7 @@ async def _set_up(screen: Screen, stack: AsyncExitStack, hospital: Site, biophar
     return Stage(screen, hospital, biopharma, provider, consumer, datasets, line)
 
 
-async def _publish(stage: Stage) -> str:
-    """Returns the terms of the observations."""
+async def _publish(stage: Stage) -> None:
     stage.screen.title("Publish", "the hospital puts each file under a policy")
     rows = []
     for each in stage.datasets:
@@ -136,7 +135,6 @@ async def _publish(stage: Stage) -> str:
         _demand(view.sha256 == _sha256(each.path), f"the digest of `{each.id}` is not that of its file")
         rows.append((each.id, show.size(view.size_bytes), policy_text.summary(view.offers[0].policy)))
     stage.screen.table(("DATASET", "SIZE", "TERMS"), rows)
-    return rows[0][2]
 
 
 async def _catalog(stage: Stage) -> None:
@@ -160,14 +158,15 @@ async def _refused(stage: Stage) -> None:
     _demand(ours.ended_by == "peer" and theirs.agreement is None, "the refusal was not the hospital's")
 
 
-async def _negotiate(stage: Stage, offered: str) -> Negotiation:
+async def _negotiate(stage: Stage) -> Negotiation:
     stage.screen.title(
-        "A negotiation with a counter-offer", "the biopharma asks for research only; the hospital counters with its own offer"
+        "A negotiation with a counter-offer",
+        "the biopharma asks for research alone, and for good; the hospital counters with what both have in common",
     )
-    begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, purposes=["research"])
+    begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, policy=demo_data.study_terms())
     ours, theirs = await _both(stage, begun.pid)
     asked, agreed = policy_text.summary(begun.terms or {}), policy_text.summary(ours.terms or {})
-    stage.screen.facts({"asked": asked, "countered": offered, "agreed": agreed})
+    stage.screen.facts({"asked": asked, "countered": "; ".join(theirs.changes), "agreed": agreed})
     stage.screen.say()
     rows = [(site, event) for site, event in await _record(stage, ours) if event.what == "message-received"]
     first = rows[0][1].at or 0.0
@@ -177,7 +176,8 @@ async def _negotiate(stage: Stage, offered: str) -> Negotiation:
         _demand(view.state == "FINALIZED", f"{site.name} holds {view.state}, not FINALIZED: {'; '.join(view.reasons)}")
     _demand(ours.agreement is not None and ours.agreement == theirs.agreement, "the two sides hold different agreements")
     _demand(tuple(event.move for _, event in rows) == COUNTERED, f"the messages were {[event.move for _, event in rows]}")
-    _demand(asked != agreed == offered, f"what was agreed is not what the hospital countered with: {agreed}")
+    _demand(bool(theirs.changes) and asked != agreed, f"what was agreed is not what the hospital countered with: {agreed}")
+    _demand("2030-12-31" in agreed and "quality" not in agreed, f"what was agreed is not what both have in common: {agreed}")
     return ours
 
 

@@ -81,6 +81,12 @@ def research_terms() -> dict[str, Any]:
     }
 
 
+def study_terms() -> dict[str, Any]:
+    """What the biopharma asks for: research alone, and for good."""
+    research = {"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}
+    return {"@id": "urn:demo:offer:research", "@type": "Offer", "permission": [{"action": "use", "constraint": [research]}]}
+
+
 def partner_terms(name: str, participant: str) -> dict[str, Any]:
     """For one participant, for anything. `name` makes the id of the offer."""
     one = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": participant}

@@ -80,7 +80,8 @@ class CatalogDataset(Struct, frozen=True):
 
 class Negotiation(Struct, frozen=True):
     """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (an operator
-    of ours decides), us (put off, or a dead letter) or peer."""
+    of ours decides), us (put off, or a dead letter) or peer. `changes` are what was asked for otherwise than is on offer, and what both
+    have in common, or what parts them, one sentence for each axis."""
 
     pid: str
     role: str
@@ -94,6 +95,7 @@ class Negotiation(Struct, frozen=True):
     reasons: tuple[str, ...] = ()
     ended_by: str | None = None
     terms: Document | None = None
+    changes: tuple[str, ...] = ()
     decision: Any = None
     in_flight: str | None = None
     last_error: str | None = None
