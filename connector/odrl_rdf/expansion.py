@@ -28,6 +28,7 @@ _ALIASED: Final = frozenset({"@id", "@type"})
 _COERCIONS: Final = frozenset({"@id", "@vocab", "@none"})
 _PREFIX_ENDS: Final = tuple(":/?#[]@")  # a plain term whose IRI ends so may be a prefix
 _NOT_SAID: Final = "@unset"
+LEAN_MAX: Final = 32  # terms of one context, each of which is defined by the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class _Defining:
         self.before, self.local, self.at = before, local, at
         self.terms = dict(before.terms)
         self.done: dict[str, bool] = {}
+        self.leaning = 0
         self.protected = local.get("@protected") is True
 
     def words(self) -> Words:
@@ -139,6 +141,10 @@ class _Defining:
                 raise self._malformed(name, "it is defined by itself", "write its IRI in full")
             return
         self.done[name] = False
+        self.leaning += 1
+        if self.leaning > LEAN_MAX:
+            message = f"more than {LEAN_MAX} terms are defined by each other"
+            raise refusal(Code.LIMIT_EXCEEDED, message, "write their IRIs in full", below(self.at, name))
         raw = self.local[name]
         if not name or not (raw is None or isinstance(raw, str | dict)):
             raise self._malformed(name, "it is no definition of a term", "write an IRI or an object")
@@ -150,6 +156,7 @@ class _Defining:
             term = old
         self.terms[name] = term
         self.done[name] = True
+        self.leaning -= 1
 
     def _term(self, name: str, raw: str | dict[str, Any] | None) -> Term:
         if raw is None:
