@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from connector.odrl.codes import Code, Finding
-from connector.odrl.core import DATE_TIME
+from connector.odrl.core import DATE_TIME, EVENT, POLICY_USAGE
 from connector.odrl.duties import conjuncts
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Logic, Node, Options, Policy, Rule, Window, leaves
 from connector.odrl.values import microseconds
@@ -88,15 +88,15 @@ class _Check:
         return kept
 
     def _of_rule(self, rule: Rule) -> Iterator[Finding]:
-        region = (
-            self.reader.rule(self.policy, rule) if rule.kind in ("permission", "prohibition") else self.reader.all_true(rule.constraints)
-        )
+        duty = rule.kind not in ("permission", "prohibition")
+        nodes = [node for node in rule.constraints if not (duty and _tells_when(node))]
+        region = self.reader.all_true(nodes) if duty else self.reader.rule(self.policy, rule)
         if not region:
             yield self._unsatisfiable(rule)
         elif any(len(units) > 1 for units in self._units(rule).values()) and self._sure(region) is None:
             reason = next(why for box in region if (why := self.reader.work.guessed(box)))
             yield _warning(Code.UNIT_MISMATCH, rule.path, f"nobody can tell whether {title(rule)} can apply: {reason}", "use one unit")
-        yield from self._of_nodes(rule.constraints)
+        yield from self._of_nodes(nodes)
         for action in rule.actions:
             yield from self._of_nodes(action.refinements)
         for scope in (*rule.targets, *rule.assignees):
@@ -212,7 +212,7 @@ class _Check:
             return
         for prohibition in self.policy.prohibitions:
             box = self._sure(self.reader.work.both(region, self.reader.rule(self.policy, prohibition)))
-            if box is not None and not (self.policy.conflict == "prohibit" and self._exception(permission, prohibition)):
+            if box is not None and self.policy.conflict != "prohibit":  # said like this, what overlaps is an exception that is meant
                 yield self._clash(permission, prohibition, box)
 
     def _exception(self, permission: Rule, prohibition: Rule) -> bool:
@@ -295,6 +295,11 @@ def _running(reader: Reader, regions: Sequence[Region]) -> list[Region]:
     for region in regions:
         found.append(reader.work.both(found[-1], region))
     return found
+
+
+def _tells_when(node: Node) -> bool:
+    """Whether it says of a duty that it comes before or after the use: no use can satisfy that, and none has to."""
+    return isinstance(node, Constraint) and node.operand == EVENT and node.unit == POLICY_USAGE
 
 
 def _all_rules(rules: Iterable[Rule]) -> Iterator[Rule]:
