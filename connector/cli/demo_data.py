@@ -88,9 +88,10 @@ def study_terms() -> dict[str, Any]:
 
 
 def partner_terms(name: str, participant: str) -> dict[str, Any]:
-    """For one participant, for anything. `name` makes the id of the offer."""
+    """For one participant, for anything but passing it on. `name` makes the id of the offer."""
     one = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": participant}
-    return {"@id": f"urn:demo:offer:{name}", "@type": "Offer", "permission": [{"action": "use", "constraint": [one]}]}
+    terms = {"@id": f"urn:demo:offer:{name}", "@type": "Offer", "permission": [{"action": "use", "constraint": [one]}]}
+    return terms | {"prohibition": [{"action": "odrl:distribute"}]}
 
 
 def _dataset(id: str, path: Path, title: str, media_type: str, terms: Mapping[str, Any]) -> Prepared:

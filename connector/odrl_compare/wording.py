@@ -148,7 +148,7 @@ def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
 
 def _asking(rule: Rule) -> str:
     if not rule.constraints:
-        return ", which asks nothing"
+        return ""
     return ", which asks that " + words.shown(" and ".join(words.asked(node) for node in rule.constraints), words.SENTENCE_CHARS_MAX)
 
 

@@ -35,7 +35,7 @@ def test_a_body_is_read_with_its_defaults():
         "urn:d",
         None,
         None,
-        [],
+        (),
         "permitted",
     )
     assert shapes.decode(b"", shapes.Reason).reason == "ended by an operator"

@@ -111,8 +111,12 @@ def test_the_counter_offer_is_what_was_agreed_to(played: Played):
     said = re.search(r"asked (.*?) countered (.*?) agreed (.*?) MS ", text)
     assert said
     asked, countered, agreed = said.groups()
-    assert asked != countered == agreed
     assert "purpose is research" in asked
+    assert "2030-12-31" not in asked
+    assert "2030-12-31" in countered, "what the hospital changed, in plain words"
+    assert "purpose is research" in agreed
+    assert "2030-12-31" in agreed
+    assert "must not distribute" in agreed
     assert re.findall(r"(?:hospital|biopharma) got (\S+)", text) == list(demo.COUNTERED)
 
 
