@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
-from connector.odrl import Event, Options, Policy, Request, World, load
+from connector.odrl import PARTICIPANT, Event, Options, Policy, Request, World, load
+from connector.odrl.model import Since
 from connector.odrl.registry import CONCEPT, ORDER, Operand, Profile, Vocabulary
+from connector.odrl_compare.axes import PARTY
+from connector.odrl_compare.sides import GAP, Crowd, Names
 
 ODRL = "http://www.w3.org/ns/odrl/2/"
 EUR, USD = "urn:unit:eur", "urn:unit:usd"
@@ -196,3 +200,45 @@ def a_request(chance: Random) -> tuple[Request, World]:
 
 seeds = st.integers(0, 2**64).map(Random)
 offers = seeds.map(an_offer)
+
+
+def holds(side: Any, value: Any) -> bool:
+    """Whether a value of a fact (None: it is missing) lies in a side, by the vocabularies at hand."""
+    if value is None or side is GAP:
+        return value is None and side is GAP
+    if isinstance(side, Crowd):
+        inner = all(holds(side.within, name) for name in value)
+        return inner and all(any(holds(hit, name) for name in value) for hit in side.hits)
+    if isinstance(side, Names):
+        (name,) = value if isinstance(value, frozenset) else (value,)
+        return (name in side.values) != side.negated
+    number = value.now - value.anchor if isinstance(value, Since) else value
+    return any(low <= (number, 0) and (number, 1) <= high for low, high in side.spans)
+
+
+def lies(box: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether facts lie in a box."""
+    return all(holds(side, facts.get(key)) for key, side in box.items())
+
+
+def some_facts(chance: Random) -> dict[str, Any]:
+    """Facts as the judges of constraints take them, at, beside and between the values of the policies; some are missing."""
+    now = round((NOW + timedelta(days=chance.randint(-3, 30), microseconds=chance.choice((-1, 0, 0, 1)))).timestamp() * 1_000_000)
+    hour = 3_600_000_000
+    elapsed = chance.choice((0, 1, 24 * hour - 1, 24 * hour, 24 * hour + 1, 36 * hour, 240 * hour, 900 * hour))
+    found: dict[str, Any] = {
+        ODRL + "purpose": chance.choice((*PURPOSES, "urn:t:unheard-of")),
+        ODRL + "spatial": chance.choice(PLACES),
+        "urn:t:role": frozenset(chance.sample(ROLES, chance.randint(1, 3))),
+        PARTY: chance.choice(PARTIES),
+        ODRL + "count": chance.choice((1, 2, 3, 4, 5, 6)),
+        f"{ODRL}payAmount {EUR}": chance.choice((0, 1, 2, Fraction(5, 2), 3, 4, 100, 200)),
+        ODRL + "percentage": chance.choice((0, 1, Fraction(5, 2), 3, 4, 50, 100)),
+        ODRL + "resolution urn:unit:dpi": chance.choice((Fraction(1, 2), 1, Fraction(5, 2), 3, 4, 100, 101)),
+        "urn:t:age": chance.choice((0, 1, 2, 3, 4, 5, 6)),
+        ODRL + "elapsedTime": Since(now - elapsed, now),
+        ODRL + "meteredTime": chance.choice([length for length in (0, 1, 24 * hour, 36 * hour, 240 * hour) if length <= elapsed]),
+        ODRL + "event urn:t:congress": chance.choice(("before", "during", "after")),
+    }
+    found = {key: value for key, value in found.items() if key == PARTY or chance.random() < 0.8}
+    return {**found, ODRL + "dateTime": now, PARTICIPANT: frozenset({found[PARTY]})}
