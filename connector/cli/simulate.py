@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +13,7 @@ from connector.cli import show
 from connector.cli.explain import MARKS, NO, OPEN, STEP, Lines, decided, finding_line, grounds_of
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
-from connector.errors import InvalidRequest, PolicyError
+from connector.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
@@ -26,7 +27,7 @@ EFFECTS = {
     "other": "may do other things",
 }
 REFUSED = 1  # the exit code where a policy cannot be used
-FORMATS = {".ttl": "turtle", ".turtle": "turtle"}  # by suffix; everything else is JSON-LD
+FORMATS: dict[str, Literal["turtle", "text"]] = {".ttl": "turtle", ".txt": "text", ".odrl": "text"}  # by suffix; all else is JSON-LD
 
 
 def simulate(
@@ -158,22 +159,20 @@ def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en"
     Parameters
     ----------
     file
-        ODRL document: JSON-LD, or Turtle if it is called .ttl
+        ODRL document: JSON-LD; Turtle if it is called .ttl, the small text form if it is called .odrl or .txt
     lang
         language of the plain words
     """
-    from connector.odrl import lint as check
-    from connector.odrl import load
-    from connector.odrl_forms.plain import plain
+    from connector.app_policies import examined
 
     common = common or Common()
     try:
-        document, format = _document(file)
-        findings = [finding.to_json() for finding in check(document, format)]
-    except PolicyError as error:
-        findings = [finding.to_json() for finding in error.findings]
-    refused = any(finding["severity"] == "error" for finding in findings)
-    words = None if refused else plain(load(document, format), lang).to_json()
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"`{file}` cannot be read: {error.strerror}") from None
+    found = examined(content, FORMATS.get(file.suffix, "json-ld"), lang, time.time())
+    findings, refused = [finding.to_json() for finding in found.findings], found.refused
+    words = found.plain.to_json() if found.plain is not None else None
     if common.json:
         show.document({"file": str(file), "refused": refused, "findings": findings, "plain": words})
         return REFUSED if refused else 0
@@ -188,18 +187,6 @@ def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en"
     said = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts if count)
     show.note(f"{file}: {said or 'nothing to mend'}")
     return REFUSED if refused else 0
-
-
-def _document(file: Path) -> tuple[object, str]:
-    """The policy of a file, and its format. Raises InvalidRequest, PolicyError."""
-    from connector.odrl_rdf.decoding import json_of
-
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"`{file}` cannot be read: {error.strerror}") from None
-    format = FORMATS.get(file.suffix, "json-ld")
-    return (content if format == "turtle" else json_of(content)), format
 
 
 def _claims(given: list[str]) -> dict[str, list[str]]:

@@ -151,7 +151,7 @@ async def test_who_would_lose_by_other_terms_is_shown_with_the_reason(tmp_path: 
 
 
 def test_a_policy_that_is_in_order_is_said_in_plain_words(command: Command, policy: Any):
-    sound = purpose_policy("care") | {"prohibition": [{"action": "odrl:distribute"}]}
+    sound = purpose_policy("care") | {"prohibition": [{"action": "odrl:distribute"}], "odrl:conflict": {"@id": "odrl:prohibit"}}
     ended = command("lint", policy(sound))
     assert ended.code == 0
     assert "Anybody may use it for “care”." in ended.out
