@@ -231,7 +231,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
-        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, clock, tracing, Meters(ledger))
+        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, tracing, Meters(ledger))
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
         limits_of = settings.limits

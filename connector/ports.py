@@ -32,6 +32,8 @@ from connector.records import (
 )
 
 R = TypeVar("R")
+# Timers follow the monotonic clock, what they wait for the wall clock, which may be set: whoever waits looks at it so often.
+CLOCK_CHECK_SECONDS = 0.5
 
 
 class Clock(Protocol):

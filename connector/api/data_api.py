@@ -35,7 +35,7 @@ from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
 from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to, told
 from connector.odrl.codes import Code
-from connector.ports import Clock, Identity, Source, Sources
+from connector.ports import Identity, Source, Sources
 
 SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
 FORM_BYTES_MAX = 16 * 1024  # a renewal has about 1 KiB
@@ -68,7 +68,6 @@ class DataApi:
         tokens: Tokens,
         identity: Identity,
         sources: Mapping[str, Sources],
-        clock: Clock,
         tracing: telemetry.Tracing,
         meters: Meters,
         *,
@@ -77,7 +76,7 @@ class DataApi:
         self._gate, self._flows, self._tokens, self._identity, self._meters = gate, flows, tokens, identity, meters
         self._opened: OpenSources[_Small] = OpenSources(sources)
         self._representations = Representations()
-        self._clock, self._tracing = clock, tracing
+        self._tracing = tracing
         self._stall_seconds = stall_seconds
 
     def add_to(self, app: web.Application) -> None:
@@ -173,19 +172,19 @@ class DataApi:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)
 
         meter = self._meters.meter(permit, span.length, representation.media_type) if permit.tallies else None
-        copy = partial(stream, clock=self._clock, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
+        copy = partial(stream, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
         try:
             # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.
             async with meter or nullcontext():
                 if permit.lease.stale:  # something about the transfer was committed while the meter waited
                     permit = await self._gate.permit(token, permit.transfer)
-                with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code):
+                with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code) as running:
                     async with aclosing(pieces(source, permit.stages, span)) as output:
                         direct = by_file(permit, source, outlet) and not (meter and meter.reads)
                         begun = None if direct else _chain(await anext(output), output)
                         await response.prepare(request)
                         with outlet.corked(request.transport):
-                            await copy(permit, source, span, outlet, begun)
+                            await copy(permit, source, span, outlet, begun, still=running.demand)
                         await response.write_eof()
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:

@@ -29,13 +29,12 @@ from connector.dsp.messages import Kind, Move
 from connector.dsp.transfer import State
 from connector.errors import StoreError
 from connector.lasting import Lasting, pause_seconds
-from connector.ports import Act
+from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
 AT_ONCE = 32  # of them, so that what they write shares COMMITs
 ROWS_MAX = 10_000  # of one reading, as a store has it
-CLOCK_CHECK_SECONDS = 1.0  # timers follow the monotonic clock, `due` the wall clock, which may be set: so soon it is noticed
 LETTERS_READ = 200  # at once
 SWEPT_MAX = 2_000  # rows of a table in one sweep: some ten milliseconds of writing
 PAUSE_SECONDS = 0.2  # between sweeps that still find something, so that messages go first

@@ -18,11 +18,10 @@ from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import Withdrawn
 from connector.odrl.codes import Code
-from connector.ports import Clock
+from connector.ports import CLOCK_CHECK_SECONDS, Clock
 from connector.records import Agreement, Changes, Dataset, Evidence
 
 TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the oldest are forgotten
-CLOCK_CHECK_SECONDS = 1.0  # timers follow the monotonic clock, bounds the wall clock, which may be set: so soon it is noticed
 
 
 GRACE_SECONDS = 1.0  # a decision is taken anew at the instant at which claims lapse; one that nobody takes ends streams so much later
@@ -207,12 +206,17 @@ class Running:
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        if self._not_after is not None and self._not_after <= self._flows._clock.now():
-            raise Withdrawn("the permission to read has ended", self._code)
+    def __enter__(self) -> Running:
+        self.demand()
         self._task = asyncio.current_task()
         self._flows._enter(self)
         self._watch()
+        return self
+
+    def demand(self) -> None:
+        """Raise Withdrawn if the bound has passed: its timer may be late, above all where the wall clock was set."""
+        if self._not_after is not None and self._not_after <= self._flows._clock.now():
+            raise Withdrawn("the permission to read has ended", self._code)
 
     def end_by(self, not_after: float | None, code: str) -> None:
         """Another bound counts from now on."""

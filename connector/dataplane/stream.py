@@ -19,7 +19,7 @@ from connector.dataplane.gate import Permit
 from connector.dataplane.meter import METERED_PIECE_BYTES, Meter
 from connector.dataplane.ranges import Span
 from connector.errors import SourceFailed, Withdrawn
-from connector.ports import Clock, Source, Stage, Stat
+from connector.ports import Source, Stage, Stat
 
 PIECE_BYTES = 1 * 1024 * 1024
 FILE_PIECE_BYTES = 4 * PIECE_BYTES  # sent by the kernel: they cost no memory here, and fewer turns of the loop
@@ -130,29 +130,28 @@ async def _exactly(output: AsyncIterator[bytes], skip: int, left: int | None) ->
 
 
 async def stream(
-    permit: Permit,
+    _permit: Permit,
     source: Source,
     span: Span,
     outlet: Outlet,
     output: AsyncIterator[bytes] | None,
     *,
-    clock: Clock,
+    still: Callable[[], None],
     sent: Callable[[int, int], None],
     stall_seconds: float = STALL_SECONDS,
     meter: Meter | None = None,
 ) -> None:
-    """Copy `span` to `outlet`, piece by piece.
+    """Copy `span` to `outlet`, piece by piece. Whoever asks for it holds a permit, which the caller keeps true: `still()` is called
+    before each piece and raises Withdrawn once nothing more may leave.
 
     `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
     is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. `meter` says what may leave, where
-    that is counted. Raises Withdrawn when the permit's bound has passed, a quota is used up or the reader is too slow,
-    SourceFailed, ConnectionError. What the client got is then short of what it was promised: the caller has to close the
-    connection.
+    that is counted. Raises Withdrawn when `still` does, a quota is used up or the reader is too slow, SourceFailed,
+    ConnectionError. What the client got is then short of what it was promised: the caller has to close the connection.
     """
     offset, end, rest = span.first, span.first + span.length, b""
     while offset < end:
-        if permit.not_after is not None and permit.not_after <= clock.now():
-            raise Withdrawn("the permission to read ended while the data was on its way", permit.not_after_code)
+        still()
         if output is None:
             count = min(FILE_PIECE_BYTES, end - offset)
             if meter is not None:

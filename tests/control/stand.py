@@ -14,20 +14,26 @@ from connector.ports import Caller, Participant
 from connector.records import Agreement, Evidence, Inbox
 from tests.pair import OPEN, WAIT_SECONDS, Answer, Desk, Scripted, agreement, document_of, negotiation, transfer
 
+NEVER = 4_000_000_000.0  # POSIX seconds: after every test
+
 
 class Standing:
-    """The identity layer of a data space in which a test decides what is known of whom: `claims` by participant, and until when
-    (POSIX seconds)."""
+    """The identity layer of a data space in which a test decides what is known of whom: `claims` by participant, each until its
+    instant in `lapse` (POSIX seconds), if it has one."""
 
-    def __init__(self, own: str, **claims: Any) -> None:
+    def __init__(self, own: str, *, now: Callable[[], float] = lambda: 0.0, **claims: Any) -> None:
         self.own = Participant(own, "own", "role", "https://own.test", ())
         self.claims: dict[str, Mapping[str, Any]] = claims
-        self.expires = 4_000_000_000.0
+        self.lapse: dict[str, float] = {}
+        self.now = now
         self.listeners: list[Callable[[str], None]] = []
 
     def standing(self, participant: str, _claims: Mapping[str, Any], _expires: float) -> Caller | None:
-        known = self.claims.get(participant)
-        return None if known is None else Caller(Participant(participant, participant, "role", None, ()), known, self.expires)
+        known, end = self.claims.get(participant), self.lapse.get(participant, NEVER)
+        if known is None:
+            return None
+        caller = Participant(participant, participant, "role", None, ())
+        return Caller(caller, known, end) if self.now() < end else Caller(caller, {}, NEVER)
 
     def listen(self, changed: Callable[[str], None]) -> None:
         self.listeners.append(changed)

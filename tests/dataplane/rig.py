@@ -236,7 +236,7 @@ async def provider(
     store, marks = store or MemoryStore(), Marks(transfers, flows)
     ledger = Ledger(store, Journal(store, clock).decide, clock, Counted(), marks.reached, flows.cut)
     app = web.Application()
-    DataApi(gate, flows, tokens, identity, sources, clock, tracing, Meters(ledger), stall_seconds=stall_seconds).add_to(app)
+    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), stall_seconds=stall_seconds).add_to(app)
     try:
         async with serving(app, tls, at):
             known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))

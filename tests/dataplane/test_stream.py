@@ -23,7 +23,7 @@ from connector.dataplane.ranges import Span
 from connector.dataplane.stream import PIECE_BYTES, Representations, by_file, pieces, read_small, stream
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Stage, Stat
-from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, ShiftedClock, provider, pull, some_bytes
+from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, provider, pull, some_bytes
 
 
 class Bytes:
@@ -271,7 +271,7 @@ class Sink:
 
 async def copy(source: Any, span: Span, sink: Sink, allowed: Permit, **options: Any) -> list[tuple[int, int]]:
     sent: list[tuple[int, int]] = []
-    settings = {"clock": ShiftedClock(), "sent": lambda *part: sent.append(part)} | options
+    settings = {"still": lambda: None, "sent": lambda *part: sent.append(part)} | options
     async with aclosing(pieces(source, allowed.stages, span)) as output:
         await stream(allowed, source, span, sink, None if sink.sends_files else output, **settings)
     return sent
@@ -318,13 +318,15 @@ def test_a_file_goes_by_the_kernel_only_where_nothing_has_to_touch_its_bytes():
 
 
 @pytest.mark.asyncio
-async def test_the_bound_is_looked_at_before_each_piece():
-    clock = ShiftedClock()
-    allowed = permit(not_after=clock.now() + 60, not_after_code="policy-bound-passed")
+async def test_whether_it_may_still_go_on_is_asked_before_each_piece():
     sink = Sink()
-    sink.before = lambda count: setattr(clock, "shift_seconds", 61 * count)
+
+    def still() -> None:
+        if len(sink.got) == 2:
+            raise Withdrawn("no more", "policy-bound-passed")
+
     with pytest.raises(Withdrawn) as ended:
-        await copy(Bytes(bytes(5 * PIECE_BYTES), (PIECE_BYTES,)), Span(0, 5 * PIECE_BYTES, 5 * PIECE_BYTES), sink, allowed, clock=clock)
+        await copy(Bytes(bytes(5 * PIECE_BYTES), (PIECE_BYTES,)), Span(0, 5 * PIECE_BYTES, 5 * PIECE_BYTES), sink, permit(), still=still)
     assert (ended.value.code, len(sink.got)) == ("policy-bound-passed", 2)
 
 

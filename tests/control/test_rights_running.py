@@ -1,0 +1,232 @@
+"""Whatever a transfer goes by may change while its data flow: the losers are cut within a second, told why, and nobody else is.
+
+Real listeners, and readers that are slow and in the middle of the stream."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from connector.dataplane.flows import GRACE_SECONDS
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Move
+from connector.records import Agreement
+from tests.control.running import CUT_SECONDS, SIZE_BYTES, Live, in_a_moment, live
+from tests.dataplane.reader import Reader
+from tests.dataplane.rig import CONSUMER, STRANGER, some_bytes
+from tests.pair import OPEN, only_for, until_policy
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+SOON_SECONDS = 0.3  # ahead, where time cuts
+
+
+def in_the_industry(*names: str) -> dict[str, Any]:
+    """Terms that depend on a claim."""
+    constraint = {"leftOperand": "odrl:industry", "operator": "isAnyOf", "rightOperand": list(names)}
+    return {"@type": "Offer", "permission": [{"action": "use", "constraint": [constraint]}]}
+
+
+HEALTH: Mapping[str, Any] = {"odrl:industry": ("health",)}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that changes: under which terms it counts, what happens, what is said then and with which code, and how it is undone, if
+    it can be."""
+
+    policy: Mapping[str, Any]
+    happens: Callable[[Live, Agreement], Awaitable[None]]
+    move: Move
+    code: str
+    undone: Callable[[Live], Awaitable[None]] | None = None
+
+
+async def closed(at: Live, agreement: Agreement) -> None:
+    await at.operations.close(agreement.id, "the study is over")
+
+
+async def replaced(at: Live, _agreement: Agreement) -> None:
+    await at.publish(only_for(STRANGER), binding=at.now())
+
+
+async def withdrawn(at: Live, _agreement: Agreement) -> None:
+    await at.withdraw()
+
+
+async def left(at: Live, _agreement: Agreement) -> None:
+    at.identity.say(CONSUMER, None)
+
+
+async def back(at: Live) -> None:
+    at.identity.say(CONSUMER, HEALTH)
+
+
+async def turned(at: Live, _agreement: Agreement) -> None:
+    at.identity.say(CONSUMER, {"odrl:industry": ("arms",)})
+
+
+async def unsaid(at: Live, _agreement: Agreement) -> None:
+    at.identity.say(CONSUMER, {})
+
+
+SUSPENDED, TERMINATED = Move.SUSPENSION, Move.TRANSFER_TERMINATION
+CAUSES: dict[str, Cause] = {
+    "the agreement is closed": Cause(OPEN, closed, TERMINATED, "AGREEMENT_CLOSED"),
+    "other terms are binding": Cause(OPEN, replaced, TERMINATED, "POLICY_REPLACED"),
+    "the dataset is withdrawn": Cause(OPEN, withdrawn, SUSPENDED, "dataset-withdrawn", Live.publish),
+    "the peer leaves": Cause(OPEN, left, SUSPENDED, "CREDENTIAL_REVOKED", back),
+    "the peer is something else": Cause(in_the_industry("health"), turned, TERMINATED, "CONSTRAINT_UNSATISFIED"),
+    "nobody knows what the peer is": Cause(in_the_industry("health"), unsaid, SUSPENDED, "CONSTRAINT_UNKNOWN", back),
+}
+
+
+@asynccontextmanager
+async def streaming(at: Live, policy: Mapping[str, Any], **agreed: Any) -> AsyncIterator[tuple[Any, Any, Reader]]:
+    """A transfer that runs, its agreement, and a reader in the middle of its data."""
+    agreement = await at.agree(policy, **agreed)
+    process = await at.answer((await at.begin(agreement)).pid)
+    async with at.reading(process) as reader:
+        assert (reader.status, reader.announced) == (200, SIZE_BYTES)
+        await reader.take(300_000)
+        assert at.rig.flows.seen(process.pid).running == 1
+        yield process, agreement, reader
+
+
+async def cut(reader: Reader, since: float) -> None:
+    over = await reader.sip_to_the_end()
+    assert over - since <= CUT_SECONDS, f"the reader still got data {over - since:.2f} s after it had no right to it any more"
+    assert len(reader.taken) < SIZE_BYTES
+    assert some_bytes(SIZE_BYTES).startswith(reader.taken), "what came before the cut is not the data"
+
+
+# All of them on the way that most data take; one that ends and one that suspends on the others; the rest in the long run.
+QUICK = [("pieces", "the agreement is closed"), ("TLS", "the peer leaves")]
+WAYS = [
+    pytest.param(kind, name, marks=() if kind == "sendfile" or (kind, name) in QUICK else pytest.mark.slow)
+    for kind in ("sendfile", "pieces", "TLS")
+    for name in CAUSES
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), WAYS)
+@pytest.mark.asyncio
+async def test_a_change_cuts_the_stream_within_a_second_and_the_peer_is_told_why(
+    kind: str, name: str, tmp_path: Path, authority: trustme.CA
+):
+    cause = CAUSES[name]
+    async with live(tmp_path, authority, kind) as at:
+        at.identity.claims |= {CONSUMER: HEALTH, STRANGER: HEALTH}
+        async with (
+            streaming(at, cause.policy) as (process, agreement, reader),
+            streaming(at, OPEN, peer=STRANGER, dataset=at.elsewhere) as (other, _, untouched),
+        ):
+            since = time.time()
+            await cause.happens(at, agreement)
+            await cut(reader, since)
+            message = await at.said(process.pid, cause.move)
+            assert (message["code"], bool(message["reason"])) == (cause.code, True)
+            decided = await at.process(process.pid)
+            assert (decided.detail["decision"]["code"], decided.detail["decision"]["result"]) == (cause.code, "deny")
+            assert decided.meant == ("SUSPENDED" if cause.move is SUSPENDED else "TERMINATED")
+            async with at.reading(process) as again:
+                assert again.status in (401, 403), "and a new request is refused"
+            assert at.rig.flows.seen(other.pid).running == 1
+            assert await untouched.all() == some_bytes(SIZE_BYTES), "nobody else is"
+        await at.answer(process.pid)
+        if cause.undone is not None:
+            await cause.undone(at)
+            await at.said(process.pid, Move.START, 2)
+            async with at.reading(await at.answer(process.pid)) as resumed:
+                assert await resumed.all() == some_bytes(SIZE_BYTES), "what may come back comes back by itself"
+
+
+@pytest.mark.parametrize("kind", ["sendfile", pytest.param("pieces", marks=pytest.mark.slow), pytest.param("TLS", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["a bound of the policy", "the end of the agreement", "claims that lapse"])
+@pytest.mark.asyncio
+async def test_an_instant_cuts_the_stream_on_time(kind: str, name: str, tmp_path: Path, authority: trustme.CA):
+    async with live(tmp_path, authority, kind) as at:
+        at.identity.claims[CONSUMER] = HEALTH
+        instant = at.now() + SOON_SECONDS
+        policy, agreed, move, code = OPEN, {}, TERMINATED, "EXPIRED"
+        match name:
+            case "a bound of the policy":
+                policy = until_policy(in_a_moment(SOON_SECONDS))
+            case "the end of the agreement":
+                agreed = {"ends": instant}
+            case _:
+                at.identity.lapse[CONSUMER] = instant
+                policy, move, code = in_the_industry("health"), SUSPENDED, "CONSTRAINT_UNKNOWN"
+        async with streaming(at, policy, **agreed) as (process, _, reader):
+            assert time.time() < instant
+            await cut(reader, instant)
+            assert time.time() >= instant - 0.01
+            assert (await at.said(process.pid, move))["code"] == code
+
+
+@pytest.mark.asyncio
+async def test_of_a_hundred_transfers_exactly_the_fifty_losers_are_cut_within_a_second(tmp_path: Path, authority: trustme.CA):
+    """All of one agreement's dataset, by two peers and under two kinds of terms: one reload of the registry parts them."""
+    async with live(tmp_path, authority) as at, AsyncExitStack() as readers:
+        at.identity.claims |= {CONSUMER: HEALTH, STRANGER: HEALTH}
+        crowd: list[tuple[Process, Reader, bool]] = []
+        for number in range(100):
+            loses = number % 4 < 2
+            peer = CONSUMER if number % 4 in (0, 2) else STRANGER
+            process = await at.run(in_the_industry("health") if loses else OPEN, peer=peer)
+            reader = await readers.enter_async_context(at.reading(process))
+            await reader.take(100_000)
+            crowd.append((process, reader, loses))
+        since = time.time()
+        for peer in (CONSUMER, STRANGER):
+            at.identity.say(peer, {"odrl:industry": ("arms",)})
+        await asyncio.gather(*(cut(reader, since) for _, reader, loses in crowd if loses))
+        ended = {process.pid for process, *_ in crowd if (await at.process(process.pid)).meant == "TERMINATED"}
+        assert ended == {process.pid for process, _, loses in crowd if loses}
+        for process, reader, loses in crowd:
+            if not loses:
+                assert at.rig.flows.seen(process.pid).running == 1
+                await reader.take(1_000)
+        assert all([(await at.said(pid, TERMINATED))["code"] == "CONSTRAINT_UNSATISFIED" for pid in ended])
+
+
+@pytest.mark.asyncio
+async def test_a_stream_outlives_the_instant_at_which_its_claims_would_have_lapsed_if_somebody_vouches_again(
+    tmp_path: Path, authority: trustme.CA
+):
+    async with live(tmp_path, authority) as at:
+        at.identity.claims[CONSUMER] = HEALTH
+        at.identity.lapse[CONSUMER] = instant = at.now() + SOON_SECONDS
+        async with streaming(at, in_the_industry("health")) as (process, _, reader):
+            at.identity.lapse[CONSUMER] = instant + 3600.0
+            await at.until(lambda: at.process(process.pid), lambda p: p.detail["claims_expire"] > instant)
+            await asyncio.sleep(max(0.0, instant + GRACE_SECONDS + 0.1 - time.time()))
+            assert await reader.all() == some_bytes(SIZE_BYTES)
+        assert [row.move for row in at.sent[process.pid]] == [Move.START]
+
+
+@pytest.mark.asyncio
+async def test_a_wall_clock_that_is_set_forward_is_noticed_within_a_second_and_one_that_is_set_back_gives_the_time_back(
+    tmp_path: Path, authority: trustme.CA
+):
+    async with live(tmp_path, authority) as at:
+        async with streaming(at, until_policy(in_a_moment(3600.0))) as (process, _, reader):
+            at.rig.clock.shift_seconds = 3601.0
+            await cut(reader, time.time())
+            assert (await at.said(process.pid, TERMINATED))["code"] == "EXPIRED"
+        at.rig.clock.shift_seconds = 0.0
+        async with streaming(at, until_policy(in_a_moment(1.2))) as (process, _, reader):
+            at.rig.clock.shift_seconds = -3600.0
+            await asyncio.sleep(1.5)
+            assert at.rig.flows.seen(process.pid).running == 1
+            assert await reader.all() == some_bytes(SIZE_BYTES)
