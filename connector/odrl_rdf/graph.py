@@ -30,6 +30,8 @@ POLICIES: Final = ("Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "
 RULES: Final = frozenset({"permission", "prohibition", "obligation", "duty", "remedy", "consequence"})
 _PARTS: Final = RULES | {"constraint", "refinement", *LOGIC}  # described where they are used, and always arrays
 _NAMES: Final = (frozenset(NODES) | frozenset(TERMS)) - _PARTS  # what has to be an IRI
+# Namespaces whose properties narrow what a thing is; others describe it. The last is Gaia-X's, of conditions that hang on an assignee.
+_TELLING: Final = (ODRL, RDF, "https://w3id.org/gaia-x/ovc/1/")
 _THINGS: Final = (frozenset(NODES) | {"action"}) - _PARTS - {"profile", "inheritFrom", "hasPolicy", "partOf", "source"}  # and may say more
 _LITERALS: Final = frozenset({"rightOperand", "rightOperandReference", "unit", "dataType", "status"})
 _BARE: Final = {ODRL + name: name for name in (*_PARTS, *_NAMES, *_LITERALS)} | {
@@ -254,7 +256,7 @@ class _Making:
         if said is None or is_blank(node):
             return is_blank(node)
         types = {term for term in said.get(TYPE, ()) if isinstance(term, str) and term.startswith(ODRL)}
-        telling = {predicate for predicate in said if predicate.startswith((ODRL, RDF)) and predicate not in (TYPE, ODRL + "uid")}
+        telling = {predicate for predicate in said if predicate.startswith(_TELLING) and predicate not in (TYPE, ODRL + "uid")}
         return bool(types - _SIMPLE_TYPES) or bool(telling - {ODRL + "includedIn", ODRL + "implies", ODRL + "partOf"})
 
     def _refused(self, code: Code, path: str, message: str, fix: str, above: tuple[str, ...] = ()) -> PolicyError:

@@ -74,10 +74,11 @@ def load(
     """
     reading = Reading(registry_of(options), "dsp", references)
     if format != "json-ld" or not is_tree(document):
+        from connector.odrl_forms.ovc import as_constraints
         from connector.odrl_rdf.graph import tree
 
         made = tree(document, format, id=id)
-        document, parents = made.document, {**made.beside, **(parents or {})}
+        document, parents = as_constraints(made.document), {**made.beside, **(parents or {})}
         reading.source = made.source
     if isinstance(document, dict) and W3C_CONTEXT in _contexts(document):
         reading.dialect = "odrl"
