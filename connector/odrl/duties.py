@@ -85,17 +85,27 @@ def _owed(duty: Rule, debtor: str, state: DutyState, deadline: int | None, block
     return Owed(duty.path, duty.id, duty.when, duty.kind, actions, debtor, state, due_by, blocking, duty)
 
 
-def blocking(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> bool:
-    """Whether a duty of the permission stands in the way of the use."""
-    return any(_blocks(duty, state_of(policy, duty, world, now, facts), options, stage) for duty in rule.duties)
+def gate(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> int:
+    """FALSE if a duty of the permission stands in the way of the use, UNKNOWN if one does unless a missing fact says that it is none."""
+    state = TRUE
+    for duty in rule.duties:
+        if _blocks(duty, state_of(policy, duty, world, now, facts), options, stage):
+            state = min(state, UNKNOWN if doubtful(policy, duty, world, now, facts) else FALSE)
+    return state
+
+
+def doubtful(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> bool:
+    """Whether nobody knows if it is a duty at all."""
+    told = any(name in world.duties for name in (duty.id, duty.path) if name)
+    return not told and _due(policy, duty, world, now, facts) == UNKNOWN
 
 
 def _blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
     # Before the data flow there is nothing to wait for: the agreement binds, and the gate is at the transfer.
-    gate = stage not in (Stage.CATALOG, Stage.NEGOTIATION)
+    flows = stage not in (Stage.CATALOG, Stage.NEGOTIATION)
     if state == "overdue":
-        return gate or duty.kind != "obligation"
-    return gate and state == "pending" and duty.kind != "obligation" and duty.when == "pre" and options.duty_mode == "strict"
+        return flows or duty.kind != "obligation"
+    return flows and state == "pending" and duty.kind != "obligation" and duty.when == "pre" and options.duty_mode == "strict"
 
 
 def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> DutyState:

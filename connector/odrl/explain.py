@@ -12,20 +12,9 @@ from typing import Any, Final, Literal, NamedTuple
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.core import DATE_TIME, PARTICIPANT, PAY_AMOUNT
-from connector.odrl.duties import owed, state_of
+from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
-from connector.odrl.judge import (
-    Case,
-    Spoken,
-    addresses,
-    clashes,
-    covers,
-    deciding_atom,
-    facts_of,
-    granted,
-    on_target,
-    reach,
-)
+from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, leaves
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
@@ -163,8 +152,9 @@ def unknown_operands(case: Case) -> tuple[str, ...]:
     if case.policy.refused or not case.atoms:
         return ()
     facts = deciding_atom(case)
-    doubtful = [one for one in (*case.permissions, *case.prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
-    found = (leaf for one in doubtful for leaf, _ in _not_decided(case, one, facts))
+    asking = [one for one in (*case.permissions, *case.prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
+    asking += [one for one in case.permissions if one not in asking and granted(case, one, facts) == UNKNOWN]
+    found = (leaf for one in asking for leaf, _ in _not_decided(case, one, facts))
     return tuple(dict.fromkeys(leaf.operand for leaf in found if isinstance(leaf, Constraint)))
 
 
@@ -244,9 +234,9 @@ def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]
     states = [(one, granted(case, one, facts)) for one in case.permissions]
     grants = any(state == TRUE for _, state in states)
     asks = case.conflict != "permit" and (grants or result is Result.UNKNOWN)
-    doubtful = [one for one in case.prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
-    if doubtful or result is Result.UNKNOWN:
-        rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *doubtful]
+    may_bite = [one for one in case.prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
+    if may_bite or result is Result.UNKNOWN:
+        rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *may_bite]
         in_doubt = (each for one in rules_in_doubt for each in _not_decided(case, one, facts))
         return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, own) for leaf, own in islice(in_doubt, FAULTS_MAX)]
     owns = [(one, facts_of(case, one.rule, facts)) for one in case.permissions]
@@ -367,8 +357,10 @@ def _in_the_way(node: Node, facts: Facts) -> Iterator[Node]:
 
 
 def _not_decided(case: Case, spoken: Spoken, facts: Facts) -> Iterator[tuple[Node, Facts]]:
-    own = facts_of(case, spoken.rule, facts)
-    return ((leaf, own) for node in (*spoken.rule.constraints, *spoken.rule.refinements) for leaf in _unknown(node, own))
+    rule, own = spoken.rule, facts_of(case, spoken.rule, facts)
+    duties = rule.duties if rule.kind == "permission" else ()
+    asked = [node for duty in duties if doubtful(case.policy, duty, case.world, case.now, own) for node in duty.constraints]
+    return ((leaf, own) for node in (*rule.constraints, *rule.refinements, *asked) for leaf in _unknown(node, own))
 
 
 def _unknown(node: Node, facts: Facts) -> Iterator[Node]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from connector.odrl.codes import Stage
-from connector.odrl.duties import blocking, conjuncts, duty_actions, state_of
+from connector.odrl.duties import conjuncts, duty_actions, gate, state_of
 from connector.odrl.facts import with_this_use
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import (
@@ -155,7 +155,7 @@ def granted(case: Case, spoken: Spoken, facts: Facts) -> int:
     state = spoken.judge(own)
     if state == FALSE or not spoken.rule.duties:
         return state
-    return FALSE if blocking(case.policy, spoken.rule, case.world, case.now, own, case.options, case.request.stage) else state
+    return min(state, gate(case.policy, spoken.rule, case.world, case.now, own, case.options, case.request.stage))
 
 
 def deciding_atom(case: Case) -> Facts:
@@ -173,9 +173,8 @@ def granting(case: Case, facts: Facts) -> list[Rule]:
     """The permission that grants and leaves least to be done, or else one that would grant if its duties did not stand in the way; at most
     one. Permissions are alternatives: the order in which they are written says nothing."""
     grants = [one.rule for one in case.permissions if granted(case, one, facts) == TRUE or waits(case, one, facts)]
-    if grants:
-        return [min(grants, key=lambda rule: (_open(case, rule, facts), _named(rule)))] if len(grants) > 1 else grants
-    return [one.rule for one in case.permissions if one.judge(facts_of(case, one.rule, facts)) != FALSE][:1]
+    grants = grants or [one.rule for one in case.permissions if one.judge(facts_of(case, one.rule, facts)) != FALSE]
+    return [min(grants, key=lambda rule: (_open(case, rule, facts), _named(rule)))] if len(grants) > 1 else grants
 
 
 def _open(case: Case, rule: Rule, facts: Facts) -> int:
