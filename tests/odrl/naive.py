@@ -19,6 +19,7 @@ USAGE, SUBJECT, KINDS = ("purpose", "spatial"), ("participant", "member"), ("and
 COUNTERS = ("count", "payAmount", "payAmount urn:x:EUR", "meteredTime")  # with the unit behind it, if there is one
 METERED = {*COUNTERS, "elapsedTime", "timeInterval", "delayPeriod"}  # not before the agreement
 ORDER = {"eq": (0,), "lt": (-1,), "lteq": (-1, 0), "gt": (1,), "gteq": (0, 1), "neq": (-1, 1)}  # where a value may lie to the right operand
+LATE = {"overdue": NO, "doubtful": UNKNOWN}  # what is late and may be no duty at all leaves it open
 bare = cache(partial(re.compile("^(odrl:|http://www.w3.org/ns/odrl/2/|urn:qiao:|https://example.org/ns#)").sub, ""))
 
 
@@ -53,8 +54,7 @@ def later(start, written):
 def side(name, fact, written):
     """Where a value lies to a right operand: before it (-1), on it (0), behind it (1)."""
     if name == "dateTime":
-        start, end = stretch(written)
-        return (fact >= end) - (fact < start)
+        return (fact >= stretch(written)[1]) - (fact < stretch(written)[0])
     if isinstance(fact, tuple):
         return (fact[1] > later(fact[0], written)) - (fact[1] < later(fact[0], written))
     right = (later(NEVER, written) - NEVER) // MICROSECOND if name == "meteredTime" else Fraction(written)
@@ -104,8 +104,7 @@ def in_order(node, facts, world):
     now, at = facts["dateTime"], NEVER
     for part in of(node, "andSequence"):
         if any(window(part)) and text(part["operator"]) != "isAllOf":
-            start, end = window(part)
-            at = max(at, start or at)
+            at, end = max(at, window(part)[0] or at), window(part)[1]
             yield YES * (at <= now and (end is None or at < end))
         else:
             yield holds(part, facts | ({"delayPeriod": (at, now)} if at > NEVER else {}), world)
@@ -134,8 +133,7 @@ def judged(rule, policy, asked, facts, world, closed):
     """Whether a rule is satisfied. Beyond the catalog what could be known by now and is not makes it `closed`; counters are known later."""
     nodes = [*of(rule, "constraint"), *of(policy, "constraint")]
     nodes += [{"or": [{"and": way} for way in ways]} for ways in parts(rule, policy, asked, world)]
-    found = min(holds(node, facts, world) for node in nodes)
-    if found != UNKNOWN or asked["stage"] == "catalog":
+    if (found := min(holds(node, facts, world) for node in nodes)) != UNKNOWN or asked["stage"] == "catalog":
         return found
     unknown = {text(leaf["leftOperand"]) for leaf in leaves(nodes) if holds(leaf, facts, world) == UNKNOWN}
     return YES - closed if asked["stage"] == "negotiation" and unknown <= METERED else closed
@@ -152,16 +150,17 @@ def state(duty, path, facts, world):
     if path in world["duties"]:
         return world["duties"][path]
     nodes, now = leaves(of(duty, "constraint"), ("and", "andSequence")), facts["dateTime"]
-    if NO in [YES * ((window(node)[0] or NEVER) <= now) if any(window(node)) else holds(node, facts, world) for node in nodes]:
+    begun = [YES * ((window(node)[0] or NEVER) <= now) if any(window(node)) else holds(node, facts, world) for node in nodes]
+    if NO in begun:
         return "inactive"
     end = min((end for _, end in map(window, nodes) if end), default=datetime.max.replace(tzinfo=UTC))
     log = [event for event in world["log"] or () if event["dateTime"] <= now]
     done = [event["dateTime"] for event in log if performs(event, duty, path, world)]
-    if any(at < end for at in done) or now < end:
-        return "fulfilled" if any(at < end for at in done) else "pending"
+    if min(done, default=end) < end or now < end:
+        return "fulfilled" if min(done, default=end) < end else "pending"
     more = [(one, f"{path}/consequence/{n}") for n, one in enumerate(of(duty, "consequence"))]
     good = [any(event["dateTime"] >= end and performs(event, one, at, world) for event in log) for one, at in more]
-    return "remediated" if done and good and all(good) else "overdue"
+    return "remediated" if done and good and all(good) else "doubtful" if UNKNOWN in begun else "overdue"
 
 
 def known(path, act, asked, world):
@@ -183,7 +182,7 @@ def decide(policy, asked, world, conflict="prohibit", strict=True):
     """permit, permit-with, deny or unknown; `conflict` says who wins where the policy does not: `prohibit` or `permit`."""
     rules = [[(rule, f"/{kind}/{n}") for n, rule in enumerate(of(policy, kind))] for kind in ("permission", "prohibition", "obligation")]
     yes, no = ([(rule, path) for rule, path in some if all(parts(rule, policy, asked, world))] for some in rules[:2])
-    conflict = text(of(policy, "conflict")[0]) if of(policy, "conflict") else conflict
+    conflict = text((of(policy, "conflict") or [conflict])[0])
     final, owes, enforced = YES if yes else NO, False, asked["stage"] not in ("catalog", "negotiation")
     for values in product(*(set(asked.get(name, ())) or {None} for name in USAGE)):
         facts = {path: known(path, dict(zip(USAGE, values, strict=True)), asked, world) for _, path in yes + no + rules[2]}
@@ -191,10 +190,11 @@ def decide(policy, asked, world, conflict="prohibit", strict=True):
         for rule, path in yes:
             duties = [(state(one, f"{path}/duty/{n}", facts[path], world), one) for n, one in enumerate(of(rule, "duty"))]
             waits = strict and enforced and any(how == "pending" and text(of(one, "action")[0]) in DUTIES[:2] for how, one in duties)
-            open_duties[path] = {how for how, _ in duties} & {"pending", "overdue"}
-            grants[path] = NO if waits or "overdue" in open_duties[path] else judged(rule, policy, asked, facts[path], world, NO)
-        late = [state(rule, path, facts[path], world) for rule, path in rules[2]]
+            open_duties[path] = {how for how, _ in duties} & {"pending", *LATE}
+            gates = (LATE.get(how, NO if waits else YES) for how, _ in duties)
+            grants[path] = min([judged(rule, policy, asked, facts[path], world, NO), *gates])
+        late = {state(rule, path, facts[path], world) for rule, path in rules[2]}
         bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
-        final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), NO if enforced and "overdue" in late else YES)
-        owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not {"pending", "overdue"}.isdisjoint(late)
-    return {NO: "deny", UNKNOWN: "unknown", YES: "permit-with" if owes else "permit"}[final]
+        final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), *(LATE.get(how, YES) for how in late if enforced))
+        owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not late.isdisjoint({"pending", *LATE})
+    return {NO: "deny", UNKNOWN: "unknown" if asked["stage"] == "catalog" else "deny", YES: "permit-with" if owes else "permit"}[final]
