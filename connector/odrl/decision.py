@@ -144,7 +144,8 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         """The whole decision in plain JSON types, for the store and the management API.
 
-        `abridged` says that the policy was too large to keep every constraint.
+        `abridged` says that the policy was too large to keep every constraint. `findings` are those that refuse it; what an author is
+        warned of decides nothing.
         """
         case = self.case
         code, faults = (self.failed, []) if self.failed else account(case, self.result)
@@ -167,7 +168,7 @@ class Decision:
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
             "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
             "abridged": not whole,
-            "findings": [finding.to_json() for finding in case.policy.findings],
+            "findings": [finding.to_json() for finding in case.policy.findings if finding.severity == "error"],
         }
         if duties := self.duties:
             document["duties"] = [_duty(duty) for duty in duties]

@@ -69,16 +69,16 @@ def _under(policy: Policy, options: Options) -> Policy:
     registry = registry_of(options)
     if policy.registry is registry:
         return policy
-    again: Policy | None = policy.memo.get(registry)
-    if again is None:
+    known: tuple[Registry, Policy] | None = policy.memo.get(_under)
+    if known is None or known[0] is not registry:
         from connector.odrl_reading.parse import load
 
         try:
             again = load(policy.document, options=options, strict=False, parents=policy.parents, references=policy.references)
         except PolicyError:
             again = policy
-        policy.memo[registry] = again
-    return again
+        known = policy.memo[_under] = (registry, again)
+    return known[1]
 
 
 def decide(policy: Policy, request: Request, world: World, options: Options) -> Decision:

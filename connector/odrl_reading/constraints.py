@@ -18,7 +18,7 @@ from connector.odrl.model import Constraint, Judge, Logic, Members, Node, Opaque
 from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown
-from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, several, type_of
+from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, place, several, type_of
 
 DEPTH_MAX: Final = 32  # nested logical constraints; people write two
 # A list operator on values that have an order -> how the list is joined, and what is asked of each value.
@@ -80,7 +80,7 @@ def _node(raw: object, path: str, depth: int, reading: Reading) -> Node | None:
 def _logical(
     raw: dict[str, Any], kind: Literal["and", "or", "xone", "andSequence"], path: str, depth: int, reading: Reading
 ) -> Node | None:
-    at = f"{path}/{kind}"
+    at = place(raw, path, kind)
     if depth > DEPTH_MAX:
         reading.give_up(at, f"constraints are nested more than {DEPTH_MAX} deep", "write them flat")
     entries = raw[kind]
@@ -103,14 +103,14 @@ def _logical(
 
 
 def _id(raw: dict[str, Any], path: str, reading: Reading) -> str:
-    return (iri(raw["@id"], f"{path}/@id", reading) or "") if "@id" in raw else ""
+    return (iri(raw["@id"], place(raw, path, "@id"), reading) or "") if "@id" in raw else ""
 
 
 def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
     left, operator = _word(raw.get("leftOperand")), _word(raw.get("operator"))
-    right, at = raw.get("rightOperand"), f"{path}/rightOperand"
+    right, at = raw.get("rightOperand"), place(raw, path, "rightOperand")
     if "rightOperandReference" in raw:
-        right, at = _referenced(raw, path, reading), f"{path}/rightOperandReference"
+        right, at = _referenced(raw, path, reading), place(raw, path, "rightOperandReference")
         if right is None:
             return Opaque(path, canonical(raw, path), judges.nobody_knows)
     bare = isinstance(right, int | float) and reading.dialect == "dsp"
@@ -127,16 +127,15 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
     else:
         known, name, right = _translated(alias, name, right, reading)
     if known is None:
-        _unknown_operand(left, f"{path}/leftOperand", reading)
+        _unknown_operand(left, place(raw, path, "leftOperand"), reading)
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if name not in known.operators:
         what = (
             f"`{shown(operator)}` is no operator of ODRL" if written is None else f"`{written}` does not apply to `{shown(compact(left))}`"
         )
-        takes = sorted(alias.operators) if alias else sorted(known.operators)
-        reading.note(
-            Code.OPERATOR_UNSUPPORTED, f"{path}/operator", what, f"use one of {', '.join(takes)}", expected=tuple(takes), found=operator
-        )
+        takes = tuple(sorted(alias.operators if alias else known.operators))
+        fix = f"use one of {', '.join(takes)}"
+        reading.note(Code.OPERATOR_UNSUPPORTED, place(raw, path, "operator"), what, fix, expected=takes, found=operator)
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if "dataType" in raw and (typed := _typed(right, _word(raw["dataType"]))) is not None:
         right = typed
@@ -156,7 +155,7 @@ def _each(raw: dict[str, Any], known: Operand, name: str, right: object, places:
             reading.note(Code.EMPTY_SET, place, "there is no value", "give one at least")
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     reading.count(len(found) - 1, path)
-    _doubts(known, name, tuple(part.expected[0] for part in found), path, reading)
+    _doubts(raw, known, name, tuple(part.expected[0] for part in found), path, reading)
     table = {"and": judges.all_of, "or": judges.any_of}
     return Logic(path, kind, found, table[kind]([part.judge for part in found]), _id(raw, path, reading))
 
@@ -174,13 +173,13 @@ def _constraint(
     unit = reading.expand(unit) or unit
     if unit and known.values not in ("number", "duration"):
         message = f"`{compact(known.iri)}` is no amount, and is counted in no unit"
-        reading.note(Code.UNIT_MISMATCH, f"{path}/unit", message, "leave the unit out", found=unit)
+        reading.note(Code.UNIT_MISMATCH, place(raw, path, "unit"), message, "leave the unit out", found=unit)
         return None
     if known.values == "event":
         unit = reading.expand(expected[0]) or expected[0]
-    meaning = _from_status(meaning, known, raw.get("status"), f"{path}/status", reading)
+    meaning = _from_status(meaning, known, raw.get("status"), place(raw, path, "status"), reading)
     if path != at:
-        _doubts(known, name, expected, path, reading)
+        _doubts(raw, known, name, expected, path, reading)
     if known.usage:
         reading.usage.add(known.iri)
     elif known.values != "instant":
@@ -208,7 +207,7 @@ def _in_unit(operand: Operand, unit: str) -> Operand:
 
 
 def _referenced(raw: dict[str, Any], path: str, reading: Reading) -> object | None:
-    at = f"{path}/rightOperandReference"
+    at = place(raw, path, "rightOperandReference")
     references = [iri(entry, where, reading, required=True) for where, entry in several(raw["rightOperandReference"], at)]
     found = [reading.references.get(reference or "") for reference in references]
     if "rightOperand" in raw or not found or None in found:
@@ -295,7 +294,7 @@ def _compiled(
 
 def _replaced(*changes: tuple[str, object]) -> tuple[dict[str, object], ...]:
     """The patch (RFC 6902) that writes other values; what stands where a reference leads is not ours to mend."""
-    return tuple({"op": "replace", "path": path, "value": value} for path, value in changes if "/rightOperandReference" not in path)
+    return tuple({"op": "replace", "path": path, "value": value} for path, value in changes if "rightOperandReference" not in path)
 
 
 def _zoned(entry: object) -> object:
@@ -322,31 +321,28 @@ def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: 
     return Window(low, high, test.negated)
 
 
-def _doubts(operand: Operand, operator: str, expected: tuple[str, ...], path: str, reading: Reading) -> None:
+def _doubts(raw: dict[str, Any], operand: Operand, operator: str, expected: tuple[str, ...], path: str, reading: Reading) -> None:
     """What means something else than people mostly mean by it."""
-    right = f"{path}/rightOperand"
+
+    def doubt(code: Code, at: str, message: str, fix: str, instead: str = "") -> None:
+        patch = ({"op": "replace", "path": place(raw, path, at), "value": instead},) if instead else ()
+        reading.note(code, place(raw, path, at), message, fix, "warning", patch=patch)
+
     if operator == "eq" and (operand.kind == "counter" or operand.iri == ELAPSED_TIME):
-        patch = ({"op": "replace", "path": f"{path}/operator", "value": "lteq"},)
         message = f"`eq` holds at exactly {shown(expected[0])} and neither before nor after"
-        reading.note(Code.EQ_AS_LIMIT, f"{path}/operator", message, "write `lteq` for a limit", "warning", patch=patch)
+        doubt(Code.EQ_AS_LIMIT, "operator", message, "write `lteq` for a limit", "lteq")
     if operand.values == "duration" and _MINUTES.fullmatch(expected[0]):
-        reading.note(
-            Code.MONTHS_AS_MINUTES,
-            right,
-            f"`{expected[0]}` are {expected[0][1:-1]} months",
-            f"write `PT{expected[0][1:]}` for minutes",
-            "warning",
-        )
+        message, fix = f"`{expected[0]}` are {expected[0][1:-1]} months", f"write `PT{expected[0][1:]}` for minutes"
+        doubt(Code.MONTHS_AS_MINUTES, "rightOperand", message, fix)
     if operand.iri == TIME_INTERVAL and operator in ("lt", "lteq"):
         message = "`timeInterval` is the time since the last use, not a period of validity"
-        reading.note(Code.INTERVAL_AS_WINDOW, f"{path}/leftOperand", message, "write `odrl:dateTime` or `odrl:elapsedTime`", "warning")
+        doubt(Code.INTERVAL_AS_WINDOW, "leftOperand", message, "write `odrl:dateTime` or `odrl:elapsedTime`")
     if operator == "isAllOf" and operand.single and len(set(expected)) > 1:
         message = f"one act has one {operand.label}, and never all of {len(set(expected))}"
-        patch = ({"op": "replace", "path": f"{path}/operator", "value": "isAnyOf"},)
-        reading.note(Code.UNSATISFIABLE, f"{path}/operator", message, "write `isAnyOf`", "warning", patch=patch)
+        doubt(Code.UNSATISFIABLE, "operator", message, "write `isAnyOf`", "isAnyOf")
     if operand.source == "contract":
         message = f"`{compact(operand.iri)}` is agreed on and cannot be checked by a connector"
-        reading.note(Code.DECLARATIVE_ONLY, f"{path}/leftOperand", message, "know that the contract alone holds it", "warning")
+        doubt(Code.DECLARATIVE_ONLY, "leftOperand", message, "know that the contract alone holds it")
 
 
 def _unknown_operand(raw: str, path: str, reading: Reading) -> None:

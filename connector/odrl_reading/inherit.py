@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from connector.odrl.codes import Code
 from connector.odrl.model import Policy, Rule
 from connector.odrl.words import shown
-from connector.odrl_reading.reading import NONE, Reading, iri, several
+from connector.odrl_reading.reading import NONE, Reading, iri, place, several
 
 GENERATIONS_MAX: Final = 8
 Read = Callable[[object, Reading, Mapping[str, object]], Policy | None]
@@ -43,10 +43,10 @@ def gather(known: Mapping[str, Any], child: str, parents: Mapping[str, object], 
     found = Inherited()
     if "inheritFrom" not in known:
         return found
-    ancestors = reading.ancestors | {child}
+    at, ancestors = place(known, "", "inheritFrom"), reading.ancestors | {child}
     if len(ancestors) > GENERATIONS_MAX:
-        reading.give_up("/inheritFrom", f"more than {GENERATIONS_MAX} policies inherit from each other", "write the rules down")
-    for path, entry in several(known["inheritFrom"], "/inheritFrom"):
+        reading.give_up(at, f"more than {GENERATIONS_MAX} policies inherit from each other", "write the rules down")
+    for path, entry in several(known["inheritFrom"], at):
         name = iri(entry, path, reading, required=True)
         if name is None:
             continue

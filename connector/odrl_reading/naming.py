@@ -9,7 +9,7 @@ from connector.odrl.model import Action, Node, Scope
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import shown
 from connector.odrl_reading.constraints import nodes
-from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, several, type_of
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, place, several, type_of
 
 _SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
 _ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
@@ -26,8 +26,8 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
     if isinstance(raw, dict) and raw.keys() != {"@id"}:
         known, opaque = fields(raw, _ACTION, path, reading)
         written = known.get("value", known.get("@id"))
-        at = next((f"{path}/{key}" for key in ("rdf:value", "value", "@id", "uid") if key in raw), path)
-        refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+        at = place(known, path, "value" if "value" in known else "@id")
+        refinements = nodes(known.get("refinement"), place(known, path, "refinement"), reading)
         if opaque:
             return Action("", NONE, refinements)
     word = written["@id"] if isinstance(written, dict) and written.keys() == {"@id"} else written
@@ -79,7 +79,7 @@ def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
     if opaque:
         return Scope("")
     kind = type_of(known, what, path, reading)
-    refinements = nodes(known.get("refinement"), f"{path}/refinement", reading)
+    refinements = nodes(known.get("refinement"), place(known, path, "refinement"), reading)
     collection = (kind is not None and kind.endswith("Collection")) or "source" in known
     name = iri(known.get("@id", known.get("source")), path, reading, required=True)
     return None if name is None else Scope(name, refinements, collection)

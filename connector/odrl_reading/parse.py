@@ -20,7 +20,7 @@ from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import DEPTH_MAX, nodes
 from connector.odrl_reading.naming import actions, scopes
-from connector.odrl_reading.reading import NONE, Reading, fields, iri, refusal, several, text, type_of
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, place, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
@@ -123,15 +123,14 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
     known, opaque = fields(document, _POLICY, "", reading)
     kind = type_of(known, "policy", "", reading)
     agreement = kind == "Agreement" and reading.dialect == "dsp"
-    identifier = iri(known.get("@id"), "/@id", reading)
+    identifier = iri(known.get("@id"), place(known, "", "@id"), reading)
     inherited = inherit.gather(known, identifier or "", parents, reading, _policy)
     pushed = {name: known[name] for name in ("target", "assignee") if _says_more(known.get(name))}
-    known = {name: value for name, value in known.items() if name not in pushed} if pushed else known
-    target = _single(known, "target", reading, required=agreement and "target" not in pushed)
-    assigners = _ids(known.get("assigner"), "/assigner", reading, required=agreement)
-    assignees = _ids(known.get("assignee"), "/assignee", reading, required=agreement and "assignee" not in pushed)
+    target = None if "target" in pushed else _single(known, "target", reading, required=agreement)
+    assigners = _ids(known.get("assigner"), place(known, "", "assigner"), reading, required=agreement)
+    assignees = NONE if "assignee" in pushed else _ids(known.get("assignee"), place(known, "", "assignee"), reading, required=agreement)
     if len(assigners) > 1:
-        reading.note(Code.MALFORMED, "/assigner", "there are several assigners", "name one")
+        reading.note(Code.MALFORMED, place(known, "", "assigner"), "there are several assigners", "name one")
     if "isReplacedBy" in known:
         reading.note(Code.POLICY_REPLACED, "", "it is replaced by another policy", "use that one")
     shared = _shared(known, pushed, reading)
@@ -142,9 +141,9 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
         reading.note(Code.MALFORMED, "", "an obligation alone is no policy of DSP 2025-1", "add a `permission`")
     conflict = _conflict(known, reading)
     if conflict and inherited.conflict and conflict != inherited.conflict:
-        inherit.contradict("/conflict", reading)
+        inherit.contradict(place(known, "", "conflict"), reading)
     conflict = conflict or inherited.conflict
-    profiles = _profiles(known.get("profile"), reading) | inherited.profiles
+    profiles = _profiles(known.get("profile"), place(known, "", "profile"), reading) | inherited.profiles
     if not reading.ancestors:
         _warn(document, rules, reading)
     if any(finding.code is Code.MALFORMED for finding in reading.findings):
@@ -155,7 +154,7 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
         target=target or inherited.target,
         assigner=next(iter(assigners), None) or inherited.assigner,
         assignees=assignees or inherited.assignees,
-        timestamp=text(known.get("timestamp"), "/timestamp", reading),
+        timestamp=text(known.get("timestamp"), place(known, "", "timestamp"), reading),
         profiles=profiles,
         conflict=conflict,
         permissions=rules["permission"],
@@ -190,9 +189,10 @@ def _context(document: dict[str, Any], reading: Reading) -> None:
 
 def _single(known: dict[str, Any], name: str, reading: Reading, *, required: bool) -> str | None:
     """The one id of a property; several belong into the rules."""
-    found = _ids(known.get(name), f"/{name}", reading, required=required)
+    path = place(known, "", name)
+    found = _ids(known.get(name), path, reading, required=required)
     if len(found) > 1:
-        reading.note(Code.MALFORMED, f"/{name}", f"there are {len(found)} of them", "write one policy for each")
+        reading.note(Code.MALFORMED, path, f"there are {len(found)} of them", "write one policy for each")
     return next(iter(found), None)
 
 
@@ -211,10 +211,10 @@ def _ids(raw: object, path: str, reading: Reading, *, required: bool = False) ->
     return frozenset(found) if found else NONE
 
 
-def _profiles(raw: object, reading: Reading) -> frozenset[str]:
+def _profiles(raw: object, at: str, reading: Reading) -> frozenset[str]:
     found = set()
-    reading.count(len(raw) if isinstance(raw, list) else 0, "/profile")
-    for path, entry in several(raw, "/profile"):
+    reading.count(len(raw) if isinstance(raw, list) else 0, at)
+    for path, entry in several(raw, at):
         name = iri(entry, path, reading, required=True)
         full = reading.expand(name) or name if name is not None else None
         if full is None or full == CORE_PROFILE:
@@ -228,10 +228,10 @@ def _profiles(raw: object, reading: Reading) -> frozenset[str]:
 def _conflict(known: dict[str, Any], reading: Reading) -> Literal["", "prohibit", "permit", "invalid"]:
     if "conflict" not in known:
         return ""
-    written = iri(known["conflict"], "/conflict", reading)
-    found = CONFLICTS.get(written or "")
+    path = place(known, "", "conflict")
+    found = CONFLICTS.get(iri(known["conflict"], path, reading) or "")
     if found is None:
-        reading.note(Code.CONFLICTING_TERMS, "/conflict", "it says not who wins", "write `perm`, `prohibit` or `invalid`, with `odrl:`")
+        reading.note(Code.CONFLICTING_TERMS, path, "it says not who wins", "write `perm`, `prohibit` or `invalid`, with `odrl:`")
         return ""
     return found
 
@@ -258,19 +258,19 @@ def _shared(known: Mapping[str, Any], pushed: Mapping[str, Any], reading: Readin
     base = reading.base
     constraints: tuple[Node, ...] = ()
     if "constraint" in known:
-        constraints = nodes(known["constraint"], f"{base}/constraint", reading)
+        constraints = nodes(known["constraint"], place(known, base, "constraint"), reading)
         message = "a constraint of the policy counts for each of its rules"
-        reading.note(Code.POLICY_CONSTRAINT, f"{base}/constraint", message, "write it into the rules", "warning")
+        reading.note(Code.POLICY_CONSTRAINT, place(known, base, "constraint"), message, "write it into the rules", "warning")
     return Shared(
-        actions(known["action"], f"{base}/action", reading) if "action" in known else None,
-        scopes(pushed.get("target"), "asset", f"{base}/target", reading),
-        scopes(pushed.get("assignee"), "party", f"{base}/assignee", reading),
+        actions(known["action"], place(known, base, "action"), reading) if "action" in known else None,
+        scopes(pushed.get("target"), "asset", place(known, base, "target"), reading),
+        scopes(pushed.get("assignee"), "party", place(known, base, "assignee"), reading),
         constraints,
     )
 
 
 def _rules(known: dict[str, Any], kind: RuleKind, reading: Reading, shared: Shared) -> tuple[Rule, ...]:
-    raw, path = known.get(kind), f"{reading.base}/{kind}"
+    raw, path = known.get(kind), place(known, reading.base, kind)
     if raw is not None and reading.dialect == "dsp" and not isinstance(raw, list):
         reading.note(Code.MALFORMED, path, "it is no array", "write an array of rules")
         return ()
@@ -292,34 +292,34 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
     what = kind if kind in ("permission", "prohibition") else "duty"
     type_of(known, what, path, reading)
     written = known.get("action")
-    named = actions(written, f"{path}/action", reading)
+    named = actions(written, place(known, path, "action"), reading)
     if written is None and shared.actions is not None:
         named = shared.actions
     if (written is None and shared.actions is None) or written == []:
         severity: Literal["error", "warning"] = "warning" if reading.dialect == "odrl" else "error"
         code = Code.ACTION_MISSING if reading.dialect == "odrl" else Code.MALFORMED
         reading.note(code, path, "it has no action, so it is about any", "write `use`", severity)
-    constraints = nodes(known.get("constraint"), f"{path}/constraint", reading) + shared.constraints
+    constraints = nodes(known.get("constraint"), place(known, path, "constraint"), reading) + shared.constraints
     below = _BELOW.get(kind)
     duties = tuple(
         duty
-        for at, entry in (several(known.get(below), f"{path}/{below}") if below else [])
+        for at, entry in (several(known.get(below), place(known, path, below)) if below else [])
         if below and (duty := _rule(entry, below, at, reading, ALONE, depth + 1)) is not None
     )
     functions = tuple(
-        (name, party) for name in FUNCTIONS if name in known for party in sorted(_ids(known[name], f"{path}/{name}", reading))
+        (name, party) for name in FUNCTIONS if name in known for party in sorted(_ids(known[name], place(known, path, name), reading))
     )
     return Rule(
         path=path,
         kind=kind,
         actions=named,
-        targets=scopes(known.get("target"), "asset", f"{path}/target", reading) or shared.targets,
-        assigners=scopes(known.get("assigner"), "party", f"{path}/assigner", reading),
-        assignees=scopes(known.get("assignee"), "party", f"{path}/assignee", reading) or shared.assignees,
+        targets=scopes(known.get("target"), "asset", place(known, path, "target"), reading) or shared.targets,
+        assigners=scopes(known.get("assigner"), "party", place(known, path, "assigner"), reading),
+        assignees=scopes(known.get("assignee"), "party", place(known, path, "assignee"), reading) or shared.assignees,
         constraints=constraints,
         opaque=opaque,
         judge=all_of([node.judge for node in constraints]),
-        id=iri(known.get("@id"), f"{path}/@id", reading) or "",
+        id=iri(known.get("@id"), place(known, path, "@id"), reading) or "",
         duties=duties,
         when=_when(named, constraints, reading),
         functions=functions,

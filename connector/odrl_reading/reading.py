@@ -131,6 +131,20 @@ def refusal(what: str, findings: tuple[Finding, ...]) -> PolicyError:
     return PolicyError(f"{what} cannot be used: {errors[0]}{more}", findings)
 
 
+class Named(dict[str, Any]):
+    """The properties of an object by their bare term; `written` has the keys of the document where they are others."""
+
+    __slots__ = ("written",)
+
+    def __init__(self) -> None:
+        self.written: dict[str, str] = {}
+
+
+def place(known: Mapping[str, Any], path: str, term: str) -> str:
+    """The pointer to a property of the object at `path`, by the key under which its author wrote it."""
+    return _pointer(path, known.written.get(term, term)) if isinstance(known, Named) else f"{path}/{term}"
+
+
 def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
     """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
     there is none). The id stands under `@id` in either form."""
@@ -138,7 +152,7 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
         return raw, ""
     if len(raw) > FINDINGS_MAX:
         reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
-    found: dict[str, Any] = {}
+    found = Named()
     strange: list[str] = []
     for key in sorted(raw, key=str):
         term = _term(str(key), known, reading)
@@ -148,6 +162,8 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
             if term in found and found[term] != raw[key]:
                 reading.note(Code.MALFORMED, _pointer(path, key), f"`{shown(term)}` stands twice, with different values", "write it once")
             found[term] = raw[key]
+            if term != key:
+                found.written[term] = str(key)
     for key in strange:
         _stranger(key, raw, known, path, reading)
     return found, canonical({key: raw[key] for key in strange}, path) if strange else ""
@@ -215,7 +231,7 @@ def type_of(raw: dict[str, Any], what: str, path: str, reading: Reading) -> str 
     if name is None:
         named = f"`{shown(written)}`" if isinstance(written, str) else "it"
         fix = f"write {' or '.join(f'`{known}`' for known in _TYPES[what])}"
-        reading.note(Code.TERM_UNSUPPORTED, f"{path}/@type", f"{named} is no type that is known here", fix)
+        reading.note(Code.TERM_UNSUPPORTED, place(raw, path, "@type"), f"{named} is no type that is known here", fix)
     return name
 
 

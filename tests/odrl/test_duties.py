@@ -5,8 +5,20 @@ import pytest
 
 from connector.odrl import Event, Options, World, load
 from connector.odrl.core import DELAY_PERIOD, PAY_AMOUNT, PURPOSE
-from connector.odrl.duties import blocking, deadline_of, duty_actions, exercises, has_deadline, owed, performs, signed, state_of, turns_of
-from connector.odrl.model import Facts, Policy, Rule
+from connector.odrl.duties import (
+    deadline_of,
+    doubtful,
+    duty_actions,
+    exercises,
+    gate,
+    has_deadline,
+    owed,
+    performs,
+    signed,
+    state_of,
+    turns_of,
+)
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Facts, Policy, Rule
 from connector.odrl.values import DAY, microseconds
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, policy, purpose, rule, time
@@ -325,9 +337,20 @@ def test_who_has_to_wait_for_a_duty(action: str, told: Any, strict: bool, solid:
     world = World(NOW, duties={"urn:duty": told})
     for mode, stops in (("strict", strict), ("solid", solid)):
         options = Options(duty_mode=mode)  # type: ignore[arg-type]
-        assert blocking(found, found.permissions[0], world, AT, {}, options, "transfer") is stops
-        early = blocking(found, found.permissions[0], world, AT, {}, options, "negotiation")
-        assert early is (told == "overdue")  # the agreement binds, and the gate is at the transfer
+        assert gate(found, found.permissions[0], world, AT, {}, options, "transfer") == (FALSE if stops else TRUE)
+        early = gate(found, found.permissions[0], world, AT, {}, options, "negotiation")
+        assert early == (FALSE if told == "overdue" else TRUE)  # the agreement binds, and the gate is at the transfer
+
+
+def test_a_duty_that_is_perhaps_none_leaves_the_use_unknown() -> None:
+    found = dutiful("odrl:compensate", purpose("eq", "a"))
+    states = {}
+    for facts in ({PURPOSE: "a"}, {PURPOSE: "b"}, {}):
+        states[facts.get(PURPOSE)] = gate(found, found.permissions[0], World(NOW), AT, facts, Options(), "transfer")
+        assert doubtful(found, duty_of(found), World(NOW), AT, facts) is (not facts)
+    assert states == {"a": FALSE, "b": TRUE, None: UNKNOWN}
+    told = World(NOW, duties={"urn:duty": "pending"})
+    assert gate(found, found.permissions[0], told, AT, {}, Options(), "transfer") == FALSE
 
 
 def test_the_debtor_is_whom_the_duty_names_or_else_the_assignee() -> None:
