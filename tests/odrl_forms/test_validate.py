@@ -1,4 +1,6 @@
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from connector.odrl_forms.validate import from_schema, validate
 from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import read_vocabulary
 from tests.odrl.cases import leaf, rule
-from tests.odrl_forms.shipped import options
+from tests.odrl_forms.shipped import POLICIES, options
 
 SCHEMAS = Schemas(read_vocabulary().schemas)
 NOW = datetime(2026, 6, 15, 12, 0, tzinfo=UTC)
@@ -139,3 +141,10 @@ def test_whatever_is_given_has_findings_and_no_error_of_ours(document: object):
         assert finding.fix
         if finding.patch:
             apply_patch(document, finding.patch)
+
+
+@pytest.mark.parametrize("path", sorted(POLICIES.glob("*.json")), ids=lambda path: path.stem)
+def test_the_ready_policies_have_no_findings(path: Path):
+    document = {"@id": "urn:o1", **json.loads(path.read_text())}
+    # `open` means what the finding warns of
+    assert brief(found(document)) == ([(Code.USE_IMPLIES_DISTRIBUTE, "/permission/0")] if path.stem == "open" else [])
