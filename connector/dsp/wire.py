@@ -24,7 +24,8 @@ from connector.errors import WireError
 DEPTH_MAX = 32  # an offer with nested logical constraints stays below 16; deeper is an attack or a mistake
 NODES_MAX = 20_000  # the largest message we accept (256 KiB) with real content has some 8,000 values
 STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not travel in messages
-ALIASES = frozenset({"id", "type"})  # the only bare names that stand for something with another name, in descriptions of participants
+# The only bare names that stand for something with another name, in descriptions of participants and in the W3C's context of ODRL.
+ALIASES = frozenset({"id", "type", "uid"})
 REASON_ITEMS_MAX, REASONS_MAX, REASON_CHARACTERS_MAX, CODE_CHARACTERS_MAX = 32, 10, 500, 100  # of a refusal by a peer, as it is kept
 VALUES_MAX, VALUE_CHARACTERS_MAX = 20, 200  # of a list in its grounds
 GROUND = ("code", "policy", "rule", "constraint", "path", "leftOperand", "operator")

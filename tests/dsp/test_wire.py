@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.dsp import jsonld, wire
@@ -310,6 +310,7 @@ def test_what_other_connectors_give_as_reason_is_kept_as_well_as_it_goes(
 LITERALS = st.builds(lambda value: {"@type": "@json", "@value": value}, st.dictionaries(st.sampled_from([*GROUND, "x"]), JSON))
 
 
+@settings(max_examples=40)
 @given(st.lists(LITERALS | JSON, max_size=40))
 def test_grounds_of_a_peer_are_bounded_text_whatever_they_are(items: list[Any]):
     grounds = wire.grounds_of({"reason": items})
