@@ -204,7 +204,7 @@ def test_a_refined_action_of_a_duty_stays_on_the_wire_of_the_protocol():
         ("offer a b c\n  must pay", ["line 1, column 9: it has more than a kind, an id and a target; write like"]),
         ("offer urn:o1", ["line 1, column 13: it has no rule; write one below it, like `permit use`"]),
         ("offer\n  permit use\n  permitt use", ["line 3, column 3: `permitt use` has no meaning here; did you mean `permit`?"]),
-        ("offer\n  permit use\n  on conflict maybe", ["line 3, column 3: `on conflict maybe` has no meaning here; write `permit`, `forbid`"]),
+        ("offer\n  permit use\n  on conflict maybe", ["line 3, column 3: `on conflict maybe` has no meaning here; write `permit`"]),
         ("offer\n  permit", ["line 2, column 3: it does not say what; write what: `permit use`, or `anything`"]),
         ("offer\n  permit use distribute", ["line 2, column 3: it is no list; write names with a comma between them"]),
         ("offer\n  permit distribte", ["line 2, column 10: `distribte` is no action that is known here; did you mean `distribute`?"]),
