@@ -1,1 +1,1 @@
-"""Other forms of policies: RDF, text, templates, profile packs, plain words. Pure."""
+"""Policies for people: profile packs, templates, the small text form, plain words, and all that can be said against a document. Pure."""
