@@ -150,6 +150,8 @@ class _Decisions:
         document = {
             "dataset": change.dataset.id,
             "at": instant(at),
+            "tried": change.tried,
+            "untried": change.purposes - len(change.tried),
             "replaced": [{"offer": offer.id, "differences": differences} for offer, differences in replaced],
             "items": [_affected(each) for each in change.affected.items],
             "next": change.affected.next,

@@ -147,6 +147,8 @@ def what_if(
     show.table(("PARTICIPANT", "EFFECT", "BEFORE", "AFTER", "WHY"), rows, "nobody loses or gains anything")
     for depth, text in (line for agreement in agreements for line in _agreed(agreement)):
         show.line(text, indent=STEP * depth)
+    if found.untried:
+        show.note(f"{len(found.tried)} purposes were tried, {found.untried} more were not; `--purpose` names those that matter")
     agreed = "; agreements go on under their own terms, unless the new ones are published with `--binding`" if agreements else ""
     show.note(f"{found.unchanged} keep what they have{agreed}")
 

@@ -248,6 +248,8 @@ class OtherTerms(Struct, frozen=True):
     items: tuple[Document, ...]
     agreements: Page[Document]
     unchanged: int = 0
+    tried: tuple[str, ...] = ()
+    untried: int = 0
     next: str | None = None
 
 

@@ -29,6 +29,7 @@ from connector.records import Agreement, Dataset, Offer, Page
 
 RUNNING = (State.STARTED, State.SUSPENDED)
 TRANSFERS_READ = 200  # at once
+PURPOSES_MAX = 64  # that are tried; terms that name more of them are a list of a thing, and the first stand for the others
 FOREVER = float("inf")
 
 Effect = Literal["loses", "gains", "narrower", "wider", "other", "same"]
@@ -112,9 +113,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What other terms would do. `replaced` are the offers that they would stand for, `differences` what they say otherwise than each."""
+    """What other terms would do. `replaced` are the offers that they would stand for, `differences` what they say otherwise than each,
+    `tried` the purposes that were tried, of `purposes` in all."""
 
     dataset: Dataset
+    tried: tuple[str, ...]
+    purposes: int
     replaced: tuple[Offer, ...]
     differences: tuple[tuple[str, ...], ...]
     affected: Page[Affected]
@@ -214,7 +218,8 @@ class Simulation:
         new = replace(replaced[0], policy=terms, envelope=envelope, template=None)
         gone = {each.id for each in replaced}
         now_there = replace(found, offers=(*(each for each in found.offers if each.id not in gone), new))
-        acts = self._acts((*found.offers, new), purposes)
+        named = self._named((*found.offers, new), purposes)
+        acts = ((), *((purpose,) for purpose in named[:PURPOSES_MAX]))  # an offer as it is, and each purpose alone
         affected, unchanged = [], 0
         for caller, known in await self._everybody(found):
             if (each := await self._affected(caller, known, found, now_there, acts, at)).effect == "same":
@@ -226,7 +231,7 @@ class Simulation:
         page = Page(tuple(rest[:limit]), rest[limit - 1].id if len(rest) > limit else None)
         differences = tuple(self._policies.differences(each.policy, terms) for each in replaced)
         agreements = await self._agreements(now_there, new, at, agreements_after, limit)
-        return Change(found, replaced, differences, page, unchanged, agreements)
+        return Change(found, named[:PURPOSES_MAX], len(named), replaced, differences, page, unchanged, agreements)
 
     def _demand(self, policy: Mapping[str, Any], name: str, media_type: str) -> None:
         """Raise PolicyError that points into the call for terms that `publish` would not take."""
@@ -252,10 +257,10 @@ class Simulation:
             raise NotFound(f"dataset `{id}` is not published here; `GET /v1/datasets` lists what is")
         return found
 
-    def _acts(self, offers: Sequence[Offer], purposes: Purposes) -> tuple[Purposes, ...]:
-        """What is tried: an offer as it is, and each purpose alone."""
-        named = [purpose for offer in offers for purpose in self._policies.purposes(offer.policy)]
-        return ((), *((purpose,) for purpose in dict.fromkeys((*purposes, *named))))
+    def _named(self, offers: Sequence[Offer], purposes: Purposes) -> Purposes:
+        """The given purposes, and all that the offers name."""
+        named = (purpose for offer in offers for purpose in self._policies.purposes(offer.policy))
+        return tuple(dict.fromkeys((*purposes, *named)))
 
     async def _everybody(self, dataset: Dataset) -> list[tuple[Caller, bool]]:
         """All participants but us, and all with an agreement over the dataset, in order of id, and whether the registry knows them."""
@@ -284,7 +289,11 @@ class Simulation:
     async def _access(self, dataset: Dataset, caller: Caller, acts: Sequence[Purposes], at: float) -> Access:
         hidden, _ = self._catalog.hidden(dataset, caller, at)
         shown = [offer for offer in dataset.offers if offer.id not in hidden]
-        permitted = {act for act in acts for offer in shown if (await self._answer(offer, caller, at, act)).permitted}
+        permitted = set()
+        for act in acts:
+            if any([(await self._answer(offer, caller, at, act)).permitted for offer in shown]):
+                permitted.add(act)
+            await asyncio.sleep(0)
         return Access(bool(shown), frozenset(permitted))
 
     async def _reasons(self, dataset: Dataset, caller: Caller, act: Purposes, at: float) -> tuple[str, ...]:

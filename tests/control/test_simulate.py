@@ -316,6 +316,15 @@ async def test_those_who_are_affected_come_in_pages_in_order_of_their_ids():
 
 
 @pytest.mark.asyncio
+async def test_of_very_many_purposes_the_first_and_the_given_are_tried_and_the_rest_is_counted():
+    bench = Bench()
+    await bench.publish("urn:d", purpose_policy(*(f"p{number:03}" for number in range(200))))
+    change = await bench.simulation.change(OPEN, NOW, dataset="urn:d", purposes=("other",), limit=1)
+    assert (len(change.tried), change.tried[0], change.purposes) == (64, "other", 201)
+    assert {each.effect for each in change.affected.items} == {"wider"}
+
+
+@pytest.mark.asyncio
 async def test_terms_that_could_not_be_published_are_refused_with_their_place():
     bench = Bench()
     record = await bench.publish("urn:d", OPEN)
