@@ -1,4 +1,4 @@
-"""What the author of a policy binds themselves to: the values of usage operands that it names.
+"""What a policy is the evidence of: the values of usage operands to which its author binds themselves, and what only the contract holds.
 
 The Dataspace Protocol has no field for a purpose. A consumer states it in the offer of its request, as a constraint; the provider takes
 these values as the declaration of the request and judges its own offer by them.
@@ -7,10 +7,12 @@ these values as the declaration of the request and judges its own offer by them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from connector.odrl.core import PURPOSE
-from connector.odrl.model import Constraint, Logic, Members, Node, Policy
+from connector.odrl.model import Constraint, Logic, Members, Node, Policy, leaves
 
+_OTHERS: Final = frozenset({"neq", "isNoneOf", "lt", "gt"})
 Bound = frozenset[str] | None  # None: any value at all
 
 
@@ -29,6 +31,22 @@ def declared(policy: Policy) -> dict[str, tuple[str, ...]]:
 def purposes_of(policy: Policy) -> tuple[str, ...]:
     """The purposes that a policy declares, sorted; () if it leaves the purpose open."""
     return declared(policy).get(PURPOSE, ())
+
+
+def agreed(policy: Policy) -> dict[str, tuple[str, ...]]:
+    """Left operand (full IRI) -> what the permissions ask of it, for operands that nobody but the contract can hold (liability, warranty).
+
+    Once both sides have signed these terms, they are so: `World.facts` from the agreement on. Before it, and in a prohibition that speaks
+    of another value, nothing is known of them. What is asked to be something else than a value (`neq`, `isNoneOf`) is no evidence. A policy
+    with errors is none either.
+    """
+    found: dict[str, dict[str, None]] = {}
+    if policy.refused:
+        return {}
+    for leaf in leaves([node for rule in policy.permissions for node in rule.constraints]):
+        if isinstance(leaf, Constraint) and leaf.operator not in _OTHERS and policy.registry.operands[leaf.operand].source == "contract":
+            found.setdefault(leaf.operand, {}).update(dict.fromkeys(leaf.expected))
+    return {iri: tuple(values) for iri, values in found.items()}
 
 
 def _bound(node: Node, operand: str) -> Bound:

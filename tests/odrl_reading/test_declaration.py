@@ -3,8 +3,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from connector.odrl import PURPOSE, Request, World, declared, evaluate, load, purposes_of
-from tests.odrl.cases import NOW, PARTIES, leaf, offer, offers, participant, policy, purpose, rule, time
+from connector.odrl import PURPOSE, Options, Request, World, declared, evaluate, load, purposes_of
+from connector.odrl_reading.declaration import agreed
+from connector.vocabulary import read_profiles
+from tests.odrl.cases import NOW, PARTIES, leaf, offer, offers, participant, policy, purpose, request, rule, time
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,30 @@ def test_no_permission_reaches_beyond_what_is_declared(document: dict[str, Any])
         for party in PARTIES:
             other = Request(party, params={"odrl:purpose": ("none of these",)})
             assert evaluate(permissions, other, World(NOW)).result == "deny"
+
+
+def test_what_only_the_contract_holds_is_so_once_it_is_agreed():
+    profiles = Options(profiles=read_profiles())
+    space = "https://w3id.org/catenax/2025/9/policy/"
+    terms = [
+        leaf("cx-policy:Liability", "eq", "cx.grossNegligence:1"),
+        leaf("cx-policy:ContractReference", "isAllOf", ["C1", "C2"]),
+        leaf("cx-policy:AffiliatesRegion", "isAnyOf", ["cx.region.europe:1", "cx.region.asia:1"]),
+        leaf("cx-policy:WarrantyDurationMonths", "eq", {"@value": "6", "@type": "xsd:integer"}),
+    ]
+    agreement = load(offer(rule({"and": terms}, leaf("odrl:purpose", "eq", "research"))), options=profiles)
+    facts = agreed(agreement)
+    assert facts == {
+        space + "Liability": ("cx.grossNegligence:1",),
+        space + "ContractReference": ("C1", "C2"),
+        space + "AffiliatesRegion": ("cx.region.europe:1", "cx.region.asia:1"),
+        space + "WarrantyDurationMonths": ("6",),
+    }
+    asked = request("research")
+    assert evaluate(agreement, asked, World(NOW), options=profiles).result == "deny"
+    assert evaluate(agreement, asked, World(NOW, facts), options=profiles).result == "permit"
+
+
+def test_what_is_measured_or_declared_is_not_agreed_and_a_policy_with_errors_agrees_to_nothing():
+    assert agreed(load(offer(rule(leaf("odrl:purpose", "eq", "research"), leaf("odrl:count", "lteq", "5"))))) == {}
+    assert agreed(load(offer(rule(leaf("https://strange.example/moon", "eq", "full"))), strict=False)) == {}
