@@ -97,7 +97,7 @@ def _since(iri: str, policy: Policy, world: World, now: int, options: Options) -
     if len(known) < len(uses):
         return None  # a use at nobody knows what time may have been the first, or the last
     if not known:
-        return NEVER if iri == TIME_INTERVAL else Since(now, now)  # this use is the first
+        return NEVER if iri == TIME_INTERVAL else 0  # this use is the first, whenever it is
     return Since(max(known) if iri == TIME_INTERVAL else min(known), now)
 
 
