@@ -20,7 +20,7 @@ from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import DEPTH_MAX, nodes
 from connector.odrl_reading.naming import actions, scopes
-from connector.odrl_reading.reading import NONE, Reading, fields, iri, place, refusal, several, text, type_of
+from connector.odrl_reading.reading import FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
@@ -28,11 +28,6 @@ CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
     for term, word in (("perm", "permit"), ("prohibit", "prohibit"), ("invalid", "invalid"))
     for spelling in (term, "odrl:" + term, ODRL + term)
 }
-FUNCTIONS: Final = (
-    "compensatedParty", "compensatingParty", "consentingParty", "consentedParty", "informedParty", "informingParty", "trackingParty",
-    "trackedParty", "contractingParty", "contractedParty", "attributedParty", "attributingParty",
-)  # fmt: skip
-
 _PARTS: Final = frozenset({"permission", "prohibition", "obligation"})
 _POLICY: Final = _PARTS | {
     "@context", "@id", "@type", "profile", "conflict", "inheritFrom", "isReplacedBy", "target", "assigner", "assignee", "timestamp",

@@ -32,10 +32,14 @@ _DSP_BARE: Final = frozenset({
     "profile", "hasPolicy", "target", "assigner", "assignee", "permission", "prohibition", "obligation", "duty", "constraint", "action",
     "leftOperand", "operator", "rightOperand", "and", "andSequence", "or", "xone", "timestamp",
 })  # fmt: skip
+FUNCTIONS: Final = (
+    "compensatedParty", "compensatingParty", "consentingParty", "consentedParty", "informedParty", "informingParty", "trackingParty",
+    "trackedParty", "contractingParty", "contractedParty", "attributedParty", "attributingParty",
+)  # fmt: skip
 # The others of the model (ODRL 2.2 IM): they stand bare under the context of the W3C only.
 _W3C_BARE: Final = _DSP_BARE | {
     "uid", "conflict", "inheritFrom", "remedy", "consequence", "refinement", "source", "rightOperandReference", "dataType", "unit",
-    "status", "relation", "function", "failure", "implies", "includedIn", "partOf",
+    "status", "relation", *FUNCTIONS, "function", "failure", "implies", "includedIn", "partOf",
 }  # fmt: skip
 _KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
 _BARE: Final[Mapping[Dialect, frozenset[str]]] = {"dsp": _DSP_BARE, "odrl": _W3C_BARE}

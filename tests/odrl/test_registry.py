@@ -104,7 +104,7 @@ def test_a_hierarchy_is_reflexive_and_transitive_even_with_loops(steps: dict[str
 
 def test_the_operators_of_a_sort_of_values() -> None:
     assert CHOICE < CONCEPT
-    assert ORDER & CONCEPT == CHOICE | {"isAllOf"}
+    assert CHOICE | {"isAllOf"} == ORDER & CONCEPT
     assert len(CONCEPT | ORDER) == 12
 
 
