@@ -253,4 +253,5 @@ def entries(raw: object, at: str) -> Iterator[tuple[str, Any]]:
 
 def below(at: str, key: object) -> str:
     """The pointer (RFC 6901) to a key of what `at` points to."""
-    return f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
+    step = str(key)
+    return f"{at}/{step}" if "/" not in step and "~" not in step else f"{at}/{step.replace('~', '~0').replace('/', '~1')}"

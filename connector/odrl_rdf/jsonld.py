@@ -17,7 +17,7 @@ from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal
 from connector.odrl_rdf.rdf import Term as Value
 
 DEPTH_MAX: Final = 64  # levels of objects and arrays; people's policies have some fifteen
-VALUES_MAX: Final = 12_000  # the largest published policy has 10,255 in its longest form
+VALUES_MAX: Final = 11_000  # the largest published policy has 10,255 in its longest form
 CONTEXTS_MAX: Final = 8  # each is read anew wherever it stands
 TERMS_MAX: Final = 1_000  # that they define together
 
@@ -28,8 +28,8 @@ def graph_of(document: object, contexts: Contexts) -> Graph:
     """The graph of a JSON-LD document (an object or an array of parsed JSON). `contexts` (URL -> document) are the only ones there are.
 
     Raises PolicyError, its finding with a pointer into the document, for what is no JSON-LD, a term or context that is not known, a
-    relative IRI without a base, what a policy has no use for (see `expansion`), and beyond the limits: VALUES_MAX values, CONTEXTS_MAX
-    contexts, DEPTH_MAX levels.
+    relative IRI without a base, what a policy has no use for (see `expansion`), and beyond the limits: VALUES_MAX values,
+    CONTEXTS_MAX contexts of TERMS_MAX terms, DEPTH_MAX levels.
     """
     if not isinstance(document, dict | list):
         raise refusal(Code.MALFORMED, "it is neither a JSON object nor an array", "give one policy")

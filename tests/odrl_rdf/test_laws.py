@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import rdflib
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyld import jsonld
 
@@ -139,6 +139,7 @@ def contexts() -> Any:
     return read_vocabulary().contexts
 
 
+@settings(max_examples=40)
 @given(seeds)
 def test_an_offer_of_the_wire_that_was_expanded_and_compacted_again_has_the_same_fingerprint(seed: int):
     offer = an_offer(Random(seed))

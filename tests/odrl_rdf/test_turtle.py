@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import rdflib
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdflib.compare import isomorphic
 
@@ -20,6 +20,8 @@ from tests.odrl_rdf.rdf_graphs import as_rdflib
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "odrl").rglob("*.ttl"))
 SMALL_BYTES = 100_000
+# Three files of the static analysis have a backslash before the end of an IRI, which rdflib takes for a part of it.
+NO_TURTLE = {"unit_isolation", "or_valid_restriction", "or_expansion"}
 HEAD = "@prefix a: <urn:a:> . @prefix : <urn:> .\n"
 
 
@@ -34,7 +36,11 @@ def as_written(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stat().st_size < SMALL_BYTES], ids=lambda path: path.stem)
 def test_a_real_file_is_the_same_graph(path: Path):
-    assert isomorphic(as_rdflib(graph_of(path.read_bytes())), rdflib.Graph().parse(path, format="turtle"))
+    if path.stem in NO_TURTLE:
+        with pytest.raises(PolicyError, match=r"\\>` is no IRI"):
+            graph_of(path.read_bytes())
+    else:
+        assert isomorphic(as_rdflib(graph_of(path.read_bytes())), rdflib.Graph().parse(path, format="turtle"))
 
 
 def test_the_largest_policy_is_the_same_graph():
@@ -191,6 +197,7 @@ def statements(draw: st.DrawFn) -> str:
     )
 
 
+@settings(max_examples=60)
 @given(statements())
 def test_generated_statements_are_the_same_graph(text: str):
     assert isomorphic(as_rdflib(graph_of(HEAD + text)), rdflib.Graph().parse(data=HEAD + text, format="turtle"))
