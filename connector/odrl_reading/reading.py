@@ -44,10 +44,10 @@ _W3C_BARE: Final = _DSP_BARE | {
 _KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
 _BARE: Final[Mapping[Dialect, frozenset[str]]] = {"dsp": _DSP_BARE, "odrl": _W3C_BARE}
 _ALIASES: Final = {"uid": "@id", "type": "@type"}  # of the W3C's context
-_PREFIXED: Final = frozenset({"value", "isReplacedBy"})  # of RDF and Dublin Core: no context of ours has them bare
 _DCT, _RDFS = "http://purl.org/dc/terms/", "http://www.w3.org/2000/01/rdf-schema#"
 _RDF_VALUE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"
 REPLACED_BY: Final = _DCT + "isReplacedBy"
+_PREFIXED: Final = {"value": _RDF_VALUE, "isReplacedBy": "dct:isReplacedBy"}  # of RDF and Dublin Core: no context of ours has them bare
 # What people write about a policy. It changes nothing.
 _ANNOTATIONS: Final = frozenset(
     {
@@ -176,7 +176,7 @@ def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Readi
 @lru_cache(maxsize=64)
 def _plain(known: frozenset[str], dialect: Dialect) -> frozenset[str]:
     """The properties that are known and stand for themselves."""
-    return known - _PREFIXED if dialect == "odrl" else known & (_DSP_BARE | _KEYWORDS)
+    return known - _PREFIXED.keys() if dialect == "odrl" else known & (_DSP_BARE | _KEYWORDS)
 
 
 def _term(key: str, known: frozenset[str], reading: Reading) -> str | None:
@@ -207,11 +207,12 @@ def _stranger(key: str, raw: dict[str, Any], known: frozenset[str], path: str, r
         reading.note(Code.TERM_UNSUPPORTED, at, f"`{word}` has no meaning here", "leave it out")
     elif key in known or key in _W3C_BARE:
         message = f"`{word}` is no term of the DSP context, so JSON-LD readers lose it"
-        fix, name = (f"write `odrl:{word}`", f"odrl:{key}") if key in known else ("leave it out", None)
+        name = _PREFIXED.get(key, f"odrl:{key}") if key in known else None
+        fix = f"write `{name}`" if name else "leave it out"
         reading.note(Code.TERM_DROPPED, at, message, fix, patch=_moved(at, path, name, raw))
     else:
         near = nearest(key, known)
-        name = near if near is None or near in bare or near.startswith("@") else f"odrl:{near}"
+        name = near if near is None or near in bare or near.startswith("@") else _PREFIXED.get(near, f"odrl:{near}")
         fix = f"write `{name}`" if name else "leave it out"
         reading.note(Code.TERM_DROPPED, at, f"`{word}` is no term of the context", fix, patch=_moved(at, path, name, raw))
 
