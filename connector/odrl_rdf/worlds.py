@@ -89,7 +89,7 @@ def load_world(
                 facts[ODRL + operand] = (*facts.get(ODRL + operand, ()), *(_json(term) for term in found))
         for name, operand in _USED.items():
             if found := [term for node in graph.nodes for term in graph.objects(node, space + name)]:
-                used[ODRL + operand] = sum(values.number(_json(term))[0] for term in found)
+                used[ODRL + operand] = sum(_number(term) for term in found)
     worlds = graph.typed(*(space + "SotW" for space in SPACES), "http://example.org/Sotw")
     return World(
         now=at,
@@ -237,7 +237,7 @@ def _acts(graph: Graph) -> Iterable[Event]:
         named = [term for space in SPACES for name in ("conditionId", "conditionID") for term in graph.objects(node, space + name)]
         if len(named) != 1 or PAYMENTS + "Payment" not in said.get(TYPE, ()):
             continue
-        paid = sum(values.number(_json(term))[0] for term in graph.objects(node, PAYMENTS + "netAmount"))
+        paid = sum(_number(term) for term in graph.objects(node, PAYMENTS + "netAmount"))
         for term in graph.objects(node, PAYMENTS + "paymentDate"):
             payer = _text(graph.objects(node, PAYMENTS + "payer"))
             yield Event(
@@ -278,6 +278,14 @@ def _id(terms: list[Term], what: str, node: str) -> str | None:
     if terms and not isinstance(terms[0], str):
         raise refusal(Code.TYPE_MISMATCH, f"its `{what}` is no IRI", "write an IRI", source=node)
     return str(terms[0]) if terms else None
+
+
+def _number(term: Term) -> Number:
+    try:
+        return values.number(_json(term))[0]
+    except PolicyError as error:
+        text = term.text if isinstance(term, Literal) else str(term)
+        raise refusal(Code.TYPE_MISMATCH, f"`{shown(text)}` is no number", error.message) from error
 
 
 def _text(terms: list[Term]) -> str:

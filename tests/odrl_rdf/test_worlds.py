@@ -1,0 +1,205 @@
+"""Requests and worlds are what their documents say, in both vocabularies; what is said twice, or half, is a finding."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from connector.errors import PolicyError
+from connector.odrl import Code, Event, Request, Stage, World
+from connector.odrl.vocabulary import ODRL
+from connector.odrl_rdf.contexts import W3C_REQUEST_CONTEXT, W3C_WORLD_CONTEXT
+from connector.odrl_rdf.worlds import COLLECTIONS_MAX, load_request, load_world
+from connector.odrl_reading.parse import W3C_CONTEXT
+
+HEAD = f"""@prefix odrl: <{ODRL}> . @prefix sotw: <https://w3id.org/force/sotw#> . @prefix fs: <https://w3id.org/odrl-fs#> .
+@prefix report: <https://w3id.org/force/compliance-report#> . @prefix dct: <http://purl.org/dc/terms/> .
+@prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> . @prefix xsd: <http://www.w3.org/2001/XMLSchema#> . @prefix a: <urn:a:> .
+@prefix pay: <https://www.epimorphics.com/guide-to-the-payments-ontology/> .
+"""
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+INTEGER = "http://www.w3.org/2001/XMLSchema#integer"
+
+
+def request(text: str, **more: Any) -> Request:
+    return load_request(HEAD + text, "turtle", **more)
+
+
+def world(text: str, now: datetime | None = NOW) -> World:
+    return load_world(HEAD + text, "turtle", now=now)
+
+
+def test_a_request_of_odrl_is_its_one_permission():
+    found = request("a:q a odrl:Request ; odrl:permission a:r . a:r odrl:assignee a:alice ; odrl:action odrl:read ; odrl:target a:x .")
+    assert found == Request("urn:a:alice", ODRL + "read", "urn:a:x", id="urn:a:q", rule="urn:a:r")
+    assert request("[] a odrl:Request ; odrl:permission [ odrl:action odrl:use ] .", stage=Stage.CATALOG) == Request(
+        "", ODRL + "use", None, stage=Stage.CATALOG
+    )
+
+
+def test_what_a_request_declares_are_its_parameters():
+    found = request(
+        """a:q a odrl:Request ; odrl:permission [ odrl:assignee a:alice ;
+             odrl:action [ rdf:value odrl:print ;
+               odrl:refinement [ odrl:leftOperand odrl:resolution ; odrl:operator odrl:eq ; odrl:rightOperand 1200 ; odrl:unit a:dpi ] ] ;
+             odrl:constraint [ odrl:leftOperand odrl:purpose ; odrl:operator odrl:eq ; odrl:rightOperand a:research , "quality" ] ] ."""
+    )
+    assert found.action == ODRL + "print"
+    assert found.params == {
+        ODRL + "resolution": ({"@value": "1200", "@type": INTEGER, "unit": "urn:a:dpi"},),
+        ODRL + "purpose": ({"@id": "urn:a:research"}, "quality"),
+    }
+
+
+@pytest.mark.parametrize("space", ["sotw", "fs"])
+def test_an_evaluation_request_has_parameters_by_feature_and_the_clock_is_none_of_them(space: str):
+    asked = (
+        ("evaluatedAction", "evaluatedParty", "evaluatedTarget")
+        if space == "sotw"
+        else ("requestedAction", "requestingParty", "requestedTarget")
+    )
+    text = f"""a:q a {space}:EvaluationRequest ; {space}:{asked[0]} odrl:print ; {space}:{asked[1]} a:alice ; {space}:{asked[2]} a:x ;
+        {space}:requestParameter [ {space}:describesFeature a:dpi ; {space}:value 1000 ] ,
+          [ {space}:describesFeature sotw:CurrentXSDDateTime ; {space}:value "2026-06-15T12:00:00"^^xsd:dateTime ] ."""
+    assert request(text) == Request(
+        "urn:a:alice", ODRL + "print", "urn:a:x", {"urn:a:dpi": ({"@value": "1000", "@type": INTEGER},)}, id="urn:a:q"
+    )
+    assert world(text, None).now == NOW
+
+
+def test_a_request_of_the_w3c_is_read_with_a_literal_under_the_wrong_key():
+    document = {
+        "@context": [W3C_CONTEXT, W3C_REQUEST_CONTEXT, {"ex": "urn:a:"}],
+        "@type": "EvaluationRequest", "@id": "ex:q", "evaluatedAction": "odrl:print",
+        "requestParameters": {"@type": "RequestParameter", "value": {"@id": "1000", "@type": "xsd:integer"}, "describesFeature": "ex:dpi"},
+    }  # fmt: skip
+    assert load_request(document).params == {"urn:a:dpi": ({"@value": "1000", "@type": INTEGER},)}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a:q a odrl:Set .", "it holds no request; give one"),
+        ("a:q a odrl:Request . a:r a odrl:Request .", "it holds 2 requests; give one request, or name it"),
+        ("a:q a odrl:Request .", "it asks for 0 permissions"),
+        ("a:q a odrl:Request ; odrl:permission [] , [] .", "it asks for 2 permissions; write one request for each"),
+        ("a:q a odrl:Request ; odrl:permission [ odrl:target a:x ] .", "it does not say which action"),
+        ("a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use , odrl:read ] .", "it names 2 for `action`"),
+        ("a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use ; odrl:assignee a:x , a:y ] .", "it names 2 for `assignee`"),
+        ('a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use ; odrl:target "x" ] .', "its `target` is no IRI"),
+        ("a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use ; odrl:constraint a:c ] .", "sets no conditions"),
+        ("a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use ; odrl:constraint a:c ] . "
+            "a:c odrl:leftOperand odrl:count ; odrl:operator odrl:lt ; odrl:rightOperand 5 .", "declares values, and sets no conditions"),
+        ("a:q a sotw:EvaluationRequest .", "it does not say which action"),
+        ("a:q a sotw:EvaluationRequest ; sotw:evaluatedAction odrl:use ; sotw:requestParameter [ sotw:value 5 ] .", "not one feature"),
+        ("a:q a sotw:EvaluationRequest ; sotw:evaluatedAction odrl:use ; sotw:requestParameter [ sotw:describesFeature a:x ] .", "a value"),
+    ],
+)  # fmt: skip
+def test_a_request_that_is_none_or_several_is_refused(text: str, complaint: str):
+    with pytest.raises(PolicyError, match=complaint):
+        request(text)
+
+
+def test_one_of_several_requests_is_named_by_its_iri():
+    text = (
+        "a:q a odrl:Request ; odrl:permission [ odrl:action odrl:use ] . a:r a odrl:Request ; odrl:permission [ odrl:action odrl:read ] ."
+    )
+    assert request(text, id="urn:a:r").action == ODRL + "read"
+    with pytest.raises(PolicyError, match="there is no request `urn:a:x`"):
+        request(text, id="urn:a:x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<http://x.example/currentTime> dct:issued "2026-06-15T12:00:00Z"^^xsd:dateTime .',
+        'a:w a sotw:SotW ; sotw:currentTime "2026-06-15T14:00:00+02:00"^^xsd:dateTime .',
+        'a:w a fs:SotW ; fs:currentTime "2026-06-15 12:00:00" .',
+        'a:w a sotw:SotW ; sotw:currentTime a:t . a:t dct:issued "2026-06-15T12:00:00Z"^^xsd:dateTime .',
+        'a:w sotw:currentTime "2026-06-15T12:00:00Z" ; fs:currentTime "2026-06-15T12:00:00.000Z" .',
+    ],
+)
+def test_a_world_says_what_time_it_is(text: str):
+    assert world(text, datetime(2000, 1, 1, tzinfo=UTC)).now == NOW
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a:w a sotw:SotW .", "it does not say what time it is; add a `currentTime`, or give `now`"),
+        ('a:w sotw:currentTime "2026-06-15T12:00:00Z" , "2026-06-15T12:00:01Z" .', "it is several times at once"),
+        ('a:w sotw:currentTime "noon" .', "`noon` is no time"),
+        ('a:w sotw:currentTime "2026-06-31T12:00:00Z" .', "there is no such day"),
+        ('a:w sotw:currentTime "0001-01-01T00:00:00+14:00" .', "is beyond the calendar"),
+    ],
+)
+def test_a_world_of_no_time_or_several_is_refused(text: str, complaint: str):
+    with pytest.raises(PolicyError, match=complaint):
+        world(text, None)
+
+
+def test_membership_goes_through_collections_of_collections():
+    found = world("a:alice odrl:partOf a:team . a:team odrl:partOf a:firm , a:guild . a:firm odrl:partOf a:team .")
+    assert found.member_of["urn:a:alice"] == {"urn:a:team", "urn:a:firm", "urn:a:guild"}
+    assert found.member_of["urn:a:team"] == {"urn:a:team", "urn:a:firm", "urn:a:guild"}
+
+
+def test_too_many_collections_are_a_finding():
+    members = ",".join(f"a:c{n}" for n in range(COLLECTIONS_MAX + 1))
+    with pytest.raises(PolicyError) as caught:
+        world(f"a:alice odrl:partOf {members} .")
+    assert [finding.code for finding in caught.value.findings] == [Code.LIMIT_EXCEEDED]
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("report:deonticState report:Fulfilled", "fulfilled"),
+        ("report:deonticState report:Violated", "overdue"),
+        ("report:deonticState report:NonSet", "pending"),
+        ("report:performanceState report:Performed", "fulfilled"),
+        ("report:performanceState report:Unperformed", "overdue"),
+        ("report:performanceState report:Performed ; report:deonticState report:Violated", "overdue"),
+        ("report:deonticState report:Strange", None),
+        ("report:attemptState report:Attempted", None),
+    ],
+)
+def test_an_earlier_report_says_how_a_duty_stands(said: str, state: str | None):
+    assert world(f"[] a report:DutyReport ; report:rule a:d ; {said} .").duties == ({} if state is None else {"urn:a:d": state})
+
+
+def test_a_payment_that_met_a_condition_is_an_act_of_the_log():
+    text = """a:w a sotw:SotW ; sotw:context a:p . a:p a pay:Payment ; sotw:conditionID a:d ; pay:payer a:alice ; pay:netAmount 5.00 ;
+        pay:paymentDate "2026-06-15T12:00:00Z"^^xsd:dateTime . a:other a pay:Payment ; pay:netAmount 7 ."""
+    payment = Event(NOW, ODRL + "compensate", "urn:a:alice", amounts={ODRL + "payAmount": 5}, duty="urn:a:d", id="urn:a:p")
+    assert world(text) == World(NOW, log=(payment,), id="urn:a:w")
+
+
+def test_places_recipients_counts_and_sums_are_what_is_so():
+    found = world("a:w a fs:SotW ; fs:currentLocation a:de ; sotw:recipient a:bob , a:eve ; fs:count 3 ; fs:paidAmount 2.5 , 1 .")
+    assert found.facts == {ODRL + "spatial": ({"@id": "urn:a:de"},), ODRL + "recipient": ({"@id": "urn:a:bob"}, {"@id": "urn:a:eve"})}
+    assert found.used == {ODRL + "count": 3, ODRL + "payAmount": 7 / 2}
+
+
+def test_a_count_that_is_no_number_is_refused():
+    with pytest.raises(PolicyError, match="`many` is no number") as caught:
+        world('a:w fs:count "many" .')
+    assert [finding.code for finding in caught.value.findings] == [Code.TYPE_MISMATCH]
+
+
+def test_a_world_of_the_w3c_is_read_from_json_ld():
+    document = {
+        "@context": [W3C_CONTEXT, W3C_WORLD_CONTEXT, {"ex": "urn:a:"}], "@id": "ex:w", "@type": "SotW",
+        "context": {"@id": "ex:p", "conditionId": "ex:d"},
+    }  # fmt: skip
+    assert load_world(document, now=NOW) == World(NOW, id="urn:a:w")
+
+
+def test_what_is_too_deep_is_refused_and_not_mended():
+    document: dict[str, Any] = {}
+    for _ in range(200):
+        document = {"urn:x": document}
+    with pytest.raises(PolicyError, match="nested more than"):
+        load_world(document, now=NOW)
