@@ -191,7 +191,7 @@ class Work:
                 return f"{axis.label} cannot be judged here"
             if not side.surely:
                 return f"no vocabulary says whether a {axis.label} can be both"
-            if isinstance(side, Line):
+            if isinstance(axis.full, Line):
                 other = units.setdefault(axis.operand, axis.unit)
                 if other != axis.unit:
                     return f"{axis.label} is counted in {_unit(other)} and in {_unit(axis.unit)}, and nobody here can convert them"

@@ -15,8 +15,8 @@ from connector.odrl.duties import duty_actions
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Members, Node, Options, Policy, Rule, Scope
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl_compare.axes import Axis, axis_of, cone, sides_of
-from connector.odrl_compare.boxes import TooComplex, Work
-from connector.odrl_compare.comparing import COMPLEX, Comparison, compare
+from connector.odrl_compare.boxes import STEPS_MAX, TooComplex, Work
+from connector.odrl_compare.comparing import COMPLEX, Comparison
 from connector.odrl_compare.covering import covers
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
@@ -58,7 +58,7 @@ class Separation:
 
 def separating(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> Separation | None:
     """The axis that makes two policies disjoint; None if they have something in common, or nobody can tell."""
-    comparison = Comparison(a, b, options)
+    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2)
     if comparison.compatible().answer != NO:
         return None
     look = comparison.looks()[0]
@@ -86,9 +86,9 @@ def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = 
     except PolicyError as error:
         return Meeting(None, None, reason=f"what both permit cannot be written: {error.message}")
     for policy, name in ((one, "first"), (other, "second")):
-        verdict = compare(found, policy, options=options)
-        if verdict.refines != YES:
-            why = verdict.reasons.get("refines", "")
+        narrower = Comparison(found, policy, options, steps=STEPS_MAX // 2).refines()
+        if narrower.answer != YES:
+            why = narrower.reason
             return Meeting(None, None, reason=f"what was found cannot be shown to be narrower than the {name}: {why}")
     return Meeting(found, document, tuple(changes(one, found)), tuple(changes(other, found)))
 
@@ -100,7 +100,7 @@ def _load(document: dict[str, Any], options: Options) -> Policy:
 
 
 def _document(one: Policy, other: Policy, options: Options, id: str) -> dict[str, Any]:
-    reader = Reader(one.registry, Work(), {})
+    reader = Reader(one.registry, Work(STEPS_MAX // 2), {})
     target = _one_of(one.target, other.target, "target")
     assignees = _common(tuple(map(Scope, sorted(one.assignees))), tuple(map(Scope, sorted(other.assignees))))
     if assignees is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from connector.odrl.core import DATE_TIME
-from connector.odrl.values import instant
+from connector.odrl.values import SECOND, instant
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, VALUES_SHOWN_MAX, shown, value
 from connector.odrl_compare.axes import ACTION, Axis
@@ -59,23 +59,25 @@ def _listed(axis: Axis, side: Names) -> str:
 
 
 def _span(axis: Axis, low: Cut, high: Cut) -> str:
+    if low[0] == high[0] or (axis.integral and not isinstance(low[0], float) and high == (low[0] + 1, 0)):
+        return f"is {_value(axis, low[0])}"
+    low, high = _plain(axis, low, "duration"), _plain(axis, high, "duration", "number")
     time = axis.operand == DATE_TIME
-    if axis.integral and not isinstance(low[0], float) and high == (low[0] + 1, 0):
-        return f"is {_value(axis, low[0])}"
-    if low[0] == high[0]:
-        return f"is {_value(axis, low[0])}"
     found = []
-    floor = isinstance(axis.full, Line) and low == axis.full.spans[0][0]
-    if not floor and not isinstance(low[0], float):
+    if not isinstance(low[0], float) and not (isinstance(axis.full, Line) and low == axis.full.spans[0][0]):
         words = ("is not before", "is after") if time else ("is at least", "is more than")
         found.append(f"{words[low[1]]} {_value(axis, low[0])}")
     if not isinstance(high[0], float):
         words = ("is before", "is not after") if time else ("is less than", "is at most")
-        if axis.integral and not time and axis.row is not None and axis.row.values == "number":
-            found.append(f"is at most {_value(axis, high[0] - 1)}")
-        else:
-            found.append(f"{words[high[1]]} {_value(axis, high[0])}")
+        found.append(f"{words[high[1]]} {_value(axis, high[0])}")
     return " and ".join(found) or "is anything"
+
+
+def _plain(axis: Axis, cut: Cut, *sorts: str) -> Cut:
+    """A cut on whole values as people would say it: at most 5, and not less than 6; more than ten days, and not a microsecond more."""
+    if not axis.integral or axis.row is None or axis.row.values not in sorts or isinstance(cut[0], float):
+        return cut
+    return cut if axis.row.values == "duration" and (cut[0] - 1) % SECOND else (cut[0] - 1, 1)
 
 
 def _value(axis: Axis, of: object) -> str:

@@ -222,9 +222,14 @@ def number_text(number: Number) -> str:
 def length_text(microseconds: int) -> str:
     """A duration as XSD writes it."""
     days, rest = divmod(microseconds, DAY)
-    seconds, parts = divmod(rest, 1_000_000)
-    clock = f"T{seconds}S" if not parts else f"T{seconds}.{parts:06d}S"
-    return f"P{days}D" + (clock if rest else "") if days or not rest else f"P{clock}"
+    minutes, seconds = divmod(rest, 60 * SECOND)
+    whole, parts = divmod(seconds, SECOND)
+    clock = "".join(f"{count}{letter}" for count, letter in ((minutes // 60, "H"), (minutes % 60, "M")) if count)
+    if seconds:
+        clock += f"{whole}.{parts:06d}S" if parts else f"{whole}S"
+    if not days and not clock:
+        return "PT0S"
+    return f"P{f'{days}D' if days else ''}{f'T{clock}' if clock else ''}"
 
 
 def _sentence(action: str, target: str | None, party: str, told: list[str]) -> str:

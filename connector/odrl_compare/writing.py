@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.model import Action, Constraint, Cut, Lapse, Logic, Node, Number, Rule, Scope, Span, Window
-from connector.odrl.values import DAY, instant
+from connector.odrl.values import DAY, SECOND, instant
 from connector.odrl.vocabulary import ABSOLUTE, compact
-from connector.odrl_compare.witness import number_text
+from connector.odrl_compare.witness import length_text, number_text
 
 CONFLICTS: Final = {"prohibit": "odrl:prohibit", "permit": "odrl:perm", "invalid": "odrl:invalid"}
 
@@ -45,8 +45,7 @@ def rule_json(rule: Rule) -> dict[str, Any]:
 def node_json(node: Node) -> dict[str, Any]:
     """A constraint as DSP 2025-1 has it. Raises PolicyError for one that is not understood."""
     if isinstance(node, Logic):
-        parts: Any = [node_json(part) for part in node.parts]
-        return {node.kind: {"@list": parts} if node.kind == "andSequence" else parts}
+        return {node.kind: [node_json(part) for part in node.parts]}  # an `andSequence` too: the schema takes no "@list"
     if isinstance(node, Constraint):
         return _constraint(node)
     raise PolicyError(f"{node.path} is not understood here, so it cannot be written anew")
@@ -123,8 +122,10 @@ def _point(start: Cut, end: Cut, *, time: bool) -> Any:
 
 def _instant(operator: str, at: Number) -> tuple[str, Any]:
     """A bound of time; a day where it lies between two: `lteq 2026-12-31` is until its end."""
-    if at % DAY == 0 and operator in ("lt", "gteq"):
+    if at % DAY == 0:
         return ("lteq", _typed_day(int(at) - DAY)) if operator == "lt" else ("gteq", _typed_day(int(at)))
+    if (at - 1) % SECOND == 0:  # behind a whole second: `lteq` and `gt` of it
+        return {"lt": "lteq", "gteq": "gt"}[operator], _typed_instant(int(at) - 1)
     return operator, _typed_instant(int(at))
 
 
@@ -164,9 +165,7 @@ def _lapse(test: Lapse) -> list[tuple[str, Any]]:
 
 def _typed_span(span: Span) -> dict[str, str]:
     years, months = divmod(span.months, 12)
-    days, rest = divmod(span.microseconds, DAY)
-    seconds, parts = divmod(rest, 1_000_000)
-    text = "".join(f"{count}{letter}" for count, letter in ((years, "Y"), (months, "M"), (days, "D")) if count)
-    if rest:
-        text += f"T{seconds}.{parts:06d}S" if parts else f"T{seconds}S"
-    return {"@value": f"P{text}" if text else "PT0S", "@type": "xsd:duration"}
+    text = "".join(f"{count}{letter}" for count, letter in ((years, "Y"), (months, "M")) if count)
+    if span.microseconds or not text:
+        text += length_text(span.microseconds).removeprefix("P")
+    return {"@value": f"P{text}", "@type": "xsd:duration"}
