@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from connector.odrl_compare.terms import same_terms as same_terms
     from connector.odrl_compare.verdict import Verdict as Verdict
     from connector.odrl_compare.witness import Witness as Witness
+    from connector.odrl_forms.fingerprint import fingerprint as fingerprint
+    from connector.odrl_rdf.report import report_rdf as report_rdf
+    from connector.odrl_rdf.worlds import load_request as load_request
+    from connector.odrl_rdf.worlds import load_world as load_world
     from connector.odrl_reading.declaration import declared as declared
     from connector.odrl_reading.declaration import purposes_of as purposes_of
     from connector.odrl_reading.parse import lint as lint
@@ -61,6 +65,9 @@ _PLACES = {
     "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
     "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("lint", "load"),
+    "connector.odrl_forms.fingerprint": ("fingerprint",),
+    "connector.odrl_rdf.report": ("report_rdf",),
+    "connector.odrl_rdf.worlds": ("load_request", "load_world"),
     "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
     "connector.odrl_compare.comparing": ("compare",),
     "connector.odrl_compare.meeting": ("meet", "separating"),
