@@ -33,7 +33,6 @@ UNITS_NEEDED: Final = frozenset(
         "payAmount", "absolutePosition", "absoluteSize", "absoluteSpatialPosition", "resolution",
     )
 )  # fmt: skip
-INHERITED: Final = "/inheritFrom"  # where the rules stand that a policy has from its parents
 
 
 def check(policy: Policy, *, options: Options = DEFAULT_OPTIONS, now: datetime | None = None) -> tuple[Finding, ...]:
@@ -326,10 +325,15 @@ def _warning(code: Code, path: str, message: str, fix: str, **more: Any) -> Find
     return Finding(code, path, shown(message, SENTENCE_CHARS_MAX), fix, "warning", **more)
 
 
+def _inherited(rule: Rule) -> bool:
+    """Whether a rule stands with a parent: its path leads through `inheritFrom`, in whatever spelling."""
+    return rule.path.partition("/")[2].partition("/")[0].endswith("inheritFrom")
+
+
 def _lineage(policy: Policy, options: Options) -> Iterator[Finding]:
     """A child may only narrow what it inherits: its own permissions have to lie in those of its parents."""
-    own = [rule for rule in policy.permissions if not rule.path.startswith(INHERITED)]
-    parents = tuple(rule for rule in policy.permissions if rule.path.startswith(INHERITED))
+    own = [rule for rule in policy.permissions if not _inherited(rule)]
+    parents = tuple(rule for rule in policy.permissions if _inherited(rule))
     if not policy.inherits or not own or not parents:
         return
     above = replace(policy, permissions=parents)
