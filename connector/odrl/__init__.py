@@ -4,7 +4,9 @@
 - load_request(document, format) -> Request                          load_world(document, format) -> World
 - evaluate(policy, request, world, *, options) -> Decision           replay(policy, events, *, options) -> Report
 - compare(a, b, *, options) -> Verdict                               same_terms(a, b), differences(a, b)
-- lint(policy or document) -> [Finding]                              report_rdf(decision) -> rdflib.Graph
+- meet(a, b, *, options) -> Meeting                                  separating(a, b, *, options) -> Separation or None
+- lint(policy or document) -> [Finding]                              check(policy, *, options, now) -> (Finding, ...)
+- report_rdf(decision) -> rdflib.Graph
 - Options(duty_mode, conflict, recurrence_anchor, profiles, vocabularies)
 
 Each name is imported when it is first asked for: nothing that only reads Turtle pays for deciding, and the other way round.
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from connector.odrl.registry import Operand as Operand
     from connector.odrl.registry import Profile as Profile
     from connector.odrl.registry import Vocabulary as Vocabulary
+    from connector.odrl_compare.checking import check as check
     from connector.odrl_compare.comparing import compare as compare
     from connector.odrl_compare.meeting import meet as meet
     from connector.odrl_compare.meeting import separating as separating
@@ -69,6 +72,7 @@ _PLACES = {
     "connector.odrl_rdf.report": ("report_rdf",),
     "connector.odrl_rdf.worlds": ("load_request", "load_world"),
     "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
+    "connector.odrl_compare.checking": ("check",),
     "connector.odrl_compare.comparing": ("compare",),
     "connector.odrl_compare.meeting": ("meet", "separating"),
     "connector.odrl_compare.terms": ("differences", "same_terms"),
