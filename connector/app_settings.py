@@ -1,12 +1,15 @@
-"""What each component takes from the settings, made from them at the start and again at a reload."""
+"""What each component takes from the settings, made from them at the start and again at a reload; and what can be looked at with nothing
+running: the files that settings name (`mistakes`), and a policy before anybody publishes it (`examined`)."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from connector import telemetry
 from connector.adapters import egress
@@ -20,13 +23,23 @@ from connector.control.catalog import base_of
 from connector.control.compose import Times
 from connector.control.watch import Keep
 from connector.dsp import dcat
-from connector.errors import SettingsError
+from connector.dsp.messages import CONTEXT, DSP_CONTEXT
+from connector.dsp.schemas import Schemas
+from connector.errors import PolicyError, SettingsError
+from connector.odrl import Finding, Options, lint, load
+from connector.odrl_forms.locale_forms import Language
+from connector.odrl_forms.plain import PlainWords, plain
 from connector.ports import Identity, Store
 from connector.settings import ListenerSettings, ManagementSettings, Settings
 from connector.settings_fields import LimitsSettings
+from connector.vocabulary import read_profiles, read_vocabulary
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
+Format = Literal["json-ld", "turtle", "text"]
+TEXT_BYTES_MAX = 1 << 20  # of the text form: as much as a call of the management API may hold
+ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
+WITHIN = "/hasPolicy/0"  # where the schema of a dataset sees it
 
 
 def opened(settings: Settings) -> tuple[Keys, Registry, bytes]:
@@ -159,3 +172,61 @@ def nested(settings: Settings, identity: Identity) -> tuple[Mapping[str, Any], .
     return tuple(
         dcat.nested_catalog(f"{each.id}#catalog", each.name, base_of(each), f"{each.id}#connector") for each in found.values() if each
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What can be said of a document: every finding, and in plain words what it means, None if it cannot be used."""
+
+    findings: tuple[Finding, ...]
+    plain: PlainWords | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a connector would not publish it."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def examined(content: bytes, format: Format, language: Language, now: float) -> Examined:
+    """Look at the bytes of a policy in `json-ld`, `turtle` or the small `text` form. `now` (POSIX seconds) tells what is over already.
+
+    Never raises for what the bytes say. Raises SettingsError if the profiles of this installation cannot be read.
+    """
+    from connector.odrl_forms.validate import validate
+
+    options = Options(profiles=read_profiles())
+    try:
+        document = _document(content, format, options)
+        if format == "turtle":
+            found = lint(document, format, options=options)
+            read = partial(load, document, format, options=options)
+        else:
+            schema = _schema(document)
+            found = validate(document, schema_findings=schema, options=options, now=datetime.fromtimestamp(now, UTC))
+            read = partial(load, document, options=options)
+        seen = Examined(tuple(found), None)
+        return seen if seen.refused else Examined(seen.findings, plain(read(), language))
+    except PolicyError as error:
+        return Examined(tuple(error.findings), None)
+
+
+def _document(content: bytes, format: Format, options: Options) -> object:
+    """What `load` takes. Raises PolicyError."""
+    from connector.odrl_forms.text_form import parse_text
+    from connector.odrl_rdf.decoding import decoded, json_of
+
+    if format == "text":
+        return parse_text(decoded(content, TEXT_BYTES_MAX), options=options)
+    return json_of(content) if format == "json-ld" else content
+
+
+def _schema(document: object) -> list[Finding]:
+    """What the schema of the protocol says of it as an offer, for documents in the form of the protocol."""
+    from connector.odrl_forms.validate import from_schema
+
+    if not isinstance(document, Mapping) or "@graph" in document or document.get("@context", CONTEXT) not in (CONTEXT, DSP_CONTEXT):
+        return []
+    policy: Mapping[str, Any] = document
+    offer = dcat.dataset_document(ASSET, ASSET, [(str(policy.get("@id", ASSET)), policy)], SERVICE, media_type="text/plain")
+    faults = Schemas(read_vocabulary().schemas).faults("Dataset", {"@context": CONTEXT} | offer)
+    return from_schema((pointer.removeprefix(WITHIN), sentence.replace(WITHIN, "")) for pointer, sentence in faults)

@@ -165,7 +165,7 @@ def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en"
     lang
         language of the plain words
     """
-    from connector.app_policies import examined
+    from connector.app_settings import examined
 
     common = common or Common()
     try:

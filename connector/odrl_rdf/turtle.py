@@ -110,7 +110,8 @@ class _Reader:
             token = match(text, at)
             if token is None:
                 what = "is no IRI" if text[at] == "<" else "is no Turtle"
-                raise self._error(at, f"`{shown(text[at : at + 40].split()[0])}` {what}", "mend it there")
+                word = text[at : at + 40].split() or [text[at]]  # a blank that is none in Turtle
+                raise self._error(at, f"`{shown(word[0])}` {what}", "mend it there")
             kind = token.lastgroup or ""
             if kind != "space":
                 value = token[kind]

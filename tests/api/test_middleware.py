@@ -14,6 +14,7 @@ from aiohttp import web
 from connector import errors, telemetry
 from connector.api.middleware import Limits, guard, problem, read_body
 from connector.errors import ANSWERS, ConnectorError, InvalidRequest, NotAuthorized, PolicyError, Refused
+from connector.odrl import Code, Finding
 from tests.api.conftest import Routes, opened, spoken
 from tests.pair import Answer, call
 
@@ -203,9 +204,13 @@ async def test_each_error_of_the_tree_is_a_problem_with_its_status_code_and_trac
 async def test_a_problem_points_to_the_fault_and_carries_every_reason():
     pointed = await asked("GET", "/", routes=failing(InvalidRequest("no title", pointer="/title")))
     assert pointed.json["pointer"] == "/title"
-    many = await asked("GET", "/", routes=failing(PolicyError("not understood", ("one", "two"))))
-    assert (many.status, many.json["reasons"]) == (422, ["one", "two"])
+    findings = tuple(Finding(Code.MALFORMED, path, "it is wrong", "mend it") for path in ("/one", "/two"))
+    many = await asked("GET", "/", routes=failing(PolicyError("not understood", findings)))
+    assert (many.status, many.json["reasons"]) == (422, [str(finding) for finding in findings])
+    assert many.json["findings"] == [finding.to_json() for finding in findings]
     assert "pointer" not in many.json
+    within = await asked("GET", "/", routes=failing(PolicyError("not understood", findings, pointer="/policy/one")))
+    assert within.json["pointer"] == "/policy/one"
     assert (await asked("GET", "/", routes=failing(Refused("no", code="pid-taken")))).json["title"] == "pid taken"
     assert (await asked("GET", "/", routes=failing(NotAuthorized("no")))).headers["WWW-Authenticate"] == "Bearer"
 

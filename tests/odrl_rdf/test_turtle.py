@@ -95,6 +95,7 @@ def test_each_production_of_the_grammar_is_the_same_graph(text: str):
         (r"a:s a:p <urn:a\u003E> .", "is no absolute IRI"),
         ('a:s a:p "x\ny" .', "is no Turtle"),
         ('a:s a:p "x', "is no Turtle"),
+        ("\v", "is no Turtle"),
         (r'a:s a:p "\x" .', r"`\\x` is no escape of Turtle"),
         (r'a:s a:p "\uD800" .', "is no character"),
         (r'a:s a:p "\U00110000" .', "is no character"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.app_policies import Examined, examined
+from connector.app_settings import Examined, examined
 from tests.odrl import cases
 from tests.pair import OPEN, purpose_policy, until_policy
 
