@@ -25,6 +25,7 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
     refinements: tuple[Node, ...] = ()
     if isinstance(raw, dict) and raw.keys() != {"@id"}:
         known, opaque = fields(raw, _ACTION, path, reading)
+        type_of(known, "action", path, reading)
         written = known.get("value", known.get("@id"))
         at = place(known, path, "value" if "value" in known else "@id")
         refinements = nodes(known.get("refinement"), place(known, path, "refinement"), reading)
