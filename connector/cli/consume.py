@@ -170,7 +170,9 @@ def _ended(pull: Pull, common: Common) -> int:
         show.document(pull)
         return 0 if pull.stage == "done" else 1
     if pull.stage != "done":
-        raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", pull.reasons or ("no reason was given",))
+        process = pull.transfer or pull.negotiation
+        more = (f"`connector explain {process}` says more",) if process else ()
+        raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", (*(pull.reasons or ("no reason was given",)), *more))
     agreement = f"{pull.agreement} (reused)" if pull.reused else pull.agreement
     size_bytes = f"{pull.size_bytes} bytes" if pull.size_bytes is not None else None
     for reason in pull.reasons:  # what had to be begun again, what could not be checked

@@ -115,6 +115,13 @@ def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Comman
     ]
 
 
+def test_a_fetch_that_was_refused_says_where_more_is_told(command: Command, fake: FakeConnector, home: Path):
+    failed = pull_view("failed", reasons=["Denied: no"], negotiation="urn:uuid:n1")
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("failed", reasons=["Denied: no"], negotiation="urn:uuid:n1"))
+    ended = command("get", "hospital", "urn:d:1", "--out", "x")
+    assert ended.err.splitlines()[-2:] == ["  - Denied: no", "  - `connector explain urn:uuid:n1` says more"]
+
+
 def test_what_an_order_had_to_begin_again_is_said_when_it_is_done(command: Command, fake: FakeConnector, home: Path):
     why = "the provider completed transfer `t` before all of the data had come"
     fake.answers[("POST", "/v1/pulls")] = (201, pull_view("done", reasons=[why]))
