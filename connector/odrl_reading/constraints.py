@@ -47,12 +47,12 @@ _OFFSET_FORMS: Final = {"s": "PT{}S", "m": "PT{}M", "h": "PT{}H", "d": "P{}D"}
 _MINUTES: Final = re.compile(r"P(?:60|90|120)M")  # that is sixty months; the vocabulary's own notes mean minutes by it
 
 
-def nodes(raw: object, path: str, reading: Reading, depth: int = 1) -> tuple[Node, ...]:
+def nodes(raw: object, path: str, reading: Reading) -> tuple[Node, ...]:
     """The constraints of an array (or a single one), of which all count. Raises PolicyError for a document that is given up."""
     if reading.dialect == "dsp" and raw is not None and not isinstance(raw, list):
         reading.note(Code.MALFORMED, path, "it is no array", "write an array of constraints")
         return ()
-    return tuple(node for at, entry in several(raw, path) if (node := _node(entry, at, depth, reading)) is not None)
+    return tuple(node for at, entry in several(raw, path) if (node := _node(entry, at, 1, reading)) is not None)
 
 
 def _node(raw: object, path: str, depth: int, reading: Reading) -> Node | None:
@@ -89,8 +89,9 @@ def _logical(
         reading.note(Code.MALFORMED, at, "it is no array", "write an array of constraints")
         return None
     identifier = _id(raw, path, reading)
-    parts = nodes([entry for _, entry in several(entries, at)], f"{at}/@list" if ordered else at, reading, depth + 1)
-    if not several(entries, at):
+    found = several(entries, at)
+    parts = tuple(node for where, entry in found if (node := _node(entry, where, depth + 1, reading)) is not None)
+    if not found:
         reading.note(Code.EMPTY_SET, at, f"`{kind}` of nothing says nothing", "add constraints or leave it out")
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if kind == "andSequence" and not ordered and len(parts) > 1:
