@@ -73,6 +73,8 @@ class Drawing:
         self.maybe(rule, "assigner", lambda: self.scope("Party"), 0.1)
         self.maybe(rule, "assignee", lambda: [self.scope("Party")], 0.3)
         self.maybe(rule, "constraint", lambda: [self.condition(0) for _ in range(self.chance.randint(1, 3))], 0.8)
+        if rule.keys() <= {"uid"}:  # it would only name a rule
+            rule["action"] = ["use"]
         if below:
             self.maybe(rule, below, lambda: [self.duty("consequence" if below == "duty" else "")], 0.4)
         return rule
