@@ -116,7 +116,6 @@ def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Comman
 
 
 def test_a_fetch_that_was_refused_says_where_more_is_told(command: Command, fake: FakeConnector, home: Path):
-    failed = pull_view("failed", reasons=["Denied: no"], negotiation="urn:uuid:n1")
     fake.answers[("POST", "/v1/pulls")] = (201, pull_view("failed", reasons=["Denied: no"], negotiation="urn:uuid:n1"))
     ended = command("get", "hospital", "urn:d:1", "--out", "x")
     assert ended.err.splitlines()[-2:] == ["  - Denied: no", "  - `connector explain urn:uuid:n1` says more"]
