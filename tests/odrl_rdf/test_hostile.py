@@ -16,6 +16,7 @@ from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_reading.parse import W3C_CONTEXT
 
 SECONDS_MAX = 0.05
+CHARS_MAX = 2_000  # of what is said about it
 ROUNDS = 5  # the best counts: other processes are no matter of ours
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 HEAD = f"@prefix odrl: <{ODRL}> . @prefix a: <urn:a:> . @prefix rdf: <{RDF}> .\na:p a odrl:Set ; odrl:permission [ odrl:action odrl:use "
@@ -123,18 +124,12 @@ def test_a_hostile_document_is_refused_in_time(name: str):
         findings = lint(document, format)
         best = min(best, process_time() - before)
         assert any(finding.severity == "error" for finding in findings)
+        assert all(str(finding).isprintable() and len(str(finding)) < CHARS_MAX for finding in findings)
         if best < SECONDS_MAX:
             break
     assert best < SECONDS_MAX
     with pytest.raises(PolicyError):
         load(document, format)
-
-
-def test_what_is_said_of_a_hostile_document_is_short_and_printable():
-    for name, make in DOCUMENTS.items():
-        for finding in lint(*make()):
-            assert str(finding).isprintable(), name
-            assert len(str(finding)) < 2_000, name
 
 
 def test_an_object_that_contains_itself_is_refused():

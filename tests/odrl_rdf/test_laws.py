@@ -112,6 +112,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], tuple[Any, str]]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40)
 @given(seeds)
 def test_a_policy_is_the_same_in_every_form(form: str, seed: int):
     document = a_policy(Random(seed))
