@@ -36,8 +36,6 @@ class Code(StrEnum):
     OPERAND_UNSUPPORTED = "OPERAND_UNSUPPORTED"
     OPERATOR_UNSUPPORTED = "OPERATOR_UNSUPPORTED"
     ACTION_UNSUPPORTED = "ACTION_UNSUPPORTED"
-    DUTY_UNSUPPORTED = "DUTY_UNSUPPORTED"
-    LOGIC_UNSUPPORTED = "LOGIC_UNSUPPORTED"
     TERM_UNSUPPORTED = "TERM_UNSUPPORTED"  # a property that has a meaning, but none that is known here
     TERM_DROPPED = "TERM_DROPPED"  # a word that the context does not define: JSON-LD readers lose it
     TARGET_IN_RULE = "TARGET_IN_RULE"
@@ -52,7 +50,6 @@ class Code(StrEnum):
     INHERITANCE_LOOP = "INHERITANCE_LOOP"
     INHERITANCE_UNKNOWN = "INHERITANCE_UNKNOWN"  # a parent that is not at hand; none is ever fetched
     REFERENCE_UNRESOLVED = "REFERENCE_UNRESOLVED"  # a `rightOperandReference`, or a rule that is only named; none is ever fetched
-    UID_MISSING = "UID_MISSING"  # a warning
 
     # of warnings: it means something, but perhaps not what was meant
     ZONE_MISSING = "ZONE_MISSING"  # UTC is assumed

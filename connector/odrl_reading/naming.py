@@ -45,7 +45,7 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
     if name != (reading.expand(word) or (ODRL + word if reading.dialect == "odrl" and ":" not in word else name)):
         message = f"`{shown(word)}` is deprecated for `{compact(name)}`"
         patch = ({"op": "replace", "path": at, "value": {"@id": compact(name)} if isinstance(written, dict) else compact(name)},)
-        reading.note(Code.DEPRECATED, path, message, f"write `{compact(name)}`", "warning", patch=patch)
+        reading.note(Code.DEPRECATED, at, message, f"write `{compact(name)}`", "warning", patch=patch)
     return Action(name, registry.within[name], refinements)
 
 
