@@ -162,7 +162,7 @@ class Outbox:
             if attempt or not fresh:
                 told = await self._ask(row, process, refused=doubts.count > 0)
                 if told is not None and told is not process:
-                    return await self._settle_told(row, process, told)
+                    return await self._settle_told(row, told)
                 differing = differing + 1 if told is None else 0
                 if differing >= DIFFERING_MAX:
                     return await self._diverged(row, process)
@@ -274,15 +274,16 @@ class Outbox:
                 return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
         return None
 
-    async def _settle_told(self, row: Outbound, before: Process, told: Process) -> None:
-        """The peer's state settled it."""
+    async def _settle_told(self, row: Outbound, told: Process) -> None:
+        """The peer's state settled it. The process may have been looked at meanwhile for another reason; what is in flight is the same,
+        and so is what has become of it."""
         ended = told.state == exchange.TERMINATED and not row.move.termination
 
         def settle(process: Process) -> Process:
-            if process.version != before.version:
-                return process
-            said = saying(told.detail, "peer", "ended-by-peer", ("the peer has ended the process",))
-            return replace(told, detail=said) if ended else told
+            if not ended:
+                return exchange.answered(process, row.id)
+            said = saying(process.detail, "peer", "ended-by-peer", ("the peer has ended the process",))
+            return replace(exchange.terminated(process), detail=said)
 
         await self._settle(row, settle, telemetry.IMPLIED)
 

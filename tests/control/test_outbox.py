@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,28 @@ async def test_a_peer_that_has_taken_our_message_does_not_get_it_again(at: Desk)
     assert said(at.peer, process) == ["POST suspension", "GET"]
     assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.IMPLIED]
     assert (await at.us.asked("GET", f"/transfers/{process.pid}"))["last_error"] is None, "what failed on the way is over"
+
+
+@pytest.mark.parametrize(("reported", "state"), [("SUSPENDED", "SUSPENDED"), ("TERMINATED", "TERMINATED")])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_the_peer_reports_settles_a_message_also_if_the_process_was_written_for_another_reason_meanwhile(
+    at: Desk, reported: str, state: str
+):
+    process, _ = await standing(at, T, "STARTED", P)
+    at.peer.states[str(process.peer_pid)] = reported
+    refuse = refusing(503, 1)
+
+    async def meanwhile(method: str, path: str, document: dict[str, Any]) -> Any:
+        if method == "GET":
+            current = await at.us.connector.store.process(T, process.pid)
+            assert current is not None
+            await at.us.put(replace(current, detail=dict(current.detail) | {"noted": True}))
+        return refuse(method, path, document)
+
+    with scripted(at.peer, meanwhile):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", SUSPEND)
+        settled = await at.us.state(T, process.pid, state)
+    assert settled.detail["noted"]
 
 
 @pytest.mark.asyncio(loop_scope="module")
