@@ -93,7 +93,11 @@ def test_the_right_spelling_of_an_action_is_offered() -> None:
         ("dsp", "odrl:write", "odrl:modify"),
         ("odrl", "write", "odrl:modify"),
         ("dsp", {"@id": "odrl:pay"}, "odrl:compensate"),
-        ("dsp", {"rdf:value": {"@id": "odrl:copy"}, "odrl:refinement": []}, {"rdf:value": {"@id": "odrl:reproduce"}, "odrl:refinement": []}),
+        (
+            "dsp",
+            {"rdf:value": {"@id": "odrl:copy"}, "odrl:refinement": []},
+            {"rdf:value": {"@id": "odrl:reproduce"}, "odrl:refinement": []},
+        ),
     ],
 )
 def test_a_deprecated_action_is_taken_and_its_name_of_today_offered_without_losing_what_narrows_it(
