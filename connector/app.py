@@ -55,10 +55,11 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
+from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.settings import Settings, load
 from connector.settings_live import taken
-from connector.vocabulary import read_vocabulary
+from connector.vocabulary import read_profiles, read_vocabulary
 
 GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
 
@@ -135,7 +136,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(peer.close)
 
         journal = Journal(store, clock)
-        policies = Policies()
+        policies = Policies(Options(profiles=read_profiles()))
         feed = Feed(journal)
         automatic = Automatic(settings.approval.delay_seconds)
         steps = Steps(instead.approver or automatic, ids, Sender(own.id, own.protocol or "", parts.times(settings)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,9 @@ def read_vocabulary(places: tuple[Path, ...] = PLACES) -> Vocabulary:
     )
 
 
+@cache
 def read_profiles(places: tuple[Path, ...] = POLICY_PLACES) -> tuple[Profile, ...]:
-    """Read every profile pack, `profiles/*.yaml`, from the first of `places` that exists.
+    """Read every profile pack, `profiles/*.yaml`, from the first of `places` that exists, once for each: they come with the connector.
 
     Raises `SettingsError` for a folder or file that cannot be read, PolicyError with all findings for packs that say what they cannot mean.
     """

@@ -39,7 +39,7 @@ from connector.odrl.model import Number
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
-from connector.odrl_reading.declaration import purposes_of
+from connector.odrl_reading.declaration import agreed, purposes_of
 from connector.ports import counts_records
 from connector.records import Usage
 from connector.remembered import Remembered
@@ -131,7 +131,8 @@ class Policies:
             return not_understood(policy)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
-        world = World(now=datetime.fromtimestamp(now, UTC), facts=claims, used=used or {})
+        facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
+        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used or {})
         decision = evaluate(policy, request, world, options=self._options)
         permitted = decision.result in PERMITS
         ends = _lapse(policy, request, world, decision) if permitted else None
