@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
 from dataclasses import astuple, is_dataclass
 from hashlib import sha256
 from typing import Any
@@ -23,15 +22,14 @@ def fingerprint(policy: Policy) -> str:
     return sha256(_written(said).encode()).hexdigest()
 
 
-def _written(value: Hashable) -> str:
+def _written(value: Any) -> str:
     """One text for one value: sets are sorted, and what is of another kind is written with its kind."""
     if isinstance(value, frozenset):
         return f"{{{','.join(sorted(map(_written, value)))}}}"
     if isinstance(value, tuple):
         return f"({','.join(map(_written, value))})"
-    if is_dataclass(value) and not isinstance(value, type):
-        fields: Any = astuple(value)
-        return type(value).__name__ + _written(fields)
+    if is_dataclass(value):
+        return type(value).__name__ + _written(astuple(value))  # type: ignore[arg-type]
     if isinstance(value, str):
         return json.dumps(value)
     return f"{type(value).__name__} {value}"
