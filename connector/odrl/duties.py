@@ -117,6 +117,8 @@ def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: F
         return "inactive"
     deadline = deadline_of(duty, world, policy)
     done = _performances(policy, duty, world, now)
+    if duty.kind == "duty" and duty.when == "post" and (first := first_use(policy, world)) is not None:
+        done = [at for at in done if at >= first]  # what has to be done after the use is not done by what came before it
     if any(deadline is None or at < deadline for at in done):
         return "fulfilled"
     if deadline is None or now is None or now < deadline:
@@ -158,6 +160,11 @@ def exercises(policy: Policy, world: World) -> list[Event]:
     """The acts of the log that are uses, and not performances of duties, in the order in which they are told."""
     duties = duty_actions(policy)
     return [event for event in world.log or () if not event.duty and policy.registry.actions.get(event.action) not in duties]
+
+
+def first_use(policy: Policy, world: World) -> int | None:
+    """The instant (microseconds since 1970) of the first use that the log tells of."""
+    return min((at for event in exercises(policy, world) if (at := values.microseconds(event.at)) is not None), default=None)
 
 
 def duty_actions(policy: Policy) -> frozenset[str]:
@@ -241,8 +248,7 @@ def _anchor(duty: Rule, world: World, policy: Policy | None) -> int | None:
     if policy is None:
         return None
     if any(_is_use(node) and node.operator in ("gt", "gteq") for node in conjuncts(duty.constraints) if isinstance(node, Constraint)):
-        uses = [at for event in exercises(policy, world) if (at := values.microseconds(event.at)) is not None]
-        return min(uses, default=None)  # once for each uid, so from the first one
+        return first_use(policy, world)  # once for each uid, so from the first one
     return signed(policy)
 
 

@@ -55,21 +55,21 @@ def evaluate(policy: Policy, request: Request, world: World, *, options: Options
     denied, and `valid_until` says when it comes. A policy that was read under other profiles than those of `options` is read again.
     """
     try:
-        return decide(_under(policy, options), request, world, options)
+        return decide(under(policy, options), request, world, options)
     except Exception as error:
         # A defect of this engine, for which no peer may be let in: it denies, and the decision says what it was.
         case = Case(policy, request, world, options, None, ())
         return Decision(Result.DENY, None, world.now, case, Code.EVALUATION_FAILED, type(error).__name__)
 
 
-def _under(policy: Policy, options: Options) -> Policy:
+def under(policy: Policy, options: Options) -> Policy:
     """The policy as it reads under the options. Without profiles of their own, options leave it as it was read."""
     if options is DEFAULT_OPTIONS or (not options.profiles and not options.vocabularies):
         return policy
     registry = registry_of(options)
     if policy.registry is registry:
         return policy
-    known: tuple[Registry, Policy] | None = policy.memo.get(_under)
+    known: tuple[Registry, Policy] | None = policy.memo.get(under)
     if known is None or known[0] is not registry:
         from connector.odrl_reading.parse import load
 
@@ -77,7 +77,7 @@ def _under(policy: Policy, options: Options) -> Policy:
             again = load(policy.document, options=options, strict=False, parents=policy.parents, references=policy.references)
         except PolicyError:
             again = policy
-        known = policy.memo[_under] = (registry, again)
+        known = policy.memo[under] = (registry, again)
     return known[1]
 
 
