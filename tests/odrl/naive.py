@@ -1,8 +1,8 @@
 """What a policy means, once more: a walk over the document, written from the ODRL 2.2 information model and nothing of the engine.
 
-`asked` has party, action, target, stage, and the values of the act by the bare name of their operand. `world` has `now`, `facts` by
-operand, `used` by operand or (path of a rule, operand), `anchors`, `log` (acts with their `dateTime`; None: nobody keeps one), the states
-of `duties`, the `collections` of things, and what concepts lie `below`, what places are `part` of.
+`asked` has party, action, target, stage, and the values of the act by the bare name of their operand. `world` has `now`, `facts` by name,
+`used` by operand or (path of a rule, operand), `anchors`, a `log` of acts (None: nobody keeps one) and the `uses` among them, the states of
+`duties`, the `collections` of things, and what concepts lie `below`, what places are `part` of.
 """
 
 import re
@@ -14,9 +14,8 @@ from itertools import product
 NO, UNKNOWN, YES = 0, 1, 2  # so that `and` is min and `or` is max
 MICROSECOND, NEVER = timedelta(microseconds=1), datetime(1, 1, 1, tzinfo=UTC)
 ABOVE = {"display": "play", "sell": "transfer", "transfer": None, "use": None}  # every other action is directly below `use`
-DUTIES = ("compensate", "obtainConsent", "anonymize", "delete", "inform")  # of these only the first two have to come before the use
-USAGE, SUBJECT, KINDS = ("purpose", "spatial"), ("participant", "member"), ("and", "or", "xone", "andSequence")
-COUNTERS = ("count", "payAmount", "payAmount urn:x:EUR", "meteredTime")  # with the unit behind it, if there is one
+USAGE, BEFORE, AFTER = ("purpose", "spatial"), ("compensate", "obtainConsent"), ("delete", "inform")  # duties before the use and after it
+KINDS, COUNTERS = ("and", "or", "xone", "andSequence"), ("count", "payAmount", "payAmount urn:x:EUR", "meteredTime")  # in a unit, if any
 METERED = {*COUNTERS, "elapsedTime", "timeInterval", "delayPeriod"}  # not before the agreement
 ORDER = {"eq": (0,), "lt": (-1,), "lteq": (-1, 0), "gt": (1,), "gteq": (0, 1), "neq": (-1, 1)}  # where a value may lie to the right operand
 LATE = {"overdue": NO, "doubtful": UNKNOWN}  # what is late and may be no duty at all leaves it open
@@ -73,7 +72,7 @@ def holds(node, facts, world):
     fact = facts.get(" ".join((name, *of(node, "unit"))))
     if fact is None:
         return UNKNOWN
-    if name in USAGE + SUBJECT:
+    if name in (*USAGE, "participant", "member"):
         left, right = {fact} if name in USAGE else fact, set(right)
         below, part = ({(one, other) for one in left | right for other in (one, *world[what].get(one, ()))} for what in ("below", "part"))
         return YES * {
@@ -147,15 +146,16 @@ def performs(event, duty, path, world):
 
 def state(duty, path, facts, world):
     """Due while its conditions hold; the end of its time is no condition but the deadline up to which an act has to perform it."""
-    if path in world["duties"]:
-        return world["duties"][path]
     nodes, now = leaves(of(duty, "constraint"), ("and", "andSequence")), facts["dateTime"]
     begun = [YES * ((window(node)[0] or NEVER) <= now) if any(window(node)) else holds(node, facts, world) for node in nodes]
     if NO in begun:
         return "inactive"
     end = min((end for _, end in map(window, nodes) if end), default=datetime.max.replace(tzinfo=UTC))
+    begin = min((event["dateTime"] for event in world["uses"] or ()), default=NEVER) if text(of(duty, "action")[0]) in AFTER else NEVER
     log = [event for event in world["log"] or () if event["dateTime"] <= now]
-    done = [event["dateTime"] for event in log if performs(event, duty, path, world)]
+    done = [
+        event["dateTime"] for event in log if performs(event, duty, path, world) and (event["dateTime"] >= begin or "/duty/" not in path)
+    ]
     if min(done, default=end) < end or now < end:
         return "fulfilled" if min(done, default=end) < end else "pending"
     more = [(one, f"{path}/consequence/{n}") for n, one in enumerate(of(duty, "consequence"))]
@@ -165,8 +165,7 @@ def state(duty, path, facts, world):
 
 def known(path, act, asked, world):
     """What is known of an act, with what was used up under the rule at `path`; this use counts, too."""
-    uses = None if world["log"] is None else [event for event in world["log"] if event["action"] not in DUTIES and not event["duty"]]
-    facts = {name: value for name, value in {**world["facts"], **act}.items() if value is not None}
+    uses, facts = world["uses"], {name: value for name, value in {**world["facts"], **act}.items() if value is not None}
     for name in COUNTERS:
         counted = None if uses is None or (uses and name != "count") else len(uses)
         if (before := world["used"].get((path, name), world["used"].get(name, counted))) is not None:
@@ -188,12 +187,13 @@ def decide(policy, asked, world, conflict="prohibit", strict=True):
         facts = {path: known(path, dict(zip(USAGE, values, strict=True)), asked, world) for _, path in yes + no + rules[2]}
         grants, open_duties = {}, {}
         for rule, path in yes:
-            duties = [(state(one, f"{path}/duty/{n}", facts[path], world), one) for n, one in enumerate(of(rule, "duty"))]
-            waits = strict and enforced and any(how == "pending" and text(of(one, "action")[0]) in DUTIES[:2] for how, one in duties)
+            at = [(f"{path}/duty/{n}", one) for n, one in enumerate(of(rule, "duty"))]
+            duties = [(world["duties"].get(name) or state(one, name, facts[path], world), one) for name, one in at]
+            waits = strict and enforced and any(how == "pending" and text(of(one, "action")[0]) in BEFORE for how, one in duties)
             open_duties[path] = {how for how, _ in duties} & {"pending", *LATE}
             gates = (LATE.get(how, NO if waits else YES) for how, _ in duties)
             grants[path] = min([judged(rule, policy, asked, facts[path], world, NO), *gates])
-        late = {state(rule, path, facts[path], world) for rule, path in rules[2]}
+        late = {world["duties"].get(path) or state(rule, path, facts[path], world) for rule, path in rules[2]}
         bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
         final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), *(LATE.get(how, YES) for how in late if enforced))
         owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not late.isdisjoint({"pending", *LATE})
