@@ -275,8 +275,7 @@ class Outbox:
         return None
 
     async def _settle_told(self, row: Outbound, told: Process) -> None:
-        """The peer's state settled it. The process may have been looked at meanwhile for another reason; what is in flight is the same,
-        and so is what has become of it."""
+        """The peer's state settled it. What is in flight is the same also if the process was looked at meanwhile for another reason."""
         ended = told.state == exchange.TERMINATED and not row.move.termination
 
         def settle(process: Process) -> Process:
