@@ -57,7 +57,7 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
                 background.append(start(text, tmp_path))
                 ready(first["8080" if "hospital" in text else "8090"] + 3)
             else:
-                said = run(text, tmp_path)
+                said += run(text, tmp_path)
     assert (tmp_path / "build" / "biopharma" / "heart.csv").read_text() == "day,heart_rate\n1,72\n2,68\n"
     assert "Heart rates" in said
     assert "FINALIZED" in said

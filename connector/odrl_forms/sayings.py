@@ -44,6 +44,7 @@ _AMOUNTS: Final = (
 _COUNTED: Final = ((COUNT, "times", "次"), (BYTE_COUNT, "bytes", "字节"), (RECORD_COUNT, "records", "条记录"))
 
 SAYINGS: Final = (
+    Saying(PURPOSE, "isAnyOf", "for purpose in {}", "for {}", "用于{}"),  # taken as well; what is written is the shorter one below
     Saying(PURPOSE, "eq", "for {}", "for {}", "用于{}"),
     Saying(PURPOSE, "isAnyOf", "for {}", "for {}", "用于{}"),
     Saying(PURPOSE, "isA", "for kinds of {}", "for any kind of {}", "用于{}及其下位用途"),
