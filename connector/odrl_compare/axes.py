@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from connector.odrl.core import PARTICIPANT, POLICY_USAGE
+from connector.odrl.core import PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.model import Constraint, Lapse, Members, Number, Span, Window
 from connector.odrl.registry import Operand, Registry
-from connector.odrl.values import DAY, bounds
+from connector.odrl.values import DAY, bounds, microseconds
 from connector.odrl_compare.sides import (
     CROWD,
     HIGH,
@@ -39,6 +39,9 @@ PHASES: Final = Names(frozenset({"before", "during", "after"}))
 TRUTH: Final = Names(frozenset({"yes", "no"}))
 YES: Final = Names(frozenset({"yes"}))
 NO: Final = Names(frozenset({"no"}))
+
+# No clock shows an earlier or a later time.
+CALENDAR: Final = (microseconds(datetime.min.replace(tzinfo=UTC)) or 0, microseconds(datetime.max.replace(tzinfo=UTC)) or 0)
 
 Lengths = Mapping[int, int]  # so many months -> so many days of the calendar that is looked at
 Sides = tuple[Side, ...]  # alternatives; () is nothing at all
@@ -82,9 +85,12 @@ def _axis(registry: Registry, iri: str, unit: str) -> Axis:
         return Axis(key, iri, unit, row.label, full, True, row=row)
     integral = row.integral or row.values in ("instant", "duration")
     low, high = row.low, row.high
-    start: Cut = (
-        LOW if low is None else (low + row.step, 0 if row.low_in or row.step else 1)
-    )  # a counter includes the use that is asked for
+    if row.values == "instant":
+        low, high = CALENDAR
+    elif row.values == "duration" and iri != TIME_INTERVAL:  # only since a use that has not been, it can be longer than any calendar
+        high = CALENDAR[1] - CALENDAR[0]
+    # A counter includes the use that is asked for.
+    start: Cut = LOW if low is None else (low + row.step, 0 if row.low_in or row.step else 1)
     end: Cut = HIGH if high is None else (high, 1)
     full = Line(((_whole(start) if integral else start, _whole(end) if integral else end),))
     return Axis(key, iri, unit, row.label, full, row.source != "clock", integral=integral, row=row)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from connector.odrl.evaluation import evaluate
 from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Rule
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Lengths, calendars
@@ -112,8 +113,18 @@ class Comparison:
     def _agreed(self, founds: list[Found]) -> Found:
         """The answer of all calendars together."""
         if all(found.answer == founds[0].answer for found in founds):
-            return founds[0]
+            return founds[0] if len(founds) == 1 else Found(founds[0].answer, partial(self._shown_best, founds))
         return next((found for found in founds if found.answer == UNKNOWN), unknown(CALENDAR))
+
+    def _shown_best(self, founds: list[Found]) -> tuple[str, Witness | None]:
+        """The first witness that holds on its own day: where the time is fixed, a month may be another one than the calendar had."""
+        told = [found.tell() for found in founds if found.tell is not None]
+        for reason, found in told:
+            if found is not None:
+                states = [evaluate(policy, found.request, found.world, options=self.options).permitted for policy in (self.one, self.other)]
+                if any(states) and (founds[0].answer == YES) == all(states):
+                    return reason, found
+        return told[0] if told else ("", None)
 
     def looks(self) -> list[Look]:
         """The shapes of both under each calendar that they know. Raises TooComplex."""

@@ -68,7 +68,8 @@ def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -
     reader.work.spend(8)
     if one.when != other.when or not set(other.functions) <= set(one.functions):
         return NO
-    if not (_narrower(one.assignees, other.assignees) and _narrower(one.targets, other.targets)):
+    parts = ((one.assignees, other.assignees), (one.targets, other.targets), (one.assigners, other.assigners))
+    if not all(_narrower(mine, its) for mine, its in parts):
         return NO
     (bounds_of_one, mine), (bounds_of_other, its) = _split(one.constraints), _split(other.constraints)
     asked: tuple[Callable[[], Answer], ...] = (

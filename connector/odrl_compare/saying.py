@@ -10,7 +10,7 @@ from connector.odrl.vocabulary import compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, VALUES_SHOWN_MAX, shown, value
 from connector.odrl_compare.axes import ACTION, Axis
 from connector.odrl_compare.boxes import Box
-from connector.odrl_compare.sides import Crowd, Cut, Gap, Line, Names, Side
+from connector.odrl_compare.sides import HIGH, LOW, Crowd, Cut, Gap, Line, Names, Side
 from connector.odrl_compare.witness import length_text, number_text
 
 SPANS_SHOWN_MAX = 3
@@ -61,15 +61,17 @@ def _listed(axis: Axis, side: Names) -> str:
 def _span(axis: Axis, low: Cut, high: Cut) -> str:
     if low[0] == high[0] or (axis.integral and not isinstance(low[0], float) and high == (low[0] + 1, 0)):
         return f"is {_value(axis, low[0])}"
-    low, high = _plain(axis, low, "duration"), _plain(axis, high, "duration", "number")
-    time = axis.operand == DATE_TIME
+    ends = axis.full.spans[0] if isinstance(axis.full, Line) else (LOW, HIGH)
+    time, number = axis.operand == DATE_TIME, axis.row is not None and axis.row.values == "number"
     found = []
-    if not isinstance(low[0], float) and not (isinstance(axis.full, Line) and low == axis.full.spans[0][0]):
+    if low not in (LOW, ends[0]):
         words = ("is not before", "is after") if time else ("is at least", "is more than")
-        found.append(f"{words[low[1]]} {_value(axis, low[0])}")
-    if not isinstance(high[0], float):
+        of, side = _plain(axis, low, "duration")
+        found.append(f"{words[side]} {_value(axis, of)}")
+    if high != HIGH and (number or high != ends[1]):
         words = ("is before", "is not after") if time else ("is less than", "is at most")
-        found.append(f"{words[high[1]]} {_value(axis, high[0])}")
+        of, side = _plain(axis, high, "duration", "number")
+        found.append(f"{words[side]} {_value(axis, of)}")
     return " and ".join(found) or "is anything"
 
 

@@ -16,6 +16,7 @@ from connector.odrl_compare.regions import Reader
 
 NOBODY: Final = World(EPOCH)  # a world in which no collection has members
 KEPT_BOXES_MAX: Final = 64  # of a shape that stays with its policy; a larger one is rare, and computed again
+KEPT_SHAPES_MAX: Final = 8  # of one policy: two or three are common, and each month makes more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Shape:
 def shape_of(policy: Policy, work: Work, lengths: Lengths, options: Options, *, bare: bool = False) -> Shape:
     """The shape of a policy for one length of months. `bare` leaves out its target and assignees. Raises TooComplex."""
     wins = policy.conflict or options.conflict
-    key = ("shape", wins, bare, tuple(lengths.items()))
-    shape: Shape | None = policy.memo.get(key)
+    kept: dict[object, Shape] = policy.memo.setdefault(shape_of, {})
+    key = (wins, bare, tuple(lengths.items()))
+    shape = kept.get(key)
     if shape is None:
         mine = Work(work.left)
         reader = Reader(policy.registry, mine, lengths)
@@ -59,8 +61,8 @@ def shape_of(policy: Policy, work: Work, lengths: Lengths, options: Options, *, 
             grants.append(Grant(rule, region))
         shape = Shape(policy, tuple(grants), mine.axes)
         work.left = mine.left
-        if len(shape.boxes) <= KEPT_BOXES_MAX and len(policy.memo) < KEPT_BOXES_MAX:
-            policy.memo[key] = shape
+        if len(shape.boxes) <= KEPT_BOXES_MAX and len(kept) < KEPT_SHAPES_MAX:
+            kept[key] = shape
     work.axes.update(shape.axes)
     return shape
 

@@ -14,7 +14,7 @@ from connector.odrl.model import Event, Number, Request, Rule, World
 from connector.odrl.values import DAY, SECOND, instant, microseconds
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, shown, value
-from connector.odrl_compare.axes import ACTION, PARTY, TARGET, Axis, first_value
+from connector.odrl_compare.axes import ACTION, CALENDAR, PARTY, TARGET, Axis, first_value
 from connector.odrl_compare.boxes import Box
 from connector.odrl_compare.sides import Crowd, Gap, Line, Names, Side
 
@@ -118,9 +118,13 @@ class _Facts:
             and axis.row.kind != "counter"
         ]
         if day is not None and lasting and not isinstance(times, Line):
-            self.now = (instant(day * DAY) or NOW) + timedelta(microseconds=lasting[0][1])
+            self.now = instant(day * DAY + lasting[0][1]) or NOW
+        if not isinstance(times, Line) and any(instant((microseconds(self.now) or 0) - length) is None for _, length in lasting):
+            self.now = datetime.max.replace(tzinfo=UTC)
         for axis, length in lasting:
-            self.anchors[axis.operand] = self.now - timedelta(microseconds=length)
+            begun = instant((microseconds(self.now) or 0) - length)
+            if begun is not None:
+                self.anchors[axis.operand] = begun
             self._tell(axis, length_text(length))
         for key, side in box.items():
             if key not in (ACTION, TARGET, PARTY, DATE_TIME) and axes[key].row is not None:
@@ -164,8 +168,7 @@ def _moment(times: Line) -> datetime:
     if times.meet(Line((((usual, 0), (usual + 1, 0)),))) is not None:
         return NOW
     low, high = times.spans[-1]
-    at = low[0] if not isinstance(low[0], float) else high[0] - SECOND
-    return instant(int(at)) or NOW
+    return instant(int(low[0] if low[0] != CALENDAR[0] else high[0] - SECOND)) or NOW
 
 
 def _action(side: Side | None, rule: Rule | None) -> str:

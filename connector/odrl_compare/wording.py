@@ -90,9 +90,10 @@ def _flat(nodes: Iterable[Node], kind: str) -> Iterable[Hashable]:
 
 
 def _head(rule: Rule) -> Head:
-    duties = frozenset((rule_meaning(duty), duty.when, duty.functions) for duty in rule.duties)
+    duties = frozenset(rule_meaning(duty) for duty in rule.duties)
     actions = frozenset((action.iri, conjuncts(action.refinements)) for action in rule.actions)
-    return rule.kind, actions, _scopes(rule.targets), _scopes(rule.assignees), duties, rule.opaque
+    whom = _scopes(rule.assignees), _scopes(rule.assigners), frozenset(rule.functions)
+    return rule.kind, rule.when, actions, _scopes(rule.targets), whom, duties, rule.opaque
 
 
 def _scopes(scopes: tuple[Scope, ...]) -> Hashable:

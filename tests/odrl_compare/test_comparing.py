@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from connector.odrl import Options, Policy, Verdict, compare, evaluate, load
+from connector.odrl import Options, Policy, PolicyError, Verdict, compare, evaluate, load
 from connector.odrl_compare.comparing import CALENDAR, COMPLEX, Comparison
-from tests.odrl.cases import leaf, offer, purpose, rule, shuffled
+from tests.odrl.cases import leaf, odd_offers, offer, purpose, rule, shuffled
 from tests.odrl.cases import time as at
 from tests.odrl_compare.cases import EUR, OPTIONS, USD, a_request, an_offer, changed, read, seeds
 
@@ -352,6 +352,35 @@ def test_where_only_a_month_decides_the_reason_says_so():
     found = months.witnesses["refines"]
     assert evaluate(offered(lasts("lteq", "P2M")), found.request, found.world).result == "permit"
     assert evaluate(offered(lasts("lteq", "P1M")), found.request, found.world).result == "deny"
+
+
+@pytest.mark.parametrize("day", ["2026-02-28", "2026-03-01", "2026-03-31", "2026-08-01", "2027-01-31"])
+@pytest.mark.parametrize(
+    ("one", "other"), [(("lteq", "P3M"), ("lteq", "P1M")), (("gteq", "P1M"), ("gteq", "P2M")), (("lteq", "P6M"), ("lt", "P5M"))]
+)
+def test_a_witness_of_months_holds_on_its_own_day(day: str, one: tuple[str, str], other: tuple[str, str]):
+    wide, narrow = (offered(at("eq", f"{day}Z"), lasts(*test)) for test in (one, other))
+    verdict = compare(wide, narrow)
+    assert (verdict.refines, verdict.refined_by) == ("no", "yes")
+    assert separates(wide, narrow, verdict, "refines")
+
+
+def test_there_is_no_time_beyond_the_calendar():
+    assert answers(offered(at("gt", "9999-12-31Z")), offered(purpose("eq", "a"))) == ("yes", "no", "no")
+    ages = offered(leaf("odrl:elapsedTime", "gteq", "P9000Y"))
+    verdict = compare(ages, offered(lasts("lteq", "P1D")))
+    assert separates(ages, offered(lasts("lteq", "P1D")), verdict, "refines")
+
+
+@settings(max_examples=60)
+@given(odd_offers, odd_offers)
+def test_what_nobody_would_write_is_compared_too(one: dict[str, Any], other: dict[str, Any]):
+    try:
+        first, again, second = (load(document, strict=False) for document in (one, one, other))
+    except PolicyError:
+        return
+    assert compare(first, second).to_json()
+    assert compare(first, again).equivalent == "yes"
 
 
 def test_a_comparison_can_be_turned_at_the_cost_of_one():
