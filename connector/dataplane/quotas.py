@@ -3,6 +3,9 @@
 Whoever uses something up holds a portion of what is left, so that parallel streams, transfers and restarts cannot go over together: used
 is what was posted and what is reserved, at every instant. What a crash leaves open is posted if it may have been used, so a quota may
 come out short by the portions that were held, and never the other way.
+
+One use (`odrl:count`) is one transfer that was started, however often it is suspended and resumed, and whatever it fetched. A byte or a
+record counts each time it leaves: what is fetched again is used again.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal
+from weakref import WeakValueDictionary
 
 from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
-from connector.odrl.counters import Counter, Tally
+from connector.odrl.counters import Counter, Refusal, Tally
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
 
@@ -40,7 +44,7 @@ class Ledger:
         self._store, self._decide, self._clock, self._ids = store, decide, clock, ids
         self.cut = cut
         self._at_mark = at_mark
-        self._news: dict[str, asyncio.Event] = {}
+        self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def holder(self, agreement: str, transfer: str) -> Holder:
@@ -89,7 +93,9 @@ class Ledger:
 
     def news(self, agreement: str) -> asyncio.Event:
         """An event that the next settlement sets. Ask for it before looking at what is left."""
-        return self._news.setdefault(agreement, asyncio.Event())
+        if (event := self._news.get(agreement)) is None:
+            event = self._news[agreement] = asyncio.Event()
+        return event
 
     def _tell(self, agreement: str) -> None:
         if (event := self._news.pop(agreement, None)) is not None:
@@ -187,7 +193,7 @@ def portions(counters: Mapping[Tally, Counter], wanted: Mapping[str, int], keep:
     for tally, counter in counters.items():
         operand, kept, left = tally.operand, keep.get(tally.operand, 0), int(counter.left)
         amount = min(kept + portion(operand, int(counter.limit), left - kept), wanted.get(operand, left))
-        if amount <= kept:
+        if amount <= kept or isinstance(counter.reserve(amount), Refusal):
             state = "busy" if counter.reserved or state == "busy" else "spent"
         amounts[operand] = min(amount, amounts.get(operand, amount))
     return (amounts, state) if state == "granted" else ({operand: amount for operand, amount in keep.items() if amount}, state)

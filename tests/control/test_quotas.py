@@ -10,8 +10,10 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from connector.control.policies import MEASURED, measured
+from connector.dataplane.quotas import LARGEST
 from connector.dsp.exchange import Process
-from connector.odrl.core import BYTE_COUNT, COUNT
+from connector.odrl.core import BYTE_COUNT, COUNT, RECORD_COUNT
 from connector.records import Usage
 from tests.control.orders import D, N, T, counts, order, settled
 from tests.pair import WAIT_SECONDS, Pair, pair, quoted
@@ -26,6 +28,12 @@ def limit(operand: str, operator: str, value: object, kind: str = "integer") -> 
 
 def offer(*constraints: Any, **more: Any) -> dict[str, Any]:
     return {"@type": "Offer", "permission": [{"action": "use", "constraint": list(constraints)}]} | more
+
+
+def test_what_a_policy_may_count_is_what_the_ledger_and_the_starts_count():
+    assert LARGEST.keys() | {COUNT} == MEASURED
+    assert measured("text/csv") == MEASURED - {RECORD_COUNT}
+    assert measured("Application/X-NDJSON; charset=utf-8") == MEASURED
 
 
 UNTIL_LONG_AGO = limit("odrl:dateTime", "lt", "2020-01-01T00:00:00Z", "dateTime")

@@ -246,6 +246,23 @@ async def test_who_finds_nothing_left_waits_for_what_a_slow_reader_holds_and_get
 
 
 @pytest.mark.asyncio
+async def test_what_a_reader_holds_who_takes_nothing_more_goes_to_others_once_it_is_cut(tmp_path: Path, http: aiohttp.ClientSession):
+    size, most = 64 << 20, 40 << 20
+    async with provider(tmp_path, stall_seconds=0.8) as rig:
+        await rig.publish(b"\0" * size, tallies=(bytes_up_to(most),))
+        async with reading(rig.endpoint, rig.authorization()) as slow:
+            await slow.take(100_000)
+            await quiet(rig)
+            assert (await rig.store.usage(AGREEMENT)).reserved(RULE, BYTE_COUNT) > 0, "it holds a portion, and does not use it"
+            status, body, _ = await fetch(http, rig)
+            await slow.sip_to_the_end()
+        assert status == 200
+        assert await settled(rig) == most
+        assert len(body) + len(slow.taken) <= most
+        assert len(body) > most / 2, "the one who waited has got what the other one left"
+
+
+@pytest.mark.asyncio
 async def test_where_the_policy_permits_it_nevertheless_the_stream_goes_on_under_what_counts_then(rig: Rig, http: aiohttp.ClientSession):
     content = some_bytes(500_000)
     await rig.publish(content, tallies=(bytes_up_to(200_000),))
