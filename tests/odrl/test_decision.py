@@ -5,8 +5,8 @@ import orjson
 import pytest
 from hypothesis import given
 
-from connector.odrl import Request, World, evaluate, load
-from tests.odrl.cases import NOW, leaf, offer, offers, participant, policy, purpose, request, requests, rule, time, world, worlds
+from connector.odrl import Options, Profile, Request, World, evaluate, load
+from tests.odrl.cases import NOW, PARTIES, leaf, offer, offers, participant, policy, purpose, request, requests, rule, time, world, worlds
 
 BOUNDED = policy(rule(purpose("eq", "research"), time("lteq", "2026-12-31Z")))
 
@@ -208,3 +208,83 @@ def test_every_decision_has_reasons_and_every_code_fits_its_result(document: dic
     assert 1 <= len(decision.reason()) <= 8
     assert len(decision.rules) == len(document["permission"]) + len(document.get("prohibition", []))
     orjson.dumps(decision.to_json())
+
+
+# --- duties
+
+
+def test_duties_stand_in_the_decision_with_who_what_until_when_and_how() -> None:
+    within = {"and": [time("lteq", "2026-06-30Z")]}
+    duty = {"@id": "urn:duty", "action": ["odrl:delete", "odrl:archive"], "constraint": [within], "assignee": "did:web:debtor"}
+    decision = evaluate(policy(rule(duty=[duty]), obligation=[{"action": "odrl:inform"}]), request(), world())
+    document = orjson.loads(orjson.dumps(decision.to_json()))
+    assert document["result"] == "permit-with"
+    assert document["duties"] == [
+        {
+            "path": "/permission/0/duty/0",
+            "id": "urn:duty",
+            "when": "post",
+            "action": ["http://www.w3.org/ns/odrl/2/delete", "http://www.w3.org/ns/odrl/2/archive"],
+            "debtor": "did:web:debtor",
+            "state": "pending",
+            "due_by": "2026-07-01T00:00:00Z",
+            "blocking": False,
+        },
+        {
+            "path": "/obligation/0",
+            "id": "",
+            "when": "post",
+            "action": ["http://www.w3.org/ns/odrl/2/inform"],
+            "debtor": "",
+            "state": "pending",
+            "due_by": None,
+            "blocking": False,
+        },
+    ]
+    assert decision.reason() == ["Permitted until 2026-07-01T00:00:00Z (offer urn:o1, /permission/0)."]
+
+
+def test_a_denial_shows_the_duties_of_the_permission_that_would_grant_and_what_they_block() -> None:
+    other = purpose("eq", "b"), participant("eq", "did:web:x")
+    found = policy(rule(*other, duty=[{"action": "odrl:delete"}]), rule(duty=[{"action": "odrl:compensate"}]))
+    decision = evaluate(found, request("a"), world())
+    assert [(each.path, each.blocking) for each in decision.duties] == [("/permission/1/duty/0", True)]
+    document = decision.to_json()
+    assert document["near_misses"] == [{"path": "/permission/1/duty/0", "change": "the duty to compensate is done"}]
+    assert document["duties"][0]["blocking"] is True
+
+
+def test_the_consequences_of_a_late_duty_are_owed_too() -> None:
+    late = {"action": "odrl:delete", "constraint": [time("lt", "2026-01-01Z")], "odrl:consequence": [{"action": "odrl:compensate"}]}
+    decision = evaluate(policy(rule(duty=[late])), request(), world())
+    assert [(each.kind, each.state) for each in decision.duties] == [("duty", "overdue"), ("consequence", "pending")]
+
+
+def test_duties_of_several_acts_are_owed_once() -> None:
+    found = policy(rule(purpose("isAnyOf", ["a", "b"]), duty=[{"action": "odrl:delete"}]))
+    assert [each.path for each in evaluate(found, request("a", "b"), world()).duties] == ["/permission/0/duty/0"]
+
+
+def test_what_decides_nothing_is_not_kept_with_a_decision() -> None:
+    found = load(offer(rule(time("lteq", "2026-12-31"), purpose("eq", "a"))))
+    assert {finding.code.value for finding in found.findings} == {"ZONE_MISSING", "USE_IMPLIES_DISTRIBUTE"}
+    assert evaluate(found, request("a"), world()).to_json()["findings"] == []
+
+
+def test_a_decision_names_the_profiles_by_which_it_was_taken_and_the_semantics() -> None:
+    options = Options(profiles=(Profile("x", "2026.1"),))
+    document = evaluate(load(offer(rule()), options=options), request(), world(), options=options).to_json()
+    assert (document["profiles"], document["semantics"]) == ({"x": "2026.1"}, "odrl22-v1")
+    assert "profiles" not in evaluate(policy(rule()), request(), world()).to_json()
+
+
+def test_a_decision_is_replayed_from_what_it_kept() -> None:
+    """The facts that are stored, put into another world, decide the same."""
+    found = policy(
+        rule(purpose("isAnyOf", ["a", "b"]), leaf("odrl:spatial", "isPartOf", "urn:cn")), prohibitions=(rule(purpose("eq", "c")),)
+    )
+    for purposes, places in ((("a",), ("urn:cn",)), (("a", "c"), ("urn:cn",)), (("a",), ("urn:fr",)), (("b",), ())):
+        first = evaluate(found, request(*purposes), World(NOW, {"odrl:spatial": places}))
+        facts = {name: tuple(of) for name, of in first.to_json()["facts"].items()}
+        again = evaluate(found, Request(PARTIES[0]), World(NOW, facts))
+        assert (again.result, again.code, again.to_json()["rules"]) == (first.result, first.code, first.to_json()["rules"])

@@ -1,10 +1,29 @@
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.odrl import load
-from connector.odrl.model import Constraint
-from connector.odrl.words import SENTENCE_CHARS_MAX, asked, failed, held, place, shown, unstated, value
+from connector.odrl.model import NEVER, Constraint, Fact, Since
+from connector.odrl.registry import CONCEPT, ORDER
+from connector.odrl.values import SECOND, stretch
+from connector.odrl.words import (
+    PHRASES,
+    SENTENCE_CHARS_MAX,
+    acts,
+    asked,
+    fact,
+    failed,
+    held,
+    place,
+    quoted,
+    seconds,
+    shown,
+    texts,
+    unstated,
+    value,
+)
 from tests.odrl.cases import leaf, participant, policy, purpose, rule, time
 
 
@@ -75,3 +94,45 @@ def test_a_deep_constraint_is_still_one_sentence() -> None:
     deep = leaf("odrl:purpose", "isAnyOf", ["x" * 200] * 10)
     wide: dict[str, object] = {"or": [{"and": [deep] * 7}] * 7}
     assert len(asked(policy(rule(wide)).permissions[0].constraints[0])) <= SENTENCE_CHARS_MAX
+
+
+NOON = stretch("2026-06-15T12:00:00Z").start
+
+
+@pytest.mark.parametrize(
+    ("written", "of", "plain", "read"),
+    [
+        (purpose("eq", "a"), "b", "b", "'b'"),
+        (purpose("eq", "a"), "urn:b", "urn:b", "<urn:b>"),
+        (participant("eq", "x"), frozenset({"b", "a"}), "a, b", "'a', 'b'"),
+        (time("lt", "2026-01-01Z"), NOON, "2026-06-15T12:00:00Z", "2026-06-15T12:00:00Z"),
+        (time("lt", "2026-01-01Z"), 10**20, "beyond the calendar", "beyond the calendar"),
+        (leaf("odrl:count", "lt", "5"), 6, "6", "6"),
+        (leaf("odrl:payAmount", "lt", "5"), Fraction(1, 2), "1/2", "1/2"),
+        (leaf("odrl:elapsedTime", "lt", "P1D"), Since(0, 90_061 * SECOND), "1 d 01:01:01", "1 d 01:01:01"),
+        (leaf("odrl:meteredTime", "lt", "P1D"), 61 * SECOND, "00:01:01", "00:01:01"),
+        (leaf("odrl:timeInterval", "gt", "P1D"), NEVER, "never", "never"),
+    ],
+)
+def test_what_was_found_is_text(written: dict[str, object], of: Fact, plain: str, read: str) -> None:
+    assert (fact(node(written), of), quoted(node(written), of)) == (plain, read)
+
+
+def test_several_values_are_several_texts() -> None:
+    assert texts(frozenset({"b", "a"})) == ["a", "b"]
+    assert texts(5) == ["5"]
+    assert seconds(0) == "00:00:00"
+
+
+def test_every_operator_of_every_sort_of_values_reads_in_two_languages() -> None:
+    assert PHRASES["term"].keys() == CONCEPT
+    for sort in ("instant", "number", "duration", "event"):
+        assert PHRASES[sort].keys() == ORDER - {"isAnyOf", "isNoneOf", "isAllOf"}  # which are read as a choice of each value
+    for phrases in PHRASES.values():
+        for phrase in phrases.values():
+            assert len(set(phrase)) == 3
+
+
+def test_a_duty_says_what_it_asks_to_do() -> None:
+    found = policy(rule(duty=[{"action": ["odrl:delete", "odrl:archive"]}]))
+    assert acts(found.permissions[0].duties[0]) == "delete or archive"
