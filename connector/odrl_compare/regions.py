@@ -180,9 +180,9 @@ class Reader:
 
     def _times(self, part: Constraint, start: Cut, end: Cut, *, negated: bool) -> tuple[Region, Region]:
         axis = axis_of(self.registry, Constraint(part.path, DATE_TIME, "eq", (), Window(None, None), part.judge))
-        inner = (Line(((start, end),)),) if start < end else ()
-        outer = axis.full.minus(inner[0]) if inner else (axis.full,)
-        one, other = self.work.on(axis, inner), self.work.on(axis, outer)
+        side = Line(((start, end),)).meet(axis.full) if start < end else None
+        one = self.work.on(axis, () if side is None else (side,))
+        other = self.work.on(axis, (axis.full,) if side is None else axis.full.minus(side))
         return (other, one) if negated else (one, other)
 
     def _opaque(self, node: Opaque, *, holds: bool) -> Region:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from connector.odrl.core import DATE_TIME
+from connector.odrl.core import DATE_TIME, ELAPSED_TIME, METERED_TIME
 from connector.odrl.duties import deadline_of
 from connector.odrl.model import Event, Number, Request, Rule, World
 from connector.odrl.values import DAY, SECOND, instant, microseconds
@@ -16,7 +16,7 @@ from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, shown, value
 from connector.odrl_compare.axes import ACTION, CALENDAR, PARTY, TARGET, Axis, first_value
 from connector.odrl_compare.boxes import Box
-from connector.odrl_compare.sides import Crowd, Gap, Line, Names, Side
+from connector.odrl_compare.sides import HIGH, Crowd, Gap, Line, Names, Side
 
 SOMEBODY: Final = "urn:example:somebody"
 SOMETHING: Final = "urn:example:something-else"
@@ -110,7 +110,7 @@ class _Facts:
             self.now = _moment(times)
             self._tell(axes[DATE_TIME], self.now.isoformat().replace("+00:00", "Z"))
         lasting = [
-            (axis, int(first_value(side, integral=True)))
+            (axis, int(first_value(_at_least_metered(key, side, box), integral=True)))
             for key, side in box.items()
             if isinstance(side, Line)
             and (axis := axes[key]).row is not None
@@ -160,6 +160,14 @@ class _Facts:
     def _tell(self, axis: Axis, text: str, *, quoted: bool = False) -> None:
         self.values[axis.key] = text
         self.told.append(f"{axis.label} {value(text) if quoted else text}" + (f" in <{shown(axis.unit)}>" if axis.unit else ""))
+
+
+def _at_least_metered(key: str, side: Line, box: Box) -> Line:
+    """Of the time since the first use, what is no shorter than the use that was metered in it."""
+    metered = box.get(METERED_TIME)
+    if key != ELAPSED_TIME or not isinstance(metered, Line):
+        return side
+    return side.meet(Line((((first_value(metered, integral=True), 0), HIGH),))) or side
 
 
 def _moment(times: Line) -> datetime:

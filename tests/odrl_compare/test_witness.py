@@ -35,6 +35,8 @@ def amount(left: str, operator: str, value: str, unit: str = "") -> dict:
         [amount("odrl:payAmount", "gteq", "2.50", EUR), amount("odrl:resolution", "lt", "0.1", "urn:dpi")],
         [amount("urn:t:age", "gt", "17")],
         [leaf("odrl:elapsedTime", "gt", "P10D"), leaf("odrl:meteredTime", "gteq", "PT36H")],
+        [leaf("odrl:elapsedTime", "gt", "PT1H"), leaf("odrl:meteredTime", "gteq", "PT36H")],
+        [{"andSequence": [time("gteq", "2027-05-01Z"), purpose("eq", "a")]}],
         [leaf("urn:t:role", "isAllOf", ["x", "y"]), leaf("urn:t:role", "isNoneOf", ["z"])],
         [leaf("odrl:event", "gt", {"@id": "urn:t:congress"})],
         [leaf("odrl:spatial", "isPartOf", "urn:t:france")],
