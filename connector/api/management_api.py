@@ -279,7 +279,8 @@ class ManagementApi:
         agreement = await self._d.store.agreement(request.match_info["id"])
         if agreement is None:
             raise NotFound(f"there is no agreement `{request.match_info['id']}`")
-        return shapes.answer(shapes.agreement_view(agreement))
+        counters = await self._d.operations.counters(agreement)
+        return shapes.answer(shapes.agreement_view(agreement) | ({"counters": counters} if counters else {}))
 
     async def _close_agreement(self, request: web.Request) -> web.Response:
         said: shapes.Reason = await self._body(request, shapes.Reason)

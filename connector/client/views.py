@@ -106,7 +106,8 @@ class Negotiation(Struct, frozen=True):
 
 class Agreement(Struct, frozen=True):
     """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing, `closed` the one from
-    which it does not because `closed_by` (us or peer) has closed it for `reason`."""
+    which it does not because `closed_by` (us or peer) has closed it for `reason`. `counters`, of one that is asked for by itself, say
+    what was used up: `rule`, `operand`, `used`, `reserved`, `limit`."""
 
     id: str
     peer: str
@@ -120,6 +121,7 @@ class Agreement(Struct, frozen=True):
     closed_by: str | None = None
     reason: str | None = None
     final: bool = False
+    counters: list[Document] = []
 
 
 class Transfer(Struct, frozen=True):

@@ -21,7 +21,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction, EgressDenied, InvalidRequest, NotFound, PeerFailed, PolicyError
 from connector.ports import Act, Identity, Participant
-from connector.records import Agreement, Changes, Evidence, Expect, Idempotent
+from connector.records import Agreement, Changes, Evidence, Expect, Idempotent, Usage
 
 ACCEPTS = ("same", "permitted", "operator")
 
@@ -322,6 +322,12 @@ class Operations:
         if saved is None:
             raise Contradiction("nothing was changed: the process has ended or moved on meanwhile; look at it and ask again")
         return saved
+
+    async def counters(self, agreement: Agreement) -> list[dict[str, Any]]:
+        """What is counted under an agreement of ours as provider, as it stands; empty where nothing is, and where the peer counts."""
+        if agreement.provider != self._identity.own.id:
+            return []
+        return self._policies.counters(agreement.document, await self._store.usage(agreement.id) or Usage(agreement.id))
 
     async def reusable(self, peer: str, dataset: str, purposes: tuple[str, ...]) -> Agreement | None:
         """A finalized agreement with the peer over the dataset that still permits these purposes, or None."""

@@ -98,6 +98,9 @@ async def test_of_fifty_starts_at_once_as_many_happen_as_were_agreed_on(two: Pai
     assert (len(started), len(refused)) == (10, 40)
     usage = await used(two, agreement)
     assert usage.posted == ((RULE, COUNT, 10),)
+    seen = await two.provider.asked("GET", f"/agreements/{quoted(agreement)}")
+    assert seen["counters"] == [{"rule": RULE, "operand": COUNT, "used": 10, "reserved": 0, "limit": 10}]
+    assert "counters" not in await two.consumer.asked("GET", f"/agreements/{quoted(agreement)}"), "the provider counts"
     for mine in refused:
         theirs = await two.provider.connector.store.process(T, mine.peer_pid or "")
         for side in (mine, theirs):
