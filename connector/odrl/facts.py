@@ -10,7 +10,7 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl import values
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
+from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, PAY_AMOUNT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.duties import exercises, signed
 from connector.odrl.model import DEFAULT_OPTIONS, NEVER, Fact, Facts, Number, Options, Policy, Request, Since, World, fact_key
 from connector.odrl.registry import Operand
@@ -78,7 +78,9 @@ def _counted(operand: Operand, key: str, policy: Policy, world: World) -> Number
     if operand.step and operand.iri.endswith("/count"):
         return with_this_use(operand, sum(event.amounts.get(key, 1) for event in exercises(policy, world)))
     told = [event.amounts[key] for event in world.log if key in event.amounts]
-    return with_this_use(operand, sum(told)) if told or not exercises(policy, world) else None  # uses without an amount are of unknown size
+    if not told and operand.iri != PAY_AMOUNT and exercises(policy, world):
+        return None  # uses of which no size is told are of unknown size; where no payment is told, there was none
+    return with_this_use(operand, sum(told))
 
 
 def _since(iri: str, policy: Policy, world: World, now: int, options: Options) -> Fact | None:
