@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from connector.odrl_reading.declaration import purposes_of as purposes_of
     from connector.odrl_reading.parse import lint as lint
     from connector.odrl_reading.parse import load as load
+    from connector.odrl_replay.replay import replay as replay
+    from connector.odrl_replay.report import Report as Report
 
 _PLACES = {
     "connector.errors": ("PolicyError",),
@@ -71,6 +73,8 @@ _PLACES = {
     "connector.odrl_forms.fingerprint": ("fingerprint",),
     "connector.odrl_rdf.report": ("report_rdf",),
     "connector.odrl_rdf.worlds": ("load_request", "load_world"),
+    "connector.odrl_replay.replay": ("replay",),
+    "connector.odrl_replay.report": ("Report",),
     "connector.odrl.registry": ("Alias", "Operand", "Profile", "Vocabulary"),
     "connector.odrl_compare.checking": ("check",),
     "connector.odrl_compare.comparing": ("compare",),

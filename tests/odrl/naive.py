@@ -167,7 +167,7 @@ def known(path, act, asked, world):
     """What is known of an act, with what was used up under the rule at `path`; this use counts, too."""
     uses, facts = world["uses"], {name: value for name, value in {**world["facts"], **act}.items() if value is not None}
     for name in COUNTERS:
-        counted = None if uses is None or (uses and name != "count") else len(uses)
+        counted = None if uses is None or (uses and name == "meteredTime") else len(uses) * (name == "count")
         if (before := world["used"].get((path, name), world["used"].get(name, counted))) is not None:
             facts[name] = before + (name == "count")
     for name, which, none in (("elapsedTime", min, world["now"]), ("timeInterval", max, NEVER)):

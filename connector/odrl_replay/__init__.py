@@ -1,0 +1,1 @@
+"""A log, judged as a whole."""
