@@ -46,22 +46,24 @@ def check(policy: Policy, *, options: Options = DEFAULT_OPTIONS, now: datetime |
     if len(months) > MONTHS_MAX:
         return ()
     at = None if now is None else microseconds(now)
+    looks = calendars(months) if months else ((0, ()),)
+    steps = 2 * STEPS_MAX // len(looks)
     rounds = [
-        {(finding.code, finding.path): finding for finding in _Check(policy, options, dict(lengths), at).findings()}
-        for _, lengths in (calendars(months) if months else ((0, ()),))
+        {(finding.code, finding.path): finding for finding in _Check(policy, options, dict(lengths), at, steps).findings()}
+        for _, lengths in looks
     ]
     kept = [finding for key, finding in rounds[0].items() if all(key in found for found in rounds[1:])]
     return (*kept, *_lineage(policy, options))
 
 
 class _Check:
-    """One policy under one calendar."""
+    """One policy under one calendar, in so many steps of all parts together."""
 
-    def __init__(self, policy: Policy, options: Options, lengths: Lengths, now: int | None) -> None:
+    def __init__(self, policy: Policy, options: Options, lengths: Lengths, now: int | None, steps: int) -> None:
         self.policy, self.now, self.lengths = policy, now, lengths
         self.wins = policy.conflict or options.conflict
         self.reader = Reader(policy.registry, Work(), lengths)
-        self.steps = 2 * STEPS_MAX  # of all parts together
+        self.steps = steps
 
     def findings(self) -> Iterator[Finding]:
         """All findings of all rules."""
