@@ -14,6 +14,7 @@ import trustme
 from connector.adapters.clock import TimeOrderedIds
 from connector.control.compose import Sender, Times
 from connector.control.journal import Journal
+from connector.control.negotiate import Reaction
 from connector.control.operate import Operations
 from connector.control.policies import Policies
 from connector.control.rights import Rights
@@ -24,11 +25,11 @@ from connector.dataplane.edr import grant_for
 from connector.dsp import exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
-from connector.ports import Stage, Store, TransferView
+from connector.ports import Store, TransferView
 from connector.records import Agreement, Changes, Dataset, Evidence, Offer, Outbound
 from tests.control.stand import Standing
 from tests.dataplane.reader import Reader, a_wire, reading
-from tests.dataplane.rig import CONSUMER, PROVIDER, Rig, some_bytes
+from tests.dataplane.rig import CONSUMER, PROVIDER, some_bytes
 from tests.pair import OPEN, WAIT_SECONDS, Never, fresh
 
 T = Kind.TRANSFER
@@ -41,7 +42,7 @@ DATASET = "urn:test:running"
 class Live:
     """A provider without its doors to peers: what it would send stands in `sent`, by transfer."""
 
-    rig: Rig
+    rig: Any
     store: Store
     identity: Standing
     journal: Journal
@@ -49,10 +50,10 @@ class Live:
     rights: Rights
     watch: Watch
     views: Views
+    transfers: Transfers
     operations: Operations
     elsewhere: str = "urn:test:elsewhere"  # another dataset
     tls: ssl.SSLContext | None = None
-    stages: tuple[Stage, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     sent: dict[str, list[Outbound]] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +88,7 @@ class Live:
             T, fresh("transfer"), Role.PROVIDER, agreement.peer, "https://peer.test", "REQUESTED", fresh("theirs"),
             dataset=agreement.dataset, agreement=agreement.id, detail={"format": "HttpData-PULL"}, created=now, updated=now,
         )  # fmt: skip
-        reaction = await Transfers(self.store, self.rights, lambda _: None).start(asked, now)
+        reaction = await self.transfers.start(asked, now)
         await self.journal.commit(self.steps.changes(None, reaction, now, ask=False))
         return await self.process(asked.pid)
 
@@ -96,13 +97,13 @@ class Live:
         begun = await self.begin(await self.agree(policy, **agreed))
         return await self.answer(begun.pid)
 
-    async def answer(self, pid: str) -> Process:
-        """The peer takes what we have said last."""
+    async def answer(self, pid: str, settle: Callable[[Process, str], Process] = exchange.answered) -> Process:
+        """The peer takes what we have said last, or settles it otherwise."""
 
         async def step() -> Changes:
             process = await self.process(pid)
-            after = exchange.answered(process, process.in_flight_id or "")
-            return self.steps.changes(process, _reaction(after), self.now(), settled=(process.in_flight_id,), ask=False)
+            after = settle(process, process.in_flight_id or "")
+            return self.steps.changes(process, Reaction(after), self.now(), settled=(process.in_flight_id,), ask=False)
 
         await self.journal.decide(step, pid)
         return await self.process(pid)
@@ -157,52 +158,50 @@ class Live:
         self.news.set()
 
 
-def _reaction(process: Process) -> Any:
-    from connector.control.negotiate import Reaction
+def assembled(rig: Any, store: Store, **more: Any) -> Live:
+    """Everything that decides about transfers around a data plane: `rig` has `clock`, `flows` and `tokens`."""
+    identity, policies, journal, ids = Standing(PROVIDER, now=rig.clock.now), Policies(), Journal(store, rig.clock), TimeOrderedIds()
+    identity.claims[CONSUMER] = {}
+    steps = Steps(Never(), ids, Sender(PROVIDER, "https://own.test", Times(10, 3600, 604800)))
+    rights = Rights(store, policies, identity)  # type: ignore[arg-type]
+    last_access = lambda pid: seen.last_access if (seen := rig.flows.seen(pid)) else None  # noqa: E731
+    watch = Watch(journal, steps, rights, last_access, 60.0)
+    journal.listen(rig.flows.committed)
+    views = Views(store, rights, rig.tokens, rig.clock, watch.suspect)
+    transfers = Transfers(store, rights, lambda _: None)
+    operations = Operations(journal, steps, policies, None, identity, transfers)  # type: ignore[arg-type]
+    at = Live(rig, store, identity, journal, steps, rights, watch, views, transfers, operations, **more)
+    journal.listen(at._heard)
 
-    return Reaction(process)
+    def known_otherwise(participant: str) -> None:
+        rig.flows.look_again()
+        watch.reconsider(participant)
+
+    identity.listen(known_otherwise)
+    return at
 
 
 @asynccontextmanager
-async def live(root: Path, authority: trustme.CA, kind: str = "sendfile", *, watching: bool = True) -> AsyncIterator[Live]:
-    """`kind` is how the bytes go out: see `a_wire`. Without `watching` a test lets the watch take its turns (`quiet`)."""
+async def live(root: Path, authority: trustme.CA, kind: str = "sendfile") -> AsyncIterator[Live]:
+    """At a real listener; `kind` is how the bytes go out: see `a_wire`."""
     async with a_wire(kind, root, authority) as wire_:
         rig = wire_.rig
-        store, identity, policies = rig.store, Standing(PROVIDER, now=rig.clock.now), Policies()
-        identity.claims[CONSUMER] = {}
-        journal, ids = Journal(store, rig.clock), TimeOrderedIds()
-        steps = Steps(Never(), ids, Sender(PROVIDER, "https://own.test", Times(10, 3600, 604800)))
-        rights = Rights(store, policies, identity)  # type: ignore[arg-type]
-        last_access = lambda pid: seen.last_access if (seen := rig.flows.seen(pid)) else None  # noqa: E731
-        watch = Watch(journal, steps, rights, last_access, 60.0)
-        journal.listen(rig.flows.committed)
-        views = Views(store, rights, rig.tokens, rig.clock, watch.suspect)
-        transfers = Transfers(store, rights, lambda _: None)
-        operations = Operations(journal, steps, policies, None, identity, transfers)  # type: ignore[arg-type]
-        at = Live(rig, store, identity, journal, steps, rights, watch, views, operations, tls=wire_.tls, stages=wire_.stages)
-        journal.listen(at._heard)
+        at = assembled(rig, rig.store, tls=wire_.tls)
 
         async def lookup(pid: str) -> TransferView | None:
-            found = await views.lookup(pid)
+            found = await at.views.lookup(pid)
             return replace(found, stages=wire_.stages) if found else None
 
         rig.transfers.lookup = lookup  # type: ignore[method-assign]
-
-        def known_otherwise(participant: str) -> None:
-            rig.flows.look_again()
-            watch.reconsider(participant)
-
-        identity.listen(known_otherwise)
         (root / "running.bin").write_bytes(some_bytes(SIZE_BYTES))
         at.source, _ = await rig.sources["file"].index({"type": "file", "path": "running.bin"})
         await at.publish()
         await at.publish(dataset=at.elsewhere)
-        if watching:
-            await watch.start()
+        await at.watch.start()
         try:
             yield at
         finally:
-            await watch.close()
+            await at.watch.close()
 
 
 def in_a_moment(seconds: float) -> str:
