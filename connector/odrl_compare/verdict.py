@@ -62,6 +62,12 @@ class Verdict:
         permit it."""
         return {name: witness for name, found in self.founds.items() if (witness := found.witness) is not None}
 
+    @property
+    def witness(self) -> Witness | None:
+        """The request that shows the first `no`; None if there is no `no`."""
+        noes = [found for found in self.founds.values() if found.answer == NO]
+        return next((witness for found in noes if (witness := found.witness) is not None), None)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {

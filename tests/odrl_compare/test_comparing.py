@@ -292,6 +292,8 @@ def test_a_verdict_is_plain_json():
     assert told["compatible"] == "no"
     assert told["reasons"]["compatible"].startswith("on purpose they have nothing in common")
     assert told["witnesses"]["refines"]["values"] == {"http://www.w3.org/ns/odrl/2/purpose": "a"}
+    assert verdict.witness == verdict.witnesses["refines"]
+    assert compare(offered(), offered()).witness is None
 
 
 NAMES = ("purpose", "recipient", "industry", "product", "media", "language", "version", "spatial", "fileFormat", "systemDevice")
