@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from connector.odrl import words
@@ -209,6 +209,10 @@ def _duty(duty: Owed) -> dict[str, Any]:
 
 
 def _text(at: datetime) -> str:
-    at_microseconds = microseconds(at)
-    utc = None if at_microseconds is None else instant(at_microseconds)
-    return at.isoformat() if utc is None else utc.isoformat().replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at_microseconds = microseconds(at)
+        utc = None if at_microseconds is None else instant(at_microseconds)
+        if utc is None:
+            return at.isoformat()
+        at = utc
+    return at.isoformat().replace("+00:00", "Z")

@@ -15,7 +15,7 @@ from connector.odrl.core import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, leaves
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
@@ -160,14 +160,18 @@ def unknown_operands(case: Case) -> tuple[str, ...]:
 
 def known(case: Case) -> dict[str, list[str]]:
     """What was known, by left operand (full IRI), as text."""
-    operands = (*case.policy.usage, *(operand for operand, _ in case.policy.measures))
-    found: dict[str, dict[str, None]] = {operand: {} for operand in operands}
+    found: dict[str, list[str]] = {operand: [] for operand in case.policy.usage}
+    for operand, told in found.items():
+        _tell(case, operand, told)
+    for operand, unit in case.policy.measures:
+        _tell(case, fact_key(operand, unit), found.setdefault(operand, []))
+    return found
+
+
+def _tell(case: Case, key: str, told: list[str]) -> None:
     for atom in case.atoms:
-        for key, fact in atom.items():
-            if (told := found.get(key.partition(" ")[0])) is not None:
-                for text in words.texts(fact):
-                    told[words.shown(text)] = None
-    return {operand: list(told) for operand, told in found.items()}
+        if (fact := atom.get(key)) is not None:
+            told += [text for each in words.texts(fact) if (text := words.shown(each)) not in told]
 
 
 def near_misses(case: Case) -> tuple[NearMiss, ...]:
@@ -252,10 +256,9 @@ def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]
 
 
 def _void(case: Case) -> list[Fault]:
-    if case.conflict != "invalid":
-        return []
+    pairs = clashes(case.policy, case.world) if case.conflict == "invalid" else []
     said = "it may forbid what {} allows, and so the whole policy is void"
-    return [_fault(other.path, said.format(words.shown(one.path))) for one, other in clashes(case.policy, case.world)]
+    return [_fault(other.path, said.format(words.shown(one.path))) for one, other in pairs]
 
 
 def _biting(case: Case, facts: Facts) -> list[Rule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from connector.odrl.model import NEVER, Constraint, Fact, Lapse, Logic, Members, Node, Policy, Rule, Since
@@ -136,11 +137,17 @@ def fact(constraint: Constraint, of: Fact) -> str:
         return of
     if isinstance(of, int):
         if constraint.operand.endswith("/dateTime"):
-            at = instant(of)
-            return at.isoformat().replace("+00:00", "Z") if at is not None else "beyond the calendar"
+            return clock(of)
         if isinstance(constraint.test, Lapse):
             return "never" if of == NEVER else seconds(of)
     return ", ".join(texts(of))
+
+
+@lru_cache(maxsize=256)
+def clock(at_microseconds: int) -> str:
+    """An instant (microseconds since 1970) as text, in UTC; the one of a decision is told for each of its constraints."""
+    at = instant(at_microseconds)
+    return at.isoformat().replace("+00:00", "Z") if at is not None else "beyond the calendar"
 
 
 def texts(of: Fact) -> list[str]:
