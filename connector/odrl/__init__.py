@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from connector.odrl_compare.verdict import Verdict as Verdict
     from connector.odrl_compare.witness import Witness as Witness
     from connector.odrl_forms.fingerprint import fingerprint as fingerprint
+    from connector.odrl_forms.validate import lint as lint
     from connector.odrl_rdf.report import report_rdf as report_rdf
     from connector.odrl_rdf.worlds import load_request as load_request
     from connector.odrl_rdf.worlds import load_world as load_world
     from connector.odrl_reading.declaration import declared as declared
     from connector.odrl_reading.declaration import purposes_of as purposes_of
-    from connector.odrl_reading.parse import lint as lint
     from connector.odrl_reading.parse import load as load
     from connector.odrl_replay.replay import replay as replay
     from connector.odrl_replay.report import Report as Report
@@ -69,8 +69,9 @@ _PLACES = {
     "connector.odrl.evaluation": ("evaluate", "visible"),
     "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
     "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Policy", "Request", "World"),
-    "connector.odrl_reading.parse": ("lint", "load"),
+    "connector.odrl_reading.parse": ("load",),
     "connector.odrl_forms.fingerprint": ("fingerprint",),
+    "connector.odrl_forms.validate": ("lint",),
     "connector.odrl_rdf.report": ("report_rdf",),
     "connector.odrl_rdf.worlds": ("load_request", "load_world"),
     "connector.odrl_replay.replay": ("replay",),

@@ -10,12 +10,41 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
-from connector.odrl.model import DEFAULT_OPTIONS, Options
+from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy
 from connector.odrl_compare.checking import check
 from connector.odrl_forms.mending import mended
 from connector.odrl_reading.parse import load
 
 _WORDS: Final = frozenset({Code.TERM_DROPPED, Code.IRI_AS_STRING})
+
+
+def lint(
+    subject: object,
+    format: str = "json-ld",
+    *,
+    options: Options = DEFAULT_OPTIONS,
+    now: datetime | None = None,
+    id: str | None = None,
+) -> list[Finding]:
+    """All findings of a Policy or of a document as `load` takes it, errors and warnings: what is not understood, what is easily misread,
+    and, of a policy that is understood, what can hardly be meant, with a request that shows it (odrl.md 4.4). `now` (aware) adds what is
+    over by then. Takes a bounded time and never raises.
+    """
+    if isinstance(subject, Policy):
+        return [*subject.findings, *_sense(subject, options, now)]
+    try:
+        policy = load(subject, format, options=options, strict=False, id=id)
+    except PolicyError as error:
+        return list(error.findings)
+    return [*policy.findings, *_sense(policy, options, now)]
+
+
+def _sense(policy: Policy, options: Options, now: datetime | None) -> list[Finding]:
+    """What the semantic check adds to what the reader has said already."""
+    if policy.refused:
+        return []
+    found = check(policy, options=options, now=now)
+    return [one for one in found if not any(one.code is other.code and _same_fault(one, other) for other in policy.findings)]
 
 
 def validate(
@@ -35,15 +64,14 @@ def validate(
         policy = load(document, options=options, strict=False)
     except PolicyError as error:
         found: list[Finding] = list(error.findings)
-        sense: Iterable[Finding] = ()
+        sense: list[Finding] = []
     else:
         found = list(policy.findings)
-        sense = () if policy.refused else check(policy, options=options, now=now)
+        sense = _sense(policy, options, now)
     schema, found = _told_once(schema_findings, found)
     words = [finding for finding in found if finding.code in _WORDS]
     model = [finding for finding in found if finding.code not in _WORDS]
-    fresh = (one for one in sense if not any(one.code is other.code and _same_fault(one, other) for other in found))
-    ordered = [*schema, *words, *model, *fresh]
+    ordered = [*schema, *words, *model, *sense]
     return [mended(finding, document) for finding in ordered]
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from connector.errors import PolicyError
-from connector.odrl.codes import Code, Finding
+from connector.odrl.codes import Code
 from connector.odrl.duties import has_deadline
 from connector.odrl.judges import all_of
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
@@ -81,16 +80,6 @@ def load(
     if policy is None or (strict and policy.refused):
         raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
     return policy
-
-
-def lint(subject: object, format: str = "json-ld", *, options: Options = DEFAULT_OPTIONS, id: str | None = None) -> list[Finding]:
-    """All findings of a Policy or of a document as `load` takes it, errors and warnings. Never raises."""
-    if isinstance(subject, Policy):
-        return list(subject.findings)
-    try:
-        return list(load(subject, format, options=options, strict=False, id=id).findings)
-    except PolicyError as error:
-        return list(error.findings)
 
 
 def is_tree(document: object) -> bool:
