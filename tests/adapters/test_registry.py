@@ -68,13 +68,18 @@ def test_reload_takes_what_was_added_changed_and_removed(tmp_path: Path):
     put(tmp_path, "a", description())
     put(tmp_path, "b", description(BIO, "bio"))
     registry = Registry(tmp_path)
-    assert registry.reload() == []
+    heard: list[str] = []
+    registry.listen(heard.append)
+    assert [key.kid for key in registry.keys(HOSPITAL)] == [f"{HOSPITAL}#k1"]
+    assert (registry.reload(), heard, registry.keys("did:web:nobody.example")) == ([], [], ())
     put(tmp_path, "a", description(keys=[{"@id": f"{HOSPITAL}#k2", "@type": "JsonWebKey", "publicKeyJwk": to_jwk(KEY.public)}]))
     put(tmp_path, "c", description("did:web:lab.example", "lab"))
     (tmp_path / "b.jsonld").unlink()
     assert registry.reload() == ["added `did:web:lab.example` (`lab`)", f"changed `{HOSPITAL}`", f"removed `{BIO}`"]
+    assert heard == sorted([BIO, "did:web:lab.example", HOSPITAL]), "each once, and nobody else"
     assert registry.find("bio") is None
     assert registry.key(f"{HOSPITAL}#k1") is None
+    assert [key.kid for key in registry.keys(HOSPITAL)] == [f"{HOSPITAL}#k2"]
     assert registry.key(f"{HOSPITAL}#k2") is not None
 
 
@@ -83,11 +88,13 @@ def test_a_broken_file_at_reload_keeps_all_of_the_former_state(tmp_path: Path):
     registry = Registry(tmp_path)
     put(tmp_path, "b", description(BIO, "bio"))
     put(tmp_path, "c", b"{")
+    heard: list[str] = []
+    registry.listen(heard.append)
     with pytest.raises(SettingsError) as caught:
         registry.reload()
     assert len(caught.value.reasons) == 1
     assert "`c.jsonld`: is not JSON" in caught.value.reasons[0]
-    assert [each.id for each in registry.participants()] == [HOSPITAL]
+    assert ([each.id for each in registry.participants()], heard) == ([HOSPITAL], [])
     (tmp_path / "c.jsonld").unlink()
     assert registry.reload() == [f"added `{BIO}` (`bio`)"]
 

@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,8 @@ class Members:
     """A registry that a test fills."""
 
     def __init__(self, *keys: PublicKey) -> None:
-        self.keys = {key.kid: key for key in keys}
+        self.known = {key.kid: key for key in keys}
+        self.listeners: list[Callable[[str], None]] = []
         self.members = {id: someone(id) for id in {key.kid.partition("#")[0] for key in keys}}
 
     def find(self, name: str) -> Participant | None:
@@ -44,7 +45,13 @@ class Members:
         return [self.members[id] for id in sorted(self.members)]
 
     def key(self, kid: str) -> PublicKey | None:
-        return self.keys.get(kid)
+        return self.known.get(kid)
+
+    def keys(self, id: str) -> Sequence[PublicKey]:
+        return [key for kid, key in self.known.items() if kid.partition("#")[0] == id]
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        self.listeners.append(changed)
 
 
 class Signer:
@@ -233,8 +240,8 @@ async def test_old_and_new_key_overlap_until_the_old_one_ends():
     rotated = identity(BIO, new, Members(HOSPITAL_KEY.key), clock)
     with pytest.raises(Unauthenticated, match="`kid` is not a key"):
         await hospital.verify(await rotated.mint(HOSPITAL))
-    members.keys[new.kid] = new.key
-    members.keys[BIO_KEY.kid] = replace(BIO_KEY.key, not_after=clock.at + 100)
+    members.known[new.kid] = new.key
+    members.known[BIO_KEY.kid] = replace(BIO_KEY.key, not_after=clock.at + 100)
     await hospital.verify(await rotated.mint(HOSPITAL))
     await hospital.verify(await bio.mint(HOSPITAL))
     clock.at += 101
@@ -246,7 +253,7 @@ async def test_old_and_new_key_overlap_until_the_old_one_ends():
 @pytest.mark.asyncio
 async def test_a_key_that_is_not_yet_valid_proves_nothing():
     hospital, bio, members = pair(SetClock())
-    members.keys[BIO_KEY.kid] = replace(BIO_KEY.key, not_before=NOW + 1)
+    members.known[BIO_KEY.kid] = replace(BIO_KEY.key, not_before=NOW + 1)
     with pytest.raises(Unauthenticated, match="not valid at this time"):
         await hospital.verify(await bio.mint(HOSPITAL))
 
@@ -258,15 +265,57 @@ async def test_claims_come_from_the_registry_and_end_with_the_key():
     caller = await hospital.verify(await bio.mint(HOSPITAL))
     assert (caller.participant, caller.claims) == (someone(BIO), {"id": BIO, "name": "bio"})
     assert caller.expires == clock.at + tokens.CLAIMS_SECONDS
-    members.keys[BIO_KEY.kid] = replace(BIO_KEY.key, not_after=clock.at + 500)
+    members.known[BIO_KEY.kid] = replace(BIO_KEY.key, not_after=clock.at + 500)
     assert (await hospital.verify(await bio.mint(HOSPITAL))).expires == clock.at + 500
+
+
+def test_who_stands_in_the_registry_has_a_standing_as_long_as_one_of_its_keys_is_valid():
+    clock = SetClock()
+    hospital, _, members = pair(clock)
+
+    def until() -> float | None:
+        caller = hospital.standing(BIO, {"id": "whatever was said then"}, 0.0)
+        return None if caller is None else caller.expires - NOW
+
+    assert until() == tokens.CLAIMS_SECONDS, "the registry says it again each time"
+    found = hospital.standing(BIO, {}, 0.0)
+    assert found is not None
+    assert (found.participant, found.claims) == (someone(BIO), someone(BIO).claims)
+    members.known[BIO_KEY.kid] = replace(BIO_KEY.key, not_after=NOW + 100)
+    last = until()
+    assert last is not None
+    assert last == pytest.approx(100)
+    clock.at = NOW + 100
+    assert until() == last, "the last instant counts"
+    assert last > 100, "and it is before the claims lapse: who looks again then finds another answer"
+    new = signing_key(f"{BIO}#k2", bytes([9]) * 32, not_before=NOW + 50, not_after=NOW + 500)
+    members.known[new.kid] = new.key
+    assert until() == pytest.approx(500), "a key that takes over"
+    clock.at = NOW + 501
+    assert until() is None
+    members.known[BIO_KEY.kid] = BIO_KEY.key
+    assert until() == 501 + tokens.CLAIMS_SECONDS
+    members.known = {}
+    assert until() is None, "revoked"
+    del members.members[BIO]
+    members.known[BIO_KEY.kid] = BIO_KEY.key
+    assert until() is None, "gone"
+
+
+def test_whoever_listens_to_the_identity_hears_what_the_registry_says():
+    hospital, _, members = pair(SetClock())
+    heard: list[str] = []
+    hospital.listen(heard.append)
+    for listener in members.listeners:
+        listener(BIO)
+    assert heard == [BIO]
 
 
 @pytest.mark.asyncio
 async def test_a_participant_that_left_the_registry_is_refused_at_once():
     hospital, bio, members = pair(SetClock())
     await hospital.verify(await bio.mint(HOSPITAL))
-    del members.members[BIO], members.keys[BIO_KEY.kid]
+    del members.members[BIO], members.known[BIO_KEY.kid]
     with pytest.raises(Unauthenticated, match="not a participant of our registry"):
         await hospital.verify(await bio.mint(HOSPITAL))
 

@@ -72,6 +72,23 @@ class IdentityContract(ABC):
         with pytest.raises(Unauthenticated):
             await other.verify(header)
 
+    @pytest.mark.asyncio
+    async def test_what_a_message_has_proven_stands_until_it_lapses(self):
+        clock = SetClock()
+        one, other, stranger = self.build(clock)
+        caller = await other.verify(await one.mint(other.own.id))
+        standing = other.standing(one.own.id, caller.claims, caller.expires)
+        assert standing is not None
+        assert (standing.participant.id, standing.claims) == (one.own.id, caller.claims)
+        assert standing.expires > clock.now()
+        assert other.standing(stranger.own.id, {"role": "king"}, clock.now() + 3600) is None
+        assert (other.standing(other.own.id, {}, 0.0) or caller).participant == other.own
+
+    def test_who_listens_hears_nothing_while_nothing_changes(self):
+        one, _, _ = self.build(SetClock())
+        one.listen(lambda _: pytest.fail("nothing has changed"))
+        one.standing("did:web:anybody.example", {}, 0.0)
+
     def test_participants_are_found_by_id_and_by_name(self):
         one, other, stranger = self.build(SetClock())
         found = one.find(other.own.id)

@@ -140,12 +140,14 @@ class StoreContract(StoreLists):
         await store.commit(Changes(outbox=(whole,)))
         assert await store.outbound(whole.id) == whole
 
-    async def test_a_pull_and_an_agreement_come_back_with_every_field(self, stores: Stores):
+    async def test_a_pull_an_agreement_and_a_dataset_come_back_with_every_field(self, stores: Stores):
         store = stores.open()
         order = pull(negotiation="n", agreement="a", transfer="t", validator='"x"', size_bytes=1 << 40, sha256=b"\x09" * 32)
         order = replace(order, received_bytes=1 << 39, reasons=("cut", "again"), updated=7.5)
-        deal = agreement(final=True, ends=99.5, document={"@id": "a", "permission": [{"action": "use"}]})
-        await store.commit(Changes(saves=(order, deal)))
+        ended = {"closed": 98.5, "closed_by": "us", "reason": "over", "version": 3}
+        deal = agreement(final=True, ends=99.5, **ended, document={"@id": "a", "permission": [{"action": "use"}]})
+        await store.commit(Changes(saves=(order, deal, bound := dataset(binding=97.5))))
+        assert await store.dataset(bound.id) == bound
         assert await store.pull(order.id) == order
         assert await store.agreement(deal.id) == deal
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connector.dsp.messages import Kind
+from connector.dsp.messages import Kind, Role
 from connector.errors import InvalidRequest
 from connector.ports import Store
-from connector.records import Changes, Conflict, Cursor, Page
+from connector.records import Changes, Conflict, Cursor, Open, Page
 from tests.contracts.samples import (
     OTHER_PEER,
     PEER,
@@ -246,6 +246,17 @@ class StoreLists:
         assert [*await store.due(9.999, 9)] == []
         await store.commit(Changes(saves=(negotiation("a", due=None, version=2), transfer("b", due=40.0, version=2))))
         assert await store.next_due() == 30.0
+
+    async def test_open_transfers_are_all_that_have_not_ended_with_what_they_go_by(self, stores: Any):
+        store: Store = stores.open()
+        about = {"agreement": "urn:uuid:a1", "dataset": "urn:dataset:d1"}
+        states = ("INITIAL", "REQUESTED", "STARTED", "SUSPENDED", "COMPLETED", "TERMINATED")
+        rows = [transfer(state, state=state, role=role, **about) for state, role in zip(states, (*Role, *Role, *Role), strict=True)]
+        await store.commit(Changes(saves=(*rows, negotiation("n"), transfer("bare", state="STARTED"))))
+        found = sorted(await store.open_transfers(), key=lambda row: row.pid)
+        known = [Open(state, PEER, "urn:uuid:a1", "urn:dataset:d1") for state in states[:4]]
+        assert found == [*known, Open("bare", PEER, None, None)]
+        assert [*await stores.fresh().open_transfers()] == []
 
     async def test_nothing_is_due_where_nothing_waits(self, stores: Any):
         store: Store = stores.open()

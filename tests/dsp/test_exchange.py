@@ -419,3 +419,19 @@ def test_a_suspension_that_the_peer_refuses_or_never_hears_holds_until_the_provi
 def test_an_end_is_an_end_whatever_was_suspended():
     sent = exchange.send(process("STARTED"), Move.SUSPENSION, "row")
     assert exchange.terminated(sent).meant == TERMINATED
+
+
+@pytest.mark.parametrize(
+    ("state", "settle"), [("SUSPENDED", exchange.answered), ("REQUESTED", exchange.answered), ("SUSPENDED", exchange.refused)]
+)
+def test_access_that_is_taken_away_while_a_start_is_on_its_way_stays_so_whatever_becomes_of_the_start(state: str, settle: Any):
+    sent = exchange.send(process(state), Move.START, "row")
+    assert sent.meant == "STARTED"
+    taken_away = replace(sent, halted=True)
+    assert taken_away.meant == "SUSPENDED"
+    settled = settle(taken_away, "row")
+    assert (settled.state, settled.meant) == ("STARTED" if settle is exchange.answered else state, "SUSPENDED")
+    if settle is exchange.answered:
+        implied = exchange.receive(taken_away, message(Move.COMPLETION)).process
+        assert implied.state == "COMPLETED", "the peer has taken it, and an end is an end"
+        assert exchange.send(settled, Move.SUSPENSION, "next").meant == "SUSPENDED"
