@@ -33,9 +33,9 @@ from connector.odrl import (
     load,
     same_terms,
 )
-from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally, charged, counting, quotas, tallies
 from connector.odrl.model import Number
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain

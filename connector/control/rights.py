@@ -21,9 +21,9 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.dsp.transfer import FINAL, State
 from connector.odrl import Code
-from connector.odrl.core import COUNT, METERED_TIME
 from connector.odrl.counters import Tally
 from connector.odrl.model import Number
+from connector.odrl.operands import COUNT, METERED_TIME
 from connector.ports import Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from connector.odrl.codes import Finding as Finding
     from connector.odrl.codes import Result as Result
     from connector.odrl.codes import Stage as Stage
-    from connector.odrl.core import DATE_TIME as DATE_TIME
-    from connector.odrl.core import PARTICIPANT as PARTICIPANT
-    from connector.odrl.core import PURPOSE as PURPOSE
     from connector.odrl.decision import Decision as Decision
     from connector.odrl.evaluation import evaluate as evaluate
     from connector.odrl.evaluation import visible as visible
@@ -37,6 +34,9 @@ if TYPE_CHECKING:
     from connector.odrl.model import Policy as Policy
     from connector.odrl.model import Request as Request
     from connector.odrl.model import World as World
+    from connector.odrl.operands import DATE_TIME as DATE_TIME
+    from connector.odrl.operands import PARTICIPANT as PARTICIPANT
+    from connector.odrl.operands import PURPOSE as PURPOSE
     from connector.odrl.registry import Alias as Alias
     from connector.odrl.registry import Operand as Operand
     from connector.odrl.registry import Profile as Profile
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "connector.errors": ("PolicyError",),
     "connector.odrl.codes": ("Code", "Finding", "Result", "Stage"),
-    "connector.odrl.core": ("DATE_TIME", "PARTICIPANT", "PURPOSE"),
+    "connector.odrl.operands": ("DATE_TIME", "PARTICIPANT", "PURPOSE"),
     "connector.odrl.decision": ("Decision",),
     "connector.odrl_reading.declaration": ("declared", "purposes_of"),
     "connector.odrl.evaluation": ("evaluate", "visible"),

@@ -14,7 +14,6 @@ from typing import Literal
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Stage
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, EVENT, POLICY_USAGE
 from connector.odrl.judges import all_of, any_of, turns
 from connector.odrl.model import (
     FALSE,
@@ -36,6 +35,7 @@ from connector.odrl.model import (
     World,
     fact_key,
 )
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, EVENT, POLICY_USAGE
 from connector.odrl.registry import Operand
 
 WHOLE = ("and", "andSequence")  # logical constraints of which every part has to hold

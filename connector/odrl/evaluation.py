@@ -12,7 +12,6 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Result, Stage
-from connector.odrl.core import DATE_TIME
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of, turns_of
 from connector.odrl.facts import gather
@@ -35,6 +34,7 @@ from connector.odrl.model import (
     constraints_of,
     leaves,
 )
+from connector.odrl.operands import DATE_TIME
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl.values import instant, microseconds
 

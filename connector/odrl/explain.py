@@ -11,11 +11,11 @@ from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
-from connector.odrl.core import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
+from connector.odrl.operands import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told

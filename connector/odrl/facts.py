@@ -10,9 +10,9 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl import values
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, PAY_AMOUNT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.duties import exercises, signed
 from connector.odrl.model import DEFAULT_OPTIONS, NEVER, Fact, Facts, Number, Options, Policy, Request, Since, World, fact_key
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PARTICIPANT, PAY_AMOUNT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.registry import Operand
 from connector.odrl.vocabulary import compact
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD
 from connector.odrl.model import (
     FALSE,
     TRUE,
@@ -26,6 +25,7 @@ from connector.odrl.model import (
     Test,
     Window,
 )
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD
 from connector.odrl.registry import Operand, Registry
 from connector.odrl.values import Stretch, after, bounds
 

@@ -172,7 +172,7 @@ def registry_of(options: Options) -> Registry:
 
 @lru_cache(maxsize=64)
 def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
-    from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
+    from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 
     rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
     aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]

@@ -14,8 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from connector.odrl.core import PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.model import Constraint, Lapse, Members, Number, Span, Window
+from connector.odrl.operands import PARTICIPANT, POLICY_USAGE, TIME_INTERVAL
 from connector.odrl.registry import Operand, Registry
 from connector.odrl.values import DAY, bounds, microseconds
 from connector.odrl_compare.sides import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from connector.odrl.core import ELAPSED_TIME, METERED_TIME
+from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Axis
 from connector.odrl_compare.sides import GAP, Crowd, Line, Names, Side, joined, union

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from connector.odrl.codes import Code, Finding
-from connector.odrl.core import DATE_TIME, EVENT, POLICY_USAGE
 from connector.odrl.duties import conjuncts
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Logic, Node, Options, Policy, Rule, Window, leaves
+from connector.odrl.operands import DATE_TIME, EVENT, POLICY_USAGE
 from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, asked, shown

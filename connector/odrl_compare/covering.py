@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD, EVENT, PAY_AMOUNT, POLICY_USAGE
 from connector.odrl.duties import conjuncts
 from connector.odrl.model import Constraint, Lapse, Node, Policy, Rule, Scope, Span, Window
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, EVENT, PAY_AMOUNT, POLICY_USAGE
 from connector.odrl.values import bounds
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import shown

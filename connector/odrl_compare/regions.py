@@ -12,9 +12,9 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl import judges
-from connector.odrl.core import DATE_TIME, DELAY_PERIOD
 from connector.odrl.duties import duty_actions
 from connector.odrl.model import Action, Constraint, Lapse, Members, Node, Opaque, Policy, Rule, Scope, Span, Window
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD
 from connector.odrl.registry import Registry
 from connector.odrl.values import after, number
 from connector.odrl.vocabulary import OPERATOR_NAMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from connector.odrl.core import DATE_TIME
+from connector.odrl.operands import DATE_TIME
 from connector.odrl.values import SECOND, instant
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, VALUES_SHOWN_MAX, shown, value

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from connector.odrl.core import DATE_TIME, ELAPSED_TIME, METERED_TIME
 from connector.odrl.duties import deadline_of
 from connector.odrl.model import Event, Number, Request, Rule, World
+from connector.odrl.operands import DATE_TIME, ELAPSED_TIME, METERED_TIME
 from connector.odrl.values import DAY, SECOND, instant, microseconds
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, shown, value

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
-from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.model import Number
+from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Label, Operand, Profile, Vocabulary
 from connector.odrl.values import number
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, OPERATORS, compact

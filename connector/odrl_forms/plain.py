@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from connector.odrl.core import DATE_TIME, EVENT, PARTICIPANT, POLICY_USAGE
 from connector.odrl.model import Action, Constraint, Logic, Node, Number, Opaque, Policy, Rule, Scope
+from connector.odrl.operands import DATE_TIME, EVENT, PARTICIPANT, POLICY_USAGE
 from connector.odrl.registry import Check
 from connector.odrl.vocabulary import ABSOLUTE, ODRL, compact
 from connector.odrl.words import PHRASES, shown

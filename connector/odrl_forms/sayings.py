@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from connector.odrl.core import (
+from connector.odrl.operands import (
     BYTE_COUNT,
     COUNT,
     DATE_TIME,

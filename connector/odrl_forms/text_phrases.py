@@ -16,8 +16,8 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Code
-from connector.odrl.core import BYTE_COUNT, PARTICIPANT, RECORD_COUNT
 from connector.odrl.model import Constraint, Number, Window
+from connector.odrl.operands import BYTE_COUNT, PARTICIPANT, RECORD_COUNT
 from connector.odrl.registry import Registry, Values
 from connector.odrl.vocabulary import ABSOLUTE, ODRL, PREFIXES
 from connector.odrl.words import PHRASES, shown

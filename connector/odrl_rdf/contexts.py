@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from connector.odrl.core import CORE_OPERANDS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS, PREFIXES
 from connector.odrl_reading.parse import W3C_CONTEXT
 

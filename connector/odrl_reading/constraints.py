@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 from connector.errors import PolicyError
 from connector.odrl import judges, values
 from connector.odrl.codes import Code
-from connector.odrl.core import ELAPSED_TIME, TIME_INTERVAL
 from connector.odrl.model import Constraint, Judge, Logic, Members, Node, Opaque, Test, Window, fact_key
+from connector.odrl.operands import ELAPSED_TIME, TIME_INTERVAL
 from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown

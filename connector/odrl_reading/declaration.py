@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from connector.odrl.core import PURPOSE
 from connector.odrl.model import Constraint, Logic, Members, Node, Policy, leaves
+from connector.odrl.operands import PURPOSE
 
 _OTHERS: Final = frozenset({"neq", "isNoneOf", "lt", "gt"})
 Bound = frozenset[str] | None  # None: any value at all

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from connector.odrl.codes import Code, Stage
-from connector.odrl.core import COUNT, DATE_TIME, PAY_AMOUNT
 from connector.odrl.counters import charged, tallies
 from connector.odrl.decision import Decision
 from connector.odrl.duties import deadline_of, duty_actions, performs, state_of
@@ -35,6 +34,7 @@ from connector.odrl.model import (
     World,
     fact_key,
 )
+from connector.odrl.operands import COUNT, DATE_TIME, PAY_AMOUNT
 from connector.odrl.values import EPOCH, instant, microseconds
 from connector.odrl_replay.report import Act, Infringement, Report, Standing
 

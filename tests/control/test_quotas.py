@@ -13,7 +13,7 @@ import pytest_asyncio
 from connector.control.policies import MEASURED, measured
 from connector.dataplane.quotas import LARGEST
 from connector.dsp.exchange import Process
-from connector.odrl.core import BYTE_COUNT, COUNT, RECORD_COUNT
+from connector.odrl.operands import BYTE_COUNT, COUNT, RECORD_COUNT
 from connector.records import Usage
 from tests.control.orders import D, N, T, counts, order, settled
 from tests.pair import WAIT_SECONDS, Pair, pair, quoted

@@ -24,8 +24,8 @@ from connector.dsp import exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Message, Move, Role
 from connector.errors import ConnectorError, Contradiction, Refused, TokenRefused, Withdrawn
-from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME
 from connector.odrl.counters import Tally
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME
 from connector.ports import Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
 from tests.contracts.identity_contract import SetClock

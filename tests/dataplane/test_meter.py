@@ -15,8 +15,8 @@ from connector.adapters.sqlite import SqliteStore
 from connector.dataplane.edr import grant_for
 from connector.dataplane.meter import METERED_PIECE_BYTES
 from connector.dataplane.quotas import LEAST
-from connector.odrl.core import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally
+from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from tests.dataplane.reader import WAIT_SECONDS, Same, reading
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, provider, some_bytes
 

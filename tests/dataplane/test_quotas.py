@@ -21,8 +21,8 @@ from connector.dataplane import quotas
 from connector.dataplane.quotas import LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Counter, Tally
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.records import Changes, Reservation, Usage
 from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
 

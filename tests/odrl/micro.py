@@ -10,7 +10,7 @@ from timeit import timeit
 from typing import Any
 
 from connector.odrl import Policy, Request, World, evaluate, load, same_terms
-from connector.odrl.core import COUNT
+from connector.odrl.operands import COUNT
 from tests.odrl.cases import NOW as TIME
 from tests.odrl.cases import PARTIES, leaf, offer, participant, purpose, request, rule, time, world
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.odrl import Policy, Request, World, evaluate, load
-from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
 from connector.odrl.counters import Counter, Refusal, Tally, charged, counting, quotas, tallies
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
 
 RULE = "/permission/0"
 HOUR = 3_600_000_000

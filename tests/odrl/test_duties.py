@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from connector.odrl import Event, Options, World, load
-from connector.odrl.core import DELAY_PERIOD, PAY_AMOUNT, PURPOSE
 from connector.odrl.duties import (
     deadline_of,
     doubtful,
@@ -19,6 +18,7 @@ from connector.odrl.duties import (
     turns_of,
 )
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Facts, Policy, Rule
+from connector.odrl.operands import DELAY_PERIOD, PAY_AMOUNT, PURPOSE
 from connector.odrl.values import DAY, microseconds
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, policy, purpose, rule, time

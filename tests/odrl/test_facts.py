@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from connector.odrl import PURPOSE, Event, Options, Request, World, load
-from connector.odrl.core import BYTE_COUNT, COUNT, DATE_TIME, ELAPSED_TIME, METERED_TIME, PARTICIPANT, PAY_AMOUNT, TIME_INTERVAL
 from connector.odrl.facts import ATOMS_MAX, gather, stated, with_this_use
 from connector.odrl.model import NEVER, Fact, Policy, Since
+from connector.odrl.operands import BYTE_COUNT, COUNT, DATE_TIME, ELAPSED_TIME, METERED_TIME, PARTICIPANT, PAY_AMOUNT, TIME_INTERVAL
 from connector.odrl.registry import Operand, Profile
 from connector.odrl.values import DAY, microseconds
 from tests.odrl.cases import NOW, ODRL, PARTIES, leaf, offer, participant, policy, purpose, request, rule

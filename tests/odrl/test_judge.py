@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from connector.odrl import PURPOSE, Options, Request, World, load
-from connector.odrl.core import COUNT
 from connector.odrl.duties import duty_actions
 from connector.odrl.judge import (
     Case,
@@ -21,6 +20,7 @@ from connector.odrl.judge import (
     weigh,
 )
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Policy
+from connector.odrl.operands import COUNT
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, participant, policy, purpose, request, rule, time
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.odrl import Options, Vocabulary, load
-from connector.odrl.core import COUNT, DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PURPOSE
 from connector.odrl.judges import (
     all_of,
     always,
@@ -24,6 +23,7 @@ from connector.odrl.judges import (
     turns_in_order,
 )
 from connector.odrl.model import DEFAULT_OPTIONS, FALSE, NEVER, TRUE, UNKNOWN, Fact, Facts, Judge, Lapse, Logic, Members, Since, Span, Test
+from connector.odrl.operands import COUNT, DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PURPOSE
 from connector.odrl.registry import Operand, Registry, registry_of
 from connector.odrl.values import DAY, length, stretch
 from tests.odrl.cases import leaf, offer, purpose, rule, time

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.odrl import Alias, Operand, Options, Profile, Request, Vocabulary, World, evaluate, load
-from connector.odrl.core import CORE_OPERANDS
 from connector.odrl.model import DEFAULT_OPTIONS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Label, registry_of
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, ODRL
 from tests.odrl.cases import NOW, leaf, offer, request, rule, world

@@ -4,8 +4,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 
-from connector.odrl.core import CORE_OPERANDS, PARTICIPANT
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Members, Policy, Span
+from connector.odrl.operands import CORE_OPERANDS, PARTICIPANT
 from connector.odrl.registry import registry_of
 from connector.odrl.values import DAY, EPOCH, after, microseconds
 from connector.odrl_compare.axes import PARTY_AXIS, axis_of, calendars, cone, first_value, members, sides_of

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 
-from connector.odrl.core import ELAPSED_TIME, METERED_TIME
+from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl_compare.axes import Axis
 from connector.odrl_compare.boxes import Box, TooComplex, Work
 from connector.odrl_compare.sides import GAP, HIGH, LOW, NAMES, Line, Names, Side

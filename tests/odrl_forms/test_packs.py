@@ -6,8 +6,8 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code, Options, Request, World, evaluate, load
-from connector.odrl.core import CORE_OPERANDS
 from connector.odrl.model import Lapse, Members, Span, Window
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CONCEPT, Label, Profile, registry_of
 from connector.odrl.vocabulary import INCLUDED_IN, ODRL, OPERATORS
 from connector.odrl_forms.packs import read_pack, read_packs

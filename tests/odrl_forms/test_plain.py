@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.odrl import Options, Policy, load
-from connector.odrl.core import CORE_ALIASES, CORE_OPERANDS
+from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.registry import ORDER, Operand
 from connector.odrl.vocabulary import INCLUDED_IN, ODRL
 from connector.odrl_forms.plain import HELD, plain

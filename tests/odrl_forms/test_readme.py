@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from connector.odrl import load
-from connector.odrl.core import CORE_OPERANDS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl_forms.packs import read_pack
 from connector.odrl_forms.plain import plain
 from connector.odrl_forms.templates import instantiate

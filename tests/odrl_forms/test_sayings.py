@@ -1,4 +1,4 @@
-from connector.odrl.core import CORE_OPERANDS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl_forms.sayings import SAID, SAYINGS
 
 OPERANDS = {operand.iri: operand for operand in CORE_OPERANDS}

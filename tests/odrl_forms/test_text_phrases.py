@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from connector.odrl import load
-from connector.odrl.core import CORE_OPERANDS
 from connector.odrl.model import Constraint, Window
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import Operand, registry_of
 from connector.odrl_forms.sayings import SAYINGS
 from connector.odrl_forms.text_lines import Mistakes, read_lines

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.odrl.core import CORE_OPERANDS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS
 from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
 from connector.odrl_rdf.expansion import Words

@@ -16,7 +16,7 @@ from connector.dsp.messages import DSP_CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError
 from connector.odrl import Code, Result, evaluate, lint, load
-from connector.odrl.core import CORE_OPERANDS
+from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, ODRL
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.report import report_rdf

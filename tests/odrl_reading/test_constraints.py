@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from connector.odrl import Alias, Operand, Options, Profile, load
-from connector.odrl.core import COUNT, DATE_TIME, ELAPSED_TIME, PURPOSE
 from connector.odrl.model import DEFAULT_OPTIONS, FALSE, TRUE, UNKNOWN, Constraint, Lapse, Logic, Members, Node, Opaque, Span, Window
+from connector.odrl.operands import COUNT, DATE_TIME, ELAPSED_TIME, PURPOSE
 from connector.odrl.registry import registry_of
 from connector.odrl.values import DAY, stretch
 from connector.odrl.vocabulary import ODRL, XSD

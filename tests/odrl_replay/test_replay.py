@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector.odrl import Event, Options, Policy, Report, Request, World, evaluate, load, replay
-from connector.odrl.core import COUNT, METERED_TIME
 from connector.odrl.counters import charged, tallies
 from connector.odrl.duties import duty_actions, performs
 from connector.odrl.model import Rule
+from connector.odrl.operands import COUNT, METERED_TIME
 from tests.odrl.cases import NOW, ODRL, offer, purpose, rule
 from tests.odrl.drawn import MEMBER, OPTIONS, Drawing, as_event, as_world
 from tests.odrl.test_laws import events as hostile_events

@@ -1,0 +1,79 @@
+"""The left operands of the ODRL 2.2 core vocabulary, and the few names of our own, one row each."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Operand
+from connector.odrl.vocabulary import ODRL
+
+PURPOSE: Final = ODRL + "purpose"
+DATE_TIME: Final = ODRL + "dateTime"
+EVENT: Final = ODRL + "event"
+COUNT: Final = ODRL + "count"
+UNIT_OF_COUNT: Final = ODRL + "unitOfCount"
+PAY_AMOUNT: Final = ODRL + "payAmount"
+ELAPSED_TIME: Final = ODRL + "elapsedTime"
+METERED_TIME: Final = ODRL + "meteredTime"
+DELAY_PERIOD: Final = ODRL + "delayPeriod"
+TIME_INTERVAL: Final = ODRL + "timeInterval"
+POLICY_USAGE: Final = ODRL + "policyUsage"
+
+# The requesting participant. ODRL 2.2 has no left operand for who asks (`recipient` is who receives the result), and an IRI in a domain
+# that is not ours would claim an authority that we lack, so these are names. Nor has it one for volume.
+PARTICIPANT: Final = "urn:qiao:participant"
+BYTE_COUNT: Final = "urn:qiao:byteCount"
+RECORD_COUNT: Final = "urn:qiao:recordCount"
+
+EQUALITY: Final = frozenset({"eq", "neq"})
+
+
+def _usage(name: str, label: str, zh: str, source: str = "declared", check: str = "declared") -> Operand:
+    return Operand(ODRL + name, label, zh, "term", "usage", CONCEPT, source, check, "negotiation")  # type: ignore[arg-type]
+
+
+def _size(name: str, label: str, zh: str, low: int | None, high: int | None = None, *, low_in: bool = True) -> Operand:
+    return Operand(ODRL + name, label, zh, "number", "quantity", ORDER, "declared", "declared", "negotiation", low, high, low_in)
+
+
+CORE_OPERANDS: Final = (
+    Operand(DATE_TIME, "time", "时间", "instant", "time", ORDER, "clock", "measured"),
+    Operand(EVENT, "event", "事件", "event", "time", ORDER, "log", "measured", "transfer"),
+    Operand(DELAY_PERIOD, "delay", "延迟", "duration", "time", ORDER, "log", "measured", "transfer", 0),
+    Operand(ELAPSED_TIME, "elapsed time", "已用时长", "duration", "time", ORDER, "log", "measured", "agreement", 0),
+    Operand(METERED_TIME, "metered time", "计量时长", "duration", "counter", ORDER, "meter", "measured", "transfer", 0),
+    Operand(TIME_INTERVAL, "time since the last use", "距上次使用的时长", "duration", "time", ORDER, "log", "measured", "transfer", 0),
+    Operand(COUNT, "count of uses", "使用次数", "number", "counter", ORDER, "meter", "measured", "transfer", 0, step=1, integral=True),
+    Operand(PAY_AMOUNT, "amount paid", "支付金额", "number", "counter", ORDER, "meter", "measured", "transfer", 0),
+    Operand(ODRL + "percentage", "percentage", "百分比", "number", "counter", ORDER, "meter", "measured", "transfer", 0, 100),
+    Operand(UNIT_OF_COUNT, "unit of count", "计数单位", "term", "usage", CONCEPT, "declared", "contract-only", "negotiation"),
+    _usage("purpose", "purpose", "用途"),
+    _usage("recipient", "recipient", "接收方"),
+    _usage("industry", "industry", "行业"),
+    _usage("product", "product", "产品"),
+    _usage("media", "media", "媒介"),
+    _usage("deliveryChannel", "delivery channel", "交付渠道"),
+    _usage("language", "language", "语言"),
+    _usage("fileFormat", "file format", "文件格式"),
+    _usage("version", "version", "版本"),
+    _usage("systemDevice", "device or system", "设备或系统"),
+    _usage("virtualLocation", "virtual location", "虚拟位置"),
+    _usage("spatial", "place", "地点"),
+    _usage("spatialCoordinates", "coordinates", "坐标"),
+    _size("absolutePosition", "absolute position", "绝对位置", 0),
+    _size("absoluteSpatialPosition", "absolute spatial position", "绝对空间位置", None),
+    _size("absoluteTemporalPosition", "absolute temporal position", "绝对时间位置", 0),
+    _size("absoluteSize", "absolute size", "绝对大小", 0, low_in=False),
+    _size("relativePosition", "relative position", "相对位置", 0, 100),
+    _size("relativeSpatialPosition", "relative spatial position", "相对空间位置", 0, 100),
+    _size("relativeTemporalPosition", "relative temporal position", "相对时间位置", 0, 100),
+    _size("relativeSize", "relative size", "相对大小", 0, low_in=False),
+    _size("resolution", "resolution", "分辨率", 0, low_in=False),
+    Operand(PARTICIPANT, "participant", "参与方", "term", "subject", CHOICE, "identity", "verified"),
+    Operand(BYTE_COUNT, "bytes", "字节数", "number", "counter", ORDER, "meter", "measured", "transfer", 0, step=1, integral=True),
+    Operand(RECORD_COUNT, "records", "记录数", "number", "counter", ORDER, "meter", "measured", "transfer", 0, step=1, integral=True),
+)
+
+_SAME: Final = MappingProxyType(dict(zip(sorted(CONCEPT), sorted(CONCEPT), strict=True)))
+CORE_ALIASES: Final = tuple(Alias(ODRL + name, ODRL + "systemDevice", _SAME) for name in ("device", "system"))  # deprecated
