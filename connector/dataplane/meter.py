@@ -15,8 +15,8 @@ from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
 from connector.odrl.codes import Code
-from connector.odrl.core import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Tally
+from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import counts_records
 
 METERED_PIECE_BYTES: Final = 256 * 1024  # at most in one step of a file: of a step that is cut nobody knows how much the kernel took

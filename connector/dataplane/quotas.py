@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
-from connector.odrl.core import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.odrl.counters import Counter, Refusal, Tally
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
 
