@@ -164,6 +164,22 @@ def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
         pytest.param(
             process(T, "SUSPENDED", P, detail={"ends": 9.0, "covered": 8.0}), 9.0, id="which does not count while it is suspended"
         ),
+        pytest.param(
+            process(T, "STARTED", P, detail={"ends": 9.0, "claims_expire": 7.0}), 7.0, id="or while somebody vouches for the peer"
+        ),
+        pytest.param(process(T, "SUSPENDED", P, detail={"ends": 9.0, "claims_expire": 7.0}), 9.0, id="which matters while it runs"),
+        pytest.param(process(T, "SUSPENDED", P, detail={"ends": 9.0, "returns": 6.0}), 6.0, id="it may come back"),
+        pytest.param(process(T, "STARTED", P, detail={"ends": 9.0, "returns": 6.0}), 9.0, id="if it is away"),
+        pytest.param(process(T, "STARTED", P, halted=True, detail={"claims_expire": 7.0, "again": 5.0}), 5.0, id="something is to be said"),
+        pytest.param(
+            process(T, "SUSPENDED", P, in_flight=Move.START, detail={"ends": 9.0, "claims_expire": 7.0, "again": 5.0}),
+            7.0,
+            id="a start on its way gives access already; what is to be said after it waits for it",
+        ),
+        pytest.param(process(T, "REQUESTED", P, in_flight=Move.START, detail={"ends": 9.0}), 9.0, id="the first one too"),
+        pytest.param(
+            process(T, "STARTED", P, in_flight=Move.COMPLETION, detail={"ends": 9.0}), None, id="an end on its way needs no other"
+        ),
         pytest.param(process(T, "STARTED", C, detail={"ends": 9.0}), None, id="the provider minds the bound"),
     ],
 )

@@ -298,6 +298,7 @@ async def test_what_does_not_exist_cannot_be_acted_on(at: Desk):
     [
         ({"final": False}, 409, "is not finalized yet"),
         ({"ends": 1.0}, 409, "has ended; negotiate a new one"),
+        ({"closed": 1.0, "closed_by": "peer", "reason": "over"}, 409, "was closed: over; negotiate a new one"),
         ({"consumer": "did:web:stranger.example"}, 404, "is not one under which we are the consumer"),
         (None, 404, "is not one under which we are the consumer"),
     ],
@@ -324,6 +325,8 @@ async def test_an_agreement_is_used_again_only_if_it_still_permits_the_purpose(a
                 made("good", research),
                 made("not final", research, final=False, created=9.0),
                 made("ended", research, ends=2.0, created=9.0),
+                made("closed here", research, closed=2.0, closed_by="us", created=9.0),
+                made("closed there", research, closed=2.0, closed_by="peer", created=9.0),
                 made("of another dataset", research, dataset="urn:other", created=9.0),
                 made("we provide", research, role=P, created=9.0),
                 made("lapsed", until_policy("2001-01-01T00:00:00Z"), created=9.0),

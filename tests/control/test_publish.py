@@ -12,7 +12,7 @@ from connector.control.publish import ID_CHARACTERS_MAX
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Changes, Dataset
-from tests.pair import OPEN, SCHEMAS, Answer, Desk, agreement, desk, fresh, purpose_policy, quoted
+from tests.pair import OPEN, SCHEMAS, Answer, Desk, agreement, desk, fresh, only_for, purpose_policy, quoted
 
 D = "urn:test:dataset"
 SOURCE = {"type": "file", "path": "data.bin"}
@@ -241,6 +241,44 @@ async def test_a_transfer_of_what_is_withdrawn_is_refused_with_its_reason_until_
     answer = await transfer_request(at, agreed.id)
     assert answer.status == 201
     await at.us.state(Kind.TRANSFER, answer.json["providerPid"], "STARTED")
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_runs_is_suspended_while_its_data_are_withdrawn(at: Desk):
+    await put(at, OPEN)
+    pid, _ = await running(at)
+    await at.us.manage("DELETE", f"/datasets/{quoted(D)}")
+    said = await at.peer.heard("/suspension")
+    assert (said["code"], said["reason"]) == ("dataset-withdrawn", [f"dataset `{D}` is not published any more; ask its provider"])
+    await at.us.state(Kind.TRANSFER, pid, "SUSPENDED")
+    refused = await at.us.manage("POST", f"/transfers/{pid}/resume", {})
+    assert (refused.status, "is not permitted now" in refused.json["detail"]) == (409, True)
+    await put(at, OPEN)
+    address = (await at.peer.heard("/start", 2))["dataAddress"]
+    await at.us.state(Kind.TRANSFER, pid, "STARTED")
+    assert (await read(at, address))[:2] == (200, b"0123456789")
+
+
+@pytest.mark.asyncio
+async def test_other_terms_end_what_they_do_not_permit_only_where_they_are_said_to_be_binding(at: Desk):
+    await put(at, OPEN)
+    pid, address = await running(at)
+    await put(at, only_for("did:web:somebody.else"))
+    assert (await read(at, address))[0] == 200, "an agreement keeps its terms"
+    view = (await put(at, only_for("did:web:somebody.else"), binding=True)).json
+    assert view["binding"] == view["updated"]
+    said = await at.peer.heard("/termination")
+    assert said["code"] == "POLICY_REPLACED"
+    assert f"the provider has replaced the terms of dataset `{D}`, also for agreements made before" in str(said["reason"])
+    ended = await at.us.state(Kind.TRANSFER, pid, "TERMINATED")
+    again = await put(at, only_for("did:web:somebody.else"))
+    assert again.json["binding"] == view["binding"], "what is published next does not take it back"
+    refused = await transfer_request(at, ended.agreement or "")
+    await at.us.state(Kind.TRANSFER, refused.json["providerPid"], "TERMINATED")
+    published = [row.detail for row in await at.us.connector.store.events(0, 99) if row.what == "dataset-published"]
+    assert [detail.get("binding") for detail in published] == [None, None, True, None]
+    await at.us.manage("DELETE", f"/datasets/{quoted(D)}")
+    assert (await put(at, OPEN)).json["binding"] is None, "a dataset that was withdrawn comes back as a new one"
 
 
 @pytest.mark.asyncio

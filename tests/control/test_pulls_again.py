@@ -414,6 +414,53 @@ async def test_a_dataset_that_was_withdrawn_fails_the_order_with_what_the_peer_s
 
 
 @pytest.mark.asyncio
+async def test_an_order_whose_agreement_is_closed_ends_with_the_reason_and_the_next_one_does_not_ask_for_it_again(both: Pair):
+    async with upstream() as source:
+        ordered = await under_way(both, source)
+        agreed = (await both.consumer.connector.store.pull(ordered.id)).agreement
+        await both.provider.asked("POST", f"/agreements/{agreed}/close", {"reason": "the study is over"})
+        failed = await settled(both.consumer, ordered.id)
+        assert failed.stage == "failed"
+        assert any("the agreement was closed: the study is over" in reason for reason in failed.reasons)
+        known = await both.consumer.asked("GET", f"/agreements/{agreed}")
+        assert (known["closed_by"], known["reason"]) == ("peer", "the agreement was closed: the study is over")
+        source.held = False
+        source.go_on.set()
+        done = await settled(both.consumer, (await order(both.consumer, out="next.bin"))["id"])
+        assert (done.stage, done.agreement != agreed, done.reasons) == ("done", True, ())
+        assert await counts(both.consumer) == (2, 2, 2), "and nothing was asked for in vain"
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_closes_an_agreement_ends_what_it_fetches_under_it(both: Pair):
+    async with upstream() as source:
+        ordered = await under_way(both, source)
+        pull = await both.consumer.connector.store.pull(ordered.id)
+        await both.consumer.asked("POST", f"/agreements/{pull.agreement}/close", {"reason": "no need"})
+        failed = await settled(both.consumer, ordered.id)
+        assert (failed.stage, "no need" in str(failed.reasons)) == ("failed", True)
+        ended = await both.consumer.state(T, pull.transfer, "TERMINATED")
+        there = await both.provider.state(T, ended.peer_pid, "TERMINATED")
+        assert (there.detail["code"], there.detail["ended_by"]) == ("AGREEMENT_CLOSED", "peer")
+        assert (await both.provider.connector.store.agreement(pull.agreement)).closed is None, "which is the provider's to say for itself"
+
+
+@pytest.mark.asyncio
+async def test_an_order_waits_while_its_data_are_withdrawn_and_goes_on_when_they_are_back(both: Pair):
+    async with upstream() as source:
+        ordered = await under_way(both, source)
+        pull = await both.consumer.connector.store.pull(ordered.id)
+        await both.provider.asked("DELETE", f"/datasets/{D}", status=204)
+        held = await both.consumer.state(T, pull.transfer, "SUSPENDED")
+        assert (held.detail["code"], held.detail["ended_by"]) == ("dataset-withdrawn", "peer")
+        source.held = False
+        source.go_on.set()
+        await both.provider.publish(D, source={"type": "http", "url": source.url})
+        done = await settled(both.consumer, ordered.id)
+        assert (done.stage, place(both.consumer).read_bytes() == BIG) == ("done", True)
+
+
+@pytest.mark.asyncio
 async def test_a_transfer_that_our_own_operator_ends_is_not_begun_anew(tmp_path: Path):
     async with desk(tmp_path, store="sqlite", approver=Automatic(0)) as at:
         pull, process, _ = await downloading(at, "REQUESTED", stage="transfer", negotiation=None)

@@ -1,5 +1,6 @@
 """How each side of a transfer answers each message: who may begin one, what a start carries, and what ends it."""
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -395,3 +396,76 @@ async def test_no_token_is_left_when_a_transfer_has_ended(tmp_path: Path, by: st
         assert await two.consumer.connector.store.edr(ours) is None
         assert not any(secret in texts(databases[0]) for secret in secrets)
         assert (await two.consumer.manage("GET", f"/transfers/{ours}/edr")).status == 409
+
+
+# An agreement that is over
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_under_a_closed_agreement_nothing_begins_and_the_peer_learns_why(at: Desk):
+    agreed = agreement(at.us, at.peer, P, dataset=DATASET)
+    await at.us.connector.journal.commit(Changes(saves=(agreed,)))
+    closed = await at.us.asked("POST", f"/agreements/{agreed.id}/close", {"reason": "the study is over"})
+    assert (closed["closed_by"], closed["reason"]) == ("us", "the study is over")
+    answer, theirs = await ask(at, replace(agreed, closed=1.0, closed_by="us", reason="the study is over", version=2))
+    told = await at.peer.heard(f"/transfers/{theirs}/termination")
+    assert (told["code"], told["reason"]) == ("AGREEMENT_CLOSED", ["the agreement was closed: the study is over"])
+    ended = await at.us.state(T, answer.json["providerPid"], "TERMINATED")
+    assert ended.detail["decision"]["code"] == "AGREEMENT_CLOSED"
+
+
+@pytest.mark.parametrize(
+    ("role", "move", "code", "closed"),
+    [
+        (C, Move.TRANSFER_TERMINATION, "AGREEMENT_CLOSED", True),
+        (C, Move.TRANSFER_TERMINATION, "EXPIRED", False),
+        (C, Move.SUSPENSION, "AGREEMENT_CLOSED", False),
+        (P, Move.TRANSFER_TERMINATION, "AGREEMENT_CLOSED", False),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_consumer_believes_its_provider_that_an_agreement_is_closed_and_nobody_else(
+    at: Desk, role: Any, move: Move, code: str, closed: bool
+):
+    process, agreed = await standing(at, T, "STARTED", role)
+    others = transfer(at.us, at.peer, "STARTED", role, agreed)
+    await at.us.put(others)
+    answer = await say(at, move, process, agreed, code=code, reason=["over", "and out"])
+    assert answer.status == 200
+    kept = await at.us.connector.store.agreement(agreed.id)
+    expected = (None, None, 0) if not closed else ("peer", "over; and out", 1)
+    assert (kept.closed_by, kept.reason, kept.version) == expected
+    assert (await at.us.connector.store.process(T, others.pid)).meant == "STARTED", "each transfer is ended by whoever ends it"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_terminations_that_come_together_close_an_agreement_once(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", C)
+    crowd = [process, *[transfer(at.us, at.peer, "STARTED", C, agreed) for _ in range(9)]]
+    for each in crowd[1:]:
+        await at.us.put(each)
+    answers = await asyncio.gather(*(say(at, Move.TRANSFER_TERMINATION, each, agreed, code="AGREEMENT_CLOSED") for each in crowd))
+    assert {answer.status for answer in answers} == {200}
+    assert (await at.us.connector.store.agreement(agreed.id)).version == 1
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_agreement_that_is_closed_while_a_transfer_is_asked_for_gives_no_start(at: Desk):
+    """The commit of the start finds another agreement than was read, and decides again."""
+    agreed = agreement(at.us, at.peer, P, dataset=DATASET)
+    store = at.us.connector.store
+
+    async def instead(changes: Changes) -> Any:
+        if any(isinstance(each, Process) for each in changes.saves) and (await store.agreement(agreed.id)).closed is None:
+            closed = replace(agreed, closed=1.0, closed_by="us", reason="just now", version=1)
+            await type(store).commit(store, Changes(saves=(closed,)))
+        return await type(store).commit(store, changes)
+
+    await at.us.connector.journal.commit(Changes(saves=(agreed,)))
+    theirs = fresh("theirs")
+    body = {"agreementId": agreed.id, "format": "HttpData-PULL", "callbackAddress": at.peer.site.base}
+    with at.us.commits(instead):
+        message = wire.message(Move.TRANSFER_REQUEST, consumer_pid=theirs, **body)
+        assert (await at.peer.send(at.us, "POST", "/transfers/request", message)).status == 201
+        await at.peer.heard(f"/transfers/{theirs}/termination")
+    assert not [path for _, path, _ in at.peer.calls if path == f"/transfers/{theirs}/start"]
