@@ -33,7 +33,7 @@ from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
 
 BATCH = 100  # processes looked at in one reading; the timer stands again at once for the rest
-AT_ONCE = 32  # of them, so that what they write shares COMMITs
+AT_ONCE = 64  # of them: as many as share a COMMIT
 ROWS_MAX = 10_000  # of one reading, as a store has it
 LETTERS_READ = 200  # at once
 SWEPT_MAX = 2_000  # rows of a table in one sweep: some ten milliseconds of writing

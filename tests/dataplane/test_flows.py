@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from connector.dataplane import flows
 from connector.dataplane.flows import Flows
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Withdrawn
 from connector.records import Changes, Dataset
 from tests import pair
+from tests.contracts.samples import agreement
 from tests.dataplane.reader import Same, a_wire, reading
 from tests.dataplane.rig import TRANSFER, Rig, ShiftedClock, process, provider, some_bytes
 
@@ -46,12 +48,21 @@ def test_a_lease_holds_until_something_about_its_transfer_is_committed():
     assert (lease.stale, other.stale, running.lease(TRANSFER) is lease) == (True, False, False)
 
 
-@pytest.mark.parametrize("changes", [Changes(saves=(pair.dataset_record("urn:d"),)), Changes(deletes=((Dataset, "urn:d"),))])
-def test_a_dataset_published_anew_or_withdrawn_makes_every_lease_stale(changes: Changes):
+@pytest.mark.parametrize(
+    ("changes", "stale"),
+    [
+        (Changes(saves=(pair.dataset_record("urn:d"),)), True),
+        (Changes(deletes=((Dataset, "urn:d"),)), True),
+        (Changes(saves=(agreement(closed=1.0),)), True),
+        (Changes(saves=(agreement(final=True),)), False),
+    ],
+    ids=["published anew", "withdrawn", "an agreement is closed", "one is made"],
+)
+def test_what_many_transfers_go_by_makes_every_lease_stale(changes: Changes, stale: bool):
     running, _ = quiet_flows()
     leases = [running.lease(TRANSFER), running.lease("urn:other")]
     running.committed(changes, ())
-    assert [lease.stale for lease in leases] == [True, True]
+    assert [lease.stale for lease in leases] == [stale, stale]
 
 
 def test_negotiations_and_transfers_where_we_consume_concern_nobody_here():
@@ -164,6 +175,56 @@ async def test_a_bound_that_has_passed_lets_no_stream_begin_and_one_to_come_ends
             await task
     assert cut.value.code == "bound"
     assert bound <= time.time() <= bound + CUT_SECONDS
+
+
+def decided(state: str = "STARTED", **detail: Any) -> Process:
+    return replace(process(state), detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("detail", "code"),
+    [
+        pytest.param({"ends": 0.05}, "policy-bound-passed", id="its policy"),
+        pytest.param({"ends": None, "claims_expire": 0.05 - flows.GRACE_SECONDS}, "claims-lapsed", id="its claims, and a moment"),
+        pytest.param({"ends": 0.05, "claims_expire": 60.0}, "policy-bound-passed", id="the first of them"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_decision_that_is_committed_moves_the_bound_of_what_runs(detail: dict[str, Any], code: str):
+    running, _ = quiet_flows()
+    now = time.time()
+    async with copying(running, not_after=now + 60) as sooner:
+        running.changed(decided(**{name: None if at is None else now + at for name, at in detail.items()}))
+        with pytest.raises(Withdrawn) as cut:
+            await sooner
+    assert (cut.value.code, now + 0.05 <= time.time() <= now + 0.05 + CUT_SECONDS) == (code, True)
+
+
+@pytest.mark.asyncio
+async def test_a_bound_that_is_moved_away_cuts_nothing_and_a_commit_that_decides_nothing_moves_none():
+    running, _ = quiet_flows()
+    async with copying(running, not_after=time.time() + 0.05) as longer, copying(running, not_after=time.time() + 0.05) as endless:
+        running.changed(decided(ends=time.time() + 60))
+        running.changed(decided(ends=None, claims_expire=None))
+        await asyncio.sleep(0.1)
+        assert not longer.done()
+        assert not endless.done()
+    async with copying(running, not_after=time.time() + 0.05) as bound:
+        running.changed(decided(format="HttpData-PULL"))
+        with pytest.raises(Withdrawn):
+            await bound
+
+
+@pytest.mark.asyncio
+async def test_a_stream_may_ask_whether_it_may_still_go_on_before_its_timer_has_come():
+    clock = ShiftedClock()
+    running = Flows(clock, lambda _pid: None)
+    with running.running(TRANSFER, clock.now() + 60, "bound") as stream:
+        stream.demand()
+        clock.shift_seconds = 61
+        with pytest.raises(Withdrawn) as over:
+            stream.demand()
+    assert over.value.code == "bound"
 
 
 # --- what went out
