@@ -126,7 +126,7 @@ class Rights:
             return Ruling(_refusal(Code.EXPIRED, now, "the agreement has ended"), agreement)
         dataset = await self._store.dataset(agreement.dataset)
         caller = self._identity.standing(agreement.consumer, claims, expires)
-        if caller is None:
+        if caller is None or caller.expires <= now:
             reason = f"nobody vouches for `{agreement.consumer}` any more: it has left the data space, or has no valid key"
             return Ruling(_refusal(Code.CREDENTIAL_REVOKED, now, reason), agreement, dataset, agreement.ends)
         tallies = self._policies.tallies(agreement.document)

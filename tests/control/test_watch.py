@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connector.adapters.clock import SystemClock, TimeOrderedIds
+from connector.adapters.clock import TimeOrderedIds
 from connector.adapters.memory import MemoryStore
 from connector.app import Automatic
 from connector.control.compose import Sender, Times
@@ -17,18 +17,20 @@ from connector.control.journal import Journal
 from connector.control.policies import Policies
 from connector.control.rights import Rights
 from connector.control.steps import Steps
-from connector.control.watch import BATCH, Watch
+from connector.control.watch import AT_ONCE, BATCH, Watch
 from connector.dataplane.flows import Flows
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
+from connector.ports import Caller, Participant
 from connector.records import Agreement, Changes, Evidence, Outbound
 from connector.settings_fields import DeliverySettings, EdrSettings
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import OWN, PEER, dataset, negotiation, transfer
 from tests.contracts.samples import agreement as sample
 from tests.control.stand import Standing
+from tests.dataplane.rig import ShiftedClock
 from tests.pair import OPEN, WAIT_SECONDS, Desk, Never, agreement, desk, fresh, pair, until_policy
 
 T, N, P = Kind.TRANSFER, Kind.NEGOTIATION, Role.PROVIDER
@@ -41,7 +43,8 @@ class Bench:
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore()
-        self.journal = Journal(self.store, SystemClock())
+        self.clock = ShiftedClock()
+        self.journal = Journal(self.store, self.clock)
         self.accessed: dict[str, float] = {}
         steps = Steps(Never(), TimeOrderedIds(), Sender("did:web:own", "https://own.test", Times(10, 3600, 604800)))
         self.identity = Standing("did:web:own", **{PEER: {}})
@@ -255,6 +258,88 @@ async def test_many_that_are_due_together_are_all_ended():
     async with bench(*many) as at:
         await at.until(lambda: len(at.sent) == len(many))
     assert len([row for row in await at.store.open_outbox() if row.move is Move.CONTRACT_TERMINATION]) == len(many), "each once"
+
+
+@pytest.mark.asyncio
+async def test_a_wall_clock_that_is_set_forward_is_noticed_at_once_and_one_that_is_set_back_gives_the_time_back():
+    async with bench(waiting(seconds=3600.0)) as at:
+        await asyncio.sleep(0)
+        at.clock.shift_seconds, began = 3601.0, time.time()
+        await at.ended("n")
+        assert time.time() - began < 1.0
+        at.clock.shift_seconds = 0.0
+        await at.put(waiting("later", 0.1))
+        at.clock.shift_seconds = -3600.0
+        await asyncio.sleep(0.3)
+        assert "later" not in at.sent
+
+
+# What is suspected
+
+
+@pytest.mark.asyncio
+async def test_what_changed_while_nobody_looked_is_decided_on_at_start():
+    closed = replace(agreed(id="urn:uuid:closed"), closed=1.0, closed_by="us", reason="over")
+    rows = [running("lost", agreement="urn:uuid:closed", seconds=3600.0), running("kept", seconds=3600.0)]
+    async with bench(agreed(), closed, *rows) as at:
+        message, _ = await at.ended("lost")
+        assert message["code"] == "AGREEMENT_CLOSED"
+        await at.until(lambda: not at.watch._causes and not at.watch._suspects)
+        assert (await at.store.process(T, "kept")).meant == "STARTED"
+
+
+@pytest.mark.asyncio
+async def test_among_many_that_are_suspected_those_come_first_that_are_read_and_what_is_due_is_not_held_up():
+    crowd = [running(f"t{number}", seconds=3600.0) for number in range(BATCH * 3)]
+    async with bench(agreed(), *crowd) as at:
+        await at.until(lambda: not at.watch._causes and not at.watch._suspects)
+        at.accessed["t250"] = time.time()
+        await at.put(waiting("due", -1.0))
+        at.identity.claims.clear()
+        at.watch.reconsider(PEER)
+        await at.until(lambda: len(at.sent) == len(crowd) + 1)
+        order = sorted(at.at, key=at.at.__getitem__)
+        assert order.index("t250") < AT_ONCE + 2
+        assert order.index("due") < BATCH + 2
+    assert len([row for row in await at.store.open_outbox() if row.move is Move.SUSPENSION]) == len(crowd), "each once"
+
+
+class Forgetful(MemoryStore):
+    """Cannot list its transfers the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def open_transfers(self) -> Any:
+        self.asked += 1
+        if self.asked == 2:
+            raise StoreError("the store cannot be read: disk I/O error")
+        return await super().open_transfers()
+
+
+@pytest.mark.asyncio
+async def test_a_cause_that_could_not_be_looked_into_is_not_forgotten(capfd: pytest.CaptureFixture[str]):
+    store = Forgetful()
+    async with bench(agreed(), running(seconds=3600.0), store=store) as at:
+        await at.until(lambda: store.asked == 1 and not at.watch._suspects)
+        at.identity.claims.clear()
+        at.watch.reconsider(PEER)
+        assert (await at.ended("t"))[0]["code"] == "CREDENTIAL_REVOKED"
+        assert store.asked == 3
+    assert "watch failed" in capfd.readouterr().err
+
+
+@pytest.mark.asyncio
+async def test_who_vouches_until_an_instant_that_is_over_vouches_for_nobody_and_nothing_spins():
+    async with bench(agreed()) as at:
+        vouch = lambda *_: Caller(Participant(PEER, PEER, "role", None, ()), {}, time.time() - 1.0)  # noqa: E731
+        at.identity.standing = vouch  # type: ignore[method-assign]
+        await at.put(running(seconds=3600.0))
+        at.watch.suspect("t")
+        assert (await at.ended("t"))[0]["code"] == "CREDENTIAL_REVOKED"
+        await asyncio.sleep(0.1)
+        assert (await at.store.process(T, "t")).version == 2
 
 
 @pytest.mark.parametrize("state", ["STARTED", "SUSPENDED"])
