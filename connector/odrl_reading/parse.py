@@ -17,7 +17,7 @@ from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL
 from connector.odrl.words import shown
 from connector.odrl_reading import inherit
-from connector.odrl_reading.constraints import DEPTH_MAX, nodes
+from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.reading import FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
 
@@ -33,6 +33,7 @@ _POLICY: Final = _PARTS | {
     "action", "constraint",
 }  # fmt: skip
 _DUTY: Final = frozenset({"@id", "@type", "action", "constraint", "assigner", "assignee", "target", "consequence", *FUNCTIONS})
+_OF_POLICY: Final = frozenset({"target", "assigner"})  # in messages of DSP; a rule of these has none
 _RULE: Final = frozenset({"@id", "@type", "action", "constraint", "assigner", "assignee", "target"})
 _OF_KIND: Final[Mapping[RuleKind, frozenset[str]]] = {
     "permission": _RULE | {"duty"},
@@ -74,8 +75,6 @@ def load(
         made = tree(document, format, id=id)
         document, parents = as_constraints(made.document), {**made.beside, **(parents or {})}
         reading.source = made.source
-    if isinstance(document, dict) and W3C_CONTEXT in _contexts(document):
-        reading.dialect = "odrl"
     policy = _policy(document, reading, parents or {})
     if policy is None or (strict and policy.refused):
         raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
@@ -160,11 +159,15 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
 
 
 def _context(document: dict[str, Any], reading: Reading) -> None:
-    """A document of its own names a context that is known. Others beside it are not looked at: their words are findings."""
+    """A document of its own names a context that is known, and is read by that; a parent without one is read by that of its heir. Other
+    contexts beside it are not looked at: their words are findings."""
     raw = document.get("@context")
-    if raw is None or raw in (DSP_CONTEXT, W3C_CONTEXT):
+    if raw is None:
         return
     entries = _contexts(document)
+    reading.dialect = "odrl" if W3C_CONTEXT in entries else "dsp"
+    if raw in (DSP_CONTEXT, W3C_CONTEXT):
+        return
     if not {DSP_CONTEXT, W3C_CONTEXT} & {entry for entry in entries if isinstance(entry, str)}:
         reading.note(Code.TERM_UNSUPPORTED, "/@context", "it is no context that is known here", f'write `["{DSP_CONTEXT}"]`')
     elif not all(isinstance(entry, str) for entry in entries) and reading.dialect == "dsp":
@@ -261,17 +264,15 @@ def _rules(known: dict[str, Any], kind: RuleKind, reading: Reading, shared: Shar
     return tuple(rule for at, entry in several(raw, path) if (rule := _rule(entry, kind, at, reading, shared)) is not None)
 
 
-def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shared, depth: int = 1) -> Rule | None:
+def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shared) -> Rule | None:
     if not isinstance(raw, dict):
         reading.note(Code.MALFORMED, path, "it is no rule", "write an object with an `action`")
         return None
     if raw and raw.keys() <= {"@id", "uid"}:  # read as a rule, it would be one about any action, without conditions
         reading.note(Code.REFERENCE_UNRESOLVED, path, "it only names a rule", "write the rule down here; nothing is ever fetched")
         return None
-    if depth > DEPTH_MAX:
-        reading.give_up(path, f"duties are nested more than {DEPTH_MAX} deep", "write them flat")
     reading.count(1, path)
-    properties = _OF_KIND[kind] - ({"target", "assigner"} if reading.dialect == "dsp" and depth == 1 and kind != "obligation" else set())
+    properties = _OF_KIND[kind] - (_OF_POLICY if reading.dialect == "dsp" and kind in ("permission", "prohibition") else NONE)
     known, opaque = fields(raw, properties, path, reading)
     what = kind if kind in ("permission", "prohibition") else "duty"
     type_of(known, what, path, reading)
@@ -288,7 +289,7 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
     duties = tuple(
         duty
         for at, entry in (several(known.get(below), place(known, path, below)) if below else [])
-        if below and (duty := _rule(entry, below, at, reading, ALONE, depth + 1)) is not None
+        if below and (duty := _rule(entry, below, at, reading, ALONE)) is not None
     )
     functions = tuple(
         (name, party) for name in FUNCTIONS if name in known for party in sorted(_ids(known[name], place(known, path, name), reading))

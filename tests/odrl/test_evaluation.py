@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connector.odrl import Decision, Event, Options, Policy, PolicyError, Request, World, evaluate, load, visible
+from connector.odrl import Decision, Event, Options, Policy, PolicyError, Profile, Request, World, evaluate, load, visible
 from connector.odrl.evaluation import body
 from tests.odrl.cases import (
     NOW,
@@ -408,6 +408,21 @@ def test_a_defect_of_the_engine_denies_and_says_whose_fault_it_was() -> None:
     assert (decision.result, decision.code, decision.error) == ("deny", "EVALUATION_FAILED", "AttributeError")
     assert "fault of the connector" in decision.reason()[0]
     assert decision.to_json()["code"] == "EVALUATION_FAILED"
+
+
+def test_a_policy_that_cannot_be_read_again_stays_as_it_was_read() -> None:
+    found = replace(policy(rule()), document="what it was read from is gone")
+    assert evaluate(found, request(), world(), options=Options(profiles=(Profile("x"),))).result == "permit"
+
+
+def test_a_request_for_another_asset_of_a_policy_that_is_about_several_is_told_so() -> None:
+    document = {"@context": "http://www.w3.org/ns/odrl.jsonld", "uid": "urn:s"}
+    found = load({**document, "permission": [{"action": "use", "target": "urn:d"}], "prohibition": [{"action": "sell", "target": "urn:e"}]})
+    decision = evaluate(found, request(target="urn:e"), world())
+    assert (decision.code, decision.reason()) == (
+        "NO_MATCHING_RULE",
+        ["Denied: no permission is about `urn:e` (set urn:s, /permission)."],
+    )
 
 
 # --- many offers at once

@@ -19,6 +19,8 @@ from tests.odrl.cases import NOW, PARTIES, leaf, offer, offers, participant, pol
         (offer(rule({"or": [purpose("eq", "a"), purpose("eq", "b")]})), ("a", "b")),
         (offer(rule({"and": [purpose("eq", "a"), participant("eq", "did:web:x")]})), ("a",)),
         (offer(rule(purpose("eq", "a")), rule(purpose("eq", "b"))), ("a", "b")),
+        (offer(rule({"andSequence": {"@list": [purpose("eq", "a"), time("gt", "2026-01-01Z")]}})), ("a",)),
+        (offer(rule({"xone": [purpose("eq", "a"), purpose("eq", "b")]})), ("a", "b")),
         (offer(rule()), ()),
         (offer(rule(purpose("eq", "a")), rule()), ()),
         (offer(rule({"or": [purpose("eq", "a"), participant("eq", "did:web:x")]})), ()),

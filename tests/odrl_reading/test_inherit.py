@@ -7,7 +7,7 @@ from connector.odrl import Code, Options, Profile, evaluate, load
 from connector.odrl_reading.inherit import GENERATIONS_MAX
 from tests.odrl.cases import NOW, leaf, purpose, request, rule, world
 
-W3C = "http://www.w3.org/ns/odrl.jsonld"
+DSP, W3C = "https://w3id.org/dspace/2025/1/context.jsonld", "http://www.w3.org/ns/odrl.jsonld"
 
 
 def w3c(name: str, *parents: str, **more: object) -> dict[str, Any]:
@@ -135,3 +135,25 @@ def test_an_heir_under_a_profile_is_read_again_with_its_parents() -> None:
     child = load(w3c("urn:c", "urn:p"), parents={"urn:p": parent})
     options = Options(profiles=(Profile("x"),))
     assert evaluate(child, request(action="odrl:read"), world(), options=options).result == "permit"
+
+
+def test_a_parent_is_read_by_its_own_context_or_else_by_that_of_its_heir() -> None:
+    dsp = {"@context": "https://w3id.org/dspace/2025/1/context.jsonld", "@id": "urn:p", "permission": [rule(purpose("eq", "a"))]}
+    child = {"@id": "urn:c", "odrl:inheritFrom": "urn:p"}
+    for parent in (dsp, w3c("urn:p", permission=rule(leaf("purpose", "eq", "a"))), {**dsp, "@context": None}):
+        assert [each.kind for each in load(child, parents={"urn:p": parent}).permissions] == ["permission"]
+    bare = {"uid": "urn:p", "permission": rule(leaf("purpose", "eq", "a"))}
+    assert load(w3c("urn:c", "urn:p"), parents={"urn:p": bare}).permissions
+    with pytest.raises(PolicyError):
+        load(child, parents={"urn:p": bare})
+
+
+@pytest.mark.parametrize("context", ["https://example.org/x.jsonld", [{"permission": "urn:x"}], [DSP, {"permission": "urn:x"}]])
+def test_a_parent_under_a_context_that_may_bend_its_words_is_none(context: object) -> None:
+    parent = {"@context": context, "@id": "urn:p", "permission": [rule()]}
+    assert errors({"@id": "urn:c", "odrl:inheritFrom": "urn:p"}, p=parent) == [("TERM_UNSUPPORTED", "/odrl:inheritFrom")]
+
+
+def test_what_is_no_name_is_no_parent() -> None:
+    with pytest.raises(PolicyError, match="/inheritFrom/0"):
+        load(w3c("urn:c", permission=[rule()], inheritFrom=[5]), strict=False)
