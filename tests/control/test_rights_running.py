@@ -5,22 +5,28 @@ Real listeners, and readers that are slow and in the middle of the stream."""
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import orjson
 import pytest
 import trustme
 
+from connector.client.transport import ManagementError
 from connector.dataplane.flows import GRACE_SECONDS
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Move
+from connector.dsp.messages import Kind, Move
+from connector.jws import signing_key, to_jwk
 from connector.records import Agreement
-from tests.control.running import CUT_SECONDS, SIZE_BYTES, Live, in_a_moment, live
-from tests.dataplane.reader import Reader
+from tests.control.running import CUT_SECONDS, SIZE_BYTES, Live, T, in_a_moment, live
+from tests.dataplane.reader import Reader, reading
 from tests.dataplane.rig import CONSUMER, STRANGER, some_bytes
-from tests.pair import OPEN, only_for, until_policy
+from tests.faults import home
+from tests.faults.side import Side
+from tests.pair import OPEN, Pair, only_for, pair, until_policy
 
 
 @pytest.fixture(scope="session")
@@ -230,3 +236,115 @@ async def test_a_wall_clock_that_is_set_forward_is_noticed_within_a_second_and_o
             await asyncio.sleep(1.5)
             assert at.rig.flows.seen(process.pid).running == 1
             assert await reader.all() == some_bytes(SIZE_BYTES)
+
+
+# Two connectors, and the registry of one of them
+
+
+def without(_description: dict[str, Any]) -> None:
+    return None
+
+
+def with_a_key_that_is_over(description: dict[str, Any]) -> dict[str, Any]:
+    keys = [key | {"notAfter": "2020-01-01T00:00:00Z"} for key in description["keys"]]
+    return description | {"keys": keys}
+
+
+def with_another_key(description: dict[str, Any]) -> dict[str, Any]:
+    fresh_key = {"@id": f"{description['@id']}#next", "@type": "JsonWebKey", "publicKeyJwk": to_jwk(signing_key("k", bytes(32)).key.public)}
+    return description | {"keys": [fresh_key]}
+
+
+@pytest.mark.parametrize(("changed", "loses"), [(without, True), (with_a_key_that_is_over, True), (with_another_key, False)])
+@pytest.mark.asyncio
+async def test_a_registry_that_is_read_again_takes_access_away_and_gives_it_back(tmp_path: Path, changed: Any, loses: bool):
+    async with pair(tmp_path) as two:
+        await two.provider.publish("urn:d", content=some_bytes(SIZE_BYTES))
+        begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:d"}, status=201)
+        agreed = (await two.consumer.state(Kind.NEGOTIATION, begun["pid"], "FINALIZED")).agreement
+        pid = (await two.consumer.asked("POST", "/transfers", {"agreement": agreed}, status=201))["pid"]
+        theirs = str((await two.consumer.state(T, pid, "STARTED")).peer_pid)
+        await two.provider.state(T, theirs, "STARTED")
+        file = two.provider.site.settings.registry.directory / "biopharma.jsonld"
+        before = file.read_bytes()
+        async with fetching(two, pid) as reader:
+            await reader.take(300_000)
+            description = changed(orjson.loads(before))
+            file.unlink() if description is None else file.write_bytes(orjson.dumps(description))
+            since = time.time()
+            await two.provider.asked("POST", "/reload", {})
+            if not loses:
+                assert await reader.all() == some_bytes(SIZE_BYTES), "which of its keys vouches for it is no matter"
+                return
+            await cut(reader, since)
+        held = await two.consumer.state(T, pid, "SUSPENDED")
+        assert (held.detail["code"], held.detail["ended_by"]) == ("CREDENTIAL_REVOKED", "peer")
+        file.write_bytes(before)
+        await two.provider.asked("POST", "/reload", {})
+        await two.consumer.state(T, pid, "STARTED")
+        async with fetching(two, pid) as reader:
+            assert await reader.all() == some_bytes(SIZE_BYTES)
+
+
+@asynccontextmanager
+async def fetching(two: Pair, pid: str) -> AsyncIterator[Reader]:
+    edr = await two.consumer.asked("GET", f"/transfers/{pid}/edr")
+    async with reading(edr["endpoint"], {"Authorization": f"Bearer {edr['authorization']}"}) as reader:
+        assert reader.status == 200
+        yield reader
+
+
+# A kill between the cause and the cut
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_cause_that_was_written_before_a_kill_counts_from_the_first_moment_of_the_next_life(tmp_path: Path):
+    """The provider dies in the commit that closes the agreement: nobody has been told, and nothing has been cut but by the kill."""
+    homes = home.make(tmp_path, ("provider", "consumer"))
+    provider, consumer = Side(homes["provider"]), Side(homes["consumer"])
+    try:
+        for side in (provider, consumer):
+            await side.open()
+        await asyncio.gather(provider.start(kill="after COMMIT [agreement-closed]"), consumer.start())
+        (provider.home.directory / "data" / "d").write_bytes(some_bytes(SIZE_BYTES))
+        said = {"title": "d", "source": {"type": "file", "path": "d"}, "policies": [{"permission": [{"action": "use"}]}]}
+        await provider.insist(lambda client: client.publish("urn:d", said))
+        negotiation = await consumer.insist(lambda client: client.negotiate("provider", "urn:d"))
+        agreed = await consumer.until(negotiation.pid, lambda client: client.negotiation(negotiation.pid), lambda n: n.state == "FINALIZED")
+        transfer = await consumer.insist(lambda client: client.transfer(agreed.agreement or ""))
+        pid = transfer.pid
+        await consumer.until(pid, lambda client: client.transfer_process(pid), lambda t: t.state == "STARTED")
+        edr = await consumer.insist(lambda client: client.edr(pid))
+        headers = {"Authorization": f"Bearer {edr.authorization}"}
+        async with reading(edr.endpoint, headers) as reader:
+            await reader.take(300_000)
+            with pytest.raises(ManagementError):
+                await provider.once(lambda client: client.close_agreement(agreed.agreement or "", "the study is over"))
+            await provider.dead.wait()
+            await reader.sip_to_the_end()
+            assert (len(reader.taken) < SIZE_BYTES, provider.died_at) == (True, "after COMMIT [agreement-closed]")
+        assert (await consumer.insist(lambda client: client.transfer_process(pid))).state == "STARTED", "nobody was told"
+        answers: list[int] = []
+
+        async def knock() -> None:
+            async with aiohttp.ClientSession(headers=headers) as http:
+                while True:
+                    try:
+                        async with http.get(edr.endpoint) as again:
+                            answers.append(again.status)
+                    except aiohttp.ClientError:
+                        await asyncio.sleep(0.005)  # nobody listens yet
+
+        knocking = asyncio.create_task(knock())
+        await provider.start()
+        ended = await consumer.until(pid, lambda client: client.transfer_process(pid), lambda t: t.state == "TERMINATED")
+        knocking.cancel()
+        with suppress(asyncio.CancelledError):
+            await knocking
+        assert (ended.code, ended.reasons) == ("AGREEMENT_CLOSED", ("the agreement was closed: the study is over",))
+        assert answers
+        assert set(answers) <= {401, 403}, "no stream of it was served, not even before it was decided on"
+    finally:
+        for side in (provider, consumer):
+            await side.close()
