@@ -294,3 +294,30 @@ async def test_a_consumers_operator_decides_on_what_it_has_read(decision: dict[s
     assert reaction.act is not None
     assert (reaction.act.move, bool(reaction.act.reasons)) == (move, move.termination)
     assert "waiting" not in reaction.process.detail
+
+
+@pytest.mark.parametrize(
+    ("claims", "lapsed", "move", "code"),
+    [
+        ({"odrl:industry": ("health",)}, False, Move.CONTRACT_AGREEMENT, None),
+        ({"odrl:industry": ("arms",)}, False, Move.CONTRACT_TERMINATION, "CONSTRAINT_UNSATISFIED"),
+        ({"odrl:industry": ("health",)}, True, Move.CONTRACT_TERMINATION, "CONSTRAINT_UNKNOWN"),
+        (None, False, Move.CONTRACT_TERMINATION, "CREDENTIAL_REVOKED"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_an_operator_approves_is_decided_by_what_is_known_of_the_consumer_then(
+    claims: dict[str, Any] | None, lapsed: bool, move: Move, code: str | None
+):
+    """The consumer has said its word days ago, and was something else then."""
+    peer, store = "did:web:p.example", MemoryStore()
+    constraint = {"leftOperand": "odrl:industry", "operator": "isAnyOf", "rightOperand": ["health"]}
+    policy = {"@type": "Offer", "permission": [{"action": "use", "constraint": [constraint]}]}
+    await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", policy),)),)))
+    detail = {"terms": policy | TERMS, "offer": "urn:o", "claims": {"odrl:industry": ["health"]}, "claims_expire": NOW - 1}
+    process = Process(N, "urn:n", P, peer, "https://peer.test", "REQUESTED", "urn:t", dataset="urn:d", detail=detail)
+    identity = Standing("did:web:us.example", now=lambda: NOW, **({peer: claims} if claims is not None else {}))
+    identity.lapse[peer] = NOW - 1 if lapsed else NOW + 60
+    reaction = await Negotiations(store, Policies(), identity).approved(process, NOW)
+    assert reaction.act is not None
+    assert (reaction.act.move, reaction.act.code) == (move, code)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.control.stand import (
     settled,
     standing,
 )
-from tests.pair import OPEN, Desk, Never, desk, fresh, running
+from tests.pair import OPEN, Desk, Never, agreement, desk, fresh, running
 
 
 @pytest_asyncio.fixture
@@ -117,6 +118,31 @@ async def test_an_agreement_that_nobody_took_is_not_sent_again_when_its_offer_is
         assert len([path for _, path, _ in at.peer.calls if path.endswith("/agreement")]) == 1
 
 
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.asyncio
+async def test_a_start_that_nobody_took_is_sent_again_only_if_it_is_permitted_then(hurried: Desk, closed: bool):
+    at = hurried
+    await at.us.publish(DATASET)
+    process, agreed = await standing(at, T, "SUSPENDED", P)
+    with scripted(at.peer, refusing(422, 1)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/resume", {})
+        letter = await dead(at, process)
+    assert letter["move"] == Move.START
+    if not closed:
+        await at.us.asked("POST", f"/dead-letters/{letter['id']}/replay", {})
+        started = await at.us.state(T, process.pid, "STARTED")
+        assert started.due == started.detail["claims_expire"], "and it is decided on again in time"
+        return
+    over = replace(agreed, closed=1.0, closed_by="us", reason="over", version=1)
+    await at.us.connector.store.commit(Changes(saves=(over,)))  # as another program would
+    answer = await at.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})
+    assert (answer.status, "the transfer ends with this reason" in answer.json["detail"]) == (409, True)
+    told = await at.peer.heard("/termination")
+    assert told["code"] == "AGREEMENT_CLOSED"
+    await at.us.state(T, process.pid, "TERMINATED")
+    assert await letters(at) == {}
+
+
 @pytest.mark.asyncio
 async def test_a_dead_letter_whose_process_has_moved_on_is_not_sent_but_can_be_dropped(hurried: Desk):
     at, (process, agreed) = hurried, await standing_alone(hurried)
@@ -154,6 +180,22 @@ async def test_what_was_put_off_is_done_when_it_is_due_and_not_if_the_process_ha
         (row,) = [row for row in rows if row.pid == pid]
         await settled(at, row.id)
         assert [path for _, path, _ in at.peer.calls] == [f"/negotiations/{one['consumerPid']}/agreement"]
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_was_put_off_is_made_only_if_it_is_permitted_when_it_is_due(tmp_path: Path):
+    async with desk(tmp_path / "desk", approver=Automatic(0.15)) as at:
+        await at.us.publish(DATASET)
+        agreed = agreement(at.us, at.peer, P, dataset=DATASET)
+        await at.us.connector.journal.commit(Changes(saves=(agreed,)))
+        body = {"agreementId": agreed.id, "format": "HttpData-PULL", "callbackAddress": at.peer.site.base}
+        asked = wire.message(Move.TRANSFER_REQUEST, consumer_pid=fresh("theirs"), **body)
+        pid = (await at.peer.send(at.us, "POST", "/transfers/request", asked)).json["providerPid"]
+        over = replace(agreed, closed=1.0, closed_by="us", reason="over", version=1)
+        await at.us.connector.store.commit(Changes(saves=(over,)))
+        assert (await at.peer.heard("/termination"))["code"] == "AGREEMENT_CLOSED"
+        await at.us.state(T, pid, "TERMINATED")
+        assert not [path for _, path, _ in at.peer.calls if path.endswith("/start")]
 
 
 @pytest.mark.asyncio
