@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from connector import telemetry
 from connector.control.compose import SAID
 from connector.control.negotiate import Reaction
@@ -84,7 +86,7 @@ class Ruling:
         if self.claims is not None and self.expires is not None:
             known = detail.get("claims_expire")
             asked_early = detail.get("claims") == self.claims and known is not None and now < known <= self.expires
-            detail |= {"claims": dict(self.claims), "claims_expire": known if asked_early else self.expires}
+            detail |= {"claims": self.claims, "claims_expire": known if asked_early else self.expires}
         return detail | {"ends": self.ends, "returns": self.returns}
 
 
@@ -142,7 +144,7 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        return Ruling(verdict, agreement, dataset, ends, returns, caller.claims, caller.expires, tallies, usage)
+        return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, tallies, usage)
 
     def outdated(self, process: Process) -> bool:
         """Whether a transfer was given access by what is not so of its peer any more."""
@@ -150,7 +152,7 @@ class Rights:
         if process.kind is not Kind.TRANSFER or process.role is Role.CONSUMER or process.meant != State.STARTED or "claims" not in detail:
             return False
         caller = self._identity.standing(process.peer, detail["claims"], detail.get("claims_expire") or 0.0)
-        return caller is None or dict(caller.claims) != detail["claims"]
+        return caller is None or _stored(caller.claims) != detail["claims"]
 
     def bound(self, verdict: Verdict, agreement: Agreement, dataset: Dataset, claims: Mapping[str, Any], now: float) -> Verdict:
         """An older agreement under offers that bind it too: the verdict, until the latest end of an offer that permits the same, or a
@@ -295,6 +297,11 @@ def _refusal(code: str, now: float, *reasons: str) -> Verdict:
     at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
     document = {"result": "deny", "code": str(code), "stage": "transfer", "at": at, "reason": list(reasons)}
     return Verdict(False, "deny", str(code), reasons, None, document)
+
+
+def _stored(claims: Mapping[str, Any]) -> Any:
+    """Claims as a store gives them back."""
+    return orjson.loads(orjson.dumps(claims))
 
 
 def _lasting(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,8 +232,8 @@ def transfer_of(agreement: Agreement, state: str = "STARTED", **changed: Any) ->
 @pytest.mark.asyncio
 async def test_an_equal_ruling_changes_nothing_and_an_early_look_does_not_move_the_instant_at_which_claims_lapse():
     made = await opened()
-    made.identity.lapse[CONSUMER] = T0 + 10
-    process = await made.run(OPEN)
+    made.identity.claims[CONSUMER], made.identity.lapse[CONSUMER] = HEALTH, T0 + 10
+    process = await made.run(in_the_industry("health"))
     assert process.detail["claims_expire"] == process.due == T0 + 10
     made.rig.clock.at, made.identity.lapse[CONSUMER] = T0 + 1, T0 + 11  # as a registry has it
     ruling = await made.rights.of(process, made.now())
