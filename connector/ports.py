@@ -331,8 +331,9 @@ class TransferView:
 
     `peer` is the counterparty's participant id, `generation` the number of starts that we have committed (tokens carry it),
     `agreement_ends` and `bound` (of the policy, as decided now) are POSIX seconds or None, `source` is the dataset's pinned
-    private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use. `withheld` is the code of
-    the decision of now if it is a refusal. `proven_until` (POSIX seconds) is the instant up to which somebody vouches for the peer.
+    private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use, up to the instant
+    `counted_until`. `withheld` is the code of the decision of now if it is a refusal. `proven_until` (POSIX seconds) is the instant
+    up to which somebody vouches for the peer.
     """
 
     pid: str
@@ -350,6 +351,7 @@ class TransferView:
     tallies: tuple[Tally, ...] = ()
     withheld: str | None = None
     proven_until: float | None = None
+    counted_until: float | None = None
 
 
 class Transfers(Protocol):

@@ -178,7 +178,8 @@ class DataApi:
             async with meter or nullcontext():
                 if permit.lease.stale:  # something about the transfer was committed while the meter waited
                     permit = await self._gate.permit(token, permit.transfer)
-                with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code) as running:
+                bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
+                with self._flows.running(permit.transfer, *bounds) as running:
                     async with aclosing(pieces(source, permit.stages, span)) as output:
                         direct = by_file(permit, source, outlet) and not (meter and meter.reads)
                         begun = None if direct else _chain(await anext(output), output)

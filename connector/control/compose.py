@@ -162,7 +162,7 @@ def due_of(process: Process, times: Times, now: float) -> float | None:
     if process.kind is Kind.TRANSFER and process.meant in ("STARTED", "SUSPENDED"):
         if process.role is Role.CONSUMER:
             return None
-        names = ["ends", "claims_expire" if process.meant == "STARTED" else "returns"]
+        names = ["ends", *(("claims_expire", "looks") if process.meant == "STARTED" else ("returns",))]
         if process.in_flight is None:
             names += ["again", "covered"] if process.state == "STARTED" else ["again"]
         return min((at for name in names if (at := process.detail.get(name)) is not None), default=None)

@@ -6,10 +6,12 @@ understood into a denial with its findings: what is not understood is refused wh
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -53,6 +55,7 @@ Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
 MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
+MICROSECONDS = 1_000_000
 LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
 
@@ -173,6 +176,14 @@ class Policies:
         """What has to be counted to decide by the policy; () for most."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
+
+    def next_instant(self, document: Mapping[str, Any], now: float) -> float | None:
+        """The next point in time (POSIX seconds) at which a constraint of the policy may say something else, whatever becomes of the
+        decision."""
+        policy = self.parse(document)
+        instants = () if isinstance(policy, PolicyError) else policy.instants
+        later = (at / MICROSECONDS for at in islice(instants, bisect_right(instants, now * MICROSECONDS), None))
+        return next((at for at in later if at > now), None)
 
     def counters(self, document: Mapping[str, Any], usage: Usage) -> list[dict[str, Any]]:
         """What is counted under the policy, as it stands, in plain JSON: `limit` is the largest total, if one is certain."""

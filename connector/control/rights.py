@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from connector.odrl.model import Number
 from connector.odrl.operands import COUNT, METERED_TIME
 from connector.ports import Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
+from connector.remembered import Remembered
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
 # What may be otherwise soon, without a date: somebody shows a credential, does a duty, publishes again, loads a profile.
@@ -44,6 +46,8 @@ PASSING = frozenset(
         WITHDRAWN,
     }
 )
+KNOWN_MAX, KNOWN_BYTES_MAX = 10_000, 16 << 20  # decisions kept at hand: those of agreements that are in use
+BYTES_FOR_JSON = 10  # of memory for a byte of JSON
 VOLATILE = ("at", "counters")  # of a decision: they differ where nothing else does
 
 
@@ -51,7 +55,8 @@ VOLATILE = ("at", "counters")  # of a decision: they differ where nothing else d
 class Ruling:
     """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
     refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
-    was asked, or nobody does. `tallies` and `usage` are what was counted by; () and None where nothing is counted."""
+    was asked, or nobody does. `tallies` and `usage` are what was counted by, () and None where nothing is counted; `looks` is the next
+    instant at which a use may count under other rules."""
 
     verdict: Verdict
     agreement: Agreement | None
@@ -62,6 +67,7 @@ class Ruling:
     expires: float | None = None
     tallies: tuple[Tally, ...] = ()
     usage: Usage | None = None
+    looks: float | None = None
 
     @property
     def permitted(self) -> bool:
@@ -87,7 +93,18 @@ class Ruling:
             known = detail.get("claims_expire")
             asked_early = detail.get("claims") == self.claims and known is not None and now < known <= self.expires
             detail |= {"claims": self.claims, "claims_expire": known if asked_early else self.expires}
-        return detail | {"ends": self.ends, "returns": self.returns}
+        return detail | {"ends": self.ends, "returns": self.returns} | ({"looks": self.looks} if self.usage else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The last decision under an agreement: what it was taken on, and from when until when (POSIX seconds) it is the same."""
+
+    claims: Mapping[str, Any]
+    used: Used | None
+    at: float
+    until: float
+    verdict: Verdict
 
 
 class Rights:
@@ -97,6 +114,7 @@ class Rights:
         self._store = store
         self._policies = policies
         self._identity = identity
+        self._known: Remembered[str, _Decided] = Remembered(KNOWN_MAX, KNOWN_BYTES_MAX)
 
     async def of(self, process: Process, now: float, *, more: bool = False) -> Ruling | None:
         """Whether this transfer may run now; with `more` whether it may use more than it has. Where we consume that is for the provider to
@@ -134,7 +152,8 @@ class Rights:
         tallies = self._policies.tallies(agreement.document)
         usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
         used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more) if usage else None
-        verdict = self._decided(agreement.document, agreement, caller.claims, now, used)
+        looks = self._policies.next_instant(agreement.document, now) if usage else None
+        verdict = self._remembered(agreement, caller.claims, now, used, looks)
         if usage:
             counters = self._policies.counters(agreement.document, usage)
             verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
@@ -144,7 +163,7 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, tallies, usage)
+        return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, tallies, usage, looks)
 
     def outdated(self, process: Process) -> bool:
         """Whether a transfer was given access by what is not so of its peer any more."""
@@ -167,6 +186,18 @@ class Rights:
         longest = None if any(each.ends is None for each in permits) else max(each.ends or 0.0 for each in permits)
         ends = min((end for end in (verdict.ends, longest) if end is not None), default=None)
         return replace(verdict, ends=ends)
+
+    def _remembered(self, agreement: Agreement, claims: Mapping[str, Any], now: float, used: Used | None, looks: float | None) -> Verdict:
+        """What the agreement says. A decision is a function of these and says until when it holds (`looks`: under which rules a use
+        counts): a transfer is looked up several times in a row, and sweeps meet the same again."""
+        known = self._known.get(agreement.id)
+        if known is not None and (known.claims, known.used) == (claims, used) and known.at <= now < known.until:
+            return known.verdict
+        verdict = self._decided(agreement.document, agreement, claims, now, used)
+        until = min(_instant(verdict.document.get("valid_until")) or inf, looks or inf)
+        kept = _Decided(claims, used, now, now if verdict.code == Code.EVALUATION_FAILED else until, verdict)
+        self._known.put(agreement.id, kept, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
+        return verdict
 
     def _decided(
         self, document: Mapping[str, Any], agreement: Agreement, claims: Mapping[str, Any], now: float, used: Used | None

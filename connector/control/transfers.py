@@ -189,6 +189,7 @@ class Views:
             tallies=tuple(tally for tally in ruling.tallies if tally.rule in charged),  # all that its rules look at
             withheld=None if ruling.permitted else ruling.verdict.code,
             proven_until=ruling.expires,
+            counted_until=ruling.looks,
         )
 
     async def address(self, _row: Outbound, process: Process) -> Mapping[str, Any]:

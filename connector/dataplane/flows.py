@@ -26,6 +26,7 @@ TRANSFERS_MAX = 10_000  # whose leases and coverage are in memory; beyond, the o
 
 GRACE_SECONDS = 1.0  # a decision is taken anew at the instant at which claims lapse; one that nobody takes ends streams so much later
 AGREEMENT_ENDED, POLICY_BOUND, CLAIMS_LAPSED = "agreement-ended", "policy-bound-passed", "claims-lapsed"  # why a bound ends a stream
+COUNTED_ANEW = "counted-anew"  # from here on its bytes count under other rules: the next request goes on with those
 
 
 def earliest(*bounds: tuple[float | None, str]) -> tuple[float | None, str]:
@@ -121,10 +122,11 @@ class Flows:
             lease.stale = True
         self._leases.clear()
 
-    def running(self, transfer: str, not_after: float | None, code: str) -> Running:
+    def running(self, transfer: str, not_after: float | None, code: str, counted_until: float | None = None) -> Running:
         """A context manager around the copy of one stream by the current task. When the transfer stops or `not_after` (POSIX
-        seconds) passes, the task is cancelled and the block raises Withdrawn, with `code` for the latter."""
-        return Running(self, transfer, not_after, code)
+        seconds) passes, the task is cancelled and the block raises Withdrawn, with `code` for the latter. A decision may move that
+        bound, but never beyond `counted_until`."""
+        return Running(self, transfer, not_after, code, counted_until)
 
     def sent(self, transfer: str, etag: str, first: int, length: int, size_bytes: int) -> None:
         """Note that a range went out."""
@@ -197,11 +199,11 @@ class Flows:
 class Running:
     """One stream: see `Flows.running`."""
 
-    __slots__ = ("_code", "_flows", "_not_after", "_reason", "_task", "_timer", "transfer")
+    __slots__ = ("_code", "_counted_until", "_flows", "_not_after", "_reason", "_task", "_timer", "transfer")
 
-    def __init__(self, flows: Flows, transfer: str, not_after: float | None, code: str) -> None:
+    def __init__(self, flows: Flows, transfer: str, not_after: float | None, code: str, counted_until: float | None) -> None:
         self.transfer = transfer
-        self._flows, self._not_after, self._code = flows, not_after, code
+        self._flows, self._not_after, self._code, self._counted_until = flows, not_after, code, counted_until
         self._reason: str | None = None
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -220,7 +222,7 @@ class Running:
 
     def end_by(self, not_after: float | None, code: str) -> None:
         """Another bound counts from now on."""
-        self._not_after, self._code = not_after, code
+        self._not_after, self._code = earliest((not_after, code), (self._counted_until, COUNTED_ANEW))
         if self._timer is not None:
             self._timer.cancel()
         self._watch()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
-from connector.dataplane.flows import AGREEMENT_ENDED, POLICY_BOUND, TRANSFERS_MAX, Flows, Lease, earliest, lapse
+from connector.dataplane.flows import AGREEMENT_ENDED, COUNTED_ANEW, POLICY_BOUND, TRANSFERS_MAX, Flows, Lease, earliest, lapse
 from connector.dataplane.quotas import LARGEST
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
@@ -27,7 +27,7 @@ class Permit:
 
     `not_after` is the instant (POSIX seconds) at which a running stream has to end, or None; `not_after_code` says why.
     `lease` is stale once the transfer has changed: then ask the gate again before streaming. `tallies` are what a stream uses up
-    and has to be metered; () for most.
+    and has to be metered, () for most, and what is counted up to `counted_until`.
     """
 
     transfer: str
@@ -40,6 +40,7 @@ class Permit:
     not_after_code: str
     lease: Lease
     tallies: tuple[Tally, ...] = ()
+    counted_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,11 @@ class Gate:
 
 
 def _permit(view: TransferView, lease: Lease) -> Permit:
-    not_after, code = earliest((view.agreement_ends, AGREEMENT_ENDED), (view.bound, POLICY_BOUND), lapse(view.proven_until))
     tallies = tuple(tally for tally in view.tallies if tally.operand in LARGEST)
-    return Permit(view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages, not_after, code, lease, tallies)
+    until = view.counted_until if tallies else None
+    bounds = ((view.agreement_ends, AGREEMENT_ENDED), (view.bound, POLICY_BOUND), lapse(view.proven_until), (until, COUNTED_ANEW))
+    data = (view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages)
+    return Permit(*data, *earliest(*bounds), lease, tallies, until)
 
 
 def _over(permit: Permit, now: float) -> bool:

@@ -365,18 +365,44 @@ async def test_a_transfer_that_goes_on_under_another_rule_counts_as_a_use_of_tha
     made = await opened()
     policy = terms(times(5, instant("lt", 10)), times(left, instant("gteq", 5)))
     process = await made.run(policy)
-    assert process.detail["counted"] == ["/permission/0"]
-    made.rig.clock.at = T0 + 10
+    assert (process.detail["counted"], process.due) == (["/permission/0"], T0 + 5), "from then on another rule permits it too"
     await made.quiet()
+    for seconds in (5, 10):
+        made.rig.clock.at = T0 + seconds
+        await made.quiet()
     after = await made.process(process.pid)
     assert after.meant == meant
     usage = await made.store.usage(process.agreement or "")
     assert usage is not None
     assert usage.reserved("/permission/1", COUNT) == left
     if left:
-        assert after.detail["counted"] == ["/permission/0", "/permission/1"]
+        assert (after.detail["counted"], after.detail["charged"]) == (["/permission/0", "/permission/1"], ["/permission/1"])
     else:
         assert after.detail["code"] == "QUOTA_EXHAUSTED"
+
+
+@pytest.mark.asyncio
+async def test_a_decision_that_is_remembered_is_that_of_now_whatever_it_depends_on():
+    made = await opened()
+    agreement = await made.agree(terms(permission(constraint("odrl:industry", "isAnyOf", ["health"]), instant("lt", 10)), times(2)))
+
+    async def code(**options: Any) -> str:
+        return (await ruled(made, agreement, **options)).verdict.code
+
+    made.identity.claims[CONSUMER] = HEALTH
+    assert [await code() for _ in range(2)] == ["PERMITTED"] * 2
+    first = (await ruled(made, agreement)).verdict.document
+    assert (await ruled(made, agreement)).verdict.document["at"] == first["at"], "it is not taken twice"
+    made.identity.claims[CONSUMER] = ARMS
+    assert (await ruled(made, agreement)).verdict.charged == ("/permission/1",)
+    await made.journal.commit(Changes(saves=(Usage(agreement.id, (("/permission/1", COUNT, 2),), version=1),)))
+    assert await code() == "QUOTA_EXHAUSTED"
+    made.identity.claims[CONSUMER] = HEALTH
+    assert await code() == "PERMITTED"
+    made.rig.clock.at = T0 + 10
+    assert await code() == "QUOTA_EXHAUSTED"
+    made.rig.clock.at = T0 - 5
+    assert await code() == "PERMITTED", "and a clock that is set back is believed"
 
 
 def test_what_counts_already_is_not_counted_twice():

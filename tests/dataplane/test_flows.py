@@ -83,9 +83,11 @@ def test_a_lease_that_is_forgotten_for_want_of_space_is_stale_so_that_nobody_goe
 # --- the cut itself
 
 
-async def waiting_in(running: Flows, *, not_after: float | None = None, entered: asyncio.Event | None = None) -> None:
+async def waiting_in(
+    running: Flows, *, not_after: float | None = None, counted_until: float | None = None, entered: asyncio.Event | None = None
+) -> None:
     """A copy that never ends by itself."""
-    with running.running(TRANSFER, not_after, "bound"):
+    with running.running(TRANSFER, not_after, "bound", counted_until):
         if entered is not None:
             entered.set()
         await asyncio.Event().wait()
@@ -213,6 +215,17 @@ async def test_a_bound_that_is_moved_away_cuts_nothing_and_a_commit_that_decides
         running.changed(decided(format="HttpData-PULL"))
         with pytest.raises(Withdrawn):
             await bound
+
+
+@pytest.mark.asyncio
+async def test_no_decision_moves_the_bound_beyond_the_instant_from_which_bytes_count_under_other_rules():
+    running, _ = quiet_flows()
+    now = time.time()
+    async with copying(running, not_after=now + 0.1, counted_until=now + 0.1) as stream:
+        running.changed(decided(ends=None, claims_expire=now + 3600))
+        with pytest.raises(Withdrawn) as cut:
+            await stream
+    assert (cut.value.code, time.time() >= now + 0.1) == ("counted-anew", True)
 
 
 @pytest.mark.asyncio

@@ -10,11 +10,13 @@ import pytest
 import pytest_asyncio
 
 from connector.dataplane.edr import Grant, Tokens, grant_for
-from connector.dataplane.flows import Flows
+from connector.dataplane.flows import GRACE_SECONDS, Flows
 from connector.dataplane.gate import Gate
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
 from connector.errors import TokenRefused, Unauthenticated, Withdrawn
+from connector.odrl.counters import Tally
+from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import TransferView
 from tests.contracts.identity_contract import SetClock
 from tests.dataplane.rig import (
@@ -86,6 +88,33 @@ async def test_a_permit_says_what_may_be_streamed_and_until_when(door: Door):
     assert (permit.not_after, permit.not_after_code) == (door.clock.now() + 10, "policy-bound-passed")
     door.commit(agreement_ends=None, bound=None)
     assert (await door.gate.permit(door.token(), TRANSFER)).not_after is None
+    door.commit(bound=door.clock.now() + 10, proven_until=door.clock.now() + 5)
+    permit = await door.gate.permit(door.token(), TRANSFER)
+    assert (permit.not_after, permit.not_after_code) == (door.clock.now() + 5 + GRACE_SECONDS, "claims-lapsed")
+
+
+@pytest.mark.parametrize(("operand", "counts"), [(BYTE_COUNT, True), (COUNT, False)])
+@pytest.mark.asyncio
+async def test_what_a_stream_uses_up_is_counted_by_the_same_rules_until_it_ends(door: Door, operand: str, counts: bool):
+    tallies = (Tally("/permission/0", operand, (10,)),)
+    door.commit(tallies=tallies, bound=door.clock.now() + 10, counted_until=door.clock.now() + 3)
+    permit = await door.gate.permit(door.token(), TRANSFER)
+    expected = (door.clock.now() + 3, "counted-anew") if counts else (door.clock.now() + 10, "policy-bound-passed")
+    assert (permit.not_after, permit.not_after_code) == expected
+    assert (permit.tallies, permit.counted_until) == ((tallies, door.clock.now() + 3) if counts else ((), None))
+
+
+@pytest.mark.asyncio
+async def test_what_the_decision_of_now_refuses_is_withheld_with_its_code(door: Door):
+    token, refresh = door.token(), door.refresh()
+    await door.gate.permit(token, TRANSFER)
+    door.commit(withheld="AGREEMENT_CLOSED")
+    for refused in (door.gate.permit(token, TRANSFER), door.gate.renewable(refresh, CONSUMER)):
+        with pytest.raises(Withdrawn, match="permits no access now") as withdrawn:
+            await refused
+        assert withdrawn.value.code == "AGREEMENT_CLOSED"
+    door.commit(withheld=None)
+    assert await door.gate.permit(token, TRANSFER)
 
 
 @pytest.mark.asyncio
