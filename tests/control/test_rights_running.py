@@ -206,6 +206,7 @@ async def test_of_a_hundred_transfers_exactly_the_fifty_losers_are_cut_within_a_
         assert all([(await at.said(pid, TERMINATED))["code"] == "CONSTRAINT_UNSATISFIED" for pid in ended])
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_stream_outlives_the_instant_at_which_its_claims_would_have_lapsed_if_somebody_vouches_again(
     tmp_path: Path, authority: trustme.CA
@@ -221,6 +222,7 @@ async def test_a_stream_outlives_the_instant_at_which_its_claims_would_have_laps
         assert [row.move for row in at.sent[process.pid]] == [Move.START]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_wall_clock_that_is_set_forward_is_noticed_within_a_second_and_one_that_is_set_back_gives_the_time_back(
     tmp_path: Path, authority: trustme.CA
@@ -255,7 +257,14 @@ def with_another_key(description: dict[str, Any]) -> dict[str, Any]:
     return description | {"keys": [fresh_key]}
 
 
-@pytest.mark.parametrize(("changed", "loses"), [(without, True), (with_a_key_that_is_over, True), (with_another_key, False)])
+REREAD = [
+    pytest.param(without, True, id="it is not in it any more"),
+    pytest.param(with_a_key_that_is_over, True, id="its key is revoked", marks=pytest.mark.slow),
+    pytest.param(with_another_key, False, id="its key is another one"),
+]
+
+
+@pytest.mark.parametrize(("changed", "loses"), REREAD)
 @pytest.mark.asyncio
 async def test_a_registry_that_is_read_again_takes_access_away_and_gives_it_back(tmp_path: Path, changed: Any, loses: bool):
     async with pair(tmp_path) as two:
