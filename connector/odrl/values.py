@@ -20,6 +20,8 @@ DAY: Final = 86_400 * SECOND
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DIGITS_MAX: Final = 40  # of a number: no quantity in the world needs more, and a longer one is a way to burn time
 MONTH_DAYS: Final = (28, 31)  # the shortest and the longest month
+CHARS_MAX: Final = 2_000  # of an IRI or a term; a URL that every browser and proxy takes
+_NOT_IN_IRI: Final = re.compile(r'[<>"{}|\\^`]')
 _EPOCH_DAY: Final = EPOCH.toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -188,7 +190,20 @@ def term(raw: object) -> str:
     text, datatype = literal(raw)
     if datatype not in _TERM_TYPES:
         raise PolicyError('its `@type` does not fit; write a string, or an IRI as {"@id": "https://..."}')
+    if len(text) > CHARS_MAX:
+        raise PolicyError(f"it has more than {CHARS_MAX} characters; name it by an IRI")
     return text
+
+
+def tellable(text: str) -> bool:
+    """Whether a string can be told to anybody as the name of something: without controls, and of a length that is read."""
+    return len(text) <= CHARS_MAX and text.isprintable()
+
+
+def in_iri(text: str) -> bool:
+    """Whether a string has only characters of an IRI: RFC 3987 has no quotes and brackets in it. Spaces, which it has not either, are
+    common in the names that people give, and every reader takes them."""
+    return _NOT_IN_IRI.search(text) is None
 
 
 def spells_an_iri(raw: object) -> bool:
@@ -219,7 +234,7 @@ def literal(raw: object) -> tuple[str, str]:
 
 
 def _iri(raw: object) -> str:
-    full = expand(raw) if isinstance(raw, str) else None
+    full = expand(raw) if isinstance(raw, str) and tellable(raw) else None
     if full is None:
         raise PolicyError("its `@id` is no absolute IRI, and only the prefixes of the context are known; write the IRI in full")
     return full

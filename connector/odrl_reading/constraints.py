@@ -136,7 +136,7 @@ def _atomic(raw: dict[str, Any], path: str, reading: Reading) -> Node | None:
         )
         takes = tuple(sorted(alias.operators if alias else known.operators))
         fix = f"use one of {', '.join(takes)}"
-        reading.note(Code.OPERATOR_UNSUPPORTED, place(raw, path, "operator"), what, fix, expected=takes, found=operator)
+        reading.note(Code.OPERATOR_UNSUPPORTED, place(raw, path, "operator"), what, fix, expected=takes, found=shown(operator))
         return Opaque(path, canonical(raw, path), judges.nobody_knows)
     if "dataType" in raw and (typed := _typed(right, _word(raw["dataType"]))) is not None:
         right = typed
@@ -174,7 +174,7 @@ def _constraint(
     unit = reading.expand(unit) or unit
     if unit and known.values not in ("number", "duration"):
         message = f"`{compact(known.iri)}` is no amount, and is counted in no unit"
-        reading.note(Code.UNIT_MISMATCH, place(raw, path, "unit"), message, "leave the unit out", found=unit)
+        reading.note(Code.UNIT_MISMATCH, place(raw, path, "unit"), message, "leave the unit out", found=shown(unit))
         return None
     if known.values == "event":
         unit = reading.expand(expected[0]) or expected[0]
@@ -288,6 +288,9 @@ def _compiled(
         message = "a string is taken as the IRI that it spells, which other connectors may not do"
         patch = _replaced(*((at, {"@id": entry}) for at, entry in places if values.spells_an_iri(entry)))
         reading.note(Code.IRI_AS_STRING, path, message, 'write {"@id": "https://..."}', "warning", patch=patch)
+    if not all(isinstance(entry, str) or values.in_iri(text) for entry, text in zip(entries, terms, strict=True)):
+        message = "it has characters of no IRI, so readers of RDF lose it"
+        reading.note(Code.TYPE_MISMATCH, path, message, "write it without quotes, brackets and backslashes", "warning")
     if operand.values == "event":
         return Members(_PHASES[operator], "isAnyOf"), terms
     return Members(frozenset(terms), operator), terms

@@ -193,7 +193,7 @@ def _ids(raw: object, path: str, reading: Reading, *, required: bool = False) ->
     reading.count(len(raw) if isinstance(raw, list) else 0, path)
     for at, entry in several(raw, path) or [(path, None)] * required:
         named = entry.get("@id", entry.get("uid")) if isinstance(entry, dict) else entry
-        if (name := text(named, at, reading, required=True)) is not None:
+        if (name := iri(named, at, reading, required=True)) is not None:
             found.add(name)
     return frozenset(found) if found else NONE
 

@@ -15,12 +15,14 @@ from typing import Any, Final, Literal
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.registry import Registry
+from connector.odrl.values import CHARS_MAX, in_iri, tellable
 from connector.odrl.vocabulary import ODRL, expand
 from connector.odrl.words import shown
 
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
 # test policy has 788.
 LEAVES_MAX: Final = 800
+VALUES_MAX: Final = 1_000  # of what is not understood and kept as it is
 FINDINGS_MAX: Final = 100  # more than anybody mends in one go, and a bound on the answer to a hostile document
 WORD_CHARS_MAX: Final = 64  # longer words get no spelling suggestion, which takes quadratic time
 NONE: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 216 bytes, and most rules have two
@@ -149,25 +151,28 @@ def place(known: Mapping[str, Any], path: str, term: str) -> str:
     return _pointer(path, known.written.get(term, term)) if isinstance(known, Named) else f"{path}/{term}"
 
 
-def fields(raw: dict[str, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
+def fields(raw: dict[Any, Any], known: frozenset[str], path: str, reading: Reading) -> tuple[dict[str, Any], str]:
     """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
     there is none). The id stands under `@id` in either form."""
     if raw.keys() <= _plain(known, reading.dialect):
         return raw, ""
     if len(raw) > FINDINGS_MAX:
         reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
+    if not all(isinstance(key, str) for key in raw):
+        reading.note(Code.MALFORMED, path, "the name of a property is no string", "write it as a string")
+        raw = {key: value for key, value in raw.items() if isinstance(key, str)}
     found = Named()
     strange: list[str] = []
-    for key in sorted(raw, key=str):
-        term = _term(str(key), known, reading)
+    for key in sorted(raw):
+        term = _term(key, known, reading)
         if term is None:
-            strange.append(str(key))
+            strange.append(key)
         elif term:
-            if term in found and found[term] != raw[key]:
+            if term in found and canonical(found[term], path) != canonical(raw[key], path):
                 reading.note(Code.MALFORMED, _pointer(path, key), f"`{shown(term)}` stands twice, with different values", "write it once")
             found[term] = raw[key]
             if term != key:
-                found.written[term] = str(key)
+                found.written[term] = key
     for key in strange:
         _stranger(key, raw, known, path, reading)
     return found, canonical({key: raw[key] for key in strange}, path) if strange else ""
@@ -253,7 +258,14 @@ def text(raw: object, path: str, reading: Reading, *, required: bool = False) ->
 
 def iri(raw: object, path: str, reading: Reading, *, required: bool = False) -> str | None:
     """An id: a string or {"@id"}."""
-    return text(raw["@id"] if isinstance(raw, dict) and raw.keys() == {"@id"} else raw, path, reading, required=required)
+    found = text(raw["@id"] if isinstance(raw, dict) and raw.keys() == {"@id"} else raw, path, reading, required=required)
+    if found is not None and not tellable(found):
+        message = f"`{shown(found)}` is no IRI, or has more than {CHARS_MAX} characters"
+        reading.note(Code.TYPE_MISMATCH, path, message, "write a short one, without control characters")
+    elif found is not None and not in_iri(found):
+        message = f"`{shown(found)}` has characters of no IRI, so readers of RDF lose it"
+        reading.note(Code.TYPE_MISMATCH, path, message, "write it without quotes, brackets and backslashes", "warning")
+    return found
 
 
 def several(raw: object, path: str) -> list[tuple[str, object]]:
@@ -280,7 +292,15 @@ def _pointer(path: str, key: object) -> str:
 
 
 def canonical(raw: object, path: str) -> str:
-    """JSON of one form for one meaning. Raises PolicyError for what is nested too deeply, or no JSON."""
+    """JSON of one form for one meaning. Raises PolicyError for what is nested too deeply, too large, or no JSON."""
+    waiting, count = [raw], 0
+    while waiting:  # what stands in several places counts in each: a small object of Python's can be the tree of a huge one
+        one, count = waiting.pop(), count + 1
+        if count > VALUES_MAX:
+            finding = Finding(Code.LIMIT_EXCEEDED, path, f"what is not understood has more than {VALUES_MAX} values", "leave it out")
+            raise refusal("policy", (finding,))
+        if isinstance(one, dict | list | tuple):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
     try:
         return json.dumps(raw, sort_keys=True, separators=(",", ":"))
     except (RecursionError, TypeError, ValueError):

@@ -63,7 +63,7 @@ class Drawing:
             tree[key] = make()
 
     def name(self) -> str:
-        return self.chance.choice((*IRIS, *TEXTS, "did:web:b.example", "urn:ds:42"))
+        return self.chance.choice([text for text in (*IRIS, *TEXTS, "did:web:b.example", "urn:ds:42") if text.isprintable()])
 
     def rule(self, below: str) -> dict[str, Any]:
         rule: dict[str, Any] = {}
