@@ -32,7 +32,7 @@ def gather(policy: Policy, request: Request, world: World, now: int | None, opti
     several = []
     for iri, short in _spellings(policy):
         found: dict[str | None, None] = {}
-        for source in (request.params, world.facts):
+        for source in _told(registry.operands[iri], request, world):
             if source:
                 _read((iri, short), source, found)
         if len(found) > 1:
@@ -54,23 +54,28 @@ def _measured(
     if iri == PARTICIPANT:
         return frozenset({request.party}) if request.party else None
     if operand.kind in ("subject", "declarative"):
-        told = stated(iri, world.facts)
-        if operand.source != "claims":  # what a credential has to show, nobody gets by declaring it
-            told |= stated(iri, request.params)
+        told: dict[str | None, None] = {}
+        for source in _told(operand, request, world):
+            told |= stated(iri, source)
         return frozenset(value for value in told if value is not None) if told and None not in told else None
     if operand.values == "event":
         return "during" if unit == POLICY_USAGE else _one(stated(fact_key(iri, unit), world.facts))
     if operand.kind == "counter":
-        used = _counted(operand, fact_key(iri, unit), policy, world)
-        if used is not None:
-            return used
-    elif operand.values == "duration" and now is not None and (since := _since(iri, policy, world, now, options)) is not None:
+        return _counted(operand, fact_key(iri, unit), policy, world)
+    if operand.values == "duration" and now is not None and (since := _since(iri, policy, world, now, options)) is not None:
         return since
     return _quantity(operand, unit, request, world)
 
 
+def _told(operand: Operand, request: Request, world: World) -> tuple[Mapping[str, tuple[object, ...]], ...]:
+    """Who may state a fact, whatever its kind: what a credential, an identity, a log, a meter or the contract has to show, nobody gets by
+    declaring it."""
+    return (request.params, world.facts) if operand.source == "declared" else (world.facts,)
+
+
 def _counted(operand: Operand, key: str, policy: Policy, world: World) -> Number | None:
-    """What a counter would stand at with this use: what the world says, else the sum over the log."""
+    """What a counter would stand at with this use: what was used up before, else the sum over the log. No claim says it: a party whose
+    credential states a low count has not used less."""
     if (used := world.used.get(key)) is not None:
         return with_this_use(operand, used)
     if world.log is None:
@@ -109,11 +114,10 @@ def with_this_use(operand: Operand | None, number: Number) -> Number:
 
 
 def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fact | None:
-    """The one number or duration that the world states in this unit, or the request: what a meter, a clock or a log measures nobody gets
-    by declaring it."""
+    """The one number or duration that is stated in this unit."""
     found: set[Fact] = set()
     names = [operand.iri, compact(operand.iri), *([unit] if unit else [])]
-    for source in (request.params, world.facts) if operand.source == "declared" else (world.facts,):
+    for source in _told(operand, request, world):
         for name in names:
             for raw in _listed(source.get(name)):
                 of = raw.get("unit", "") if isinstance(raw, Mapping) else ""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from connector.odrl.duties import deadline_of
 from connector.odrl.model import Event, Number, Request, Rule, World
 from connector.odrl.operands import DATE_TIME, ELAPSED_TIME, METERED_TIME
+from connector.odrl.registry import Operand
 from connector.odrl.values import DAY, SECOND, instant, microseconds
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import SENTENCE_CHARS_MAX, shown, value
@@ -142,7 +143,8 @@ class _Facts:
             if row.kind == "counter":
                 self.used[axis.key] = number - row.step
             else:
-                self.params[axis.operand] = (*self.params.get(axis.operand, ()), _quantity(number, axis.unit))
+                told = self._told(row)
+                told[axis.operand] = (*told.get(axis.operand, ()), _quantity(number, axis.unit))
             self._tell(axis, length_text(int(number)) if row.values == "duration" else number_text(number), quoted=False)
         elif isinstance(side, Crowd):
             names = sorted({_some(hit) for hit in side.hits} or {_some(side.within)})
@@ -154,8 +156,12 @@ class _Facts:
             self._tell(axis, phase)
         else:
             name = _some(side)
-            self.params[axis.operand] = (name,)
+            self._told(row)[axis.operand] = (name,)
             self._tell(axis, name, quoted=True)
+
+    def _told(self, row: Operand) -> dict[str, tuple[object, ...]]:
+        """Where a fact has to stand to be heard."""
+        return self.params if row.source == "declared" else self.facts
 
     def _tell(self, axis: Axis, text: str, *, quoted: bool = False) -> None:
         self.values[axis.key] = text

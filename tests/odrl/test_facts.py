@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -97,6 +98,21 @@ def test_what_a_credential_has_to_show_nobody_gets_by_declaring_it() -> None:
     assert known(found, "urn:x:role", asked) == {"doctor"}
 
 
+@pytest.mark.parametrize("source", ["clock", "identity", "claims", "agreement", "meter", "log", "contract"])
+@pytest.mark.parametrize("kind", ["usage", "subject", "declarative", "quantity"])
+def test_only_what_is_declared_is_read_from_what_the_requester_declares(kind: str, source: str) -> None:
+    values, said = ("number", {"@value": "1"}) if kind == "quantity" else ("term", "a")
+    operators = frozenset({"eq"})
+    row = Operand("urn:x:of", "of", "属", values, kind, operators, source, "verified")  # type: ignore[arg-type]
+    right = number(1) if kind == "quantity" else "a"
+    found = load(offer(rule(leaf("urn:x:of", "eq", right))), options=Options(profiles=(Profile("urn:x", operands=(row,)),)))
+    assert known(found, "urn:x:of", Request(PARTIES[0], params={"urn:x:of": (said,)})) is None
+    assert known(found, "urn:x:of", world=World(NOW, {"urn:x:of": (said,)})) is not None
+    own = replace(row, source="declared")
+    open_to_all = load(offer(rule(leaf("urn:x:of", "eq", right))), options=Options(profiles=(Profile("urn:x", operands=(own,)),)))
+    assert known(open_to_all, "urn:x:of", Request(PARTIES[0], params={"urn:x:of": (said,)})) is not None
+
+
 # --- counters
 
 
@@ -107,6 +123,13 @@ def test_a_count_is_the_uses_before_and_this_one() -> None:
     assert known(COUNTED, COUNT, world=World(NOW, used={COUNT: 3})) == 4
     assert known(COUNTED, COUNT) is None  # nobody counts, and nobody keeps a log
     assert with_this_use(None, 3) == 3
+
+
+def test_no_claim_says_what_was_used_up() -> None:
+    """A credential that states a low count is no meter."""
+    of = World(NOW, {COUNT: ({"@value": "1"},), "odrl:count": ({"@value": "1"},)})
+    assert known(COUNTED, COUNT, world=of) is None
+    assert known(COUNTED, COUNT, world=replace(of, used={COUNT: 10})) == 11
 
 
 def test_a_count_nobody_keeps_is_the_uses_in_the_log() -> None:
