@@ -99,8 +99,10 @@ class Transfers:
         return Reaction(kept, saves=(closed,), expects=(Expect(Agreement, agreement.id, agreement.version),))
 
     def _started(self, process: Process, address: Mapping[str, Any] | None, now: float) -> Reaction:
-        """Consumer: keep the data address. A pull transfer cannot do without one (DSP 2025-1, transfer start message). One that
-        we would never dial is refused now, while its sender can still do something about it."""
+        """Consumer: keep the data address, and no longer what was said when it was suspended. A pull transfer cannot do without an
+        address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its sender can still do
+        something about it."""
+        process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
         if address is None:
             return Reaction(process)
         try:

@@ -247,6 +247,17 @@ async def requested(at: Desk) -> tuple[Process, Agreement]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_provider_that_suspends_and_starts_again_leaves_no_refusal_behind(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", C)
+    await say(at, Move.SUSPENSION, process, agreed)
+    suspended = await at.us.state(T, process.pid, "SUSPENDED")
+    assert suspended.detail["ended_by"] == "peer"
+    await say(at, Move.START, process, agreed)
+    resumed = await at.us.state(T, process.pid, "STARTED")
+    assert not {"code", "reasons", "grounds", "ended_by"} & resumed.detail.keys()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_the_data_address_of_a_start_is_kept_with_the_step(at: Desk):
     process, agreed = await requested(at)
     assert (await say(at, Move.START, process, agreed)).json["state"] == "STARTED"
