@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -47,6 +48,7 @@ PASSING = frozenset(
     }
 )
 KNOWN_MAX, KNOWN_BYTES_MAX = 10_000, 16 << 20  # decisions kept at hand: those of agreements that are in use
+OFFERS_MAX = 8  # of which a stored refusal says why
 BYTES_FOR_JSON = 10  # of memory for a byte of JSON
 VOLATILE = ("at", "counters")  # of a decision: they differ where nothing else does
 
@@ -143,7 +145,7 @@ class Rights:
         if agreement.closed is not None:
             return _closed(agreement, now)
         if agreement.ends is not None and agreement.ends <= now:
-            return Ruling(_refusal(Code.EXPIRED, now, "the agreement has ended"), agreement)
+            return Ruling(self._over(agreement, claims, now), agreement)
         dataset = await self._store.dataset(agreement.dataset)
         caller = self._identity.standing(agreement.consumer, claims, expires)
         if caller is None or caller.expires <= now:
@@ -175,17 +177,27 @@ class Rights:
 
     def bound(self, verdict: Verdict, agreement: Agreement, dataset: Dataset, claims: Mapping[str, Any], now: float) -> Verdict:
         """An older agreement under offers that bind it too: the verdict, until the latest end of an offer that permits the same, or a
-        refusal. What is counted is counted under the agreement alone."""
+        refusal. What is counted is counted under the agreement alone. The peer reads of those offers only that its catalog shows; of the
+        others, which may name somebody else, our operator does."""
         policies = [{**offer.policy, "@id": offer.id} for offer in dataset.offers]
         found = [self._decided(policy, agreement, claims, now, self._policies.unused(policy)) for policy in policies]
         permits = [each for each in found if each.permitted]
         if not permits:
             reason = f"the provider has replaced the terms of dataset `{dataset.id}`, also for agreements made before"
-            closest = next((each.reasons for each in found), ())
-            return _refusal(Code.POLICY_REPLACED, now, reason, *closest)
+            told = list(zip(dataset.offers, policies, found, strict=True))
+            shows = partial(self._policies.shows, party=agreement.consumer, target=agreement.dataset, claims=claims, now=now)
+            closest = next((no.reasons for _, policy, no in told if shows(policy)[0]), ())
+            refusal = _refusal(Code.POLICY_REPLACED, now, reason, *closest)
+            each = [{"offer": offer.id, "code": no.code, "reason": list(no.reasons)} for offer, _, no in told[:OFFERS_MAX]]
+            return replace(refusal, document=dict(refusal.document) | {"offers": each})
         longest = None if any(each.ends is None for each in permits) else max(each.ends or 0.0 for each in permits)
         ends = min((end for end in (verdict.ends, longest) if end is not None), default=None)
         return replace(verdict, ends=ends)
+
+    def _over(self, agreement: Agreement, claims: Mapping[str, Any], now: float) -> Verdict:
+        """The refusal under an agreement that has ended: by its own rule and value, where these say so."""
+        verdict = self._decided(agreement.document, agreement, claims, now, self._policies.unused(agreement.document))
+        return verdict if verdict.code == Code.EXPIRED else _refusal(Code.EXPIRED, now, "the agreement has ended")
 
     def _remembered(self, agreement: Agreement, claims: Mapping[str, Any], now: float, used: Used | None, looks: float | None) -> Verdict:
         """What the agreement says. A decision is a function of these and says until when it holds (`looks`: under which rules a use

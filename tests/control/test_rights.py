@@ -197,7 +197,33 @@ async def test_binding_offers_count_for_agreements_made_before(offers: list[Any]
     assert (ruling.verdict.code, ruling.ends) == (code, None if ends is None else T0 + ends)
     if code == "POLICY_REPLACED":
         assert f"dataset `{DATASET}`" in ruling.verdict.reasons[0]
-        assert len(ruling.verdict.reasons) > 1, "and what the new terms say to it"
+        assert len(ruling.verdict.reasons) == 1, "what is meant for others says nothing to it"
+        (kept,) = ruling.verdict.document["offers"]
+        assert (kept["code"], STRANGER in str(kept["reason"])) == ("CONSTRAINT_UNSATISFIED", True), "its operator reads all"
+
+
+@pytest.mark.asyncio
+async def test_of_new_terms_a_peer_reads_those_that_its_catalog_shows_wherever_they_stand():
+    made = bench()
+    agreement = await made.agree(OPEN, created=T0 - 1)
+    await made.publish(only_for(STRANGER), terms(permission(constraint("odrl:purpose", "eq", "health"))), binding=T0)
+    ruling = await ruled(made, agreement)
+    assert ruling.verdict.code == "POLICY_REPLACED"
+    assert "purpose" in ruling.verdict.reasons[1]
+    assert STRANGER not in str((ruling.verdict.reasons, ruling.verdict.grounds))
+    assert [each["offer"] for each in ruling.verdict.document["offers"]] == [offer.id for offer in ruling.dataset.offers]
+
+
+@pytest.mark.parametrize("policy", [until(10), terms(permission(instant("lt", 10), constraint("odrl:industry", "eq", "health")))])
+@pytest.mark.asyncio
+async def test_an_agreement_that_ends_by_its_own_terms_names_the_rule_and_the_value(policy: Mapping[str, Any]):
+    made = await opened()
+    agreement = await made.agree(policy, ends=T0 + 10)
+    made.rig.clock.at = T0 + 10
+    ruling = await ruled(made, agreement)
+    assert (ruling.verdict.code, ruling.passing) == ("EXPIRED", False)
+    assert at(10) in " ".join(ruling.verdict.reasons)
+    assert ruling.verdict.grounds[0]["constraint"].startswith("/permission/0/constraint/0")
 
 
 @pytest.mark.asyncio
