@@ -25,12 +25,14 @@ from connector.dsp.answers import LATER
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
+from connector.odrl import Code
 from connector.ports import Ids
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
 PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
 EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
+LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so
 TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
 OPEN, DONE, FAILED = ("negotiate", "transfer", "download", "complete"), "done", "failed"
 
@@ -196,7 +198,7 @@ class Pulls:
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
         if process.state == TERMINATED:
             failure = self._failure("transfer", process)
-            if reused and process.detail.get("ended_by") == "peer":
+            if reused and process.detail.get("ended_by") == "peer" and not _used_up(process):
                 return await self._anew(pull, failure.message)
             raise failure
         return await self._save(pull, stage="download")
@@ -239,7 +241,9 @@ class Pulls:
             running = asyncio.create_task(self._fetch(pull, edr, process, ended.done))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not running.done() and (await ended).state != "COMPLETED":
+                if not running.done() and _used_up(await ended):  # what has been charged is on its way, and was paid for
+                    await asyncio.wait({running}, timeout=LAST_SECONDS)
+                elif not running.done() and (await ended).state != "COMPLETED":
                     running.cancel()
                 if running.done() or (await ended).state == "COMPLETED":
                     return await running
@@ -328,6 +332,10 @@ class Pulls:
     @staticmethod
     def _failure(what: str, process: Process) -> ConnectorError:
         reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
+        if _used_up(process):
+            reasons += (
+                f"agreement `{process.agreement}` is used up; another is not asked for unbidden: negotiate it, or ask the provider",
+            )
         return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
 
     def _key(self, pull: Pull, what: str) -> Idempotent:
@@ -378,6 +386,12 @@ def _moved_on(begun: Process, process: Process) -> bool:
     """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
     is another data address, and the tokens of the one before have ended."""
     return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)
+
+
+def _used_up(process: Process) -> bool:
+    """Whether a transfer ended because its agreement allows no more. A new agreement would allow as much again, which is not for a
+    machine to take: a quota would bind nobody."""
+    return process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED
 
 
 def _passes(error: PeerFailed) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import resource
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.control.orders import (
     D,
     N,
     T,
+    Upstream,
     at_stage,
     counts,
     order,
@@ -103,7 +104,7 @@ async def test_a_consumer_that_comes_back_after_its_transfer_was_completed_fetch
         assert 0 < source.asked[-1] <= HALF
 
 
-async def downloading(at: Desk, state: str = "STARTED", **changed: Any) -> tuple[Pull, Process, Agreement]:
+async def downloading(at: Desk, state: str = "STARTED", endpoint: str = "", **changed: Any) -> tuple[Pull, Process, Agreement]:
     """An order that has come to the download (or to another stage), and its transfer in `state`."""
     agreed = agreement(at.us, at.peer, Role.CONSUMER, dataset=D)
     process = await at.us.put(transfer(at.us, at.peer, state, Role.CONSUMER, agreed), agreed)
@@ -112,7 +113,7 @@ async def downloading(at: Desk, state: str = "STARTED", **changed: Any) -> tuple
         negotiation="n", agreement=agreed.id, transfer=process.pid, version=1, created=1.0, updated=1.0,
     )  # fmt: skip
     pull = replace(pull, **changed)
-    address = {"@type": "DataAddress", "endpoint": f"{at.peer.site.base}/bytes"}
+    address = {"@type": "DataAddress", "endpoint": endpoint or f"{at.peer.site.base}/bytes"}
     edr = () if process.final else (Edr(process.pid, address, "token", None, None, None),)
     await at.us.connector.journal.commit(Changes(saves=(pull, *edr)))
     return pull, process, agreed
@@ -172,6 +173,50 @@ async def test_a_provider_that_completes_every_transfer_at_once_is_not_asked_for
             assert f"after {pulls.TRANSFERS_MAX} transfers no other one is begun, and the part is kept" in failed.reasons[-1]
         asked = [document["agreementId"] for _, path, document in at.peer.calls if path == "/transfers/request"]
         assert asked == [agreed.id] * (pulls.TRANSFERS_MAX - 1)
+
+
+@asynccontextmanager
+async def cut_off(tmp_path: Path, code: str) -> AsyncIterator[tuple[Running, Upstream, Pull]]:
+    """An order that has got half of the data when the word comes that its transfer has ended; the rest is on its way."""
+    async with desk(tmp_path, store="sqlite", approver=Automatic(0)) as at, upstream() as source:
+        source.held = True
+        pull, process, _ = await downloading(at, endpoint=source.url)
+        here = at.us.site
+        await at.us.connector.close()
+        async with running(here) as us:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await source.waiting.wait()
+            said = {"code": code, "reason": ["all is used up"]}
+            message = wire.message(Move.TRANSFER_TERMINATION, consumer_pid=process.pid, provider_pid=process.peer_pid, **said)
+            assert (await at.peer.send(us, "POST", f"/transfers/{process.pid}/termination", message)).status == 200
+            await us.state(T, process.pid, "TERMINATED")
+            await asyncio.sleep(0.05)
+            yield us, source, pull
+
+
+@pytest.mark.asyncio
+async def test_what_a_quota_has_charged_is_read_to_its_end_although_the_word_of_its_end_was_faster(tmp_path: Path):
+    async with cut_off(tmp_path, "QUOTA_EXHAUSTED") as (us, source, pull):
+        assert (await us.connector.store.pull(pull.id)).stage == "download"
+        source.go_on.set()
+        assert (await settled(us, pull.id)).stage == "done"
+        assert place(us).read_bytes() == BIG
+
+
+@pytest.mark.asyncio
+async def test_but_only_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pulls, "LAST_SECONDS", 0.3)
+    async with cut_off(tmp_path, "QUOTA_EXHAUSTED") as (us, _, pull):
+        failed = await settled(us, pull.id)
+        assert (failed.stage, failed.reasons[0], "is used up" in failed.reasons[1]) == ("failed", "all is used up", True)
+        assert not place(us).exists()
+
+
+@pytest.mark.asyncio
+async def test_after_any_other_end_nothing_more_is_read(tmp_path: Path):
+    async with cut_off(tmp_path, "CONSENT_WITHDRAWN") as (us, _, pull):
+        failed = await settled(us, pull.id)
+        assert (failed.stage, failed.reasons) == ("failed", ("all is used up",))
 
 
 # The transfer is over, and nothing is missing

@@ -234,14 +234,14 @@ async def test_no_agreement_is_made_on_terms_that_count_what_nobody_here_measure
 
 
 @pytest.mark.asyncio
-async def test_an_order_under_an_agreement_that_is_used_up_negotiates_anew(two: Pair):
-    await two.provider.publish(D, offer(limit("odrl:count", "lteq", 1)))
-    for number in range(2):
-        begun = await order(two.consumer, out=f"copy-{number}.bin")
-        done = await settled(two.consumer, begun["id"])
-        assert done.stage == "done", done.reasons
-    assert (await counts(two.consumer))[:2] == (2, 2)
-    assert "could not be used" in done.reasons[0]
+async def test_an_order_under_an_agreement_that_is_used_up_fails_and_asks_for_no_other(two: Pair):
+    await two.provider.publish(D, offer(limit("odrl:count", "lteq", 2)))
+    orders = [await settled(two.consumer, (await order(two.consumer, out=f"copy-{number}.bin"))["id"]) for number in range(4)]
+    assert [each.stage for each in orders] == ["done", "done", "failed", "failed"]
+    assert (await counts(two.consumer))[:2] == (await counts(two.provider))[:2] == (1, 1)
+    for failed in orders[2:]:
+        assert "count" in failed.reasons[0]
+        assert failed.reasons[-1].startswith(f"agreement `{failed.agreement}` is used up; no other is asked for unbidden")
 
 
 @pytest.mark.asyncio
