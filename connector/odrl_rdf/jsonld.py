@@ -48,6 +48,8 @@ def _bound(document: object) -> None:
         inner: list[object] = []
         for value in level:
             if isinstance(value, dict):
+                if not all(isinstance(key, str) for key in value):
+                    raise refusal(Code.MALFORMED, "the name of a property is no string", "write it as a string")
                 if "@context" in value:
                     named = value["@context"] if isinstance(value["@context"], list) else [value["@context"]]
                     contexts += len(named)
