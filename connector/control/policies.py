@@ -138,7 +138,7 @@ class Policies:
         world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used or {})
         decision = evaluate(policy, request, world, options=self._options)
         permitted = decision.result in PERMITS
-        ends = _lapse(policy, request, world, decision) if permitted else None
+        ends = _lapse(policy, request, world, decision, self._options) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
         stored = decision.to_json() | {"policy_hash": key.hex()}
@@ -243,14 +243,14 @@ class Policies:
         return other.reasons if isinstance(other, PolicyError) else tuple(differences(one, other))
 
 
-def _lapse(policy: Policy, request: Request, world: World, decision: Decision) -> float | None:
+def _lapse(policy: Policy, request: Request, world: World, decision: Decision, options: Options) -> float | None:
     """The instant at which the permission ends: the first at which it is decided otherwise. An instant at which the answer
     could change but does not (one of several permissions ends) is passed over; after many of them the next one counts."""
     for _ in range(LOOKS_MAX):
         if decision.valid_until is None or decision.result not in PERMITS:
             break
         instant = decision.valid_until
-        decision = evaluate(policy, request, replace(world, now=instant))
+        decision = evaluate(policy, request, replace(world, now=instant), options=options)
         if decision.result not in PERMITS:
             return instant.timestamp()
     return decision.valid_until.timestamp() if decision.valid_until else None

@@ -12,7 +12,7 @@ from connector import remembered
 from connector.control import policies as module
 from connector.control.policies import Policies, Verdict
 from connector.errors import PolicyError, Refused
-from connector.odrl import Policy
+from connector.odrl import Options, Policy
 from connector.odrl_reading.reading import LEAVES_MAX
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 
@@ -71,6 +71,16 @@ def test_a_verdict_keeps_the_decision_and_the_facts_it_was_taken_on():
     assert document["request"]["party"] == BIO
     assert any(facts == ["marketing"] for facts in document["facts"].values())
     assert document["rules"], "a reason for every rule"
+
+
+def test_when_a_permission_ends_is_found_under_the_same_options_as_that_it_is_one():
+    begins = {"leftOperand": "odrl:dateTime", "operator": "gteq", "rightOperand": {"@value": instant(35), "@type": "xsd:dateTime"}}
+    policy = until_policy(instant(60)) | {"prohibition": [{"action": "use", "constraint": [begins]}]}
+    ends = {}
+    for conflict in ("prohibit", "permit"):
+        asked = {"party": BIO, "target": "urn:d", "purposes": (), "claims": {}, "now": NOW, "stage": "negotiation"}
+        ends[conflict] = Policies(Options(conflict=conflict)).decide(policy, **asked).ends
+    assert ends == {"prohibit": NOW + 35, "permit": NOW + 60}
 
 
 def test_a_permission_ends_when_the_last_of_its_rules_does():
