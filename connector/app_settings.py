@@ -1,5 +1,5 @@
 """What each component takes from the settings, made from them at the start and again at a reload; and what can be looked at with nothing
-running: the files that settings name (`mistakes`), and a policy before anybody publishes it (`examined`)."""
+running: the files that settings name (`mistakes`), and policies before anybody publishes them (`published`, `examined`, `library`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Literal
+from functools import cache, partial
+from typing import Any
 
 from connector import telemetry
 from connector.adapters import egress
@@ -27,17 +27,17 @@ from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError, SettingsError
 from connector.odrl import Finding, Options, lint, load
+from connector.odrl_forms.drafts import Draft, Form, chosen, offer_of, read_draft
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import PlainWords, plain
+from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.settings import ListenerSettings, ManagementSettings, Settings
 from connector.settings_fields import LimitsSettings
-from connector.vocabulary import read_profiles, read_vocabulary
+from connector.vocabulary import read_profiles, read_template_library, read_vocabulary
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
-Format = Literal["json-ld", "turtle", "text"]
-TEXT_BYTES_MAX = 1 << 20  # of the text form: as much as a call of the management API may hold
 ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
 WITHIN = "/hasPolicy/0"  # where the schema of a dataset sees it
 
@@ -176,48 +176,71 @@ def nested(settings: Settings, identity: Identity) -> tuple[Mapping[str, Any], .
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What can be said of a document: every finding, and in plain words what it means, None if it cannot be used."""
+    """What can be said of a policy: every finding, and in plain words what it means, None if it cannot be used. `document` is the offer to
+    publish, with the choice of templates to keep beside it, if it was made from such; None if nothing can be published of it."""
 
     findings: tuple[Finding, ...]
     plain: PlainWords | None
+    document: Mapping[str, Any] | None = None
+    template: Mapping[str, Any] | None = None
 
     @property
     def refused(self) -> bool:
         """Whether a connector would not publish it."""
         return any(finding.severity == "error" for finding in self.findings)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for the management API."""
+        return {
+            "refused": self.refused,
+            "findings": [finding.to_json() for finding in self.findings],
+            "plain": self.plain.to_json() if self.plain is not None else None,
+            "document": self.document,
+            "template": self.template,
+        }
 
-def examined(content: bytes, format: Format, language: Language, now: float) -> Examined:
-    """Look at the bytes of a policy in `json-ld`, `turtle` or the small `text` form. `now` (POSIX seconds) tells what is over already.
 
-    Never raises for what the bytes say. Raises SettingsError if the profiles of this installation cannot be read.
+@cache
+def library() -> Mapping[str, Template]:
+    """The templates of this installation, read once. Raises SettingsError, PolicyError if they cannot be."""
+    return read_template_library()
+
+
+def published(content: bytes | list[Any], form: Form) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """The offer to publish of the bytes of a policy, or of a choice of templates, and what to keep beside it (None but for templates).
+    Raises PolicyError, and SettingsError if the profiles or templates of this installation cannot be read."""
+    options = Options(profiles=read_profiles())
+    draft = chosen(content, library) if isinstance(content, list) else read_draft(content, form, library, options=options)
+    return offer_of(draft, options=options), draft.template
+
+
+def examined(content: bytes | list[Any], form: Form, language: Language, now: float) -> Examined:
+    """Look at the bytes of a policy in one of its forms, or at a choice of templates. `now` (POSIX seconds) tells what is over already.
+
+    Never raises for what they say. Raises SettingsError if the profiles or templates of this installation cannot be read.
     """
     from connector.odrl_forms.validate import validate
 
     options = Options(profiles=read_profiles())
     try:
-        document = _document(content, format, options)
-        if format == "turtle":
-            found = lint(document, format, options=options)
-            read = partial(load, document, format, options=options)
+        draft = chosen(content, library) if isinstance(content, list) else read_draft(content, form, library, options=options)
+        document = draft.document
+        if draft.format == "turtle":
+            found = lint(document, "turtle", options=options)
         else:
-            schema = _schema(document)
-            found = validate(document, schema_findings=schema, options=options, now=datetime.fromtimestamp(now, UTC))
-            read = partial(load, document, options=options)
+            found = validate(document, schema_findings=_schema(document), options=options, now=datetime.fromtimestamp(now, UTC))
         seen = Examined(tuple(found), None)
-        return seen if seen.refused else Examined(seen.findings, plain(read(), language))
+        read = partial(load, document, draft.format, options=options)
+        return seen if seen.refused else Examined(seen.findings, plain(read(), language), _offer(draft, options), draft.template)
     except PolicyError as error:
         return Examined(tuple(error.findings), None)
 
 
-def _document(content: bytes, format: Format, options: Options) -> object:
-    """What `load` takes. Raises PolicyError."""
-    from connector.odrl_forms.text_form import parse_text
-    from connector.odrl_rdf.decoding import decoded, json_of
-
-    if format == "text":
-        return parse_text(decoded(content, TEXT_BYTES_MAX), options=options)
-    return json_of(content) if format == "json-ld" else content
+def _offer(draft: Draft, options: Options) -> Mapping[str, Any] | None:
+    try:
+        return offer_of(draft, options=options)
+    except PolicyError:
+        return None  # a sound policy that is no offer of the protocol
 
 
 def _schema(document: object) -> list[Finding]:
@@ -228,5 +251,10 @@ def _schema(document: object) -> list[Finding]:
         return []
     policy: Mapping[str, Any] = document
     offer = dcat.dataset_document(ASSET, ASSET, [(str(policy.get("@id", ASSET)), policy)], SERVICE, media_type="text/plain")
-    faults = Schemas(read_vocabulary().schemas).faults("Dataset", {"@context": CONTEXT} | offer)
+    faults = _schemas().faults("Dataset", {"@context": CONTEXT} | offer)
     return from_schema((pointer.removeprefix(WITHIN), sentence.replace(WITHIN, "")) for pointer, sentence in faults)
+
+
+@cache
+def _schemas() -> Schemas:
+    return Schemas(read_vocabulary().schemas)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.app_settings import Examined, examined
+from connector.app_settings import Examined, examined, library, published
 from tests.odrl import cases
 from tests.pair import OPEN, purpose_policy, until_policy
 
@@ -86,3 +86,25 @@ def test_no_bytes_are_more_than_a_finding(format: str, content: bytes):
 def test_what_can_be_used_is_told_in_words(offer: dict[str, Any]):
     found = look(offer)
     assert found.refused is (found.plain is None)
+
+
+CHOICE = [{"template": "purpose", "parameters": {"purposes": ["research"]}}, {"template": "count", "parameters": {"times": 100}}]
+
+
+def test_a_choice_of_templates_is_looked_at_as_the_offer_that_it_makes():
+    found = look(CHOICE)
+    assert (found.findings, found.refused) == ((), False)
+    assert (found.document, found.template) == published(json.dumps(CHOICE).encode(), "json-ld")
+    assert found.template is not None
+    assert [each["version"] for each in found.template["templates"]] == [library()[each["template"]].version for each in CHOICE]
+    assert look([{"template": "count", "parameters": {"times": "often"}}]).findings[0].path == "/0/parameters/times"
+
+
+def test_a_sound_policy_that_is_no_offer_has_nothing_to_publish():
+    turtle = (
+        "@prefix odrl: <http://www.w3.org/ns/odrl/2/> . <urn:o> a odrl:Set ; odrl:permission"
+        " [ odrl:action odrl:use ; odrl:target <urn:d> ], [ odrl:action odrl:use ; odrl:target <urn:e> ] ."
+    )
+    found = look(turtle, "turtle")
+    assert (found.refused, found.document) == (False, None)
+    assert found.to_json()["plain"]["sentences"]

@@ -1,9 +1,10 @@
-"""`connector publish`: a dataset from a manifest, or from a file and a policy."""
+"""`connector publish` and `templates`: a dataset from a manifest, or from a file and policies in any of their forms."""
 
 from __future__ import annotations
 
 import json as stdlib_json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,13 +12,16 @@ from cyclopts import Parameter
 
 from connector.cli import policy_text, show
 from connector.cli.session import Common, ask
-from connector.errors import InvalidRequest
+from connector.errors import InvalidRequest, PolicyError
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
     from connector.client.views import Dataset
 
 MANIFESTS = (".toml", ".json")
+FORMS: dict[str, Literal["turtle", "text"]] = {".ttl": "turtle", ".txt": "text", ".odrl": "text"}  # by suffix; all else is JSON
+LINES_OF_JSON = "application/x-ndjson"
+MEDIA_TYPES = {".ndjson": LINES_OF_JSON, ".jsonl": LINES_OF_JSON}  # that no table of a system has; the connector guesses the others
 
 
 def publish(
@@ -38,7 +42,10 @@ def publish(
     """Publish datasets: those of a manifest, or, with `--id`, one data file under policies. Prints the offers.
 
     A manifest is TOML or JSON with `id`, `title`, `source`, `policies` and what else `PUT /v1/datasets` takes, or a list
-    of such under `datasets`. In it a policy may be the path of an ODRL document; paths are relative to the manifest.
+    of such under `datasets`. In it a policy may be the path of one, or a list of templates; paths are relative to the manifest.
+
+    A policy is JSON-LD, Turtle if its file is called .ttl, the small text form if it is called .odrl or .txt. A JSON list chooses
+    templates (`connector templates`); the choice is kept beside the offer.
 
     Parameters
     ----------
@@ -49,14 +56,14 @@ def publish(
     title
         title for people; default: the name of the file
     policy
-        ODRL document of the terms; may be given several times, each makes one offer
+        file of the terms; may be given several times, each makes one offer
     manual
         leave each request for the dataset to an operator
     counter
         what becomes of a request for terms that only overlap: `auto-counter` answers with what both have in common (the
         default), `approve` leaves it to an operator
     envelope
-        ODRL document of the widest terms that are accepted without asking; default: the offer itself
+        file of the widest terms that are accepted without asking; default: the offer itself
     binding
         the terms count for agreements made before as well: what they do not permit any more ends
     description
@@ -84,12 +91,9 @@ def publish(
         datasets = read_manifest(path)
     else:
         if not policy:
-            raise InvalidRequest("without terms nobody may have the data; give `--policy FILE` with an ODRL document")
-        dataset = {
-            "title": title or path.name,
-            "source": {"type": "file", "path": str(path.absolute())},
-            "policies": [read_policy(p) for p in policy],
-        }
+            raise InvalidRequest("without terms nobody may have the data; give `--policy FILE` with an ODRL policy")
+        media_type = media_type or MEDIA_TYPES.get(path.suffix.lower())
+        source = {"type": "file", "path": str(path.absolute())} | ({"media_type": media_type} if media_type else {})
         optional = {
             "manual": manual,
             "counter": counter,
@@ -99,6 +103,7 @@ def publish(
             "keywords": keyword,
             "media_type": media_type,
         }
+        dataset = {"title": title or path.name, "source": source} | _terms([read_offer(p) for p in policy])
         datasets = [(id, dataset | {name: value for name, value in optional.items() if value})]
 
     async def work(client: ManagementClient) -> list[Dataset]:
@@ -137,31 +142,72 @@ def _dataset(entry: Any, manifest: Path, number: int) -> tuple[str, dict[str, An
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         raise InvalidRequest(f"dataset {number} of `{manifest}` has no `id`; give it an IRI or any name")
     dataset = {name: value for name, value in entry.items() if name != "id"}
-    source, policies = dataset.get("source"), dataset.get("policies")
-    if isinstance(source, dict) and isinstance(source.get("path"), str):
-        dataset["source"] = source | {"path": str(manifest.absolute().parent / source["path"])}
-    if isinstance(dataset.get("envelope"), str):
-        dataset["envelope"] = read_policy(manifest.absolute().parent / dataset["envelope"])
+    source, policies, media_type = dataset.get("source"), dataset.get("policies"), dataset.get("media_type")
+    if isinstance(source, dict):
+        path = source.get("path")
+        media_type = media_type or (MEDIA_TYPES.get(Path(path).suffix.lower()) if isinstance(path, str) else None)
+        typed = {"media_type": media_type} if media_type else {}
+        placed = {"path": str(manifest.absolute().parent / path)} if isinstance(path, str) else {}
+        dataset["source"] = typed | source | placed
+    if isinstance(dataset.get("envelope"), str | list):
+        dataset["envelope"] = _said(dataset["envelope"], manifest)[0]
     if isinstance(policies, list):
-        dataset["policies"] = [read_policy(manifest.absolute().parent / p) if isinstance(p, str) else p for p in policies]
+        made = _terms([_said(policy, manifest) for policy in policies])
+        dataset |= made if "templates" not in dataset else {"policies": made["policies"]}
     return entry["id"], dataset
 
 
+Offer = tuple[Any, Mapping[str, Any] | None]  # the document, and what to keep of the templates that it was made from
+
+
+def _said(policy: Any, manifest: Path) -> Offer:
+    """A policy of a manifest: the path of one, a choice of templates, or the document itself."""
+    if isinstance(policy, str):
+        return read_offer(manifest.absolute().parent / policy)
+    return _made(policy, "json-ld", manifest) if isinstance(policy, list) else (policy, None)
+
+
+def _terms(offers: list[Offer]) -> dict[str, Any]:
+    templates = {"templates": [template for _, template in offers]} if any(template for _, template in offers) else {}
+    return {"policies": [document for document, _ in offers]} | templates
+
+
 def read_policy(path: Path) -> dict[str, Any]:
-    """An ODRL policy of a JSON file. Raises InvalidRequest."""
+    """A policy of a file in any form, as JSON-LD of an offer. Raises InvalidRequest, PolicyError."""
+    document: dict[str, Any] = read_offer(path)[0]
+    return document
+
+
+def read_offer(path: Path) -> Offer:
+    """`read_policy`, and the templates that it was made from."""
     if path.suffix == ".toml":
-        raise InvalidRequest(f"`{path}` is TOML; an ODRL policy is a JSON document")
-    return _read(path)
+        raise InvalidRequest(f"`{path}` is TOML; a policy is JSON (.json), Turtle (.ttl) or the text form (.odrl)")
+    return _made(read_bytes(path), FORMS.get(path.suffix, "json-ld"), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds. Raises InvalidRequest."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"`{path}` cannot be read: {error.strerror}") from None
+
+
+def _made(content: bytes | list[Any], form: Literal["json-ld", "turtle", "text"], path: Path) -> Offer:
+    from connector.app_settings import published
+
+    try:
+        return published(content, form)
+    except PolicyError as error:
+        raise PolicyError(f"`{path}` cannot be used: {error.message}", error.findings) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode()
+        text = read_bytes(path).decode()
         document = tomllib.loads(text) if path.suffix == ".toml" else stdlib_json.loads(text)
-    except OSError as error:
-        raise InvalidRequest(f"`{path}` cannot be read: {error.strerror}") from None
     except ValueError as error:  # of the decoder, of TOML or of JSON
         raise InvalidRequest(f"`{path}` is not {path.suffix.removeprefix('.').upper() or 'JSON'}: {error}") from None
     if not isinstance(document, dict):
-        raise InvalidRequest(f"`{path}` is not an object; write one dataset or one policy as an object")
+        raise InvalidRequest(f"`{path}` is not an object; write one dataset as an object")
     return document

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from connector.cli import show
 from connector.cli.explain import MARKS, NO, OPEN, STEP, Lines, decided, finding_line, grounds_of
-from connector.cli.publish import read_policy
+from connector.cli.publish import FORMS, read_bytes, read_policy
 from connector.cli.session import Common, ask
 from connector.errors import InvalidRequest
 
@@ -27,7 +27,6 @@ EFFECTS = {
     "other": "may do other things",
 }
 REFUSED = 1  # the exit code where a policy cannot be used
-FORMATS: dict[str, Literal["turtle", "text"]] = {".ttl": "turtle", ".txt": "text", ".odrl": "text"}  # by suffix; all else is JSON-LD
 
 
 def simulate(
@@ -106,7 +105,7 @@ def what_if(
     Parameters
     ----------
     policy
-        ODRL document of the terms
+        file of the terms, in any form that `connector publish` takes
     offer
         the offer for which they would stand
     dataset
@@ -161,18 +160,14 @@ def lint(file: Path, *, lang: Annotated[Literal["en", "zh"], Parameter()] = "en"
     Parameters
     ----------
     file
-        ODRL document: JSON-LD; Turtle if it is called .ttl, the small text form if it is called .odrl or .txt
+        the policy: JSON-LD or a JSON list of templates; Turtle if it is called .ttl, the small text form if it is called .odrl or .txt
     lang
         language of the plain words
     """
     from connector.app_settings import examined
 
     common = common or Common()
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"`{file}` cannot be read: {error.strerror}") from None
-    found = examined(content, FORMATS.get(file.suffix, "json-ld"), lang, time.time())
+    found = examined(read_bytes(file), FORMS.get(file.suffix, "json-ld"), lang, time.time())
     findings, refused = [finding.to_json() for finding in found.findings], found.refused
     words = found.plain.to_json() if found.plain is not None else None
     if common.json:

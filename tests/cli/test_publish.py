@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests import pair
+from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, problem
 
 POLICY = {"permission": [{"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "research"}]}]}
@@ -40,7 +41,7 @@ def test_a_file_is_published_under_its_policy(command: Command, fake: FakeConnec
     ended = command("publish", "data/x.csv", "--id", "urn:d:1", "--policy", "policy.json", *options)
     assert ended.code == 0, ended.err
     golden("publish", ended.out)
-    source = {"type": "file", "path": str(home / "data" / "x.csv")}
+    source = {"type": "file", "path": str(home / "data" / "x.csv"), "media_type": "text/csv"}
     rest = {"manual": True, "binding": True, "description": "d", "keywords": ["a", "b"], "media_type": "text/csv"}
     assert sent(fake) == [{"title": "Cohort", "source": source, "policies": [POLICY], **rest}]
 
@@ -79,9 +80,21 @@ def test_a_manifest_may_have_several_datasets(command: Command, fake: FakeConnec
         (("x.csv",), {}, "to publish it as data give `--id`"),
         (("x.csv", "--id", "a"), {}, "give `--policy FILE`"),
         (("x.csv", "--id", "a", "--policy", "no.json"), {}, "`no.json` cannot be read: No such file"),
-        (("x.csv", "--id", "a", "--policy", "bad.json"), {"bad.json": "{"}, "`bad.json` is not JSON"),
-        (("x.csv", "--id", "a", "--policy", "list.json"), {"list.json": "[]"}, "is not an object"),
-        (("x.csv", "--id", "a", "--policy", "p.toml"), {"p.toml": ""}, "an ODRL policy is a JSON document"),
+        (("x.csv", "--id", "a", "--policy", "bad.json"), {"bad.json": "{"}, "`bad.json` cannot be used: "),
+        (("x.csv", "--id", "a", "--policy", "list.json"), {"list.json": "[]"}, "no template is chosen; choose one at least"),
+        (("x.csv", "--id", "a", "--policy", "p.toml"), {"p.toml": ""}, "a policy is JSON (.json), Turtle (.ttl) or the text form (.odrl)"),
+        (("x.csv", "--id", "a", "--policy", "bad.odrl"), {"bad.odrl": "offer\n  permit use\n    fro {x}\n"}, "line 3"),
+        (("x.csv", "--id", "a", "--policy", "bad.ttl"), {"bad.ttl": "nonsense"}, "`bad.ttl` cannot be used: "),
+        (
+            ("x.csv", "--id", "a", "--policy", "t.json"),
+            {"t.json": '[{"template": "count", "parameters": {"times": "x"}}]'},
+            "/0/parameters/times",
+        ),
+        (
+            ("m.json",),
+            {"m.json": '{"id": "a", "policies": [[{"template": "count", "parameters": {"times": "x"}}]]}'},
+            "/0/parameters/times",
+        ),
         (("m.json", "--title", "t"), {"m.json": "{}"}, "--title describe a data file, which needs `--id`"),
         (("m.json",), {"m.json": "{}"}, "dataset 0 of `m.json` has no `id`"),
         (("m.json",), {"m.json": '{"datasets": [], "id": "a"}'}, "write one dataset, or only [[datasets]]"),
@@ -110,3 +123,98 @@ def test_a_policy_that_is_not_understood_comes_back_with_its_findings(command: C
     ended = command("publish", "x.csv", "--id", "urn:d:1", "--policy", "policy.json")
     assert ended.code == 1
     assert ended.err == f"connector: the policy is not understood\n  - {reasons[0]}\n  - {reasons[1]}\n"
+
+
+TEXT = "offer\n  permit use\n    for {research}\n    at most 100 times\n  forbid distribute\n  on conflict forbid\n"
+TURTLE = """@prefix odrl: <http://www.w3.org/ns/odrl/2/> .
+<urn:o> a odrl:Set ; odrl:permission [ odrl:action odrl:use ; odrl:target <urn:d> ; odrl:constraint [
+  odrl:leftOperand odrl:purpose ; odrl:operator odrl:eq ; odrl:rightOperand "research" ] ] ."""
+CHOICE = [{"template": "purpose", "parameters": {"purposes": ["research"]}}, {"template": "count", "parameters": {"times": 100}}]
+KEPT = {
+    "templates": [
+        {"template": "purpose", "version": "1.0", "parameters": {"purposes": ["research"]}},
+        {"template": "count", "version": "1.0", "parameters": {"times": 100}},
+    ]
+}
+
+
+def test_each_form_of_a_policy_is_published_as_an_offer_and_templates_are_kept_beside_it(command: Command, fake: FakeConnector, home: Path):
+    (home / "p.odrl").write_text(TEXT)
+    (home / "p.ttl").write_text(TURTLE)
+    (home / "t.json").write_text(json.dumps(CHOICE))
+    files = [option for name in ("p.odrl", "p.ttl", "t.json") for option in ("--policy", name)]
+    ended = command("publish", "x.csv", "--id", "urn:d:1", *files, "--envelope", "p.odrl")
+    assert ended.code == 0, ended.err
+    (body,) = sent(fake)
+    text, turtle, chosen = body["policies"]
+    assert text["permission"] == chosen["permission"], "the text and the templates say the same"
+    constraint = {"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}
+    assert turtle == {
+        "@context": ["https://w3id.org/dspace/2025/1/context.jsonld"],
+        "@type": "Offer",
+        "@id": "urn:o",
+        "permission": [{"action": "use", "constraint": [constraint]}],
+    }
+    assert body["templates"] == [None, None, KEPT]
+    assert body["envelope"] == text
+
+
+def test_a_manifest_takes_every_form_too_and_templates_within_it(command: Command, fake: FakeConnector, home: Path):
+    (home / "p.odrl").write_text(TEXT)
+    manifest = {"id": "urn:d:1", "title": "t", "source": {"type": "file", "path": "x.csv"}, "policies": ["p.odrl", CHOICE, POLICY]}
+    (home / "m.json").write_text(json.dumps(manifest | {"envelope": CHOICE}))
+    ended = command("publish", "m.json")
+    assert ended.code == 0, ended.err
+    (body,) = sent(fake)
+    assert body["policies"][0]["permission"] == body["policies"][1]["permission"] == body["envelope"]["permission"]
+    assert (body["policies"][2], body["templates"]) == (POLICY, [None, KEPT, None])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "media_type"),
+    [
+        ("x.ndjson", (), "application/x-ndjson"),
+        ("x.JSONL", (), "application/x-ndjson"),
+        ("x.txt", ("--media-type", "application/x-ndjson"), "application/x-ndjson"),
+        ("x.ndjson", ("--media-type", "text/plain"), "text/plain"),
+    ],
+)
+def test_what_the_data_is_goes_to_the_source_that_is_measured(
+    command: Command, fake: FakeConnector, name: str, options: tuple[str, ...], media_type: str
+):
+    assert command("publish", name, "--id", "urn:d:1", "--policy", "policy.json", *options).code == 0
+    (body,) = sent(fake)
+    assert (body["media_type"], body["source"]["media_type"]) == (media_type, media_type)
+
+
+@pytest.mark.parametrize(
+    ("said", "source", "media_type"),
+    [
+        ({}, {"path": "x.jsonl"}, "application/x-ndjson"),
+        ({"media_type": "application/x-ndjson"}, {"path": "x"}, "application/x-ndjson"),
+        ({"media_type": "text/plain"}, {"path": "x", "media_type": "text/csv"}, "text/csv"),
+        ({"media_type": "text/csv"}, {"url": "https://x.example"}, "text/csv"),
+        ({}, {"path": "x.csv"}, None),
+    ],
+)
+def test_a_manifest_says_it_to_the_source_too(
+    command: Command, fake: FakeConnector, home: Path, said: Any, source: Any, media_type: str | None
+):
+    (home / "m.json").write_text(json.dumps({"id": "urn:d:1", "title": "t", "source": source, "policies": [POLICY]} | said))
+    assert command("publish", "m.json").code == 0
+    assert sent(fake)[0]["source"].get("media_type") == media_type
+
+
+@pytest.mark.asyncio
+async def test_records_are_counted_of_lines_of_json_that_were_published_by_name(tmp_path: Path, operated: Operated):
+    async with pair.pair(tmp_path / "x") as two:
+        data = two.provider.site.root / "data"
+        (data / "rows.ndjson").write_text('{"a": 1}\n{"a": 2}\n')
+        quota = {"leftOperand": "urn:qiao:recordCount", "operator": "lteq", "rightOperand": {"@value": "5", "@type": "xsd:integer"}}
+        (tmp_path / "q.json").write_text(json.dumps({"@type": "Offer", "permission": [{"action": "use", "constraint": [quota]}]}))
+        (tmp_path / "t.json").write_text(json.dumps(CHOICE))
+        files = ("--policy", str(tmp_path / "q.json"), "--policy", str(tmp_path / "t.json"))
+        ended = await operated(two.provider, "publish", str(data / "rows.ndjson"), "--id", "urn:d:rows", *files)
+        assert ended.code == 0, ended.err
+        published = await two.provider.asked("GET", "/datasets/urn:d:rows")
+        assert [offer.get("template") for offer in published["offers"]] == [None, KEPT], "the form can be opened again"
