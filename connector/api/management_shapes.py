@@ -66,7 +66,7 @@ class Negotiate(Body):
     policy: dict[str, Any] | None = None
     purposes: tuple[str, ...] = ()
     accept: str = "permitted"
-    acceptance: dict[str, Any] | None = None
+    acceptance: dict[str, Any] | list[dict[str, Any]] = []
 
 
 class MakeOffer(Body):
@@ -200,7 +200,7 @@ def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
         "updated": instant(p.updated),
     }
     extra = (
-        {"terms": p.detail.get("terms"), "changes": p.detail.get("changes", [])}
+        {"terms": p.detail.get("terms"), "changes": p.detail.get("changes", []), "instead": p.detail.get("instead", [])}
         if p.kind is Kind.NEGOTIATION
         else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
     )

@@ -166,7 +166,7 @@ async def _negotiate(stage: Stage) -> Negotiation:
     begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, policy=demo_data.study_terms())
     ours, theirs = await _both(stage, begun.pid)
     asked, agreed = policy_text.summary(begun.terms or {}), policy_text.summary(ours.terms or {})
-    stage.screen.facts({"asked": asked, "countered": "; ".join(theirs.changes), "agreed": agreed})
+    stage.screen.facts({"asked": asked, "countered": "; ".join(theirs.instead), "agreed": agreed})
     stage.screen.say()
     rows = [(site, event) for site, event in await _record(stage, ours) if event.what == "message-received"]
     first = rows[0][1].at or 0.0
@@ -176,7 +176,7 @@ async def _negotiate(stage: Stage) -> Negotiation:
         _demand(view.state == "FINALIZED", f"{site.name} holds {view.state}, not FINALIZED: {'; '.join(view.reasons)}")
     _demand(ours.agreement is not None and ours.agreement == theirs.agreement, "the two sides hold different agreements")
     _demand(tuple(event.move for _, event in rows) == COUNTERED, f"the messages were {[event.move for _, event in rows]}")
-    _demand(bool(theirs.changes) and asked != agreed, f"what was agreed is not what the hospital countered with: {agreed}")
+    _demand(bool(theirs.instead) and asked != agreed, f"what was agreed is not what the hospital countered with: {agreed}")
     _demand("2030-12-31" in agreed and "quality" not in agreed, f"what was agreed is not what both have in common: {agreed}")
     return ours
 

@@ -80,8 +80,8 @@ class CatalogDataset(Struct, frozen=True):
 
 class Negotiation(Struct, frozen=True):
     """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (an operator
-    of ours decides), us (put off, or a dead letter) or peer. `changes` are what was asked for otherwise than is on offer, and what both
-    have in common, or what parts them, one sentence for each axis."""
+    of ours decides), us (put off, or a dead letter) or peer. `changes` are what the peer said otherwise than is on offer here (to the
+    consumer: than it asked), or what parts the two, a sentence for each axis; `instead` is what we offered otherwise than was asked."""
 
     pid: str
     role: str
@@ -96,6 +96,7 @@ class Negotiation(Struct, frozen=True):
     ended_by: str | None = None
     terms: Document | None = None
     changes: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     decision: Any = None
     in_flight: str | None = None
     last_error: str | None = None

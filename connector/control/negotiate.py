@@ -7,7 +7,7 @@ the message that caused it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,14 +79,21 @@ class Negotiations:
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
         asked = dict(terms) | {"target": offer.dataset}
+        envelope = envelope_of(offer)
+        settled = self._policies.settle(asked, envelope, party=process.peer, target=offer.dataset)
         verdict = await self.answer(offer, asked, process.peer, claims, now)
-        kept = replace(process, dataset=offer.dataset, detail=self._keep(process, asked, verdict, claims) | {"offer": offer.id})
+        if not verdict.permitted and settled.common is not None:
+            # They ask for something that nobody may have, beside something that they may: what both have in common is decided on.
+            common = await self.answer(offer, settled.common, process.peer, claims, now)
+            verdict = common if common.permitted else verdict
+        detail = self._keep(process, asked, verdict, claims) | {"offer": offer.id, "offered": self._policies.hash_of(envelope)}
+        if settled.says or not verdict.permitted:
+            detail |= {"changes": list(settled.says), "judged": envelope}
+        kept = replace(process, dataset=offer.dataset, detail=detail)
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
-        settled = self._policies.settle(asked, envelope_of(offer), party=process.peer, target=offer.dataset)
-        kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
         match settled.kind:
             case "refines":
                 return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
@@ -94,7 +101,9 @@ class Negotiations:
                 return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
             case "overlaps" if offer.counter == "auto-counter" and settled.common is not None:
                 counter = dcat.message_offer(offer.id, settled.common, offer.dataset)
-                return Reaction(replace(kept, detail=dict(kept.detail) | {"terms": counter}), Act(Move.CONTRACT_OFFER))
+                return Reaction(
+                    replace(kept, detail=detail | {"terms": counter, "instead": list(settled.instead)}), Act(Move.CONTRACT_OFFER)
+                )
         return _wait(kept)
 
     async def answer(
@@ -111,16 +120,27 @@ class Negotiations:
         if offer is None or offer.dataset != process.dataset:
             reason = f"offer `{id}` of dataset `{process.dataset}` is not on offer any more: it was withdrawn or replaced"
             return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
-        # What the consumer asked for has to fit what is published; in ACCEPTED the last word on the terms was ours.
-        policies = (terms, envelope_of(offer)) if process.state == State.REQUESTED else (terms,)
+        # In ACCEPTED the last word on the terms was ours, and an operator may have said more than is published. If something else is
+        # published by now, under the same id, nobody has said that word of it.
+        envelope, said = envelope_of(offer), process.detail.get("offered")
+        replaced = process.state == State.ACCEPTED and said is not None and said != self._policies.hash_of(envelope)
+        if replaced and not self._still(process, terms, offer, claims, now):
+            reason = f"offer `{id}` of dataset `{process.dataset}` says something else by now, and these terms do not lie within it"
+            return Reaction(_decided(process), Act(Move.CONTRACT_TERMINATION, code="offer-withdrawn", reasons=(reason,)))
+        policies = (terms, envelope) if process.state == State.REQUESTED else (terms,)
         unable = await self._unmeasured(terms, offer)
         verdicts = [unable or self._decide(policy, process.peer, offer.dataset, terms, claims, now) for policy in policies]
         verdict = next((each for each in verdicts if not each.permitted), verdicts[-1])
-        ends = min((each.ends for each in verdicts if each.ends is not None), default=None)
-        kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": ends})
+        # The agreement ends when its own terms do: an operator may have agreed to more than is on offer.
+        kept = replace(process, detail=self._keep(process, terms, verdict, claims) | {"ends": verdicts[0].ends})
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
+
+    def _still(self, process: Process, terms: Mapping[str, Any], offer: Offer, claims: Mapping[str, Any], now: float) -> bool:
+        """Whether an offer that was replaced since still lets these terms through."""
+        settled = self._policies.settle(terms, envelope_of(offer), party=process.peer, target=offer.dataset)
+        return settled.kind == "refines" and self.visible(offer, process.peer, claims, now)
 
     async def agree_now(self, process: Process, now: float) -> Reaction:
         """`agree` by what is known now of the consumer, who may have spoken days ago."""
@@ -141,8 +161,7 @@ class Negotiations:
         verdict = self._policies.decide(
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
         )
-        template = detail.get("acceptance")
-        settled = self._settled(process, detail["terms"], template) if template is not None else Settlement("refines")
+        settled = self._settled(process, detail["terms"])
         if settled.kind != "refines":
             reasons = ("these terms go beyond the acceptance template that this negotiation was begun with", *settled.says)
             raise Refused(f"{reasons[0]}; terminate it, or begin another with a wider template", reasons, code="beyond-acceptance")
@@ -150,13 +169,18 @@ class Negotiations:
             return Reaction(_decided(process), _refuse(Move.CONTRACT_TERMINATION, verdict))
         return Reaction(_decided(process), Act(Move.ACCEPTED))
 
-    def _settled(self, process: Process, terms: Mapping[str, Any], template: Mapping[str, Any]) -> Settlement:
-        return self._policies.settle(terms, template, party=self._own, target=process.dataset or "")
+    def _settled(self, process: Process, terms: Mapping[str, Any]) -> Settlement:
+        """How the peer's terms relate to the acceptance templates of this negotiation, if it has any."""
+        templates = process.detail.get("acceptance", ())
+        if not templates:
+            return Settlement("refines")
+        return self._policies.settle_any(terms, templates, own=self._own, target=process.dataset or "")
 
     def _offered(self, process: Process, terms: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the provider offers terms. They are accepted if they are what we asked for, or if they still permit
-        what we want and we said that this is enough; everything else is an operator's to decide. What goes beyond our own
-        acceptance template is never accepted: what has nothing in common with it ends the negotiation, saying why."""
+        what we want and we said that this is enough; everything else is an operator's to decide, and so is a duty that we did
+        not ask for. What goes beyond our acceptance templates is never accepted: what has nothing in common with any of them ends
+        the negotiation, saying why."""
         self._policies.admit(terms)
         wanted, accept = process.detail.get("asked"), process.detail.get("accept", "operator")
         purposes = tuple(process.detail.get("purposes", ()))
@@ -167,15 +191,20 @@ class Negotiations:
         if kept.dataset != terms["target"]:
             reason = f"the offer is for dataset `{terms['target']}`, the negotiation for `{kept.dataset}`"
             return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="wrong-dataset", reasons=(reason,)))
-        if (template := process.detail.get("acceptance")) is not None:
-            settled = self._settled(kept, terms, template)
-            kept = replace(kept, detail=dict(kept.detail) | {"changes": list(settled.says)})
-            if settled.kind == "disjoint":
-                return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
-            if settled.kind != "refines":
-                return _wait(kept)
+        settled = self._settled(kept, terms)
+        if settled.kind == "disjoint":
+            return Reaction(kept, Act(Move.CONTRACT_TERMINATION, code="terms-disjoint", reasons=settled.says))
         same = wanted is not None and self._policies.same(wanted, terms)
-        if accept == "operator" or not (same or (accept == "permitted" and verdict.permitted)):
+        more: tuple[str, ...] = ()
+        if wanted is not None and not same:
+            more = self._policies.burdens(terms, wanted, self._own)
+            changes = dict.fromkeys((*self._policies.differences(wanted, terms), *more))
+            kept = replace(kept, detail=dict(kept.detail) | {"changes": list(changes)})
+        if settled.kind != "refines":
+            return _wait(kept)
+        if process.detail.get("acceptance"):
+            more = ()  # then the templates say which duties we take on
+        if accept == "operator" or more or not (same or (accept == "permitted" and verdict.permitted)):
             return _wait(kept)
         return Reaction(kept, Act(Move.ACCEPTED))
 
@@ -197,7 +226,7 @@ class Negotiations:
             used=self._policies.unused(document),
         )
         agreement = replace(agreement_of(document, process, now), ends=verdict.ends)
-        kept = replace(process, agreement=agreement.id)
+        kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 
     def _faults(self, process: Process, document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -281,14 +310,14 @@ def begin(
     accept: str,
     purposes: tuple[str, ...],
     now: float,
-    acceptance: Mapping[str, Any] | None = None,
+    acceptance: Sequence[Mapping[str, Any]] = (),
 ) -> Process:
     """A negotiation of ours before its first message. `accept` says which offers we take without an operator: `same`
-    (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none); `acceptance` is the
-    template beyond which none is ever taken."""
+    (only what we asked for), `permitted` (whatever still permits `purposes`), or `operator` (none); `acceptance` are the
+    templates beyond which none is ever taken."""
     detail: dict[str, Any] = {"terms": terms, "asked": terms, "accept": accept, "purposes": list(purposes)}
-    if acceptance is not None:
-        detail["acceptance"] = dict(acceptance)
+    if acceptance:
+        detail["acceptance"] = [dict(template) for template in acceptance]
     return Process(Kind.NEGOTIATION, pid, role, peer.id, peer.protocol or "", dataset=dataset, detail=detail, created=now, updated=now)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,11 +85,11 @@ class Operations:
         policy: Mapping[str, Any] | None = None,
         purposes: tuple[str, ...] = (),
         accept: str = "permitted",
-        acceptance: Mapping[str, Any] | None = None,
+        acceptance: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
         key: Idempotent | None = None,
     ) -> Process:
         """Begin a negotiation as consumer. `policy` are the terms to ask for; without them the peer's offer is fetched and
-        narrowed to `purposes`. `acceptance` is the template beyond which nothing is sent or accepted in this negotiation.
+        narrowed to `purposes`. `acceptance` are the templates (or the one) beyond which nothing is sent or accepted in it.
         Returns the process, in flight, once it is durable. Raises InvalidRequest, NotFound, PolicyError."""
         participant = self.participant(peer)
         if accept not in ACCEPTS:
@@ -100,7 +100,8 @@ class Operations:
             raise InvalidRequest("the terms need the id of an offer: give `offer`, or `@id` in `policy`", pointer="/offer")
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
         self._understood(terms)
-        self._within(terms, acceptance, dataset)
+        templates = (acceptance,) if isinstance(acceptance, Mapping) else tuple(acceptance)
+        self._within(terms, templates, dataset)
         process = negotiate.begin(
             self._steps.ids.new(),
             replace(participant, protocol=base_of(participant)),
@@ -110,7 +111,7 @@ class Operations:
             accept=accept,
             purposes=purposes or self._policies.purposes(terms),
             now=self._journal.clock.now(),
-            acceptance=acceptance,
+            acceptance=templates,
         )
         return await self._begin(process, Move.CONTRACT_REQUEST, key)
 
@@ -201,7 +202,7 @@ class Operations:
             id = str(policy.get("@id") or self._steps.ids.new())
             terms = dcat.message_offer(id, policy, process.dataset or "")
             self._understood(terms)
-            self._within(terms, process.detail.get("acceptance"), process.dataset or "")
+            self._within(terms, process.detail.get("acceptance", ()), process.dataset or "")
             asked = {"asked": terms} if process.role is Role.CONSUMER else {}
             return replace(process, detail=dict(process.detail) | {"terms": terms} | asked), Act(move)
 
@@ -307,12 +308,13 @@ class Operations:
         if isinstance(parsed, PolicyError):
             raise parsed
 
-    def _within(self, terms: Mapping[str, Any], template: Mapping[str, Any] | None, dataset: str) -> None:
-        """What we say in a negotiation stays within the acceptance template that it was begun with."""
-        if template is None:
+    def _within(self, terms: Mapping[str, Any], templates: Sequence[Mapping[str, Any]], dataset: str) -> None:
+        """What we say in a negotiation stays within the acceptance templates that it was begun with."""
+        for template in templates:
+            self._understood(template)
+        if not templates:
             return
-        self._understood(template)
-        settled = self._policies.settle(terms, template, party=self._identity.own.id, target=dataset)
+        settled = self._policies.settle_any(terms, templates, own=self._identity.own.id, target=dataset)
         if settled.kind != "refines":
             raise InvalidRequest("the terms go beyond the acceptance template; narrow them, or widen it", settled.says, "/acceptance")
 

@@ -7,7 +7,7 @@ understood into a denial with its findings: what is not understood is refused wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from connector.control.terms import Settlement, settle
+from connector.control.terms import Settlement, burdens, settle
 from connector.errors import PolicyError, Refused
 from connector.odrl import (
     DEFAULT_OPTIONS,
@@ -234,6 +234,26 @@ class Policies:
             if isinstance(each, PolicyError):
                 return Settlement("undecided", says=each.reasons)
         return settle(one, other, party=party, target=target, options=self._options)  # type: ignore[arg-type]
+
+    def settle_any(self, terms: Mapping[str, Any], templates: Sequence[Mapping[str, Any]], *, own: str, target: str) -> Settlement:
+        """How `terms` relate to a consumer's acceptance templates: within one of them, without a duty that it does not name; apart from all
+        of them; or something between."""
+        found: list[Settlement] = []
+        for template in templates:
+            settled = self.settle(terms, template, party=own, target=target)
+            if settled.kind == "refines" and (more := self.burdens(terms, template, own)):
+                settled = Settlement("overlaps", more)
+            if settled.kind == "refines":
+                return settled
+            found.append(settled)
+        if all(each.kind == "disjoint" for each in found):
+            return Settlement("disjoint", tuple(dict.fromkeys(said for each in found for said in each.says)))
+        return next(each for each in found if each.kind != "disjoint")
+
+    def burdens(self, terms: Mapping[str, Any], accepted: Mapping[str, Any], own: str) -> tuple[str, ...]:
+        """What `terms` oblige `own` to and `accepted` does not, in plain words."""
+        one, other = self.parse(terms), self.parse(accepted)
+        return () if isinstance(one, PolicyError) or isinstance(other, PolicyError) else burdens(one, other, own)
 
     def differences(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
         """What two documents say differently, in plain words; findings where one is not understood."""

@@ -358,7 +358,7 @@ class Simulation:
         if judged is None or process.role is Role.CONSUMER:
             return terms
         offer = await self._store.offer(process.detail.get("offer", ""))
-        candidates = [terms] if offer is None else [envelope_of(offer), terms]
+        candidates = [process.detail.get("judged"), terms, *([] if offer is None else [envelope_of(offer)])]
         return next((each for each in candidates if each is not None and self._policies.hash_of(each) == judged), None)
 
 

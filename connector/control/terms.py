@@ -3,11 +3,14 @@ acceptable without asking anybody: the choice between yes, a counter-offer, a pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, meet, same_terms, separating
+from connector.odrl.model import Rule
+from connector.odrl_compare.covering import described
+from connector.odrl_compare.wording import rule_meaning
 
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 
@@ -16,13 +19,15 @@ PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 class Settlement:
     """How terms relate to an envelope: `refines` (they lie within it), `overlaps`, `disjoint`, `undecided`.
 
-    `common` is what both have in common, as a policy for an offer, where they overlap; `says` are the differences, one sentence for each
-    axis, or what separates the two, or what could not be decided.
+    `says` is what the terms say otherwise than the envelope, one sentence for each axis, or what separates the two, or what could not be
+    decided. Where they overlap, `common` is what both have in common, as a policy for an offer, and `instead` what that says otherwise than
+    the terms.
     """
 
     kind: Literal["refines", "overlaps", "disjoint", "undecided"]
-    common: Mapping[str, Any] | None = None
     says: tuple[str, ...] = ()
+    common: Mapping[str, Any] | None = None
+    instead: tuple[str, ...] = ()
 
 
 def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options: Options = DEFAULT_OPTIONS) -> Settlement:
@@ -44,12 +49,26 @@ def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options:
         return Settlement("undecided", says=tuple(dict.fromkeys(verdict.reasons.values())))
     if verdict.refined_by == "yes":
         common = envelope.document
-        return Settlement("overlaps", common if isinstance(common, Mapping) else None, tuple(differences(terms, envelope)))
+        asks, instead = tuple(differences(envelope, terms)), tuple(differences(terms, envelope))
+        return Settlement("overlaps", asks, common if isinstance(common, Mapping) else None, instead)
     met = meet(asked, widest, options=options)
     if met.document is None:
         return Settlement("undecided", says=(met.reason,))
     names = {"target"} | (set() if envelope.assignees else {"assignee"})
-    return Settlement("overlaps", {name: value for name, value in met.document.items() if name not in names}, met.from_first)
+    common = {name: value for name, value in met.document.items() if name not in names}
+    return Settlement("overlaps", tuple(differences(envelope, terms)), common, met.from_first)
+
+
+def burdens(terms: Policy, accepted: Policy, own: str) -> tuple[str, ...]:
+    """What `terms` oblige `own` to do and `accepted` does not say: who takes on a duty grants nothing, and still is bound by it."""
+    known = {rule_meaning(duty) for duty in _owed(accepted, own)}
+    return tuple(f"they add {described(duty)}" for duty in _owed(terms, own) if rule_meaning(duty) not in known)
+
+
+def _owed(policy: Policy, own: str) -> Iterator[Rule]:
+    for duty in (*(duty for rule in policy.permissions for duty in rule.duties), *policy.obligations):
+        if not duty.assignees or any(scope.id == own for scope in duty.assignees):
+            yield duty
 
 
 def _about(policy: Policy, party: str, target: str) -> Policy:

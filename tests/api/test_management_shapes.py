@@ -175,7 +175,7 @@ ROW = Outbound("urn:o", "ours", Kind.TRANSFER, "did:web:peer", "deliver", Move.S
         (shapes.dataset_view(dataset_record("urn:d")), views.Dataset),
         (shapes.process_view(NEGOTIATION, None), views.Negotiation),
         (shapes.process_view(TRANSFER, "x"), views.Transfer),
-        (shapes.agreement_view(AGREED), views.Agreement),
+        (shapes.agreement_view(AGREED) | {"counters": []}, views.Agreement),  # which stand where one is shown
         (shapes.pull_view(PULL), views.Pull),
         (shapes.event_view(FACT), views.Event),
         (shapes.letter_view(ROW), views.DeadLetter),

@@ -268,15 +268,15 @@ async def test_only_what_is_on_offer_and_permitted_now_is_agreed_to(
 
 
 @pytest.mark.asyncio
-async def test_an_agreement_ends_with_the_first_of_the_bounds_that_it_came_under():
-    """The offer's and the consumer's own, whichever is first: an agreement of ours never outlives either."""
+async def test_an_agreement_ends_when_its_own_terms_do():
+    """What both have signed counts: an operator may agree to more than is on offer."""
     for published, asked in ((NOW + 10, NOW + 20), (NOW + 20, NOW + 10)):
         store = MemoryStore()
         await store.commit(Changes(saves=(Dataset("urn:d", b"{}", {}, (Offer("urn:o", "urn:d", until(published)),)),)))
         detail = {"terms": until(asked) | TERMS, "offer": "urn:o"}
         process = Process(N, "urn:n", P, "did:web:p.example", "https://peer.test", "REQUESTED", "urn:t", dataset="urn:d", detail=detail)
         reaction = await Negotiations(store, Policies(), Standing("did:web:us.example")).agree(process, {}, NOW)
-        assert reaction.process.detail["ends"] == pytest.approx(NOW + 10, abs=0.001)
+        assert reaction.process.detail["ends"] == pytest.approx(asked, abs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,47 @@ async def test_who_asks_for_more_here_and_less_there_is_offered_what_both_have_i
     policies = at.us.connector.operations._policies
     assert policies.same(counter, terms_of(CARE, until=LATE)), "one purpose, as asked, until the end that is on offer"
     process = await at.us.state(N, pid, "OFFERED")
-    assert any(LATER in change for change in process.detail["changes"]), "axis by axis, in plain words"
+    assert any(LATER in change for change in process.detail["changes"]), "what was asked otherwise, axis by axis, in plain words"
+    assert any("2097-12-31" in change or LATE in change for change in process.detail["instead"]), "and what was offered instead"
     accepted = wire.message(Move.ACCEPTED, consumer_pid=theirs, provider_pid=pid)
     assert (await at.peer.send(at.us, "POST", f"/negotiations/{pid}/events", accepted)).status == 200
     agreed = (await at.peer.heard(f"/negotiations/{theirs}/agreement"))["agreement"]
     assert policies.same(agreed, counter)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("counter", ["auto-counter", "approve"])
+async def test_who_asks_for_a_purpose_too_many_is_offered_the_others(at: Desk, counter: str):
+    """One purpose that nobody may have does not make the rest a no."""
+    _, pid, theirs, _ = await asked(at, terms_of(CARE, STUDY), terms_of(STUDY, MARKETING), counter=counter)
+    if counter == "approve":
+        process = await at.us.state(N, pid, "REQUESTED")
+        assert process.detail["waiting"] == "approval"
+        assert any(MARKETING in change for change in process.detail["changes"])
+        return
+    offered = (await at.peer.heard(f"/negotiations/{theirs}/offers"))["offer"]
+    assert at.us.connector.operations._policies.same(offered, terms_of(STUDY))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_says_no_purpose_is_offered_the_offer(at: Desk):
+    _, _, theirs, on_offer = await asked(at, terms_of(CARE, STUDY), OPEN)
+    assert (await at.peer.heard(f"/negotiations/{theirs}/offers"))["offer"] == on_offer
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("now_on_offer", [terms_of(CARE, until=LATE), OPEN | {"assignee": "did:web:somebody.else"}], ids=["less", "nobody"])
+async def test_a_counter_offer_does_not_outlive_the_offer_that_it_was_made_from(at: Desk, now_on_offer: dict[str, Any]):
+    id = fresh("offer")
+    _, pid, theirs, on_offer = await asked(at, terms_of(CARE, until=LATER, **{"@id": id}), terms_of(CARE))
+    await at.peer.heard(f"/negotiations/{theirs}/offers")
+    await at.us.state(N, pid, "OFFERED")
+    await at.us.publish(on_offer["target"], now_on_offer | {"@id": id})
+    accepted = wire.message(Move.ACCEPTED, consumer_pid=theirs, provider_pid=pid)
+    assert (await at.peer.send(at.us, "POST", f"/negotiations/{pid}/events", accepted)).status == 200
+    code, reasons = wire.reasons_of(await at.peer.heard(f"/negotiations/{theirs}/termination"))
+    assert code == "offer-withdrawn"
+    assert id in reasons[0]
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -165,6 +201,34 @@ async def test_nothing_wider_than_the_acceptance_template_is_sent(two: Pair):
     answer = await begun(two, OPEN, policy=terms_of(CARE, until=LATER), acceptance=template)
     assert (answer.status, answer.json["pointer"]) == (400, "/acceptance")
     assert any(LATE in reason for reason in answer.json["reasons"])
+
+
+PAY = {"action": "odrl:compensate", "constraint": [{"leftOperand": "odrl:payAmount", "operator": "eq", "rightOperand": "1000000"}]}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("with_template", [True, False])
+@pytest.mark.parametrize("where", ["duty", "obligation"])
+async def test_a_duty_that_nobody_asked_for_is_not_taken_on_without_an_operator(two: Pair, where: str, with_template: bool):
+    wanted = terms_of(CARE)
+    published = await two.provider.publish(fresh("dataset"), wanted, manual=True)
+    said = {"peer": "hospital", "dataset": published["id"], "offer": published["offers"][0]["id"], "policy": wanted}
+    pid = (await two.consumer.asked("POST", "/negotiations", said | ({"acceptance": wanted} if with_template else {}), status=201))["pid"]
+    there = str((await two.consumer.state(N, pid, "REQUESTED")).peer_pid)
+    (rule,) = wanted["permission"]
+    dear = wanted | ({"obligation": [PAY]} if where == "obligation" else {"permission": [rule | {"duty": [PAY]}]})
+    await two.provider.asked("POST", f"/negotiations/{there}/counter", {"policy": dear})
+    process = await two.consumer.until(N, pid, lambda p: p.state == "OFFERED" and p.detail.get("waiting") == "approval")
+    assert any("compensate" in change for change in process.detail["changes"]), "the operator reads what was added"
+    await two.consumer.asked("POST", f"/negotiations/{pid}/terminate", {"reason": "too dear"})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_of_several_templates_is_enough(two: Pair):
+    templates = [terms_of(MARKETING), terms_of(CARE, until=LATER)]
+    answer = await begun(two, terms_of(CARE, STUDY, until=LATE), policy=terms_of(CARE, until=LATER), acceptance=templates)
+    assert answer.status == 201, answer.body
+    await two.consumer.state(N, answer.json["pid"], "FINALIZED")
 
 
 @pytest.mark.asyncio(loop_scope="module")
