@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -41,7 +40,6 @@ from connector.odrl.values import instant, microseconds
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
 LOOK_AHEAD_MAX: Final = 20_000
-_NAMES: Final = frozenset({"@context", "@id", "uid", "@type", "target", "assigner", "assignee", "timestamp"})
 
 
 def evaluate(policy: Policy, request: Request, world: World, *, options: Options = DEFAULT_OPTIONS) -> Decision:
@@ -100,8 +98,8 @@ def visible(
 ) -> dict[str, Decision]:
     """Which offers a catalog shows to a requester: id -> the decision, `permit`, `permit-with` or `unknown`; a denied one is absent.
 
-    `offers` are (id, the asset that it hangs on, policy). Each distinct body is decided once, however many offers say the same: a body is
-    a policy without its id, asset and parties.
+    `offers` are (id, the asset that it hangs on, policy). Each distinct body is decided once, however many offers mean the same: a body is
+    what was read in a policy, without its id, asset and parties.
     """
     found: dict[str, Decision] = {}
     known: dict[tuple[bytes, frozenset[str], Registry], Decision] = {}
@@ -119,12 +117,12 @@ def visible(
 
 
 def body(policy: Policy) -> bytes:
-    """The digest of what a policy says, whatever its id, its asset and its parties: equal for documents that are equal but for these."""
-    known = policy.memo.get("body")
+    """The digest of what was read in a policy, whatever its id, its asset and its parties. It is taken of the meaning and not of the
+    document: one document means something else under another context, with other parents, or where a reference leads elsewhere."""
+    known: bytes | None = policy.memo.get(body)
     if known is None:
-        said = policy.document if isinstance(policy.document, dict) else {}
-        terms = {key: value for key, value in said.items() if key not in _NAMES}
-        known = policy.memo["body"] = blake2b(json.dumps(terms, sort_keys=True).encode(), digest_size=32).digest()
+        said = (policy.kind, policy.timestamp, policy.conflict, policy.refused, policy.opaque, policy.rules)
+        known = policy.memo[body] = blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=32).digest()
     return known
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from connector.odrl import Decision, Event, Options, Policy, PolicyError, Profile, Request, World, evaluate, load, visible
 from connector.odrl.evaluation import body
+from connector.odrl.vocabulary import DSP_CONTEXT
 from tests.odrl.cases import (
     NOW,
     ODRL,
@@ -454,3 +455,25 @@ def test_what_a_policy_says_is_its_body_whatever_it_is_called() -> None:
     base = offer(rule(purpose("eq", "a")))
     assert body(load(base)) == body(load({**base, "@id": "urn:x", "target": "urn:d"}))
     assert body(load(base)) != body(load(offer(rule(purpose("eq", "b")))))
+
+
+def test_an_offer_does_not_get_the_verdict_of_one_that_reads_otherwise() -> None:
+    """Two documents of one wording that mean different things: by their signing, by what a reference leads to, and by their context."""
+    soon = {"leftOperand": "odrl:elapsedTime", "operator": "lteq", "rightOperand": {"@value": "P30D", "@type": "xsd:duration"}}
+    parties = {"target": "urn:d", "assigner": PARTIES[1], "assignee": PARTIES[0]}
+    agreement = {**offer(rule(soon)), "@type": "Agreement", **parties}
+    signed = [load({**agreement, "timestamp": at}) for at in ("2020-01-01T00:00:00Z", "2026-06-14T00:00:00Z")]
+    ends = leaf("odrl:dateTime", "lteq", None) | {"odrl:rightOperandReference": {"@id": "urn:x:end"}}
+    del ends["rightOperand"]
+    referred = [
+        load(offer(rule(ends)), references={"urn:x:end": {"@value": end, "@type": "xsd:date"}}) for end in ("2020-01-01Z", "2099-01-01Z")
+    ]
+    bare = rule(leaf("purpose", "eq", "a"))
+    contexts = [load({**offer(bare), "@context": of}, strict=False) for of in ("http://www.w3.org/ns/odrl.jsonld", DSP_CONTEXT)]
+    for one, other in (signed, referred, contexts):
+        alone = [bool(visible([("0", "urn:d", each)], request("a"), world())) for each in (one, other)]
+        assert alone[0] != alone[1], one.document
+        together = visible([("0", "urn:d", one), ("1", "urn:d", other)], request("a"), world())
+        assert [str(n) in together for n in range(2)] == alone
+        together = visible([("1", "urn:d", other), ("0", "urn:d", one)], request("a"), world())
+        assert [str(n) in together for n in range(2)] == alone
