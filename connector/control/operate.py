@@ -98,6 +98,8 @@ class Operations:
         id = offer or found.get("@id")
         if not id:
             raise InvalidRequest("the terms need the id of an offer: give `offer`, or `@id` in `policy`", pointer="/offer")
+        if policy is not None:
+            self._understood(policy)  # with its own context: the message has ours
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
         self._understood(terms)
         templates = (acceptance,) if isinstance(acceptance, Mapping) else tuple(acceptance)
@@ -200,6 +202,7 @@ class Operations:
         def propose(process: Process, _now: float) -> tuple[Process, Act]:
             move = self._by(COUNTERS, process, "answer with a counter-offer")
             id = str(policy.get("@id") or self._steps.ids.new())
+            self._understood(policy)
             terms = dcat.message_offer(id, policy, process.dataset or "")
             self._understood(terms)
             self._within(terms, process.detail.get("acceptance", ()), process.dataset or "")
