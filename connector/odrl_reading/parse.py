@@ -280,7 +280,7 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
     named = actions(written, place(known, path, "action"), reading)
     if written is None and shared.actions is not None:
         named = shared.actions
-    if (written is None and shared.actions is None) or written == []:
+    if "action" not in known and shared.actions is None:
         severity: Literal["error", "warning"] = "warning" if reading.dialect == "odrl" else "error"
         code = Code.ACTION_MISSING if reading.dialect == "odrl" else Code.MALFORMED
         reading.note(code, path, "it has no action, so it is about any", "write `use`", severity)

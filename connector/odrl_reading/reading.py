@@ -43,6 +43,11 @@ _W3C_BARE: Final = _DSP_BARE | {
     "uid", "conflict", "inheritFrom", "remedy", "consequence", "refinement", "source", "rightOperandReference", "dataType", "unit",
     "status", "relation", *FUNCTIONS, "function", "failure", "implies", "includedIn", "partOf",
 }  # fmt: skip
+# Without these a policy says more, or of more people.
+_NARROWING: Final = frozenset({
+    "target", "assigner", "assignee", "action", "constraint", "refinement", "permission", "prohibition", "obligation", "duty", "remedy",
+    "consequence", "inheritFrom", *FUNCTIONS,
+})  # fmt: skip
 _KEYWORDS: Final = frozenset({"@context", "@id", "@type"})
 _BARE: Final[Mapping[Dialect, frozenset[str]]] = {"dsp": _DSP_BARE, "odrl": _W3C_BARE}
 _ALIASES: Final = {"uid": "@id", "type": "@type"}  # of the W3C's context
@@ -155,6 +160,7 @@ def fields(raw: dict[Any, Any], known: frozenset[str], path: str, reading: Readi
     """The properties of an object by their bare term, and the canonical JSON of those that are not known, each with a finding ("" if
     there is none). The id stands under `@id` in either form."""
     if raw.keys() <= _plain(known, reading.dialect):
+        _nothing(raw, path, reading)
         return raw, ""
     if len(raw) > FINDINGS_MAX:
         reading.give_up(path, f"it has {len(raw)} properties", "leave out what a policy does not need")
@@ -175,7 +181,16 @@ def fields(raw: dict[Any, Any], known: frozenset[str], path: str, reading: Readi
                 found.written[term] = key
     for key in strange:
         _stranger(key, raw, known, path, reading)
+    _nothing(found, path, reading)
     return found, canonical({key: raw[key] for key in strange}, path) if strange else ""
+
+
+def _nothing(known: Mapping[str, Any], path: str, reading: Reading) -> None:
+    """A finding for each property that stands there and says nothing: an assignee that is `null` must not stand for everybody."""
+    for term, value in known.items():
+        missing = value is None or (value == [] and term == "action") or (isinstance(value, dict) and value.keys() == {"@list"})
+        if missing and term in _NARROWING and not several(value, path):
+            reading.note(Code.EMPTY_SET, place(known, path, term), "there is nothing in it", "name one or leave it out")
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from connector.odrl import Code, Finding, Policy, PolicyError, evaluate, lint, load
 from connector.odrl.model import Constraint
+from connector.odrl.vocabulary import ODRL
 from connector.odrl_reading.constraints import DEPTH_MAX
+from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.odrl_reading.reading import LEAVES_MAX
 from tests.odrl.cases import json_values, leaf, odd_offers, offer, offers, participant, purpose, request, rule, time, world
 from tests.odrl_reading.pointers import resolve
@@ -460,3 +462,33 @@ def test_a_policy_keeps_what_it_was_read_from_so_that_it_can_be_read_again() -> 
     document = w3c(inheritFrom="urn:p", permission=[{"action": "use", "constraint": [limit]}])
     found = load(document, parents=parents, references=references)
     assert load(found.document, parents=found.parents, references=found.references) == found
+
+
+def read_by_the_w3c(term: str, nothing: object, where: str) -> dict[str, object]:
+    narrowed: dict[str, object] = {term: nothing}
+    rule_ = {"target": "urn:a", **({} if term == "action" else {"action": "use"}), **(narrowed if where == "rule" else {})}
+    document = {"@context": W3C_CONTEXT, "@type": "Set", "uid": "urn:p", "permission": [rule_]}
+    return document | (narrowed if where == "policy" else {})
+
+
+@pytest.mark.parametrize("nothing", [[], {"@list": []}, {"@list": None}, None])
+@pytest.mark.parametrize("where", ["rule", "policy"])
+@pytest.mark.parametrize("term", ["action", "assignee", "target"])
+def test_a_property_with_nothing_in_it_opens_no_rule_to_everybody(term: str, where: str, nothing: object) -> None:
+    found = load(read_by_the_w3c(term, nothing, where), strict=False)
+    assert found.refused
+    at = f"/{term}" if where == "policy" else f"/permission/0/{term}"
+    assert (Code.EMPTY_SET, at) in [(finding.code, finding.path) for finding in found.findings]
+
+
+@pytest.mark.parametrize("term", ["action", "assignee", "target"])
+def test_the_empty_list_of_turtle_opens_no_rule_either(term: str) -> None:
+    action = "" if term == "action" else "odrl:action odrl:use ;"
+    turtle = f"@prefix odrl: <{ODRL}> . <urn:p> a odrl:Set ; odrl:permission [ {action} odrl:{term} () ] ."
+    assert load(turtle, "turtle", strict=False).refused
+
+
+@pytest.mark.parametrize("term", ["constraint", "duty"])
+def test_what_is_null_is_no_way_to_say_that_there_is_none(term: str) -> None:
+    with pytest.raises(PolicyError, match="there is nothing in it"):
+        load(read_by_the_w3c(term, None, "rule"))
