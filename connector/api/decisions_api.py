@@ -5,15 +5,17 @@ What is here is for the eyes of the operator: it tells everything that a decisio
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Body, answer, decode, instant
+from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.policies import USE, Verdict
 from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 PAGE, PAGE_MAX = 50, 500  # items on a page, unless asked, and at most
 LANGUAGES = ("en", "zh")
+MARK_BYTES = 6  # of a cursor: what tells it from a text that somebody made up
 EXACT = ("rules", "facts")  # what of a decision only the look at one dataset shows: the rest fits a list
 
 
@@ -116,7 +119,7 @@ class _Decisions:
             at,
             purposes=said.purposes,
             action=said.action,
-            after=said.after,
+            after=_after(said.after, "after"),
             limit=_limit(said.limit),
             dataset=said.dataset,
         )
@@ -126,7 +129,7 @@ class _Decisions:
             "at": instant(at),
             "purposes": said.purposes,
             "items": [_view(view, exact=said.dataset is not None) for view in page.items],
-            "next": page.next,
+            "next": _cursor(page.next),
             "next_change": instant(min((view.changes for view in page.items if view.changes is not None), default=None)),
         }
         return answer(document)
@@ -142,8 +145,8 @@ class _Decisions:
             offer=said.offer,
             envelope=said.envelope,
             purposes=said.purposes,
-            after=said.after,
-            agreements_after=said.agreements_after,
+            after=_after(said.after, "after"),
+            agreements_after=_after(said.agreements_after, "agreements_after"),
             limit=_limit(said.limit),
         )
         replaced = zip(change.replaced, change.differences, strict=True)
@@ -154,9 +157,9 @@ class _Decisions:
             "untried": change.purposes - len(change.tried),
             "replaced": [{"offer": offer.id, "differences": differences} for offer, differences in replaced],
             "items": [_affected(each) for each in change.affected.items],
-            "next": change.affected.next,
+            "next": _cursor(change.affected.next),
             "unchanged": change.unchanged,
-            "agreements": {"items": [_bound(each) for each in change.agreements.items], "next": change.agreements.next},
+            "agreements": {"items": [_bound(each) for each in change.agreements.items], "next": _cursor(change.agreements.next)},
         }
         return answer(document)
 
@@ -177,6 +180,28 @@ class _Decisions:
         except (ValueError, OverflowError):
             remedy = "write it as 2030-12-31T18:00:00Z, with its zone, or as a day, which begins at midnight UTC"
             raise InvalidRequest(f"`at` is `{said[:40]}`, which is no instant; {remedy}", pointer="/at") from None
+
+
+def _cursor(place: str | None) -> str | None:
+    """The place behind the last item of a page, in a form that nobody writes by hand: an id alone would take every text for a place."""
+    if place is None:
+        return None
+    text = place.encode()
+    return urlsafe_b64encode(blake2b(text, digest_size=MARK_BYTES).digest() + text).decode().rstrip("=")
+
+
+def _after(said: str | None, name: str) -> str | None:
+    """The place that a cursor of an earlier page stands for. Raises InvalidRequest for one that no page gave."""
+    if said is None:
+        return None
+    try:
+        read = urlsafe_b64decode(said + "=" * (-len(said) % 4))
+        place = read[MARK_BYTES:].decode()
+    except ValueError:
+        place = ""
+    if _cursor(place) != said:
+        raise InvalidRequest(f"`{name}` is `{said[:40]}`, which no page gave; take it from `next`, or leave it out", pointer=f"/{name}")
+    return place
 
 
 def _limit(said: int) -> int:

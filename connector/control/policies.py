@@ -37,7 +37,7 @@ from connector.odrl import (
 )
 from connector.odrl.counters import Tally, charged, counting, quotas, tallies
 from connector.odrl.model import Number
-from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
+from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, RECORD_COUNT
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
@@ -55,6 +55,7 @@ Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
 MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
+DATED = frozenset({ELAPSED_TIME, DELAY_PERIOD})  # they run from the signing, which an agreement shows
 MICROSECONDS = 1_000_000
 LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
@@ -76,10 +77,11 @@ class Verdict:
 
 
 class Policies:
-    """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows."""
+    """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows. What they do
+    not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met."""
 
     def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
-        self._options = options
+        self._options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
 
     def parse(self, document: Mapping[str, Any]) -> Policy | PolicyError:

@@ -13,7 +13,7 @@ from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
-from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach
+from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach, unknown_code
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, PAY_AMOUNT
 
@@ -241,8 +241,8 @@ def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]
     may_bite = [one for one in case.prohibitions if asks and one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
     if may_bite or result is Result.UNKNOWN:
         rules_in_doubt = [*(one for one, state in states if not grants and state == UNKNOWN), *may_bite]
-        in_doubt = (each for one in rules_in_doubt for each in _not_decided(case, one, facts))
-        return Code.CONSTRAINT_UNKNOWN, [_leaf_fault(leaf, case, own) for leaf, own in islice(in_doubt, FAULTS_MAX)]
+        in_doubt = list(islice((each for one in rules_in_doubt for each in _not_decided(case, one, facts)), FAULTS_MAX))
+        return unknown_code(case, [leaf for leaf, _ in in_doubt]), [_leaf_fault(leaf, case, own) for leaf, own in in_doubt]
     owns = [(one, facts_of(case, one.rule, facts)) for one in case.permissions]
     blocked = [found for one, own in owns if one.judge(own) == TRUE and (found := _blocked(one.rule, case, own))]
     if blocked:
@@ -250,8 +250,7 @@ def _unmet(case: Case, result: Result, facts: Facts) -> tuple[Code, list[Fault]]
     failing = sorted((_failing(case, one, facts) for one in case.permissions), key=len)
     fewest = [(_code_of(found, case), found) for found in failing if len(found) == len(failing[0])]
     code, first = max(fewest, key=lambda found: _CODES.index(found[0]))  # the most telling word, in whatever order they stand
-    rest = (found for found in failing if found is not first)
-    told = islice(chain(first, *rest), FAULTS_MAX)
+    told = islice(chain(first, *(found for found in failing if found is not first)), FAULTS_MAX)
     return code, [_leaf_fault(leaf, case, own) for leaf, own in told]
 
 
@@ -324,7 +323,7 @@ def _code_of(found: list[tuple[Node, Facts]], case: Case) -> Code:
     """Time alone in the way says when, a counter alone that it is used up; anything else that is known to fail goes before what is not."""
     false = [leaf for leaf, own in found if leaf.judge(own) == FALSE]
     if not false:
-        return Code.CONSTRAINT_UNKNOWN
+        return unknown_code(case, [leaf for leaf, _ in found])
     operands = case.policy.registry.operands
     if all(isinstance(leaf, Constraint) and operands[leaf.operand].kind == "counter" and leaf.operand != PAY_AMOUNT for leaf in false):
         return Code.QUOTA_EXHAUSTED

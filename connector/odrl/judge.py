@@ -6,10 +6,10 @@ bites one of them bites the request. Otherwise "research is permitted" would let
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from connector.odrl.codes import Stage
+from connector.odrl.codes import Code, Stage
 from connector.odrl.duties import conjuncts, duty_actions, gate, state_of
 from connector.odrl.facts import with_this_use
 from connector.odrl.judges import all_of, any_of
@@ -189,13 +189,27 @@ def _named(rule: Rule) -> list[str]:
 
 
 def waits(case: Case, spoken: Spoken, facts: Facts) -> bool:
-    """Whether a rule is left to the transfer: nothing is missing at the negotiation but what is measured later (odrl.md 1.4)."""
+    """Whether a rule is left to the transfer: nothing is missing at the negotiation but what is measured later (odrl.md 1.4), by somebody
+    who is there to measure it."""
     own = facts_of(case, spoken.rule, facts)
     if case.request.stage != Stage.NEGOTIATION or spoken.judge(own) != UNKNOWN:
         return False
     operands = case.policy.registry.operands
     missing = [leaf for leaf in leaves((*spoken.rule.constraints, *spoken.rule.refinements)) if leaf.judge(own) == UNKNOWN]
-    return bool(missing) and all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER for leaf in missing)
+    later = all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER and _measured(case, leaf) for leaf in missing)
+    return bool(missing) and later
+
+
+def unknown_code(case: Case, missing: Iterable[Node]) -> Code:
+    """The code for constraints that are not known: whether a fact is missing, or whoever could measure it."""
+    measured = all(not isinstance(leaf, Constraint) or _measured(case, leaf) for leaf in missing)
+    return Code.CONSTRAINT_UNKNOWN if measured else Code.OPERAND_UNSUPPORTED
+
+
+def _measured(case: Case, leaf: Constraint) -> bool:
+    """Whether somebody measures or logs the fact, as far as that is asked of anybody."""
+    known = case.options.measured
+    return known is None or leaf.fact in known or case.policy.registry.operands[leaf.operand].source not in ("meter", "log")
 
 
 def facts_of(case: Case, rule: Rule, facts: Facts) -> Facts:

@@ -343,12 +343,15 @@ class Options:
     `conflict` says which rule wins when a permission and a prohibition both apply, if the policy does not say it itself: `invalid` voids
     a policy in which they can. `duty_mode`: a duty before the use that is neither done nor violated blocks (`strict`, the W3C draft) or
     does not (`solid`, the reading of the SolidLab suite). `recurrence_anchor`: from when a duration runs whose anchor the world does not
-    name. `profiles` and `vocabularies` add operands, actions and concept hierarchies; a policy that was read without them is read again.
+    name. `measured` are the facts (`fact_key`) that somebody here will have measured or logged by the transfer (None: all of them), so that
+    a negotiation is not left to a meter that there is not. `profiles` and `vocabularies` add operands, actions and concept hierarchies; a
+    policy that was read without them is read again.
     """
 
     conflict: Literal["prohibit", "permit", "invalid"] = "prohibit"
     duty_mode: Literal["strict", "solid"] = "strict"
     recurrence_anchor: Literal["agreement", "first-use"] = "agreement"
+    measured: frozenset[str] | None = None
     profiles: tuple[Profile, ...] = ()
     vocabularies: tuple[Vocabulary, ...] = ()
 

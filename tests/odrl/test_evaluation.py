@@ -251,6 +251,23 @@ def test_at_the_negotiation_a_rule_waits_for_what_is_measured_later_and_for_noth
     assert evaluate(found, request("a", stage="transfer"), world()).result == "deny"
 
 
+def test_a_negotiation_is_not_left_to_a_meter_that_there_is_not() -> None:
+    share, many = leaf("odrl:percentage", "lteq", "10"), leaf("odrl:count", "lteq", "10") | {"odrl:unit": {"@id": "urn:x:sheet"}}
+    asked, here = request("a", stage="negotiation"), Options(measured=frozenset({ODRL + "count"}))
+
+    def said(found: Policy, options: Options = here) -> tuple[str, str]:
+        decision = evaluate(found, asked, world(), options=options)
+        return decision.result.value, decision.code.value
+
+    assert said(policy(rule(LIMIT))) == ("permit", "PERMITTED")
+    for unmeasured in (share, many, leaf("odrl:timeInterval", "gteq", "P1D"), leaf("odrl:event", "gt", {"@id": "urn:fair"})):
+        assert said(policy(rule(unmeasured)), Options()) == ("permit", "PERMITTED")
+        assert said(policy(rule(unmeasured))) == ("deny", "OPERAND_UNSUPPORTED")
+        assert said(policy(rule(unmeasured), rule(LIMIT))) == ("permit", "PERMITTED")
+        assert said(policy(rule(), prohibitions=(rule(unmeasured),))) == ("deny", "OPERAND_UNSUPPORTED")
+    assert said(policy(rule(SPATIAL))) == ("deny", "CONSTRAINT_UNKNOWN")
+
+
 def test_at_the_negotiation_every_act_is_judged_by_itself() -> None:
     """One of two purposes waits for the count, the other one for a place that nobody states: both have to be permitted."""
     found = policy(rule(purpose("eq", "a"), LIMIT), rule(purpose("eq", "b"), SPATIAL))
