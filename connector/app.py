@@ -228,7 +228,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
-            Simulation(store, policies, catalog, negotiations, rights, identity), identity, reload,
+            Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -27,9 +26,9 @@ from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError, SettingsError
 from connector.odrl import Finding, Options, lint, load
-from connector.odrl_forms.drafts import Draft, Form, chosen, offer_of, read_draft
+from connector.odrl_forms.drafts import Draft, Examined, Form, chosen, offer_of, read_draft
 from connector.odrl_forms.locale_forms import Language
-from connector.odrl_forms.plain import PlainWords, plain
+from connector.odrl_forms.plain import plain
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.settings import ListenerSettings, ManagementSettings, Settings
@@ -172,32 +171,6 @@ def nested(settings: Settings, identity: Identity) -> tuple[Mapping[str, Any], .
     return tuple(
         dcat.nested_catalog(f"{each.id}#catalog", each.name, base_of(each), f"{each.id}#connector") for each in found.values() if each
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What can be said of a policy: every finding, and in plain words what it means, None if it cannot be used. `document` is the offer to
-    publish, with the choice of templates to keep beside it, if it was made from such; None if nothing can be published of it."""
-
-    findings: tuple[Finding, ...]
-    plain: PlainWords | None
-    document: Mapping[str, Any] | None = None
-    template: Mapping[str, Any] | None = None
-
-    @property
-    def refused(self) -> bool:
-        """Whether a connector would not publish it."""
-        return any(finding.severity == "error" for finding in self.findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, for the management API."""
-        return {
-            "refused": self.refused,
-            "findings": [finding.to_json() for finding in self.findings],
-            "plain": self.plain.to_json() if self.plain is not None else None,
-            "document": self.document,
-            "template": self.template,
-        }
 
 
 @cache

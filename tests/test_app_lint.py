@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.app_settings import Examined, examined, library, published
+from connector.app_settings import examined, library, published
+from connector.odrl_forms.drafts import Examined
 from tests.odrl import cases
 from tests.pair import OPEN, purpose_policy, until_policy
 

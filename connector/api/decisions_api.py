@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant
+from connector.api.management_shapes import Body, answer, decode, instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.policies import USE, Verdict
 from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View

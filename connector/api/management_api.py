@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from msgspec.structs import asdict
 
-from connector.api import decisions_api
+from connector.api import decisions_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
@@ -26,6 +26,7 @@ from connector.control.simulate import Simulation
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
+from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.records import Idempotent
 
@@ -49,6 +50,8 @@ class Doors:
     publishing: Publishing
     pulls: Pulls
     simulation: Simulation
+    library: Callable[[], Mapping[str, Template]]
+    examine: policies_api.Examine
     identity: Identity
     reload: Callable[[], Awaitable[list[str]]]
     about: dict[str, Any]
@@ -115,6 +118,7 @@ class ManagementApi:
             ("DELETE", "/dead-letters/{id}", self._discard),
             ("POST", "/reload", self._reload),
             *decisions_api.routes(self._d, self._limits),
+            *policies_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:
             app.router.add_route(method, "/v1" + path, handler)

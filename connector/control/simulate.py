@@ -162,7 +162,9 @@ class Simulation:
         dataset: str | None = None,
     ) -> Page[View]:
         """The catalog as the caller would see it at that instant (POSIX seconds), with what it would not see: at most `limit` datasets in
-        order of their ids, or `dataset` alone. Raises NotFound for a dataset that is not published."""
+        order of their ids, or `dataset` alone. Raises NotFound for a dataset that is not published, InvalidRequest for an action that
+        nobody knows."""
+        self._policies.demand_action(action)
         if dataset is not None:
             found = await self._dataset(dataset)
             return Page((await self._view(found, caller, at, purposes, action),))

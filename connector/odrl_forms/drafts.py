@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from connector.odrl.codes import Code, Finding
 from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Rule, Scope
 from connector.odrl.vocabulary import DSP_CONTEXT
+from connector.odrl_forms.plain import PlainWords
 from connector.odrl_forms.template_files import Template
 from connector.odrl_forms.templates import instantiate, origin
 from connector.odrl_forms.text_form import parse_text, render_text
@@ -17,7 +18,6 @@ from connector.odrl_reading.parse import load
 from connector.odrl_reading.reading import refusal
 
 Form = Literal["json-ld", "turtle", "text", "templates"]
-FORMS: Final[tuple[Form, ...]] = ("json-ld", "turtle", "text", "templates")
 Library = Callable[[], Mapping[str, Template]]  # asked for when templates are chosen: others do without
 TEXT_BYTES_MAX: Final = 1 << 20  # of the text form: as much as a call of the management API may hold
 UNBOUND: Final = ("Set", "Policy", "Offer")  # they bind nobody, so that publishing one says the same as an offer of it
@@ -36,6 +36,32 @@ class Draft:
     def format(self) -> Literal["json-ld", "turtle"]:
         """The format of `document`, for `load`."""
         return "turtle" if self.form == "turtle" else "json-ld"
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What can be said of a policy: every finding, and in plain words what it means, None if it cannot be used. `document` is the offer to
+    publish, with the choice of templates to keep beside it, if it was made from such; None if nothing can be published of it."""
+
+    findings: tuple[Finding, ...]
+    plain: PlainWords | None
+    document: Mapping[str, Any] | None = None
+    template: Mapping[str, Any] | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a connector would not publish it."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for the management API."""
+        return {
+            "refused": self.refused,
+            "findings": [finding.to_json() for finding in self.findings],
+            "plain": self.plain.to_json() if self.plain is not None else None,
+            "document": self.document,
+            "template": self.template,
+        }
 
 
 def read_draft(content: bytes, form: Form, library: Library, *, options: Options = DEFAULT_OPTIONS) -> Draft:

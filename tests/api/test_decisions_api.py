@@ -119,8 +119,9 @@ async def test_a_simulation_has_its_members_and_its_pages(two: Pair):
     for number, policy in enumerate((purpose_policy("care"), only_for("did:web:other.example"), until_policy("2999-01-01T00:00:00Z"))):
         await two.provider.publish(f"urn:api:{number}", policy)
     found: list[Any] = []
-    after: str | None = "urn:api"
-    while after is not None:
+    begun, after = False, None
+    while after is not None or not begun:
+        begun = True
         page = await two.provider.asked("POST", "/simulate", {"as": "biopharma", "at": "2998-01-01", "after": after, "limit": 1})
         found, after = found + [item for item in page["items"] if item["id"].startswith("urn:api:")], page["next"]
         assert page["at"] == "2998-01-01T00:00:00.000Z"
@@ -195,3 +196,30 @@ async def test_a_change_has_its_members(two: Pair):
     assert answer["agreements"] == {"items": [], "next": None}
     stands = await two.provider.asked("GET", f"/datasets/{dataset}")
     assert stands["offers"][0]["policy"]["permission"] == purpose_policy("care")["permission"], "nothing was changed"
+
+
+@pytest.mark.parametrize("action", ["dance", "odrl:reads", "x" * 5000, "ns:", ""])
+async def test_an_action_that_nobody_knows_is_refused_with_the_nearest_ones(two: Pair, action: str):
+    answer = await two.provider.manage("POST", "/simulate", {"as": "biopharma", "action": action})
+    assert (answer.status, answer.json["pointer"]) == (400, "/action")
+    assert "nearest are `odrl:" in answer.json["detail"]
+    assert len(answer.json["detail"]) < 400
+    if action == "odrl:reads":
+        assert "`odrl:read`" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("action", ["use", "odrl:read", "http://www.w3.org/ns/odrl/2/distribute"])
+async def test_every_spelling_of_a_known_action_is_taken(two: Pair, action: str):
+    await two.provider.asked("POST", "/simulate", {"as": "biopharma", "action": action})
+
+
+@pytest.mark.parametrize("cursor", ["x'--", "", "urn:d:1", "AAAA", "é", "A" * 9])
+async def test_a_cursor_that_no_page_gave_is_refused(two: Pair, cursor: str):
+    dataset = fresh("dataset")
+    await two.provider.publish(dataset)
+    bodies = [("/simulate", {"as": "biopharma"}, "after")]
+    bodies += [("/simulate/change", {"dataset": dataset, "policy": OPEN}, name) for name in ("after", "agreements_after")]
+    for path, body, name in bodies:
+        answer = await two.provider.manage("POST", path, body | {name: cursor})
+        assert (answer.status, answer.json["pointer"]) == (400, f"/{name}")
+        assert "which no page gave" in answer.json["detail"]

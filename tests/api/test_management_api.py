@@ -103,6 +103,12 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     assert [(each["name"], each["effect"]) for each in fewer["items"]] == [("biopharma", "narrower")]
     assert [each["id"] for each in fewer["agreements"]["items"]] == [agreement["id"]]
 
+    # a policy from templates, before it is published
+    listed = (await provider("GET /templates"))["items"]
+    assert (await provider("GET /templates/{id}", id="count"))["id"] in {each["id"] for each in listed}
+    drafted = await provider("POST /policies", {"templates": [{"template": "count", "parameters": {"times": 3}}]})
+    assert (drafted["refused"], drafted["document"]["permission"][0]["action"]) == (False, "use")
+
     # transfers, by hand
     begun = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
     started = await consumer("GET /transfers/{pid}", query="?wait=started", pid=begun["pid"])
