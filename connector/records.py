@@ -63,7 +63,9 @@ class Offer:
 class Agreement:
     """A contract agreement. `document` is the ODRL Agreement; `ends` the instant after which it permits nothing, if its
     policy has one; `final` once both sides know it as finalized. `closed` is the instant from which it permits nothing any
-    more, whatever its policy says; `closed_by` is `us` or `peer`, `reason` what was said."""
+    more, whatever its policy says; `closed_by` is `us` or `peer`, `reason` what was said. `performed` are the acts that fulfil
+    its duties, as an operator has recorded them: `duty` (its pointer in the document), `action`, `at` (POSIX seconds), `by`
+    (participant id), `amounts` (left operand -> number as text)."""
 
     id: str
     negotiation: str
@@ -80,6 +82,7 @@ class Agreement:
     closed_by: str | None = None
     reason: str | None = None
     version: int = 0
+    performed: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

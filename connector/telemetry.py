@@ -44,6 +44,7 @@ EXPIRED = "deadline-passed"
 ENDED = "ended-here"  # this side ended the process without a message
 DECIDED_AGAIN = "decided-again"  # the decision on a transfer is another one than before
 CLOSED = "agreement-closed"  # an operator of ours closed an agreement
+PERFORMED = "duty-performed"  # an operator of ours recorded an act that fulfils a duty
 COVERED = "fully-delivered"  # every byte of the dataset went out at least once
 PUBLISHED = "dataset-published"
 WITHDRAWN = "dataset-withdrawn"
@@ -63,6 +64,7 @@ WHATS = (
     ENDED,
     DECIDED_AGAIN,
     CLOSED,
+    PERFORMED,
     COVERED,
     PUBLISHED,
     WITHDRAWN,

@@ -201,6 +201,7 @@ def _save_agreement(number: int, a: Agreement) -> list[Statement]:
         "closed_by": a.closed_by,
         "reason": a.reason,
         "version": a.version,
+        "performed": a.performed,
     }
     return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, _json(rest)))]
 
@@ -209,6 +210,7 @@ def agreement_of(row: Row) -> Agreement:
     _, id, peer, dataset, created, blob = row
     rest = orjson.loads(blob)
     rest["digest"] = bytes.fromhex(rest["digest"])
+    rest["performed"] = tuple(rest.get("performed", ()))
     return Agreement(id=id, peer=peer, dataset=dataset, created=created, **rest)
 
 

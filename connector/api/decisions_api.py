@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Body, answer, decode, instant
+from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.policies import USE, Verdict
 from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View
@@ -68,6 +68,7 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
         ("GET", "/transfers/{pid}/decision", api.decision(Kind.TRANSFER)),
         ("POST", "/simulate", api.simulate),
         ("POST", "/simulate/change", api.change),
+        ("POST", "/agreements/{id}/performances", api.perform),
     )
 
 
@@ -162,6 +163,15 @@ class _Decisions:
             "agreements": {"items": [_bound(each) for each in change.agreements.items], "next": _cursor(change.agreements.next)},
         }
         return answer(document)
+
+    async def perform(self, request: web.Request) -> web.Response:
+        """POST /v1/agreements/{id}/performances: an act that fulfils a duty goes on record, and what runs is decided on anew."""
+        said: Performance = await self._body(request, Performance)
+        at = None if said.at is None else self._at(said.at)
+        kept = await self._d.operations.perform(
+            request.match_info["id"], said.duty, action=said.action, at=at, by=said.by, amounts=said.amounts
+        )
+        return answer(agreement_view(kept), 201)
 
     async def _body(self, request: web.Request, shape: type[Any]) -> Any:
         return decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)

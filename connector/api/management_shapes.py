@@ -89,6 +89,16 @@ class Reason(Body):
     reason: str = "ended by an operator"
 
 
+class Performance(Body):
+    """POST /v1/agreements/{id}/performances."""
+
+    duty: str
+    action: str | None = None
+    at: str | None = None
+    by: str | None = None
+    amounts: dict[str, str] = {}
+
+
 class Transfer(Body):
     """POST /v1/transfers."""
 
@@ -219,6 +229,7 @@ def agreement_view(a: Agreement) -> dict[str, Any]:
         "closed": instant(a.closed),
         "closed_by": a.closed_by,
         "reason": a.reason,
+        "performed": [{**act, "at": instant(act["at"])} for act in a.performed],
         "final": a.final,
         "negotiation": a.negotiation,
         "created": instant(a.created),

@@ -160,6 +160,14 @@ class ManagementClient:
         """Close an agreement; what runs under it ends, and the peer is told `reason`. A closed one stays as it is."""
         return await self._call("POST", f"/v1/agreements/{_part(id)}/close", Agreement, _given(reason=reason))
 
+    async def perform(
+        self, id: str, duty: str, *, action: str | None = None, at: str | None = None, by: str | None = None,
+        amounts: Mapping[str, str] | None = None,
+    ) -> Agreement:  # fmt: skip
+        """Record that a duty of an agreement (its pointer or id in the document) was performed; what runs is decided on anew."""
+        body = {"duty": duty} | _given(action=action, at=at, by=by, amounts=dict(amounts) if amounts else None)
+        return await self._call("POST", f"/v1/agreements/{_part(id)}/performances", Agreement, body)
+
     # transfers and pulls
 
     async def transfer(self, agreement: str, *, format: str = "HttpData-PULL", key: str | None = None) -> Transfer:

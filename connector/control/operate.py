@@ -24,6 +24,7 @@ from connector.ports import Act, Identity, Participant
 from connector.records import Agreement, Changes, Evidence, Expect, Idempotent, Usage
 
 ACCEPTS = ("same", "permitted", "operator")
+PERFORMED_MAX = 1_000  # acts that are kept with an agreement
 
 # What an operator's approval sends, by our role and state.
 APPROVALS: dict[tuple[Role, str], Move] = {
@@ -166,6 +167,35 @@ class Operations:
         await self._journal.decide(step)
         assert closed is not None  # noqa: S101 - `step` sets it or raises
         return closed
+
+    async def perform(
+        self, id: str, duty: str, *, action: str | None, at: float | None, by: str | None, amounts: Mapping[str, str]
+    ) -> Agreement:
+        """Record that a duty of an agreement was performed: `duty` is its pointer or id in the document, `action` which of its actions
+        (default: its first), `at` when (POSIX seconds, default now), `by` whom (default: the consumer), `amounts` left operand -> number.
+        What runs under it is decided on anew. Raises NotFound, InvalidRequest."""
+        kept: Agreement | None = None
+
+        async def step() -> Changes:
+            nonlocal kept
+            before = await self._store.agreement(id)
+            if before is None:
+                raise NotFound(f"there is no agreement `{id}`")
+            now = self._journal.clock.now()
+            instant = now if at is None else at
+            act = self._policies.performance(before.document, duty, action, instant, by or before.consumer, amounts)
+            if act["at"] > now:
+                raise InvalidRequest("`at` lies ahead: what is recorded has happened", pointer="/at")
+            if len(before.performed) >= PERFORMED_MAX:
+                raise InvalidRequest(f"{PERFORMED_MAX} acts are recorded for this agreement, and no more are kept", pointer="/duty")
+            kept = replace(before, performed=(*before.performed, act), version=before.version + 1)
+            said = {"agreement": id} | act
+            evidence = Evidence(telemetry.PERFORMED, Kind.NEGOTIATION, before.negotiation, before.peer, None, now, detail=said)
+            return Changes((Expect(Agreement, id, before.version),), (kept,), evidence=(evidence,))
+
+        await self._journal.decide(step)
+        assert kept is not None  # noqa: S101 - `step` sets it or raises
+        return kept
 
     async def _begin(self, process: Process, move: Move, key: Idempotent | None) -> Process:
         """Commit the first step. The idempotency key is written with it: whoever comes second gets the first one's process."""

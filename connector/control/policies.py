@@ -7,9 +7,11 @@ understood into a denial with its findings: what is not understood is refused wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
+from fractions import Fraction
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import orjson
 
 from connector.control.terms import Settlement, burdens, settle
-from connector.errors import PolicyError, Refused
+from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.odrl import (
     DEFAULT_OPTIONS,
     PURPOSE,
@@ -36,8 +38,11 @@ from connector.odrl import (
     same_terms,
 )
 from connector.odrl.counters import Tally, charged, counting, quotas, tallies
-from connector.odrl.model import Number
-from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, RECORD_COUNT
+from connector.odrl.duties import performs, state_of
+from connector.odrl.model import DutyState, Event, Number, Rule
+from connector.odrl.operands import BYTE_COUNT, COUNT, DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, RECORD_COUNT
+from connector.odrl.registry import registry_of
+from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
@@ -57,6 +62,7 @@ REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit tha
 MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
 DATED = frozenset({ELAPSED_TIME, DELAY_PERIOD})  # they run from the signing, which an agreement shows
 MICROSECONDS = 1_000_000
+ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and of those that are named instead
 LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
 
@@ -127,10 +133,12 @@ class Policies:
         stage: str,
         used: Used | None = None,
         action: str = USE,
+        performed: Sequence[Mapping[str, Any]] = (),
     ) -> Verdict:
         """Evaluate `action` on `target` by `party` for `purposes` under the policy, at `stage` catalog, negotiation or
         transfer. `used` is what was used up before, by rule (path) and left operand; what it leaves out is not known, and that
-        denies at a transfer. Never raises: what cannot be understood is denied with its findings."""
+        denies at a transfer. `performed` are the acts that fulfil duties (see `Agreement`). Never raises: what cannot be understood
+        is denied with its findings."""
         key, policy = self._read(document)
         if isinstance(policy, PolicyError):
             return not_understood(policy)
@@ -138,6 +146,8 @@ class Policies:
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
         facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
         world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used or {})
+        if performed:
+            world = replace(world, duties=_done(policy, world, performed))
         decision = evaluate(policy, request, world, options=self._options)
         permitted = decision.result in PERMITS
         ends = _lapse(policy, request, world, decision, self._options) if permitted else None
@@ -145,6 +155,28 @@ class Policies:
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
         stored = decision.to_json() | {"policy_hash": key.hex()}
         return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
+
+    def performance(
+        self, document: Mapping[str, Any], duty: str, action: str | None, at: float, by: str, amounts: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The act that fulfils a duty of an agreement, as it is kept with it (see `Agreement`). `duty` is its pointer or its id. Raises
+        InvalidRequest for what is no duty of it, and for what does not fulfil it: another action, debtor or amount."""
+        policy = self.parse(document)
+        duties = [] if isinstance(policy, PolicyError) else list(_duties(policy))
+        found = next((each for each in duties if duty in (each.path, each.id)), None)
+        if found is None or isinstance(policy, PolicyError):
+            known = ", ".join(f"`{each.path}`" for each in duties) or "none"
+            raise InvalidRequest(f"the agreement has no duty `{duty[:200]}`; it has {known}", pointer="/duty")
+        actions = [each.iri for each in found.actions]
+        act = {"duty": found.path, "action": action or (actions[0] if actions else USE), "at": at, "by": by, "amounts": dict(amounts)}
+        try:
+            event = _event(act)
+        except ValueError:
+            raise InvalidRequest('an amount is no number; write it as text, like "5.00"', pointer="/amounts") from None
+        if not performs(policy, found, event):
+            asks = ", ".join(f"`{compact(name)}`" for name in actions)
+            raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
+        return act
 
     def shows(
         self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
@@ -173,6 +205,16 @@ class Policies:
             return plain(load(document, options=self._options, strict=False), language, names=names).to_json()
         except PolicyError:
             return None
+
+    def demand_action(self, action: str) -> None:
+        """Raise InvalidRequest for an action that nobody here knows, with the known ones that are spelled most like it."""
+        known = registry_of(self._options).actions
+        if action not in known:
+            names = sorted({compact(iri) for iri in known.values()}, key=str.casefold)
+            word = action[:ACTION_CHARACTERS].rpartition(":")[2]
+            near = get_close_matches(word, [name.rpartition(":")[2] for name in names], ACTIONS_NAMED, 0.0)
+            listed = ", ".join(f"`{name}`" for end in near for name in names if name.rpartition(":")[2] == end)
+            raise InvalidRequest(f"`{action[:ACTION_CHARACTERS]}` is no action that is known here; nearest are {listed}", pointer="/action")
 
     def tallies(self, document: Mapping[str, Any]) -> tuple[Tally, ...]:
         """What has to be counted to decide by the policy; () for most."""
@@ -263,6 +305,23 @@ class Policies:
         if isinstance(one, PolicyError):
             return one.reasons
         return other.reasons if isinstance(other, PolicyError) else tuple(differences(one, other))
+
+
+def _duties(policy: Policy) -> Iterator[Rule]:
+    yield from (duty for rule in policy.permissions for duty in rule.duties)
+    yield from policy.obligations
+
+
+def _event(act: Mapping[str, Any]) -> Event:
+    amounts = {operand: Fraction(text) for operand, text in act.get("amounts", {}).items()}
+    return Event(datetime.fromtimestamp(act["at"], UTC), act["action"], act.get("by", ""), amounts=amounts, duty=act["duty"])
+
+
+def _done(policy: Policy, world: World, performed: Sequence[Mapping[str, Any]]) -> dict[str, DutyState]:
+    """The duties that these acts have fulfilled, by pointer. What is fulfilled stays so; the others go on by the clock."""
+    told, now = replace(world, log=tuple(map(_event, performed))), microseconds(world.now)
+    states = {duty.path: state_of(policy, duty, told, now, {} if now is None else {DATE_TIME: now}) for duty in _duties(policy)}
+    return {path: state for path, state in states.items() if state in ("fulfilled", "remediated")}
 
 
 def _lapse(policy: Policy, request: Request, world: World, decision: Decision, options: Options) -> float | None:

@@ -104,6 +104,7 @@ class _Decided:
 
     claims: Mapping[str, Any]
     used: Used | None
+    version: int
     at: float
     until: float
     verdict: Verdict
@@ -203,11 +204,12 @@ class Rights:
         """What the agreement says. A decision is a function of these and says until when it holds (`looks`: under which rules a use
         counts): a transfer is looked up several times in a row, and sweeps meet the same again."""
         known = self._known.get(agreement.id)
-        if known is not None and (known.claims, known.used) == (claims, used) and known.at <= now < known.until:
+        facts = (claims, used, agreement.version)
+        if known is not None and (known.claims, known.used, known.version) == facts and known.at <= now < known.until:
             return known.verdict
         verdict = self._decided(agreement.document, agreement, claims, now, used)
         until = min(_instant(verdict.document.get("valid_until")) or inf, looks or inf)
-        kept = _Decided(claims, used, now, now if verdict.code == Code.EVALUATION_FAILED else until, verdict)
+        kept = _Decided(claims, used, agreement.version, now, now if verdict.code == Code.EVALUATION_FAILED else until, verdict)
         self._known.put(agreement.id, kept, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
         return verdict
 
@@ -224,6 +226,7 @@ class Rights:
             now=now,
             stage="transfer",
             used=used,
+            performed=agreement.performed,
         )
 
 

@@ -1,0 +1,79 @@
+"""Duties under an agreement: what comes first blocks the transfer until it is recorded, what was recorded lets it run, and what it says."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.control.stand import N, T
+from tests.pair import Pair, fresh, pair
+
+CONSENT = {"action": "odrl:obtainConsent"}
+
+
+def offer(duty: dict[str, Any]) -> dict[str, Any]:
+    return {"@type": "Offer", "permission": [{"action": "use", "duty": [duty]}], "prohibition": [{"action": "odrl:distribute"}]}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    async with pair(tmp_path_factory.mktemp("duties") / "pair", store="sqlite") as opened:
+        yield opened
+
+
+async def agreed(two: Pair, policy: dict[str, Any]) -> str:
+    """An agreement under the policy; its id is that of both sides."""
+    published = await two.provider.publish(fresh("dataset"), policy)
+    said = {"peer": "hospital", "dataset": published["id"], "offer": published["offers"][0]["id"]}
+    begun = await two.consumer.asked("POST", "/negotiations", said, status=201)
+    return str((await two.consumer.state(N, begun["pid"], "FINALIZED")).agreement)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record(two: Pair):
+    agreement = await agreed(two, offer(CONSENT))
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    ended = await two.consumer.state(T, begun["pid"], "TERMINATED")
+    assert ended.detail["code"] in ("CONSENT_MISSING", "PREDUTY_OPEN")
+    assert "obtainConsent" in ended.detail["reasons"][0]
+    duty = "/permission/0/duty/0"
+    view = await two.provider.asked("POST", f"/agreements/{agreement}/performances", {"duty": duty, "by": two.provider.site.id}, status=201)
+    assert [(act["duty"], act["by"]) for act in view["performed"]] == [(duty, two.provider.site.id)]
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    await two.consumer.state(T, begun["pid"], "STARTED")
+    await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"duty": "/permission/0/duty/7"}, "/duty"),
+        ({"duty": "/permission/0/duty/0", "action": "odrl:delete"}, "/action"),
+        ({"duty": "/permission/0/duty/0", "at": "2999-01-01T00:00:00Z"}, "/at"),
+        ({"duty": "/permission/0/duty/0", "at": "soon"}, "/at"),
+        ({"duty": "/permission/0/duty/0", "amounts": {"http://www.w3.org/ns/odrl/2/payAmount": "much"}}, "/amounts"),
+    ],
+)
+async def test_what_fulfils_no_duty_is_not_recorded_and_the_answer_says_why(two: Pair, body: dict[str, Any], pointer: str):
+    agreement = await agreed(two, offer(CONSENT))
+    answer = await two.provider.manage("POST", f"/agreements/{agreement}/performances", body)
+    assert (answer.status, answer.json["pointer"]) == (400, pointer), answer.body
+    stored = await two.provider.connector.store.agreement(agreement)
+    assert stored is not None
+    assert stored.performed == ()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_duty_after_the_use_does_not_block_it_and_stands_in_the_decision(two: Pair):
+    delete = {"action": "odrl:delete", "constraint": [{"leftOperand": "odrl:delayPeriod", "operator": "lteq", "rightOperand": "P30D"}]}
+    agreement = await agreed(two, offer(delete))
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    started = await two.consumer.state(T, begun["pid"], "STARTED")
+    there = await two.provider.connector.store.process(T, str(started.peer_pid))
+    assert there is not None
+    (duty,) = there.detail["decision"]["duties"]
+    assert (there.detail["decision"]["result"], duty["when"], duty["state"]) == ("permit-with", "post", "pending")
+    assert duty["due_by"] is not None
+    await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
