@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from connector.errors import PolicyError
 from connector.odrl.duties import duty_actions
-from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Members, Node, Options, Policy, Rule, Scope
+from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Members, Node, Options, Policy, Rule, Scope, leaves
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl_compare.axes import Axis, axis_of, cone, sides_of
 from connector.odrl_compare.boxes import STEPS_MAX, TooComplex, Work
@@ -25,7 +26,8 @@ from connector.odrl_compare.verdict import NO, YES
 from connector.odrl_compare.wording import changes, meaning, rule_meaning
 from connector.odrl_compare.writing import CONFLICTS, rule_json
 
-RULES_MAX: Final = 64  # permissions of a meet; more are no counter-offer that anybody reads
+RULES_MAX: Final = 64  # of each kind in a meet; more are no counter-offer that anybody reads
+STEPS_OF_RULE: Final = 4  # what it costs to write a rule down for one action
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ class Separation:
 
 def separating(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> Separation | None:
     """The axis that makes two policies disjoint; None if they have something in common, or nobody can tell."""
-    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2)
+    return _separation(Comparison(a, b, options, steps=STEPS_MAX // 2))
+
+
+def _separation(comparison: Comparison) -> Separation | None:
     if comparison.compatible().answer != NO:
         return None
     look = comparison.looks()[0]
@@ -69,24 +74,26 @@ def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = 
     """What both policies permit, with all duties and prohibitions of both: the widest policy that refines each.
 
     `options` are those under which they were read (their profiles read the result too), `id` is the `@id` of the result, by default that of
-    the first. Never raises.
+    the first. It takes a bounded time for policies as `load` lets them in, and never raises.
     """
-    apart = separating(a, b, options=options)
+    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2)
+    apart = _separation(comparison)
     if apart is not None:
         return Meeting(None, None, reason=apart.sentence, apart=True)
-    comparison = Comparison(a, b, options)
     one, other = comparison.one, comparison.other
     if one.registry is not other.registry or one.registry is not registry_of(options):
         return Meeting(None, None, reason="the two were read under other profiles than those of the options")
     try:
-        document = _document(one, other, options, id or one.id or other.id)
+        document = _document(Reader(one.registry, Work(STEPS_MAX // 2), {}), one, other, options, id or one.id or other.id)
         found = _load(document, options)
     except TooComplex:
         return Meeting(None, None, reason=COMPLEX.reason)
     except PolicyError as error:
         return Meeting(None, None, reason=f"what both permit cannot be written: {error.message}")
+    left = STEPS_MAX // 2  # for both questions
     for policy, name in ((one, "first"), (other, "second")):
-        narrower = Comparison(found, policy, options, steps=STEPS_MAX // 2).refines()
+        check = Comparison(found, policy, options, steps=left)
+        narrower, left = check.refines(), check.work.left
         if narrower.answer != YES:
             why = narrower.reason
             return Meeting(None, None, reason=f"what was found cannot be shown to be narrower than the {name}: {why}")
@@ -99,22 +106,23 @@ def _load(document: dict[str, Any], options: Options) -> Policy:
     return load(document, options=options)
 
 
-def _document(one: Policy, other: Policy, options: Options, id: str) -> dict[str, Any]:
-    reader = Reader(one.registry, Work(STEPS_MAX // 2), {})
+def _document(reader: Reader, one: Policy, other: Policy, options: Options, id: str) -> dict[str, Any]:
     target = _one_of(one.target, other.target, "target")
     assignees = _common(tuple(map(Scope, sorted(one.assignees))), tuple(map(Scope, sorted(other.assignees))))
     if assignees is None:
         raise PolicyError("the two are for different parties")
     permissions = _distinct(
-        rule for mine in one.permissions for its in other.permissions if (rule := _both(reader, one, other, mine, its)) is not None
+        reader,
+        (rule for mine in one.permissions for its in other.permissions if (rule := _both(reader, one, other, mine, its)) is not None),
     )
-    if len(permissions) > RULES_MAX:
-        raise PolicyError(f"there are more than {RULES_MAX} permissions in it")
     prohibitions = _distinct(
-        rule
-        for policy, far in ((one, other), (other, one))
-        for prohibition in _prohibitions(policy, options)
-        for rule in _named(prohibition, duty_actions(far) - duty_actions(policy), one.registry)
+        reader,
+        (
+            rule
+            for policy, far in ((one, other), (other, one))
+            for prohibition in _prohibitions(policy, options)
+            for rule in _named(prohibition, duty_actions(far) - duty_actions(policy), one.registry)
+        ),
     )
     obligations = _owed(reader, (*one.obligations, *other.obligations))
     document: dict[str, Any] = {"@id": id, "@type": "Offer"}
@@ -158,7 +166,7 @@ def _both(reader: Reader, one: Policy, other: Policy, mine: Rule, its: Rule) -> 
     """What two permissions permit both, None if nothing."""
     if not reader.work.both(reader.rule(one, mine), reader.rule(other, its)):
         return None
-    actions = _actions(reader.registry, mine.actions, its.actions)
+    actions = _actions(reader, mine.actions, its.actions)
     targets = _common(mine.targets, its.targets)
     parties = _parties(one, other, mine, its)
     if actions is None or targets is None or parties is None:
@@ -180,19 +188,22 @@ def _parties(one: Policy, other: Policy, mine: Rule, its: Rule) -> tuple[Scope, 
     return _common(*found)
 
 
-def _actions(registry: Registry, mine: tuple[Action, ...], its: tuple[Action, ...]) -> tuple[Action, ...] | None:
+def _actions(reader: Reader, mine: tuple[Action, ...], its: tuple[Action, ...]) -> tuple[Action, ...] | None:
     """The actions that lie below one of each: of two, the narrower. None if there is no such action by name."""
     if not mine or not its:
         return mine or its
-    found: list[Action] = []
-    for one in mine:
-        for other in its:
-            if one.refinements or other.refinements:
-                return mine if mine == its else None
-            common = cone(registry, one.iri).values & cone(registry, other.iri).values
-            tops = [name for name in sorted(common) if not any(above in common for above in registry.within.get(name, ()) if above != name)]
-            found += [Action(name, registry.within.get(name, frozenset())) for name in tops]
-    return tuple(dict.fromkeys(found)) or None
+    if any(action.refinements for action in (*mine, *its)):
+        return mine if mine == its else None
+    reader.work.spend(1 + (len(mine) * len(its) >> 3))
+    found = {name: None for one in mine for other in its for name in _tops(reader.registry, one.iri, other.iri)}
+    return tuple(Action(name, reader.registry.within.get(name, frozenset())) for name in found) or None
+
+
+@lru_cache(maxsize=4096)
+def _tops(registry: Registry, one: str, other: str) -> tuple[str, ...]:
+    """The widest of the actions that are included in both."""
+    common = cone(registry, one).values & cone(registry, other).values
+    return tuple(name for name in sorted(common) if not any(above in common for above in registry.within.get(name, ()) if above != name))
 
 
 def _common(mine: tuple[Scope, ...], its: tuple[Scope, ...]) -> tuple[Scope, ...] | None:
@@ -217,13 +228,23 @@ def _owed(reader: Reader, duties: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-def _distinct(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+def _distinct(reader: Reader, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules, each about one action, without those that say the same. Raises PolicyError for more than RULES_MAX."""
     found: dict[object, Rule] = {}
     for rule in rules:
+        size = _size(rule)
         for action in rule.actions or (None,):
+            reader.work.spend(size)
             alone = rule if action is None else replace(rule, actions=(action,))
             found.setdefault(rule_meaning(alone), alone)
+            if len(found) > RULES_MAX:
+                raise PolicyError(f"there are more than {RULES_MAX} {rule.kind}s in it")
     return tuple(found.values())
+
+
+def _size(rule: Rule) -> int:
+    """Steps to tell one rule from others: some for itself, and one for each constraint and duty."""
+    return STEPS_OF_RULE + sum(1 for _ in leaves((*rule.constraints, *rule.refinements))) + sum(map(_size, rule.duties))
 
 
 def narrowed(reader: Reader, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -249,12 +270,13 @@ def narrowed(reader: Reader, nodes: Sequence[Node]) -> tuple[Node, ...]:
 def _settled(reader: Reader, node: Constraint, kept: list[Node]) -> tuple[Constraint | None, list[Node]]:
     """A constraint beside those that are kept: None if it follows from one; without those that follow from it."""
     axis = axis_of(reader.registry, node)
+    mine = _side(reader, axis, node)
     rest: list[Node] = []
     for known in kept:
         if not isinstance(known, Constraint) or known.fact != node.fact:
             rest.append(known)
             continue
-        mine, its = _side(reader, axis, node), _side(reader, axis, known)
+        its = _side(reader, axis, known)
         if mine is None or its is None:
             rest.append(known)
         elif its.inside(mine):
@@ -264,11 +286,12 @@ def _settled(reader: Reader, node: Constraint, kept: list[Node]) -> tuple[Constr
             if joined is None:
                 rest.append(known)
             else:
-                node = joined
+                node, mine = joined, _side(reader, axis, joined)
     return node, rest
 
 
 def _side(reader: Reader, axis: Axis, node: Constraint) -> Side | None:
+    reader.work.spend(3 + (len(node.expected) >> 2))
     sides = sides_of(axis, node, reader.registry, reader.lengths, holds=True)
     months = not isinstance(node.test, Members) and any(getattr(span, "months", 0) for span in (node.test.start, node.test.end))
     return sides[0] if len(sides) == 1 and not months else None

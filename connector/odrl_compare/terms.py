@@ -7,6 +7,7 @@ state machine checks them. What is not understood must be equal as it stands.
 from __future__ import annotations
 
 from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy
+from connector.odrl_compare.boxes import STEPS_MAX
 from connector.odrl_compare.comparing import Comparison
 from connector.odrl_compare.verdict import YES
 from connector.odrl_compare.wording import changes, same_words
@@ -23,7 +24,7 @@ def same_terms(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> b
         return False
     if same_words(a, b):
         return True
-    comparison = Comparison(a, b, options, bare=True)
+    comparison = Comparison(a, b, options, bare=True, steps=STEPS_MAX // 2)
     return comparison.refines().answer == YES and comparison.turned().refines().answer == YES
 
 
@@ -34,6 +35,6 @@ def differences(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> 
     found = changes(a, b)
     if found:
         return found
-    comparison = Comparison(a, b, options, bare=True)
+    comparison = Comparison(a, b, options, bare=True, steps=STEPS_MAX // 2)
     reasons = [found.reason for found in (comparison.refines(), comparison.turned().refines()) if found.answer != YES]
     return reasons or ["one of the two is not understood here"]

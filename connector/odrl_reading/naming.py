@@ -17,7 +17,9 @@ _ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
 
 def actions(raw: object, path: str, reading: Reading) -> tuple[Action, ...]:
     """The actions that stand at `path`: words, or objects with refinements. What cannot be meant is a finding."""
-    return tuple(action for at, entry in several(raw, path) if (action := _action(entry, at, reading)) is not None)
+    entries = several(raw, path)
+    reading.count(max(0, len(entries) - 1), path)
+    return tuple(dict.fromkeys(action for at, entry in entries if (action := _action(entry, at, reading)) is not None))
 
 
 def _action(raw: object, path: str, reading: Reading) -> Action | None:
@@ -68,8 +70,8 @@ def scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
     if raw == []:
         reading.note(Code.EMPTY_SET, path, "it names nobody" if what == "party" else "it names nothing", "name one or leave it out")
     entries = several(raw, path)
-    reading.count(len(entries) - 1, path)
-    return tuple(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None)
+    reading.count(max(0, len(entries) - 1), path)
+    return tuple(dict.fromkeys(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None))
 
 
 def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:

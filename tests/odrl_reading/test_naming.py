@@ -2,12 +2,14 @@ from typing import Any
 
 import pytest
 
+from connector.errors import PolicyError
+from connector.odrl import load
 from connector.odrl.model import DEFAULT_OPTIONS, Action
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import ODRL
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.reading import Dialect, Reading
-from tests.odrl.cases import purpose
+from tests.odrl.cases import offer, purpose, rule
 from tests.odrl_reading.pointers import patched
 
 RDF_VALUE = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"
@@ -155,3 +157,10 @@ def test_parties_that_cannot_be_read_are_findings_and_not_everybody(raw: object,
 def test_every_party_counts_as_a_leaf() -> None:
     _, noted = scoped([f"did:web:{n}" for n in range(5)])
     assert noted.leaves == 4  # the rule itself counts as the first
+
+
+def test_actions_count_among_the_leaves_of_a_policy_and_stand_once():
+    with pytest.raises(PolicyError, match="more than 800 constraints and values"):
+        load(offer(*[rule(action=["odrl:read", "odrl:play"] * 15) for _ in range(30)]))
+    (permission,) = load(offer(rule(action=["odrl:read", "odrl:play", "odrl:read"]))).permissions
+    assert len(permission.actions) == 2
