@@ -123,11 +123,12 @@ def label(constraint: Constraint) -> str:
 
 
 def seconds(microseconds: int) -> str:
-    """A duration as people read it: `3 d 04:05:06`."""
+    """A duration as people read it: `3 d 04:05:06`, with its fraction: `00:00:04.5` is more than four seconds, and reads so."""
     if microseconds.bit_length() > BITS_MAX:
         return BEYOND
     days, rest = divmod(microseconds // 1_000_000, 86_400)
-    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    part = f".{microseconds % 1_000_000:06}".rstrip(".0")
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}{part}"
     return f"{days} d {clock}" if days else clock
 
 

@@ -7,12 +7,14 @@ policies in the same words mean the same; the opposite is a matter of comparison
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Final
 
 from connector.odrl import words
 from connector.odrl.model import Constraint, Logic, Members, Node, Policy, Rule, Scope, Test
 
 Head = tuple[Hashable, ...]
+NOTHING: Final[frozenset[Hashable]] = frozenset()
 
 
 def same_words(a: Policy, b: Policy, *, bare: bool = True) -> bool:
@@ -31,16 +33,7 @@ def changes(a: Policy, b: Policy) -> list[str]:
         found.append(f"conflicts are decided by `{b.conflict or 'nothing'}` instead of `{a.conflict or 'nothing'}`")
     if a.opaque != b.opaque:
         found.append("properties that are not understood here differ")
-    left, right = _by_head(a), _by_head(b)
-    for head in dict.fromkeys([*left, *right]):
-        missing = _unlike(left.get(head, {}), right.get(head, {}))
-        added = _unlike(right.get(head, {}), left.get(head, {}))
-        if len(missing) == 1 and len(added) == 1:
-            found += _within(missing[0], added[0])
-            continue
-        found += [f"{title(rule)} is missing{_asking(rule)}" for rule in missing]
-        found += [f"{title(rule)} is added{_asking(rule)}" for rule in added]
-    return found
+    return found + _between(a.rules, b.rules)
 
 
 def meaning(node: Node) -> Hashable:
@@ -104,23 +97,60 @@ def _rules(policy: Policy) -> frozenset[Hashable]:
     return frozenset(rule_meaning(rule) for rule in policy.rules)
 
 
-def _by_head(policy: Policy) -> dict[Head, dict[frozenset[Hashable], Rule]]:
-    found: dict[Head, dict[frozenset[Hashable], Rule]] = {}
-    for rule in policy.rules:
-        found.setdefault(_head(rule), {})[conjuncts(rule.constraints)] = rule
+def _between(before: Iterable[Rule], after: Iterable[Rule], owner: str = "") -> list[str]:
+    """What rules say otherwise than others: those of two policies, or what a rule (`owner`) asks to do. Two are one that has changed if
+    they are about the same acts under the same conditions, or for the same duties, or if no other is about the same acts."""
+    old, new = ({rule_meaning(rule): rule for rule in rules} for rules in (before, after))
+    gone = {key: rule for key, rule in old.items() if key not in new}
+    come = {key: rule for key, rule in new.items() if key not in old}
+    found = []
+    for sort in (_conditions, _owed, _acts):
+        mine, its = _sorted(gone, sort), _sorted(come, sort)
+        for key, near in mine.items():
+            far = its.get(key, [])
+            if len(near) == len(far) == 1:
+                found += _within(gone.pop(near[0]), come.pop(far[0]), owner)
+    if owner:
+        found += [f"{owner} no longer asks for {title(rule)}{_asking(rule)}" for rule in gone.values()]
+        return found + [f"{owner} also asks for {title(rule)}{_asking(rule)}" for rule in come.values()]
+    found += [f"{title(rule)} is missing{_asking(rule)}" for rule in gone.values()]
+    return found + [f"{title(rule)} is added{_asking(rule)}" for rule in come.values()]
+
+
+def _sorted(rules: Mapping[Hashable, Rule], sort: Callable[[Rule], Hashable]) -> dict[Hashable, list[Hashable]]:
+    """The keys of rules of each sort."""
+    found: dict[Hashable, list[Hashable]] = {}
+    for key, rule in rules.items():
+        found.setdefault(sort(rule), []).append(key)
     return found
 
 
-def _unlike(mine: dict[frozenset[Hashable], Rule], other: dict[frozenset[Hashable], Rule]) -> list[Rule]:
-    return [rule for key, rule in mine.items() if key not in other]
+def _acts(rule: Rule) -> Hashable:
+    """Which acts of whom a rule is about. What a single action is refined by is a condition."""
+    actions = frozenset((action.iri, conjuncts(action.refinements) if len(rule.actions) > 1 else NOTHING) for action in rule.actions)
+    whom = _scopes(rule.assignees), _scopes(rule.assigners), frozenset(rule.functions)
+    return rule.kind, rule.when, actions, _scopes(rule.targets), whom, rule.opaque
 
 
-def _within(before: Rule, after: Rule) -> list[str]:
-    """The conditions of one rule that come, go, or take the place of another on the same operand."""
+def _conditions(rule: Rule) -> Hashable:
+    return _acts(rule), conjuncts(_asked(rule))
+
+
+def _owed(rule: Rule) -> Hashable:
+    return _acts(rule), frozenset(rule_meaning(duty) for duty in rule.duties)
+
+
+def _asked(rule: Rule) -> tuple[Node, ...]:
+    """The conditions of a rule, those of a single action included."""
+    return (*rule.constraints, *(rule.actions[0].refinements if len(rule.actions) == 1 else ()))
+
+
+def _within(before: Rule, after: Rule, owner: str) -> list[str]:
+    """The conditions of one rule that come, go, or take the place of another on the same operand, and the same of its duties."""
     old, new = _by_meaning(before), _by_meaning(after)
     gone = [node for key, node in old.items() if key not in new]
     come = [node for key, node in new.items() if key not in old]
-    found, name = [], title(after)
+    found, name = [], title(after) + (f" of {owner}" if owner else "")
     for node in gone:
         instead = [other for other in come if _operand(other) and _operand(other) == _operand(node)]
         if len(instead) == 1 and [_operand(other) for other in gone].count(_operand(node)) == 1:
@@ -128,7 +158,8 @@ def _within(before: Rule, after: Rule) -> list[str]:
             found.append(f"{name} asks that {words.asked(instead[0])}, and no longer that {words.asked(node)}")
         else:
             found.append(f"{name} no longer asks that {words.asked(node)}")
-    return found + [f"{name} also asks that {words.asked(node)}" for node in come]
+    found += [f"{name} also asks that {words.asked(node)}" for node in come]
+    return found + _between(before.duties, after.duties, name)
 
 
 def _operand(node: Node) -> str:
@@ -137,7 +168,7 @@ def _operand(node: Node) -> str:
 
 def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
     found: dict[Hashable, Node] = {}
-    waiting = list(rule.constraints)
+    waiting = list(_asked(rule))
     while waiting:
         node = waiting.pop(0)
         if isinstance(node, Logic) and (node.kind == "and" or len(node.parts) == 1):
@@ -148,9 +179,12 @@ def _by_meaning(rule: Rule) -> dict[Hashable, Node]:
 
 
 def _asking(rule: Rule) -> str:
-    if not rule.constraints:
-        return ""
-    return ", which asks that " + words.shown(" and ".join(words.asked(node) for node in rule.constraints), words.SENTENCE_CHARS_MAX)
+    """What comes with a rule: its conditions, whom it is done to, and the duties that it asks for in turn."""
+    conditions = [words.asked(node) for node in (*rule.constraints, *(node for action in rule.actions for node in action.refinements))]
+    conditions += [f"{name} is {words.shown(party)}" for name, party in rule.functions]
+    found = ["that " + " and ".join(conditions)] if conditions else []
+    found += [f"for {title(duty)}{_asking(duty)}" for duty in rule.duties]
+    return ", which asks " + words.shown(", and ".join(found), words.SENTENCE_CHARS_MAX) if found else ""
 
 
 def _names(profiles: frozenset[str]) -> str:

@@ -122,6 +122,7 @@ def test_several_values_are_several_texts() -> None:
     assert texts(frozenset({"b", "a"})) == ["a", "b"]
     assert texts(5) == ["5"]
     assert seconds(0) == "00:00:00"
+    assert [seconds(4 * SECOND + more) for more in (1, 500_000, -100_000)] == ["00:00:04.000001", "00:00:04.5", "00:00:03.9"]
 
 
 def test_every_operator_of_every_sort_of_values_reads_in_two_languages() -> None:

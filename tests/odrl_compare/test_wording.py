@@ -1,9 +1,10 @@
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 
 from connector.odrl_compare.wording import changes, meaning, rule_meaning, same_words, title
-from tests.odrl.cases import participant, policy, purpose, rule, shuffled, time
+from tests.odrl.cases import leaf, participant, policy, purpose, rule, shuffled, time
 from tests.odrl_compare.cases import an_offer, read, seeds
 
 
@@ -38,6 +39,50 @@ def test_a_condition_that_takes_the_place_of_another_is_one_change():
         "the permission to use no longer asks that purpose is 'a'",
     ]
     assert changes(after, before)[-1] == "the permission to use also asks that purpose is 'a'"
+
+
+def pay(amount: str) -> dict[str, Any]:
+    value = {"@value": amount, "@type": "xsd:decimal"}
+    refined = {"odrl:value": {"@id": "odrl:compensate"}, "odrl:refinement": [leaf("odrl:payAmount", "eq", value)]}
+    return {"action": refined, "odrl:compensatedParty": "did:web:provider"}
+
+
+def test_duties_that_come_and_go_are_told_with_what_they_ask():
+    until = time("lteq", "2029-12-31Z")
+    plain, paid = policy(rule(until)), policy(rule(until, duty=[pay("5"), {"action": "odrl:delete"}]))
+    asked = "the duty to compensate, which asks that amount paid is 5 and compensatedParty is did:web:provider"
+    deleted = "the duty to delete"
+    assert changes(plain, paid) == [f"the permission to use also asks for {each}" for each in (asked, deleted)]
+    assert changes(paid, plain) == [
+        f"the permission to use no longer asks for {asked}",
+        "the permission to use no longer asks for the duty to delete",
+    ]
+    dear = policy(rule(until, duty=[pay("1000000"), {"action": "odrl:delete"}]))
+    assert changes(paid, dear) == [
+        "the duty to compensate of the permission to use asks that amount paid is 1000000, and no longer that amount paid is 5"
+    ]
+
+
+def test_a_rule_that_has_other_conditions_and_other_duties_says_both():
+    before, after = policy(rule(purpose("eq", "a"))), policy(rule(purpose("eq", "b"), duty=[{"action": "odrl:delete"}]))
+    assert changes(before, after) == [
+        "the permission to use asks that purpose is 'b', and no longer that purpose is 'a'",
+        "the permission to use also asks for the duty to delete",
+    ]
+
+
+def test_obligations_remedies_and_consequences_are_told_too():
+    fine = {"action": "odrl:compensate"}
+    before = policy(rule(), prohibition=[rule(action="odrl:sell")])
+    after = policy(
+        rule(),
+        prohibition=[rule(action="odrl:sell", **{"odrl:remedy": [fine]})],
+        obligation=[{"action": "odrl:delete", "constraint": [time("lteq", "2029-12-31Z")], "odrl:consequence": [fine]}],
+    )
+    assert changes(before, after) == [
+        "the prohibition to sell also asks for the remedy to compensate",
+        "the obligation to delete is added, which asks that time is not after 2029-12-31Z, and for the consequence to compensate",
+    ]
 
 
 def test_a_rule_is_named_by_what_it_does_and_for_whom():
