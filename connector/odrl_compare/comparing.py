@@ -25,21 +25,22 @@ from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer, Found, Verd
 from connector.odrl_compare.witness import Witness, witness
 from connector.odrl_compare.wording import same_words
 
+NAMES: Final = ("first", "second")
 MONTHS_MAX: Final = 8  # different counts of months in two policies whose calendars are gone through
 COMPLEX: Final = unknown("the two policies are too complex to be compared in the time that there is")
 FOREIGN: Final = unknown("the two were read under different profiles")
 CALENDAR: Final = "that depends on how long the months are, which is known only when the time begins to run"
 
 
-def compare(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> Verdict:
+def compare(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, names: tuple[str, str] = NAMES) -> Verdict:
     """How two policies stand to each other.
 
     What is compared is the set of requests that each permits, in every state of the world: a silent axis means anything. A request that
     does not have a fact satisfies neither a constraint on it nor its opposite, exactly as in `evaluate`. Duties and obligations are
     compared as odrl.md 4.1 says. It takes a bounded time for policies as `load` lets them in, and never raises. `options` are those of
-    `evaluate`.
+    `evaluate`; `names` are what the two are called in reasons (`the request`, `the offer`).
     """
-    return Comparison(a, b, options).verdict()
+    return Comparison(a, b, options, names=names).verdict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ class Look:
 class Comparison:
     """Two policies, side by side. The work of all questions together is bounded."""
 
-    def __init__(self, a: Policy, b: Policy, options: Options, *, bare: bool = False, steps: int = STEPS_MAX) -> None:
+    def __init__(
+        self, a: Policy, b: Policy, options: Options, *, bare: bool = False, steps: int = STEPS_MAX, names: tuple[str, str] = NAMES
+    ) -> None:
         self.one, self.other, self.options, self.bare = under(a, options), under(b, options), options, bare
-        self.names = ("first", "second")
+        self.names = names
         self.work = Work(steps)
         self._looks: list[Look] | None = None
 
@@ -250,7 +253,7 @@ class Comparison:
     def _apart(self, look: Look) -> tuple[str, Witness | None]:
         """Two policies that have nothing in common: on which axis, and what only one of them permits."""
         work = look.reader.work
-        reason = separation(work.axes, look.one.boxes, look.other.boxes)[1]
+        reason = separation(work.axes, look.one.boxes, look.other.boxes, self.names)[1]
         for shape, name in ((look.one, self.names[0]), (look.other, self.names[1])):
             where = _anywhere(shape, work)
             if where is not None:

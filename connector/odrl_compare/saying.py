@@ -91,11 +91,13 @@ def _value(axis: Axis, of: object) -> str:
     return number_text(of)  # type: ignore[arg-type]
 
 
-def separation(axes: Mapping[str, Axis], one: Sequence[Box], other: Sequence[Box]) -> tuple[str, str]:
+def separation(
+    axes: Mapping[str, Axis], one: Sequence[Box], other: Sequence[Box], names: tuple[str, str] = ("first", "second")
+) -> tuple[str, str]:
     """The axis on which no box of the first meets one of the second, and what each side says there; "" and a sentence if there is no single
-    one."""
+    one. `names` are what the two are called in it."""
     if not one or not other:
-        return "", f"the {'first' if not one else 'second'} permits nothing"
+        return "", f"the {names[0] if not one else names[1]} permits nothing"
     common: set[str] | None = None
     for box in one:
         for its in other:
@@ -106,7 +108,10 @@ def separation(axes: Mapping[str, Axis], one: Sequence[Box], other: Sequence[Box
     key = min(common or {""}, key=lambda name: (name in (ACTION,), name))
     axis = axes[key]
     sides = [_either(axis, boxes) for boxes in (one, other)]
-    return axis.operand or axis.key, f"on {axis.label} they have nothing in common: for the first {sides[0]}, for the second {sides[1]}"
+    return (
+        axis.operand or axis.key,
+        f"on {axis.label} they have nothing in common: for the {names[0]} {sides[0]}, for the {names[1]} {sides[1]}",
+    )
 
 
 def _either(axis: Axis, boxes: Sequence[Box]) -> str:

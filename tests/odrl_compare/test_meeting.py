@@ -130,6 +130,13 @@ def test_policies_that_have_nothing_in_common_have_an_axis_that_separates_them()
         str(apart) == found.reason == "on purpose they have nothing in common: for the first purpose is 'a', for the second purpose is 'b'"
     )
     assert separating(one, one) is None
+    sides = "for the request purpose is 'a', for the offer purpose is 'b'"
+    names = ("request", "offer")
+    for sentence in (str(separating(one, other, names=names)), meet(one, other, names=names).reason):
+        assert sentence.endswith(sides)
+    verdict = compare(one, other, names=names)
+    assert all(not {"first", "second"} & set(reason.split()) for reason in verdict.reasons.values())
+    assert verdict.reasons["refines"].startswith("the request permits")
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,11 @@ def test_where_no_single_axis_separates_that_is_said():
 
 def test_a_policy_that_permits_nothing_separates_itself():
     assert apart((amount("odrl:count", "lt", "1"),), ()) == ("", "the first permits nothing")
+
+
+def test_who_reads_a_sentence_reads_whose_side_is_which():
+    work, names = Work(), ("request", "offer")
+    asked, offered = (shape(purpose("eq", each), work=work).boxes for each in ("a", "b"))
+    sentence = separation(work.axes, asked, offered, names)[1]
+    assert sentence == "on purpose they have nothing in common: for the request purpose is 'a', for the offer purpose is 'b'"
+    assert separation(work.axes, asked, [], names)[1] == "the offer permits nothing"
