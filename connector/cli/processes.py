@@ -88,19 +88,29 @@ def agreements(
     action: str | None = None,
     id: str | None = None,
     *,
+    duty: str | None = None,
+    by: str | None = None,
+    amount: Annotated[list[str] | None, Parameter(negative=())] = None,
     reason: str | None = None,
     peer: str | None = None,
     dataset: str | None = None,
     common: Common | None = None,
 ) -> None:
-    """List the agreements, newest first; `agreements show ID` shows one, `agreements close ID` ends it and all that runs under it.
+    """List the agreements, newest first; `agreements show ID` shows one, `agreements close ID` ends it and all that runs under it,
+    `agreements perform ID --duty POINTER` records that a duty of it was done.
 
     Parameters
     ----------
     action
-        show or close
+        show, close or perform
     id
         which one
+    duty
+        the duty that was performed: its pointer in the agreement, such as /permission/0/duty/0
+    by
+        who performed it; default: the consumer
+    amount
+        what it came to, as OPERAND=NUMBER; may be given several times
     reason
         why it is closed; the peer is told
     peer
@@ -120,11 +130,15 @@ def agreements(
         if page.next is not None:
             show.note(f"only the newest {len(page.items)} are listed")
         return
-    if action not in ("show", "close") or id is None:
-        raise InvalidRequest(f"`{action}` is not understood; write `show ID`, `close ID`, or nothing for the list")
-    wanted = id
+    if action not in ("show", "close", "perform") or id is None:
+        raise InvalidRequest(f"`{action}` is not understood; write `show ID`, `close ID`, `perform ID`, or nothing for the list")
+    if action == "perform" and duty is None:
+        raise InvalidRequest("which duty was performed? give `--duty POINTER`; `agreements show ID` shows the document")
+    wanted, amounts = id, dict(_amount(each) for each in amount or ())
 
     async def work(client: ManagementClient) -> Agreement:
+        if action == "perform":
+            return await client.perform(wanted, duty or "", by=by, amounts=amounts)
         return await (client.agreement(wanted) if action == "show" else client.close_agreement(wanted, reason))
 
     view = ask(common, work)
@@ -147,6 +161,13 @@ def agreements(
             "negotiation": view.negotiation,
         }
     )
+
+
+def _amount(said: str) -> tuple[str, str]:
+    operand, equals, number = said.rpartition("=")
+    if not equals or not operand:
+        raise InvalidRequest(f"`--amount {said}` is not understood; write OPERAND=NUMBER, with the operand as full IRI")
+    return operand, number
 
 
 def _standing(agreement: Agreement) -> str:

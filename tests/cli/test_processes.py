@@ -75,6 +75,23 @@ def test_agreements_are_listed_shown_and_closed_with_a_reason(
     assert len(json.loads(command("agreements", "--json").out)["items"]) == 3
 
 
+def test_a_performed_duty_is_recorded_with_what_it_came_to(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {("POST", "/v1/agreements/urn%3Auuid%3Aa1/performances"): (201, agreement_view())}
+    paid = ("--duty", "/permission/0/duty/0", "--by", "did:web:b", "--amount", "urn:x=5.00")
+    assert command("agreements", "perform", "urn:uuid:a1", *paid).code == 0
+    assert fake.asked[-1].body == {"duty": "/permission/0/duty/0", "by": "did:web:b", "amounts": {"urn:x": "5.00"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"), [((), "--duty POINTER"), (("--duty", "/obligation/0", "--amount", "5.00"), "OPERAND=NUMBER")]
+)
+def test_a_performance_that_is_not_understood_is_said_and_nothing_is_asked(
+    command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...], remedy: str
+):
+    ended = command("agreements", "perform", "urn:uuid:a1", *arguments)
+    assert (ended.code, remedy in ended.err, fake.asked) == (1, True, [])
+
+
 @pytest.mark.parametrize("arguments", [("end", "urn:uuid:a1"), ("close",), ("show",)])
 def test_an_act_on_agreements_that_is_none_is_said_and_nothing_is_asked(
     command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...]

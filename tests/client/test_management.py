@@ -40,6 +40,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("agreements", (), {"dataset": "d"}, "GET", "/v1/agreements?dataset=d", None, PAGE),
     ("agreement", ("g",), {}, "GET", "/v1/agreements/g", None, AGREEMENT),
     ("close_agreement", ("g", "why"), {}, "POST", "/v1/agreements/g/close", {"reason": "why"}, AGREEMENT),
+    ("perform", ("g", "/d"), {"by": "p"}, "POST", "/v1/agreements/g/performances", {"duty": "/d", "by": "p"}, AGREEMENT),
     ("transfer", ("g",), {}, "POST", "/v1/transfers", {"agreement": "g", "format": "HttpData-PULL"}, T),
     ("transfers", (), {"peer": "h"}, "GET", "/v1/transfers?peer=h", None, PAGE),
     ("transfer_process", ("t",), {"wait": "started"}, "GET", "/v1/transfers/t?wait=started&timeout_seconds=30.0", None, T),
