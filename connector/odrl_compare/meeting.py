@@ -17,7 +17,7 @@ from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Mem
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl_compare.axes import Axis, axis_of, cone, sides_of
 from connector.odrl_compare.boxes import STEPS_MAX, TooComplex, Work
-from connector.odrl_compare.comparing import COMPLEX, Comparison
+from connector.odrl_compare.comparing import COMPLEX, NAMES, Comparison
 from connector.odrl_compare.covering import covers
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
@@ -58,25 +58,27 @@ class Separation:
         return self.sentence
 
 
-def separating(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> Separation | None:
-    """The axis that makes two policies disjoint; None if they have something in common, or nobody can tell."""
-    return _separation(Comparison(a, b, options, steps=STEPS_MAX // 2))
+def separating(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, names: tuple[str, str] = NAMES) -> Separation | None:
+    """The axis that makes two policies disjoint; None if they have something in common, or nobody can tell. `names` are what the two are
+    called in the sentence."""
+    return _separation(Comparison(a, b, options, steps=STEPS_MAX // 2, names=names))
 
 
 def _separation(comparison: Comparison) -> Separation | None:
     if comparison.compatible().answer != NO:
         return None
     look = comparison.looks()[0]
-    return Separation(*separation(look.reader.work.axes, look.one.boxes, look.other.boxes))
+    return Separation(*separation(look.reader.work.axes, look.one.boxes, look.other.boxes, comparison.names))
 
 
-def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = "") -> Meeting:
+def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = "", names: tuple[str, str] = NAMES) -> Meeting:
     """What both policies permit, with all duties and prohibitions of both: the widest policy that refines each.
 
     `options` are those under which they were read (their profiles read the result too), `id` is the `@id` of the result, by default that of
-    the first. It takes a bounded time for policies as `load` lets them in, and never raises.
+    the first, `names` are what the two are called in the reason. It takes a bounded time for policies as `load` lets them in,
+    and never raises.
     """
-    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2)
+    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2, names=names)
     apart = _separation(comparison)
     if apart is not None:
         return Meeting(None, None, reason=apart.sentence, apart=True)
@@ -91,7 +93,7 @@ def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = 
     except PolicyError as error:
         return Meeting(None, None, reason=f"what both permit cannot be written: {error.message}")
     left = STEPS_MAX // 2  # for both questions
-    for policy, name in ((one, "first"), (other, "second")):
+    for policy, name in ((one, names[0]), (other, names[1])):
         check = Comparison(found, policy, options, steps=left)
         narrower, left = check.refines(), check.work.left
         if narrower.answer != YES:
