@@ -153,10 +153,12 @@ class Negotiations:
 
     async def approved(self, process: Process, now: float) -> Reaction:
         """An operator says yes to what it has read. If that was permitted and is not any more, the negotiation ends with the
-        reason; terms that were not permitted when they came are the operator's to accept."""
+        reason; terms that were not permitted when they came are the operator's to accept, those that nobody here understands are not."""
         detail = process.detail
         if process.role is Role.PROVIDER:
             return await self.agree_now(process, now)
+        if isinstance(unknown := self._policies.parse(detail["terms"]), PolicyError):
+            raise unknown
         purposes = tuple(detail.get("purposes", ()))
         verdict = self._policies.decide(
             detail["terms"], party=self._own, target=process.dataset or "", purposes=purposes, claims={}, now=now, stage="negotiation"
