@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.api.dsp_api import ROUTES
+from connector.odrl_reading.reading import LEAVES_MAX
 from tests.api.conftest import DATASET, LIMIT_BYTES, OFFER, everything, first_request, valid
 from tests.pair import OPEN, Desk, purpose_policy, quoted
 from tests.vocab import corpus
@@ -127,7 +128,7 @@ async def test_a_policy_beyond_what_is_read_is_refused_with_the_limit_and_the_re
     before = await everything(desk)
     answer = await desk.peer.send(desk.us, "POST", path, message)
     assert (answer.status, answer.json["code"]) == (400, "policy-too-large")
-    assert "more than 600 constraints and values; split the policy into several offers" in answer.json["reason"][0]
+    assert f"more than {LEAVES_MAX} constraints and values; split the policy into several offers" in answer.json["reason"][0]
     assert await everything(desk) == before
 
 
