@@ -89,6 +89,8 @@ def decide(policy: Policy, request: Request, world: World, options: Options) -> 
     case = Case(policy, request, world, options, now, gather(policy, request, world, now, options), permissions, prohibitions)
     if not case.atoms or not permissions:
         return Decision(Result.DENY, None, world.now, case)
+    if case.conflict == "invalid" and clashes(policy, world):  # void as a whole, whatever is asked for and when (ODRL 2.2 IM, 2.9)
+        return Decision(Result.DENY, None, world.now, case)
     result = _result(case)
     return Decision(result, None if now is None else _next_change(case, result, now), world.now, case)
 
@@ -135,8 +137,6 @@ def _result(case: Case) -> Result:
 
 def _state(case: Case) -> int:
     stage = case.request.stage
-    if case.conflict == "invalid" and clashes(case.policy, case.world):
-        return FALSE  # void as a whole, whatever is asked for (ODRL 2.2 IM, 2.9)
     if stage == Stage.CATALOG:
         return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=False)
     if stage == Stage.NEGOTIATION:

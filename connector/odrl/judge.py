@@ -6,7 +6,8 @@ bites one of them bites the request. Otherwise "research is permitted" would let
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from connector.odrl.codes import Code, Stage
@@ -35,6 +36,9 @@ from connector.odrl.model import (
 )
 
 LATER: Final = frozenset({"agreement", "transfer", "end"})  # stages at which a fact is measured, and not before
+CLASHES_MAX: Final = 100  # more than anybody mends in one go
+CLASH_STEPS_MAX: Final = 40_000  # pairs of words and constraints that are looked at; the rest may meet, for all that is known
+WORLDS_KEPT_MAX: Final = 8  # memberships for which the clashes of a policy are kept
 
 
 class Spoken(NamedTuple):
@@ -121,13 +125,18 @@ def _whole_judge(rule: Rule, within: frozenset[str], request: Request, world: Wo
     """Constraints, and of each part one alternative whose refinements hold."""
     if not rule.refinements:
         return rule.judge
-    ways: list[list[tuple[Node, ...]]] = [
+    ways = _ways(rule, within, request, world)
+    refined = [any_of([all_of([node.judge for node in way]) for way in part]) for part in ways if part and all(part)]
+    return all_of([rule.judge, *refined])
+
+
+def _ways(rule: Rule, within: frozenset[str], request: Request, world: World) -> list[list[tuple[Node, ...]]]:
+    """The refinements of those actions, targets and assignees of a rule that a request falls under."""
+    return [
         [action.refinements for action in rule.actions if action.iri in within],
         [scope.refinements for scope in rule.targets if scope.holds(request.target, world)],
         [scope.refinements for scope in rule.assignees if scope.holds(request.party, world)],
     ]
-    refined = [any_of([all_of([node.judge for node in way]) for way in part]) for part in ways if part and all(part)]
-    return all_of([rule.judge, *refined])
 
 
 def weigh(case: Case, permissions: Sequence[Spoken], prohibitions: Sequence[Spoken], atoms: Sequence[Facts], *, enforcing: bool) -> int:
@@ -194,8 +203,10 @@ def waits(case: Case, spoken: Spoken, facts: Facts) -> bool:
     own = facts_of(case, spoken.rule, facts)
     if case.request.stage != Stage.NEGOTIATION or spoken.judge(own) != UNKNOWN:
         return False
-    operands = case.policy.registry.operands
-    missing = [leaf for leaf in leaves((*spoken.rule.constraints, *spoken.rule.refinements)) if leaf.judge(own) == UNKNOWN]
+    operands, rule = case.policy.registry.operands, spoken.rule
+    within = reach(case.policy, rule.kind, case.request.action)
+    refined = (node for part in _ways(rule, within, case.request, case.world) for way in part for node in way)
+    missing = [leaf for leaf in leaves((*rule.constraints, *refined)) if leaf.judge(own) == UNKNOWN]
     later = all(isinstance(leaf, Constraint) and operands[leaf.operand].stage in LATER and _measured(case, leaf) for leaf in missing)
     return bool(missing) and later
 
@@ -225,20 +236,43 @@ def facts_of(case: Case, rule: Rule, facts: Facts) -> Facts:
 
 
 def clashes(policy: Policy, world: World) -> list[tuple[Rule, Rule]]:
-    """The permissions and prohibitions of a policy that may both apply to one act. Which do not is said for certain only where actions,
-    targets, parties, or what one constraint of each asks of a single value have nothing in common."""
-    return [(one, other) for one in policy.permissions for other in policy.prohibitions if _may_meet(policy, one, other, world)]
+    """The permissions and prohibitions of a policy that may both apply to one act, at most CLASHES_MAX of them. Which do not is said for
+    certain only where actions, targets, parties, or what one constraint of each asks of a single value have nothing in common, and only as
+    far as CLASH_STEPS_MAX lead."""
+    kept: dict[object, list[tuple[Rule, Rule]]] = policy.memo.setdefault(clashes, {})
+    key = frozenset(world.member_of.items())
+    found = kept.get(key)
+    if found is None:
+        found = list(islice(_clashes(policy, world), CLASHES_MAX))
+        if len(kept) < WORLDS_KEPT_MAX:
+            kept[key] = found
+    return found
 
 
-def _may_meet(policy: Policy, one: Rule, other: Rule, world: World) -> bool:
+def _clashes(policy: Policy, world: World) -> Iterator[tuple[Rule, Rule]]:
+    left = CLASH_STEPS_MAX
+    bounds = {rule.path: _bounds(rule) for rule in (*policy.permissions, *policy.prohibitions)}
+    for one in policy.permissions:
+        for other in policy.prohibitions:
+            mine, its = bounds[one.path], bounds[other.path]
+            left -= 1 + len(one.actions) * len(other.actions) + len(mine) * len(its)
+            left -= len(one.targets) * len(other.targets) + len(one.assignees) * len(other.assignees)
+            if left < 0 or _may_meet(policy, (one, mine), (other, its), world):
+                yield one, other
+
+
+def _bounds(rule: Rule) -> list[Constraint]:
+    return [node for node in conjuncts(rule.constraints) if isinstance(node, Constraint)]
+
+
+def _may_meet(policy: Policy, mine: tuple[Rule, list[Constraint]], its: tuple[Rule, list[Constraint]], world: World) -> bool:
+    (one, bounds), (other, limits) = mine, its
     if one.actions and other.actions and not any(_related(a, b) for a in one.actions for b in other.actions):
         return False
     everybody = tuple(Scope(party) for party in sorted(policy.assignees))
     scopes = ((one.targets, other.targets), (one.assignees or everybody, other.assignees or everybody))
-    if any(mine and yours and not any(_overlap(a, b, world) for a in mine for b in yours) for mine, yours in scopes):
+    if any(ours and yours and not any(_overlap(a, b, world) for a in ours for b in yours) for ours, yours in scopes):
         return False
-    bounds = [node for node in conjuncts(one.constraints) if isinstance(node, Constraint)]
-    limits = [node for node in conjuncts(other.constraints) if isinstance(node, Constraint)]
     return not any(_apart(policy, a, b) for a in bounds for b in limits if a.fact == b.fact)
 
 

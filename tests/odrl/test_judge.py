@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from connector.odrl import PURPOSE, Options, Request, World, load
 from connector.odrl.duties import duty_actions
 from connector.odrl.judge import (
+    CLASHES_MAX,
     Case,
     addresses,
     clashes,
@@ -22,7 +24,7 @@ from connector.odrl.judge import (
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Policy
 from connector.odrl.operands import COUNT
 from connector.odrl.vocabulary import ODRL
-from tests.odrl.cases import NOW, PARTIES, leaf, participant, policy, purpose, request, rule, time
+from tests.odrl.cases import NOW, PARTIES, leaf, participant, policy, purpose, request, rule, time, world
 
 HERE = World(NOW)
 GROUPED = World(NOW, member_of={PARTIES[0]: frozenset({"urn:partners"}), "urn:d": frozenset({"urn:all"})})
@@ -256,3 +258,15 @@ def test_a_rule_waits_for_the_transfer_only_if_nothing_else_is_missing() -> None
 def test_rules_that_may_meet_clash(permission: dict[str, Any], prohibition: dict[str, Any], may: bool) -> None:
     found = policy(permission, prohibitions=(prohibition,))
     assert [(one.path, other.path) for one, other in clashes(found, GROUPED)] == ([("/permission/0", "/prohibition/0")] if may else [])
+
+
+def test_clashes_are_looked_for_once_for_each_membership_and_as_far_as_the_steps_lead() -> None:
+    found = policy(rule(assignee=PARTIES[1]), prohibitions=(rule(assignee="urn:partners"),))
+    apart, joined = world(), replace(world(), member_of={PARTIES[1]: frozenset({"urn:partners"})})
+    assert clashes(found, apart) == []
+    assert len(clashes(found, joined)) == 1
+    assert clashes(found, apart) is clashes(found, world())
+    wide = policy(*[rule(purpose("eq", f"a{n}")) for n in range(20)], prohibitions=tuple(rule() for _ in range(20)))
+    assert len(clashes(wide, world())) == CLASHES_MAX
+    deep = policy(rule(*[purpose("neq", "a")] * 300, purpose("eq", "a")), prohibitions=(rule(*[purpose("neq", "b")] * 300),))
+    assert clashes(deep, world()), "what is not looked at may meet"
