@@ -209,6 +209,15 @@ def examined(content: bytes | list[Any], form: Form, language: Language, now: fl
         return Examined(tuple(error.findings), None)
 
 
+def held_by(document: Mapping[str, Any]) -> dict[str, str]:
+    """Who holds each condition of a policy, by its path: verified, measured, declared, contract only, or not checked."""
+    try:
+        policy = load(document, options=Options(profiles=read_profiles()), strict=False)
+    except PolicyError:
+        return {}
+    return {one.path: one.held.replace("-", " ") for one in plain(policy).conditions}
+
+
 def _offer(draft: Draft, options: Options) -> Mapping[str, Any] | None:
     try:
         return offer_of(draft, options=options)

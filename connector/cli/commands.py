@@ -27,16 +27,18 @@ app = App(
 # In the order in which somebody new needs them; the help shows them so.
 COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
     ("Begin", (run.demo, init.init, run.check, run.run)),
-    ("Provide and fetch data", (publish.publish, consume.catalog, consume.get, consume.pulls)),
+    ("Provide and fetch data", (publish.publish, publish.templates, consume.catalog, consume.get, consume.pulls)),
     (
         "Contracts and transfers",
         (
+            consume.negotiate,
             processes.negotiations,
             processes.transfers,
             processes.agreements,
             processes.show_process,
             explain.explain,
             processes.approve,
+            processes.counter,
             processes.terminate,
         ),
     ),

@@ -1,23 +1,25 @@
-"""`connector catalog`, `get` and `pulls`: see what a peer offers, and have it in a file."""
+"""`connector catalog`, `negotiate`, `get` and `pulls`: see what a peer offers, agree on terms, and have it in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from connector.cli import policy_text, show
+from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import Pull
+    from connector.client.views import Negotiation, Pull
 
 CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
+SETTLED_SECONDS = 60.0  # that a negotiation is waited for; it goes on without anybody who waits
 STAGES = {
     "negotiate": "negotiating the contract",
     "transfer": "asking for the transfer",
@@ -64,6 +66,7 @@ def get(
     *,
     out: Path,
     purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
+    acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
     common: Common | None = None,
 ) -> int:
     """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, completes.
@@ -80,18 +83,97 @@ def get(
         the file to write, as the connector sees the file system
     purpose
         what the data is for; may be given several times; narrows what the offer allows
+    acceptance
+        file of the widest terms that we accept; may be given several times, then they all count. A contract is negotiated within them
+        first, and the data is fetched under it
     """
     common = common or Common()
     if out.is_dir():
         raise InvalidRequest(f"`--out` is `{out}`, a directory; name the file in it")
 
-    target = str(out.absolute())
+    target, limits = str(out.absolute()), [read_policy(path) for path in acceptance or ()]
 
     async def work(client: ManagementClient) -> Pull:
+        if limits:
+            _agreed(await _settled(client, await client.negotiate(peer, dataset, purposes=purpose or (), acceptance=limits)))
         order = await client.pull(peer, dataset, target, purposes=purpose or [])
         return await _follow(client, order)
 
     return _ended(ask(common, work), common)
+
+
+def negotiate(
+    peer: str,
+    dataset: str,
+    *,
+    offer: str | None = None,
+    policy: Path | None = None,
+    acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
+    accept: Literal["same", "permitted", "operator"] | None = None,
+    common: Common | None = None,
+) -> int:
+    """Negotiate a contract, and wait until it is agreed, refused, or an operator of either side has to decide.
+
+    Parameters
+    ----------
+    peer
+        id or name of a participant in the registry
+    dataset
+        id of the dataset, as `connector catalog` shows it
+    offer
+        id of the peer's offer; default: the first that allows the purposes
+    policy
+        file of terms of our own to ask for, in any form that `connector publish` takes; default: those of the offer
+    acceptance
+        file of the widest terms that we accept; may be given several times, then they all count
+    purpose
+        what the data is for; may be given several times; narrows what the offer allows
+    accept
+        which terms that come back are taken without asking: `same` as we asked for, all that are `permitted` (the default), or none,
+        which leaves it to an `operator`
+    """
+    common = common or Common()
+    terms = read_policy(policy) if policy is not None else None
+    limits = [read_policy(path) for path in acceptance or ()]
+
+    async def work(client: ManagementClient) -> Negotiation:
+        begun = await client.negotiate(peer, dataset, offer=offer, policy=terms, purposes=purpose or (), accept=accept, acceptance=limits)
+        return await _settled(client, begun)
+
+    found = ask(common, work)
+    if common.json:
+        show.document(found)
+    if found.state == "TERMINATED":
+        _agreed(found)
+    if not common.json:
+        show.facts(
+            {
+                "negotiation": found.pid,
+                "state": found.state,
+                "agreement": found.agreement,
+                "waits for": found.waiting,
+                "terms": policy_text.labelled(found.terms) if found.terms is not None else None,
+            }
+        )
+        for change in found.changes:
+            show.line(f"changed: {change}")
+    if found.waiting == "approval":
+        show.note(f"it waits for us: `connector approve {found.pid}`, `counter` or `terminate`")
+    elif found.state != "FINALIZED":
+        show.note(f"it waits for the peer; `connector show {found.pid}` shows how it goes on")
+    return 0
+
+
+async def _settled(client: ManagementClient, begun: Negotiation) -> Negotiation:
+    return await client.negotiation(begun.pid, wait="final", timeout_seconds=SETTLED_SECONDS)
+
+
+def _agreed(found: Negotiation) -> None:
+    """Raise ConnectorError for a negotiation that has not led to an agreement."""
+    if found.state != "FINALIZED":
+        why = found.reasons or ((f"it is in state {found.state} and waits for {found.waiting or 'the peer'}",))
+        raise ConnectorError(f"no contract over `{found.dataset}` was agreed", (*why, f"`connector explain {found.pid}` says more"))
 
 
 def pulls(id: str | None = None, *, common: Common | None = None) -> int:
@@ -184,7 +266,7 @@ def _ended(pull: Pull, common: Common) -> int:
 def _datasets(page: dict[str, Any], depth: int) -> Iterator[tuple[Any, ...]]:
     for dataset in _objects(page.get("dataset")):
         sizes = [_number(d.get("dcat:byteSize")) for d in _objects(dataset.get("distribution"))]
-        offers = [policy_text.summary(offer) for offer in _objects(dataset.get("hasPolicy"))]
+        offers = [policy_text.labelled(offer) for offer in _objects(dataset.get("hasPolicy"))]
         yield dataset.get("@id"), _plain(dataset.get("dct:title")), show.size(next(iter(sizes), None)), " | ".join(offers)
     for nested in _objects(page.get("catalog")):
         if depth > 0:

@@ -1,4 +1,4 @@
-"""An ODRL policy in one line for people. It shows what the document says and judges nothing. Pure."""
+"""An ODRL policy in one line for people. It shows what the document says, and by whom each condition is held; it decides nothing."""
 
 from __future__ import annotations
 
@@ -21,37 +21,48 @@ OPERATORS = {
 }
 LOGICAL = {"and": " and ", "or": " or ", "xone": " or else ", "andSequence": " and then "}
 PREFIXES = ("odrl:", "urn:qiao:")  # of names that are told from others without them
+NOBODY = "not checked"  # who holds a condition that is not understood
 DEPTH = 8  # of nested conditions that are shown; a policy that the connector takes is flatter
 RULES = (("permission", ""), ("prohibition", "must not "), ("obligation", "must "), ("duty", "must "))
 
 
-def summary(policy: Mapping[str, Any]) -> str:
-    """All rules of a policy, as in: use, if purpose is research; must delete."""
-    lines = [f"{prefix}{_rule(rule)}" for member, prefix in RULES for rule in _many(policy.get(member))]
+def labelled(policy: Mapping[str, Any]) -> str:
+    """`summary` with who holds each condition, as in: use, if purpose is research [declared]."""
+    from connector.app_settings import held_by
+
+    return summary(policy, held_by(policy))
+
+
+def summary(policy: Mapping[str, Any], held: Mapping[str, str] | None = None) -> str:
+    """All rules of a policy, as in: use, if purpose is research; must delete. With `held` (path -> word) each condition says by whom it
+    is held; one whose path is not there is nobody's."""
+    lines = [f"{prefix}{_rule(rule, path, held)}" for member, prefix in RULES for path, rule in _places(policy.get(member), f"/{member}")]
     return "; ".join(lines) or "nothing is permitted"
 
 
-def _rule(rule: Any) -> str:
+def _rule(rule: Any, path: str, held: Mapping[str, str] | None) -> str:
     if not isinstance(rule, Mapping):
         return short(rule)
     text = " and ".join(short(action) for action in _many(rule.get("action"))) or "use"
-    if conditions := [_condition(c, DEPTH) for c in _many(rule.get("constraint"))]:
-        text += f", if {' and '.join(conditions)}"
-    if duties := [_rule(duty) for duty in _many(rule.get("duty"))]:
+    if said := [_condition(each, place, held, DEPTH) for place, each in _places(rule.get("constraint"), f"{path}/constraint")]:
+        text += f", if {' and '.join(said)}"
+    if duties := [_rule(duty, place, held) for place, duty in _places(rule.get("duty"), f"{path}/duty")]:
         text += f", and then must {' and '.join(duties)}"
     return text
 
 
-def _condition(condition: Any, depth: int) -> str:
+def _condition(condition: Any, path: str, held: Mapping[str, str] | None, depth: int) -> str:
     if not isinstance(condition, Mapping) or depth == 0:
         return "..."
     for name, word in LOGICAL.items():
         if name in condition:
-            inner = condition[name]
-            parts = inner.get("@list", []) if isinstance(inner, Mapping) else inner
-            return f"({word.join(_condition(part, depth - 1) for part in _many(parts))})"
+            inner, below = condition[name], f"{path}/{name}"
+            if isinstance(inner, Mapping):
+                inner, below = inner.get("@list", []), f"{below}/@list"
+            return f"({word.join(_condition(part, place, held, depth - 1) for place, part in _places(inner, below))})"
     operator = short(condition.get("operator"))
-    return f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {short(condition.get('rightOperand'))}"
+    text = f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {short(condition.get('rightOperand'))}"
+    return text if held is None else f"{text} [{held.get(path, NOBODY)}]"
 
 
 def short(value: Any) -> str:
@@ -64,6 +75,13 @@ def short(value: Any) -> str:
         case str() if "://" in value or value.startswith(PREFIXES):
             return value.removeprefix("urn:qiao:").removeprefix("odrl:").rstrip("/#").replace("#", "/").rpartition("/")[2] or value
     return str(value)
+
+
+def _places(value: Any, path: str) -> list[tuple[str, Any]]:
+    """Each of several values with its pointer; one value stands where they would."""
+    return (
+        [(f"{path}/{number}", each) for number, each in enumerate(value)] if isinstance(value, list) else [(path, v) for v in _many(value)]
+    )
 
 
 def _many(value: Any) -> list[Any]:

@@ -1,13 +1,16 @@
-"""`connector negotiations`, `transfers`, `agreements`, `show`, `approve`, `terminate`: whose turn it is, and taking ours."""
+"""`connector negotiations`, `transfers`, `agreements`, `show`, `approve`, `counter`, `terminate`: whose turn it is, and taking ours."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
 from connector.cli import policy_text, show
+from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
 from connector.errors import ConnectorError, InvalidRequest
 
@@ -145,6 +148,7 @@ def agreements(
     if common.json:
         show.document(view)
         return
+    counters = "; ".join(map(_counter, view.counters))
     show.facts(
         {
             "agreement": view.id,
@@ -153,7 +157,8 @@ def agreements(
             "dataset": view.dataset,
             "provider": view.provider,
             "consumer": view.consumer,
-            "terms": policy_text.summary(view.document),
+            "terms": policy_text.labelled(view.document),
+            "used": counters,
             "ends": show.moment(view.ends),
             "closed": show.moment(view.closed),
             "closed by": view.closed_by,
@@ -174,7 +179,16 @@ def _standing(agreement: Agreement) -> str:
     """Whether an agreement can be used."""
     if agreement.closed is not None:
         return "closed"
+    if agreement.ends is not None and datetime.fromisoformat(agreement.ends) <= datetime.now(UTC):
+        return "ended"
     return "final" if agreement.final else "not final"
+
+
+def _counter(counter: Mapping[str, Any]) -> str:
+    """What was used up of one quota, as in: count 3 of 10, 1 reserved (/permission/0)."""
+    limit = f" of {counter['limit']}" if counter.get("limit") is not None else ""
+    reserved = f", {counter['reserved']} reserved" if counter.get("reserved") else ""
+    return f"{policy_text.short(counter.get('operand'))} {counter.get('used', 0)}{limit}{reserved} ({counter.get('rule', '')})"
 
 
 def show_process(pid: str, *, common: Common | None = None) -> None:
@@ -201,8 +215,8 @@ def show_process(pid: str, *, common: Common | None = None) -> None:
     show.table(("RECORD", "AT", "WHAT", "WHICH", "STATE"), rows, "nothing is on record")
 
 
-def approve(pid: str, *, common: Common | None = None) -> None:
-    """Agree to the negotiation that waits for us.
+def approve(pid: str, *, common: Common | None = None) -> int:
+    """Agree to the negotiation that waits for us. Ends with 1 where that ended it: what is not permitted any more is not agreed to.
 
     Parameters
     ----------
@@ -210,7 +224,32 @@ def approve(pid: str, *, common: Common | None = None) -> None:
         as `connector negotiations` shows it
     """
     common = common or Common()
-    _done(ask(common, lambda client: client.approve(pid)), common)
+    view = ask(common, lambda client: client.approve(pid))
+    if common.json:
+        show.document(view)
+    if view.state == "TERMINATED" or view.ended_by is not None:
+        why = view.reasons or tuple(_refusal(view.decision)) or ("no reason was given",)
+        raise ConnectorError(
+            f"negotiation `{view.pid}` was not agreed to, it was ended", (*why, f"`connector explain {view.pid}` says more")
+        )
+    if not common.json:
+        _print(view)
+    return 0
+
+
+def counter(pid: str, *, policy: Path, common: Common | None = None) -> None:
+    """Answer a request or an offer with other terms.
+
+    Parameters
+    ----------
+    pid
+        as `connector negotiations` shows it
+    policy
+        file of the terms, in any form that `connector publish` takes
+    """
+    common = common or Common()
+    terms = read_policy(policy)
+    _done(ask(common, lambda client: client.counter(pid, terms)), common)
 
 
 def terminate(pid: str, *, reason: str | None = None, common: Common | None = None) -> None:
@@ -302,7 +341,7 @@ def _print(view: Negotiation | Transfer) -> None:
             "waits for": view.waiting,
             "in flight": view.in_flight,
             "last error": view.last_error,
-            "terms": policy_text.summary(terms) if isinstance(terms, dict) else None,
+            "terms": policy_text.labelled(terms) if isinstance(terms, dict) else None,
             "ended by": view.ended_by,
             "deadline": show.moment(view.due),
             "created": show.moment(view.created),

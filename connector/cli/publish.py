@@ -124,7 +124,53 @@ def publish(
         )
         for offer in dataset_view.offers:
             approval = "  (each request waits for approval)" if offer.manual else ""
-            show.line(f"offer {offer.id}: {policy_text.summary(offer.policy)}{approval}")
+            show.line(f"offer {offer.id}: {policy_text.labelled(offer.policy)}{approval}")
+
+
+def templates(id: str | None = None, *, lang: Literal["en", "zh"] = "en", common: Common | None = None) -> None:
+    """List the policy templates, or show one with its parameters and what it allows and denies.
+
+    A JSON list of `{"template": ID, "parameters": {NAME: VALUE}}` is a policy for `connector publish --policy`, `lint` and `what-if`.
+
+    Parameters
+    ----------
+    id
+        the one to show
+    lang
+        language of the names
+    """
+    common = common or Common()
+    if id is None:
+        listed = ask(common, lambda client: client.templates())
+        if common.json:
+            show.document({"items": listed})
+            return
+        rows = [(each.id, each.label[lang], ", ".join(_asked_for(p) for p in each.parameters), each.stands_for) for each in listed]
+        show.table(("ID", "NAME", "PARAMETERS", "STANDS FOR"), rows, "no templates")
+        return
+    wanted = id
+    found = ask(common, lambda client: client.template(wanted))
+    if common.json:
+        show.document(found)
+        return
+    show.facts({"template": found.id, "name": found.label[lang], "stands for": found.stands_for, "version": found.version})
+    for parameter in found.parameters:
+        show.line(f"{_asked_for(parameter)}: {parameter['label'][lang]}{_bounds(parameter)}")
+    for case in found.cases:
+        show.line(f"{case['result']}: {case['say']}", indent=2)
+
+
+def _asked_for(parameter: Mapping[str, Any]) -> str:
+    """The name and type of a parameter, as in `purposes (term ...)`; with a `?` where there is a default."""
+    many = " ..." if parameter["many"] else ""
+    return f"{parameter['name']}{'' if parameter['required'] else '?'} ({parameter['type']}{many})"
+
+
+def _bounds(parameter: Mapping[str, Any]) -> str:
+    said = {"default": parameter["default"], "at least": parameter["low"], "at most": parameter["high"]}
+    texts = [f"{name} {stdlib_json.dumps(value, ensure_ascii=False)}" for name, value in said.items() if value is not None]
+    texts += [f"one of {', '.join(map(str, parameter['choices']))}"] if parameter["choices"] else []
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def read_manifest(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -20,6 +20,7 @@ from connector.client.views import (
     Dataset,
     DeadLetter,
     Document,
+    Drafted,
     Edr,
     Event,
     Explained,
@@ -31,6 +32,7 @@ from connector.client.views import (
     Pull,
     Reloaded,
     Simulated,
+    Template,
     Transfer,
 )
 
@@ -110,11 +112,15 @@ class ManagementClient:
         offer: str | None = None,
         policy: Document | None = None,
         purposes: Sequence[str] = (),
-        accept: Literal["same", "permitted"] | None = None,
+        accept: Literal["same", "permitted", "operator"] | None = None,
+        acceptance: Sequence[Document] = (),
         key: str | None = None,
     ) -> Negotiation:
-        """Request a contract for `dataset`; by default on exactly the terms of the peer's offer. Equal `key`, same call."""
-        body = _given(peer=peer, dataset=dataset, offer=offer, policy=policy, purposes=list(purposes) or None, accept=accept)
+        """Request a contract for `dataset`; by default on exactly the terms of the peer's offer. Nothing is sent or accepted beyond all of
+        `acceptance`. Equal `key`, same call."""
+        limits = acceptance[0] if len(acceptance) == 1 else list(acceptance) or None
+        more = _given(offer=offer, policy=policy, purposes=list(purposes) or None, accept=accept, acceptance=limits)
+        body = {"peer": peer, "dataset": dataset} | more
         return await self._call("POST", "/v1/negotiations", Negotiation, body, key=key or new_key())
 
     async def offer(self, peer: str, dataset: str, offer: str, *, key: str | None = None) -> Negotiation:
@@ -264,6 +270,30 @@ class ManagementClient:
         """Who would lose or gain if `policy` stood for an offer of ours, or for all offers of a dataset."""
         body = _given(offer=offer, dataset=dataset, at=at, purposes=list(purposes) or None, after=after, agreements_after=agreements_after)
         return await self._call("POST", "/v1/simulate/change", OtherTerms, body | {"policy": policy})
+
+    # policies before they are published
+
+    async def templates(self) -> tuple[Template, ...]:
+        """All policy templates."""
+        return (await self._call("GET", "/v1/templates", Page[Template])).items
+
+    async def template(self, id: str) -> Template:
+        """One policy template with its cases."""
+        return await self._call("GET", f"/v1/templates/{_part(id)}", Template)
+
+    async def draft(
+        self,
+        *,
+        templates: Sequence[Document] | None = None,
+        text: str | None = None,
+        turtle: str | None = None,
+        document: Document | None = None,
+        language: str = "en",
+    ) -> Drafted:
+        """What a policy comes to: one of a choice of templates, the text form, Turtle, JSON-LD."""
+        chosen = list(templates) if templates is not None else None
+        body = _given(templates=chosen, text=text, turtle=turtle, document=document, lang=language)
+        return await self._call("POST", "/v1/policies", Drafted, body)
 
     # the record
 

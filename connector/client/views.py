@@ -241,6 +241,30 @@ class Simulated(Struct, frozen=True, rename={"who": "as"}):
     next_change: str | None = None
 
 
+class Template(Struct, frozen=True, rename={"stands_for": "class"}):
+    """A policy template: what people call it (`label`: en, zh), what it stands for in its source, and its `parameters` (name, type, label,
+    many, required, default, choices, low, high). `cases`, of one that is asked for by itself, are its meaning."""
+
+    id: str
+    version: str
+    label: Document
+    parameters: tuple[Document, ...]
+    stands_for: str = ""
+    profile: str | None = None
+    cases: tuple[Document, ...] = ()
+
+
+class Drafted(Struct, frozen=True):
+    """What a policy in any form comes to before it is published: the `document` of the offer, the `template` to keep beside it, `findings`,
+    `plain` words; no document where it is `refused`."""
+
+    refused: bool
+    findings: tuple[Document, ...] = ()
+    plain: Document | None = None
+    document: Document | None = None
+    template: Document | None = None
+
+
 class OtherTerms(Struct, frozen=True):
     """What other terms would do: the offers `replaced` with the differences, the participants for whom something changes (`effect`: loses,
     gains, narrower, wider, other), how many are `unchanged`, and a page of the `agreements` that go on under terms of their own."""

@@ -12,12 +12,16 @@ from rich.console import Console
 
 from connector.cli import consume, show
 from connector.client.views import Pull
-from tests.cli.conftest import Command
+from tests import pair
+from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, event, moving, problem, pull_view
 
 PID = "urn:uuid:p1"
 PATH = "/v1/pulls/urn%3Auuid%3Ap1"
-RESEARCH = {"permission": [{"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "research"}]}]}
+PURPOSE = {"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}
+RESEARCH = {"permission": [{"action": "use", "constraint": [PURPOSE]}]}
+    "permission": [{"action": "use", "constraint": [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}]}]
+}
 
 
 def catalog_page(first: int, count: int) -> dict[str, Any]:
@@ -184,3 +188,58 @@ def test_on_a_terminal_a_bar_moves(monkeypatch: pytest.MonkeyPatch):
         update(msgspec.convert(pull_view("download", received_bytes=500_000, size_bytes=1_000_000), Pull))
     assert "downloading" in written.getvalue()
     assert "0.5/1.0 MB" in written.getvalue()
+
+
+# ---- negotiate
+
+
+def terms(*purposes: str) -> str:
+    return f"offer\n  permit use\n    for {{{', '.join(purposes)}}}\n  forbid distribute\n  on conflict forbid\n"
+
+
+@pytest.mark.asyncio
+async def test_a_contract_is_negotiated_with_terms_and_limits_of_our_own(tmp_path: Path, operated: Operated):
+    async with pair.pair(tmp_path / "x") as two:
+        dataset = pair.fresh("dataset")
+        for name, purposes in (("offer", ("care", "research")), ("narrow", ("research",)), ("other", ("care",))):
+            (tmp_path / f"{name}.odrl").write_text(terms(*purposes))
+        offer, narrow, other = (str(tmp_path / f"{name}.odrl") for name in ("offer", "narrow", "other"))
+        data = two.provider.site.root / "data" / "d.csv"
+        data.write_text("1\n")
+        assert (await operated(two.provider, "publish", str(data), "--id", dataset, "--policy", offer)).code == 0
+        (id,) = [each["id"] for each in (await two.provider.asked("GET", f"/datasets/{pair.quoted(dataset)}"))["offers"]]
+
+        options = ("--offer", id, "--policy", narrow, "--acceptance", offer, "--acceptance", narrow, "--accept", "same")
+        agreed = await operated(two.consumer, "negotiate", "hospital", dataset, *options)
+        assert agreed.code == 0, agreed.err
+        assert "FINALIZED" in agreed.out
+        assert "purpose is one of [research] [declared]" in agreed.out
+        document = json.loads((await operated(two.consumer, "negotiate", "hospital", dataset, "--purpose", "care", "--json")).out)
+        assert document["state"] == "FINALIZED"
+
+        beyond = await operated(two.consumer, "negotiate", "hospital", dataset, "--acceptance", other)
+        assert (beyond.code, "beyond the acceptance" in beyond.err) == (1, True)
+        refused = await operated(two.consumer, "negotiate", "hospital", dataset, "--purpose", "marketing")
+        assert refused.code == 1
+        assert refused.err.startswith(f"connector: no contract over `{dataset}` was agreed\n  - Denied: purpose 'marketing'")
+
+        out = two.consumer.site.root / "out" / "d.csv"
+        held_back = await operated(two.consumer, "get", "hospital", dataset, "--out", str(out), "--acceptance", other)
+        assert (held_back.code, out.exists()) == (1, False)
+        done = await operated(two.consumer, "get", "hospital", dataset, "--out", str(out), "--acceptance", offer)
+        assert done.code == 0, done.err
+        assert out.read_text() == "1\n"
+
+
+@pytest.mark.asyncio
+async def test_a_negotiation_that_waits_for_somebody_says_for_whom(tmp_path: Path, operated: Operated, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.cli.consume.SETTLED_SECONDS", 0.2)
+    async with pair.pair(tmp_path / "x") as two:
+        dataset = pair.fresh("dataset")
+        await two.provider.publish(dataset, pair.purpose_policy("care"), manual=True)
+        begun = await operated(two.consumer, "negotiate", "hospital", dataset, "--accept", "operator")
+        assert begun.code == 0
+        assert "it waits for the peer; `connector show " in begun.err
+        (theirs,) = (await two.provider.asked("GET", "/negotiations"))["items"]
+        (tmp_path / "p.odrl").write_text(terms("care"))
+        assert (await operated(two.provider, "counter", theirs["pid"], "--policy", str(tmp_path / "p.odrl"))).code == 0

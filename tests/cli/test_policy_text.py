@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.cli.policy_text import summary
+from connector.cli.policy_text import labelled, summary
 
 PURPOSE = {"leftOperand": "purpose", "operator": "eq", "rightOperand": "https://w3id.org/dpv#AcademicResearch"}
 UNTIL = {"leftOperand": "dateTime", "operator": "lteq", "rightOperand": {"@value": "2027-01-01T00:00:00Z", "@type": "xsd:dateTime"}}
@@ -40,6 +40,30 @@ UNTIL = {"leftOperand": "dateTime", "operator": "lteq", "rightOperand": {"@value
 )
 def test_a_policy_reads_as_a_sentence(policy: dict[str, Any], text: str):
     assert summary(policy) == text
+
+
+COUNT = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "3", "@type": "xsd:integer"}}
+DECLARED = PURPOSE | {"leftOperand": "odrl:purpose"}
+NAMED = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": "did:web:x"}
+DUTY = {"action": "odrl:delete", "constraint": [NAMED]}
+    "action": "odrl:delete",
+    "constraint": [COUNT | {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": "did:web:x"}],
+}
+
+
+def test_each_condition_says_by_whom_it_is_held():
+    rule = {"action": "use", "constraint": [DECLARED, {"or": {"@list": [COUNT, {"or": [DECLARED, COUNT]}]}}], "duty": DUTY}
+    text = labelled({"permission": [rule], "prohibition": [{"action": "odrl:distribute", "constraint": [COUNT]}]})
+    count, purpose = "count <= 3 [measured]", "purpose is AcademicResearch [declared]"
+    assert text == (
+        f"use, if {purpose} and ({count} or ({purpose} or {count})), and then must delete, if participant is did:web:x [verified]; "
+        f"must not distribute, if {count}"
+    )
+
+
+def test_what_is_not_understood_is_checked_by_nobody():
+    assert labelled({"permission": [{"action": "use", "constraint": [PURPOSE]}]}).endswith("[not checked]")
+    assert labelled({"permission": {"action": "use", "constraint": [DECLARED]}}).endswith("[not checked]"), "it cannot even be read"
 
 
 JSON = st.recursive(

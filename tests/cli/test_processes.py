@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from connector.dsp.messages import Kind
+from tests import pair
+from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, event, problem, process_view
 
 NOT_HERE = (404, problem(404, "not-found", "there is no negotiation `urn:uuid:n1`"))
@@ -195,3 +197,59 @@ def test_watch_prints_what_happens_to_this_kind_only(
     assert "n5" in ended.out
     assert "t6" not in ended.out
     assert ended.code == 1
+
+
+def test_what_was_used_up_is_shown_and_an_agreement_past_its_end_is_over(command: Command, fake: FakeConnector, home: Path):
+    counters = [
+        {"rule": "/permission/0", "operand": "http://www.w3.org/ns/odrl/2/count", "used": 3, "reserved": 1, "limit": 10},
+        {"rule": "/permission/1", "operand": "urn:qiao:byteCount", "used": 700, "reserved": 0, "limit": None},
+    ]
+    constraint = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "10", "@type": "xsd:integer"}}
+    document = {"permission": [{"action": "use", "constraint": [constraint]}]}
+    past = agreement_view(ends="2020-01-01T00:00:00.000Z", counters=counters, document=document)
+    fake.answers |= {
+        ("GET", "/v1/agreements"): (200, {"items": [past], "next": None}),
+        ("GET", "/v1/agreements/urn%3Auuid%3Aa1"): (200, past),
+    }
+    shown = {line[:12].strip(): line[12:].strip() for line in command("agreements", "show", "urn:uuid:a1").out.splitlines()}
+    assert shown["used"] == "count 3 of 10, 1 reserved (/permission/0); byteCount 700 (/permission/1)"
+    assert shown["state"] == "ended"
+    assert shown["terms"] == "use, if count <= 10 [measured]"
+    assert command("agreements").out.splitlines()[1].split()[1] == "ended"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_approval_that_ended_the_negotiation_is_a_failure_with_the_reason(
+    command: Command, fake: FakeConnector, home: Path, as_json: bool
+):
+    ended_view = process_view(state="REQUESTED", ended_by="us", in_flight="ContractNegotiationTerminationMessage", reasons=["it is over"])
+    fake.answers[("POST", f"{N}/approve")] = (200, ended_view)
+    ended = command("approve", "urn:uuid:n1", *(["--json"] if as_json else []))
+    assert ended.code == 1
+    assert ended.err.startswith("connector: negotiation `urn:uuid:n1` was not agreed to, it was ended\n  - it is over\n")
+    assert (ended.out != "") is as_json
+
+
+def test_a_counter_offer_is_one_call_with_terms_in_any_form(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{N}/counter")] = (200, process_view(state="OFFERED"))
+    (home / "p.odrl").write_text("offer\n  permit use\n    for {research}\n")
+    ended = command("counter", "urn:uuid:n1", "--policy", "p.odrl")
+    assert "OFFERED" in ended.out
+    (body,) = fake.bodies("POST", f"{N}/counter")
+    assert body["policy"]["permission"][0]["constraint"][0]["leftOperand"] == "odrl:purpose"
+    assert command("counter", "urn:uuid:n1", "--policy", "none.odrl").code == 1
+
+
+@pytest.mark.asyncio
+async def test_an_approval_of_what_is_not_permitted_any_more_ends_with_1(tmp_path: Path, operated: Operated):
+    async with pair.pair(tmp_path / "x") as two:
+        dataset = pair.fresh("dataset")
+        await two.provider.publish(dataset, pair.purpose_policy("research"), manual=True)
+        begun = await two.consumer.asked(
+            "POST", "/negotiations", {"peer": "hospital", "dataset": dataset, "purposes": ["research"]}, status=201
+        )
+        await two.consumer.state(Kind.NEGOTIATION, begun["pid"], "REQUESTED")
+        (theirs,) = (await two.provider.asked("GET", "/negotiations"))["items"]
+        await two.provider.asked("DELETE", f"/datasets/{pair.quoted(dataset)}", status=204)
+        ended = await operated(two.provider, "approve", theirs["pid"])
+        assert (ended.code, "was not agreed to, it was ended" in ended.err) == (1, True)

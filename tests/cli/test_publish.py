@@ -11,7 +11,7 @@ from tests import pair
 from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, problem
 
-POLICY = {"permission": [{"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "research"}]}]}
+POLICY = {"permission": [{"action": "use", "constraint": [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}]}]}
 VIEW = {
     "id": "urn:d:1",
     "title": "Cohort",
@@ -218,3 +218,43 @@ async def test_records_are_counted_of_lines_of_json_that_were_published_by_name(
         assert ended.code == 0, ended.err
         published = await two.provider.asked("GET", "/datasets/urn:d:rows")
         assert [offer.get("template") for offer in published["offers"]] == [None, KEPT], "the form can be opened again"
+
+
+TEMPLATE = {
+    "id": "count", "version": "1.0", "label": {"en": "A number of uses", "zh": "使用次数"}, "class": "IDS 10",
+    "parameters": [
+        {"name": "times", "type": "integer", "label": {"en": "times", "zh": "次数"}, "many": False, "required": True, "default": None,
+         "choices": [], "low": 1, "high": None},
+        {"name": "kinds", "type": "term", "label": {"en": "kinds", "zh": "种类"}, "many": True, "required": False, "default": ["甲"],
+         "choices": ["甲", "乙"], "low": None, "high": None},
+    ],
+}  # fmt: skip
+
+
+def test_the_templates_are_listed_and_one_is_shown_with_its_meaning(command: Command, fake: FakeConnector):
+    case = {"say": "the third use", "parameters": {}, "result": "permit"}
+    fake.answers |= {
+        ("GET", "/v1/templates"): (200, {"items": [TEMPLATE], "next": None}),
+        ("GET", "/v1/templates/count"): (200, TEMPLATE | {"cases": [case]}),
+    }
+    listed = command("templates")
+    assert "count  A number of uses  times (integer), kinds? (term ...)  IDS 10" in listed.out
+    shown = command("templates", "count", "--lang", "zh")
+    assert shown.out.splitlines()[-3:] == [
+        "times (integer): 次数 (at least 1)",
+        'kinds? (term ...): 种类 (default ["甲"]; one of 甲, 乙)',
+        "  permit: the third use",
+    ]
+    assert json.loads(command("templates", "--json").out)["items"][0]["class"] == "IDS 10"
+    assert json.loads(command("templates", "count", "--json").out)["cases"] == [case]
+
+
+@pytest.mark.asyncio
+async def test_the_templates_of_a_running_connector_are_shown(tmp_path: Path, operated: Operated):
+    async with pair.desk(tmp_path / "x") as desk:
+        listed = await operated(desk.us, "templates")
+        assert len(listed.out.splitlines()) == 77
+        shown = await operated(desk.us, "templates", "purpose")
+        assert "purposes (term ...)" in shown.out
+        missing = await operated(desk.us, "templates", "purposes")
+        assert (missing.code, "did you mean `purpose`?" in missing.err) == (1, True)
