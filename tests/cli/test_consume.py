@@ -20,8 +20,6 @@ PID = "urn:uuid:p1"
 PATH = "/v1/pulls/urn%3Auuid%3Ap1"
 PURPOSE = {"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}
 RESEARCH = {"permission": [{"action": "use", "constraint": [PURPOSE]}]}
-    "permission": [{"action": "use", "constraint": [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}]}]
-}
 
 
 def catalog_page(first: int, count: int) -> dict[str, Any]:

@@ -46,9 +46,6 @@ COUNT = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@val
 DECLARED = PURPOSE | {"leftOperand": "odrl:purpose"}
 NAMED = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": "did:web:x"}
 DUTY = {"action": "odrl:delete", "constraint": [NAMED]}
-    "action": "odrl:delete",
-    "constraint": [COUNT | {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": "did:web:x"}],
-}
 
 
 def test_each_condition_says_by_whom_it_is_held():
