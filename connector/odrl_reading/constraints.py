@@ -18,7 +18,7 @@ from connector.odrl.operands import ELAPSED_TIME, TIME_INTERVAL
 from connector.odrl.registry import Alias, Operand
 from connector.odrl.vocabulary import OPERATOR_NAMES, compact
 from connector.odrl.words import shown
-from connector.odrl_reading.reading import Reading, canonical, fields, iri, nearest, place, several, type_of
+from connector.odrl_reading.reading import Reading, canonical, fields, iri, place, several, type_of
 
 DEPTH_MAX: Final = 32  # nested logical constraints; people write two
 # A list operator on values that have an order -> how the list is joined, and what is asked of each value.
@@ -352,7 +352,7 @@ def _doubts(raw: dict[str, Any], operand: Operand, operator: str, expected: tupl
 def _unknown_operand(raw: str, path: str, reading: Reading) -> None:
     operands = reading.registry.operands
     if reading.expand(raw) is not None or reading.dialect == "odrl":
-        near = nearest(raw, operands)
+        near = reading.nearest(raw, operands)
         fix = f"write `{near}` if that is meant" if near else "use an operand of the core or of a profile that is loaded"
         reading.note(Code.OPERAND_UNSUPPORTED, path, f"`{shown(raw)}` is a left operand that cannot be checked here", fix)
         return

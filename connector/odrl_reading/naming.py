@@ -9,7 +9,7 @@ from connector.odrl.model import Action, Node, Scope
 from connector.odrl.vocabulary import ODRL, compact
 from connector.odrl.words import shown
 from connector.odrl_reading.constraints import nodes
-from connector.odrl_reading.reading import NONE, Reading, fields, iri, nearest, place, several, type_of
+from connector.odrl_reading.reading import NONE, Reading, fields, iri, place, several, type_of
 
 _SCOPE: Final = frozenset({"@id", "@type", "source", "refinement"})
 _ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
@@ -54,7 +54,7 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
 def _unknown_action(word: str, path: str, reading: Reading) -> None:
     actions = reading.registry.actions
     if reading.expand(word) is not None or reading.dialect == "odrl":
-        near = nearest(word, actions)
+        near = reading.nearest(word, actions)
         fix = f"write `{near}` if that is meant" if near else "write `use` or another core action"
         reading.note(Code.ACTION_UNSUPPORTED, path, f"the action `{shown(word)}` is not known here", fix)
     else:

@@ -7,9 +7,10 @@ ODRL's terms bare, and a JSON-LD reader loses the others without a word; here th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Literal
 
 from connector.errors import PolicyError
@@ -22,8 +23,11 @@ from connector.odrl.words import shown
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
 # test policy has 788.
 LEAVES_MAX: Final = 800
+CANDIDATES_MAX: Final = 1_000  # words that are looked at for one suggestion
+LETTERS_APART_MAX: Final = 6  # more are no slip of the pen
 VALUES_MAX: Final = 1_000  # of what is not understood and kept as it is
 FINDINGS_MAX: Final = 100  # more than anybody mends in one go, and a bound on the answer to a hostile document
+SUGGESTIONS_MAX: Final = 5  # of one reading: the first mistakes are mended first, and each takes a look at every word that is known
 WORD_CHARS_MAX: Final = 64  # longer words get no spelling suggestion, which takes quadratic time
 NONE: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 216 bytes, and most rules have two
 
@@ -88,7 +92,20 @@ class Reading:
     of the policies that inherit from this one, `base` the pointer by which the youngest of them names it, `source` says where in a graph a
     pointer leads."""
 
-    __slots__ = ("ancestors", "base", "dialect", "findings", "instants", "leaves", "measures", "references", "registry", "source", "usage")
+    __slots__ = (
+        "ancestors",
+        "base",
+        "dialect",
+        "findings",
+        "instants",
+        "leaves",
+        "measures",
+        "references",
+        "registry",
+        "source",
+        "suggestions",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -105,7 +122,7 @@ class Reading:
         self.instants: set[int] = set()
         self.usage: set[str] = set()
         self.measures: set[tuple[str, str]] = set()
-        self.leaves = 0
+        self.leaves = self.suggestions = 0
         self.source: Callable[[str], str] = _nowhere
 
     def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
@@ -123,6 +140,11 @@ class Reading:
     def give_up(self, path: str, message: str, fix: str) -> None:
         """Stop reading a document that exceeds a limit."""
         raise refusal("policy", (*self.findings, Finding(Code.LIMIT_EXCEEDED, path, message, fix, source=self.source(path))))
+
+    def nearest(self, word: str, known: Iterable[str]) -> str | None:
+        """The known word that is spelled most like this one, if any is close, for the first SUGGESTIONS_MAX that are asked for."""
+        self.suggestions += 1
+        return nearest(word, known) if self.suggestions <= SUGGESTIONS_MAX else None
 
     def expand(self, word: str) -> str | None:
         """The absolute IRI of a word with a prefix, or None where no context defines it."""
@@ -231,7 +253,7 @@ def _stranger(key: str, raw: dict[str, Any], known: frozenset[str], path: str, r
         fix = f"write `{name}`" if name else "leave it out"
         reading.note(Code.TERM_DROPPED, at, message, fix, patch=_moved(at, path, name, raw))
     else:
-        near = nearest(key, known)
+        near = reading.nearest(key, known)
         name = near if near is None or near in bare or near.startswith("@") else _PREFIXED.get(near, f"odrl:{near}")
         fix = f"write `{name}`" if name else "leave it out"
         reading.note(Code.TERM_DROPPED, at, f"`{word}` is no term of the context", fix, patch=_moved(at, path, name, raw))
@@ -295,9 +317,12 @@ def several(raw: object, path: str) -> list[tuple[str, object]]:
     return [] if raw is None else [(path, raw)]
 
 
-def nearest(word: str, known: Any) -> str | None:
+def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is spelled most like this one, if any is close."""
-    return next(iter(get_close_matches(word, known, 1, 0.8)), None) if len(word) <= WORD_CHARS_MAX else None
+    if len(word) > WORD_CHARS_MAX:
+        return None
+    alike = (name for name in known if abs(len(name) - len(word)) <= LETTERS_APART_MAX)
+    return next(iter(get_close_matches(word, islice(alike, CANDIDATES_MAX), 1, 0.8)), None)
 
 
 def _pointer(path: str, key: object) -> str:

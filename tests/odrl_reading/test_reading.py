@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from connector.errors import PolicyError
-from connector.odrl import Code, Options, Profile
+from connector.odrl import Code, Options, Profile, lint
 from connector.odrl.model import DEFAULT_OPTIONS
 from connector.odrl.registry import registry_of
 from connector.odrl_reading.reading import (
@@ -21,6 +21,7 @@ from connector.odrl_reading.reading import (
     text,
     type_of,
 )
+from tests.odrl.cases import offer, rule
 from tests.odrl_reading.pointers import patched
 
 ODRL = "http://www.w3.org/ns/odrl/2/"
@@ -241,3 +242,11 @@ def test_canonical_json_ignores_the_order_of_keys() -> None:
 def test_long_words_get_no_suggestion() -> None:
     assert nearest("purpos", {"purpose"}) == "purpose"
     assert nearest("purpos" * 100, {"purpose"}) is None
+
+
+def test_the_first_unknown_words_get_a_suggestion_and_all_get_a_finding() -> None:
+    found = lint(offer(*[rule(action=f"odrl:distribut{n}") for n in range(20)]))
+    unknown = [finding for finding in found if finding.code is Code.ACTION_UNSUPPORTED]
+    assert [finding.fix for finding in unknown[:5]] == ["write `odrl:distribute` if that is meant"] * 5
+    assert {finding.fix for finding in unknown[5:]} == {"write `use` or another core action"}
+    assert len(unknown) == 20
