@@ -6,6 +6,7 @@ A fact that is missing, of another sort, or not comparable is UNKNOWN, whatever 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from connector.odrl.model import (
     FALSE,
@@ -160,8 +161,12 @@ def _membership(iri: str, test: Members, registry: Registry) -> Judge:
 
 def _related(iri: str, values: frozenset[str], operator: str, registry: Registry) -> Judge:
     """Concepts and parts (odrl.md 1.5): `isA` some value that lies below one on the right, `isPartOf` every value a part of one there,
-    `hasPart` every one there a part of some value."""
-    holds = registry.below if operator == "isA" else registry.part_of
+    `hasPart` every one there a part of some value. A concept that no vocabulary names beside the one on the right may be anything."""
+    how: Literal["isA", "isPartOf"] = "isA" if operator == "isA" else "isPartOf"
+
+    def stands(one: str, other: str) -> int:
+        found = registry.stands(how, one, other)
+        return UNKNOWN if found is None else TRUE if found else FALSE
 
     def related(facts: Facts) -> int:
         value = facts.get(iri)
@@ -169,12 +174,10 @@ def _related(iri: str, values: frozenset[str], operator: str, registry: Registry
             return UNKNOWN
         found = (value,) if isinstance(value, str) else tuple(value)
         if operator == "isA":
-            state = any(holds(one, wanted) for one in found for wanted in values)
-        elif operator == "isPartOf":
-            state = all(any(holds(one, wanted) for wanted in values) for one in found)
-        else:
-            state = all(any(holds(wanted, one) for one in found) for wanted in values)
-        return TRUE if state else FALSE
+            return max(stands(one, wanted) for one in found for wanted in values)
+        if operator == "isPartOf":
+            return min(max(stands(one, wanted) for wanted in values) for one in found)
+        return min(max(stands(wanted, one) for one in found) for wanted in values)
 
     return related
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
+from connector.errors import PolicyError
 from connector.odrl.model import Number, Options
 from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
 
@@ -132,7 +133,7 @@ DUTY_TIME: Final[Mapping[str, When]] = MappingProxyType(
 @dataclass(frozen=True, eq=False, slots=True)
 class Registry:
     """Everything that is known, by every spelling. `above` maps a concept to itself and all that it lies below, `whole` to itself and all
-    that it is part of; what neither names stands alone."""
+    that it is part of; `kinds` and `wholes` are, of each vocabulary, the concepts that it orders by kind, and by part."""
 
     operands: Mapping[str, Operand]
     aliases: Mapping[str, Alias]
@@ -140,6 +141,8 @@ class Registry:
     within: Mapping[str, frozenset[str]]
     above: Mapping[str, frozenset[str]]
     whole: Mapping[str, frozenset[str]]
+    kinds: tuple[frozenset[str], ...]
+    wholes: tuple[frozenset[str], ...]
     disjoint: frozenset[frozenset[str]]
     profiles: frozenset[str]
     prefixes: Mapping[str, str]
@@ -159,6 +162,14 @@ class Registry:
         """Whether `thing` is `other` or a part of it."""
         return thing == other or other in self.whole.get(thing, ())
 
+    def stands(self, how: Literal["isA", "isPartOf"], one: str, other: str) -> bool | None:
+        """Whether `one` is `other`, or lies below it, or is a part of it. No, if a vocabulary says that the two share nothing, or if one
+        vocabulary names them both and does not say it; else None: nobody here knows what `one` is (odrl.md 4.2)."""
+        if one == other or other in (self.above if how == "isA" else self.whole).get(one, ()):
+            return True
+        named = any(one in scheme and other in scheme for scheme in (self.kinds if how == "isA" else self.wholes))
+        return False if named or self.apart(one, other) else None
+
     def apart(self, one: str, other: str) -> bool:
         """Whether two concepts are asserted to share nothing: they, or any that they lie below."""
         ones, others = self.above.get(one, frozenset({one})), self.above.get(other, frozenset({other}))
@@ -166,7 +177,8 @@ class Registry:
 
 
 def registry_of(options: Options) -> Registry:
-    """The registry for these options; the same object for the same profiles and vocabularies."""
+    """The registry for these options; the same object for the same profiles and vocabularies. Raises PolicyError for a profile that gives
+    a word of the ODRL core another meaning."""
     return _registry(options.profiles, options.vocabularies)
 
 
@@ -174,6 +186,8 @@ def registry_of(options: Options) -> Registry:
 def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
     from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 
+    for profile in profiles:
+        _leaves_the_core_alone(profile, {row.iri for row in (*CORE_OPERANDS, *CORE_ALIASES)})
     rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
     aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]
     included = dict(INCLUDED_IN)
@@ -192,6 +206,8 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
         within=_closure({iri: (up,) if up else () for iri, up in included.items()}),
         above=_closure(_joined(concepts, "broader")),
         whole=_closure(_joined(concepts, "parts")),
+        kinds=tuple(_named(each.broader, *each.disjoint, *each.same) for each in concepts),
+        wholes=tuple(_named(each.parts) for each in concepts),
         disjoint=frozenset(frozenset(pair) for vocabulary in concepts for pair in vocabulary.disjoint),
         profiles=frozenset({CORE_PROFILE, *(iri for profile in profiles for iri in profile.iris)}),
         prefixes=prefixes,
@@ -201,10 +217,22 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
     )
 
 
+def _leaves_the_core_alone(profile: Profile, operands: set[str]) -> None:
+    """Whoever agrees on a word of the core means what ODRL says: no profile may make a counter what somebody declares (ODRL 2.2 IM, 3)."""
+    named = [row.iri for row in (*profile.operands, *profile.aliases) if row.iri in operands]
+    moved = [iri for iri, up in profile.actions.items() if iri in EXACT_MATCH or INCLUDED_IN.get(iri, up) != up]
+    for iri in (*named, *moved):
+        raise PolicyError(f"the profile `{profile.id}` gives `{compact(iri)}` another meaning than ODRL; give it an IRI of its own")
+
+
 def _spellings(iri: str, prefixes: Mapping[str, str]) -> list[str]:
     """The IRI in full and by each prefix that is known."""
     short = [f"{name}:{iri[len(space) :]}" for name, space in prefixes.items() if iri.startswith(space)]
     return [iri, compact(iri), *short]
+
+
+def _named(steps: Mapping[str, tuple[str, ...]], *pairs: tuple[str, str]) -> frozenset[str]:
+    return frozenset(steps).union(*steps.values(), *pairs)
 
 
 def _joined(concepts: Iterable[Vocabulary], what: Literal["broader", "parts"]) -> dict[str, tuple[str, ...]]:

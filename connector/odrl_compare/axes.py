@@ -30,6 +30,7 @@ from connector.odrl_compare.sides import (
     Side,
     related,
     union,
+    unrelated,
 )  # fmt: skip
 
 ACTION: Final = "action"
@@ -157,6 +158,8 @@ def ordered(axis: Axis, test: Window, *, inner: bool) -> Sides:
 def members(axis: Axis, test: Members, registry: Registry, *, holds: bool) -> Sides:
     """Where a constraint on names is satisfied or, unless it `holds`, is not."""
     values, operator = test.values, test.operator
+    if not holds and operator in ("isA", "isPartOf", "hasPart"):
+        return _strangers(axis, values, operator, registry)
     side: Side | None
     if isinstance(axis.full, Crowd):
         side = _crowd(values, operator, registry)
@@ -178,6 +181,16 @@ def _either(axis: Axis, side: Side | None, *, inner: bool) -> Sides:
     if inner:
         return () if side is None else (side,)
     return (axis.full,) if side is None else axis.full.minus(side)
+
+
+def _strangers(axis: Axis, values: frozenset[str], operator: str, registry: Registry) -> Sides:
+    """Where a relation is known not to hold: a concept that no vocabulary names satisfies neither side."""
+    found = [unrelated(registry, operator, value) for value in sorted(values)]  # type: ignore[arg-type]
+    if operator != "hasPart":
+        found = [side for side in (_every(found),) if side is not None]
+    if not isinstance(axis.full, Crowd):
+        return tuple(found)
+    return tuple(Crowd(NAMES, (side,)) if operator == "isPartOf" else Crowd(side) for side in found)
 
 
 def _any(values: frozenset[str], how: str, registry: Registry) -> Names:

@@ -341,6 +341,20 @@ def related(registry: Registry, how: Literal["isA", "isPartOf", "hasPart"], conc
     return Names(frozenset({concept, *known}), False, ((frozenset({Kin(registry, how, concept)}), frozenset()),))
 
 
+@lru_cache(maxsize=1024)
+def unrelated(registry: Registry, how: Literal["isA", "isPartOf", "hasPart"], concept: str) -> Names:
+    """The names of which it is known that they do not stand in a relation to a concept: those beside it in a vocabulary, and those that one
+    keeps apart from it. Of any other nobody knows it (`Registry.stands`)."""
+    others = {one for names in (registry.kinds if how == "isA" else registry.wholes) if concept in names for one in names}
+    if registry.disjoint:
+        mine = registry.above.get(concept, frozenset({concept}))
+        barred = {one for pair in registry.disjoint if pair & mine for one in (pair - mine or pair)}
+        below = _reversed(registry, "isA")
+        others.update(one for top in barred for one in (top, *below.get(top, ())))
+    does = related(registry, how, concept)
+    return Names(frozenset(others) - does.values, False, NAMES.minus(does)[0].hidden)
+
+
 def union(one: Names, other: Names) -> Names:
     """The names that lie in either."""
     hidden = one.hidden if one.hidden == other.hidden else ANY if ANY in (one.hidden, other.hidden) else (*one.hidden, *other.hidden)

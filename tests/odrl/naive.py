@@ -15,6 +15,7 @@ NO, UNKNOWN, YES = 0, 1, 2  # so that `and` is min and `or` is max
 MICROSECOND, NEVER = timedelta(microseconds=1), datetime(1, 1, 1, tzinfo=UTC)
 ABOVE = {"display": "play", "sell": "transfer", "transfer": None, "use": None}  # every other action is directly below `use`
 USAGE, BEFORE, AFTER = ("purpose", "spatial"), ("compensate", "obtainConsent"), ("delete", "inform")  # duties before the use and after it
+TIMES = ("dateTime", "elapsedTime")
 KINDS, COUNTERS = ("and", "or", "xone", "andSequence"), ("count", "payAmount", "payAmount urn:x:EUR", "meteredTime")  # in a unit, if any
 METERED = {*COUNTERS, "elapsedTime", "timeInterval", "delayPeriod"}  # not before the agreement
 ORDER = {"eq": (0,), "lt": (-1,), "lteq": (-1, 0), "gt": (1,), "gteq": (0, 1), "neq": (-1, 1)}  # where a value may lie to the right operand
@@ -74,18 +75,28 @@ def holds(node, facts, world):
         return UNKNOWN
     if name in (*USAGE, "participant", "member"):
         left, right = {fact} if name in USAGE else fact, set(right)
-        below, part = ({(one, other) for one in left | right for other in (one, *world[what].get(one, ()))} for what in ("below", "part"))
+        below, part = (related(world[what]) for what in ("below", "part"))
+        if operator in ("isA", "isPartOf", "hasPart"):
+            return {
+                "isA": max(below(one, other) for one in left for other in right),
+                "isPartOf": min(max(part(one, other) for other in right) for one in left),
+                "hasPart": min(max(part(other, one) for one in left) for other in right),
+            }[operator]
         return YES * {
             "eq": left == right, "neq": left != right, "isAllOf": right <= left, "isNoneOf": not left & right,
-            "isAnyOf": bool(left & right), "isA": any((one, other) in below for one in left for other in right),
-            "isPartOf": all(any((one, other) in part for other in right) for one in left),
-            "hasPart": all(any((other, one) in part for one in left) for other in right),
+            "isAnyOf": bool(left & right),
         }[operator]  # fmt: skip
     sides = [side(name, fact + Fraction(text(of(node, "status")[0])) if of(node, "status") else fact, value) for value in right]
     if name == "timeInterval" and "t" not in operator[:2]:  # it recurs: whatever is that long after the last time, or longer
         sides = [min(0, one) for one in sides]
     lists = {"isAnyOf": 0 in sides, "isNoneOf": 0 not in sides, "isAllOf": {*sides} == {0}}
     return YES * lists.get(operator, sides[0] in ORDER.get(operator, ()))
+
+
+def related(steps):
+    """Whether one is the other, or below it: no where the steps name both and do not say so, unknown where they do not name both."""
+    named = {*steps, *(up for ups in steps.values() for up in ups)}
+    return lambda one, other: YES if one == other or other in steps.get(one, ()) else NO if {one, other} <= named else UNKNOWN
 
 
 def window(leaf):
@@ -138,29 +149,97 @@ def judged(rule, policy, asked, facts, world, closed):
     return YES - closed if asked["stage"] == "negotiation" and unknown <= METERED else closed
 
 
-def performs(event, duty, path, world):
-    ways = parts(duty, {}, event, world)
-    states = [min((holds(n, event, world) for n in way), default=YES) for way in ways[0]] if all(ways) else []
-    return event["duty"] == path if event["duty"] else YES in states
+def performs(event, duty, path, chain, world):
+    """Whether an act performs a duty of one action; what it is about and who owes it is said by the first in the chain that says it."""
+    mine = {name: next((of(one, name) for one in (duty, *chain) if of(one, name)), []) for name in ("target", "assignee")}
+    if not of(duty, "assignee") and text(of(duty, "action")[0]) == "compensate":
+        mine["assignee"] = []  # anybody may pay
+    ways = parts({"action": of(duty, "action"), **mine}, {}, event, world)
+    fits = [any(all(holds(node, event, world) == YES for node in way) for way in some) for some in ways]
+    return event["duty"] in ("", path) and all(fits)
 
 
-def state(duty, path, facts, world):
-    """Due while its conditions hold; the end of its time is no condition but the deadline up to which an act has to perform it."""
-    nodes, now = leaves(of(duty, "constraint"), ("and", "andSequence")), facts["dateTime"]
-    begun = [YES * ((window(node)[0] or NEVER) <= now) if any(window(node)) else holds(node, facts, world) for node in nodes]
+def spread(node):
+    """A list of times as alternatives, or as what holds together."""
+    kind = {"isAnyOf": "or", "isAllOf": "and"}.get(text(node.get("operator", "")))
+    if kind is None or text(node["leftOperand"]) not in TIMES:
+        return node
+    return {kind: [{**node, "operator": "eq", "rightOperand": value} for value in of(node, "rightOperand")]}
+
+
+def timed(node):
+    """Whether it says from when on or until when something is to be done."""
+    node = spread(node)
+    if "leftOperand" in node:
+        return text(node["leftOperand"]) in TIMES and text(node["operator"]) in ("eq", "lt", "lteq", "gt", "gteq")
+    return any(timed(part) for kind in KINDS for part in of(node, kind))
+
+
+def limits(leaf, world):
+    """From when on and until when a leaf lets something be done, None for an open end or one that nobody knows."""
+    if text(leaf["leftOperand"]) == "dateTime":
+        return window(leaf)
+    since = world["anchors"].get("elapsedTime") or min((event["dateTime"] for event in world["uses"] or ()), default=None)
+    if since is None:
+        return None, None
+    at, operator = later(since, text(of(leaf, "rightOperand")[0])), text(leaf["operator"])
+    start = {"eq": at, "gteq": at, "gt": at + MICROSECOND}.get(operator)
+    return start, {"eq": at + MICROSECOND, "lteq": at + MICROSECOND, "lt": at}.get(operator)
+
+
+def due(node, facts, world, ever=False):
+    """Whether a constraint of a duty holds, whose end of time does not count; nor, if it is asked for any time, does its beginning."""
+    node = spread(node)
+    if not timed(node):
+        return holds(node, facts, world)
+    if "leftOperand" not in node:
+        kind = next(kind for kind in KINDS if kind in node)
+        return (max if kind in ("or", "xone") else min)(due(part, facts, world, ever) for part in of(node, kind))
+    start, operator = limits(node, world)[0], text(node["operator"])
+    if ever or operator in ("lt", "lteq"):
+        return YES
+    return YES * (start <= facts["dateTime"]) if start else UNKNOWN if operator == "eq" else holds(node, facts, world)
+
+
+def until(node, facts, world):
+    """The deadline that a constraint of a duty sets: the earliest of its parts, of alternatives the latest, if none is open."""
+    node = spread(node)
+    if "leftOperand" in node:
+        return limits(node, world)[1] if timed(node) else None
+    kind = next(kind for kind in KINDS if kind in node)
+    if kind in ("or", "xone"):
+        ends = [until(part, facts, world) for part in of(node, kind) if due(part, facts, world, ever=True) != NO]
+        return None if None in ends else max(ends, default=None)
+    return min((end for part in of(node, kind) if (end := until(part, facts, world))), default=None)
+
+
+def when(duty):
+    """Whether it comes before the use, after it, or with it."""
+    actions = {text(action) for action in of(duty, "action")}
+    return "before" if actions & {*BEFORE} else "after" if actions <= {*AFTER} else "with"
+
+
+def state(duty, path, chain, facts, world):
+    """Due while its conditions hold; the end of its time is no condition but the deadline up to which each part of it has to be done."""
+    nodes, now = of(duty, "constraint"), facts["dateTime"]
+    begun = [due(node, facts, world) for node in nodes]
     if NO in begun:
         return "inactive"
-    end = min((end for _, end in map(window, nodes) if end), default=datetime.max.replace(tzinfo=UTC))
-    begin = min((event["dateTime"] for event in world["uses"] or ()), default=NEVER) if text(of(duty, "action")[0]) in AFTER else NEVER
+    end = until({"and": nodes}, facts, world) or datetime.max.replace(tzinfo=UTC)
+    after = when(duty) == "after" and "/duty/" in path
+    begin = min((event["dateTime"] for event in world["uses"] or ()), default=NEVER) if after else NEVER
     log = [event for event in world["log"] or () if event["dateTime"] <= now]
-    done = [
-        event["dateTime"] for event in log if performs(event, duty, path, world) and (event["dateTime"] >= begin or "/duty/" not in path)
-    ]
-    if min(done, default=end) < end or now < end:
-        return "fulfilled" if min(done, default=end) < end else "pending"
+
+    def done(one, at, above, first):
+        each = [{**one, "action": [a], "target": [t] if t else []} for a in of(one, "action") for t in of(one, "target") or [None]]
+        return [[e["dateTime"] for e in log if e["dateTime"] >= first and performs(e, part, at, above, world)] for part in each]
+
+    times = done(duty, path, chain, begin)
+    if all(min(one, default=end) < end for one in times) or now < end:
+        return "fulfilled" if all(min(one, default=end) < end for one in times) else "pending"
     more = [(one, f"{path}/consequence/{n}") for n, one in enumerate(of(duty, "consequence"))]
-    good = [any(event["dateTime"] >= end and performs(event, one, at, world) for event in log) for one, at in more]
-    return "remediated" if done and good and all(good) else "doubtful" if UNKNOWN in begun else "overdue"
+    good = [all(done(one, at, (duty, *chain), end)) for one, at in more]
+    return "remediated" if all(times) and good and all(good) else "doubtful" if UNKNOWN in begun else "overdue"
 
 
 def known(path, act, asked, world):
@@ -188,12 +267,12 @@ def decide(policy, asked, world, conflict="prohibit", strict=True):
         grants, open_duties = {}, {}
         for rule, path in yes:
             at = [(f"{path}/duty/{n}", one) for n, one in enumerate(of(rule, "duty"))]
-            duties = [(world["duties"].get(name) or state(one, name, facts[path], world), one) for name, one in at]
-            waits = strict and enforced and any(how == "pending" and text(of(one, "action")[0]) in BEFORE for how, one in duties)
+            duties = [(world["duties"].get(name) or state(one, name, (rule, policy), facts[path], world), one) for name, one in at]
+            waits = strict and enforced and any(how == "pending" and when(one) == "before" for how, one in duties)
             open_duties[path] = {how for how, _ in duties} & {"pending", *LATE}
             gates = (LATE.get(how, NO if waits else YES) for how, _ in duties)
             grants[path] = min([judged(rule, policy, asked, facts[path], world, NO), *gates])
-        late = {world["duties"].get(path) or state(rule, path, facts[path], world) for rule, path in rules[2]}
+        late = {world["duties"].get(path) or state(rule, path, (policy,), facts[path], world) for rule, path in rules[2]}
         bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
         final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), *(LATE.get(how, YES) for how in late if enforced))
         owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not late.isdisjoint({"pending", *LATE})

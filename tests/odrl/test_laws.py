@@ -118,7 +118,8 @@ def test_what_is_decided_by_known_facts_stays_so_whatever_becomes_known(cases: i
         after, then = met.rank(asked=catalog, world=known), met.rank(asked=transfer, world=known)
         assert before in (1, after), met.seed
         assert enforced in (0, then), met.seed
-        assert after != 1, met.seed  # everything is known
+        related = any(f"{operator}'" in repr(met.document) for operator in ("isA", "isPartOf", "hasPart"))
+        assert after != 1 or related, met.seed  # everything is known but what the vocabulary does not name
         turned += before == 1
     assert turned > cases / 20
 
