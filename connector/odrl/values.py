@@ -21,6 +21,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DIGITS_MAX: Final = 40  # of a number: no quantity in the world needs more, and a longer one is a way to burn time
 MONTH_DAYS: Final = (28, 31)  # the shortest and the longest month
 CHARS_MAX: Final = 2_000  # of an IRI or a term; a URL that every browser and proxy takes
+# Of no word: controls, separators of lines, half characters, and what makes a text read in another order than it stands in.
+_MISLEADING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _NOT_IN_IRI: Final = re.compile(r'[<>"{}|\\^`]')
 _EPOCH_DAY: Final = EPOCH.toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -198,6 +200,11 @@ def term(raw: object) -> str:
 def tellable(text: str) -> bool:
     """Whether a string can be told to anybody as the name of something: without controls, and of a length that is read."""
     return len(text) <= CHARS_MAX and text.isprintable()
+
+
+def misleads(text: str) -> bool:
+    """Whether a string reads otherwise than it is compared: whoever approves terms has to see the words that are agreed on."""
+    return _MISLEADING.search(text) is not None
 
 
 def in_iri(text: str) -> bool:

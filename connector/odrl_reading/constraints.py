@@ -170,7 +170,7 @@ def _constraint(
     if test is None:
         return None
     meaning, expected = test
-    unit = _word(raw.get("unit")) or ""
+    unit = (iri(raw["unit"], place(raw, path, "unit"), reading) or "") if "unit" in raw else ""
     unit = reading.expand(unit) or unit
     if unit and known.values not in ("number", "duration"):
         message = f"`{compact(known.iri)}` is no amount, and is counted in no unit"
@@ -284,6 +284,10 @@ def _compiled(
             operator = {"eq": "gteq", "neq": "lt"}.get(operator, operator)
         return judges.lengths(operator, span), (text,)
     terms = tuple(values.term(entry) for entry in entries)
+    for at, text in zip((at for at, _ in places), terms, strict=True):
+        if values.misleads(text):
+            message = "it has control characters, or some that turn the order in which it is read"
+            reading.note(Code.TYPE_MISMATCH, at, message, "write it as people read it", found=shown(text))
     if operand.usage and any(values.spells_an_iri(entry) for entry in entries):
         message = "a string is taken as the IRI that it spells, which other connectors may not do"
         patch = _replaced(*((at, {"@id": entry}) for at, entry in places if values.spells_an_iri(entry)))
@@ -316,6 +320,10 @@ def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: 
         start, _ = values.number(raw)
     except PolicyError as error:
         reading.note(Code.TYPE_MISMATCH, path, "the status is no number", error.message)
+        return test
+    if start < 0:
+        message = "the status is below zero: it would let more happen than the limit says"
+        reading.note(Code.TYPE_MISMATCH, path, message, "write what was used up so far", found=str(start))
         return test
     if not isinstance(test, Window) or operand.kind != "counter":
         reading.note(Code.TERM_UNSUPPORTED, path, f"`{compact(operand.iri)}` has no status", "leave it out")

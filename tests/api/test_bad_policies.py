@@ -32,6 +32,7 @@ pytestmark = [
 SECONDS_MAX = 0.05
 PLACE = "the policy stands here"
 A = '{"leftOperand":"odrl:purpose","operator":"eq","rightOperand":"a"}'
+PAY = '{"leftOperand":"odrl:payAmount","operator":"lteq","rightOperand":{"@value":"5","@type":"xsd:decimal"},"odrl:unit":"urn:eur"}'
 N = Kind.NEGOTIATION
 
 
@@ -148,9 +149,12 @@ BAD: dict[str, str] = {
             "an action": offer().replace('"use"', json.dumps(name)),
             "an operand": offer(A.replace('"odrl:purpose"', json.dumps(name))),
             "an IRI": offer(A.replace('"a"', json.dumps({"@id": name}))),
+            "a string": offer(A.replace('"a"', json.dumps(name))),
+            "a unit": offer(PAY.replace('"urn:eur"', json.dumps(name))),
             "an assignee": offer(A, f',"assignee":{json.dumps(name)}'),
         }.items()
     },
+    "an address with a script": offer(A.replace('"a"', json.dumps({"@id": "http://[::1]:8080/\n<script>"}))),
     **{f"a context: {what}": offer(A, f',"@context":{json.dumps(context)}') for what, context in CONTEXTS.items() if what != "many"},
 }
 

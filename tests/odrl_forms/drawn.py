@@ -11,8 +11,8 @@ from connector.odrl_reading.parse import FUNCTIONS
 RDF_VALUE = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"
 TEXTS = (
     "research", "two words", "and", "as", "unit", "with", "anything", "{a}", "a, b", '"quoted"', "back\\slash", "urn", "<angle>", "#hash",
-    "ex:a", "odrl:use", "目的", "tab\there", "line\nbreak", "in", "this", "used", "7", "2026-12-31", "at", "most", "not", "-", "it's",
-    "\u2028", "é",
+    "ex:a", "odrl:use", "目的", "two  spaces", "under_score", "in", "this", "used", "7", "2026-12-31", "at", "most", "not", "-", "it's",
+    "\u3000", "é",
 )  # fmt: skip
 IRIS = (
     "https://w3id.org/dpv#Marketing", "urn:x:y", "https://things.example/a,b", "https://things.example/a>b{c}", "did:web:a.example",

@@ -142,6 +142,32 @@ def test_what_is_no_amount_has_no_unit(raw: dict[str, Any]) -> None:
     assert refused({**raw, "odrl:unit": "urn:eur"}) == [("UNIT_MISMATCH", "/c/0/odrl:unit")]
 
 
+CONTROLS = ("a\nb", "a\x1b[2J", "a\x85b", "a\u2028b", "a\u202etxt.exe", "a\u2066b", "a\ud800")
+
+
+@pytest.mark.parametrize("text", CONTROLS)
+@pytest.mark.parametrize("written", ["{}", "urn:{}"])
+def test_a_string_that_reads_otherwise_than_it_is_compared_is_a_finding_at_its_place(text: str, written: str) -> None:
+    name = written.format(text)
+    for right, at in ((name, ""), ({"@value": name}, ""), (["b", name], "/1")):
+        _, reading = read(purpose("isAnyOf", right))
+        found = [(finding.code.value, finding.path) for finding in reading.findings if finding.severity == "error"]
+        assert found == [("TYPE_MISMATCH", f"/c/0/rightOperand{at}")]
+        assert all(str(finding).isprintable() for finding in reading.findings)
+
+
+@pytest.mark.parametrize("text", ["研究\u3000教育", "na\u00efve", "a\u200db", "\u0645\u0631\u062d\u0628\u0627", "two words\u00a0more"])
+def test_every_script_that_people_write_is_a_word(text: str) -> None:
+    assert atom(purpose("eq", text)).expected == (text,)
+
+
+@pytest.mark.parametrize("text", CONTROLS)
+def test_a_unit_is_an_iri_that_can_be_told(text: str) -> None:
+    for unit in (f"urn:{text}", {"@id": f"urn:{text}"}):
+        _, reading = read(leaf("odrl:payAmount", "lteq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": unit})
+        assert ("TYPE_MISMATCH", "/c/0/odrl:unit") in [(finding.code.value, finding.path) for finding in reading.findings]
+
+
 def test_a_status_is_what_was_used_up_before() -> None:
     found = atom({**leaf("odrl:count", "lteq", "10"), "odrl:status": {"@value": "4", "@type": "xsd:integer"}})
     assert found.test == Window(None, (6, 1))
@@ -154,6 +180,8 @@ def test_a_status_is_what_was_used_up_before() -> None:
     ("raw", "code"),
     [
         ({**leaf("odrl:count", "lteq", "10"), "odrl:status": "some"}, "TYPE_MISMATCH"),
+        ({**leaf("odrl:count", "lteq", "10"), "odrl:status": "-90"}, "TYPE_MISMATCH"),
+        ({**leaf("odrl:count", "lteq", "10"), "odrl:status": {"@value": "-0.5", "@type": "xsd:decimal"}}, "TYPE_MISMATCH"),
         ({**purpose("eq", "a"), "odrl:status": "4"}, "TERM_UNSUPPORTED"),
         ({**leaf("odrl:elapsedTime", "lteq", "P1D"), "odrl:status": "4"}, "TERM_UNSUPPORTED"),
     ],
