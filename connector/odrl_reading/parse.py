@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code
-from connector.odrl.duties import has_deadline
+from connector.odrl.duties import conjuncts, has_deadline
 from connector.odrl.judges import all_of
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
+from connector.odrl.operands import COUNT, TIME_INTERVAL
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL
 from connector.odrl.words import shown
@@ -343,6 +344,12 @@ def _warn(document: dict[str, Any], rules: Mapping[str, tuple[Rule, ...]], readi
         if not has_deadline(rule):
             message = "an obligation without a deadline is never overdue"
             reading.note(Code.OBLIGATION_NO_DEADLINE, rule.path, message, "add `odrl:dateTime` `lteq` or `odrl:delayPeriod`", "warning")
+    for rule in (*rules["permission"], *rules["prohibition"]):
+        asked = {node.operand: node.path for node in conjuncts(rule.constraints) if isinstance(node, Constraint)}
+        if COUNT in asked and TIME_INTERVAL in asked:
+            message = "beside a `count` it makes no rate: the count does not begin again with each interval"
+            fix = "write the windows as `odrl:dateTime`, or know that both count: so many in all, and none sooner after the last"
+            reading.note(Code.INTERVAL_AS_WINDOW, asked[TIME_INTERVAL], message, fix, "warning")
     use, distribute = ODRL + "use", ODRL + "distribute"
     open_use = [rule.path for rule in rules["permission"] if any(each.iri == use and not each.refinements for each in rule.actions)]
     if open_use and not any(action.iri == distribute for rule in rules["prohibition"] for action in rule.actions):
