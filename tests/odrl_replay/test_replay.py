@@ -141,6 +141,9 @@ def test_a_rate_is_a_count_and_the_time_between_two_uses() -> None:
     found = policy(rule(number("count", "lteq", "3"), leaf("timeInterval", "gteq", "PT1H")))
     report = replay(found, [at(0), at(0.5), at(1.5), at(2.5), at(3.5)])
     assert codes(report) == ["PERMITTED", "CONSTRAINT_UNSATISFIED", "PERMITTED", "PERMITTED", "QUOTA_EXHAUSTED"]
+    assert [finding.path for finding in found.findings if finding.code == "INTERVAL_AS_WINDOW"] == ["/permission/0/constraint/1"]
+    for alone in (number("count", "lteq", "3"), leaf("timeInterval", "gteq", "PT1H")):
+        assert "INTERVAL_AS_WINDOW" not in {finding.code for finding in policy(rule(alone)).findings}
 
 
 def test_events_are_taken_in_the_order_of_time_and_those_of_one_instant_as_they_stand() -> None:
