@@ -355,6 +355,10 @@ class Options:
     profiles: tuple[Profile, ...] = ()
     vocabularies: tuple[Vocabulary, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profiles", tuple(self.profiles))  # any sequence will do; as a key of what is kept it has to be a tuple
+        object.__setattr__(self, "vocabularies", tuple(self.vocabularies))
+
 
 DEFAULT_OPTIONS: Final = Options()
 

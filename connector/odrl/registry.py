@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from connector.errors import PolicyError
+from connector.odrl.codes import Code, Finding
 from connector.odrl.model import Number, Options
 from connector.odrl.vocabulary import CORE_PROFILE, EXACT_MATCH, INCLUDED_IN, ODRL, compact
 
@@ -187,7 +188,7 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
     from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 
     for profile in profiles:
-        _leaves_the_core_alone(profile, {row.iri for row in (*CORE_OPERANDS, *CORE_ALIASES)})
+        _leaves_the_core_alone(profile, {row.iri for row in CORE_OPERANDS} | {row.iri for row in CORE_ALIASES})
     rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
     aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]
     included = dict(INCLUDED_IN)
@@ -219,10 +220,12 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
 
 def _leaves_the_core_alone(profile: Profile, operands: set[str]) -> None:
     """Whoever agrees on a word of the core means what ODRL says: no profile may make a counter what somebody declares (ODRL 2.2 IM, 3)."""
-    named = [row.iri for row in (*profile.operands, *profile.aliases) if row.iri in operands]
+    named = [iri for iri in (*(row.iri for row in profile.operands), *(row.iri for row in profile.aliases)) if iri in operands]
     moved = [iri for iri, up in profile.actions.items() if iri in EXACT_MATCH or INCLUDED_IN.get(iri, up) != up]
     for iri in (*named, *moved):
-        raise PolicyError(f"the profile `{profile.id}` gives `{compact(iri)}` another meaning than ODRL; give it an IRI of its own")
+        message = f"the profile `{profile.id}` gives `{compact(iri)}` another meaning than ODRL"
+        finding = Finding(Code.CONFLICTING_TERMS, "", message, "give it an IRI of its own")
+        raise PolicyError(str(finding), (finding,))
 
 
 def _spellings(iri: str, prefixes: Mapping[str, str]) -> list[str]:
@@ -258,6 +261,3 @@ def _closure(steps: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
                 waiting.extend(steps.get(next_one, ()))
         found[start] = frozenset(reached)
     return found
-
-
-CORE_OPTIONS: Final = Options()

@@ -1,8 +1,11 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.odrl import Alias, Operand, Options, Profile, Request, Vocabulary, World, evaluate, load
+from connector.odrl import Alias, Code, Operand, Options, PolicyError, Profile, Request, Vocabulary, World, compare, evaluate, lint, load
 from connector.odrl.model import DEFAULT_OPTIONS
 from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Label, registry_of
@@ -127,3 +130,35 @@ def test_a_policy_that_was_read_without_a_profile_is_read_again_under_it_and_the
     assert evaluate(without, asked, world(), options=OURS).result == "unknown"
     assert evaluate(without, asked, world(), options=OURS).case.policy is evaluate(without, asked, world(), options=OURS).case.policy
     assert evaluate(load(document, options=OURS), asked, world()).result == "unknown"
+
+
+def test_options_take_any_sequence_of_profiles() -> None:
+    listed: Any = [PROFILE]
+    assert registry_of(Options(profiles=listed)) is registry_of(OURS)
+    document = offer(rule(leaf(X + "mood", "eq", "calm")))
+    found = load(document, options=Options(profiles=listed, vocabularies=listed[:0]))
+    assert lint(document, options=Options(profiles=listed)) == list(found.findings)
+    assert compare(found, found, options=Options(profiles=listed)).equivalent == "yes"
+
+
+COUNT = CORE.operands[ODRL + "count"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "word"),
+    [
+        (Profile("theirs", operands=(replace(COUNT, kind="usage", source="declared", check="declared"),)), "odrl:count"),
+        (Profile("theirs", aliases=(Alias(COUNT.iri, X + "mood", {"lteq": "eq"}),)), "odrl:count"),
+        (Profile("theirs", actions={ODRL + "distribute": ""}), "odrl:distribute"),
+        (Profile("theirs", actions={ODRL + "write": ODRL + "use"}), "odrl:write"),
+    ],
+    ids=["operand", "alias", "action", "deprecated action"],
+)
+def test_no_profile_of_a_foreign_caller_gives_a_core_word_another_meaning(profile: Profile, word: str) -> None:
+    options, document = Options(profiles=(PROFILE, profile)), offer(rule(leaf("odrl:count", "lteq", "5")))
+    for ask in (lambda: registry_of(options), lambda: load(document, options=options)):
+        with pytest.raises(PolicyError, match=f"the profile `theirs` gives `{word}` another meaning"):
+            ask()
+    assert [finding.code for finding in lint(document, options=options)] == [Code.CONFLICTING_TERMS]
+    assert not evaluate(load(document), request(), world(), options=options).permitted
+    assert registry_of(Options(profiles=(Profile("theirs", actions={ODRL + "distribute": ODRL + "use"}),))), "the same again is no other"
