@@ -129,7 +129,7 @@ class _Decisions:
             "as": {"id": who.id, "name": who.name, "claims": caller.claims},
             "at": instant(at),
             "purposes": said.purposes,
-            "items": [_view(view, exact=said.dataset is not None) for view in page.items],
+            "items": [self._view(view, exact=said.dataset is not None) for view in page.items],
             "next": _cursor(page.next),
             "next_change": instant(min((view.changes for view in page.items if view.changes is not None), default=None)),
         }
@@ -172,6 +172,29 @@ class _Decisions:
             request.match_info["id"], said.duty, action=said.action, at=at, by=said.by, amounts=said.amounts
         )
         return answer(agreement_view(kept), 201)
+
+    def _view(self, view: View, *, exact: bool) -> dict[str, Any]:
+        return {
+            "id": view.dataset.id,
+            "title": orjson.loads(view.dataset.document).get("dct:title"),
+            "shown": view.shown,
+            "next_change": instant(view.changes),
+            "offers": [self._sight(sight, exact=exact) for sight in view.offers],
+        }
+
+    def _sight(self, sight: Sight, *, exact: bool) -> dict[str, Any]:
+        """An offer: the decision of the catalog and its grounds, what a request for it would be answered, and who holds each condition,
+        by its path."""
+        plain = self._d.simulation.plain(sight.offer.policy, "en", {}) or {"conditions": []}
+        return {
+            "id": sight.offer.id,
+            "manual": sight.offer.manual,
+            "shown": sight.shown,
+            "decision": _decision(sight.decision, exact=exact),
+            "grounds": sight.grounds,
+            "request": None if sight.asked is None else _decision(sight.asked.document, exact=exact),
+            "held": {condition["path"]: condition["held_text"] for condition in plain["conditions"]},
+        }
 
     async def _body(self, request: web.Request, shape: type[Any]) -> Any:
         return decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)
@@ -218,28 +241,6 @@ def _limit(said: int) -> int:
     if not 1 <= said <= PAGE_MAX:
         raise InvalidRequest(f"`limit` is {said}; it is a whole number from 1 to {PAGE_MAX}", pointer="/limit")
     return said
-
-
-def _view(view: View, *, exact: bool) -> dict[str, Any]:
-    return {
-        "id": view.dataset.id,
-        "title": orjson.loads(view.dataset.document).get("dct:title"),
-        "shown": view.shown,
-        "next_change": instant(view.changes),
-        "offers": [_sight(sight, exact=exact) for sight in view.offers],
-    }
-
-
-def _sight(sight: Sight, *, exact: bool) -> dict[str, Any]:
-    """An offer: the decision of the catalog and its grounds, and what a request for it would be answered."""
-    return {
-        "id": sight.offer.id,
-        "manual": sight.offer.manual,
-        "shown": sight.shown,
-        "decision": _decision(sight.decision, exact=exact),
-        "grounds": sight.grounds,
-        "request": None if sight.asked is None else _decision(sight.asked.document, exact=exact),
-    }
 
 
 def _decision(document: Mapping[str, Any], *, exact: bool) -> Mapping[str, Any]:

@@ -106,9 +106,11 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def facts(pairs: Mapping[str, Cell]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
     known = {name: clean(value) for name, value in pairs.items() if value not in (None, "")}
-    width = max((len(name) for name in known), default=0)
+    from rich.cells import cell_len
+
+    width = max(map(cell_len, known), default=0)
     for name, value in known.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name}{' ' * (width - cell_len(name))}  {value}")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from connector.cli import show
-from connector.cli.explain import MARKS, NO, OPEN, STEP, Lines, decided, finding_line, grounds_of
+from connector.cli.explain import MARKS, NO, OPEN, STEP, Lines, Telling, finding_line, states_of
 from connector.cli.publish import FORMS, read_bytes, read_policy
 from connector.cli.session import Common, ask
 from connector.errors import InvalidRequest
@@ -209,9 +209,16 @@ def _why(offer: Mapping[str, Any]) -> str:
     if request is not None and not _permits(request):
         return "; ".join(request.get("reason", ()))
     if offer["shown"]:
-        return f"needs: {'; '.join(miss['change'] for miss in decision['near_misses'])}" if decision.get("near_misses") else ""
+        needed = [f"{miss['change']}{_held(offer, miss['path'])}" for miss in decision.get("near_misses", ())]
+        return f"needs: {'; '.join(needed)}" if needed else ""
     rule = next((ground["rule"] for ground in offer.get("grounds", ()) if "rule" in ground), None)
     return f"{decision.get('code')}{f' by {rule}' if rule else ''}: {'; '.join(decision.get('reason', ()))}"
+
+
+def _held(offer: Mapping[str, Any], path: str) -> str:
+    """Who holds a constraint of an offer, as in: [declared by the other side]."""
+    held = offer.get("held", {}).get(path)
+    return f" [{held}]" if held else ""
 
 
 def _permits(request: Mapping[str, Any]) -> bool:
@@ -219,16 +226,17 @@ def _permits(request: Mapping[str, Any]) -> bool:
 
 
 def _exactly(item: Mapping[str, Any]) -> Lines:
-    """One dataset with every rule."""
+    """One dataset with every rule, and who holds each constraint."""
     yield 0, f"{item['id']}  {item.get('title') or ''}"
     for offer in item["offers"]:
+        telling = Telling(held=offer.get("held", {}), states=states_of(offer["decision"]))
         yield 1, f"offer {offer['id']} is {'shown' if offer['shown'] else 'hidden'}"
-        yield from decided(offer["decision"], {}, 2)
+        yield from telling.decided(offer["decision"], 2)
         if not offer["shown"]:
-            yield from grounds_of(offer.get("grounds", ()), 2)
+            yield from telling.grounds(offer.get("grounds", ()), 2)
         elif offer.get("request") is not None:
             yield 2, "a request would be answered"
-            yield from decided(offer["request"], {}, 3)
+            yield from telling.decided(offer["request"], 3)
 
 
 def _access(access: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`connector explain`: a decision as a tree that can be read, and what the other side said; against connectors that run here."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from connector.cli.explain import explained
+from connector.cli.explain import ABOUT, GROUPS, MARKS, WHEN, Telling, explained
 from connector.client.views import Explained
 from connector.dsp.messages import Kind, Role
 from tests import pair
@@ -141,9 +142,54 @@ def test_everything_that_a_decision_knows_stands_in_a_tree(
     command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
 ):
     fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW)}
-    golden("explain", command("explain", "urn:uuid:n1", "--lang", "zh").out)
-    assert fake.paths() == [f"GET {N}?lang=zh", f"GET {T}?lang=zh"]
+    golden("explain", command("explain", "urn:uuid:n1").out)
+    assert fake.paths() == [f"GET {N}?lang=en", f"GET {T}?lang=en"]
     assert json.loads(command("explain", "urn:uuid:n1", "--json").out)["decision"] == DECISION
+
+
+CHINESE_PLAIN = {
+    "sentences": ["任何人可以使用该数据，用于“research”或“quality”。"],
+    "conditions": [
+        {"path": "/permission/0/constraint/0", "text": "用于“research”或“quality”", "held": "declared", "held_text": "由对方声明"}
+    ],
+}
+
+
+def test_in_chinese_all_of_it_is_chinese_but_names_and_what_was_said(
+    command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
+):
+    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN})}
+    told = command("explain", "urn:uuid:n1", "--lang", "zh").out
+    assert fake.paths() == [f"GET {N}?lang=zh", f"GET {T}?lang=zh"]
+    golden("explain-zh", told)
+    english = command("explain", "urn:uuid:n1").out
+    assert len(told.splitlines()) == len(english.splitlines())
+    ours = [line for line in told.splitlines() if line not in english.splitlines()]
+    assert not [line for line in ours if re.search(r"\b(is|was|the|not|of|it|used|found|by|at|next)\b", line)
+                and not line.startswith("  警告")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [*ABOUT.values(), *GROUPS.values(), *WHEN.values(), *MARKS, "pending", "overdue", "fulfilled", "remediated", "inactive", "provider"],
+)
+def test_every_word_of_ours_has_a_chinese_one(phrase: str):
+    assert not Telling("zh").say(phrase).isascii()
+    assert Telling("en").say(phrase) == phrase
+
+
+def test_text_that_looks_like_a_place_for_a_value_stays_as_it_is():
+    assert Telling("zh").say("{0} {x}") == "{0} {x}"
+
+
+def test_what_is_not_known_yet_has_one_sign_in_the_tree_and_in_the_grounds():
+    ground = {"code": "CONSTRAINT_UNSATISFIED", "constraint": "/permission/0/constraint/1/or/1", "leftOperand": "odrl:spatial",
+              "operator": "eq", "expected": ["urn:eu"]}  # fmt: skip
+    assert "? spatial is urn:eu; not known" in lines()
+    found = lines(refusal=REFUSAL | {"grounds": [ground]})
+    assert "? spatial is urn:eu (at /permission/0/constraint/1/or/1)" in found
+    theirs = lines(decision=None, refusal=REFUSAL | {"by": "peer", "grounds": [ground | {"code": "CONSTRAINT_UNKNOWN"}]})
+    assert "? spatial is urn:eu (at /permission/0/constraint/1/or/1)" in theirs
 
 
 def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, home: Path):

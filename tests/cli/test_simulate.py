@@ -56,7 +56,7 @@ async def test_the_catalog_is_shown_as_somebody_else_would_see_it(tmp_path: Path
         rows = {line.split()[1]: line for line in ended.out.splitlines()[1:]}
         assert rows["urn:s:care"].startswith("?")
         assert "permit" in rows["urn:s:care"]
-        assert "needs: purpose is one of 'care'" in rows["urn:s:care"]
+        assert "needs: purpose is one of 'care' [declared by the other side]" in rows["urn:s:care"]
         assert rows["urn:s:hidden"].startswith("✗")
         assert "CONSTRAINT_UNSATISFIED by /permission/0: Denied: participant <did:web:biopharma.example>" in rows["urn:s:hidden"]
         assert rows["urn:s:until"].startswith("✓")
@@ -66,7 +66,7 @@ async def test_the_catalog_is_shown_as_somebody_else_would_see_it(tmp_path: Path
 
         refused = await operated(two.provider, "simulate", "--as", "biopharma", "--purpose", "marketing", "--dataset", "urn:s:care")
         assert "? unknown CONSTRAINT_UNKNOWN" in refused.out
-        assert "? purpose is one of care; not known" in refused.out
+        assert "? purpose is one of care; not known, declared by the other side" in refused.out
         assert "a request would be answered\n      ✗ deny CONSTRAINT_UNSATISFIED" in refused.out
         hidden = await operated(two.provider, "simulate", "--as", "biopharma", "--dataset", "urn:s:hidden")
         assert "is hidden" in hidden.out
