@@ -1,28 +1,30 @@
 """The state of duties: what has to be done, by when, and whether it was.
 
-A duty is due while its constraints hold (W3C formal semantics, C2); an upper bound of time among them is its deadline and not a condition.
-It is fulfilled by an act of the log: the action or one included in it, on its target, by its debtor, as its refinements say.
+A duty is due while its constraints hold (W3C formal semantics, C2); an upper bound of time among them is its deadline and not a condition,
+wherever it stands: of those in an `and` the earliest counts, of those in an `or` the latest. It is fulfilled by an act of the log: the
+action or one included in it, on its target, by its debtor, as its refinements say. Who owes several actions, or one on several targets,
+owes each of them (ODRL 2.2 IM, 2.7).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, NamedTuple, get_args
 
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Stage
-from connector.odrl.judges import all_of, any_of, turns
+from connector.odrl.judges import all_of, turns
 from connector.odrl.model import (
     FALSE,
     TRUE,
     UNKNOWN,
+    Action,
     Constraint,
     DutyState,
     Event,
-    Fact,
     Facts,
     Lapse,
     Logic,
@@ -30,15 +32,19 @@ from connector.odrl.model import (
     Options,
     Policy,
     Rule,
+    Scope,
     Since,
     Window,
     World,
-    fact_key,
+    leaves,
 )
-from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, EVENT, POLICY_USAGE
-from connector.odrl.registry import Operand
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, EVENT, POLICY_USAGE, facts_of_act
+from connector.odrl.vocabulary import ODRL
 
 WHOLE = ("and", "andSequence")  # logical constraints of which every part has to hold
+COMPENSATE: Final = ODRL + "compensate"  # anybody may pay for the assignee (W3C formal semantics, C1)
+_TIMES: Final = (DATE_TIME, DELAY_PERIOD, ELAPSED_TIME)
+_STATES: Final = frozenset(get_args(DutyState))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts
         state = state_of(policy, duty, world, now, facts)
         if state == "inactive":
             continue
-        deadline = deadline_of(duty, world, policy)
+        deadline = deadline_of(duty, world, policy, facts)
         debtor = next((scope.id for scope in (*duty.assignees, *rule.assignees)), next(iter(policy.assignees), ""))
         found.append(_owed(duty, debtor, state, deadline, _blocks(duty, state, options, stage)))
         if state == "overdue" and deadline is not None:
@@ -109,51 +115,93 @@ def _blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
 
 
 def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> DutyState:
-    """How a duty stands in the world at `now` (microseconds since 1970)."""
+    """How a duty stands in the world at `now` (microseconds since 1970). One of which the world says what is no state counts as overdue:
+    what nobody understands lets nobody in."""
     for name in (duty.id, duty.path):
         if name and (told := world.duties.get(name)) is not None:
-            return told
+            return told if told in _STATES else "overdue"
     if _due(policy, duty, world, now, facts) == FALSE:
         return "inactive"
-    deadline = deadline_of(duty, world, policy)
+    deadline = deadline_of(duty, world, policy, facts)
     done = _performances(policy, duty, world, now)
     if duty.kind == "duty" and duty.when == "post" and (first := first_use(policy, world)) is not None:
-        done = [at for at in done if at >= first]  # what has to be done after the use is not done by what came before it
-    if any(deadline is None or at < deadline for at in done):
+        done = [[at for at in one if at >= first] for one in done]  # what has to be done after the use is not done by what came before it
+    if all(any(deadline is None or at < deadline for at in one) for one in done):
         return "fulfilled"
     if deadline is None or now is None or now < deadline:
         return "pending"
-    if done and duty.duties and all(_done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
+    if all(done) and duty.duties and all(_done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
         return "remediated"  # late, and all that follows from being late is done too (ODRL 2.2 IM, 2.6.4)
     return "overdue"
 
 
-def _performances(policy: Policy, duty: Rule, world: World, now: int | None) -> list[int]:
-    """When it was performed: the instants (microseconds since 1970) up to now."""
-    acts = ((values.microseconds(event.at), event) for event in world.log or ())
-    return [at for at, event in acts if at is not None and (now is None or at <= now) and performs(policy, duty, event, world)]
+def _performances(policy: Policy, duty: Rule, world: World, now: int | None) -> list[list[int]]:
+    """For each part of a duty when it was performed: the instants (microseconds since 1970) up to now."""
+    acts = [(at, event) for event in world.log or () if (at := values.microseconds(event.at)) is not None and (now is None or at <= now)]
+    return [[at for at, event in acts if _performed(policy, duty, part, event, world)] for part in parts_of(duty)]
 
 
 def _done_after(policy: Policy, duty: Rule, world: World, now: int | None, instant: int) -> bool:
-    return any(at >= instant for at in _performances(policy, duty, world, now))
+    return all(any(at >= instant for at in one) for one in _performances(policy, duty, world, now))
+
+
+class Part(NamedTuple):
+    """One thing that has to be done of a duty: an action (None: it has none, and nothing is it) on a target (None: the rule's)."""
+
+    action: Action | None
+    target: Scope | None
+
+
+def parts_of(duty: Rule) -> list[Part]:
+    """All that has to be done of a duty: each of its actions on each of its targets (ODRL 2.2 IM, 2.7)."""
+    return [Part(action, target) for action in duty.actions or (None,) for target in duty.targets or (None,)]
 
 
 def performs(policy: Policy, duty: Rule, event: Event, world: World | None = None) -> bool:
-    """Whether an act performs a duty: it names it, or it is the action (or one below it) on its target, as its refinements say. `world`
-    says what is in a collection."""
-    if event.duty:
-        return event.duty in (duty.id, duty.path)
+    """Whether an act performs a duty, or a part of one: it is the action (or one below it) on its target by its debtor, as its refinements
+    say, and names no other duty. `world` says what is in a collection."""
     world = world or World(event.at)
-    within = policy.registry.action_within(event.action)
-    actions = [action for action in duty.actions if action.iri in within]
-    if not actions:
+    return any(_performed(policy, duty, part, event, world) for part in parts_of(duty))
+
+
+def _performed(policy: Policy, duty: Rule, part: Part, event: Event, world: World) -> bool:
+    action = part.action
+    if action is None or (event.duty and event.duty not in (duty.id, duty.path)):
         return False
-    if duty.targets and not any(scope.holds(event.target, world) for scope in duty.targets):
+    if action.iri not in policy.registry.action_within(event.action):
         return False
-    if duty.assignees and not any(scope.holds(event.party, world) for scope in duty.assignees):
+    targets, debtors = _meant(policy, duty)
+    facts = facts_of_act(event, policy.registry.operands)
+    if all_of([node.judge for node in action.refinements])(facts) != TRUE:
         return False
-    facts = _facts_of(event, policy.registry.operands)
-    return any_of([all_of([node.judge for node in action.refinements]) for action in actions])(facts) == TRUE
+    if part.target is not None and not _fits(part.target, event.target, facts, world):
+        return False
+    # The log is that of the policy: an act of which nobody says on what or by whom it was is taken for what the policy is about.
+    if part.target is None and targets and event.target and not any(_fits(scope, event.target, facts, world) for scope in targets):
+        return False
+    if duty.assignees:
+        return any(_fits(scope, event.party, facts, world) for scope in duty.assignees)
+    free = not debtors or not event.party or action.iri == COMPENSATE
+    return free or any(_fits(scope, event.party, facts, world) for scope in debtors)
+
+
+def _fits(scope: Scope, thing: str | None, facts: Facts, world: World) -> bool:
+    return scope.holds(thing, world) and all_of([node.judge for node in scope.refinements])(facts) == TRUE
+
+
+def _meant(policy: Policy, duty: Rule) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
+    """The targets and the debtors of a duty that names none: those of the rule that it hangs on, or else of the policy."""
+    known: dict[str, tuple[tuple[Scope, ...], tuple[Scope, ...]]] | None = policy.memo.get(_meant)
+    if known is None:
+        known = policy.memo[_meant] = {}
+        targets: tuple[Scope, ...] = () if policy.target is None else (Scope(policy.target),)
+        waiting = [(rule, targets, tuple(Scope(party) for party in sorted(policy.assignees))) for rule in policy.rules]
+        while waiting:
+            rule, targets, debtors = waiting.pop()
+            targets, debtors = rule.targets or targets, rule.assignees or debtors
+            known[rule.path] = targets, debtors
+            waiting.extend((below, targets, debtors) for below in rule.duties)
+    return known.get(duty.path, ((), ()))
 
 
 def exercises(policy: Policy, world: World) -> list[Event]:
@@ -183,73 +231,105 @@ def _all_duties(rules: Iterable[Rule]) -> Iterator[Rule]:
         yield from _all_duties(rule.duties)
 
 
-def _facts_of(event: Event, operands: Mapping[str, Operand]) -> Facts:
-    facts: dict[str, Fact] = dict(event.amounts)
-    if (at := values.microseconds(event.at)) is not None:
-        facts[DATE_TIME] = at
-    for word, given in event.params.items():
-        row = operands.get(word)
-        for raw in given:
-            unit = str(raw.get("unit", "")) if isinstance(raw, Mapping) else ""
-            try:
-                facts.setdefault(fact_key(row.iri if row else word, unit), _value(row, raw))
-            except PolicyError:
-                continue  # a value that cannot be read is not known, and no refinement is satisfied by it
-    return facts
-
-
-def _value(row: Operand | None, raw: object) -> Fact:
-    if isinstance(raw, Mapping):
-        raw = {key: value for key, value in raw.items() if key != "unit"}
-    if row is not None and row.values == "number":
-        return values.number(raw)[0]
-    if row is not None and row.values == "duration":
-        return values.exact(raw)
-    return frozenset({values.term(raw)}) if row is not None and not row.single else values.term(raw)
-
-
-def deadline_of(duty: Rule, world: World, policy: Policy | None = None) -> int | None:
-    """The instant (microseconds since 1970) from which the duty is overdue, as far as it is known: the earliest upper bound of time. A
-    delay runs from the anchor that the world names, else from the first use if the duty follows the use, else from the signing of the
-    agreement (odrl.md 1.7); for these two `policy` is needed."""
-    ends = [end for node in conjuncts(duty.constraints) if (end := _end(node, duty, world, policy)) is not None]
+def deadline_of(duty: Rule, world: World, policy: Policy | None = None, facts: Facts | None = None) -> int | None:
+    """The instant (microseconds since 1970) from which the duty is overdue, as far as it is known: the earliest upper bound of time, in an
+    `or` the latest of the parts that are not known (by `facts`) to be void. A duration runs from the anchor that the world names; else a
+    delay from the first use if the duty follows the use, and any from the signing of the agreement (odrl.md 1.7); for these `policy` is
+    needed."""
+    reading = _Clock(duty, world, policy, facts)
+    ends = [end for node in conjuncts(duty.constraints) if (end := reading.end(node)) is not None]
     return min(ends, default=None)
 
 
 def has_deadline(duty: Rule) -> bool:
     """Whether its constraints bound the time for it from above."""
-    return any(_bounds_time(node) for node in conjuncts(duty.constraints))
+    return any(_is_bounded(node) for node in conjuncts(duty.constraints))
 
 
-def turns_of(duty: Rule, world: World, policy: Policy) -> Iterator[int]:
+def _is_bounded(node: Node) -> bool:
+    if isinstance(node, Logic):
+        return (any if node.kind in WHOLE else all)(_is_bounded(part) for part in node.parts)
+    return bounds_time(node)
+
+
+def turns_of(duty: Rule, world: World, policy: Policy, facts: Facts | None = None) -> Iterator[int]:
     """The instants at which the duty may come to another state because time passes, beside those that the policy names."""
-    anchor = _anchor(duty, world, policy)
-    for node in conjuncts(duty.constraints):
-        if anchor is not None and isinstance(node, Constraint) and node.operand == DELAY_PERIOD and isinstance(node.test, Lapse):
+    clock = _Clock(duty, world, policy, facts)
+    for node in leaves(duty.constraints):
+        if not isinstance(node, Constraint) or not isinstance(node.test, Lapse) or node.operand not in _TIMES:
+            continue
+        if (anchor := clock.anchor(node)) is not None:
             yield from turns(anchor, node.test)
 
 
-def _end(node: Node, duty: Rule, world: World, policy: Policy | None) -> int | None:
-    if not isinstance(node, Constraint) or not _bounds_time(node):
-        return None
-    if isinstance(node.test, Window):
-        return None if node.test.end is None else int(node.test.end[0])
-    if isinstance(node.test, Lapse) and node.test.end is not None and (at := _anchor(duty, world, policy)) is not None:
-        end = values.after(at, node.test.end)
-        return None if end is None else end + int(node.test.end_in)
-    return None
+class _Clock(NamedTuple):
+    """What time has to do with a duty: when its parts begin and end in a world."""
 
+    duty: Rule
+    world: World
+    policy: Policy | None
+    facts: Facts | None
 
-def _anchor(duty: Rule, world: World, policy: Policy | None) -> int | None:
-    """When the delay of a duty begins."""
-    for name in (duty.id, duty.path, DELAY_PERIOD):
-        if name and (told := world.anchors.get(name)) is not None:
-            return values.microseconds(told)
-    if policy is None:
+    def end(self, node: Node) -> int | None:
+        """The instant from which a node lets nothing be done any more; None if there is none, or none that is known."""
+        if isinstance(node, Logic):
+            parts = node.parts if node.kind in WHOLE else [part for part in node.parts if self.met(part) != FALSE]
+            ends = [self.end(part) for part in parts]
+            known = [end for end in ends if end is not None]
+            if node.kind in WHOLE:
+                return min(known, default=None)
+            return max(known, default=None) if len(known) == len(ends) else None
+        if not isinstance(node, Constraint) or not bounds_time(node):
+            return None
+        if isinstance(node.test, Window):
+            return None if node.test.end is None else int(node.test.end[0])
+        if isinstance(node.test, Lapse) and node.test.end is not None and (at := self.anchor(node)) is not None:
+            end = values.after(at, node.test.end)
+            return None if end is None else end + int(node.test.end_in)
         return None
-    if any(_is_use(node) and node.operator in ("gt", "gteq") for node in conjuncts(duty.constraints) if isinstance(node, Constraint)):
-        return first_use(policy, world)  # once for each uid, so from the first one
-    return signed(policy)
+
+    def met(self, node: Node) -> int:
+        """Whether a node holds at some time, by what is known but the time."""
+        if isinstance(node, Logic) and has_time(node):
+            return (min if node.kind in WHOLE else max)(self.met(part) for part in node.parts)
+        if self.facts is None or (isinstance(node, Constraint) and has_time(node)):
+            return TRUE
+        return node.judge(self.facts)
+
+    def begun(self, node: Node, now: int | None) -> int:
+        """Whether a node holds, where an upper bound of time, and the event that the duty follows, always do."""
+        facts = self.facts or {}
+        if isinstance(node, Logic) and has_time(node):
+            return (min if node.kind in WHOLE else max)(self.begun(part, now) for part in node.parts)
+        if not isinstance(node, Constraint) or not has_time(node):
+            return node.judge(facts)
+        if _is_use(node):
+            return TRUE
+        if isinstance(node.test, Window):
+            start = node.test.start
+            return TRUE if start is None else UNKNOWN if now is None else TRUE if now >= start[0] else FALSE
+        if not isinstance(node.test, Lapse) or node.test.start is None:
+            return TRUE
+        if (at := self.anchor(node)) is None or now is None:
+            return UNKNOWN if bounds_time(node) else node.judge(facts)
+        begins = values.after(at, node.test.start)
+        return TRUE if begins is not None and now >= begins + int(not node.test.start_in) else FALSE
+
+    def anchor(self, node: Constraint) -> int | None:
+        """When a duration begins."""
+        duty, world, policy = self.duty, self.world, self.policy
+        for name in (duty.id, duty.path, node.operand):
+            if name and (told := world.anchors.get(name)) is not None:
+                return values.microseconds(told)
+        if node.operand == ELAPSED_TIME and self.facts is not None and (since := self.facts.get(node.fact)) is not None:
+            return since.anchor if isinstance(since, Since) else None  # as the options have it
+        if policy is None:
+            return None
+        if node.operand == DELAY_PERIOD and any(
+            _is_use(one) and one.operator in ("gt", "gteq") for one in leaves(duty.constraints) if isinstance(one, Constraint)
+        ):
+            return first_use(policy, world)  # once for each uid, so from the first one
+        return signed(policy)
 
 
 def signed(policy: Policy) -> int | None:
@@ -272,38 +352,27 @@ def _instant(text: str | None) -> int | None:
 def _due(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> int:
     """Whether it is a duty at all: its constraints hold, but for the event that it follows and its deadline, of which only the beginning
     counts. What is not known leaves it due."""
-    states = [_begun(node, duty, policy, world, now, facts) for node in conjuncts(duty.constraints)]
-    return min(states, default=TRUE)
-
-
-def _begun(node: Node, duty: Rule, policy: Policy, world: World, now: int | None, facts: Facts) -> int:
-    if not isinstance(node, Constraint):
-        return node.judge(facts)
-    if _is_use(node):
-        return TRUE
-    if isinstance(node.test, Window) and _bounds_time(node):
-        start = node.test.start
-        return TRUE if start is None else UNKNOWN if now is None else TRUE if now >= start[0] else FALSE
-    if node.operand == DELAY_PERIOD and isinstance(node.test, Lapse):
-        at = _anchor(duty, world, policy)
-        if at is None or now is None:
-            return UNKNOWN
-        if not _bounds_time(node):
-            return node.judge({**facts, node.fact: Since(at, now)})
-        begins = at if node.test.start is None else values.after(at, node.test.start)
-        return TRUE if begins is not None and now >= begins else FALSE
-    return node.judge(facts)
+    clock = _Clock(duty, world, policy, facts)
+    return min((clock.begun(node, now) for node in duty.constraints), default=TRUE)
 
 
 def _is_use(node: Constraint) -> bool:
     return node.operand == EVENT and node.unit == POLICY_USAGE
 
 
-def _bounds_time(node: Node) -> bool:
+def bounds_time(node: Node) -> bool:
     """Whether a constraint of a duty sets its deadline."""
-    if not isinstance(node, Constraint) or node.operand not in (DATE_TIME, DELAY_PERIOD) or not isinstance(node.test, Window | Lapse):
+    return isinstance(node, Constraint) and has_time(node) and isinstance(node.test, Window | Lapse) and node.test.end is not None
+
+
+def has_time(node: Node) -> bool:
+    """Whether a constraint of a duty says from when on or until when it is to be done, or a logical one has such a part."""
+    if isinstance(node, Logic):
+        return any(has_time(part) for part in node.parts)
+    if not isinstance(node, Constraint):
         return False
-    return node.test.end is not None and not node.test.negated
+    timed = node.operand in _TIMES and isinstance(node.test, Window | Lapse) and not node.test.negated
+    return timed or _is_use(node)
 
 
 def conjuncts(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -213,7 +213,7 @@ def _lapses(case: Case) -> Iterable[int]:
     if not running:
         return
     for rule in case.policy.rules:
-        for leaf in leaves((*rule.constraints, *rule.refinements)):
+        for leaf in leaves((*rule.constraints, *rule.refinements, *(node for duty in rule.duties for node in duty.constraints))):
             if isinstance(leaf, Constraint) and isinstance(leaf.test, Lapse) and (since := running.get(leaf.fact)) is not None:
                 yield from turns(since.anchor, leaf.test)
 
@@ -222,7 +222,8 @@ def _deadlines(case: Case) -> Iterable[int]:
     """The instants at which a duty begins or becomes overdue."""
     for rule in case.policy.rules:
         for duty in (rule, *rule.duties) if rule.kind == "obligation" else rule.duties:
-            yield from turns_of(duty, case.world, case.policy)
+            for facts in case.atoms[:1]:  # the clocks are the same for each act of the request
+                yield from turns_of(duty, case.world, case.policy, facts)
 
 
 def _sequences(policy: Policy) -> tuple[int, ...]:
@@ -230,5 +231,6 @@ def _sequences(policy: Policy) -> tuple[int, ...]:
     known: tuple[int, ...] | None = policy.memo.get(_sequences)
     if known is None:
         nodes = [node for rule in policy.rules for node in (*rule.constraints, *rule.refinements)]
+        nodes += [node for rule in policy.rules for duty in rule.duties for node in duty.constraints]
         known = policy.memo[_sequences] = tuple(at for node in nodes for at in turns_in_order(node))
     return known

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from connector.errors import PolicyError
+from connector.odrl import values
+from connector.odrl.model import Event, Fact, Facts, fact_key
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Operand
 from connector.odrl.vocabulary import ODRL
 
@@ -77,3 +81,29 @@ CORE_OPERANDS: Final = (
 
 _SAME: Final = MappingProxyType(dict(zip(sorted(CONCEPT), sorted(CONCEPT), strict=True)))
 CORE_ALIASES: Final = tuple(Alias(ODRL + name, ODRL + "systemDevice", _SAME) for name in ("device", "system"))  # deprecated
+
+
+def facts_of_act(event: Event, operands: Mapping[str, Operand]) -> Facts:
+    """What an act says of its operands, by the key of the fact; what cannot be read is left out."""
+    facts: dict[str, Fact] = dict(event.amounts)
+    if (at := values.microseconds(event.at)) is not None:
+        facts[DATE_TIME] = at
+    for word, given in event.params.items():
+        row = operands.get(word)
+        for raw in given:
+            unit = str(raw.get("unit", "")) if isinstance(raw, Mapping) else ""
+            try:
+                facts.setdefault(fact_key(row.iri if row else word, unit), _value(row, raw))
+            except PolicyError:
+                continue  # a value that cannot be read is not known, and no refinement is satisfied by it
+    return facts
+
+
+def _value(row: Operand | None, raw: object) -> Fact:
+    if isinstance(raw, Mapping):
+        raw = {key: value for key, value in raw.items() if key != "unit"}
+    if row is not None and row.values == "number":
+        return values.number(raw)[0]
+    if row is not None and row.values == "duration":
+        return values.exact(raw)
+    return frozenset({values.term(raw)}) if row is not None and not row.single else values.term(raw)

@@ -88,7 +88,7 @@ class Drawing:
                     "duration",
                 ),
                 "act": ("purpose", "spatial", "resolution", "member", "dateTime"),
-                "duty": ("dateTime", "dateTime", "dateTime", "purpose", "number"),
+                "duty": ("dateTime", "dateTime", "dateTime", "purpose", "number", "elapsed"),
                 "done": ("resolution", "resolution", "dateTime"),
             }[place]
         )
@@ -103,6 +103,8 @@ class Drawing:
                 {"@value": one, "@type": "xsd:dateTime" if "T" in one else "xsd:date"} for one in self.chance.sample(DAYS + INSTANTS, 2)
             ]
             return self.constraint(self.spelled(kind), operator, values)
+        if kind == "elapsed":
+            return self.constraint(self.spelled("elapsedTime"), operator, list(self.chance.sample(SPANS, 2)))
         if kind == "duration":
             name = self.pick(("elapsedTime", "timeInterval", "meteredTime"))
             return self.constraint(self.spelled(name), operator, list(self.chance.sample(SPANS[1:] if name == "meteredTime" else SPANS, 2)))
@@ -155,16 +157,16 @@ class Drawing:
         return draw() if self.often() < 0.8 else [draw(), draw()]
 
     def duty(self, deep: bool = True) -> Json:
-        found: Json = {"action": self.action(DUTIES, "done")}
-        self.owed.append(naive.text(found["action"]))
+        found: Json = {"action": self.several(lambda: self.action(DUTIES, "done"))}
+        self.owed.extend(naive.text(action) for action in naive.of(found, "action"))
         if self.often() < 0.6:
             found["constraint"] = self.nodes("duty", (1, 1, 2))
         if deep and self.often() < 0.4:
             found["consequence"] = [self.duty(False) for _ in range(self.pick((1, 1, 2)))]
         if self.often() < 0.1:
-            found["target"] = self.pick(ASSETS)
+            found["target"] = self.several(lambda: self.thing("Asset", ASSETS, SERIES))
         if self.often() < 0.1:
-            found["assignee"] = self.pick(PARTIES)
+            found["assignee"] = self.thing("Party", PARTIES, GROUP)
         return found
 
     def rule(self, kind: str) -> Json:

@@ -512,3 +512,12 @@ def test_a_policy_that_its_conflicts_could_void_is_judged_in_a_bounded_time() ->
         assert best < 0.1
         assert decision.code is (Code.POLICY_VOID_CONFLICT if there == "a" else Code.PERMITTED)
         assert (decision.valid_until is None) == (there == "a"), "time voids no policy and mends none"
+
+
+@pytest.mark.parametrize(("name", "then"), [("elapsedTime", "deny"), ("delayPeriod", "permit-with")])  # a delay follows the use
+def test_a_permit_holds_until_a_duty_begins(name: str, then: str) -> None:
+    begins = [leaf(f"odrl:{name}", "gteq", "P10D")]
+    found = policy(rule(duty=[{"action": "odrl:compensate", "constraint": begins}]), timestamp="2026-06-10T12:00:00Z")
+    decision = evaluate(found, request(), World(NOW, log=()))
+    assert (decision.result, decision.valid_until) == ("permit", datetime(2026, 6, 20, 12, tzinfo=UTC))
+    assert evaluate(found, request(), World(datetime(2026, 6, 20, 12, tzinfo=UTC), log=())).result == then

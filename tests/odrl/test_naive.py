@@ -98,7 +98,9 @@ def test_a_difference_would_be_seen() -> None:
     """Each clause that is taken out of the naive evaluator shows within the first policies."""
     broken: dict[str, Any] = {
         "parts": lambda rule, policy, act, world: [[[]]],  # whoever does whatever with whatever
-        "state": lambda duty, path, facts, world: "fulfilled",
+        "state": lambda duty, path, chain, facts, world: "fulfilled",
+        "until": lambda node, facts, world: None,
+        "performs": lambda event, duty, path, chain, world: True,
         "in_order": lambda node, facts, world: [naive.YES],
         "later": lambda start, written: start,
         "stretch": lambda written: (naive.NEVER, naive.NEVER),
