@@ -18,6 +18,7 @@ from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
 from connector.odrl_forms.parameters import written
 from connector.odrl_forms.template_files import Template
+from connector.odrl_reading.reading import nearest
 
 RDF_VALUE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"  # no prefix of the DSP context leads there
 _CHOICE: Final = ("template", "version", "parameters")
@@ -67,8 +68,12 @@ def _values(
         checking.note("", "no template is chosen", "choose one at least; `open` sets no condition")
     for path, entry in checking.entries(chosen, ""):
         raw = checking.mapping(entry, path, _CHOICE)
-        name = checking.one_of(raw.get("template"), library, f"{path}/template")
-        if raw.get("template") not in library:
+        name = raw.get("template")
+        if not isinstance(name, str) or name not in library:
+            near = nearest(name, library) if isinstance(name, str) else None
+            fix = f"did you mean `{near}`?" if near else "`connector templates` and `GET /v1/templates` list them"
+            message = "it is missing" if name is None else f"`{shown(str(name))}` is no template"
+            checking.note(f"{path}/template", message, fix)
             continue
         template = library[name]
         if raw.get("version") not in (None, template.version):

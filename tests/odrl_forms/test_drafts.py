@@ -100,3 +100,11 @@ def test_an_offer_means_the_same_when_it_was_written_as_text(offer: dict[str, An
 
 def test_a_draft_knows_its_format():
     assert (Draft("turtle", b"").format, Draft("text", {}).format) == ("turtle", "json-ld")
+
+
+@pytest.mark.parametrize(("name", "fix"), [("counts", "did you mean `count`?"), ("zzz", "list them"), (7, "list them"), ([], "list them")])
+def test_a_template_that_is_none_is_said_with_the_nearest_and_not_with_all(name: Any, fix: str):
+    with pytest.raises(PolicyError) as refused:
+        chosen([{"template": name}], lambda: LIBRARY)
+    (finding,) = refused.value.findings
+    assert (finding.path, fix in finding.fix, len(str(finding)) < 200) == ("/0/template", True, True)

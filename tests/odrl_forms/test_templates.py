@@ -116,7 +116,7 @@ def test_the_profile_of_a_template_is_named_once():
     ("chosen", "expected"),
     [
         ([], ["the policy: no template is chosen; choose one at least; `open` sets no condition"]),
-        ([choice("untill", end="2026-01-01")], ["/0/template: `untill` is not among the choices; write one of"]),
+        ([choice("untill", end="2026-01-01")], ["/0/template: `untill` is no template; did you mean `until`?"]),
         ([choice("until")], ["/0/parameters/end: `end` (last day) of `until`: it is missing; give a day like `2026-12-31`"]),
         ([choice("until", end="31.12.2026")], ["/0/parameters/end: `end` (last day) of `until`: `31.12.2026`: it is no date or instant"]),
         ([choice("count", times=0)], ["/0/parameters/times: `times` (times) of `count`: 0 is too small; give 1 at least"]),
