@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from connector.odrl.duties import signed
 from connector.odrl.evaluation import evaluate
-from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy, Rule
+from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, constraints_of
+from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Lengths, calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
@@ -28,7 +30,9 @@ from connector.odrl_compare.wording import same_words
 NAMES: Final = ("first", "second")
 MONTHS_MAX: Final = 8  # different counts of months in two policies whose calendars are gone through
 COMPLEX: Final = unknown("the two policies are too complex to be compared in the time that there is")
+FROM_SIGNING: Final = frozenset({ELAPSED_TIME, DELAY_PERIOD})
 FOREIGN: Final = unknown("the two were read under different profiles")
+SIGNED: Final = unknown("the two were signed at different times, and a duration runs from that")
 CALENDAR: Final = "that depends on how long the months are, which is known only when the time begins to run"
 
 
@@ -95,10 +99,11 @@ class Comparison:
         try:
             found = self._agreed([self._refines(look) for look in self.looks()])
         except TooComplex:
-            return Found(YES) if same_words(one, other, bare=self.bare) else COMPLEX
+            same = same_words(one, other, bare=self.bare) and not signed_apart(one, other, self.options)
+            return Found(YES) if same else COMPLEX
         if found.answer == NO and one.refused:
             return unknown(f"the {self.names[0]} is not understood here: {_first_error(one)}")
-        return found
+        return SIGNED if found.answer == YES and signed_apart(one, other, self.options) else found
 
     def compatible(self) -> Found:
         """Whether there is a request that both permit."""
@@ -108,6 +113,8 @@ class Comparison:
             found = self._agreed([self._compatible(look) for look in self.looks()])
         except TooComplex:
             return COMPLEX
+        if found.answer == NO and signed_apart(self.one, self.other, self.options):
+            return SIGNED
         if found.answer == YES and (self.one.refused or self.other.refused):
             refused = self.one if self.one.refused else self.other
             return unknown(f"one of the two is not understood here: {_first_error(refused)}")
@@ -266,6 +273,14 @@ class Comparison:
 def _anywhere(shape: Shape, work: Work) -> tuple[Grant, Box] | None:
     """A box in which a policy surely permits something, if there is one."""
     return next(((grant, box) for grant in shape.grants for box in grant.region if not work.guessed(box)), None)
+
+
+def signed_apart(one: Policy, other: Policy, options: Options) -> bool:
+    """Whether a duration of either may run from its signing, and the two were signed at different times. What differs under one anchor
+    differs all the same: a world may name it; what does not may still be decided differently."""
+    if options.recurrence_anchor != "agreement" or None in (signed(one), signed(other)) or signed(one) == signed(other):
+        return False
+    return any(isinstance(leaf, Constraint) and leaf.operand in FROM_SIGNING for policy in (one, other) for leaf in constraints_of(policy))
 
 
 def _first_error(policy: Policy) -> str:

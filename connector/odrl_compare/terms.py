@@ -1,14 +1,14 @@
 """Whether two policies have the same terms, and in plain words what differs.
 
-What is compared is meaning. Ids, the target, the parties of the policy and the timestamp are no terms: the protocol sets them, and its
-state machine checks them. What is not understood must be equal as it stands.
+What is compared is meaning. Ids, the target and the parties of the policy are no terms: the protocol sets them, and its state machine
+checks them; nor is the timestamp, but where a duration runs from it. What is not understood must be equal as it stands.
 """
 
 from __future__ import annotations
 
 from connector.odrl.model import DEFAULT_OPTIONS, Options, Policy
 from connector.odrl_compare.boxes import STEPS_MAX
-from connector.odrl_compare.comparing import Comparison
+from connector.odrl_compare.comparing import Comparison, signed_apart
 from connector.odrl_compare.verdict import YES
 from connector.odrl_compare.wording import changes, same_words
 
@@ -21,6 +21,8 @@ def same_terms(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> b
     if a is b:
         return True
     if a.profiles != b.profiles or a.opaque != b.opaque or a.refused != b.refused:
+        return False
+    if signed_apart(a, b, options):
         return False
     if same_words(a, b):
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from random import Random
 from typing import Any
@@ -12,11 +13,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from connector.odrl import Options, Policy, PolicyError, Verdict, compare, evaluate, load
+from connector.odrl import (
+    Options,
+    Policy,
+    PolicyError,
+    Request,
+    Verdict,
+    World,
+    compare,
+    differences,
+    evaluate,
+    load,
+    same_terms,
+)
 from connector.odrl_compare.comparing import CALENDAR, COMPLEX, Comparison
 from tests.odrl.cases import leaf, odd_offers, offer, purpose, rule, shuffled
 from tests.odrl.cases import time as at
-from tests.odrl_compare.cases import EUR, OPTIONS, USD, a_request, an_offer, changed, read, seeds
+from tests.odrl_compare.cases import EUR, NOW, OPTIONS, PARTIES, USD, a_request, an_offer, changed, read, seeds
 
 PERMITS = ("permit", "permit-with")
 PAIRS = 1000  # of each part of the campaign
@@ -390,3 +403,34 @@ def test_a_comparison_can_be_turned_at_the_cost_of_one():
     assert comparison.refines().answer == "yes"
     assert comparison.turned().refines().answer == "no"
     assert "the second permits" in comparison.turned().refines().reason
+
+
+@pytest.mark.parametrize("duty", [False, True])
+@pytest.mark.parametrize("left", ["odrl:elapsedTime", "odrl:delayPeriod"])
+def test_a_duration_that_runs_from_the_signing_makes_the_signing_a_term(left: str, duty: bool):
+    """The same words, signed twice: what the one still permits the other does no more."""
+    within = [{"leftOperand": left, "operator": "lteq", "rightOperand": {"@value": "P30D", "@type": "xsd:duration"}}]
+    rule = {"action": "use", "duty": [{"action": "odrl:delete", "constraint": within}]} if duty else {"action": "use", "constraint": within}
+    parties = {"target": "urn:d", "assigner": PARTIES[0], "assignee": PARTIES[1]}
+
+    def agreement(at: str, of: dict[str, Any] = rule) -> Policy:
+        return read({"@id": "urn:a", "@type": "Agreement", **parties, "timestamp": at, "permission": [of]})
+
+    old, new = agreement("2026-01-01T00:00:00Z"), agreement("2026-06-01T00:00:00Z")
+    if not duty:
+        world = World(NOW, log=())
+        asked = Request(PARTIES[1], target="urn:d")
+        assert [evaluate(each, asked, world, options=OPTIONS).result for each in (old, new)] == ["deny", "permit"]
+    verdict = compare(old, new, options=OPTIONS)
+    assert (verdict.refines, verdict.refined_by, verdict.equivalent) == ("unknown", "unknown", "unknown")
+    assert "signed" in verdict.reasons["refines"]
+    assert not same_terms(old, new, options=OPTIONS)
+    assert "signed" in differences(old, new, options=OPTIONS)[0]
+    again = agreement("2026-01-01T01:00:00+01:00")
+    assert compare(old, again, options=OPTIONS).equivalent == "yes"
+    assert same_terms(old, again, options=OPTIONS)
+    first_use = replace(OPTIONS, recurrence_anchor="first-use")
+    assert compare(old, new, options=first_use).equivalent == "yes"
+    plain = [agreement(at, {"action": "use"}) for at in ("2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z")]
+    assert compare(*plain, options=OPTIONS).equivalent == "yes"
+    assert same_terms(*plain, options=OPTIONS)
