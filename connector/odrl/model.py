@@ -336,6 +336,11 @@ class World:
     id: str = ""
 
 
+_CHOICES: Final = {
+    "conflict": ("prohibit", "permit", "invalid"), "duty_mode": ("strict", "solid"), "recurrence_anchor": ("agreement", "first-use"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Choices where ODRL leaves one.
@@ -356,6 +361,9 @@ class Options:
     vocabularies: tuple[Vocabulary, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, words in _CHOICES.items():
+            if getattr(self, name) not in words:  # one that is misspelled must not open what the right one closes
+                raise ValueError(f"{name} is {getattr(self, name)!r}; write one of {', '.join(words)}")
         object.__setattr__(self, "profiles", tuple(self.profiles))  # any sequence will do; as a key of what is kept it has to be a tuple
         object.__setattr__(self, "vocabularies", tuple(self.vocabularies))
 

@@ -7,10 +7,11 @@ is, and what follows from its breach covers what follows from the breach of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from connector.odrl.duties import conjuncts
-from connector.odrl.model import Constraint, Lapse, Node, Policy, Rule, Scope, Span, Window
-from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, EVENT, PAY_AMOUNT, POLICY_USAGE
+from connector.odrl.duties import bounds_time, conjuncts, parts_of
+from connector.odrl.model import Constraint, Lapse, Logic, Node, Policy, Rule, Scope, Span, Window, leaves
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, EVENT, PAY_AMOUNT, POLICY_USAGE
 from connector.odrl.values import bounds
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import shown
@@ -25,7 +26,7 @@ def all_covered(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) ->
     mine = tuple(ours)
     worst: Answer = YES
     culprit: Rule | None = None
-    for other in others:
+    for other in (part for whole in others for part in _in_parts(whole)):
         states = [covers(reader, duty, other) for duty in mine]
         if YES in states:
             continue
@@ -43,7 +44,7 @@ def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tupl
     mine = tuple(ours)
     surely: Region | None = None
     perhaps: Region | None = None
-    for other in others:
+    for other in (part for whole in others for part in _in_parts(whole)):
         states = [covers(reader, duty, other) for duty in mine]
         if YES in states:
             continue
@@ -64,7 +65,18 @@ def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tupl
 
 def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -> Answer:
     """Whether performing the first duty performs the second: yes, no, or unknown. `conditions` asks too that it is due whenever the second
-    is."""
+    is. Each part of the second has to be done by doing a part of the first."""
+    mine, its = _in_parts(one), _in_parts(other)
+    if len(mine) == len(its) == 1:
+        return _covers(reader, one, other, conditions=conditions)
+    return _each([_covers(reader, part, wanted, conditions=conditions) for part in mine] for wanted in its)
+
+
+def _in_parts(duty: Rule) -> list[Rule]:
+    return [replace(duty, actions=(action,) if action else (), targets=(target,) if target else ()) for action, target in parts_of(duty)]
+
+
+def _covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool) -> Answer:
     reader.work.spend(8)
     if one.when != other.when or not set(other.functions) <= set(one.functions):
         return NO
@@ -76,6 +88,7 @@ def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -
         lambda: YES if one.opaque == other.opaque else UNKNOWN,
         lambda: _within(reader, reader.performing(one), reader.performing(other)),
         lambda: _sooner(bounds_of_one, bounds_of_other),
+        lambda: YES if _alternatives(one) == _alternatives(other) else UNKNOWN,
         lambda: _dearer(bounds_of_one, bounds_of_other),
         # Where the condition of the first is known not to hold it is not due, and then the second must not be due either.
         lambda: _within(reader, reader.any_false(mine), reader.any_false(its)) if conditions and (mine or its) else YES,
@@ -91,7 +104,7 @@ def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -
 
 def described(duty: Rule) -> str:
     """A duty in words: `the duty to odrl:delete`."""
-    names = " or ".join(compact(action.iri) for action in duty.actions) or "do anything"
+    names = " and ".join(compact(action.iri) for action in duty.actions) or "do anything"
     return f"the {duty.kind} to {shown(names)}"
 
 
@@ -133,9 +146,9 @@ def _split(nodes: tuple[Node, ...]) -> tuple[list[Constraint], list[Node]]:
     bound: list[Constraint] = []
     conditions: list[Node] = []
     for node in conjuncts(nodes):
-        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or _is_use(node) or _is_end(node)):
+        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or _is_use(node) or bounds_time(node)):
             bound.append(node)
-        else:
+        elif not _bounds_some(node):
             conditions.append(node)
     return bound, conditions
 
@@ -144,9 +157,19 @@ def _is_use(node: Constraint) -> bool:
     return node.operand == EVENT and node.unit == POLICY_USAGE
 
 
-def _is_end(node: Constraint) -> bool:
-    ends = node.operand in (DATE_TIME, DELAY_PERIOD) and isinstance(node.test, Window | Lapse)
-    return ends and not node.test.negated and node.test.end is not None  # type: ignore[union-attr]
+def _bounds_some(node: Node) -> bool:
+    """Whether it is a choice between deadlines, which is no condition, and which only the same choice keeps for certain."""
+    return isinstance(node, Logic) and any(bounds_time(leaf) for leaf in leaves((node,)))
+
+
+def _alternatives(duty: Rule) -> set[object]:
+    return {_said(node) for node in conjuncts(duty.constraints) if _bounds_some(node)}
+
+
+def _said(node: Node) -> object:
+    if isinstance(node, Logic):
+        return node.kind, frozenset(_said(part) for part in node.parts)
+    return (node.fact, node.test) if isinstance(node, Constraint) else node.text
 
 
 def _sooner(one: list[Constraint], other: list[Constraint]) -> Answer:
@@ -156,7 +179,7 @@ def _sooner(one: list[Constraint], other: list[Constraint]) -> Answer:
 
 def _by_then(one: Constraint, other: Constraint) -> Answer:
     if one.operand != other.operand:
-        return UNKNOWN if {one.operand, other.operand} == {DATE_TIME, DELAY_PERIOD} else NO
+        return UNKNOWN if {one.operand, other.operand} <= {DATE_TIME, DELAY_PERIOD, ELAPSED_TIME} else NO
     mine, its = one.test, other.test
     if mine == its:
         return YES

@@ -108,3 +108,9 @@ def test_a_policy_says_what_it_is_about() -> None:
     assert not policy(rule()).dutiful
     assert policy(rule(duty=[{"action": "odrl:delete"}])).dutiful
     assert not found.targeted
+
+
+@pytest.mark.parametrize(("name", "word"), [("duty_mode", "Strict"), ("conflict", "perm"), ("recurrence_anchor", "")])
+def test_an_option_of_an_unknown_word_is_none(name: str, word: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is '{word}'; write one of "):
+        Options(**{name: word})

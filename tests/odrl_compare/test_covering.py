@@ -109,3 +109,21 @@ def test_a_prohibition_that_can_be_bought_off_is_none_that_cannot():
 
 def test_a_duty_in_words():
     assert described(of(duty("odrl:delete"))) == "the duty to odrl:delete"
+
+
+def test_a_duty_of_two_actions_is_two_duties():
+    def read(action: Any) -> Any:
+        return load(offer(rule(duty=[duty(action)]))).permissions[0].duties[0]
+
+    both, one, two = read(["odrl:delete", "odrl:inform"]), read("odrl:delete"), read("odrl:inform")
+    assert [covers(reader(), *pair) for pair in ((both, one), (both, two), (one, both), (both, both))] == ["yes", "yes", "no", "yes"]
+    assert all_covered(reader(), (one, two), (both,)) == ("yes", None)
+    assert all_covered(reader(), (one,), (both,))[0] == "no"
+
+
+def test_a_choice_between_deadlines_is_kept_for_certain_only_by_the_same():
+    def until(*days: str) -> Any:
+        return load(offer(rule(duty=[duty("odrl:inform", {"or": [time("lteq", day) for day in days]})]))).permissions[0].duties[0]
+
+    early, late = until("2026-01-01Z", "2026-02-01Z"), until("2026-03-01Z", "2026-04-01Z")
+    assert [covers(reader(), *pair) for pair in ((early, early), (late, early), (early, late))] == ["yes", "unknown", "unknown"]
