@@ -108,6 +108,7 @@ class _Decisions:
             "terms": terms,
             "plain": None if terms is None else self._d.simulation.plain(terms, language, names),
             "changes": detail.get("changes", []),
+            "instead": detail.get("instead", []),
             "refusal": None if refusal is None else refusal | {"grounds": detail.get("grounds", [])},
         }
 

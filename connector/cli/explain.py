@@ -36,7 +36,8 @@ CHINESE = {
     "dataset": "数据集",
     "agreement": "协议",
     "decided here": "本方的决定",
-    "the terms that were asked for differ from ours": "对方请求的条款与我方的不同",
+    "the terms of the other side differ from ours": "对方的条款与我方的不同",
+    "what we offered instead differs from what was asked for": "我方改提的条款与对方请求的不同",
     "nothing was decided here, and the peer has given no reason: whether it may be is the peer's to decide":
         "本方未作决定，对方也未说明理由：是否允许由对方决定",
     "the terms that were judged are not here any more: their offer was withdrawn or replaced":
@@ -160,8 +161,12 @@ def explained(found: Explained, lang: Language = "en") -> Lines:
         yield from telling.decided(found.decision, 1)
     if found.changes:
         yield 0, ""
-        yield 0, say("the terms that were asked for differ from ours")
+        yield 0, say("the terms of the other side differ from ours")
         yield from ((1, change) for change in found.changes)
+    if found.instead:
+        yield 0, ""
+        yield 0, say("what we offered instead differs from what was asked for")
+        yield from ((1, change) for change in found.instead)
     if found.refusal is not None:
         yield 0, ""
         yield from telling.refused(found.refusal, found.peer)

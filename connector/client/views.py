@@ -212,8 +212,8 @@ class Event(Struct, frozen=True):
 
 class Explained(Struct, frozen=True):
     """What was decided about a process here, and why: the whole `decision`, the `terms` that it judged, in `plain` words too
-    (`sentences` and `conditions`), how terms of the other side differed (`changes`), and who has ended or stopped it (`refusal`: `by`
-    us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none."""
+    (`sentences` and `conditions`), how the other side's terms differed (`changes`) and what we offered `instead`, and who has ended or
+    stopped it (`refusal`: `by` us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none."""
 
     kind: str
     pid: str
@@ -226,6 +226,7 @@ class Explained(Struct, frozen=True):
     terms: Document | None = None
     plain: Document | None = None
     changes: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     refusal: Document | None = None
 
 
