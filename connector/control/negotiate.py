@@ -20,6 +20,7 @@ from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.negotiation import State
 from connector.errors import NotFound, PolicyError, Refused, UnknownOffer
 from connector.odrl import Code
+from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
 
@@ -94,6 +95,8 @@ class Negotiations:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
+        if (why := await self._used_up(offer, process.peer, now)) is not None:
+            return _wait(replace(kept, detail=detail | {"changes": [why, *settled.says]}))
         match settled.kind:
             case "refines":
                 return Reaction(kept, Act(Move.CONTRACT_AGREEMENT), expects=_on_offer(offer))
@@ -111,6 +114,30 @@ class Negotiations:
     ) -> Verdict:
         """Provider: whether an offer of ours permits the peer what it asks for, whatever else its terms say."""
         return await self._unmeasured(asked, offer) or self._decide(envelope_of(offer), peer, offer.dataset, asked, claims, now, action)
+
+    async def _used_up(self, offer: Offer, peer: str, now: float) -> str | None:
+        """Provider: why a person decides on another agreement from an offer with a quota: the peer has used one up. Each has a quota of its
+        own, so that a yes to each would be a yes to any amount. One whose negotiation is not stored any more counts."""
+        if not self._policies.tallies(envelope_of(offer)):
+            return None
+        after: str | None = None
+        while True:
+            page = await self._store.agreements(peer=peer, dataset=offer.dataset, after=after, limit=200)
+            for agreement in page.items:
+                over = agreement.closed is not None or (agreement.ends is not None and agreement.ends <= now)
+                if over or not agreement.final or agreement.consumer != peer:
+                    continue
+                made = await self._store.process(Kind.NEGOTIATION, agreement.negotiation)
+                usage = await self._store.usage(agreement.id)
+                if usage is None or (made is not None and made.detail.get("offer", offer.id) != offer.id):
+                    continue
+                counted = self._policies.counters(agreement.document, usage)
+                full = [one for one in counted if one["limit"] is not None and one["used"] + one["reserved"] >= one["limit"]]
+                if full:
+                    what = " and ".join(dict.fromkeys(f"`{compact(one['operand'])}`" for one in full))
+                    return f"agreement `{agreement.id}` from this offer is used up ({what}), and another has a quota of its own"
+            if (after := page.next) is None:
+                return None
 
     async def agree(self, process: Process, claims: Mapping[str, Any], now: float) -> Reaction:
         """Provider: make the agreement over the terms on the table. They were decided on when they came or went, which may be

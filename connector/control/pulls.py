@@ -333,9 +333,7 @@ class Pulls:
     def _failure(what: str, process: Process) -> ConnectorError:
         reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
         if _used_up(process):
-            reasons += (
-                f"agreement `{process.agreement}` is used up; another is not asked for unbidden: negotiate it, or ask the provider",
-            )
+            reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
         return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
 
     def _key(self, pull: Pull, what: str) -> Idempotent:

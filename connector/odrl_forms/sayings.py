@@ -69,13 +69,14 @@ SAYINGS: Final = (
     Saying(ELAPSED_TIME, "lteq", "for at most {}", "for at most {}", "期限最长{}"),
     Saying(ELAPSED_TIME, "lt", "for less than {}", "for less than {}", "期限不足{}"),
     Saying(ELAPSED_TIME, "gteq", "for at least {}", "after {} at least", "满{}之后"),
-    Saying(METERED_TIME, "lteq", "for at most {} of use", "for at most {} of use", "实际使用最长{}"),
-    Saying(METERED_TIME, "lt", "for less than {} of use", "for less than {} of use", "实际使用不足{}"),
+    Saying(METERED_TIME, "lteq", "for at most {} of use", "for at most {} of use per agreement", "每份协议实际使用最长{}"),
+    Saying(METERED_TIME, "lt", "for less than {} of use", "for less than {} of use per agreement", "每份协议实际使用不足{}"),
     Saying(DELAY_PERIOD, "lteq", "within {}", "within {}", "在{}内"),
     Saying(DELAY_PERIOD, "gteq", "after waiting {}", "after waiting {}", "等待{}之后"),
     Saying(TIME_INTERVAL, "gteq", "at intervals of {}", "at intervals of {} at least", "间隔至少{}"),
     *(
-        Saying(operand, operator, f"{english} {noun}", f"{english} {noun}", f"{chinese}{chinese_noun}")
+        # Each agreement is counted by itself: who makes two has twice as much.
+        Saying(operand, operator, f"{english} {noun}", f"{english} {noun} per agreement", f"每份协议{chinese}{chinese_noun}")
         for operand, noun, chinese_noun in _COUNTED
         for operator, english, chinese in _AMOUNTS
     ),

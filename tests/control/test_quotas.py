@@ -245,6 +245,23 @@ async def test_an_order_under_an_agreement_that_is_used_up_fails_and_asks_for_no
 
 
 @pytest.mark.asyncio
+async def test_a_peer_that_has_used_up_an_agreement_gets_another_from_a_person_only(two: Pair):
+    first = await agreed(two, offer(limit("odrl:count", "lteq", 1)))
+    wish = {"peer": "hospital", "dataset": D}
+    second = await two.consumer.asked("POST", "/negotiations", wish, status=201)
+    early = await two.consumer.state(N, second["pid"], "FINALIZED")
+    assert early.agreement != first, "nothing is used up"
+    assert (await begin(two, first)).state == "STARTED"
+    third = await two.consumer.asked("POST", "/negotiations", wish, status=201)
+    asked = await two.consumer.until(N, third["pid"], lambda p: p.state == "REQUESTED" and p.peer_pid is not None)
+    view = await two.provider.asked("GET", f"/negotiations/{asked.peer_pid}")
+    assert (view["state"], view["waiting"]) == ("REQUESTED", "approval")
+    assert view["changes"][0] == f"agreement `{first}` from this offer is used up (`odrl:count`), and another has a quota of its own"
+    await two.provider.asked("POST", f"/negotiations/{asked.peer_pid}/approve")
+    await two.consumer.state(N, third["pid"], "FINALIZED")
+
+
+@pytest.mark.asyncio
 async def test_a_policy_without_counters_asks_nobody_what_was_used(two: Pair):
     agreement = await agreed(two, offer())
 

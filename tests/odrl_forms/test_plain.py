@@ -89,13 +89,13 @@ def test_the_example_of_the_reference():
     )
     used = {ODRL + "count": 12}
     assert english(policy, names=NAMES, used=used) == [
-        "Company C may use Dataset 42 for “research” or “quality”, until 31 Dec 2026 (UTC), at most 100 times (12 used).",
+        "Company C may use Dataset 42 for “research” or “quality”, until 31 Dec 2026 (UTC), at most 100 times per agreement (12 used).",
         "Afterwards, they must delete Dataset 42 within 30 days.",
         "Company C must not distribute Dataset 42.",
         "If rules clash, prohibitions win.",
     ]
     assert chinese(policy, names=NAMES, used=used) == [
-        "Company C可以使用《Dataset 42》，用于“research”或“quality”，至2026年12月31日（UTC）为止，最多100次（已用12次）。".replace(
+        "Company C可以使用《Dataset 42》，用于“research”或“quality”，至2026年12月31日（UTC）为止，每份协议最多100次（已用12次）。".replace(
             "12次）", "12）"
         ),
         "使用后，使用方须删除《Dataset 42》，在30天内。",
