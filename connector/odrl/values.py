@@ -24,6 +24,8 @@ CHARS_MAX: Final = 2_000  # of an IRI or a term; a URL that every browser and pr
 # Of no word: controls, separators of lines, half characters, and what makes a text read in another order than it stands in.
 _MISLEADING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _NOT_IN_IRI: Final = re.compile(r'[<>"{}|\\^`]')
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SCRIPTS: Final = frozenset({"javascript:", "vbscript:", "data:"})
 _EPOCH_DAY: Final = EPOCH.toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -207,6 +209,13 @@ def misleads(text: str) -> bool:
     return _MISLEADING.search(text) is not None
 
 
+def spoils(text: str) -> bool:
+    """Whether a string begins as an IRI and must be none: it breaks out of the place in which an IRI is written (RFC 3987 has no quotes,
+    brackets and backslashes), or runs as a script where somebody opens it."""
+    scheme = _SCHEME.match(text)
+    return scheme is not None and (not in_iri(text) or scheme[0].lower() in _SCRIPTS)
+
+
 def in_iri(text: str) -> bool:
     """Whether a string has only characters of an IRI: RFC 3987 has no quotes and brackets in it. Spaces, which it has not either, are
     common in the names that people give, and every reader takes them."""
@@ -241,7 +250,7 @@ def literal(raw: object) -> tuple[str, str]:
 
 
 def _iri(raw: object) -> str:
-    full = expand(raw) if isinstance(raw, str) and tellable(raw) else None
+    full = expand(raw) if isinstance(raw, str) and tellable(raw) and not spoils(raw) else None
     if full is None:
         raise PolicyError("its `@id` is no absolute IRI, and only the prefixes of the context are known; write the IRI in full")
     return full

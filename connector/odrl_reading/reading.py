@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.registry import Registry
-from connector.odrl.values import CHARS_MAX, in_iri, tellable
+from connector.odrl.values import CHARS_MAX, in_iri, spoils, tellable
 from connector.odrl.vocabulary import ODRL, expand
 from connector.odrl.words import shown
 
@@ -299,6 +299,9 @@ def iri(raw: object, path: str, reading: Reading, *, required: bool = False) -> 
     if found is not None and not tellable(found):
         message = f"`{shown(found)}` is no IRI, or has more than {CHARS_MAX} characters"
         reading.note(Code.TYPE_MISMATCH, path, message, "write a short one, without control characters")
+    elif found is not None and spoils(found):
+        message = f"`{shown(found)}` begins as an IRI and is none, or one that runs a script"
+        reading.note(Code.TYPE_MISMATCH, path, message, "write an IRI without quotes, brackets and backslashes")
     elif found is not None and not in_iri(found):
         message = f"`{shown(found)}` has characters of no IRI, so readers of RDF lose it"
         reading.note(Code.TYPE_MISMATCH, path, message, "write it without quotes, brackets and backslashes", "warning")

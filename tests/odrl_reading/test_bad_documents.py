@@ -291,11 +291,32 @@ def test_nor_is_a_rule_a_duty_an_operand_an_action_or_an_iri_on_the_right(what: 
     refused(offer(rule(A | {text: "x"})))
 
 
-@pytest.mark.parametrize("text", [HOSTILE["quotes"], HOSTILE["a script"], HOSTILE["a format"], 'urn:"', "urn:a<b>", "urn:a\\b"])
-def test_quotes_and_brackets_in_a_name_are_a_warning_because_no_iri_has_them(text: str) -> None:
-    for document in (offer(rule()) | {"@id": text}, offer(rule()) | {"target": text}, offer(rule(assignee=text))):
+NAMES: tuple[Callable[[str], Any], ...] = (
+    lambda text: offer(rule()) | {"@id": text},
+    lambda text: offer(rule()) | {"target": text},
+    lambda text: offer(rule(assignee=text)),
+    lambda text: offer(rule(**{"@id": text})),
+    lambda text: offer(rule()) | W3C | {"target": text},
+)
+
+
+@pytest.mark.parametrize("text", [HOSTILE["a script"], HOSTILE["a format"], 'the "first" one', "a<b>", "a\\b"])
+def test_quotes_and_brackets_in_a_plain_name_are_a_warning_because_no_iri_has_them(text: str) -> None:
+    for document in (name(text) for name in NAMES):
         findings = lint(document)
         assert [(finding.code, finding.severity) for finding in findings if "no IRI" in finding.message] == [("TYPE_MISMATCH", "warning")]
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE["quotes"], 'urn:"', "urn:a<b>", "urn:a\\b", "urn:x> <urn:y", "javascript:alert(1)", "DATA:text/html,x"]
+)
+def test_what_begins_as_an_iri_and_breaks_out_of_its_place_or_runs_is_refused(text: str) -> None:
+    for document in (name(text) for name in NAMES):
+        refused(document)
+    for key in ("profile", "odrl:inheritFrom"):
+        refused(offer(rule()) | {key: text})
+    refused(offer(rule(purpose("isAnyOf", [{"@id": text}]))))
+    refused(offer(rule(leaf("odrl:payAmount", "lteq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": text})))
 
 
 # text: what a parser meets before there is a policy
