@@ -185,7 +185,7 @@ def _either(axis: Axis, side: Side | None, *, inner: bool) -> Sides:
 
 def _strangers(axis: Axis, values: frozenset[str], operator: str, registry: Registry) -> Sides:
     """Where a relation is known not to hold: a concept that no vocabulary names satisfies neither side."""
-    found = [unrelated(registry, operator, value) for value in sorted(values)]  # type: ignore[arg-type]
+    found = [unrelated(registry, operator, value) for value in sorted(values)]
     if operator != "hasPart":
         found = [side for side in (_every(found),) if side is not None]
     if not isinstance(axis.full, Crowd):

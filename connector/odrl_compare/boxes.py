@@ -12,7 +12,7 @@ from typing import Final
 from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Axis
-from connector.odrl_compare.sides import GAP, Crowd, Line, Names, Side, joined, union
+from connector.odrl_compare.sides import GAP, HIGH, Crowd, Line, Names, Side, joined, union
 
 Box = dict[str, Side]  # key of an axis -> what is left of it; never empty, and silent means anything, the gap too
 Region = list[Box]
@@ -184,7 +184,7 @@ class Work:
 
     def guessed(self, box: Box) -> str:
         """Why nobody here can know that a request lies in the box; "" if one surely does."""
-        units: dict[str, str] = {}
+        counted: dict[str, list[tuple[Axis, Side]]] = {}
         for key, side in box.items():
             axis = self.axes[key]
             if axis.guess:
@@ -192,10 +192,23 @@ class Work:
             if not side.surely:
                 return f"no vocabulary says whether a {axis.label} can be both"
             if isinstance(axis.full, Line):
-                other = units.setdefault(axis.operand, axis.unit)
-                if other != axis.unit:
-                    return f"{axis.label} is counted in {_unit(other)} and in {_unit(axis.unit)}, and nobody here can convert them"
+                others = counted.setdefault(axis.operand, [])
+                for other, its in others:
+                    if not _in_any_unit(axis, side, other, its):
+                        return f"{axis.label} is counted in {_unit(other.unit)} and in {_unit(axis.unit)}, and nobody here can convert them"
+                others.append((axis, side))
         return ""
+
+
+def _in_any_unit(axis: Axis, side: Side, other: Axis, its: Side) -> bool:
+    """Whether something lies in both stretches however the one unit is converted to the other: of amounts that begin at nothing, both take
+    what is as small as one likes, or as large."""
+    full = axis.full
+    if not (isinstance(full, Line) and isinstance(side, Line) and isinstance(its, Line)) or axis.integral or other.integral:
+        return False
+    (start, end), lines = full.spans[0], (side, its)
+    small = start[0] == 0 and all(line.spans[0][0] == start for line in lines)
+    return small or (start[0] == 0 and end == HIGH and all(line.spans[-1][1] == HIGH for line in lines))
 
 
 def _unit(iri: str) -> str:

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 
+from connector.odrl import compare, evaluate, load
 from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl_compare.axes import Axis
 from connector.odrl_compare.boxes import Box, TooComplex, Work
@@ -105,3 +106,27 @@ def test_what_cannot_be_known_is_said():
     assert bounded.guessed({"o": Names(frozenset({"x"}))}) == "a riddle cannot be judged here"
     assert "<urn:eur> and in <urn:usd>" in bounded.guessed({"m urn:eur": span, "m urn:usd": span})
     assert bounded.guessed({"m urn:eur": span, "m urn:usd": GAP}), "an amount in one unit may be known and not be convertible"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "sure"),
+    [
+        ("lteq", "lteq", True),  # whatever an inch is in pixels, there is something that is small enough for both
+        ("lt", "lteq", True),
+        ("gteq", "gt", True),
+        ("lteq", "gteq", False),
+        ("eq", "lteq", False),
+        ("eq", "eq", False),
+    ],
+)
+def test_two_units_of_one_operand_are_compared_where_any_conversion_will_do(one: str, other: str, sure: bool):
+    limits = [
+        {"leftOperand": "odrl:absoluteSize", "operator": operator, "rightOperand": number, "odrl:unit": {"@id": unit}}
+        for operator, number, unit in ((one, "10", "urn:unit:inch"), (other, "1000", "urn:unit:pixel"))
+    ]
+    found = [load({"@id": "urn:o", "@type": "Offer", "permission": [{"action": "use", "constraint": [limit]}]}) for limit in limits]
+    verdict = compare(*found)
+    assert verdict.compatible == ("yes" if sure else "unknown")
+    if sure:
+        met = verdict.witnesses["compatible"]
+        assert [evaluate(each, met.request, met.world).result for each in found] == ["permit", "permit"]

@@ -1,7 +1,8 @@
 """The policies of odrl-z3-reasoner with an `# Expected` label: what the semantic check and the comparison say of each.
 
-A label is met if the word that we come to is its word; an `unknown` where the label decides is missed. Each miss is explained, and each
-label that says two things, or that another file of the suite contradicts, is listed with the reason.
+A label is met if the word that we come to is its word; an `unknown` where the label decides is missed. Each miss is explained. Ambiguous
+are labels that say two things themselves, and what no reader of Turtle reads; that another file of the suite has another label for the
+same is no excuse.
 """
 
 from __future__ import annotations
@@ -34,15 +35,10 @@ WORDS = (  # how a label begins -> what it means; the first that fits
     ("VALID", "valid"),
 )
 UNITS = "two units of one operand: CONSISTENT here, and UNKNOWN for the same in unit_dependent/*/03; without a conversion it is unknown"
+OVERLAP = "both branches of an `xone` can hold: CONFLICT here, and CONSISTENT for the same in resolution/30; something satisfies it"
 NO_TURTLE = "the file is no Turtle: an IRI in it ends in a backslash"
 THREE = "three policies in the file, for which its own summary has different labels"
 AMBIGUOUS = {
-    "absolutePosition/17_different_units_valid.ttl": UNITS,
-    "absoluteSize/17_different_units_valid.ttl": UNITS,
-    "payAmount/17_different_currencies_valid.ttl": UNITS,
-    "resolution/16_different_units_independent.ttl": UNITS,
-    "resolution/39_units_dpi_ppi_independent.ttl": UNITS,
-    "resolution/43_full_iri_different_units.ttl": UNITS,
     "resolution/40_missing_unit_unknown.ttl": "two labels: UNKNOWN or WARNING (it is both)",
     "resolution/41_mixed_units.ttl": "two labels: UNKNOWN or CONSISTENT (it is unknown)",
     "adversarial/xone_exact.ttl": "two labels: CONFLICT or POSSIBLY-COMPATIBLE depending on interpretation",
@@ -52,10 +48,14 @@ AMBIGUOUS = {
     "delayPeriod/test_odrl_inheritance.ttl": THREE,
     "delayPeriod/test_odrl_inheritance (1).ttl": THREE,
 }
-# By CONFLICT this file means that both branches of an `xone` can hold, and not that nothing satisfies it (odrl.md 3.2).
-OVERLAP = "adversarial/xone_overlap.ttl"
 FIRST_USE = "the suite's elapsed time is never 0; ours is 0 at the first use, which begins it (odrl.md 1.7 and 4.2: durations are >= 0)"
 MISSED = {
+    "absolutePosition/17_different_units_valid.ttl": UNITS,
+    "payAmount/17_different_currencies_valid.ttl": UNITS,
+    "resolution/16_different_units_independent.ttl": UNITS,
+    "resolution/39_units_dpi_ppi_independent.ttl": UNITS,
+    "resolution/43_full_iri_different_units.ttl": UNITS,
+    "adversarial/xone_overlap.ttl": OVERLAP,
     "elapsedTime/test_02_zero_duration_conflict.ttl": FIRST_USE,
     "elapsedTime/test_08_or_both_impossible_conflict.ttl": FIRST_USE,
     "inheritance/partial_expansion.ttl": "`elapsedTime` with an `xsd:integer` is no duration, so both policies are refused, and what is "
@@ -83,7 +83,7 @@ def meant(label: str) -> str:
 
 
 def found(name: str) -> str:
-    """What we come to: the word of the worst that is certain, `consistent` if nothing is wrong."""
+    """What we come to, whatever the label is: the word of the worst that is certain, `consistent` if nothing is wrong."""
     documents = {iri: tree.document for iri, tree in trees((SUITE / name).read_text(), "turtle").items()}
     if len(documents) > 1:
         return inherited(documents)
@@ -92,14 +92,18 @@ def found(name: str) -> str:
     codes = {finding.code for finding in check(policy)}
     if policy.refused or Code.UNIT_MISMATCH in codes:
         return "unknown"
-    for code, word in ((Code.UNSATISFIABLE, "conflict"), (Code.DEONTIC_CONFLICT, "deontic conflict")):
-        if code in codes:
-            return word
-    if name == OVERLAP and Code.XONE_OVERLAP in codes:
-        return "conflict"
-    wanted = meant(labels()[name])
-    milder = {Code.REDUNDANT: "redundant", Code.TAUTOLOGY: "tautology"}
-    return wanted if wanted in {milder.get(code) for code in codes} else "consistent"
+    words = (
+        (Code.UNSATISFIABLE, "conflict"),
+        (Code.DEONTIC_CONFLICT, "deontic conflict"),
+        (Code.REDUNDANT, "redundant"),
+        (Code.TAUTOLOGY, "tautology"),
+    )
+    return next((word for code, word in words if code in codes), "consistent")
+
+
+def meets(word: str, label: str) -> bool:
+    """What is redundant or says nothing is consistent, too; a label of consistency does not say that nothing could be left out."""
+    return word == meant(label) or (meant(label) == "consistent" and word in ("redundant", "tautology"))
 
 
 def inherited(documents: dict[str, dict]) -> str:
@@ -121,16 +125,35 @@ def test_the_suite_is_whole():
 
 @pytest.mark.parametrize("name", [name for name in labels() if name not in AMBIGUOUS and name not in MISSED])
 def test_an_unambiguous_label_is_met(name: str):
-    assert found(name) == meant(labels()[name])
+    assert meets(found(name), labels()[name])
 
 
 @pytest.mark.parametrize("name", MISSED)
 def test_what_is_said_to_be_missed_is_missed(name: str):
-    assert found(name) != meant(labels()[name])
+    assert not meets(found(name), labels()[name])
 
 
-def test_at_most_two_in_a_hundred_are_missed():
-    assert len(MISSED) <= 0.02 * (len(labels()) - len(AMBIGUOUS))
+def test_nine_of_215_are_missed_and_of_those_that_the_suite_does_not_contradict_three():
+    """4.2 %. Two in a hundred can not be had: of the six that the suite itself contradicts, whoever meets one label misses the other."""
+    assert (len(MISSED), len(labels()) - len(AMBIGUOUS)) == (9, 215)
+    contradicted = [name for name, why in MISSED.items() if why in (UNITS, OVERLAP)]
+    assert len(contradicted) == 6
+    assert len(MISSED) - len(contradicted) <= 0.02 * (len(labels()) - len(AMBIGUOUS) - len(contradicted))
+
+
+@pytest.mark.parametrize(
+    ("missed", "other"),
+    [
+        ("absolutePosition/17_different_units_valid.ttl", "unit_dependent/absolutePosition/03_different_unit_unknown.ttl"),
+        ("payAmount/17_different_currencies_valid.ttl", "unit_dependent/payAmount/03_different_currency_unknown.ttl"),
+        ("resolution/16_different_units_independent.ttl", "unit_dependent/resolution/03_different_unit_unknown.ttl"),
+        ("adversarial/xone_overlap.ttl", "resolution/30_xone_overlap.ttl"),
+    ],
+)
+def test_the_suite_has_another_label_for_the_same(missed: str, other: str):
+    assert meant(labels()[missed]) != meant(labels()[other])
+    assert found(missed) == found(other)
+    assert meets(found(other), labels()[other])
 
 
 @pytest.mark.parametrize("name", [name for name, why in AMBIGUOUS.items() if why is NO_TURTLE])
@@ -139,14 +162,14 @@ def test_what_is_no_turtle_is_refused(name: str):
         trees((SUITE / name).read_text(), "turtle")
 
 
-@pytest.mark.parametrize("name", [name for name, why in AMBIGUOUS.items() if why is UNITS])
+@pytest.mark.parametrize("name", [name for name, why in MISSED.items() if why is UNITS])
 def test_two_units_are_not_compared(name: str):
     assert found(name) == "unknown"
 
 
 def test_every_conflict_of_the_suite_says_which_constraints_make_it():
     for name, label in labels().items():
-        if name in AMBIGUOUS or name in MISSED or meant(label) != "conflict" or name == OVERLAP:
+        if name in AMBIGUOUS or name in MISSED or meant(label) != "conflict":
             continue
         (tree,) = trees((SUITE / name).read_text(), "turtle").values()
         policy: Policy = load(tree.document, strict=False)
