@@ -131,6 +131,13 @@ async def test_who_would_lose_by_other_terms_is_shown_with_the_reason(tmp_path: 
         assert "published with `--binding`, they would end it: Denied: purpose 'care'" in ended.out
         assert ended.err.startswith("0 keep what they have; agreements go on under their own terms, unless")
 
+        for name, terms in (
+            ("p.odrl", "offer\n  permit use\n    for {research}\n"),
+            ("t.json", [{"template": "purpose", "parameters": {"purposes": ["research"]}}]),
+        ):
+            other_form = await operated(two.provider, "what-if", policy(terms, name), "--offer", offer)
+            assert "may do less" in other_form.out, other_form.err
+
         gone = await operated(two.provider, "what-if", policy(only_for("did:web:other.example")), "--dataset", dataset)
         assert "loses access" in gone.out
         assert "does not see it" in gone.out
