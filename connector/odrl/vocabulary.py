@@ -58,6 +58,25 @@ EXACT_MATCH: Final = MappingProxyType(
     }
 )  # fmt: skip
 
+# Deprecated actions for which no action of the core stands (ODRL 2.2, vocabulary), with what says it today.
+WITHOUT_SUCCESSOR: Final = MappingProxyType(
+    {
+        ODRL + name: instead
+        for name, instead in {
+            "adHocShare": "permit `odrl:distribute` with an `odrl:recipient`",
+            "attachPolicy": "add a duty of `odrl:inform`",
+            "attachSource": "add a duty of `odrl:distribute` with the source as its target",
+            "commercialize": "permit `odrl:use` with an `odrl:purpose`",
+            "lease": "permit `odrl:use` until an `odrl:dateTime`, with a duty of `odrl:compensate`",
+            "lend": "permit `odrl:use` until an `odrl:dateTime`",
+            "preview": "permit `odrl:display` or `odrl:play`",
+            "secondaryUse": "permit `odrl:use` with an `odrl:purpose`",
+            "share": "permit `odrl:distribute` with an `odrl:recipient`",
+            "shareAlike": "add a duty of `odrl:nextPolicy`",
+        }.items()
+    }
+)
+
 OPERATORS: Final = ("eq", "neq", "lt", "lteq", "gt", "gteq", "isA", "hasPart", "isPartOf", "isAllOf", "isAnyOf", "isNoneOf")
 
 

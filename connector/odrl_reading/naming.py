@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from connector.odrl.codes import Code
 from connector.odrl.model import Action, Node, Scope
-from connector.odrl.vocabulary import ODRL, compact
+from connector.odrl.vocabulary import ODRL, WITHOUT_SUCCESSOR, compact
 from connector.odrl.words import shown
 from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.reading import NONE, Reading, fields, iri, place, several, type_of
@@ -53,7 +53,11 @@ def _action(raw: object, path: str, reading: Reading) -> Action | None:
 
 def _unknown_action(word: str, path: str, reading: Reading) -> None:
     actions = reading.registry.actions
-    if reading.expand(word) is not None or reading.dialect == "odrl":
+    full = reading.expand(word) or (ODRL + word if reading.dialect == "odrl" else "")
+    if full in WITHOUT_SUCCESSOR:
+        message = f"`{compact(full)}` is deprecated in ODRL 2.2, and no action of today means it"
+        reading.note(Code.DEPRECATED, path, message, WITHOUT_SUCCESSOR[full], found=compact(full))
+    elif reading.expand(word) is not None or reading.dialect == "odrl":
         near = reading.nearest(word, actions)
         fix = f"write `{near}` if that is meant" if near else "write `use` or another core action"
         reading.note(Code.ACTION_UNSUPPORTED, path, f"the action `{shown(word)}` is not known here", fix)

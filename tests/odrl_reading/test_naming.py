@@ -6,7 +6,7 @@ from connector.errors import PolicyError
 from connector.odrl import load
 from connector.odrl.model import DEFAULT_OPTIONS, Action
 from connector.odrl.registry import registry_of
-from connector.odrl.vocabulary import ODRL
+from connector.odrl.vocabulary import ODRL, WITHOUT_SUCCESSOR
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.reading import Dialect, Reading
 from tests.odrl.cases import offer, purpose, rule
@@ -164,3 +164,19 @@ def test_actions_count_among_the_leaves_of_a_policy_and_stand_once():
         load(offer(*[rule(action=["odrl:read", "odrl:play"] * 15) for _ in range(30)]))
     (permission,) = load(offer(rule(action=["odrl:read", "odrl:play", "odrl:read"]))).permissions
     assert len(permission.actions) == 2
+
+
+@pytest.mark.parametrize("iri", WITHOUT_SUCCESSOR)
+def test_a_deprecated_action_that_nothing_replaces_is_refused_with_what_says_it_today(iri: str) -> None:
+    bare = iri.removeprefix(ODRL)
+    for word, dialect in ((iri, "dsp"), (f"odrl:{bare}", "dsp"), ({"@id": iri}, "dsp"), (bare, "odrl")):
+        _, found = named(word, dialect)  # type: ignore[arg-type]
+        (finding,) = found.findings
+        assert (finding.code, finding.severity, finding.fix) == ("DEPRECATED", "error", WITHOUT_SUCCESSOR[iri])
+
+
+def test_what_is_written_instead_of_a_deprecated_action_is_known() -> None:
+    registry = registry_of(DEFAULT_OPTIONS)
+    words = {word for fix in WITHOUT_SUCCESSOR.values() for word in fix.split("`")[1::2]}
+    assert words <= {*registry.actions, *registry.operands}
+    assert WITHOUT_SUCCESSOR.keys().isdisjoint(registry.actions)
