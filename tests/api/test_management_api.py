@@ -133,6 +133,8 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     # and no more of them
     third = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
     await consumer("GET /transfers/{pid}", query="?wait=started", pid=third["pid"])
+    no_duty = await provider("POST /agreements/{id}/performances", {"duty": "/obligation/0"}, status=400, id=agreement["id"])
+    assert (no_duty["pointer"], "it has none" in no_duty["detail"]) == ("/duty", True)  # tests/control/test_duties.py has one
     closed = await provider("POST /agreements/{id}/close", {"reason": "the study is over"}, id=agreement["id"])
     assert (closed["closed_by"], closed["reason"]) == ("us", "the study is over")
     assert await provider("POST /agreements/{id}/close", {"reason": "again"}, id=agreement["id"]) == closed
@@ -292,6 +294,7 @@ async def test_the_listener_is_on_loopback(desk: Desk):
         ("GET", "/negotiations?after=xyz", None, 400, "not a cursor of this list"),
         ("GET", "/negotiations?peer=nobody", None, 404, "known are"),
         ("POST", "/negotiations/x/approve", None, 404, "no negotiation `x`"),
+        ("POST", "/agreements/x/performances", {}, 400, "missing required field `duty`"),
         ("POST", "/negotiations/x/counter", {}, 400, "missing required field `policy`"),
         ("GET", "/agreements/x", None, 404, "no agreement `x`"),
         ("POST", "/transfers", {"agreement": "x"}, 404, "not one under which we are the consumer"),
