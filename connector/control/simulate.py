@@ -231,7 +231,7 @@ class Simulation:
             await asyncio.sleep(0)
         rest = [each for each in affected if after is None or each.id > after]
         page = Page(tuple(rest[:limit]), rest[limit - 1].id if len(rest) > limit else None)
-        differences = tuple(self._policies.differences(each.policy, terms) for each in replaced)
+        differences = tuple([await self._policies.differences_aside(each.policy, terms) for each in replaced])
         agreements = await self._agreements(now_there, new, at, agreements_after, limit)
         return Change(found, named[:PURPOSES_MAX], len(named), replaced, differences, page, unchanged, agreements)
 
@@ -325,7 +325,7 @@ class Simulation:
             ruling = await self._rights.under(agreement, {}, at, at)
             claims, verdict = ruling.claims or {}, ruling.verdict
             bound = self._rights.bound(verdict, agreement, dataset, claims, at) if verdict.permitted else verdict
-            differences = self._policies.differences(agreement.document, new.policy)
+            differences = await self._policies.differences_aside(agreement.document, new.policy)
             found.append(Bound(agreement, verdict, bound, differences, tuple(running[agreement.peer].get(agreement.id, ()))))
             await asyncio.sleep(0)
         return Page(tuple(found), page.next)

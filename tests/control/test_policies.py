@@ -247,3 +247,26 @@ def test_the_largest_policy_that_can_be_read_is_remembered_too():
     ours = Policies()
     assert ours.parse(large(0)) is ours.parse(large(0))
     assert isinstance(ours.parse(large(0)), Policy)
+
+
+@pytest.mark.asyncio
+async def test_differences_of_large_policies_are_not_found_on_the_loop():
+    one, other = (purpose_policy_of(rules, shift) for rules, shift in ((200, 0), (200, 1)))
+    known = Policies()
+    start = time.thread_time()
+    expected = known.differences(one, other)
+    direct = time.thread_time() - start
+    start = time.thread_time()
+    assert await known.differences_aside(one, other) == expected
+    assert time.thread_time() - start < direct / 2, "what this thread has done itself"
+    assert len(expected) > 1
+    small = (OPEN, purpose_policy("a"))
+    assert await known.differences_aside(*small) == known.differences(*small)
+    assert await known.differences_aside(UNKNOWN, one) == known.differences(UNKNOWN, one)
+
+
+def purpose_policy_of(rules: int, shift: int) -> dict[str, Any]:
+    """One permission for each purpose, with an end of its own."""
+    ends = [until_policy(instant(seconds + shift + 1))["permission"][0]["constraint"] for seconds in range(rules)]
+    named = [purpose_policy(f"p{number}")["permission"][0]["constraint"] for number in range(rules)]
+    return {"@type": "Offer", "permission": [{"action": "use", "constraint": [*a, *b]} for a, b in zip(named, ends, strict=True)]}
