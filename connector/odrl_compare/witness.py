@@ -22,6 +22,7 @@ from connector.odrl_compare.sides import HIGH, Crowd, Gap, Line, Names, Side
 SOMEBODY: Final = "urn:example:somebody"
 SOMETHING: Final = "urn:example:something-else"
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)  # where the time does not matter
+UNPLACED: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - the point: a time of no zone is no instant, and nobody knows what runs from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,8 @@ class _Facts:
         if row is None or (isinstance(side, Line) and row.values == "duration" and row.kind != "counter"):
             return
         if isinstance(side, Gap):
+            if row.values == "duration":
+                self.anchors[axis.operand] = UNPLACED  # an agreement would else tell when it was signed
             self.values[axis.key] = None
             self.told.append(f"no {axis.label} stated")
         elif isinstance(side, Line):

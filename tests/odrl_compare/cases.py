@@ -98,6 +98,10 @@ def a_duty(chance: Random) -> dict[str, Any]:
         constraints.append(
             {"leftOperand": "odrl:dateTime", "operator": "lteq", "rightOperand": chance.choice(("2026-08-01Z", "2026-09-01Z"))}
         )
+    if chance.random() < 0.3:
+        left = chance.choice(("odrl:delayPeriod", "odrl:elapsedTime"))
+        within = {"leftOperand": left, "operator": chance.choice(("lt", "lteq")), "rightOperand": chance.choice((*DAYS, "P1M"))}
+        constraints.append(within)
     return {"action": action} | ({"constraint": constraints} if constraints else {})
 
 
