@@ -1,5 +1,10 @@
-"""Policies with everything that ODRL has, requests and worlds that meet them often, drawn from a seed; in the words of `tests.odrl.naive`,
-and as the engine takes them."""
+"""Policies with everything that ODRL has, requests and worlds that meet them often, drawn from a seed: for `tests.odrl.naive`, and as the
+engine takes them.
+
+What is asked has party, action, target, stage, and the values of the act by the bare name of their operand. A world has `now`, `facts` by
+name, `used` by operand or (path of a rule, operand), `anchors`, a `log` of acts (None: nobody keeps one) and the `uses` among them, the
+states of `duties`, the `collections` of things, and what concepts lie `below`, what places are `part` of.
+"""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -35,6 +40,7 @@ SPANS = ("P1M", "P30D", "P1D", "PT12H")
 ACTIONS = ("use", "use", "use", "read", "play", "display", "distribute", "sell")
 DUTIES = ("compensate", "obtainConsent", "anonymize", "delete", "inform")
 ORDERS = ("eq", "neq", "lt", "lteq", "gt", "gteq", "isAnyOf", "isNoneOf", "isAllOf")
+BOUNDS = ("eq", "lt", "lteq", "gt", "gteq")
 CONCEPTS = ("eq", "neq", "isAnyOf", "isNoneOf", "isAllOf", "isA", "isPartOf", "hasPart")
 LISTS = frozenset({"isAnyOf", "isNoneOf", "isAllOf", "isA", "isPartOf", "hasPart"})
 
@@ -52,11 +58,12 @@ OPTIONS = {
 class Drawing:
     """One policy and what is asked of it. `spread` is the chance of what narrows a rule."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, plain: bool = False) -> None:
         self.chance, self.pick = chance, chance.choice
         self.often = chance.random
         self.odrl = self.often() < 0.6
         self.owed = ["read"]
+        self.plain = plain  # duties of one action on one target, whose times all count
 
     # documents
 
@@ -90,6 +97,8 @@ class Drawing:
                 "act": ("purpose", "spatial", "resolution", "member", "dateTime"),
                 "duty": ("dateTime", "dateTime", "dateTime", "purpose", "number", "elapsed"),
                 "done": ("resolution", "resolution", "dateTime"),
+                "time": ("dateTime",),
+                "condition": ("purpose", "number"),
             }[place]
         )
         if kind in ("purpose", "spatial", "member", "participant"):
@@ -97,7 +106,7 @@ class Drawing:
             operator = self.pick(CONCEPTS[:4] if kind == "participant" else CONCEPTS)
             left = {"member": MEMBER, "participant": "urn:qiao:participant"}.get(kind) or self.spelled(kind)
             return self.constraint(left, operator, [self.term(value) for value in self.chance.sample(pool, self.pick((1, 1, 2)))])
-        operator = self.pick(ORDERS)
+        operator = self.pick(BOUNDS if place == "time" else ORDERS)
         if kind == "dateTime":
             values = [
                 {"@value": one, "@type": "xsd:dateTime" if "T" in one else "xsd:date"} for one in self.chance.sample(DAYS + INSTANTS, 2)
@@ -156,22 +165,27 @@ class Drawing:
     def several(self, draw: Callable[[], object]) -> object:
         return draw() if self.often() < 0.8 else [draw(), draw()]
 
+    def plain_condition(self) -> Json:
+        return self.leaf("time") if self.often() < 0.6 else self.node("condition")
+
     def duty(self, deep: bool = True) -> Json:
-        found: Json = {"action": self.several(lambda: self.action(DUTIES, "done"))}
+        several = (lambda draw: draw()) if self.plain else self.several
+        found: Json = {"action": several(lambda: self.action(DUTIES, "done"))}
         self.owed.extend(naive.text(action) for action in naive.of(found, "action"))
         if self.often() < 0.6:
-            found["constraint"] = self.nodes("duty", (1, 1, 2))
+            draw = self.plain_condition if self.plain else lambda: self.node("duty")
+            found["constraint"] = [draw() for _ in range(self.pick((1, 1, 2)))]
         if deep and self.often() < 0.4:
             found["consequence"] = [self.duty(False) for _ in range(self.pick((1, 1, 2)))]
         if self.often() < 0.1:
-            found["target"] = self.several(lambda: self.thing("Asset", ASSETS, SERIES))
+            found["target"] = several(lambda: self.thing("Asset", ASSETS, SERIES))
         if self.often() < 0.1:
             found["assignee"] = self.thing("Party", PARTIES, GROUP)
         return found
 
     def rule(self, kind: str) -> Json:
         found: Json = {"action": self.several(lambda: self.action(ACTIONS))}
-        if constraints := self.nodes("rule", (0, 0, 0, 1, 1, 2) if kind == "permission" else (0, 1, 2, 2, 3)):
+        if constraints := self.nodes("rule", (0, 0, 0, 0, 1, 1, 2) if kind == "permission" else (0, 1, 2, 2, 3)):
             found["constraint"] = constraints
         if self.often() < 0.2:
             found["assignee"] = self.several(lambda: self.thing("Party", PARTIES, GROUP))

@@ -21,7 +21,7 @@ from tests.odrl.drawn import OPTIONS, PURPOSES, Drawing, as_request, as_world, i
 Json = dict[str, Any]
 RANK = {"deny": 0, "unknown": 1, "permit-with": 2, "permit": 2}
 MICROSECOND = timedelta(microseconds=1)
-FEW, MANY = 250, 2_500  # policies for each law; where one fails, its seed is named
+FEW, MANY = 150, 2_500  # policies for each law; where one fails, its seed is named
 laws = pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
 
@@ -262,13 +262,13 @@ def whole(decision: Decision) -> None:
     assert isinstance((decision.code, decision.rules, decision.missing, decision.duties, decision.near_misses), tuple)
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(policies, hostile_requests, hostile_worlds)
 def test_whatever_is_asked_in_whatever_world_is_decided(policy: Policy, asked: Request, world: World) -> None:
     whole(decide(policy, asked, world, OPTIONS["prohibit", True]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(odd_offers, hostile_requests, hostile_worlds)
 def test_whatever_was_written_is_decided_and_what_is_not_understood_permits_nothing(document: Json, asked: Request, world: World) -> None:
     try:

@@ -214,7 +214,7 @@ def permits_nothing(policy: Policy) -> None:
             assert len(json.dumps(quickly(decision.to_json))) < 600_000
 
 
-@pytest.mark.parametrize("what", ENDLESS)
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[pytest.mark.slow] * ("hundred thousand" in what)) for what in ENDLESS])
 def test_what_has_no_end_or_no_sense_is_refused_wherever_it_stands(what: str) -> None:
     value = ENDLESS[what]()
     for place, document in everywhere(value):
@@ -253,7 +253,7 @@ HOSTILE = {
 CONTROLS = ("a line break", "NUL", "an escape sequence", "half a surrogate pair", "a text that runs backwards", "a megabyte")
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[pytest.mark.slow] * ("mega" in what)) for what in HOSTILE])
 def test_a_hostile_word_is_a_finding_or_a_name_and_never_more_than_one_printable_line(what: str) -> None:
     text = HOSTILE[what]
     for place, document in (*everywhere(text), *everywhere({"@id": text})):
