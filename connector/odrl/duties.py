@@ -8,7 +8,8 @@ owes each of them (ODRL 2.2 IM, 2.7).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, get_args
@@ -21,6 +22,7 @@ from connector.odrl.model import (
     FALSE,
     TRUE,
     UNKNOWN,
+    WHOLE,
     Action,
     Constraint,
     DutyState,
@@ -36,14 +38,13 @@ from connector.odrl.model import (
     Since,
     Window,
     World,
+    conjuncts,
     leaves,
 )
-from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, EVENT, POLICY_USAGE, facts_of_act
+from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME, TIMES, bounds_time, facts_of_act, has_time, is_use
 from connector.odrl.vocabulary import ODRL
 
-WHOLE = ("and", "andSequence")  # logical constraints of which every part has to hold
 COMPENSATE: Final = ODRL + "compensate"  # anybody may pay for the assignee (W3C formal semantics, C1)
-_TIMES: Final = (DATE_TIME, DELAY_PERIOD, ELAPSED_TIME)
 _STATES: Final = frozenset(get_args(DutyState))
 
 
@@ -123,26 +124,79 @@ def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: F
     if _due(policy, duty, world, now, facts) == FALSE:
         return "inactive"
     deadline = deadline_of(duty, world, policy, facts)
-    done = _performances(policy, duty, world, now)
-    if duty.kind == "duty" and duty.when == "post" and (first := first_use(policy, world)) is not None:
-        done = [[at for at in one if at >= first] for one in done]  # what has to be done after the use is not done by what came before it
-    if all(any(deadline is None or at < deadline for at in one) for one in done):
+    first = first_use(policy, world) if duty.kind == "duty" and duty.when == "post" else None
+    done = _done(policy, duty, world, now, first)  # what has to be done after the use is not done by what came before it
+    if all(at is not None and (deadline is None or at < deadline) for at in done):
         return "fulfilled"
     if deadline is None or now is None or now < deadline:
         return "pending"
-    if all(done) and duty.duties and all(_done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
+    if None not in done and duty.duties and all(_done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
         return "remediated"  # late, and all that follows from being late is done too (ODRL 2.2 IM, 2.6.4)
     return "overdue"
 
 
-def _performances(policy: Policy, duty: Rule, world: World, now: int | None) -> list[list[int]]:
-    """For each part of a duty when it was performed: the instants (microseconds since 1970) up to now."""
-    acts = [(at, event) for event in world.log or () if (at := values.microseconds(event.at)) is not None and (now is None or at <= now)]
-    return [[at for at, event in acts if _performed(policy, duty, part, event, world)] for part in parts_of(duty)]
+def _done(policy: Policy, duty: Rule, world: World, now: int | None, since: int | None) -> list[int | None]:
+    """For each part of a duty the first instant (microseconds since 1970) up to now, from `since` on, at which it was done."""
+    found: list[int | None] = []
+    for times in _performances(policy, duty, world):
+        place = 0 if since is None else bisect_left(times, since)
+        found.append(times[place] if place < len(times) and (now is None or times[place] <= now) else None)
+    return found
 
 
 def _done_after(policy: Policy, duty: Rule, world: World, now: int | None, instant: int) -> bool:
-    return all(any(at >= instant for at in one) for one in _performances(policy, duty, world, now))
+    return None not in _done(policy, duty, world, now, instant)
+
+
+class _Log(NamedTuple):
+    """A log as it is read for a policy: its acts by what a duty without refinements asks of them, the first use, and for each duty (by its
+    identity) the sorted instants at which each of its parts was done; the acts that name no duty do as much for all that ask the same."""
+
+    events: tuple[Event, ...] | None
+    member_of: Mapping[str, frozenset[str]]
+    alike: list[list[tuple[int, Event]]]
+    named: list[list[tuple[int, Event]]]
+    first: int | None
+    done: dict[int, tuple[Rule, list[list[int]]]]
+    asked: dict[object, list[int]]
+
+
+def _log(policy: Policy, world: World) -> _Log:
+    """The log of a world; the one that was read last is kept, as a decision asks for it at many instants."""
+    known: _Log | None = policy.memo.get(_log)
+    if known is None or known.events is not world.log or known.member_of is not world.member_of:
+        alike: dict[tuple[str, str, str | None, str], list[tuple[int, Event]]] = {}
+        for event in world.log or ():
+            if (at := values.microseconds(event.at)) is not None:
+                alike.setdefault((event.duty, event.action, event.target, event.party), []).append((at, event))
+        some, named = ([acts for key, acts in alike.items() if bool(key[0]) is told] for told in (False, True))
+        uses = (at for event in exercises(policy, world) if (at := values.microseconds(event.at)) is not None)
+        known = policy.memo[_log] = _Log(world.log, world.member_of, some, named, min(uses, default=None), {}, {})
+    return known
+
+
+def _performances(policy: Policy, duty: Rule, world: World) -> list[list[int]]:
+    """For each part of a duty the sorted instants (microseconds since 1970) at which it was done, those after now among them."""
+    log = _log(policy, world)
+    if (known := log.done.get(id(duty))) is not None and known[0] is duty:
+        return known[1]
+    meant = _meant(policy, duty)
+    refined = bool(duty.refinements) or any(scope.refinements for scopes in meant for scope in scopes)
+
+    def among(alike: list[list[tuple[int, Event]]], part: Part) -> Iterator[int]:
+        for acts in alike:
+            if refined or _performed(policy, duty, part, acts[0][1], world):
+                yield from (at for at, event in acts if not refined or _performed(policy, duty, part, event, world))
+
+    found = []
+    for part in parts_of(duty):
+        asks = (part, duty.assignees, meant)
+        if asks not in log.asked:
+            log.asked[asks] = sorted(among(log.alike, part))
+        named = [*among(log.named, part)]
+        found.append(sorted((*log.asked[asks], *named)) if named else log.asked[asks])
+    log.done[id(duty)] = duty, found
+    return found
 
 
 class Part(NamedTuple):
@@ -212,23 +266,17 @@ def exercises(policy: Policy, world: World) -> list[Event]:
 
 def first_use(policy: Policy, world: World) -> int | None:
     """The instant (microseconds since 1970) of the first use that the log tells of."""
-    return min((at for event in exercises(policy, world) if (at := values.microseconds(event.at)) is not None), default=None)
+    return _log(policy, world).first
 
 
 def duty_actions(policy: Policy) -> frozenset[str]:
     """The actions (full IRIs) that are somebody's duty under the policy."""
     known: frozenset[str] | None = policy.memo.get(duty_actions)
     if known is None:
-        known = policy.memo[duty_actions] = frozenset(
-            action.iri for duty in _all_duties(policy.rules) if duty.kind not in ("permission", "prohibition") for action in duty.actions
-        )
+        duties = [*policy.obligations, *(duty for rule in policy.rules for duty in rule.duties)]
+        duties += [below for duty in duties for below in duty.duties]  # a consequence has none (ODRL 2.2 IM, 2.6.4)
+        known = policy.memo[duty_actions] = frozenset(action.iri for duty in duties for action in duty.actions)
     return known
-
-
-def _all_duties(rules: Iterable[Rule]) -> Iterator[Rule]:
-    for rule in rules:
-        yield rule
-        yield from _all_duties(rule.duties)
 
 
 def deadline_of(duty: Rule, world: World, policy: Policy | None = None, facts: Facts | None = None) -> int | None:
@@ -255,11 +303,9 @@ def _is_bounded(node: Node) -> bool:
 def turns_of(duty: Rule, world: World, policy: Policy, facts: Facts | None = None) -> Iterator[int]:
     """The instants at which the duty may come to another state because time passes, beside those that the policy names."""
     clock = _Clock(duty, world, policy, facts)
-    for node in leaves(duty.constraints):
-        if not isinstance(node, Constraint) or not isinstance(node.test, Lapse) or node.operand not in _TIMES:
-            continue
-        if (anchor := clock.anchor(node)) is not None:
-            yield from turns(anchor, node.test)
+    running = [node for node in leaves(duty.constraints) if isinstance(node, Constraint) and node.operand in TIMES]
+    anchors = [(clock.anchor(node), node.test) for node in running]
+    return (at for anchor, test in anchors if anchor is not None and isinstance(test, Lapse) for at in turns(anchor, test))
 
 
 class _Clock(NamedTuple):
@@ -303,7 +349,7 @@ class _Clock(NamedTuple):
             return (min if node.kind in WHOLE else max)(self.begun(part, now) for part in node.parts)
         if not isinstance(node, Constraint) or not has_time(node):
             return node.judge(facts)
-        if _is_use(node):
+        if is_use(node):
             return TRUE
         if isinstance(node.test, Window):
             start = node.test.start
@@ -326,27 +372,22 @@ class _Clock(NamedTuple):
         if policy is None:
             return None
         if node.operand == DELAY_PERIOD and any(
-            _is_use(one) and one.operator in ("gt", "gteq") for one in leaves(duty.constraints) if isinstance(one, Constraint)
+            is_use(one) and one.operator in ("gt", "gteq") for one in leaves(duty.constraints) if isinstance(one, Constraint)
         ):
             return first_use(policy, world)  # once for each uid, so from the first one
         return signed(policy)
 
 
 def signed(policy: Policy) -> int | None:
-    """The instant (microseconds since 1970) at which an agreement was signed: its timestamp."""
+    """The instant (microseconds since 1970) at which an agreement was signed: its timestamp. One that is no time says nothing, and what
+    runs from it is not known."""
     if "signed" not in policy.memo:
-        policy.memo["signed"] = _instant(policy.timestamp)
+        try:
+            policy.memo["signed"] = None if policy.timestamp is None else values.stretch(policy.timestamp).start
+        except PolicyError:
+            policy.memo["signed"] = None
     found: int | None = policy.memo["signed"]
     return found
-
-
-def _instant(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return values.stretch(text).start
-    except PolicyError:
-        return None  # a timestamp that is no time says nothing, and what runs from it is not known
 
 
 def _due(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> int:
@@ -354,31 +395,3 @@ def _due(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts
     counts. What is not known leaves it due."""
     clock = _Clock(duty, world, policy, facts)
     return min((clock.begun(node, now) for node in duty.constraints), default=TRUE)
-
-
-def _is_use(node: Constraint) -> bool:
-    return node.operand == EVENT and node.unit == POLICY_USAGE
-
-
-def bounds_time(node: Node) -> bool:
-    """Whether a constraint of a duty sets its deadline."""
-    return isinstance(node, Constraint) and has_time(node) and isinstance(node.test, Window | Lapse) and node.test.end is not None
-
-
-def has_time(node: Node) -> bool:
-    """Whether a constraint of a duty says from when on or until when it is to be done, or a logical one has such a part."""
-    if isinstance(node, Logic):
-        return any(has_time(part) for part in node.parts)
-    if not isinstance(node, Constraint):
-        return False
-    timed = node.operand in _TIMES and isinstance(node.test, Window | Lapse) and not node.test.negated
-    return timed or _is_use(node)
-
-
-def conjuncts(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The constraints that all have to hold, without the `and`s around them."""
-    for node in nodes:
-        if isinstance(node, Logic) and node.kind in WHOLE:
-            yield from conjuncts(node.parts)
-        else:
-            yield node

@@ -40,6 +40,7 @@ from connector.odrl.values import instant, microseconds
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
 LOOK_AHEAD_MAX: Final = 20_000
+DUTY_COST: Final = 50  # the state of a duty takes as long as so many constraints
 
 
 def evaluate(policy: Policy, request: Request, world: World, *, options: Options = DEFAULT_OPTIONS) -> Decision:
@@ -180,7 +181,8 @@ def _next_change(case: Case, result: Result, now: int) -> datetime | None:
         instants = sorted({*instants, *more})
     if not instants or instants[-1] <= now:
         return None
-    steps = max(1, LOOK_AHEAD_MAX // (policy.leaves * len(case.atoms)))
+    duties = sum(len(rule.duties) + (rule.kind == "obligation") for rule in policy.rules)
+    steps = max(1, LOOK_AHEAD_MAX // ((policy.leaves + DUTY_COST * duties) * len(case.atoms)))
     first = bisect_right(instants, now)
     for at in instants[first : first + steps]:
         atoms = tuple([_at(facts, at) for facts in case.atoms])

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from connector.odrl.codes import Code, Stage
-from connector.odrl.duties import conjuncts, duty_actions, gate, state_of
+from connector.odrl.duties import duty_actions, gate, state_of
 from connector.odrl.facts import with_this_use
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import (
@@ -32,6 +32,7 @@ from connector.odrl.model import (
     Scope,
     Window,
     World,
+    conjuncts,
     leaves,
 )
 

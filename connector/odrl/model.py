@@ -150,6 +150,18 @@ def leaves(nodes: Iterable[Node]) -> Iterator[Constraint | Opaque]:
             yield node
 
 
+WHOLE: Final = ("and", "andSequence")  # logical constraints of which every part has to hold
+
+
+def conjuncts(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The constraints that all have to hold, without the `and`s around them."""
+    for node in nodes:
+        if isinstance(node, Logic) and node.kind in WHOLE:
+            yield from conjuncts(node.parts)
+        else:
+            yield node
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """An action (full IRI), narrowed by its refinements. `within` is the action and all that it is included in."""

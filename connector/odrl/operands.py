@@ -8,7 +8,7 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl import values
-from connector.odrl.model import Event, Fact, Facts, fact_key
+from connector.odrl.model import Constraint, Event, Fact, Facts, Lapse, Logic, Node, Window, fact_key
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Operand
 from connector.odrl.vocabulary import ODRL
 
@@ -30,6 +30,7 @@ PARTICIPANT: Final = "urn:qiao:participant"
 BYTE_COUNT: Final = "urn:qiao:byteCount"
 RECORD_COUNT: Final = "urn:qiao:recordCount"
 
+TIMES: Final = (DATE_TIME, DELAY_PERIOD, ELAPSED_TIME)  # of which the upper bound is the deadline of a duty
 EQUALITY: Final = frozenset({"eq", "neq"})
 
 
@@ -107,3 +108,23 @@ def _value(row: Operand | None, raw: object) -> Fact:
     if row is not None and row.values == "duration":
         return values.exact(raw)
     return frozenset({values.term(raw)}) if row is not None and not row.single else values.term(raw)
+
+
+def is_use(node: Constraint) -> bool:
+    """Whether a constraint says when something is done by the event of the use."""
+    return node.operand == EVENT and node.unit == POLICY_USAGE
+
+
+def bounds_time(node: Node) -> bool:
+    """Whether a constraint of a duty sets its deadline."""
+    return isinstance(node, Constraint) and has_time(node) and isinstance(node.test, Window | Lapse) and node.test.end is not None
+
+
+def has_time(node: Node) -> bool:
+    """Whether a constraint of a duty says from when on or until when it is to be done, or a logical one has such a part."""
+    if isinstance(node, Logic):
+        return any(has_time(part) for part in node.parts)
+    if not isinstance(node, Constraint):
+        return False
+    timed = node.operand in TIMES and isinstance(node.test, Window | Lapse) and not node.test.negated
+    return timed or is_use(node)

@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from connector.odrl.codes import Code, Finding
-from connector.odrl.duties import conjuncts
-from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Logic, Node, Options, Policy, Rule, Window, leaves
+from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Logic, Node, Options, Policy, Rule, Window, conjuncts, leaves
 from connector.odrl.operands import DATE_TIME, EVENT, POLICY_USAGE
 from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import ODRL, compact

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from connector.odrl.duties import bounds_time, conjuncts, parts_of
-from connector.odrl.model import Constraint, Lapse, Logic, Node, Policy, Rule, Scope, Span, Window, leaves
-from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, EVENT, PAY_AMOUNT, POLICY_USAGE
+from connector.odrl.duties import parts_of
+from connector.odrl.model import Constraint, Lapse, Logic, Node, Policy, Rule, Scope, Span, Window, conjuncts, leaves
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PAY_AMOUNT, bounds_time, is_use
 from connector.odrl.values import bounds
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import shown
@@ -146,15 +146,11 @@ def _split(nodes: tuple[Node, ...]) -> tuple[list[Constraint], list[Node]]:
     bound: list[Constraint] = []
     conditions: list[Node] = []
     for node in conjuncts(nodes):
-        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or _is_use(node) or bounds_time(node)):
+        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or is_use(node) or bounds_time(node)):
             bound.append(node)
         elif not _bounds_some(node):
             conditions.append(node)
     return bound, conditions
-
-
-def _is_use(node: Constraint) -> bool:
-    return node.operand == EVENT and node.unit == POLICY_USAGE
 
 
 def _bounds_some(node: Node) -> bool:
