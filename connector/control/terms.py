@@ -12,6 +12,7 @@ from connector.odrl.model import Rule
 from connector.odrl_compare.covering import described
 from connector.odrl_compare.wording import rule_meaning
 
+NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 
 
@@ -39,11 +40,11 @@ def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options:
     if same_terms(terms, envelope):
         return Settlement("refines")
     asked, widest = _about(terms, party, target), _about(envelope, party, target)
-    verdict = compare(asked, widest, options=options)
+    verdict = compare(asked, widest, options=options, names=NAMES)
     if verdict.refines == "yes":
         return Settlement("refines", says=tuple(differences(envelope, terms)))
     if verdict.compatible == "no":
-        apart = separating(asked, widest, options=options)
+        apart = separating(asked, widest, options=options, names=NAMES)
         return Settlement("disjoint", says=(apart.sentence if apart else verdict.reasons.get("compatible", ""),))
     if "unknown" in (verdict.refines, verdict.compatible):
         return Settlement("undecided", says=tuple(dict.fromkeys(verdict.reasons.values())))
@@ -51,7 +52,7 @@ def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options:
         common = envelope.document
         asks, instead = tuple(differences(envelope, terms)), tuple(differences(terms, envelope))
         return Settlement("overlaps", asks, common if isinstance(common, Mapping) else None, instead)
-    met = meet(asked, widest, options=options)
+    met = meet(asked, widest, options=options, names=NAMES)
     if met.document is None:
         return Settlement("undecided", says=(met.reason,))
     names = {"target"} | (set() if envelope.assignees else {"assignee"})

@@ -28,6 +28,8 @@ PREFIXES: Final = MappingProxyType(
 # What starts like this is an absolute IRI; any other `word:rest` is a prefix that only a foreign context could resolve.
 ABSOLUTE: Final = ("https://", "http://", "urn:", "did:", "tag:", "mailto:")
 
+CC: Final = "http://creativecommons.org/ns#"  # the namespace of nine actions of ODRL's vocabulary; `CommericalUse` is spelled so there
+
 # ODRL 2.2, vocabulary: each action of the core vocabulary with the action it is included in ("" for none), by full IRI.
 INCLUDED_IN: Final = MappingProxyType(
     {
@@ -44,6 +46,13 @@ INCLUDED_IN: Final = MappingProxyType(
                 "use",
             )
         ).items()
+    }
+    | {
+        CC + name: ODRL + "use"
+        for name in (
+            "Attribution", "CommericalUse", "DerivativeWorks", "Distribution", "Notice", "Reproduction", "ShareAlike", "Sharing",
+            "SourceCode",
+        )
     }
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.registry import Registry
 from connector.odrl.values import CHARS_MAX, in_iri, spoils, tellable
-from connector.odrl.vocabulary import ODRL, expand
+from connector.odrl.vocabulary import CC, ODRL, expand
 from connector.odrl.words import shown
 
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
@@ -71,7 +71,14 @@ _ANNOTATIONS: Final = frozenset(
     | {_RDFS + name for name in ("label", "comment", "seeAlso")}
     | {"http://www.w3.org/2004/02/skos/core#" + name for name in ("prefLabel", "altLabel", "note", "definition", "scopeNote")}
 )  # fmt: skip
-_PREFIXES: Final = {"dct": _DCT, "dc": _DCT, "rdfs": _RDFS, "skos": "http://www.w3.org/2004/02/skos/core#", "rdf": _RDF_VALUE[:-5]}
+_PREFIXES: Final = {
+    "dct": _DCT,
+    "dc": _DCT,
+    "rdfs": _RDFS,
+    "skos": "http://www.w3.org/2004/02/skos/core#",
+    "rdf": _RDF_VALUE[:-5],
+    "cc": CC,
+}
 _TYPES: Final = {
     "policy": ("Policy", "Set", "Offer", "Agreement", "Request", "Ticket", "Assertion", "Privacy"),
     "permission": ("Permission",),
