@@ -364,7 +364,8 @@ def _unknown_operand(raw: str, path: str, reading: Reading) -> None:
         fix = f"write `{near}` if that is meant" if near else "use an operand of the core or of a profile that is loaded"
         reading.note(Code.OPERAND_UNSUPPORTED, path, f"`{shown(raw)}` is a left operand that cannot be checked here", fix)
         return
-    named = next((compact(known) for known in operands if known.endswith(("/" + raw, ":" + raw))), None)
+    endings = ("/" + raw, ":" + raw)
+    named = next((compact(known) for known in operands if known.endswith(endings)), None)
     fix = f"write `{named}`" if named else "write it with its prefix, or as a full IRI"
     patch = ({"op": "replace", "path": path, "value": named},) if named else ()
     reading.note(Code.TERM_DROPPED, path, f"`{shown(raw)}` is no term of the DSP context, so it names no left operand", fix, patch=patch)
