@@ -259,9 +259,10 @@ def _meant(policy: Policy, duty: Rule) -> tuple[tuple[Scope, ...], tuple[Scope, 
 
 
 def exercises(policy: Policy, world: World) -> list[Event]:
-    """The acts of the log that are uses, and not performances of duties, in the order in which they are told."""
-    duties = duty_actions(policy)
-    return [event for event in world.log or () if not event.duty and policy.registry.actions.get(event.action) not in duties]
+    """The acts of the log that are uses, and not performances of duties, in the order in which they are told. What a permission names is a
+    use, though it be a duty too, and no act is none because it says that it performs something."""
+    duties = duty_actions(policy) - {action.iri for rule in policy.permissions for action in rule.actions}
+    return [event for event in world.log or () if policy.registry.actions.get(event.action) not in duties]
 
 
 def first_use(policy: Policy, world: World) -> int | None:

@@ -262,7 +262,7 @@ class Drawing:
         if self.often() < 0.1:
             states = ("inactive", "pending", "fulfilled", "overdue", "remediated")
             found["duties"][self.pick(("/permission/0/duty/0", "/obligation/0"))] = self.pick(states)
-        found["uses"] = found["log"] and [event for event in found["log"] if event["action"] not in DUTIES and not event["duty"]]
+        found["uses"] = found["log"] and [event for event in found["log"] if event["action"] not in DUTIES]
         found["collections"] = {thing: {where} for thing, where in ((PARTIES[0], GROUP), (ASSETS[0], SERIES)) if self.often() < 0.8}
         return found
 

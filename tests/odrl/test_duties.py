@@ -385,6 +385,15 @@ def test_uses_are_the_acts_that_are_no_duties() -> None:
     assert exercises(found, World(NOW)) == []
 
 
+@pytest.mark.parametrize("named", ["", "/obligation/0", "urn:none"])
+def test_what_a_permission_names_is_a_use_though_it_be_a_duty_too_whatever_it_says_of_itself(named: str) -> None:
+    counted = rule(leaf("odrl:count", "lteq", {"@value": "2", "@type": "xsd:integer"}), action="odrl:modify")
+    found = policy(counted, obligation=[{"action": "odrl:modify"}])
+    log = tuple(act(day, "odrl:modify", duty=named) for day in range(5))
+    assert len(exercises(found, World(NOW, log=log))) == 5
+    assert evaluate(found, request(action="odrl:modify"), World(NOW, log=log)).code == "QUOTA_EXHAUSTED"
+
+
 # --- when a duty is due, and whom it stops
 
 

@@ -141,8 +141,9 @@ def test_a_count_nobody_keeps_is_the_uses_in_the_log() -> None:
 
 def test_the_performance_of_a_duty_is_no_use() -> None:
     found = policy(rule(leaf("odrl:count", "lteq", number(10)), duty=[{"action": "odrl:inform"}]))
-    log = (use(3), Event(NOW, "odrl:inform"), use(2, duty="urn:duty"))
+    log = (use(3), Event(NOW, "odrl:inform"), Event(NOW, "odrl:inform", duty="/permission/0/duty/0"))
     assert known(found, COUNT, world=World(NOW, log=log)) == 2
+    assert known(found, COUNT, world=World(NOW, log=(*log, use(2, duty="urn:duty")))) == 3  # it says so, and is a use all the same
 
 
 def test_amounts_are_summed_and_an_amount_that_is_not_told_is_not_nothing() -> None:
