@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code
-from connector.odrl.duties import conjuncts, has_deadline
+from connector.odrl.duties import has_deadline
 from connector.odrl.judges import all_of
-from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope
+from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope, conjuncts
 from connector.odrl.operands import COUNT, TIME_INTERVAL
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL
