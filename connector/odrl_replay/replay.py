@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from connector.odrl.codes import Code, Stage
 from connector.odrl.counters import charged, tallies
 from connector.odrl.decision import Decision
-from connector.odrl.duties import deadline_of, duty_actions, performs, state_of
+from connector.odrl.duties import deadline_of, duty_actions, parts_of, performs, state_of
 from connector.odrl.evaluation import evaluate, under
 from connector.odrl.facts import gather
 from connector.odrl.judge import Case, facts_of, granting
@@ -99,6 +99,10 @@ class _Total:
 Placed = tuple[int, Event]  # an event with its place in the log
 
 
+Kept = tuple[str, int]  # a part of a duty: its path, and the number of the part
+_USES: Final[Kept] = ("", 0)
+
+
 class _Infringed(NamedTuple):
     path: str
     place: int
@@ -119,7 +123,7 @@ class _Course:
     steps: dict[str, Number] = field(default_factory=dict)  # of each counter: what one more use adds at least
     duties: tuple[Rule, ...] = ()
     done: dict[str, list[Placed]] = field(default_factory=dict)  # duty -> the events that perform it
-    kept: dict[str, dict[str, Placed]] = field(default_factory=dict)  # duty, or "" for uses -> the events by which later ones are judged
+    kept: dict[Kept, dict[str, Placed]] = field(default_factory=dict)  # the events by which later ones are judged
     bound: dict[str, tuple[Facts, ...]] = field(default_factory=dict)  # duty of a permission that was made use of -> what was known then
     infringed: list[_Infringed] = field(default_factory=list)
     last: int | None = None
@@ -137,14 +141,14 @@ class _Course:
         """The next event."""
         at = microseconds(event.at)
         self.last = at if at is not None else self.last
-        performed = [duty for duty in self.duties if performs(self.policy, duty, event, self.world)]
+        duties = [duty for duty in self.duties if performs(self.policy, duty, event, self.world)]
         known = self.seen.get(event.id) if event.id else None
-        if known is not None and (performed or known == event):
+        if known is not None and (duties or known == event):
             return Act(event, "repeated")
         self.seen.setdefault(event.id, event)
-        if performed:
-            self._performed(index, event, performed)
-            return Act(event, "duty", performs=tuple(duty.path for duty in performed))
+        if duties:
+            self._performed(index, event, duties)
+            return Act(event, "duty", performs=tuple(duty.path for duty in duties))
         if self.closed_at is not None and at is not None and event.at >= self.closed_at:
             return Act(event, "violation")
         return self._used(index, event)
@@ -154,11 +158,14 @@ class _Course:
             total.add(event.amounts.get(key if isinstance(key, str) else key[1]), use=False)  # a payment is one for every rule
         for duty in duties:
             self.done.setdefault(duty.path, []).append((index, event))
-            kept = self.kept.setdefault(duty.path, {})
-            kept.setdefault("first", (index, event))
-            if self.kept.get(""):
-                kept.setdefault("since the first use", (index, event))
-            kept["last"] = (index, event)
+            for number, part in enumerate(_parts(duty)):
+                if not performs(self.policy, part, event, self.world):
+                    continue
+                kept = self.kept.setdefault((duty.path, number), {})
+                kept.setdefault("first", (index, event))
+                if _USES in self.kept:
+                    kept.setdefault("since the first use", (index, event))
+                kept["last"] = (index, event)
 
     def _used(self, index: int, event: Event) -> Act:
         asked = Request(event.party, event.action, event.target, event.params, Stage.TRANSFER, event.id)
@@ -197,7 +204,7 @@ class _Course:
         for key, total in self.totals.items():
             if isinstance(key, str) or key[0] in rules:
                 total.add(self._amount(event, key if isinstance(key, str) else key[1]), use=True)
-        uses = self.kept.setdefault("", {})
+        uses = self.kept.setdefault(_USES, {})
         if microseconds(event.at) is None:
             uses.setdefault("at nobody knows what time", place)
         else:
@@ -218,7 +225,7 @@ class _Course:
         """How everything stands at the end."""
         closed = None if self.closed_at is None else microseconds(self.closed_at)
         end = max((each for each in (self.last, at, closed) if each is not None), default=None)
-        told = {index: event for done in (*self.done.values(), self.kept.get("", {}).values()) for index, event in done}
+        told = {index: event for done in (*self.done.values(), self.kept.get(_USES, {}).values()) for index, event in done}
         used = {key: total.known for key, total in self.totals.items() if total.known is not None}
         now = (None if end is None else instant(end)) or EPOCH
         world = replace(self.world, now=now, used=used, log=tuple(event for _, event in sorted(told.items())))
@@ -232,25 +239,33 @@ class _Course:
 
     def _standings(self, duty: Rule, world: World, end: int | None, closed: int | None, atoms: tuple[Facts, ...] | None) -> list[Standing]:
         """How a duty stands, and its consequences behind it; without `atoms` it never came to be one."""
-        state, deadline = _state(self.policy, duty, world, end, atoms or ()), deadline_of(duty, world, self.policy)
+        atoms = atoms or ()
+        state, deadline = _stands(self.policy, duty, world, end, atoms)
         if closed is not None and deadline is None and state in ("pending", "fulfilled"):
-            state, deadline = self._forced(duty, closed), closed
-        found = [_standing(duty, state, deadline, [event for _, event in self.done.get(duty.path, ())])]
+            state, deadline = self._forced(duty, world, end, closed, atoms), closed
+        found = [_standing(duty, state, deadline, self._done(duty))]
         for consequence in duty.duties:
-            late = [event for _, event in self.done.get(consequence.path, ()) if _not_before(event, deadline)]
+            late = [event for event in self._done(consequence) if _not_before(event, deadline)]
             after = replace(world, log=tuple(late), anchors={**world.anchors, consequence.path: instant(deadline or 0) or EPOCH})
             due = state in ("overdue", "remediated")
-            how = _state(self.policy, consequence, after, end, atoms or ()) if due else "inactive"
-            found.append(_standing(consequence, how, deadline_of(consequence, after, self.policy) if due else None, late if due else []))
+            how, by = _stands(self.policy, consequence, after, end, atoms) if due else ("inactive", None)
+            found.append(_standing(consequence, how, by, late if due else []))
         return found
 
-    def _forced(self, duty: Rule, closed: int) -> DutyState:
+    def _forced(self, duty: Rule, world: World, end: int | None, closed: int, atoms: tuple[Facts, ...]) -> DutyState:
         """What had no deadline is judged by the end of the agreement."""
-        done = [event for _, event in self.done.get(duty.path, ())]
-        if any(not _not_before(event, closed) for event in done):
+
+        def done(one: Rule, log: Iterable[Event]) -> bool:
+            return _stands(self.policy, one, replace(world, log=tuple(log)), end, atoms)[0] == "fulfilled"
+
+        log = world.log or ()
+        if done(duty, (event for event in log if not _not_before(event, closed))):
             return "fulfilled"
-        good = [any(_not_before(event, closed) for _, event in self.done.get(one.path, ())) for one in duty.duties]
-        return "remediated" if done and good and all(good) else "overdue"
+        late = [event for event in log if _not_before(event, closed)]
+        return "remediated" if done(duty, log) and duty.duties and all(done(one, late) for one in duty.duties) else "overdue"
+
+    def _done(self, duty: Rule) -> list[Event]:
+        return [event for _, event in self.done.get(duty.path, ())]
 
     def _infringement(self, infringed: _Infringed, world: World, end: int | None) -> Infringement:
         """An infringement with its remedies, each judged by what was done after it."""
@@ -259,8 +274,7 @@ class _Course:
         for remedy in rule.duties:
             later = [event for index, event in self.done.get(remedy.path, ()) if index > infringed.place]
             after = replace(world, log=tuple(later), anchors={**world.anchors, remedy.path: infringed.event.at})
-            state = _state(self.policy, remedy, after, end, infringed.atoms)
-            remedies.append(_standing(remedy, state, deadline_of(remedy, after, self.policy), later))
+            remedies.append(_standing(remedy, *_stands(self.policy, remedy, after, end, infringed.atoms), later))
         return Infringement(infringed.path, infringed.event, tuple(remedies))
 
 
@@ -272,10 +286,19 @@ def _duties(rules: Iterable[Rule]) -> Iterator[Rule]:
         yield from _duties(rule.duties)
 
 
-def _state(policy: Policy, duty: Rule, world: World, end: int | None, atoms: tuple[Facts, ...]) -> DutyState:
-    """The worst of how it stands for each act that brought it about."""
+def _parts(duty: Rule) -> list[Rule]:
+    """A duty for each thing that has to be done of it."""
+    parts = parts_of(duty)
+    if len(parts) == 1:
+        return [duty]
+    return [replace(duty, actions=(part.action,) if part.action else (), targets=(part.target,) if part.target else ()) for part in parts]
+
+
+def _stands(policy: Policy, duty: Rule, world: World, end: int | None, atoms: tuple[Facts, ...]) -> tuple[DutyState, int | None]:
+    """The worst of how a duty stands for each act that brought it about, and its deadline."""
     moved = [_at(facts, end) for facts in atoms]
-    return max((state_of(policy, duty, world, end, facts) for facts in moved), key=_WORST.index, default="inactive")
+    found = [(state_of(policy, duty, world, end, facts), deadline_of(duty, world, policy, facts)) for facts in moved]
+    return max(found, key=lambda one: _WORST.index(one[0]), default=("inactive", None))
 
 
 def _at(facts: Facts, end: int | None) -> Facts:

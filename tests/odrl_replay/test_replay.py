@@ -207,6 +207,17 @@ def test_a_duty_after_the_use_runs_from_the_first_one(events: list[Event], state
     assert report.compliant is not late
 
 
+def test_a_duty_of_several_actions_is_done_when_each_of_them_is() -> None:
+    three = {"action": ["odrl:compensate", "odrl:obtainConsent", "odrl:reviewPolicy"]}
+    found = policy(rule(duty=[three]), obligation=[{"action": ["odrl:inform", "odrl:delete"]}])
+    begun = [at(0, "compensate"), at(1, "obtainConsent"), at(2), at(3, "compensate")]
+    report = replay(found, [*begun, at(4, "reviewPolicy"), at(5), at(6, "compensate"), at(7), at(8, "inform")])
+    assert codes(report) == ["", "", "CONSENT_MISSING", "", "", "PERMITTED", "", "PERMITTED", ""]
+    assert states(report) == {"/obligation/0": "pending", "/permission/0/duty/0": "fulfilled"}
+    closed = {hours: states(replay(found, [*begun, at(4, "inform"), at(8, "delete")], closed_at=NOW + hours * HOUR)) for hours in (7, 9)}
+    assert [closed[hours]["/obligation/0"] for hours in (7, 9)] == ["overdue", "fulfilled"]
+
+
 def test_a_duty_of_a_permission_that_nobody_made_use_of_is_none() -> None:
     found = policy(rule(duty=[{"action": "odrl:delete", "constraint": [leaf("dateTime", "lteq", "2026-06-14Z")]}]))
     assert states(replay(found, [])) == {"/permission/0/duty/0": "inactive"}
