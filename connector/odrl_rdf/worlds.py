@@ -13,7 +13,7 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Code
-from connector.odrl.model import DutyState, Event, Number, Request, Stage, World
+from connector.odrl.model import DutyState, Event, Number, Request, Stage, World, fact_key
 from connector.odrl.vocabulary import ODRL
 from connector.odrl.words import shown
 from connector.odrl_rdf.contexts import CONTEXTS, SOTW
@@ -238,6 +238,8 @@ def _acts(graph: Graph) -> Iterable[Event]:
         if len(named) != 1 or PAYMENTS + "Payment" not in said.get(TYPE, ()):
             continue
         paid = sum(_number(term) for term in graph.objects(node, PAYMENTS + "netAmount"))
+        # DBpedia names its things with `http`, and its pages with `https`; the W3C's own examples mix them.
+        currency = _text(graph.objects(node, PAYMENTS + "currency")).replace("https://dbpedia.org/", "http://dbpedia.org/", 1)
         for term in graph.objects(node, PAYMENTS + "paymentDate"):
             payer = _text(graph.objects(node, PAYMENTS + "payer"))
             yield Event(
@@ -246,7 +248,7 @@ def _acts(graph: Graph) -> Iterable[Event]:
                 payer,
                 None,
                 {},
-                {ODRL + "payAmount": paid},
+                {fact_key(ODRL + "payAmount", currency): paid},
                 _text(named),
                 "" if is_blank(node) else node,
             )
