@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
@@ -131,7 +132,7 @@ DUTY_TIME: Final[Mapping[str, When]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Registry:
     """Everything that is known, by every spelling. `above` maps a concept to itself and all that it lies below, `whole` to itself and all
     that it is part of; `kinds` and `wholes` are, of each vocabulary, the concepts that it orders by kind, and by part."""
@@ -183,8 +184,19 @@ def registry_of(options: Options) -> Registry:
     return _registry(options.profiles, options.vocabularies)
 
 
+_HELD: Final = WeakValueDictionary[tuple[tuple[Profile, ...], tuple[Vocabulary, ...]], Registry]()
+
+
 @lru_cache(maxsize=64)
 def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
+    """A policy that somebody still holds keeps its registry the one for these words, however many others came after it."""
+    found = _HELD.get((profiles, vocabularies))
+    if found is None:
+        found = _HELD[profiles, vocabularies] = _built(profiles, vocabularies)
+    return found
+
+
+def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
     from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 
     for profile in profiles:

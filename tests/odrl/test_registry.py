@@ -35,6 +35,9 @@ def test_the_same_options_have_one_registry() -> None:
     assert registry_of(Options()) is CORE
     assert registry_of(Options(profiles=(PROFILE,), conflict="permit")) is OWN
     assert registry_of(Options(profiles=(PROFILE,), vocabularies=(Vocabulary("w"),))) is not OWN
+    for number in range(70):
+        registry_of(Options(vocabularies=(Vocabulary(f"v{number}"),)))
+    assert registry_of(Options()) is CORE  # however many others came after it
 
 
 @pytest.mark.parametrize("operand", CORE_OPERANDS, ids=lambda each: each.iri.rpartition("/")[2])

@@ -56,7 +56,7 @@ def test_of_all_actions_only_use_stands_bare() -> None:
     assert errors(offer(rule(action="use"))) == []
     for iri in INCLUDED_IN:
         name = iri.removeprefix(ODRL)
-        if name != "use":
+        if name != "use" and iri.startswith(ODRL):
             (finding,) = errors(offer(rule(action=name)))
             assert (finding.code, finding.fix) == (Code.TERM_DROPPED, f"write `odrl:{name}`")
 
