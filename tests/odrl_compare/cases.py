@@ -194,7 +194,8 @@ def a_request(chance: Random) -> tuple[Request, World]:
         used[ODRL + "meteredTime"] = chance.choice([hours for hours in (0, 1, 24, 36, 240, 900) if hours <= elapsed]) * 3_600_000_000
     log = None
     if chance.random() < 0.5:  # uses are counted from the log where nothing else says how many there were
-        used.setdefault(ODRL + "count", 0)
+        for counter in ("count", "percentage", "meteredTime", f"payAmount {EUR}"):
+            used.setdefault(ODRL + counter, 0)
         anchors.setdefault(ODRL + "elapsedTime", now - timedelta(hours=elapsed))
         actions = chance.sample(("odrl:compensate", "odrl:inform", "odrl:delete", "odrl:obtainConsent"), chance.randint(1, 4))
         log = tuple(Event(now - timedelta(hours=1), action, PARTIES[0]) for action in actions)
