@@ -120,12 +120,14 @@ def _duration(iri: str, test: Lapse) -> Judge:
 
 
 def _reached(value: int | Since, span: Span, equal_counts: bool) -> int:
-    """Whether a duration has come to the length: by the calendar where its beginning is known, else only where no month could matter."""
+    """Whether a duration has come to the length: by the calendar where its beginning is known, else only where no month could matter. What
+    has yet to begin has lasted no time: a clock that is behind makes no duration shorter than none."""
     if isinstance(value, Since):
         end = after(value.anchor, span)
         if end is None:
             return FALSE  # beyond the calendar: no clock comes there
-        return TRUE if value.now > end or (equal_counts and value.now == end) else FALSE
+        now = max(value.now, value.anchor)
+        return TRUE if now > end or (equal_counts and now == end) else FALSE
     short, long = bounds(span)
     if value > long or (equal_counts and value == long):
         return TRUE

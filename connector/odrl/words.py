@@ -156,7 +156,7 @@ def texts(of: Fact) -> list[str]:
     if isinstance(of, frozenset):
         return sorted(of)
     if isinstance(of, Since):
-        return [seconds(of.now - of.anchor)]
+        return [seconds(max(0, of.now - of.anchor))]
     if isinstance(of, int | Fraction) and max(of.numerator.bit_length(), of.denominator.bit_length()) > BITS_MAX:
         return [BEYOND]
     return [str(of)]
