@@ -237,7 +237,7 @@ class Comparison:
         anew.axes = work.axes
         reader = Reader(look.reader.registry, anew, look.reader.lengths)
         acts = [(duty, next(iter(anew.without(reader.performing(duty), reader.performing(but))), None)) for duty in duties]
-        return witness(box, work.axes, grant.rule, performed=acts, day=look.day)
+        return witness(box, work.axes, grant.rule, performed=acts, policy=look.one.policy, day=look.day)
 
     def _compatible(self, look: Look) -> Found:
         doubt, work = "", look.reader.work

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
 from connector.odrl.duties import deadline_of
-from connector.odrl.model import Event, Number, Request, Rule, World
+from connector.odrl.model import Event, Number, Policy, Request, Rule, World, leaves
 from connector.odrl.operands import DATE_TIME, ELAPSED_TIME, METERED_TIME
 from connector.odrl.registry import Operand
 from connector.odrl.values import DAY, SECOND, instant, microseconds
@@ -62,11 +62,12 @@ def witness(
     fulfilled: Iterable[Rule] = (),
     *,
     performed: Iterable[tuple[Rule, Box | None]] = (),
+    policy: Policy | None = None,
     day: int | None = None,
 ) -> Witness:
     """A request that lies in the box. `rule` is the permission by whose action it is called where that will do; `fulfilled` are duties that
-    count as done, `performed` duties with an act that performs each, which the log shows. `day` (since 1970) is the one on which durations
-    begin, where the length of a month matters."""
+    count as done, `performed` duties of `policy` with an act that performs each in time, which the log shows. `day` (since 1970) is the one
+    on which durations begin, where the length of a month matters."""
     facts = _Facts(box, axes, day)
     action = _action(box.get(ACTION), rule)
     target = _name(box.get(TARGET), SOMETHING) if TARGET in box else None
@@ -79,17 +80,19 @@ def witness(
         )
         if found and thing is not None:
             members[thing] = found
-    log = tuple(_act(duty, act, axes, party, facts.now) for duty, act in performed if act is not None)
+    still = World(facts.now, facts.facts, facts.anchors, facts.used)
+    log = tuple(_act(duty, act, axes, party, policy, still) for duty, act in performed if act is not None)
     duties = {name: "fulfilled" for duty in fulfilled for name in (duty.id, duty.path) if name}
     world = World(facts.now, facts.facts, facts.anchors, facts.used, log or None, duties, members)  # type: ignore[arg-type]
     return Witness(action, target, party, facts.values, request, world, _sentence(action, target, party, facts.told))
 
 
-def _act(duty: Rule, box: Box, axes: Mapping[str, Axis], party: str, now: datetime) -> Event:
-    """An act that performs a duty, before now and before its deadline."""
+def _act(duty: Rule, box: Box, axes: Mapping[str, Axis], party: str, policy: Policy | None, world: World) -> Event:
+    """An act that performs a duty, before now and before each time by which it may have to be done: which of a choice counts, the facts
+    say, and an act in time for all of them is in time."""
     facts = _Facts({key: side for key, side in box.items() if key not in (DATE_TIME, PARTY)}, axes, None)
-    ends = [end for end in (deadline_of(duty, World(now)),) if end is not None]
-    at = min([now, *(found for end in ends if (found := instant(end)) is not None)]) - timedelta(seconds=1)
+    ends = [deadline_of(replace(duty, constraints=(leaf,)), world, policy) for leaf in leaves(duty.constraints)]
+    at = min([world.now, *(found for end in ends if end is not None and (found := instant(end)) is not None)]) - timedelta(seconds=1)
     debtor = duty.assignees[0].id if duty.assignees else party
     amounts = {axes[key].key: first_value(side, integral=axes[key].integral) for key, side in box.items() if isinstance(side, Line)}
     target = duty.targets[0].id if duty.targets else None

@@ -112,6 +112,16 @@ def test_a_witness_without_a_duration_is_none_that_an_agreement_knows(chance: Ra
     obeys(one, other, chance, 4)
 
 
+def test_a_witness_does_its_duties_before_the_time_for_them_that_runs_from_the_signing():
+    within = {"leftOperand": "odrl:delayPeriod", "operator": "lteq", "rightOperand": "P10D"}
+    signed = {"@type": "Agreement", "assigner": PARTIES[2], "assignee": PARTIES[0], "timestamp": "2026-06-01T00:00:00Z"}
+    asked = rule(at("gteq", "2026-06-14Z"), duty=[{"action": "odrl:inform", "constraint": [within]}])
+    one, other = (read({**offer(found), "target": "urn:d", **signed}) for found in (asked, rule(duty=[{"action": "odrl:compensate"}])))
+    verdict = compare(one, other, options=OPTIONS)
+    assert verdict.refines == "no"
+    assert separates(one, other, verdict, "refines")
+
+
 @settings(max_examples=100)
 @given(seeds)
 def test_every_policy_is_equivalent_to_itself_in_any_order(chance: Random):
