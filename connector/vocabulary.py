@@ -105,11 +105,11 @@ def _data(path: Path) -> object:
     try:
         text = path.read_bytes()
         if len(text) > DATA_BYTES_MAX:
-            raise SettingsError(f"`{path}` is larger than {DATA_BYTES_MAX} bytes")
+            raise SettingsError(f"`{path}` is larger than {DATA_BYTES_MAX} bytes; reinstall the connector")
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return None if node is None else _plain(node, path, set())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"`{path}` cannot be read as YAML: {error}") from error
+        raise SettingsError(f"`{path}` cannot be read as YAML: {error}; reinstall the connector") from error
     except RecursionError as error:
         raise SettingsError(f"`{path}` is nested too deeply") from error
 

@@ -18,8 +18,10 @@ _ACTION: Final = frozenset({"@id", "@type", "value", "refinement"})
 def actions(raw: object, path: str, reading: Reading) -> tuple[Action, ...]:
     """The actions that stand at `path`: words, or objects with refinements. What cannot be meant is a finding."""
     entries = several(raw, path)
-    reading.count(max(0, len(entries) - 1), path)
-    return tuple(dict.fromkeys(action for at, entry in entries if (action := _action(entry, at, reading)) is not None))
+    reading.look_at(len(entries), path)
+    found = tuple(dict.fromkeys(action for at, entry in entries if (action := _action(entry, at, reading)) is not None))
+    reading.count(max(0, len(found) - 1), path)  # RDF keeps no word twice
+    return found
 
 
 def _action(raw: object, path: str, reading: Reading) -> Action | None:
@@ -74,8 +76,10 @@ def scopes(raw: object, what: Literal["asset", "party"], path: str, reading: Rea
     if raw == []:
         reading.note(Code.EMPTY_SET, path, "it names nobody" if what == "party" else "it names nothing", "name one or leave it out")
     entries = several(raw, path)
-    reading.count(max(0, len(entries) - 1), path)
-    return tuple(dict.fromkeys(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None))
+    reading.look_at(len(entries), path)
+    found = tuple(dict.fromkeys(scope for at, entry in entries if (scope := _scope(entry, what, at, reading)) is not None))
+    reading.count(max(0, len(found) - 1), path)
+    return found
 
 
 def _scope(raw: object, what: Literal["asset", "party"], path: str, reading: Reading) -> Scope | None:

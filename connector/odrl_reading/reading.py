@@ -23,6 +23,7 @@ from connector.odrl.words import shown
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
 # test policy has 788.
 LEAVES_MAX: Final = 800
+WORDS_MAX: Final = 4 * LEAVES_MAX  # actions and parties as they are written, the same word twice too
 CANDIDATES_MAX: Final = 1_000  # words that are looked at for one suggestion
 LETTERS_APART_MAX: Final = 6  # more are no slip of the pen
 VALUES_MAX: Final = 1_000  # of what is not understood and kept as it is
@@ -112,6 +113,7 @@ class Reading:
         "source",
         "suggestions",
         "usage",
+        "words",
     )
 
     def __init__(
@@ -130,6 +132,7 @@ class Reading:
         self.usage: set[str] = set()
         self.measures: set[tuple[str, str]] = set()
         self.leaves = self.suggestions = 0
+        self.words = 0
         self.source: Callable[[str], str] = _nowhere
 
     def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
@@ -143,6 +146,12 @@ class Reading:
         self.leaves += leaves
         if self.leaves > LEAVES_MAX:
             self.give_up(path, f"there are more than {LEAVES_MAX} constraints and values", "split the policy into several offers")
+
+    def look_at(self, words: int, path: str) -> None:
+        """Count the words of a list before they are looked at: those that stand twice count once as leaves, and still take time."""
+        self.words += words
+        if self.words > WORDS_MAX:
+            self.give_up(path, f"there are more than {WORDS_MAX} words", "write each once, and split the policy into several offers")
 
     def give_up(self, path: str, message: str, fix: str) -> None:
         """Stop reading a document that exceeds a limit."""

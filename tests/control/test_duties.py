@@ -38,8 +38,8 @@ async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record
     assert ended.detail["code"] in ("CONSENT_MISSING", "PREDUTY_OPEN")
     assert "obtainConsent" in ended.detail["reasons"][0]
     duty = "/permission/0/duty/0"
-    view = await two.provider.asked("POST", f"/agreements/{agreement}/performances", {"duty": duty, "by": two.provider.site.id}, status=201)
-    assert [(act["duty"], act["by"]) for act in view["performed"]] == [(duty, two.provider.site.id)]
+    view = await two.provider.asked("POST", f"/agreements/{agreement}/performances", {"duty": duty}, status=201)
+    assert [(act["duty"], act["by"]) for act in view["performed"]] == [(duty, two.consumer.site.id)], "whose duty it is"
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")
     await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
@@ -51,6 +51,7 @@ async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record
     [
         ({"duty": "/permission/0/duty/7"}, "/duty"),
         ({"duty": "/permission/0/duty/0", "action": "odrl:delete"}, "/action"),
+        ({"duty": "/permission/0/duty/0", "by": "did:web:somebody.else"}, "/action"),
         ({"duty": "/permission/0/duty/0", "at": "2999-01-01T00:00:00Z"}, "/at"),
         ({"duty": "/permission/0/duty/0", "at": "soon"}, "/at"),
         ({"duty": "/permission/0/duty/0", "amounts": {"http://www.w3.org/ns/odrl/2/payAmount": "much"}}, "/amounts"),

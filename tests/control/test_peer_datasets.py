@@ -84,4 +84,4 @@ async def test_what_json_ld_takes_for_a_property_of_its_own_is_not_asked_for(at:
     at.peer.script = lambda method, path, _: (200, document) if "/catalog/datasets/" in path else None
     answer = await at.us.manage("POST", "/negotiations", {"peer": "biopharma", "dataset": D})
     assert answer.status == 422, answer.body
-    assert answer.json["reasons"][0].startswith("/permission/0/constraint: it is no array")
+    assert answer.json["reasons"][0].startswith("/permission/0/odrl:constraint: it is no array")

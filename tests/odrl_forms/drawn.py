@@ -15,7 +15,7 @@ TEXTS = (
     "\u3000", "é",
 )  # fmt: skip
 IRIS = (
-    "https://w3id.org/dpv#Marketing", "urn:x:y", "https://things.example/a,b", "https://things.example/a>b{c}", "did:web:a.example",
+    "https://w3id.org/dpv#Marketing", "urn:x:y", "https://things.example/a,b", "https://things.example/a(b)c;d", "did:web:a.example",
     "http://www.w3.org/ns/odrl/2/policyUsage", "https://hds.example/ns/1.0#Granted", "urn:a b", "mailto:x@y.example", "https://x.example/#",
 )  # fmt: skip
 INSTANTS = ("2026-12-31Z", "2026-12-31", "2026-01-01+08:00", "2026-06-30T16:00:00Z", "2026-06-30T16:00", "2026-06-30T16:00:00.5-05:00")

@@ -6,7 +6,7 @@ from connector.errors import PolicyError
 from connector.odrl import load
 from connector.odrl.model import DEFAULT_OPTIONS, Action
 from connector.odrl.registry import registry_of
-from connector.odrl.vocabulary import ODRL, WITHOUT_SUCCESSOR
+from connector.odrl.vocabulary import INCLUDED_IN, ODRL, WITHOUT_SUCCESSOR
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.reading import Dialect, Reading
 from tests.odrl.cases import offer, purpose, rule
@@ -160,8 +160,11 @@ def test_every_party_counts_as_a_leaf() -> None:
 
 
 def test_actions_count_among_the_leaves_of_a_policy_and_stand_once():
+    known = sorted(INCLUDED_IN)[:40]
     with pytest.raises(PolicyError, match="more than 800 constraints and values"):
-        load(offer(*[rule(action=["odrl:read", "odrl:play"] * 15) for _ in range(30)]))
+        load(offer(*[rule(action=known) for _ in range(30)]))
+    with pytest.raises(PolicyError, match="more than 3200 words; write each once"):
+        load(offer(*[rule(action=["odrl:read", "odrl:play"] * 100) for _ in range(30)]))
     (permission,) = load(offer(rule(action=["odrl:read", "odrl:play", "odrl:read"]))).permissions
     assert len(permission.actions) == 2
 
