@@ -14,12 +14,12 @@ from typing import Final
 
 from connector.odrl.duties import signed
 from connector.odrl.evaluation import evaluate
-from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, constraints_of
+from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, Scope, constraints_of
 from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Lengths, calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
-from connector.odrl_compare.covering import all_covered, clears, described, spared
+from connector.odrl_compare.covering import all_covered, clears, described, narrower, spared
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
 from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of, under
@@ -168,6 +168,8 @@ class Comparison:
         perhaps: list[Box] = []
         for far in look.other.grants:
             sure, maybe = spared(look.reader, grant.rule.duties, far.rule.duties) if far.rule.duties else (None, None)
+            if far.rule.duties and not self._by_its_debtors(look, grant.rule, far.rule):
+                sure = spared(look.reader, (), far.rule.duties)[0]
             surely += far.region if sure is None else look.reader.work.both(far.region, sure)
             perhaps += far.region if maybe is None else look.reader.work.both(far.region, maybe)
         left, doubt = self._rest(look, grant, perhaps)
@@ -181,6 +183,21 @@ class Comparison:
                 reason = f"nobody here can tell whether the duties of the {self.names[0]} cover those of the {self.names[1]}"
                 return unknown(doubt or reason)
         return Found(YES)
+
+    def _by_its_debtors(self, look: Look, mine: Rule, its: Rule) -> bool:
+        """Whether whoever does a duty of the first rule is somebody who may do one of the second, and on its target. A duty that names
+        neither is owed by the assignees of its rule, on the targets of that."""
+        near, far = self._heads(look.one.policy, mine), self._heads(look.other.policy, its)
+        return all(duty.assignees or narrower(own.assignees or near[0], far[0]) for own in mine.duties for duty in its.duties) and all(
+            duty.targets or narrower(own.targets or near[1], far[1]) for own in mine.duties for duty in its.duties
+        )
+
+    def _heads(self, policy: Policy, rule: Rule) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
+        """The assignees and targets of a rule, else those of its policy where they count."""
+        if self.bare:
+            return rule.assignees, rule.targets
+        targets = () if policy.target is None else (Scope(policy.target),)
+        return rule.assignees or tuple(map(Scope, sorted(policy.assignees))), rule.targets or targets
 
     def _rest(self, look: Look, grant: Grant, others: list[Box]) -> tuple[Box | None, str]:
         """A box of the permission that surely lies in none of the others, or why nobody can tell whether there is one."""
@@ -216,7 +233,15 @@ class Comparison:
         asked = described(duty) if duty is not None else "a duty"
         if state[0] == UNKNOWN:
             return unknown(f"nobody here can tell whether the {self.names[0]} covers {asked} of the {self.names[1]}")
+        if where is not None and duty is not None and self._only_late(look, where[0], duty):
+            return unknown(f"only the time for it can tell whether the {self.names[0]} covers {asked} of the {self.names[1]}")
         return Found(NO, partial(self._owing, look, where, duty))
+
+    def _only_late(self, look: Look, grant: Grant, but: Rule) -> bool:
+        """Whether all acts that do what the first wants done before the use do the duty `but` too, and no state of the log is a witness."""
+        work, acts = look.reader.work, look.reader.performing(but)
+        mine = [duty for duty in (*grant.rule.duties, *look.one.policy.obligations) if duty.kind == "duty" and duty.when == "pre"]
+        return any(not work.without(look.reader.performing(duty), acts) for duty in mine)
 
     def _shown(self, look: Look, grant: Grant, box: Box) -> tuple[str, Witness]:
         found = self._witness(look, grant, box)

@@ -81,7 +81,7 @@ def _covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool) -> Answ
     if one.when != other.when or not set(other.functions) <= set(one.functions):
         return NO
     parts = ((one.assignees, other.assignees), (one.targets, other.targets), (one.assigners, other.assigners))
-    if not all(_narrower(mine, its) for mine, its in parts):
+    if not all(narrower(mine, its) for mine, its in parts):
         return NO
     (bounds_of_one, mine), (bounds_of_other, its) = _split(one.constraints), _split(other.constraints)
     asked: tuple[Callable[[], Answer], ...] = (
@@ -126,7 +126,7 @@ def clears(reader: Reader, one: Policy, other: Policy) -> tuple[Answer, Rule | N
     return YES, None
 
 
-def _narrower(one: tuple[Scope, ...], other: tuple[Scope, ...]) -> bool:
+def narrower(one: tuple[Scope, ...], other: tuple[Scope, ...]) -> bool:
     """Whether what the first names is among what the second names; an act counts for any of them."""
     return not other or (bool(one) and set(one) <= set(other))
 

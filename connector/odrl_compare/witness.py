@@ -126,6 +126,11 @@ class _Facts:
             self.now = instant(day * DAY + lasting[0][1]) or NOW
         if not isinstance(times, Line) and any(instant((microseconds(self.now) or 0) - length) is None for _, length in lasting):
             self.now = datetime.max.replace(tzinfo=UTC)
+        metered = box.get(METERED_TIME)
+        if isinstance(metered, Line) and ELAPSED_TIME not in box:  # an agreement would else tell that less has passed than was metered
+            begun = instant((microseconds(self.now) or 0) - int(first_value(metered, integral=True)))
+            if begun is not None:
+                self.anchors[ELAPSED_TIME] = begun
         for axis, length in lasting:
             begun = instant((microseconds(self.now) or 0) - length)
             if begun is not None:

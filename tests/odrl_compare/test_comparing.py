@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from connector.odrl import (
+    Event,
     Options,
     Policy,
     PolicyError,
@@ -120,6 +121,19 @@ def test_a_witness_does_its_duties_before_the_time_for_them_that_runs_from_the_s
     verdict = compare(one, other, options=OPTIONS)
     assert verdict.refines == "no"
     assert separates(one, other, verdict, "refines")
+
+
+def test_a_duty_that_anybody_may_do_covers_none_that_is_for_the_assignee():
+    """Both are about the same requests; of a log in which a third party does the duty only the one for anybody is content."""
+    consent = {"duty": [{"action": "odrl:obtainConsent"}]}
+    anybody = read(offer(rule(leaf("urn:qiao:participant", "eq", PARTIES[0]), **consent)))
+    assignee = read(offer(rule(assignee=PARTIES[0], **consent)))
+    request = Request(PARTIES[0], "use")
+    world = World(NOW, log=(Event(NOW, "odrl:obtainConsent", PARTIES[1]),))
+    assert permits(anybody, request, world)
+    assert not permits(assignee, request, world)
+    assert compare(anybody, assignee, options=OPTIONS).refines == "unknown"
+    assert compare(assignee, anybody, options=OPTIONS).refines != "no"
 
 
 @settings(max_examples=100)
