@@ -111,7 +111,7 @@ def _data(path: Path) -> object:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"`{path}` cannot be read as YAML: {error}; reinstall the connector") from error
     except RecursionError as error:
-        raise SettingsError(f"`{path}` is nested too deeply") from error
+        raise SettingsError(f"`{path}` is nested too deeply; write it flat") from error
 
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -138,7 +138,7 @@ def _plain(node: Any, path: Path, seen: set[int]) -> object:
     for key, value in node.value:
         if key.id != "scalar" or key.value in found:
             what = "a key that is no word" if key.id != "scalar" else f"`{key.value}` a second time"
-            raise SettingsError(f"`{path}`, line {key.start_mark.line + 1} has {what}")
+            raise SettingsError(f"`{path}`, line {key.start_mark.line + 1} has {what}; write each word once")
         found[key.value] = _plain(value, path, seen)
     return found
 

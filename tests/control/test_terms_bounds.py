@@ -12,7 +12,7 @@ from tests.odrl.cases import leaf, offer, purpose, rule
 
 def at_the_limits() -> dict[str, Policy]:
     """Policies of as many leaves as `load` lets in, each made to take long in its own way where two of them meet."""
-    names = ["odrl:" + iri.rsplit("/", 1)[1] for iri in sorted(INCLUDED_IN)]
+    names = ["odrl:" + iri.rsplit("/", 1)[1] for iri in sorted(INCLUDED_IN) if "#" not in iri]
 
     def count(operator: str, n: int) -> dict[str, Any]:
         return leaf("odrl:count", operator, {"@value": str(n), "@type": "xsd:integer"})

@@ -59,8 +59,9 @@ async def prepare(pair: Pair) -> None:
 
 
 async def counter(job: Job) -> None:
-    """The provider answers with its own terms, which the consumer takes by itself."""
-    await job.negotiate(ledger.REQUESTED + ledger.OFFERED + ledger.ACCEPTED + ledger.AGREED, purposes=("research",))
+    """The consumer asks for a purpose too many; the provider answers with what both have in common, which the consumer takes by itself."""
+    asked = policy(OPEN, ("research", "teaching"))
+    await job.negotiate(ledger.REQUESTED + ledger.OFFERED + ledger.ACCEPTED + ledger.AGREED, policy=asked, purposes=("research",))
 
 
 async def haggle(job: Job) -> None:
