@@ -19,7 +19,7 @@ from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import Lengths, calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
-from connector.odrl_compare.covering import all_covered, clears, described, narrower, spared
+from connector.odrl_compare.covering import all_covered, clears, described, idle, narrower, spared
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
 from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of, under
@@ -218,13 +218,16 @@ class Comparison:
             return Found(NO, partial(self._shown, look, grant, sure))
         for far in look.other.grants:
             common = next((meet for box in far.region if (meet := work.meet(left, box)) is not None and not work.guessed(meet)), None)
-            if common is not None and far.rule.duties:
-                state = all_covered(look.reader, grant.rule.duties, far.rule.duties)
-                if state[1] is not None:
+            if common is None:
+                continue
+            for duty in far.rule.duties:
+                uncovered = all_covered(look.reader, grant.rule.duties, (duty,))[1]
+                due = [box for box in work.rest(common, idle(look.reader, duty)) if not work.guessed(box)]
+                if uncovered is not None and due:
                     # Where another permission of the first owes something too, a decision would show that.
                     others = [box for near in look.one.grants if near is not grant and near.rule.duties for box in near.region]
-                    alone = next((box for box in work.rest(common, others) if not work.guessed(box)), common)
-                    return self._duty(look, (grant, alone), (NO, state[1]))
+                    alone = next((box for at in due for box in work.rest(at, others) if not work.guessed(box)), due[0])
+                    return self._duty(look, (grant, alone), (NO, uncovered))
         return unknown("what the two permit differs in something that is not understood here")
 
     def _duty(self, look: Look, where: tuple[Grant, Box] | None, state: tuple[str, Rule | None]) -> Found:

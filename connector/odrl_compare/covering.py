@@ -48,12 +48,12 @@ def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tupl
         states = [covers(reader, duty, other) for duty in mine]
         if YES in states:
             continue
-        away = reader.any_false(_split(other.constraints)[1])
+        away = idle(reader, other)
         sure, maybe = list(away), list(away)
         for duty in mine:
             state = covers(reader, duty, other, conditions=False)
             if state != NO:
-                due = reader.work.without([{}], reader.any_false(_split(duty.constraints)[1]))
+                due = reader.work.without([{}], idle(reader, duty))
                 maybe += due
                 sure += due if state == YES else []
         if UNKNOWN in states:
@@ -61,6 +61,11 @@ def spared(reader: Reader, ours: Iterable[Rule], others: Iterable[Rule]) -> tupl
         surely = sure if surely is None else reader.work.both(surely, sure)
         perhaps = maybe if perhaps is None else reader.work.both(perhaps, maybe)
     return surely, perhaps
+
+
+def idle(reader: Reader, duty: Rule) -> Region:
+    """Where a duty is not due: its conditions do not hold."""
+    return reader.any_false(_split(duty.constraints)[1])
 
 
 def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -> Answer:

@@ -123,6 +123,16 @@ def test_a_witness_does_its_duties_before_the_time_for_them_that_runs_from_the_s
     assert separates(one, other, verdict, "refines")
 
 
+def test_the_duty_that_a_witness_lacks_is_due_there():
+    """Where the first duty of the other is not due, only the second is missing."""
+    paid = {"action": "odrl:compensate", "constraint": [purpose("eq", "urn:t:cancer")]}
+    one, other = read(offer(rule(purpose("neq", "urn:t:cancer")))), read(offer(rule(duty=[paid, {"action": "odrl:inform"}])))
+    verdict = compare(one, other, options=OPTIONS)
+    assert verdict.refines == "no"
+    assert "odrl:inform" in verdict.reasons["refines"]
+    assert separates(one, other, verdict, "refines")
+
+
 def test_a_duty_that_anybody_may_do_covers_none_that_is_for_the_assignee():
     """Both are about the same requests; of a log in which a third party does the duty only the one for anybody is content."""
     consent = {"duty": [{"action": "odrl:obtainConsent"}]}

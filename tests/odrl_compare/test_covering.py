@@ -7,7 +7,7 @@ import pytest
 from connector.odrl import load
 from connector.odrl.registry import registry_of
 from connector.odrl_compare.boxes import Work
-from connector.odrl_compare.covering import all_covered, clears, covers, described, spared
+from connector.odrl_compare.covering import all_covered, clears, covers, described, idle, spared
 from connector.odrl_compare.regions import Reader
 from tests.odrl.cases import leaf, offer, purpose, rule, time
 from tests.odrl_compare.cases import EUR, OPTIONS, USD
@@ -91,6 +91,8 @@ def test_nothing_more_is_owed_where_no_duty_is_due():
     surely, perhaps = spared(reader(), (), (of(duty("odrl:inform", purpose("eq", "a"))),))
     assert surely == perhaps
     assert [box["http://www.w3.org/ns/odrl/2/purpose"].negated for box in surely or []] == [True]
+    assert idle(reader(), of(duty("odrl:inform", purpose("eq", "a")))) == surely
+    assert idle(reader(), of(duty())) == []
     assert spared(reader(), (of(duty()),), (of(duty()),)) == (None, None)
     assert spared(reader(), (), (of(duty()),)) == ([], [])
 
