@@ -12,10 +12,8 @@ from math import ceil, floor
 from typing import NamedTuple
 
 from connector.odrl.judge import Case, granted, matching
-from connector.odrl.model import TRUE, Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window
+from connector.odrl.model import TRUE, WHOLE, Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window, leaves
 from connector.odrl.values import bounds
-
-CONJUNCTIONS = ("and", "andSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +159,12 @@ def _certain(nodes: tuple[Node, ...]) -> Iterator[Constraint]:
     for node in nodes:
         if isinstance(node, Constraint):
             yield node
-        elif isinstance(node, Logic) and (node.kind in CONJUNCTIONS or len(node.parts) == 1):
+        elif isinstance(node, Logic) and (node.kind in WHOLE or len(node.parts) == 1):
             yield from _certain(node.parts)
 
 
 def _leaves(nodes: tuple[Node, ...]) -> Iterator[Constraint]:
-    for node in nodes:
-        if isinstance(node, Constraint):
-            yield node
-        elif isinstance(node, Logic):
-            yield from _leaves(node.parts)
+    return (leaf for leaf in leaves(nodes) if isinstance(leaf, Constraint))
 
 
 def _upper(constraint: Constraint) -> tuple[Number, bool] | None:

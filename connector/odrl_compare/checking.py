@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from connector.odrl.codes import Code, Finding
+from connector.odrl.evaluation import under
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Logic, Node, Options, Policy, Rule, Window, conjuncts, leaves
 from connector.odrl.operands import DATE_TIME, EVENT, POLICY_USAGE
 from connector.odrl.values import microseconds
@@ -19,7 +20,7 @@ from connector.odrl_compare.axes import ACTION, Lengths, axis_of, calendars, con
 from connector.odrl_compare.boxes import STEPS_MAX, Box, Region, TooComplex, Work
 from connector.odrl_compare.comparing import MONTHS_MAX, Comparison
 from connector.odrl_compare.regions import EVERYWHERE, Reader
-from connector.odrl_compare.shapes import months_of, under
+from connector.odrl_compare.shapes import months_of
 from connector.odrl_compare.sides import HIGH, LOW, Cut, Line, Names
 from connector.odrl_compare.verdict import NO
 from connector.odrl_compare.witness import witness

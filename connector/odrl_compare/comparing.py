@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from connector.odrl.duties import signed
-from connector.odrl.evaluation import evaluate
+from connector.odrl.evaluation import evaluate, under
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, Scope, constraints_of
 from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
@@ -22,7 +22,7 @@ from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
 from connector.odrl_compare.covering import all_covered, clears, described, idle, narrower, spared
 from connector.odrl_compare.regions import Reader
 from connector.odrl_compare.saying import separation
-from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of, under
+from connector.odrl_compare.shapes import Grant, Shape, months_of, shape_of
 from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer, Found, Verdict, unknown
 from connector.odrl_compare.witness import Witness, witness
 from connector.odrl_compare.wording import same_words

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from connector.errors import PolicyError
 from connector.odrl.judge import clashes
 from connector.odrl.model import Constraint, Lapse, Options, Policy, Rule, World, leaves
-from connector.odrl.registry import registry_of
 from connector.odrl.values import EPOCH
 from connector.odrl_compare.axes import Axis, Lengths
 from connector.odrl_compare.boxes import Box, Region, Work
@@ -73,25 +71,6 @@ def _left(region: Region, left: Region, work: Work) -> Region:
     for box in region:
         found += [box] if any(work.inside(box, spared) for spared in left) else work.both([box], left)
     return found
-
-
-def under(policy: Policy, options: Options) -> Policy:
-    """The policy as it reads under the profiles of the options, if they name any."""
-    if not options.profiles and not options.vocabularies:
-        return policy
-    registry = registry_of(options)
-    if policy.registry is registry:
-        return policy
-    again: Policy | None = policy.memo.get(registry)
-    if again is None:
-        from connector.odrl_reading.parse import load
-
-        try:
-            again = load(policy.document, options=options, strict=False, parents=policy.parents, references=policy.references)
-        except PolicyError:  # it was read once, so it can be compared as it was
-            again = policy
-        policy.memo[registry] = again
-    return again
 
 
 def months_of(policy: Policy) -> frozenset[int]:

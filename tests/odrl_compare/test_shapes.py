@@ -4,9 +4,10 @@ from hypothesis import given, settings
 
 from connector.odrl import Options, evaluate, load
 from connector.odrl.codes import Code
+from connector.odrl.evaluation import under
 from connector.odrl_compare.axes import ACTION, PARTY, TARGET
 from connector.odrl_compare.boxes import Work
-from connector.odrl_compare.shapes import KEPT_BOXES_MAX, months_of, shape_of, under
+from connector.odrl_compare.shapes import KEPT_BOXES_MAX, months_of, shape_of
 from tests.odrl.cases import leaf, offer, purpose, rule
 from tests.odrl_compare.cases import OPTIONS, PROFILE, a_request, an_offer, holds, read, seeds
 
