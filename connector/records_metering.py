@@ -1,0 +1,65 @@
+"""The values that are stored about metered transfers: what both sides have signed, and how far each has got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connector.dsp.messages import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was used of a transfer, cumulative and unique: `bytes` of verified leaves, `records` (lines, rows, messages), `items` (files,
+    objects), `calls` (requests), `microseconds` in which data flowed."""
+
+    bytes: int = 0
+    records: int = 0
+    items: int = 0
+    calls: int = 0
+    microseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """How far the metering of one transfer has got, on either side.
+
+    `manifest` is the provider's JWS. `origin`, `root` and `leaves` name the content log (`leaves` counts the header; root and leaves are
+    None while a live log grows), `chunk_bytes` and `size_bytes` its form. `sequence`, `receipt` and `ack` are of the last receipt that was
+    accepted ("" and 0 before the first), `ranges` the union of leaves that it covers, each [from, to), and `counts` what they come to.
+    `credit_bytes` is the offset up to which the provider sends. `status` is open, complete, rejected, aborted or disputed; `attested`
+    is both or provider-only.
+    """
+
+    transfer: str
+    role: Role
+    agreement: str
+    peer: str
+    manifest: str
+    origin: str
+    chunk_bytes: int
+    root: bytes | None = None
+    leaves: int | None = None
+    size_bytes: int | None = None
+    sequence: int = 0
+    receipt: str = ""
+    ack: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
+    counts: Counts = Counts()
+    credit_bytes: int = 0
+    status: str = "open"
+    attested: str = "provider-only"
+    version: int = 0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipted:
+    """One receipt as it came (JWS), and the ack that it got (None: it was kept as evidence and not accepted). Unique on (transfer,
+    sequence, digest); `digest` is the SHA-256 of the receipt."""
+
+    transfer: str
+    sequence: int
+    digest: bytes
+    receipt: str
+    ack: str | None
+    at: float
