@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from connector import telemetry
-from connector.jws import sign, signing_key
 from connector.records import Changes, Edr
 from connector.settings_fields import TelemetrySettings
+from connector.signatures.jws import sign, signing_key
 from tests.pair import TOKEN, call, desk, pair
 
 SECRET = "s3cret-value-0123456789"

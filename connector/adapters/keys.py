@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from connector.errors import SettingsError
-from connector.jws import KEY_BYTES, PublicKey, SigningKey, signing_key
+from connector.signatures.jws import KEY_BYTES, PublicKey, SigningKey, signing_key
 
 SUFFIX = ".key"
 MODE = 0o600

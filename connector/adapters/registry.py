@@ -20,9 +20,9 @@ import orjson
 
 from connector.dsp.messages import DSP_CONTEXT
 from connector.errors import SettingsError
-from connector.jws import PublicKey, from_jwk, to_jwk
 from connector.origins import origin
 from connector.ports import Participant
+from connector.signatures.jws import PublicKey, from_jwk, to_jwk
 
 SUFFIX = ".jsonld"
 FILE_BYTES_MAX = 65_536  # ours have about 1.5 KiB

@@ -20,8 +20,8 @@ from math import inf, nextafter
 from typing import Any, Protocol
 
 from connector.errors import TooMany, Unauthenticated
-from connector.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, sign
 from connector.ports import Caller, Clock, Participant
+from connector.signatures.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, sign
 
 TYP = "JWT"
 SCHEME = "Bearer"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connector import jws
 from connector.errors import TokenRefused, Unauthenticated
 from connector.ports import Clock, Ids, TransferView
+from connector.signatures import jws
 
 ENDPOINT_TYPE = "https://w3id.org/idsa/v4.1/HTTP"  # what the examples of DSP 2025-1 and its compatibility kit carry
 ACCESS, REFRESH = "at+jwt", "rt+jwt"  # RFC 9068, 2.1; the second is ours, so that neither can stand for the other

@@ -7,7 +7,7 @@ import pytest
 
 from connector.adapters.keys import Keys, generate, retire
 from connector.errors import SettingsError
-from connector.jws import open, sign
+from connector.signatures.jws import open, sign
 
 DID = "did:web:hospital.example"
 NOW = 1_800_000_000.0

@@ -8,7 +8,7 @@ import pytest
 
 from connector.adapters.registry import CONTEXT, Registry, own_description, parse, participant
 from connector.errors import SettingsError
-from connector.jws import PublicKey, signing_key, to_jwk
+from connector.signatures.jws import PublicKey, signing_key, to_jwk
 
 HOSPITAL = "did:web:hospital.example"
 BIO = "did:web:bio.example"

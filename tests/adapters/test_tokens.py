@@ -14,8 +14,8 @@ from nacl.signing import SigningKey as Signature
 from connector.adapters import tokens
 from connector.adapters.tokens import BUCKET_SECONDS, RegistryIdentity, UsedIds
 from connector.errors import TooMany, Unauthenticated
-from connector.jws import PublicKey, SigningKey, sign, signing_key
 from connector.ports import Participant
+from connector.signatures.jws import PublicKey, SigningKey, sign, signing_key
 from tests.contracts.identity_contract import IdentityContract, SetClock
 
 HOSPITAL = "did:web:hospital.example"

@@ -19,8 +19,8 @@ from connector.app import Automatic
 from connector.dsp import exchange
 from connector.dsp.exchange import INITIAL, TABLES, Process
 from connector.dsp.messages import OTHER, PATHS, Kind, Move, Role, path_of
-from connector.jws import sign
 from connector.records import Agreement
+from connector.signatures.jws import sign
 from tests import pair
 from tests.api.conftest import DATASET, OFFER, everything, first_request, valid
 from tests.pair import OPEN, Answer, Desk, call, document_of, fresh, only_for, quoted

@@ -19,8 +19,8 @@ from connector.client.transport import ManagementError
 from connector.dataplane.flows import GRACE_SECONDS
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
-from connector.jws import signing_key, to_jwk
 from connector.records import Agreement
+from connector.signatures.jws import signing_key, to_jwk
 from tests.control.running import CUT_SECONDS, SIZE_BYTES, Live, T, in_a_moment, live
 from tests.dataplane.reader import Reader, reading
 from tests.dataplane.rig import CONSUMER, STRANGER, some_bytes

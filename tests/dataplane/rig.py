@@ -33,10 +33,10 @@ from connector.dataplane.quotas import Ledger
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
-from connector.jws import signing_key
 from connector.odrl.counters import Tally
 from connector.ports import Caller, Participant, Store, TransferView
 from connector.records import Edr, Pull
+from connector.signatures.jws import signing_key
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 TRANSFER = "urn:uuid:01890000-0000-7000-8000-000000000001"

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector import jws
 from connector.adapters import tokens as identity_tokens
 from connector.dataplane.edr import ACCESS, ENDPOINT_TYPE, REFRESH, Claims, Grant, Tokens, grant_for, read_address
 from connector.dsp.messages import Role
 from connector.dsp.schemas import Schemas
 from connector.errors import TokenRefused, Unauthenticated
 from connector.ports import TransferView
+from connector.signatures import jws
 from connector.vocabulary import read_vocabulary
 from tests.contracts.identity_contract import SetClock
 from tests.dataplane.rig import CONSUMER, KEY, PROVIDER, STRANGER, TRANSFER, Counted, view

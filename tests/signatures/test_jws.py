@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey as Reference
 
-from connector import jws
 from connector.errors import Unauthenticated
+from connector.signatures import jws
 
 SEED = bytes(range(32))
 KID = "did:web:hospital.example#k1"

@@ -1,0 +1,1 @@
+"""Signatures on tokens and objects (JWS) and on HTTP messages. Pure."""
