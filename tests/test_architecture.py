@@ -43,15 +43,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
     # What is verified offline needs the logs and the meter only.
     "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "merkle", "metering", "settings", "signatures"},
-        "adapters.keys",
-        "adapters.registry",
-        "app",
-        "client",
-        "errors",
-        "merkle",
-        "metering",
-        "settings",
-    },  # evidence is verified offline
     "app": {"*"},
     "__main__": {"app", "cli", "settings", "errors"},
 }
