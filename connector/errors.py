@@ -22,6 +22,7 @@
     │   └── PeerRefused            it answered with an error of its own
     ├── EgressDenied               an address that we do not dial
     ├── TokenRefused               an access token of the data listener that does not hold
+    ├── ProofRefused               a tree, a proof, a signed note or a checkpoint that does not hold; a code each
     ├── Withdrawn                  the permission to stream has ended
     ├── RangeNotSatisfiable        a range outside of what there is
     ├── SourceFailed               the data behind a dataset cannot be read, or has changed
@@ -156,6 +157,14 @@ class TokenRefused(ConnectorError):
     """An access token that does not hold for this request."""
 
 
+class ProofRefused(ConnectorError):
+    """A Merkle tree, a proof, a signed note, a checkpoint or a tile that does not hold. `code` is stable and says which rule it breaks."""
+
+    def __init__(self, message: str, code: str = "proof-refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Withdrawn(ConnectorError):
     """The permission that a stream ran on has ended. `code` is stable."""
 
@@ -211,6 +220,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     PeerRefused: (502, "peer-refused"),
     EgressDenied: (502, "egress-denied"),
     TokenRefused: (401, "token-refused"),
+    ProofRefused: (422, "proof-refused"),
     Withdrawn: (403, "withdrawn"),
     RangeNotSatisfiable: (416, "range-not-satisfiable"),
     SourceFailed: (502, "source-failed"),
