@@ -352,7 +352,7 @@ def _doubts(raw: dict[str, Any], operand: Operand, operator: str, expected: tupl
     if operator == "isAllOf" and operand.single and len(set(expected)) > 1:
         message = f"one act has one {operand.label}, and never all of {len(set(expected))}"
         doubt(Code.UNSATISFIABLE, "operator", message, "write `isAnyOf`", "isAnyOf")
-    if operand.source == "contract":
+    if operand.check == "contract-only" and operand.source == "contract":
         message = f"`{compact(operand.iri)}` is agreed on and cannot be checked by a connector"
         doubt(Code.DECLARATIVE_ONLY, "leftOperand", message, "know that the contract alone holds it")
 

@@ -1,16 +1,18 @@
 import time
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from connector.errors import PolicyError
-from connector.odrl import Code, Options, Request, World, evaluate, load
+from connector.odrl import Code, Options, Request, Stage, World, evaluate, load
 from connector.odrl.model import Lapse, Members, Span, Window
 from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CONCEPT, Label, Profile, registry_of
 from connector.odrl.vocabulary import INCLUDED_IN, ODRL, OPERATORS
 from connector.odrl_forms.packs import read_pack, read_packs
+from connector.odrl_reading.declaration import agreed
 from connector.vocabulary import read_data
 from tests.odrl.cases import NOW, leaf, offer, rule
 from tests.odrl_forms.shipped import POLICIES, options
@@ -170,7 +172,7 @@ def test_a_pack_may_build_on_another_one():
 
 def test_every_pack_that_is_shipped_is_sound_and_has_a_version_a_source_and_a_licence():
     profiles = {profile.id: profile for profile in options().profiles}
-    assert set(profiles) == {"catena-x", "dpv", "duo", "edc", "gaia-x", "health", "ids", "odrl-core"}
+    assert set(profiles) == {"catena-x", "dpv", "duo", "edc", "gaia-x", "health", "ids", "odrl-core", "qiao"}
     assert all(profile.version and profile.source and profile.licence and profile.iris for profile in profiles.values())
     assert registry_of(options()).versions["catena-x"] == "2025/9"
 
@@ -369,3 +371,16 @@ def test_reading_all_packs_is_quick():
 def test_profiles_are_values_that_can_be_told_apart():
     assert all(isinstance(profile, Profile) for profile in options().profiles)
     assert len({profile.id for profile in options().profiles}) == len(options().profiles)
+
+
+@pytest.mark.parametrize(("operand", "value"), [("metering", "countersigned"), ("possession", "signed-requests")])
+def test_what_the_connector_carries_out_is_so_once_it_is_agreed_and_needs_no_warning(operand: str, value: str):
+    qiao = "https://w3id.org/qiao/v1/"
+    asked = rule(leaf(qiao + operand, "eq", {"@id": qiao + value}))
+    policy = load(offer(asked), options=options())
+    assert not [finding for finding in policy.findings if finding.code is Code.DECLARATIVE_ONLY]
+    assert agreed(policy) == {qiao + operand: (qiao + value,)}
+    request = Request("did:web:a.example")
+    assert evaluate(policy, request, World(NOW, facts=agreed(policy)), options=options()).result == "permit"
+    assert evaluate(policy, request, World(NOW), options=options()).result == "deny", "a transfer without an agreement on it"
+    assert evaluate(policy, replace(request, stage=Stage.CATALOG), World(NOW), options=options()).result == "unknown"
