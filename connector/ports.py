@@ -30,8 +30,12 @@ from connector.records import (
     Pull,
     Usage,
 )
+from connector.signatures.jws import PublicKey
 
 R = TypeVar("R")
+# Gets every byte of a source that is being indexed, once and in order, in pieces that are its own only until it returns. It is called in
+# a thread, one call after the other.
+Along = Callable[[memoryview], None]
 # Timers follow the monotonic clock, what they wait for the wall clock, which may be set: whoever waits looks at it so often.
 CLOCK_CHECK_SECONDS = 0.5
 
@@ -88,6 +92,19 @@ class Identity(Protocol):
 
     async def mint(self, audience: str) -> str:
         """A fresh value for the `Authorization` header of one delivery attempt to participant `audience`."""
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        """A compact JWS of kind `typ` over `claims`, by our key of now. `claims["iss"]` is our id."""
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        """The claims of a JWS of kind `typ` and at most `jws.OBJECT_CHARACTERS_MAX` characters that participant `issuer` (an id, ours
+        too) signed, by a key of it that was valid at `at` (POSIX seconds; None: now). Their `iss` is the issuer; nothing else of them
+        is judged. It may be read any number of times. Raises Unauthenticated, whose `fault` names what is wrong: length, parts,
+        header, alg, typ, kid, key-unknown, key-ended, signature, payload or issuer. No I/O."""
+
+    def keys(self, participant: str) -> Sequence[PublicKey]:
+        """All keys known of a participant (an id, ours too), those that have ended too, with the times within which they sign: what
+        evidence is verified by later. Empty if nobody vouches for it. No I/O."""
 
     def find(self, name: str) -> Participant | None:
         """The participant with this id or registered name, or None."""
@@ -257,33 +274,51 @@ class Source(Protocol):
 class Sources(Protocol):
     """Opens and indexes sources of one kind (`file`, `http`); the private address says which."""
 
-    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
-        """Read the source once, at publication: returns the address pinned to what was read, and its size and digest.
-        Raises InvalidRequest for an address that is not allowed, SourceFailed if it cannot be read."""
+    async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
+        """Read the source once, at publication: returns the address pinned to what was read, and its size and digest. `along` reads
+        the same bytes beside the digest. Raises InvalidRequest for an address that is not allowed, SourceFailed if it cannot be
+        read, and what `along` raises."""
 
     async def open(self, address: Mapping[str, Any]) -> Source:
         """Open what `index` pinned. Raises SourceFailed."""
 
 
 class Sink(Protocol):
-    """Where one download goes: a part that grows, is hashed as it grows, and takes its name only when it is whole. All
-    methods raise SinkFailed; the part is kept then. They are called one after the other."""
+    """Where one download goes: a part that takes its name only when it is whole. What comes in order is appended, and hashed as it
+    grows; what a content log proves piece by piece is written where it belongs, in any order. All methods raise SinkFailed; the part is
+    kept then. Those that write at offsets, read and sync may run at the same time, the others one after the other."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the part has now."""
+        """Where the part ends now."""
 
     def digest(self) -> bytes:
-        """SHA-256 of the part as it is now."""
+        """SHA-256 of what was appended since the beginning, what `resume` has found included."""
 
     async def resume(self) -> int:
-        """Take up the part of an earlier attempt: hashes it and returns its size in bytes."""
+        """Take up the part of an earlier attempt in order: hashes it and returns its size in bytes."""
 
     async def restart(self) -> None:
         """Throw away what is there and begin at zero."""
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         """Write and hash pieces, in order; when it returns they may be forgotten."""
+
+    async def extents(self) -> Sequence[tuple[int, int]]:
+        """Which bytes an earlier attempt may have written, each [from, to), in order: what lies in none of them was not."""
+
+    async def write(self, offset: int, piece: bytes | memoryview) -> None:
+        """Write a piece where it belongs; on return it can be read, and outlives the process. The part may have gaps."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """What the part has there, shorter if it ends before. A gap reads as zeros."""
+
+    async def sync(self) -> None:
+        """Make all that was written before durable: on return it outlives a loss of power."""
+
+    def fileno(self) -> int | None:
+        """A file descriptor into which whoever moves bytes without copying may write at offsets instead of `write`, or None. It belongs
+        to the sink and ends with `close`."""
 
     async def reserve(self, more_bytes: int) -> None:
         """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""

@@ -13,15 +13,18 @@ import mimetypes
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from connector.errors import ConnectorError, InvalidRequest, SourceFailed
-from connector.ports import Source, Stat
+from connector.ports import Along, Source, Stat
 
 PIECE_BYTES = 1024 * 1024  # a hop to a thread costs 0.1 ms: it pays from here on
+ALONG_PIECES = 4  # that who reads along may be behind: enough for neither thread to wait where both have a core
 OCTETS = "application/octet-stream"
 MEMBERS = frozenset({"type", "path", "media_type", "inode", "mtime_ns", "size_bytes", "sha256"})
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -108,13 +111,34 @@ def hash_file(descriptor: int, stop: threading.Event) -> tuple[int, hashlib._Has
     return offset, digest
 
 
+def hash_along(descriptor: int, stop: threading.Event, along: Along) -> tuple[int, hashlib._Hash]:
+    """As `hash_file`, and `along` reads each piece in a second thread, while this one hashes it: both let go of the interpreter."""
+    digest, offset, free = hashlib.sha256(), 0, [memoryview(bytearray(PIECE_BYTES)) for _ in range(ALONG_PIECES)]
+    behind: deque[tuple[memoryview, Future[None]]] = deque()
+    with ThreadPoolExecutor(1, "index") as beside:
+        while not stop.is_set():
+            if not free:
+                buffer, done = behind.popleft()
+                done.result()
+                free.append(buffer)
+            buffer = free.pop()
+            if not (n := os.preadv(descriptor, [buffer], offset)):
+                break
+            behind.append((buffer, beside.submit(along, buffer[:n])))
+            digest.update(buffer[:n])
+            offset += n
+        for _, done in behind:
+            done.result()
+    return offset, digest
+
+
 class FileSources:
     """Files below `roots` (directories)."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
 
-    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+    async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Hash the file at `address["path"]`. See `connector.ports.Sources`."""
         if unknown := sorted(address.keys() - MEMBERS):
             raise InvalidRequest(
@@ -123,17 +147,17 @@ class FileSources:
         media_type = address.get("media_type") or _guessed(address.get("path"))
         stop = threading.Event()
         try:
-            pin, digest = await asyncio.to_thread(self._index, address, stop)
+            pin, digest = await asyncio.to_thread(self._index, address, stop, along)
         finally:
             stop.set()
         pinned = {"type": "file", "path": address["path"], "media_type": media_type, **pin, "sha256": digest.hex()}
         return pinned, Stat(pin["size_bytes"], _version(pin), digest, media_type)
 
-    def _index(self, address: Mapping[str, Any], stop: threading.Event) -> tuple[dict[str, int], bytes]:
+    def _index(self, address: Mapping[str, Any], stop: threading.Event, along: Along | None) -> tuple[dict[str, int], bytes]:
         descriptor = self._open(address.get("path"))
         try:
             before = _pin(os.fstat(descriptor))
-            size_bytes, digest = hash_file(descriptor, stop)
+            size_bytes, digest = hash_file(descriptor, stop) if along is None else hash_along(descriptor, stop, along)
             if _pin(os.fstat(descriptor)) != before or size_bytes != before["size_bytes"]:
                 raise SourceFailed(f"`{address['path']}` changed while it was read; publish it when nobody writes to it")
             return before, digest.digest()

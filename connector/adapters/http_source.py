@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
-from connector.ports import Download, Peer, Source, Stat
+from connector.ports import Along, Download, Peer, Source, Stat
 
 PIECE_BYTES = 1024 * 1024  # what is handed on at once; the network delivers far smaller pieces
 CHECKED_SECONDS = 5.0  # how long a look at the upstream counts; each read is checked anyway
@@ -40,7 +40,7 @@ class HttpSources:
     def __init__(self, peer: Peer, credential: Callable[[str], str | None]) -> None:
         self._peer, self._credential = peer, credential
 
-    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+    async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Read the resource once for its size and digest. See `connector.ports.Sources`."""
         url = self._demand_allowed(address)
         digest, size_bytes = hashlib.sha256(), 0
@@ -51,7 +51,7 @@ class HttpSources:
                     raise SourceFailed(f"the upstream of the source answered with status {download.status} instead of 200")
                 async with aclosing(batches(download.chunks())) as pieces:
                     async for piece in pieces:
-                        await asyncio.to_thread(digest.update, piece)
+                        await _both(digest, along, piece)
                         size_bytes += len(piece)
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
@@ -193,6 +193,17 @@ class HttpSource:
         if not stated.startswith(f"{offset}-") or not stated.endswith((f"/{size}", "/*")):
             raise SourceFailed("the upstream of the source answered with another part than was asked for")
         return offset
+
+
+async def _both(digest: hashlib._Hash, along: Along | None, piece: bytes) -> None:
+    """Hash a piece, and let who reads along read it at the same time."""
+    hashing = asyncio.to_thread(digest.update, piece)
+    if along is None:
+        await hashing
+        return
+    _, read = await asyncio.gather(hashing, asyncio.to_thread(along, memoryview(piece)), return_exceptions=True)
+    if read is not None:
+        raise read
 
 
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import json
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connector.errors import InvalidRequest, SourceFailed
+from connector.errors import InvalidRequest, SinkFailed, SourceFailed
 from connector.ports import Source, Sources, Stat
 from tests.dataplane.rig import some_bytes
 
@@ -185,6 +186,26 @@ class SourceContract:
         with pytest.raises(InvalidRequest, match="no member `pasword`; it has") as caught:
             await place.sources.index({**place.put(SMALL), "pasword": "x"})
         assert caught.value.pointer == "/source/pasword"
+
+    @pytest.mark.parametrize("content", [b"", SMALL, CONTENT], ids=len)
+    async def test_who_reads_along_gets_every_byte_once_and_in_order_in_another_thread(self, place: Place, content: bytes):
+        pieces, threads = bytearray(), set[int]()
+
+        def along(piece: memoryview) -> None:
+            threads.add(threading.get_ident())
+            pieces.extend(piece)
+
+        address = place.put(content)
+        assert await place.sources.index(address, along) == await place.sources.index(address)
+        assert pieces == content
+        assert threading.get_ident() not in threads
+
+    async def test_what_goes_wrong_for_who_reads_along_is_raised(self, place: Place):
+        def along(_piece: memoryview) -> None:
+            raise SinkFailed("no space")
+
+        with pytest.raises(SinkFailed, match="no space"):
+            await place.sources.index(place.put(CONTENT), along)
 
     async def test_publishing_what_was_published_gives_the_same(self, place: Place):
         address, stat = await place.publish(SMALL)

@@ -10,7 +10,7 @@ from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane.opened import OPEN_MAX, OpenSources
 from connector.errors import SourceFailed
-from connector.ports import Stat
+from connector.ports import Along, Stat
 
 LONG = 3600.0
 STAT = Stat(4, "v1", b"d" * 32, "text/plain")
@@ -51,7 +51,7 @@ class FakeSources:
     slow: asyncio.Event | None = None
     arrivals: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
-    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+    async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         return address, STAT
 
     async def open(self, address: Mapping[str, Any]) -> FakeSource:
