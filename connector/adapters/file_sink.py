@@ -112,23 +112,24 @@ class FileSink:
     ) -> None:
         self._directory, self._name, self._part, self._descriptor = directory, name, part, descriptor
         self._out, self._overwrite, self._release = out, overwrite, release
-        self._size_bytes, self._digest = 0, hashlib.sha256()
+        self._appended_bytes, self._digest = 0, hashlib.sha256()
 
     @property
     def size_bytes(self) -> int:
-        return self._size_bytes
+        """As the file system has it: what is moved without copying passes by us."""
+        return os.fstat(self._descriptor).st_size
 
     def digest(self) -> bytes:
         return self._digest.digest()
 
     async def resume(self) -> int:
         stop = threading.Event()
-        self._size_bytes, self._digest = await self._do(hash_file, self._descriptor, stop, stop=stop)
-        return self._size_bytes
+        self._appended_bytes, self._digest = await self._do(hash_file, self._descriptor, stop, stop=stop)
+        return self._appended_bytes
 
     async def restart(self) -> None:
         await self._do(os.ftruncate, self._descriptor, 0)
-        self._size_bytes, self._digest = 0, hashlib.sha256()
+        self._appended_bytes, self._digest = 0, hashlib.sha256()
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         await self._do(self._append, pieces)
@@ -137,11 +138,26 @@ class FileSink:
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
-                written = os.pwrite(self._descriptor, rest, self._size_bytes)
+                written = os.pwrite(self._descriptor, rest, self._appended_bytes)
                 # Counted as it is written: after an error size and hash still say what the part holds.
                 self._digest.update(rest[:written])
-                self._size_bytes += written
+                self._appended_bytes += written
                 rest = rest[written:]
+
+    async def extents(self) -> Sequence[tuple[int, int]]:
+        return await self._do(_extents, self._descriptor)
+
+    async def write(self, offset: int, piece: bytes | memoryview) -> None:
+        await self._do(_write, self._descriptor, offset, piece)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self._do(_read, self._descriptor, offset, length)
+
+    async def sync(self) -> None:
+        await self._do(os.fdatasync, self._descriptor)
+
+    def fileno(self) -> int | None:
+        return self._descriptor
 
     async def reserve(self, more_bytes: int) -> None:
         free = await self._do(_free_bytes, self._descriptor)
@@ -252,6 +268,37 @@ def _tidy(directory: int, part: str, found: os.stat_result) -> None:
         second = os.stat(part, dir_fd=directory, follow_symlinks=False)
         if (second.st_dev, second.st_ino) == (found.st_dev, found.st_ino):
             os.unlink(part, dir_fd=directory)
+
+
+def _write(descriptor: int, offset: int, piece: bytes | memoryview) -> None:
+    rest = memoryview(piece)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        offset, rest = offset + written, rest[written:]
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    """Up to the end of the file, however many calls that takes."""
+    pieces = []
+    while length and (piece := os.pread(descriptor, length, offset)):
+        pieces.append(piece)
+        offset, length = offset + len(piece), length - len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _extents(descriptor: int) -> list[tuple[int, int]]:
+    """By what the file system has kept blocks for; one that knows no gaps says that there are none."""
+    found: list[tuple[int, int]] = []
+    end = 0
+    while True:
+        try:
+            first = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing behind it
+                return found
+            raise
+        end = os.lseek(descriptor, first, os.SEEK_HOLE)
+        found.append((first, end))
 
 
 def _free_bytes(descriptor: int) -> int:

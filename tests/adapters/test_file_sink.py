@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from connector.adapters.file_sink import FileSinks
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
 from connector.ports import Sink
+from tests.contracts.sink_contract import Shelf, SinkContract
 from tests.dataplane.rig import some_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,29 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if not path.is_dir())
 
 
+class Directory(Shelf):
+    """A directory of files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.sinks = directory, FileSinks([directory])
+
+    def under(self, name: str) -> bytes | None:
+        path = self.directory / name
+        return path.read_bytes() if path.exists() else None
+
+    def put(self, name: str, content: bytes) -> None:
+        (self.directory / name).write_bytes(content)
+
+    def parts(self) -> int:
+        return len(list(self.directory.glob("*.part")))
+
+
+class TestContract(SinkContract):
+    @pytest.fixture
+    def shelf(self, out: Path) -> Directory:
+        return Directory(out)
+
+
 async def test_a_file_takes_its_name_when_it_is_whole_and_not_before(out: Path):
     sink = await FileSinks([out]).open("wards/a.bin", ID, overwrite=False)
     await sink.reserve(len(CONTENT))
@@ -80,41 +104,6 @@ async def test_a_file_takes_its_name_when_it_is_whole_and_not_before(out: Path):
 async def test_only_its_owner_can_read_what_was_downloaded(out: Path):
     await download(FileSinks([out]), "a.bin")
     assert (out / "a.bin").stat().st_mode & 0o777 == 0o600
-
-
-async def test_a_part_is_taken_up_where_it_ended(out: Path):
-    sinks = FileSinks([out])
-    sink = await sinks.open("a.bin", ID, overwrite=False)
-    await write(sink, CONTENT[:HALF])
-    await sink.close()
-    again = await sinks.open("a.bin", ID, overwrite=False)
-    assert await again.resume() == again.size_bytes == HALF
-    assert again.digest() == hashlib.sha256(CONTENT[:HALF]).digest()
-    await write(again, CONTENT[HALF:])
-    await again.commit()
-    await again.close()
-    assert await sinks.existing("a.bin", ID) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
-
-
-async def test_starting_again_leaves_nothing_of_the_longer_part_before(out: Path):
-    sinks = FileSinks([out])
-    sink = await sinks.open("a.bin", ID, overwrite=False)
-    await write(sink)
-    await sink.restart()
-    assert (sink.size_bytes, sink.digest()) == (0, hashlib.sha256().digest())
-    await write(sink, b"short")
-    await sink.commit()
-    await sink.close()
-    assert (out / "a.bin").read_bytes() == b"short"
-
-
-async def test_what_is_discarded_stands_under_neither_name(out: Path):
-    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
-    await write(sink)
-    await sink.discard()
-    await sink.discard()
-    await sink.close()
-    assert names(out) == []
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(["close", "restart"])), max_size=12))
