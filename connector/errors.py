@@ -49,7 +49,12 @@ class ConnectorError(Exception):
 
 
 class Unauthenticated(ConnectorError):
-    """The caller's identity could not be established."""
+    """The caller's identity could not be established. `fault` names the part of a token that proves nothing: whoever judges a signed
+    object makes a code of its own of it."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), fault: str = "token") -> None:
+        super().__init__(message, reasons)
+        self.fault = fault
 
 
 class UnknownProcess(ConnectorError):

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.odrl.counters import Tally
+from connector.ports_ledger import LedgerStore
 from connector.records import (
     Agreement,
     Changes,
@@ -30,7 +31,6 @@ from connector.records import (
     Pull,
     Usage,
 )
-from connector.signatures.jws import PublicKey
 
 R = TypeVar("R")
 # Gets every byte of a source that is being indexed, once and in order, in pieces that are its own only until it returns. It is called in
@@ -79,6 +79,23 @@ class Caller:
     expires: float
 
 
+class VerificationKey(Protocol):
+    """An Ed25519 key by which a participant's signatures are verified. `kid` is a DID URL, `public` has 32 bytes, the times are POSIX
+    seconds or None for no bound (inclusive)."""
+
+    @property
+    def kid(self) -> str: ...
+    @property
+    def public(self) -> bytes: ...
+    @property
+    def not_before(self) -> float | None: ...
+    @property
+    def not_after(self) -> float | None: ...
+
+    def valid(self, at: float) -> bool:
+        """Whether signatures of this key count at that instant."""
+
+
 class Identity(Protocol):
     """Who is speaking, and how we say who we are."""
 
@@ -102,7 +119,7 @@ class Identity(Protocol):
         is judged. It may be read any number of times. Raises Unauthenticated, whose `fault` names what is wrong: length, parts,
         header, alg, typ, kid, key-unknown, key-ended, signature, payload or issuer. No I/O."""
 
-    def keys(self, participant: str) -> Sequence[PublicKey]:
+    def keys(self, participant: str) -> Sequence[VerificationKey]:
         """All keys known of a participant (an id, ours too), those that have ended too, with the times within which they sign: what
         evidence is verified by later. Empty if nobody vouches for it. No I/O."""
 
@@ -122,7 +139,7 @@ class Identity(Protocol):
         instant that it named. It must not block."""
 
 
-class Store(Protocol):
+class Store(LedgerStore, Protocol):
     """What is remembered. Every key carries this connector's own participant, so that several may share a database.
 
     Reads see what is committed. All methods raise StoreError if the store is unusable; an error while writing is fatal:
@@ -281,74 +298,6 @@ class Sources(Protocol):
 
     async def open(self, address: Mapping[str, Any]) -> Source:
         """Open what `index` pinned. Raises SourceFailed."""
-
-
-class Sink(Protocol):
-    """Where one download goes: a part that takes its name only when it is whole. What comes in order is appended, and hashed as it
-    grows; what a content log proves piece by piece is written where it belongs, in any order. All methods raise SinkFailed; the part is
-    kept then. Those that write at offsets, read and sync may run at the same time, the others one after the other."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Where the part ends now."""
-
-    def digest(self) -> bytes:
-        """SHA-256 of what was appended since the beginning, what `resume` has found included."""
-
-    async def resume(self) -> int:
-        """Take up the part of an earlier attempt in order: hashes it and returns its size in bytes."""
-
-    async def restart(self) -> None:
-        """Throw away what is there and begin at zero."""
-
-    async def append(self, pieces: Sequence[bytes]) -> None:
-        """Write and hash pieces, in order; when it returns they may be forgotten."""
-
-    async def extents(self) -> Sequence[tuple[int, int]]:
-        """Which bytes an earlier attempt may have written, each [from, to), in order: what lies in none of them was not."""
-
-    async def write(self, offset: int, piece: bytes | memoryview) -> None:
-        """Write a piece where it belongs; on return it can be read, and outlives the process. The part may have gaps."""
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """What the part has there, shorter if it ends before. A gap reads as zeros."""
-
-    async def sync(self) -> None:
-        """Make all that was written before durable: on return it outlives a loss of power."""
-
-    def fileno(self) -> int | None:
-        """A file descriptor into which whoever moves bytes without copying may write at offsets instead of `write`, or None. It belongs
-        to the sink and ends with `close`."""
-
-    async def reserve(self, more_bytes: int) -> None:
-        """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
-
-    async def commit(self) -> None:
-        """Make the part durable, then give it its name in one step. Raises Contradiction, and keeps the part, if something
-        took that name meanwhile and was not to be overwritten."""
-
-    async def discard(self) -> None:
-        """Remove the part; nothing stands under either name."""
-
-    async def close(self) -> None:
-        """Let go; the part stays for a later attempt."""
-
-
-class Sinks(Protocol):
-    """Opens places for downloads below the directories that the operator allows."""
-
-    def check(self, out: str, part: str, *, overwrite: bool) -> None:
-        """Whether `open` would give this place now. Raises what it would."""
-
-    async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
-        """Open the part `part` (an order's id) of the file `out`: the one that an earlier attempt under this id has left, else
-        a new one. Each id has a part of its own, under a name that carries it; what others keep beside `out` is never touched.
-        Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and
-        `overwrite` is false, SinkFailed if it cannot be written or another download to `out` is open."""
-
-    async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
-        """Size in bytes and SHA-256 of the file that already has this name, or None; a part that a crash has left as a second
-        name of it is gone then. Raises InvalidRequest, SinkFailed."""
 
 
 class Stage(Protocol):

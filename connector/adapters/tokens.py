@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from connector.errors import TooMany, Unauthenticated
 from connector.ports import Caller, Clock, Participant
-from connector.signatures.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, sign
+from connector.signatures.jws import SKEW_SECONDS, PublicKey, SigningKey, check, open, read, sign
 
 TYP = "JWT"
 SCHEME = "Bearer"
@@ -45,9 +45,10 @@ class Members(Protocol):
 
 
 class Signer(Protocol):
-    """Our own keys."""
+    """Our own keys: the one that signs now, and the public halves of all that have not ended by then."""
 
     def active(self, now: float) -> SigningKey: ...
+    def public(self, now: float) -> Sequence[PublicKey]: ...
 
 
 class UsedIds:
@@ -148,6 +149,18 @@ class RegistryIdentity:
             raise Unauthenticated("the token's issuer is not a participant of our registry")
         until = now + self._claims_seconds
         return Caller(participant, participant.claims, until if key.not_after is None else min(until, key.not_after))
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        """See the port."""
+        return sign(claims, self._signer.active(self._clock.now()), typ)
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        """See the port."""
+        return read(token, typ, issuer, self.keys(issuer), self._clock.now() if at is None else at)
+
+    def keys(self, participant: str) -> Sequence[PublicKey]:
+        """Our own are those that we hold, whether or not the registry has our self-description."""
+        return self._signer.public(-inf) if participant == self._own.id else self._members.keys(participant)
 
     def find(self, name: str) -> Participant | None:
         if name in (self._own.id, self._own.name):

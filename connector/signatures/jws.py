@@ -3,7 +3,8 @@
 Pure: no clock, no randomness. One signature scheme, three header members, one spelling for each token. What is missing here
 (`none`, HMAC, keys in headers, critical extensions, compression, unencoded payloads) is what JOSE verifiers get wrong.
 `open` proves who wrote a token and of which kind it is; `check` judges its claims for one audience at one instant. Every
-token that the connector takes goes through both.
+token that the connector takes goes through both. An object (a manifest, a receipt) is a token that is kept: `read` proves that one
+participant signed it, by a key that counted at a given instant, and whoever knows what it is judges its claims.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import binascii
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -24,6 +25,7 @@ from nacl.exceptions import BadSignatureError
 from connector.errors import Unauthenticated
 
 TOKEN_CHARACTERS_MAX = 4096  # ours have about 500; more is work for nothing
+OBJECT_CHARACTERS_MAX = 65_535  # an entry of a log has a length of 16 bits (C2SP tlog-tiles, entry bundles)
 HEADER_CHARACTERS_MAX = 1024  # holds a DID URL; parsed before anything is proven
 SIGNATURE_BYTES = 64  # RFC 8032
 KEY_BYTES = 32  # RFC 8032: seed and public key
@@ -86,23 +88,27 @@ def open(token: str, key_of: KeyOf, typ: str) -> tuple[str, dict[str, Any]]:
 
     Says nothing yet about audience and time: that is `check`. Raises Unauthenticated; its text never repeats the token.
     """
-    if len(token) > TOKEN_CHARACTERS_MAX:
-        raise Unauthenticated(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
-    parts = token.split(".")
-    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
-        raise Unauthenticated("the token is not a compact JWS of three parts")
-    header, payload, sealed = parts
-    kid = _kid(header, typ)
-    signature = _decode(sealed, "signature")
-    if len(signature) != SIGNATURE_BYTES:
-        raise Unauthenticated(f"the token's signature does not have {SIGNATURE_BYTES} bytes")
-    body = _decode(payload, "payload")
-    public = key_of(kid)
-    try:
-        crypto_sign_open(signature + f"{header}.{payload}".encode("ascii"), public)
-    except BadSignatureError:
-        raise Unauthenticated("the token's signature is not by the key that `kid` names") from None
-    return kid, _object(body, "payload")
+    return _opened(token, key_of, typ, TOKEN_CHARACTERS_MAX)
+
+
+def read(token: str, typ: str, issuer: str, keys: Iterable[PublicKey], at: float) -> dict[str, Any]:
+    """Return the claims of an object of kind `typ` that participant `issuer` (a DID) signed, by one of its `keys` that was valid at `at`
+    (POSIX seconds), and whose `iss` it is. Raises Unauthenticated with its `fault`; its text never repeats the object."""
+
+    def public(kid: str) -> bytes:
+        if kid.partition("#")[0] != issuer:
+            raise Unauthenticated("the object's `kid` is not a key of the participant that it should be by", fault="kid")
+        key = next((each for each in keys if each.kid == kid), None)
+        if key is None:
+            raise Unauthenticated("the object's `kid` is not a key that its issuer is known to have", fault="key-unknown")
+        if not key.valid(at):
+            raise Unauthenticated("the object's key was not valid at that time; see its `notBefore` and `notAfter`", fault="key-ended")
+        return key.public
+
+    _, claims = _opened(token, public, typ, OBJECT_CHARACTERS_MAX)
+    if claims.get("iss") != issuer:
+        raise Unauthenticated("the object's `iss` is not the participant whose key signed it", fault="issuer")
+    return claims
 
 
 def check(
@@ -164,6 +170,26 @@ def from_jwk(jwk: object) -> bytes:
     return public
 
 
+def _opened(token: str, key_of: KeyOf, typ: str, characters_max: int) -> tuple[str, dict[str, Any]]:
+    if len(token) > characters_max:
+        raise Unauthenticated(f"the token is longer than {characters_max} characters", fault="length")
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
+        raise Unauthenticated("the token is not a compact JWS of three parts", fault="parts")
+    header, payload, sealed = parts
+    kid = _kid(header, typ)
+    signature = _decode(sealed, "signature")
+    if len(signature) != SIGNATURE_BYTES:
+        raise Unauthenticated(f"the token's signature does not have {SIGNATURE_BYTES} bytes", fault="signature")
+    body = _decode(payload, "payload")
+    public = key_of(kid)
+    try:
+        crypto_sign_open(signature + f"{header}.{payload}".encode("ascii"), public)
+    except BadSignatureError:
+        raise Unauthenticated("the token's signature is not by the key that `kid` names", fault="signature") from None
+    return kid, _object(body, "payload")
+
+
 @lru_cache(maxsize=64)
 def _header_segment(kid: str, typ: str) -> bytes:
     return urlsafe_b64encode(orjson.dumps({"alg": "EdDSA", "typ": typ, "kid": kid})).rstrip(b"=") + b"."
@@ -173,19 +199,19 @@ def _header_segment(kid: str, typ: str) -> bytes:
 def _kid(segment: str, typ: str) -> str:
     """The `kid` of a header that has nothing but `alg`, `kid` and `typ`."""
     if len(segment) > HEADER_CHARACTERS_MAX:
-        raise Unauthenticated(f"the token's header is longer than {HEADER_CHARACTERS_MAX} characters")
+        raise Unauthenticated(f"the token's header is longer than {HEADER_CHARACTERS_MAX} characters", fault="header")
     header = _object(_decode(segment, "header"), "header")
     if named := sorted(REFUSED_MEMBERS & header.keys()):
-        raise Unauthenticated(f"the token's header has `{named[0]}`; it may have `alg`, `kid` and `typ` only")
+        raise Unauthenticated(f"the token's header has `{named[0]}`; it may have `alg`, `kid` and `typ` only", fault="header")
     if header.keys() - HEADER_MEMBERS:
-        raise Unauthenticated("the token's header has more than `alg`, `kid` and `typ`")
+        raise Unauthenticated("the token's header has more than `alg`, `kid` and `typ`", fault="header")
     if header.get("alg") not in ALGORITHMS:
-        raise Unauthenticated("the token's `alg` is not `EdDSA`")
+        raise Unauthenticated("the token's `alg` is not `EdDSA`", fault="alg")
     if header.get("typ") != typ:
-        raise Unauthenticated(f"the token's `typ` is not `{typ}`")
+        raise Unauthenticated(f"the token's `typ` is not `{typ}`", fault="typ")
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
-        raise Unauthenticated("the token's `kid` is missing; write the DID URL of the signing key")
+        raise Unauthenticated("the token's `kid` is missing; write the DID URL of the signing key", fault="kid")
     return kid
 
 
@@ -196,7 +222,7 @@ def _decode(segment: str, what: str) -> bytes:
     except (ValueError, binascii.Error):
         data = b""
     if not data or urlsafe_b64encode(data).rstrip(b"=").decode("ascii") != segment:
-        raise Unauthenticated(f"the token's {what} is not base64url without padding")
+        raise Unauthenticated(f"the token's {what} is not base64url without padding", fault=what)
     return data
 
 
@@ -207,9 +233,9 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
         if orjson.dumps(value) != data:  # written back to the letter, it has lost nothing, and most tokens are
             json.loads(data, object_pairs_hook=_without_twins)
     except (ValueError, TypeError, RecursionError):  # a TypeError of orjson's: too deep to be written back
-        raise Unauthenticated(f"the token's {what} is not JSON with each name once") from None
+        raise Unauthenticated(f"the token's {what} is not JSON with each name once", fault=what) from None
     if not isinstance(value, dict):
-        raise Unauthenticated(f"the token's {what} is not a JSON object")
+        raise Unauthenticated(f"the token's {what} is not a JSON object", fault=what)
     return value
 
 

@@ -61,6 +61,9 @@ class Signer:
     def active(self, now: float) -> SigningKey:
         return self.key
 
+    def public(self, now: float) -> Sequence[PublicKey]:
+        return [self.key.key]
+
 
 def identity(id: str, key: SigningKey, members: Members, clock: SetClock) -> RegistryIdentity:
     return RegistryIdentity(someone(id), members, Signer(key), clock)

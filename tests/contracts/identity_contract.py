@@ -7,6 +7,10 @@ import pytest
 
 from connector.errors import Unauthenticated
 from connector.ports import Identity
+from connector.signatures import jws
+from connector.signatures.jws import PublicKey
+
+TYP = "dp-receipt+jwt"
 
 
 @dataclass
@@ -88,6 +92,48 @@ class IdentityContract(ABC):
         one, _, _ = self.build(SetClock())
         one.listen(lambda _: pytest.fail("nothing has changed"))
         one.standing("did:web:anybody.example", {}, 0.0)
+
+    def test_what_one_signs_everybody_who_knows_it_reads_as_often_as_they_like(self):
+        one, other, _ = self.build(SetClock())
+        claims = {"iss": one.own.id, "aud": other.own.id, "seq": 1}
+        token = one.sign(claims, TYP)
+        assert [other.read(token, TYP, one.own.id), other.read(token, TYP, one.own.id)] == [claims, claims]
+        assert one.read(token, TYP, one.own.id) == claims
+
+    def test_what_is_signed_may_be_as_long_as_an_entry_of_a_log(self):
+        one, other, _ = self.build(SetClock())
+        claims = {"iss": one.own.id, "ranges": [[2 * n, 2 * n + 1] for n in range(3000)]}
+        assert other.read(one.sign(claims, TYP), TYP, one.own.id) == claims
+        with pytest.raises(Unauthenticated) as refused:
+            other.read(one.sign(claims | {"more": "x" * 50_000}, TYP), TYP, one.own.id)
+        assert refused.value.fault == "length"
+
+    def test_what_is_signed_is_of_one_kind_and_by_one_participant(self):
+        one, other, stranger = self.build(SetClock())
+        token = one.sign({"iss": one.own.id}, TYP)
+        signature = token.rpartition(".")[2]
+        cases = [
+            ((token, "dp-ack+jwt", one.own.id), "typ"),
+            ((token, TYP, other.own.id), "kid"),
+            ((token, TYP, stranger.own.id), "kid"),
+            ((one.sign({"iss": other.own.id}, TYP), TYP, one.own.id), "issuer"),
+            ((one.sign({}, TYP), TYP, one.own.id), "issuer"),
+            ((stranger.sign({"iss": stranger.own.id}, TYP), TYP, stranger.own.id), "key-unknown"),
+            ((f"{one.sign({'iss': one.own.id, 'seq': 2}, TYP).rpartition('.')[0]}.{signature}", TYP, one.own.id), "signature"),
+            ((token.rpartition(".")[0], TYP, one.own.id), "parts"),
+        ]
+        for (object, typ, issuer), fault in cases:
+            with pytest.raises(Unauthenticated) as refused:
+                other.read(object, typ, issuer)
+            assert refused.value.fault == fault
+
+    def test_keys_are_those_that_verify_what_is_signed(self):
+        one, other, stranger = self.build(SetClock())
+        token = one.sign({"iss": one.own.id}, TYP)
+        for known in (one.keys(one.own.id), other.keys(one.own.id)):
+            keys = [PublicKey(key.kid, key.public, key.not_before, key.not_after) for key in known if key.valid(SetClock().at)]
+            assert jws.read(token, TYP, one.own.id, keys, SetClock().at) == {"iss": one.own.id}
+        assert list(other.keys(stranger.own.id)) == []
 
     def test_participants_are_found_by_id_and_by_name(self):
         one, other, stranger = self.build(SetClock())

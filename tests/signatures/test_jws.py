@@ -160,3 +160,51 @@ def test_a_json_key_that_is_none_is_refused_with_its_reason(jwk: object, problem
 def test_a_seed_of_another_length_is_refused():
     with pytest.raises(ValueError, match="32 bytes"):
         jws.signing_key(KID, b"short")
+
+
+OTHER = jws.signing_key("did:web:bio.example#k1", bytes(32))
+ENDED = jws.signing_key(f"{CLAIMS['iss']}#k0", bytes([1]) * 32, not_after=NOW)
+OBJECT = jws.sign(CLAIMS, KEY, "dp-receipt+jwt")
+
+
+def read(token: str, at: float = NOW) -> dict[str, object]:
+    return jws.read(token, "dp-receipt+jwt", str(CLAIMS["iss"]), [ENDED.key, KEY.key], at)
+
+
+def test_an_object_is_read_with_the_keys_of_its_issuer_as_often_as_wanted():
+    assert read(OBJECT) == read(OBJECT) == CLAIMS
+
+
+def test_an_object_may_be_longer_than_a_token():
+    longer = {"iss": CLAIMS["iss"], "text": "x" * 40_000}
+    assert read(jws.sign(longer, KEY, "dp-receipt+jwt")) == longer
+    with pytest.raises(Unauthenticated, match="longer than 65535 characters"):
+        read(jws.sign({**longer, "more": "x" * 20_000}, KEY, "dp-receipt+jwt"))
+
+
+def test_what_a_key_signed_while_it_was_valid_counts_after_its_end_too():
+    token = jws.sign(CLAIMS, ENDED, "dp-receipt+jwt")
+    assert read(token, NOW) == CLAIMS
+    with pytest.raises(Unauthenticated) as refused:
+        read(token, NOW + 1)
+    assert refused.value.fault == "key-ended"
+
+
+FORGED = {
+    "another's key": (jws.sign(CLAIMS, OTHER, "dp-receipt+jwt"), "kid"),
+    "a key nobody knows": (jws.sign(CLAIMS, jws.signing_key(f"{CLAIMS['iss']}#k9", SEED), "dp-receipt+jwt"), "key-unknown"),
+    "another key under this name": (jws.sign(CLAIMS, jws.signing_key(KID, bytes(32)), "dp-receipt+jwt"), "signature"),
+    "an issuer beside the key": (jws.sign({**CLAIMS, "iss": "did:web:bio.example"}, KEY, "dp-receipt+jwt"), "issuer"),
+    "another kind": (jws.sign(CLAIMS, KEY, "dp-ack+jwt"), "typ"),
+    "two parts": (OBJECT.rpartition(".")[0], "parts"),
+    "padding": (OBJECT + "==", "signature"),
+    "an algorithm of its own": (base64.urlsafe_b64encode(orjson.dumps({"alg": "none"})).rstrip(b"=").decode() + ".e30.AA", "alg"),
+    "a payload that is no object": (jws.sign([], KEY, "dp-receipt+jwt"), "payload"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("token", "fault"), FORGED.values(), ids=FORGED.keys())
+def test_a_forged_object_is_refused_with_what_is_wrong(token: str, fault: str):
+    with pytest.raises(Unauthenticated) as refused:
+        read(token)
+    assert refused.value.fault == fault

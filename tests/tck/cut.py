@@ -30,6 +30,8 @@ from connector.errors import Unauthenticated
 from connector.ports import Act, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Record
 from connector.settings import Settings, parse
+from connector.signatures import jws
+from connector.signatures.jws import PublicKey
 from tests.ports import free_ports
 from tests.tck import config, script
 from tests.tck.__main__ import READY
@@ -45,6 +47,7 @@ class ScriptedIdentity:
     def __init__(self, kit: str) -> None:
         self._own = Participant(config.AGENT_ID, NAME, "provider", None, ())
         self._kit = Participant(script.KIT, "kit", "consumer", kit, (kit,))
+        self._key = jws.signing_key(f"{config.AGENT_ID}#k1", secrets.token_bytes(jws.KEY_BYTES))
 
     @property
     def own(self) -> Participant:
@@ -60,6 +63,18 @@ class ScriptedIdentity:
     async def mint(self, audience: str) -> str:
         """See the port."""
         return f"Bearer for-{audience}"
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        """See the port; the key is made anew for each run, and the kit asks for nothing that is signed."""
+        return jws.sign(claims, self._key, typ)
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        """See the port; the kit has no key."""
+        return jws.read(token, typ, issuer, self.keys(issuer), time.time() if at is None else at)
+
+    def keys(self, participant: str) -> Sequence[PublicKey]:
+        """See the port; the kit has no key."""
+        return (self._key.key,) if participant == self._own.id else ()
 
     def find(self, name: str) -> Participant | None:
         """See the port."""
