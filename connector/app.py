@@ -44,7 +44,6 @@ from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
-from connector.dataplane.download import Downloads
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -55,6 +54,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
+from connector.intake.download import Downloads
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.settings import Settings, load

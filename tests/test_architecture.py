@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lasting": {"telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token
     "dataplane": INWARD,
+    "intake": {"dataplane.edr", "dataplane.ranges"} | INWARD,  # the consumer's half reads addresses and ranges as the provider writes them
     "adapters": INWARD,
     "api": {"control", "dataplane"} | INWARD,
     "client": {"errors"},

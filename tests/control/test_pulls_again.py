@@ -16,10 +16,10 @@ import pytest_asyncio
 
 from connector.app import Automatic
 from connector.control import pulls
-from connector.dataplane import download
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move, Role
+from connector.intake import download
 from connector.records import Agreement, Changes, Edr, Pull
 from tests.control.orders import (
     BIG,

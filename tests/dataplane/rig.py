@@ -24,7 +24,6 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.api.data_api import DataApi
 from connector.control.journal import Journal
-from connector.dataplane.download import Downloads
 from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -33,14 +32,21 @@ from connector.dataplane.quotas import Ledger
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
+from connector.intake.download import Downloads
 from connector.odrl.counters import Tally
 from connector.ports import Caller, Participant, Store, TransferView
 from connector.records import Edr, Pull
-from connector.signatures.jws import signing_key
+from connector.signatures import jws
+from connector.signatures.jws import PublicKey, SigningKey, signing_key
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 TRANSFER = "urn:uuid:01890000-0000-7000-8000-000000000001"
 KEY = signing_key(f"{PROVIDER}#key", b"k" * 32)
+
+
+def key_of(name: str) -> SigningKey:
+    """The key of a participant: of its own for each name, and the same in each run."""
+    return signing_key(f"{name}#key", hashlib.sha256(name.encode()).digest())
 
 
 class ShiftedClock:
@@ -86,6 +92,15 @@ class FakeIdentity:
     async def mint(self, audience: str) -> str:
         self.minted += 1
         return f"Bearer {self.name} for {audience} {self.minted}"
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        return jws.sign(claims, key_of(self.name), typ)
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        return jws.read(token, typ, issuer, self.keys(issuer), time.time() if at is None else at)
+
+    def keys(self, participant: str) -> list[PublicKey]:
+        return [] if participant == STRANGER else [key_of(participant).key]
 
     def find(self, name: str) -> Participant | None:
         return None

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from connector.dataplane import download as module
 from connector.errors import Contradiction, PeerFailed, PeerRefused
+from connector.intake import download as module
 from connector.records import Pull
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dataplane.heads import LATER, Head, NotNow, read_head
 from connector.dataplane.ranges import plan, write_repr_digest
 from connector.errors import PeerFailed, PeerRefused
+from connector.intake.heads import LATER, Head, NotNow, read_head
 
 DIGEST = hashlib.sha256(b"data").digest()
 

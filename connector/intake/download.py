@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from connector import telemetry
-from connector.dataplane.access import Access
-from connector.dataplane.heads import Head, NotNow, Unfit, read_head
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
-from connector.ports import Clock, Identity, Peer, Sink, Sinks
+from connector.intake.access import Access
+from connector.intake.heads import Head, NotNow, Unfit, read_head
+from connector.ports import Clock, Identity, Peer
 from connector.ports import Download as Incoming
+from connector.ports_sinks import Sink, Sinks
 from connector.records import Edr, Pull
 
 BATCH_BYTES = 1024 * 1024  # handed to the thread at once: below, the hop costs more than the work

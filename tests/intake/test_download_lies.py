@@ -16,9 +16,9 @@ import pytest
 from connector.adapters.egress import guard
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.peer_http import HttpPeer
-from connector.dataplane import download as module
-from connector.dataplane.download import ONLY_SIZE, Downloads
 from connector.errors import Contradiction, PeerFailed, SinkFailed
+from connector.intake import download as module
+from connector.intake.download import ONLY_SIZE, Downloads
 from connector.records import Edr, Pull
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs
 import orjson
 import pytest
 
-from connector.dataplane.access import RENEW_AT, Access
 from connector.dataplane.edr import ENDPOINT_TYPE
 from connector.errors import PeerFailed, PeerRefused, StoreError
+from connector.intake.access import RENEW_AT, Access
 from connector.ports import Reply
 from connector.records import Edr
 from tests.contracts.identity_contract import SetClock

@@ -1,0 +1,75 @@
+"""Where downloads go: the ports `Sinks` and `Sink`. Files implement them; an object store is one adapter more, which passes
+`tests/contracts/sink_contract.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """Where one download goes: a part that takes its name only when it is whole. What comes in order is appended, and hashed as it
+    grows; what a content log proves piece by piece is written where it belongs, in any order. All methods raise SinkFailed; the part is
+    kept then. Those that write at offsets, read and sync may run at the same time, the others one after the other."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Where the part ends now."""
+
+    def digest(self) -> bytes:
+        """SHA-256 of what was appended since the beginning, what `resume` has found included."""
+
+    async def resume(self) -> int:
+        """Take up the part of an earlier attempt in order: hashes it and returns its size in bytes."""
+
+    async def restart(self) -> None:
+        """Throw away what is there and begin at zero."""
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Write and hash pieces, in order; when it returns they may be forgotten."""
+
+    async def extents(self) -> Sequence[tuple[int, int]]:
+        """Which bytes an earlier attempt may have written, each [from, to), in order: what lies in none of them was not."""
+
+    async def write(self, offset: int, piece: bytes | memoryview) -> None:
+        """Write a piece where it belongs; on return it can be read, and outlives the process. The part may have gaps."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """What the part has there, shorter if it ends before. A gap reads as zeros."""
+
+    async def sync(self) -> None:
+        """Make all that was written before durable: on return it outlives a loss of power."""
+
+    def fileno(self) -> int | None:
+        """A file descriptor into which whoever moves bytes without copying may write at offsets instead of `write`, or None. It belongs
+        to the sink and ends with `close`."""
+
+    async def reserve(self, more_bytes: int) -> None:
+        """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
+
+    async def commit(self) -> None:
+        """Make the part durable, then give it its name in one step. Raises Contradiction, and keeps the part, if something
+        took that name meanwhile and was not to be overwritten."""
+
+    async def discard(self) -> None:
+        """Remove the part; nothing stands under either name."""
+
+    async def close(self) -> None:
+        """Let go; the part stays for a later attempt."""
+
+
+class Sinks(Protocol):
+    """Opens places for downloads below the directories that the operator allows."""
+
+    def check(self, out: str, part: str, *, overwrite: bool) -> None:
+        """Whether `open` would give this place now. Raises what it would."""
+
+    async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
+        """Open the part `part` (an order's id) of the file `out`: the one that an earlier attempt under this id has left, else
+        a new one. Each id has a part of its own, under a name that carries it; what others keep beside `out` is never touched.
+        Raises InvalidRequest for a place that is not allowed, Contradiction if something has that name already and
+        `overwrite` is false, SinkFailed if it cannot be written or another download to `out` is open."""
+
+    async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
+        """Size in bytes and SHA-256 of the file that already has this name, or None; a part that a crash has left as a second
+        name of it is gone then. Raises InvalidRequest, SinkFailed."""
