@@ -17,6 +17,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.errors import InvalidRequest
+from connector.records_ledger import Log, Numbered, Subtree, Witnessed
+from connector.records_metering import Metered, Receipted
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,8 @@ class Outbound:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One fact for the record and the event feed. `what` is from a closed set (`connector.telemetry`); `sequence` is
-    given by the store. `detail` is plain JSON without secrets or personal data."""
+    given by the store. `detail` is plain JSON without secrets or personal data, and can be erased. `entry` is what the ledger holds of it
+    if that is a signed object (JWS), verbatim; None: the fact itself (`records_ledger`)."""
 
     what: str
     kind: Kind | None
@@ -250,16 +253,19 @@ class Evidence:
     digest: bytes | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = 0
+    entry: str | None = None
 
     def numbered(self, sequence: int) -> Evidence:
         """The same with its number. Written out, because each commit does it for each row."""
         return Evidence(
-            self.what, self.kind, self.pid, self.peer, self.state, self.at, self.move, self.digest, self.detail, sequence
+            self.what, self.kind, self.pid, self.peer, self.state, self.at, self.move, self.digest, self.detail, sequence, self.entry
         )  # fmt: skip
 
 
 T = TypeVar("T")
-Record = Process | Dataset | Agreement | Usage | Edr | Pull | Idempotent | Inbox
+Record = (
+    Process | Dataset | Agreement | Usage | Edr | Pull | Idempotent | Inbox | Metered | Receipted | Log | Numbered | Subtree | Witnessed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +305,8 @@ class Changes:
     """All that one step writes.
 
     `saves` are inserted or replaced under their key (a saved record's `version` is the new one); each `Inbox` is one
-    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox, an agreement with its usage.
+    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox, an agreement with its usage, an account
+    (`Metered`) with its receipts; of the ledger nothing is ever deleted.
     `outbox` rows are new or replace the row of the same id; `settled` are ids of outbox rows that are done. Removals come
     first, so that an id that is both settled and written stays: an effect may happen twice, but is never lost.
     """

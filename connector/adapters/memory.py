@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
+from connector.adapters_stores.memory_ledger import Entered, LedgerTables, MemoryLedger
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, StoreError
@@ -36,6 +37,8 @@ from connector.records import (
     implied,
     paged,
 )
+from connector.records_ledger import Log, Witnessed
+from connector.records_metering import Metered, Receipted
 
 LIMIT_AT_MOST = 10_000  # rows of one page, as in a database
 CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothing follows
@@ -49,7 +52,11 @@ TABLES: dict[type[Any], str] = {
     Pull: "pull",
     Idempotent: "idempotent",
     Outbound: "outbox",
+    Metered: "metered",
+    Log: "log",
+    Witnessed: "witnessed",
 }
+KEPT = frozenset({Outbound, Log, Witnessed})  # is not deleted by itself
 
 T = TypeVar("T")
 
@@ -71,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(slots=True)
-class _Tables:
+class _Tables(LedgerTables):
     process: dict[str, Process] = field(default_factory=dict)
     dataset: dict[str, Dataset] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
@@ -81,11 +88,10 @@ class _Tables:
     idempotent: dict[str, Idempotent] = field(default_factory=dict)
     outbox: dict[str, Outbound] = field(default_factory=dict)
     inbox: dict[int, Inbox] = field(default_factory=dict)  # by the order of acceptance
-    evidence: list[Evidence] = field(default_factory=list)
     accepted: int = 0
 
 
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     """The port `Store` for one participant, gone with the object. Each store is a database of its own."""
 
     def __init__(self) -> None:
@@ -95,19 +101,25 @@ class MemoryStore:
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         saves = tuple(copied(record) for record in changes.saves)
         for of, _ in changes.deletes:
-            if of is Outbound or (of not in TABLES and of is not Inbox):
+            if of in KEPT or (of not in TABLES and of not in (Inbox, Receipted)):
                 raise TypeError(f"a `{of.__name__}` cannot be deleted by itself")
         for expect in changes.expects:
             if expect.of not in TABLES and expect.of is not Offer:
                 raise TypeError(f"a `{expect.of.__name__}` cannot be expected by itself")
         claims = implied(changes)
         facts = tuple(copied(fact) for fact in changes.evidence)
-        result = self._write(changes, saves, claims, facts)
+        entered = tuple(Entered.of(fact) for fact in facts)
+        result = self._write(changes, saves, claims, facts, entered)
         await asyncio.sleep(0)  # as with a disk, others get their turn before it is told, and nobody can stop it any more
         return result
 
     def _write(
-        self, changes: Changes, saves: Sequence[Any], claims: Sequence[tuple[Expect, str]], facts: Sequence[Evidence]
+        self,
+        changes: Changes,
+        saves: Sequence[Any],
+        claims: Sequence[tuple[Expect, str]],
+        facts: Sequence[Evidence],
+        entered: Sequence[Entered],
     ) -> tuple[Evidence, ...] | Conflict:
         tables = self._open()
         for expect in changes.expects:
@@ -126,6 +138,7 @@ class MemoryStore:
         first = len(tables.evidence) + 1
         committed = tuple(fact.numbered(number) for number, fact in enumerate(facts, first))
         tables.evidence += committed
+        tables.entered += entered
         return tuple(copied(fact) for fact in committed)
 
     def _open(self) -> _Tables:
@@ -165,7 +178,7 @@ class MemoryStore:
         if isinstance(record, Inbox):
             tables.accepted += 1
             tables.inbox[tables.accepted] = record
-        else:
+        elif not tables.keep(record):
             name = {Edr: "transfer", Idempotent: "key", Process: "pid", Usage: "agreement"}.get(type(record), "id")
             self._table(type(record))[getattr(record, name)] = record
 
@@ -174,7 +187,9 @@ class MemoryStore:
             self._tables.inbox = {number: row for number, row in self._tables.inbox.items() if row.pid != key}
         if of is Agreement:
             self._tables.usage.pop(key, None)
-        if of is not Inbox:
+        if of in (Metered, Receipted):
+            self._tables.forget_receipts(key)
+        if of not in (Inbox, Receipted):
             self._table(of).pop(key, None)
 
     async def process(self, kind: Kind, pid: str) -> Process | None:

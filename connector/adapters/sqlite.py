@@ -19,18 +19,15 @@ from connector.adapters.sqlite_rows import (
     SELECT_AGREEMENT,
     SELECT_DATASET,
     SELECT_EDR,
-    SELECT_EVIDENCE,
     SELECT_IDEMPOTENT,
     SELECT_INBOX,
     SELECT_OUTBOX,
     SELECT_PROCESS,
     SELECT_PULL,
     SELECT_USAGE,
-    Row,
     agreement_of,
     dataset_of,
     edr_of,
-    evidence_of,
     idempotent_of,
     inbox_of,
     outbound_of,
@@ -40,6 +37,8 @@ from connector.adapters.sqlite_rows import (
 )
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Writer, end_process, prepare
+from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of
+from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, StoreError
@@ -134,7 +133,7 @@ OLD_KEYS = "select key from idempotent where participant = ? and created < ? ord
 DELETE_INBOX_ROW = "delete from inbox where participant = ? and id = ?"
 
 
-class SqliteStore:
+class SqliteStore(LedgerReads):
     """The port `Store` on the SQLite file `path`, for one participant (a DID). Lives on one event loop.
 
     `fatal` is called on the loop with the error of a write that failed; it ends the process. Raises StoreError if the
@@ -252,13 +251,16 @@ class SqliteStore:
         inbox = await self._rows(_first, OLD_INBOX, inbox_before, _checked(limit))
         for piece in _pieces(inbox):
             writes = [(DELETE_INBOX_ROW, (self._number, id)) for id in piece]
-            await self._writer.submit(Prepared((), (), writes, (), ()))
+            await self._write(*writes)
         processes = await self._sweep(Process, (Process, Edr), await self._rows(tuple, OLD_PROCESSES, processes_before, limit))
         pulls = await self._sweep(Pull, (Pull,), await self._rows(tuple, OLD_PULLS, processes_before, limit))
         keys = await self._rows(_first, OLD_KEYS, keys_before, limit)
         for piece in _pieces(keys):
             await self.commit(Changes(deletes=tuple((Idempotent, key) for key in piece)))
         return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
+
+    async def _write(self, *writes: Statement) -> None:
+        await self._writer.submit(Prepared((), (), writes, (), ()))
 
     async def _sweep(self, of: type[Any], with_it: tuple[type[Any], ...], rows: Sequence[Row]) -> int:
         """Delete what has these keys and versions; what somebody touched meanwhile is not old any more, and stays."""

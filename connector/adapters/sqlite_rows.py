@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from connector.adapters_stores.sqlite_ledger import KINDS, LEDGER_DELETES, LEDGER_SAVES, LEDGER_VERSIONS, MOVES, ROLES
+from connector.adapters_stores.sqlite_statements import Row, Statement, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Kind, Move, Role
-from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
+from connector.records import Agreement, Dataset, Edr, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
 
-Row = tuple[Any, ...]
-Statement = tuple[str, Row]
-
-KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a third of a call of the enumeration
-ROLES = {role.value: role for role in Role}
-MOVES = {move.value: move for move in Move}
 CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothing follows
-
-
-def _insert(table: str, columns: str) -> str:
-    names = columns.split(", ")
-    return f"insert into {table}({columns}) values ({', '.join('?' * len(names))})"  # noqa: S608 - names from the constants below
-
-
-def _upsert(table: str, columns: str, key: str) -> str:
-    others = [name for name in columns.split(", ") if name not in key.split(", ")]
-    return f"{_insert(table, columns)} on conflict({key}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
-
-
-def _select(table: str, columns: str) -> str:
-    return f"select {columns} from {table}"  # noqa: S608 - names from the constants below
 
 
 PROCESS = "participant, pid, kind, role, peer, peer_pid, state, final, dataset, agreement, due, created, updated, version, rest"
@@ -40,7 +21,6 @@ OUTBOX = (
     "participant, id, pid, kind, peer, act, move, path, body, "
     "due, deadline, created, attempts, dead, error, trace, claimed_by, epoch, until"
 )
-EVIDENCE = "participant, sequence, what, kind, pid, peer, state, at, move, digest, detail"
 AGREEMENT = "participant, id, peer, dataset, created, rest"
 USAGE = "participant, agreement, open, version, rest"
 DATASET = "participant, id, document, version, rest"
@@ -48,50 +28,29 @@ EDR = "participant, transfer, rest"
 PULL = "participant, id, open, created, version, rest"
 IDEMPOTENT = "participant, key, digest, answer, created"
 
-SAVE_PROCESS = _upsert("process", PROCESS, "participant, pid")
-SAVE_INBOX = _insert("inbox", INBOX)
-SAVE_OUTBOX = _upsert("outbox", OUTBOX, "participant, id")
-SAVE_EVIDENCE = _insert("evidence", EVIDENCE)
-SAVE_AGREEMENT = _upsert("agreement", AGREEMENT, "participant, id")
-SAVE_USAGE = _upsert("usage", USAGE, "participant, agreement")
-SAVE_DATASET = _upsert("dataset", DATASET, "participant, id")
-SAVE_OFFER = _insert("offer", "participant, id, dataset")
-SAVE_EDR = _upsert("edr", EDR, "participant, transfer")
-SAVE_PULL = _upsert("pull", PULL, "participant, id")
-SAVE_IDEMPOTENT = _upsert("idempotent", IDEMPOTENT, "participant, key")
+SAVE_PROCESS = upsert("process", PROCESS, "participant, pid")
+SAVE_INBOX = insert("inbox", INBOX)
+SAVE_OUTBOX = upsert("outbox", OUTBOX, "participant, id")
+SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id")
+SAVE_USAGE = upsert("usage", USAGE, "participant, agreement")
+SAVE_DATASET = upsert("dataset", DATASET, "participant, id")
+SAVE_OFFER = insert("offer", "participant, id, dataset")
+SAVE_EDR = upsert("edr", EDR, "participant, transfer")
+SAVE_PULL = upsert("pull", PULL, "participant, id")
+SAVE_IDEMPOTENT = upsert("idempotent", IDEMPOTENT, "participant, key")
 SETTLE = "delete from outbox where participant = ? and id = ?"
 DELETE_USAGE = "delete from usage where participant = ? and agreement = ?"
 DELETE_OFFERS = "delete from offer where participant = ? and dataset = ?"
 
-SELECT_PROCESS = _select("process", PROCESS)
-SELECT_INBOX = _select("inbox", INBOX)
-SELECT_OUTBOX = _select("outbox", OUTBOX)
-SELECT_EVIDENCE = _select("evidence", EVIDENCE)
-SELECT_AGREEMENT = _select("agreement", AGREEMENT)
-SELECT_USAGE = _select("usage", USAGE)
-SELECT_DATASET = _select("dataset", DATASET)
-SELECT_EDR = _select("edr", EDR)
-SELECT_PULL = _select("pull", PULL)
-SELECT_IDEMPOTENT = _select("idempotent", IDEMPOTENT)
-
-
-def _json(value: Any) -> bytes:
-    """Plain JSON. Raises TypeError for anything else, before any statement has run."""
-    return orjson.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"a `{type(value).__name__}` is not plain JSON and cannot be stored")
-
-
-def _hex(digest: bytes | None) -> str | None:
-    return None if digest is None else digest.hex()
-
-
-def _bytes(digits: str | None) -> bytes | None:
-    return None if digits is None else bytes.fromhex(digits)
+SELECT_PROCESS = select("process", PROCESS)
+SELECT_INBOX = select("inbox", INBOX)
+SELECT_OUTBOX = select("outbox", OUTBOX)
+SELECT_AGREEMENT = select("agreement", AGREEMENT)
+SELECT_USAGE = select("usage", USAGE)
+SELECT_DATASET = select("dataset", DATASET)
+SELECT_EDR = select("edr", EDR)
+SELECT_PULL = select("pull", PULL)
+SELECT_IDEMPOTENT = select("idempotent", IDEMPOTENT)
 
 
 def _save_process(number: int, p: Process) -> list[Statement]:
@@ -99,14 +58,14 @@ def _save_process(number: int, p: Process) -> list[Statement]:
         "callback": p.callback,
         "in_flight": p.in_flight,
         "in_flight_id": p.in_flight_id,
-        "last_accepted": _hex(p.last_accepted),
+        "last_accepted": hex_of(p.last_accepted),
         "resumed": p.resumed,
         "halted": p.halted,
         "detail": p.detail,
     }
     state, final = str(p.state), int(p.final)
     key = (number, p.pid, p.kind.value, p.role.value, p.peer, p.peer_pid)
-    return [(SAVE_PROCESS, (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, _json(rest)))]
+    return [(SAVE_PROCESS, (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, json_of(rest)))]
 
 
 def process_of(row: Row) -> Process:
@@ -123,7 +82,7 @@ def process_of(row: Row) -> Process:
         peer_pid=peer_pid,
         in_flight=MOVES[in_flight] if in_flight else None,
         in_flight_id=rest["in_flight_id"],
-        last_accepted=_bytes(rest["last_accepted"]),
+        last_accepted=bytes_of(rest["last_accepted"]),
         resumed=rest["resumed"],
         halted=rest["halted"],
         dataset=dataset,
@@ -175,19 +134,6 @@ def outbound_of(row: Row) -> Outbound:
     )
 
 
-def values_of_evidence(number: int, e: Evidence) -> Row:
-    """What `SAVE_EVIDENCE` binds, but for the sequence number (the second value), which is known in the transaction."""
-    kind, move = e.kind and e.kind.value, e.move and e.move.value
-    state, detail = e.state and str(e.state), _json(e.detail) if e.detail else None
-    return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, e.digest, detail
-
-
-def evidence_of(row: Row) -> Evidence:
-    _, sequence, what, kind, pid, peer, state, at, move, digest, detail = row
-    facts = orjson.loads(detail) if detail else {}
-    return Evidence(what, KINDS[kind] if kind else None, pid, peer, state, at, MOVES[move] if move else None, digest, facts, sequence)
-
-
 def _save_agreement(number: int, a: Agreement) -> list[Statement]:
     rest = {
         "negotiation": a.negotiation,
@@ -203,7 +149,7 @@ def _save_agreement(number: int, a: Agreement) -> list[Statement]:
         "version": a.version,
         "performed": a.performed,
     }
-    return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, _json(rest)))]
+    return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, json_of(rest)))]
 
 
 def agreement_of(row: Row) -> Agreement:
@@ -217,7 +163,7 @@ def agreement_of(row: Row) -> Agreement:
 def _save_usage(number: int, u: Usage) -> list[Statement]:
     rows = [[each.id, each.transfer, each.rule, each.operand, each.amount, each.at] for each in u.open]
     rest = {"posted": u.posted, "open": rows, "updated": u.updated}
-    return [(SAVE_USAGE, (number, u.agreement, int(bool(u.open)), u.version, _json(rest)))]
+    return [(SAVE_USAGE, (number, u.agreement, int(bool(u.open)), u.version, json_of(rest)))]
 
 
 def usage_of(row: Row) -> Usage:
@@ -232,11 +178,11 @@ def _save_dataset(number: int, d: Dataset) -> list[Statement]:
         "source": d.source,
         "offers": [[o.id, o.policy, o.manual, o.counter, o.envelope, o.template] for o in d.offers],
         "size_bytes": d.size_bytes,
-        "sha256": _hex(d.sha256),
+        "sha256": hex_of(d.sha256),
         "updated": d.updated,
         "binding": d.binding,
     }
-    row = (SAVE_DATASET, (number, d.id, d.document, d.version, _json(rest)))
+    row = (SAVE_DATASET, (number, d.id, d.document, d.version, json_of(rest)))
     return [row, (DELETE_OFFERS, (number, d.id)), *((SAVE_OFFER, (number, offer.id, d.id)) for offer in d.offers)]
 
 
@@ -244,7 +190,7 @@ def dataset_of(row: Row) -> Dataset:
     _, dataset, document, version, blob = row
     rest = orjson.loads(blob)
     offers = tuple(Offer(id, dataset, *more) for id, *more in rest["offers"])  # rows of before have fewer members
-    size_bytes, sha256 = rest["size_bytes"], _bytes(rest["sha256"])
+    size_bytes, sha256 = rest["size_bytes"], bytes_of(rest["sha256"])
     return Dataset(dataset, document, rest["source"], offers, size_bytes, sha256, version, rest["updated"], rest.get("binding"))
 
 
@@ -257,7 +203,7 @@ def _save_edr(number: int, e: Edr) -> list[Statement]:
         "expires": e.expires,
         "updated": e.updated,
     }
-    return [(SAVE_EDR, (number, e.transfer, _json(rest)))]
+    return [(SAVE_EDR, (number, e.transfer, json_of(rest)))]
 
 
 def edr_of(row: Row) -> Edr:
@@ -277,7 +223,7 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "transfer": p.transfer,
         "validator": p.validator,
         "size_bytes": p.size_bytes,
-        "sha256": _hex(p.sha256),
+        "sha256": hex_of(p.sha256),
         "received_bytes": p.received_bytes,
         "reasons": p.reasons,
         "stated": p.stated,
@@ -285,13 +231,13 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "transfers": p.transfers,
         "updated": p.updated,
     }
-    return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, _json(rest)))]
+    return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, json_of(rest)))]
 
 
 def pull_of(row: Row) -> Pull:
     _, id, _, created, version, blob = row
     rest = orjson.loads(blob)
-    rest |= {"purposes": tuple(rest["purposes"]), "reasons": tuple(rest["reasons"]), "sha256": _bytes(rest["sha256"])}
+    rest |= {"purposes": tuple(rest["purposes"]), "reasons": tuple(rest["reasons"]), "sha256": bytes_of(rest["sha256"])}
     return Pull(id=id, created=created, version=version, **rest)
 
 
@@ -313,6 +259,7 @@ SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
     Edr: _save_edr,
     Pull: _save_pull,
     Idempotent: _save_idempotent,
+    **LEDGER_SAVES,
 }
 
 # What is run with (participant, key) when a record is deleted.
@@ -325,6 +272,7 @@ DELETES: dict[type[Any], tuple[str, ...]] = {
     Edr: ("delete from edr where participant = ? and transfer = ?",),
     Pull: ("delete from pull where participant = ? and id = ?",),
     Idempotent: ("delete from idempotent where participant = ? and key = ?",),
+    **LEDGER_DELETES,
 }
 
 # What is asked with (participant, key) when a record is expected: its version, or 0 for one that has none.
@@ -339,8 +287,9 @@ VERSIONS: dict[type[Any], str] = {
     Offer: "select 0 from offer where participant = ? and id = ?",
     Edr: "select 0 from edr where participant = ? and transfer = ?",
     Idempotent: "select 0 from idempotent where participant = ? and key = ?",
+    **LEDGER_VERSIONS,
 }
-VERSIONED = frozenset({Process, Dataset, Agreement, Usage, Pull, Outbound})
+VERSIONED = frozenset({Process, Dataset, Agreement, Usage, Pull, Outbound, *LEDGER_VERSIONS})
 NEWEST_EVIDENCE = "select max(sequence) from evidence where participant = ?"
 PROCESS_OF_PEER = "select version, pid from process where participant = ? and kind = ? and peer = ? and peer_pid = ?"
 DATASET_OF_OFFER = "select dataset from offer where participant = ? and id = ?"

@@ -31,17 +31,15 @@ from connector.adapters.sqlite_rows import (
     DELETES,
     NEWEST_EVIDENCE,
     PROCESS_OF_PEER,
-    SAVE_EVIDENCE,
     SAVES,
     SETTLE,
     VERSIONED,
     VERSIONS,
-    Row,
-    Statement,
     save_outbound,
-    values_of_evidence,
 )
 from connector.adapters.sqlite_schema import is_busy
+from connector.adapters_stores.sqlite_ledger import SAVE_EVIDENCE, values_of_evidence
+from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.errors import StoreError
 from connector.records import Changes, Conflict, Evidence, Expect, implied

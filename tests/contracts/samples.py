@@ -5,6 +5,8 @@ from typing import Any
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
+from connector.records_ledger import Log, Witnessed
+from connector.records_metering import Counts, Metered, Receipted
 
 OWN = "did:web:hospital.example"
 PEER = "did:web:pharma.example"
@@ -78,3 +80,25 @@ def outbound(id: str = "urn:uuid:o1", pid: str = "urn:uuid:n1", **values: Any) -
 def fact(what: str = "message-received", **values: Any) -> Evidence:
     base: dict[str, Any] = {"kind": Kind.NEGOTIATION, "pid": "urn:uuid:n1", "peer": PEER, "state": "REQUESTED", "at": 1000.0}
     return Evidence(**(base | {"what": what} | values))
+
+
+def metered(transfer: str = "urn:uuid:t1", **values: Any) -> Metered:
+    base: dict[str, Any] = {"role": Role.PROVIDER, "agreement": "urn:uuid:a1", "peer": PEER, "manifest": "a.b.c"}
+    base |= {"origin": "hospital.example/ds/1", "chunk_bytes": 262_144, "root": b"\x05" * 32, "leaves": 4097, "size_bytes": 1 << 30}
+    base |= {"sequence": 2, "receipt": "d.e.f", "ack": "g.h.i", "ranges": ((1, 65), (80, 96)), "counts": Counts(1 << 40, 7, 1, 3, 250_000)}
+    return Metered(**(base | {"transfer": transfer, "credit_bytes": 1 << 26, "attested": "both", "version": 3, "updated": 7.5} | values))
+
+
+def receipted(transfer: str = "urn:uuid:t1", **values: Any) -> Receipted:
+    base: dict[str, Any] = {"sequence": 1, "digest": b"\x04" * 32, "receipt": "d.e.f", "ack": "g.h.i", "at": 1.5}
+    return Receipted(**(base | {"transfer": transfer} | values))
+
+
+def log(origin: str = "hospital.example/ledger", **values: Any) -> Log:
+    base: dict[str, Any] = {"number": 1, "size": 3, "frontier": (b"\x06" * 32, b"\x07" * 32), "note": "a note\n", "sequence": 9}
+    return Log(**(base | {"origin": origin, "holder": "one", "epoch": 2, "until": 1030.5, "version": 4, "updated": 1000.5} | values))
+
+
+def witnessed(peer: str = PEER, **values: Any) -> Witnessed:
+    base: dict[str, Any] = {"origin": "hospital.example/ledger", "size": 3, "root": b"\x08" * 32, "note": "a note\n"}
+    return Witnessed(**(base | {"peer": peer, "version": 1, "updated": 1000.5} | values))

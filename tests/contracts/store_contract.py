@@ -31,6 +31,7 @@ from tests.contracts.samples import (
     transfer,
     usage,
 )
+from tests.contracts.store_ledger import StoreLedger
 from tests.contracts.store_lists import StoreLists
 
 N, T = Kind.NEGOTIATION, Kind.TRANSFER
@@ -75,8 +76,8 @@ EVERYTHING = Changes(
 )
 
 
-class StoreContract(StoreLists):
-    """Writing, expectations, and reading by key. Lists, feeds and retention are in `StoreLists`."""
+class StoreContract(StoreLists, StoreLedger):
+    """Writing, expectations, and reading by key. Lists, feeds and retention are in `StoreLists`, the ledger in `StoreLedger`."""
 
     pytestmark = pytest.mark.asyncio
 

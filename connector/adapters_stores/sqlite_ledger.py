@@ -1,0 +1,290 @@
+"""The ledger and the meter in the SQLite store: their rows and how they are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from connector.adapters_stores.sqlite_statements import Row, Statement, bytes_of, hex_of, insert, json_of, select, upsert
+from connector.dsp.messages import Kind, Move, Role
+from connector.errors import InvalidRequest
+from connector.merkle.tree import leaf_hash
+from connector.records import Evidence
+from connector.records_ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
+from connector.records_metering import Counts, Metered, Receipted
+
+LIMIT_AT_MOST = 10_000  # rows of one reading
+NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
+
+T = TypeVar("T")
+
+EVIDENCE = "participant, sequence, what, kind, pid, peer, state, at, move, digest, detail, entry"
+METERED = "participant, transfer, agreement, version, rest"
+RECEIPT = "participant, transfer, sequence, digest, receipt, ack, at"
+LOG = "participant, origin, number, version, rest"
+NUMBERED = "participant, log, first, sequence, count"
+SUBTREE = "participant, log, level, place, hash"
+WITNESSED = "participant, id, version, rest"
+
+SAVE_EVIDENCE = insert("evidence", f"{EVIDENCE}, leaf, salt")
+SAVE_METERED = upsert("metered", METERED, "participant, transfer")
+SAVE_RECEIPT = upsert("receipt", RECEIPT, "participant, transfer, sequence, digest")
+SAVE_LOG = upsert("log", LOG, "participant, origin")
+SAVE_NUMBERED = upsert("numbered", NUMBERED, "participant, log, first")
+SAVE_SUBTREE = insert("subtree", SUBTREE)
+SAVE_WITNESSED = upsert("witnessed", WITNESSED, "participant, id")
+
+SELECT_EVIDENCE = select("evidence", EVIDENCE)
+KINDS = {kind.value: kind for kind in Kind}  # a look-up costs a third of a call of the enumeration
+MOVES = {move.value: move for move in Move}
+ROLES = {role.value: role for role in Role}
+
+READ_METERED = f"{select('metered', METERED)} where participant = ? and transfer = ?"
+READ_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? and id = ?"
+LIST_METERED_OF = f"{select('metered', METERED)} where participant = ? and agreement = ? order by transfer"
+LIST_RECEIPTS = f"{select('receipt', RECEIPT)} where participant = ? and transfer = ? order by sequence, at"
+LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
+LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
+LIST_UNNUMBERED = (
+    "select sequence, leaf from evidence where participant = ? and sequence > ? and leaf is not null order by sequence limit ?"
+)
+LIST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and sequence <= ? order by sequence desc limit 1"
+LIST_NEWEST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and log = ? order by first desc limit 1"
+LIST_RUNS = """
+    select log, first, sequence, count from numbered where participant = ?1 and log = ?2 and first < ?4
+    and first >= coalesce((select max(first) from numbered where participant = ?1 and log = ?2 and first <= ?3), 0) order by first"""
+LIST_LEAVES = "select leaf from evidence where participant = ? and sequence >= ? and sequence < ? order by sequence"
+LIST_SUBTREES = "select place, hash from subtree where participant = ? and log = ? and level = ? and place >= ? order by place limit ?"
+LIST_ENTRIES = f"""{select("evidence", f"{EVIDENCE}, leaf, salt, hidden")}
+    where participant = ? and sequence >= ? and sequence < ? order by sequence"""
+LIST_ERASABLE = "select detail, salt, hidden from evidence where participant = ? and sequence = ?"
+# What is erased must not stay behind on the pages that SQLite frees.
+OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=off"
+ERASE = "update evidence set detail = null, salt = null, hidden = ? where participant = ? and sequence = ?"
+
+
+def values_of_evidence(number: int, e: Evidence) -> Row:
+    """What `SAVE_EVIDENCE` binds, but for the sequence number (the second value), which is known in the transaction. The entry is made
+    here, and with it all that can be wrong about it is found."""
+    detail = json_of(e.detail) if e.detail else None
+    salt = os.urandom(SALT_BYTES)
+    leaf = leaf_hash(entry_of(e, hidden_of(salt, detail or b"")))
+    kind, move, state = e.kind and e.kind.value, e.move and e.move.value, e.state and str(e.state)
+    return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, e.digest, detail, e.entry, leaf, salt
+
+
+def evidence_of(row: Row) -> Evidence:
+    _, sequence, what, kind, pid, peer, state, at, move, digest, detail, entry = row
+    facts = orjson.loads(detail) if detail else {}
+    return Evidence(
+        what, KINDS[kind] if kind else None, pid, peer, state, at, MOVES[move] if move else None, digest, facts, sequence, entry
+    )
+
+
+def _entry(index: int, row: Row) -> Entry:
+    *columns, leaf, salt, hidden = row
+    fact, detail = evidence_of(tuple(columns)), columns[10]
+    body = entry_of(fact, hidden_of(salt, detail or b"") if hidden is None else hidden)
+    open_ = salt is not None and fact.entry is None
+    return Entry(index, fact.sequence, body, leaf, fact.pid, fact.peer, (detail or b"") if open_ else None, salt if open_ else None)
+
+
+def _save_metered(number: int, m: Metered) -> list[Statement]:
+    counts = m.counts
+    rest = {
+        "role": m.role,
+        "peer": m.peer,
+        "manifest": m.manifest,
+        "origin": m.origin,
+        "chunk_bytes": m.chunk_bytes,
+        "root": hex_of(m.root),
+        "leaves": m.leaves,
+        "size_bytes": m.size_bytes,
+        "sequence": m.sequence,
+        "receipt": m.receipt,
+        "ack": m.ack,
+        "ranges": m.ranges,
+        "counts": [counts.bytes, counts.records, counts.items, counts.calls, counts.microseconds],
+        "credit_bytes": m.credit_bytes,
+        "status": m.status,
+        "attested": m.attested,
+        "updated": m.updated,
+    }
+    return [(SAVE_METERED, (number, m.transfer, m.agreement, m.version, json_of(rest)))]
+
+
+def metered_of(row: Row) -> Metered:
+    _, transfer, agreement, version, blob = row
+    rest = orjson.loads(blob)
+    rest |= {"role": ROLES[rest["role"]], "root": bytes_of(rest["root"]), "counts": Counts(*rest["counts"])}
+    rest["ranges"] = tuple(map(tuple, rest["ranges"]))
+    return Metered(transfer=transfer, agreement=agreement, version=version, **rest)
+
+
+def _save_receipted(number: int, r: Receipted) -> list[Statement]:
+    return [(SAVE_RECEIPT, (number, r.transfer, r.sequence, r.digest, r.receipt, r.ack, r.at))]
+
+
+def receipted_of(row: Row) -> Receipted:
+    return Receipted(*row[1:])
+
+
+def _save_log(number: int, log: Log) -> list[Statement]:
+    rest = {
+        "size": log.size,
+        "frontier": [node.hex() for node in log.frontier],
+        "note": log.note,
+        "sequence": log.sequence,
+        "holder": log.holder,
+        "epoch": log.epoch,
+        "until": log.until,
+        "updated": log.updated,
+    }
+    return [(SAVE_LOG, (number, log.origin, log.number, log.version, json_of(rest)))]
+
+
+def log_of(row: Row) -> Log:
+    _, origin, number, version, blob = row
+    rest = orjson.loads(blob)
+    rest["frontier"] = tuple(map(bytes.fromhex, rest["frontier"]))
+    return Log(origin, number, version=version, **rest)
+
+
+def _save_numbered(number: int, run: Numbered) -> list[Statement]:
+    return [(SAVE_NUMBERED, (number, run.log, run.first, run.sequence, run.count))]
+
+
+def numbered_of(row: Row) -> Numbered:
+    return Numbered(*row[1:])
+
+
+def _save_subtree(number: int, node: Subtree) -> list[Statement]:
+    return [(SAVE_SUBTREE, (number, node.log, node.level, node.index, node.hash))]
+
+
+def _save_witnessed(number: int, w: Witnessed) -> list[Statement]:
+    rest = {
+        "peer": w.peer,
+        "origin": w.origin,
+        "size": w.size,
+        "root": w.root.hex(),
+        "note": w.note,
+        "conflict": w.conflict,
+        "updated": w.updated,
+    }
+    return [(SAVE_WITNESSED, (number, w.key, w.version, json_of(rest)))]
+
+
+def witnessed_of(row: Row) -> Witnessed:
+    _, _, version, blob = row
+    rest = orjson.loads(blob)
+    rest["root"] = bytes.fromhex(rest["root"])
+    return Witnessed(version=version, **rest)
+
+
+LEDGER_SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
+    Metered: _save_metered,
+    Receipted: _save_receipted,
+    Log: _save_log,
+    Numbered: _save_numbered,
+    Subtree: _save_subtree,
+    Witnessed: _save_witnessed,
+}
+DELETE_RECEIPTS = "delete from receipt where participant = ? and transfer = ?"
+# Of a log nothing is ever deleted.
+LEDGER_DELETES: dict[type[Any], tuple[str, ...]] = {
+    Metered: ("delete from metered where participant = ? and transfer = ?", DELETE_RECEIPTS),
+    Receipted: (DELETE_RECEIPTS,),
+}
+LEDGER_VERSIONS: dict[type[Any], str] = {
+    Metered: "select version from metered where participant = ? and transfer = ?",
+    Log: "select version from log where participant = ? and origin = ?",
+    Witnessed: "select version from witnessed where participant = ? and id = ?",
+}
+
+
+class LedgerReads:
+    """The port `LedgerStore` over what a store on SQLite has: the readings of rows, and of lists on a thread."""
+
+    if TYPE_CHECKING:
+        _number: int
+
+        def _row(self, sql: str, *key: str) -> Row | None: ...
+        async def _rows(self, make: Callable[[Row], T], sql: str, *values: Any) -> list[T]: ...
+        async def _write(self, *writes: Statement) -> None: ...
+
+    async def metered(self, transfer: str) -> Metered | None:
+        row = self._row(READ_METERED, transfer)
+        return metered_of(row) if row else None
+
+    async def metered_of(self, agreement: str) -> Sequence[Metered]:
+        return await self._rows(metered_of, LIST_METERED_OF, agreement)
+
+    async def receipts(self, transfer: str) -> Sequence[Receipted]:
+        return await self._rows(receipted_of, LIST_RECEIPTS, transfer)
+
+    async def logs(self) -> Sequence[Log]:
+        return await self._rows(log_of, LIST_LOGS)
+
+    async def unnumbered(self, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        return await self._rows(tuple, LIST_UNNUMBERED, _bounded(after), _checked(limit))
+
+    async def numbered(self, sequence: int) -> tuple[int, int] | None:
+        for run in await self._rows(numbered_of, LIST_NUMBERED, _bounded(sequence)):
+            if sequence < run.sequence + run.count:
+                return run.log, run.first + sequence - run.sequence
+        return None
+
+    async def newest_numbered(self, log: int) -> Numbered | None:
+        found = await self._rows(numbered_of, LIST_NEWEST_NUMBERED, log)
+        return found[0] if found else None
+
+    async def leaves(self, log: int, first: int, limit: int) -> Sequence[bytes]:
+        return [leaf for _, leaf in await self._in_order(log, first, limit, LIST_LEAVES, lambda _, row: row[0])]
+
+    async def entries(self, log: int, first: int, limit: int) -> Sequence[Entry]:
+        return [entry for _, entry in await self._in_order(log, first, limit, LIST_ENTRIES, _entry)]
+
+    async def _in_order(self, log: int, first: int, limit: int, sql: str, make: Callable[[int, Row], T]) -> list[tuple[int, T]]:
+        """What the evidence rows of entries [first, first + limit) come to, each with its index."""
+        start, end = _bounded(first), _bounded(first + _checked(limit))
+        found: list[tuple[int, T]] = []
+        for _, begins, sequence, count in await self._rows(tuple, LIST_RUNS, log, start, end):
+            low, high = max(start, begins), min(end, begins + count)
+            rows = await self._rows(tuple, sql, sequence + low - begins, sequence + high - begins)
+            found += [(index, make(index, row)) for index, row in enumerate(rows, low)]
+        return found
+
+    async def subtrees(self, log: int, level: int, first: int, limit: int) -> Sequence[bytes]:
+        rows = await self._rows(tuple, LIST_SUBTREES, log, level, _bounded(first), _checked(limit))
+        return [node for place, (index, node) in enumerate(rows, first) if place == index]
+
+    async def erase(self, sequence: int) -> bool:
+        rows = await self._rows(tuple, LIST_ERASABLE, _bounded(sequence))
+        if not rows:
+            return False
+        ((detail, salt, hidden),) = rows
+        if detail is not None or salt is not None:
+            kept = hidden if salt is None else hidden_of(salt, detail or b"")
+            await self._write((OVERWRITE, ()), (ERASE, (kept, self._number, sequence)), (OVERWRITE_NO_MORE, ()))
+        return True
+
+    async def witnessed(self, peer: str, origin: str) -> Witnessed | None:
+        row = self._row(READ_WITNESSED, f"{peer} {origin}")
+        return witnessed_of(row) if row else None
+
+    async def witnesses(self) -> Sequence[Witnessed]:
+        return await self._rows(witnessed_of, LIST_WITNESSED)
+
+
+def _bounded(number: int) -> int:
+    return min(max(number, 0), NUMBER_AT_MOST)
+
+
+def _checked(limit: int) -> int:
+    if not 1 <= limit <= LIMIT_AT_MOST:
+        raise InvalidRequest(f"`limit` is {limit}; it has to be from 1 to {LIMIT_AT_MOST}")
+    return limit

@@ -1,0 +1,52 @@
+"""What the ledger and the meter need from the store: the part of the port `Store` that is theirs.
+
+What they write goes through `Store.commit` as everything does; these are the readings, and the one write that takes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from connector.records_ledger import Entry, Log, Numbered, Witnessed
+from connector.records_metering import Metered, Receipted
+
+
+class LedgerStore(Protocol):
+    """Logs, their entries and nodes, and the accounts of metered transfers. All methods raise StoreError."""
+
+    async def metered(self, transfer: str) -> Metered | None: ...
+    async def metered_of(self, agreement: str) -> Sequence[Metered]:
+        """The accounts of all transfers under an agreement, in order of the transfers' ids."""
+
+    async def receipts(self, transfer: str) -> Sequence[Receipted]:
+        """All receipts of a transfer, in order of sequence and of time."""
+
+    async def logs(self) -> Sequence[Log]:
+        """All logs of this participant, in order of their numbers: the last one grows."""
+
+    async def unnumbered(self, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """(evidence sequence, leaf hash) of rows with an entry whose sequence is greater than `after`, in order."""
+
+    async def numbered(self, sequence: int) -> tuple[int, int] | None:
+        """(number of the log, index in it) of the evidence row `sequence`; None if it is in no log yet, or is from before the first."""
+
+    async def newest_numbered(self, log: int) -> Numbered | None:
+        """The last run of entries in a log: one that is saved again with a larger count has become longer."""
+
+    async def leaves(self, log: int, first: int, limit: int) -> Sequence[bytes]:
+        """Leaf hashes from index `first` on, at most `limit` (1 to 10,000)."""
+
+    async def subtrees(self, log: int, level: int, first: int, limit: int) -> Sequence[bytes]:
+        """The nodes of a level (a multiple of 8, from 8) from `first` on, as far as they follow each other."""
+
+    async def entries(self, log: int, first: int, limit: int) -> Sequence[Entry]:
+        """Entries from index `first` on."""
+
+    async def erase(self, sequence: int) -> bool:
+        """Take away the `detail` of an evidence row and the salt of its entry, for good; the entry, and so the log, stays what it is. True
+        once they are gone, False if there is no such row."""
+
+    async def witnessed(self, peer: str, origin: str) -> Witnessed | None: ...
+    async def witnesses(self) -> Sequence[Witnessed]:
+        """Everything that is witnessed, in order of peer and origin."""
