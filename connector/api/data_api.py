@@ -7,23 +7,21 @@ length that it announced, so that nobody takes it for the whole.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, cast
 from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
-from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.api.connections import cut
-from connector.api.middleware import again, problem
+from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed, not_found
+from connector.api.middleware import problem
+from connector.api.outlet import HttpOutlet
 from connector.dataplane import ranges
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
@@ -33,7 +31,7 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
-from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, TooLarge, TooSlow, Withdrawn, answer_to, told
+from connector.errors import ConnectorError, TooLarge, TooSlow, Withdrawn
 from connector.odrl.codes import Code
 from connector.ports import Identity, Source, Sources
 
@@ -41,12 +39,8 @@ SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the
 FORM_BYTES_MAX = 16 * 1024  # a renewal has about 1 KiB
 FORM_SECONDS = 10.0
 FORM_FIELDS_MAX = 16
-BEARER_CHARACTERS_MAX = 4096
 FORM_TYPE = "application/x-www-form-urlencoded"
-REPR_DIGEST, TRACEPARENT = istr("Repr-Digest"), istr("traceparent")
-NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REPR_DIGEST = istr("Repr-Digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +78,11 @@ class DataApi:
         app.on_cleanup.append(self._close)
         add = app.router.add_route
         for method in ("GET", "HEAD"):
-            add(method, "/data/{pid}", self._answered("GET /data/{pid}", self._read))
-        add("POST", "/token", self._answered("POST /token", self._renew))
-        add("*", "/data/{pid}", _not_allowed("GET, HEAD"))
-        add("*", "/token", _not_allowed("POST"))
-        add("*", "/{anything:.*}", _not_found)
-
-    def _answered(self, name: str, handler: Handler) -> Handler:
-        """`handler` with its errors as answers. Not the middleware of the other listeners: small reads are many, and need
-        neither its look at paths nor at bodies. A trace that the consumer began goes on here; a read begins none."""
-        span = self._tracing.span
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            try:
-                if (parent := request.headers.get(TRACEPARENT)) is None:
-                    return await handler(request)
-                with span(f"data {name}", SpanKind.SERVER, parent, route=name):
-                    return await handler(request)
-            except ConnectorError as error:
-                return _refusal(request, name, error)
-            except (asyncio.CancelledError, ConnectionError):
-                raise
-            except Exception as error:
-                telemetry.log.error("defect", door="data", route=name, error=type(error).__name__, exc_info=error)
-                return problem(request, ConnectorError("an error of this connector"), 500, "internal")
-
-        return handle
+            add(method, "/data/{pid}", answered(self._tracing, "GET /data/{pid}", self._read))
+        add("POST", "/token", answered(self._tracing, "POST /token", self._renew))
+        add("*", "/data/{pid}", not_allowed("GET, HEAD"))
+        add("*", "/token", not_allowed("POST"))
+        add("*", "/{anything:.*}", not_found)
 
     async def _close(self, _app: web.Application) -> None:
         await self._opened.close()
@@ -117,7 +90,7 @@ class DataApi:
     async def _read(self, request: web.Request) -> web.StreamResponse:
         """Serve the dataset of a transfer, or a part of it."""
         transfer = request.match_info["pid"]
-        token = _bearer(request.headers.get(hdrs.AUTHORIZATION))
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         permit = await self._gate.permit(token, transfer)
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
         if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale:
@@ -166,7 +139,7 @@ class DataApi:
         span = plan.span
         response = web.StreamResponse(status=plan.status, headers=headers)
         response.content_length = span.length
-        outlet = _Outlet(request, response)
+        outlet = HttpOutlet(request, response)
 
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)
@@ -209,59 +182,6 @@ class DataApi:
         return response
 
 
-class _Outlet:
-    """The way out to one client: see `connector.dataplane.stream.Outlet`."""
-
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
-        self._request, self._response = request, response
-        transport = request.transport
-        # Under TLS the event loop would read files 16 KiB at a time: pieces of 1 MiB are ten times faster.
-        self.sends_files = transport is not None and transport.get_extra_info("sslcontext") is None
-
-    @contextmanager
-    def corked(self, transport: asyncio.Transport | None) -> Iterator[None]:
-        """Full segments only while a file is sent (a tenth more on loopback, and fewer packets anywhere); what is left over at
-        the end goes out at once. Linux only, where a listener of TCP has it."""
-        sock = transport.get_extra_info("socket") if transport is not None and self.sends_files else None
-        if sock is None or not hasattr(socket, "TCP_CORK") or sock.family not in (socket.AF_INET, socket.AF_INET6):
-            yield
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        try:
-            yield
-        finally:
-            if sock.fileno() >= 0:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-
-    async def write(self, piece: bytes) -> None:
-        await self._response.write(piece)
-
-    async def send_file(self, descriptor: int, offset: int, count: int) -> None:
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        try:
-            taken = await asyncio.get_running_loop().sendfile(
-                transport, cast(IO[bytes], _Descriptor(descriptor)), offset, count, fallback=False
-            )
-        except asyncio.SendfileNotAvailableError:  # some file systems have none; nothing has been sent then
-            piece = await asyncio.to_thread(os.pread, descriptor, count, offset)
-            await self._response.write(piece)
-            taken = len(piece)
-        if taken != count:
-            raise SourceFailed("the file ended before its published size: publish it again")
-
-
-@dataclass(frozen=True, slots=True)
-class _Descriptor:
-    """As much of a file as `sendfile` looks at."""
-
-    descriptor: int
-
-    def fileno(self) -> int:
-        return self.descriptor
-
-
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in rest:
@@ -281,13 +201,6 @@ def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, err
         cut(request.transport)
     response.force_close()
     return response
-
-
-def _bearer(authorization: str | None) -> str:
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not token or len(token) > BEARER_CHARACTERS_MAX:
-        raise TokenRefused("send the access token as `Authorization: Bearer ...`")
-    return token.strip()
 
 
 def _conditional(request: web.Request) -> bool:
@@ -352,35 +265,3 @@ async def _form(request: web.Request) -> dict[str, list[str]]:
     except ValueError:
         raise ValueError("the form cannot be read") from None
     return parameters
-
-
-def _refusal(request: web.Request, name: str, error: ConnectorError) -> web.Response:
-    status, code = answer_to(error)
-    telemetry.log.info("refused", door="data", route=name, status=status, code=code, reason=error.message)
-    error = told(error)
-    response = again(problem(request, error, status, code), error)
-    response.headers.update(NO_STORE)
-    if isinstance(error, TokenRefused):
-        # RFC 6750, 3.1: no error code for a request without any token.
-        presented = request.headers.get(hdrs.AUTHORIZATION)
-        challenge = f'Bearer error="invalid_token", error_description="{error.message}"' if presented else "Bearer"
-        response.headers[hdrs.WWW_AUTHENTICATE] = challenge.replace("`", "'")
-    if isinstance(error, RangeNotSatisfiable):
-        response.headers[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
-    return response
-
-
-def _not_allowed(allow: str) -> Handler:
-    async def handle(request: web.Request) -> web.Response:
-        response = problem(request, ConnectorError(f"this method is not taken here; taken are {allow}"), 405, "http-405")
-        response.headers[hdrs.ALLOW] = allow
-        response.force_close()
-        return response
-
-    return handle
-
-
-async def _not_found(request: web.Request) -> web.Response:
-    response = problem(request, ConnectorError("there is nothing at this address"), 404, "http-404")
-    response.force_close()
-    return response

@@ -1,0 +1,98 @@
+"""The way out of the data listener: what the kernel sends is what the file holds, to the byte, or the connection says otherwise."""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from connector.api.outlet import HttpOutlet
+from connector.errors import SourceFailed
+from tests.dataplane.rig import serving, some_bytes
+
+CONTENT = some_bytes(300_000)
+
+
+async def through(send: Callable[[HttpOutlet, web.Request], Awaitable[None]], length: int) -> bytes:
+    """What a client gets of an answer whose body `send` writes."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = length
+        await response.prepare(request)
+        await send(HttpOutlet(request, response), request)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    async with serving(app) as port, aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as answer:
+        return await answer.read()
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_a_file_and_a_piece_of_ours_arrive_in_order(tmp_path: Path):
+    path = tmp_path / "data"
+    path.write_bytes(CONTENT)
+    descriptor = os.open(path, os.O_RDONLY)
+
+    async def send(outlet: HttpOutlet, _request: web.Request) -> None:
+        assert outlet.sends_files
+        await outlet.send_file(descriptor, 1_000, 200_000)
+        await outlet.write(b"the end")
+
+    try:
+        assert await through(send, 200_007) == CONTENT[1_000:201_000] + b"the end"
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.asyncio
+async def test_what_the_kernel_cannot_send_is_read_and_written():
+    async def send(outlet: HttpOutlet, _request: web.Request) -> None:
+        reading, writing = os.pipe()  # no file: `sendfile` has nothing for it, and neither has `pread`
+        os.close(writing)
+        try:
+            with pytest.raises(OSError, match="Illegal seek"):
+                await outlet.send_file(reading, 0, 3)
+        finally:
+            os.close(reading)
+        await outlet.write(b"abc")
+
+    assert await through(send, 3) == b"abc"
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_shorter_than_promised_is_a_failure_of_the_source(tmp_path: Path):
+    path = tmp_path / "data"
+    path.write_bytes(CONTENT[:10])
+    descriptor = os.open(path, os.O_RDONLY)
+
+    async def send(outlet: HttpOutlet, _request: web.Request) -> None:
+        with pytest.raises(SourceFailed, match="publish it again"):
+            await outlet.send_file(descriptor, 0, 20)
+        await outlet.write(CONTENT[10:20])
+
+    try:
+        assert await through(send, 20) == CONTENT[:20]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.asyncio
+async def test_segments_are_full_while_corked_and_go_out_at_the_end():
+    seen: list[int] = []
+
+    async def send(outlet: HttpOutlet, request: web.Request) -> None:
+        transport = request.transport
+        assert transport is not None
+        corked = transport.get_extra_info("socket")
+        with outlet.corked(transport):
+            seen.append(corked.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+            await outlet.write(b"abc")
+        seen.append(corked.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+    assert await through(send, 3) == b"abc"
+    assert seen == [1, 0]
