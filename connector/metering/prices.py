@@ -273,7 +273,7 @@ def _amount(part: Constraint, reading: _Reading) -> tuple[str, Fraction]:
     try:
         currency = currency_of(part.unit)
     except PolicyError as error:
-        path = f"{part.path}/unit" if part.unit else part.path
+        path = f"{part.path}/odrl:unit" if part.unit else part.path
         message, _, fix = error.message.partition("; ")
         reading.note(
             path, message if part.unit else "a price is in a currency", fix.replace("write it", "write `odrl:unit`"), Code.UNIT_MISMATCH

@@ -27,7 +27,7 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
 
 async def test_the_library_says_what_a_form_needs(desk: Desk):
     items = (await desk.us.asked("GET", "/templates"))["items"]
-    assert len(items) == 76
+    assert len(items) == 83
     assert all(each["label"]["en"] and each["label"]["zh"] for each in items)
     count = next(each for each in items if each["id"] == "count")
     (times,) = count["parameters"]

@@ -11,6 +11,7 @@ from connector.metering.currencies import PLACES
 from connector.metering.prices import PRICES_MAX, UNITS, Plan, plan_of
 from connector.odrl import load
 from connector.odrl.model import Span
+from connector.odrl_forms.templates import instantiate
 from connector.records_metering import Counts
 from tests.metering.priced import (
     NOTHING,
@@ -26,7 +27,7 @@ from tests.metering.priced import (
     priced,
     unit,
 )
-from tests.odrl_forms.shipped import options
+from tests.odrl_forms.shipped import library, options
 
 LATER = instant(2026, 3, 1)
 DUTY = "/permission/0/duty/0"
@@ -179,7 +180,7 @@ REFINEMENT = DUTY + "/action/odrl:refinement"
         (priced(unit("record")), DUTY, "a price without `odrl:payAmount` says nothing"),
         (priced(money("1"), unit("parsec")), REFINEMENT + "/1/rightOperand", "nobody here counts this"),
         (priced(leaf("odrl:payAmount", "eq", "1"), unit("record")), REFINEMENT + "/0", "a price is in a currency; write `odrl:unit` like"),
-        (price("1", "record", currency="XAU"), REFINEMENT + "/0/unit", "names no currency of ISO 4217"),
+        (price("1", "record", currency="XAU"), REFINEMENT + "/0/odrl:unit", "names no currency of ISO 4217"),
         (priced(money("1", operator="gteq"), unit("record")), REFINEMENT + "/0/operator", "`gteq` leaves the price open"),
         (price("0.0000000000001", "record"), REFINEMENT + "/0/rightOperand", "at most 12 decimal places and 24 digits"),
         (price("1e30", "record"), REFINEMENT + "/0/rightOperand", "at most 12 decimal places and 24 digits"),
@@ -289,3 +290,20 @@ def test_a_band_parted_in_two_of_the_same_price_costs_the_same(value: str, middl
 def test_a_currency_of_a_price_may_be_named_as_examples_of_odrl_name_it():
     document = priced(leaf("odrl:payAmount", "eq", "1", **{"odrl:unit": {"@id": "http://dbpedia.org/resource/Euro"}}), unit("record"))
     assert plan(document).currency == "EUR"
+
+
+@pytest.mark.parametrize(
+    ("template", "parameters", "costs"),
+    [
+        ("unit-price", {"unit": "qiao:megabyte", "price": "0.50"}, 1_000_000_000 // 1_000_000 * 50),
+        ("unit-price-beyond", {"free": 40, "price": "0.02"}, 120),
+        ("subscription", {"price": "9.99", "every": "P1W"}, 999 * 5),
+        ("persons", {"persons": 12, "price": "2.50"}, 3000),
+        ("price", {"price": "0.0200"}, 200),
+    ],
+)
+def test_the_templates_of_prices_are_read_as_what_they_say(template: str, parameters: dict[str, Any], costs: int):
+    made = instantiate(library(), [{"template": template, "parameters": parameters}])
+    found = plan_of(load({**agreement(), "permission": made["permission"]}, options=options()))
+    assert found is not None
+    assert found.cost(Counts(bytes=10**9, records=100), LATER) == costs

@@ -139,6 +139,12 @@ CASES: list[tuple[Code, str, dict[str, Any], dict[str, Any]]] = [
     (Code.EQ_AS_LIMIT, C + "/operator", read(leaf("odrl:count", "eq", "10")), read(leaf("odrl:count", "lteq", "10"))),
     (Code.EQ_AS_LIMIT, C + "/operator", read(leaf("odrl:elapsedTime", "eq", "P3M")), read(leaf("odrl:timeInterval", "eq", "P3M"))),
     (
+        Code.EQ_AS_LIMIT,
+        C + "/operator",
+        read(leaf("odrl:count", "eq", "10")),
+        offer(rule(action={"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [leaf("odrl:count", "eq", "10")]})),
+    ),
+    (
         Code.INTERVAL_AS_WINDOW,
         C + "/leftOperand",
         read(leaf("odrl:timeInterval", "lteq", "P30D")),
