@@ -216,6 +216,18 @@ class Reply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A connection that was taken out of the HTTP client. `descriptor` is its socket, which does not block and belongs to the holder from
+    now on; `ahead` are bytes of the body that have been read already, `left` how many more there are to come. `where` is the
+    peer's origin."""
+
+    descriptor: int
+    ahead: bytes
+    left: int
+    where: str
+
+
 class Download(Protocol):
     """An answer whose body is still arriving. `headers` has lower-case names."""
 
@@ -227,6 +239,10 @@ class Download(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The body, once, in the pieces in which the network delivers it. Raises PeerFailed if it ends before its
         announced length, or if nothing arrives for the idle time."""
+
+    def detach(self) -> Detached | None:
+        """The connection itself, for somebody who moves the rest of the body without copying it, instead of `chunks`. None where
+        the bytes on the wire are not those of the body (TLS, transfer codings), or where it has no announced length."""
 
 
 class Peer(Protocol):

@@ -1,10 +1,16 @@
-"""Where downloads go: the ports `Sinks` and `Sink`. Files implement them; an object store is one adapter more, which passes
-`tests/contracts/sink_contract.py`."""
+"""Where downloads go: the ports `Sinks` and `Sink`, and `Movers`, for sinks that have a file descriptor.
+
+Files implement them; an object store is one adapter more, which passes `tests/contracts/sink_contract.py`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from connector.ports import Detached
 
 
 class Sink(Protocol):
@@ -73,3 +79,31 @@ class Sinks(Protocol):
     async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
         """Size in bytes and SHA-256 of the file that already has this name, or None; a part that a crash has left as a second
         name of it is gone then. Raises InvalidRequest, SinkFailed."""
+
+
+@dataclass(slots=True, eq=False)
+class Move:
+    """Bytes on their way. `hashes` grows while they arrive: the leaf hash (RFC 6962) of each chunk that lies at its place, in order.
+    `finished` ends with the last one, or raises PeerFailed for a cut and SinkFailed; what came before it is in `hashes` then, too."""
+
+    finished: asyncio.Future[None]
+    hashes: list[bytes] = field(default_factory=list)
+
+
+class Mover(Protocol):
+    """Moves the body of one answer into a file, beside the event loop."""
+
+    def move(self, offset: int, length: int, chunk_bytes: int) -> Move:
+        """Let the next `length` bytes of the body go to `offset`, and hash them in chunks of `chunk_bytes`, the last one shorter, as they
+        lie there. Moves that were asked for before go first."""
+
+    async def close(self) -> None:
+        """Stop at once, also in the middle of a move, and let go of the connection. No thread and no descriptor is left."""
+
+
+class Movers(Protocol):
+    """Makes movers."""
+
+    def __call__(self, detached: Detached, into: int, idle_seconds: float) -> Mover:
+        """A mover from that connection, which is its from now on, into the file descriptor `into`, which stays the caller's. It gives up
+        once nothing has arrived for `idle_seconds`."""

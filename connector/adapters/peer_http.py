@@ -7,6 +7,8 @@ name the origin only, because the rest of a URL and all headers may be secret.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -21,7 +23,7 @@ from yarl import URL
 
 from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
 from connector.origins import origin
-from connector.ports import Reply
+from connector.ports import Detached, Reply
 
 CONNECT_SECONDS = 5.0  # name, TCP and TLS
 TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
@@ -31,6 +33,7 @@ DNS_SECONDS = 10  # how long a name's addresses are kept; the guard sees the add
 READ_BUFFER_BYTES = 1_048_576  # of a stream, before its sender is made to wait: large enough that the sender seldom is
 IDENTITY = {"Accept-Encoding": "identity"}
 AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # we say what we mean, and not what we are built of
+LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")  # RFC 9110, 5.5: no line end, no control character
 
@@ -64,6 +67,21 @@ class HttpDownload:
                 yield held
             cut = "stopped sending" if isinstance(error, TimeoutError) else "closed the connection"
             raise PeerFailed(f"`{self._where}` {cut} in the middle of its answer") from None
+
+    def detach(self) -> Detached | None:
+        """See the port `Download`. The descriptor is a second one of the same connection, which closing the client's own leaves open."""
+        response, connection = self._response, self._response.connection
+        transport = connection.transport if connection is not None else None
+        length = response.headers.get("Content-Length", "")
+        plain = LENGTH.fullmatch(length) is not None and "Transfer-Encoding" not in response.headers
+        if not plain or not isinstance(transport, asyncio.Transport) or transport.get_extra_info("sslcontext") is not None:
+            return None
+        # Nothing is awaited from here on, so nothing more can arrive at the client: what it holds now is all that it has read.
+        transport.pause_reading()
+        ahead = response.content._read_nowait(-1)
+        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        response.close()
+        return Detached(descriptor, ahead, int(length) - len(ahead), self._where)
 
 
 class HttpPeer:

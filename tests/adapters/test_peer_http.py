@@ -571,3 +571,54 @@ async def test_a_client_that_was_never_used_closes_and_check_needs_no_session():
     with pytest.raises(ConnectorError):
         peer.check("http://127.0.0.1/")
     await peer.close()
+
+
+BODY = b"x" * 200_000
+ENDLESS = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = ENDLESS + b"Transfer-Encoding: chunked\r\n\r\n30d40\r\n" + BODY + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answer", [CHUNKED, ENDLESS + b"\r\n" + BODY, response(b"whole already"), response()], ids=len)
+async def test_a_connection_whose_bytes_are_not_those_of_a_body_to_come_is_not_given_away(answer: bytes):
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+
+    async with AsyncExitStack() as stack:
+        _, port = await stack.enter_async_context(serving(handler))
+        peer = await stack.enter_async_context(calling())
+        async with peer.stream("GET", f"http://127.0.0.1:{port}/", headers={}) as incoming:
+            assert incoming.detach() is None
+            assert answer.endswith(body := b"".join([piece async for piece in incoming.chunks()])) or body == BODY
+
+
+@pytest.mark.asyncio
+async def test_a_connection_under_tls_is_not_given_away(tmp_path: Path):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with AsyncExitStack() as stack:
+        _, port = await stack.enter_async_context(serving(saying(response(BODY)), tls=context))
+        peer = await stack.enter_async_context(calling(ca_file=tmp_path / "ca.pem"))
+        async with peer.stream("GET", f"https://127.0.0.1:{port}/", headers={}) as incoming:
+            assert incoming.detach() is None
+            assert b"".join([piece async for piece in incoming.chunks()]) == BODY
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_is_given_away_is_its_new_holder_s_to_read_and_to_close():
+    async with serving(saying(response(BODY))) as (server, port), calling() as peer:
+        async with peer.stream("GET", f"http://127.0.0.1:{port}/", headers={}) as incoming:
+            detached = incoming.detach()
+            assert detached is not None
+            assert (len(detached.ahead) + detached.left, detached.where) == (len(BODY), f"http://127.0.0.1:{port}")
+        await peer.close()
+        assert not server.closed.is_set()
+        with socket.socket(fileno=detached.descriptor) as mine:
+            left, rest = detached.left, b""
+            while len(rest) < left:
+                rest += await asyncio.get_running_loop().sock_recv(mine, 65536)
+        assert detached.ahead + rest == BODY
+        await asyncio.wait_for(server.closed.wait(), 5)

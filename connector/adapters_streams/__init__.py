@@ -1,0 +1,1 @@
+"""Streams that do not pass through the event loop: bytes that threads move."""

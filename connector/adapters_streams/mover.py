@@ -1,0 +1,302 @@
+"""Bytes from a connection into a file without a copy in this process, and their hashes: two threads for each connection.
+
+One thread moves what has arrived from the socket through a pipe into the file (`splice`); the other reads it from the page cache and
+hashes it, while more arrives (hashlib lets go of the interpreter's lock). Where there is no `splice`, or a file system does not take
+it, pieces are read and written. The event loop hears of a move when it is over, and sees its hashes as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Final
+
+from connector.errors import ConnectorError, PeerFailed, SinkFailed
+from connector.ports import Detached
+from connector.ports_sinks import Move
+
+PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
+STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
+READ_BYTES: Final = 1 << 18  # read back for hashing at once: stays in the processor's cache
+LEAF: Final = b"\0"  # RFC 6962, 2.1: what stands before a leaf in its hash (`connector.merkle.tree.leaf_hash`)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+SPLICES: Final = hasattr(os, "splice")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A move as it was asked for."""
+
+    move: Move
+    offset: int
+    length: int
+    chunk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Come:
+    """So much of a job lies at its place: up to `end`; `error` says why no more comes."""
+
+    job: _Job
+    end: int
+    error: ConnectorError | None = None
+
+
+class SpliceMover:
+    """See the ports `Movers` and `Mover`."""
+
+    def __init__(self, detached: Detached, into: int, idle_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(fileno=detached.descriptor)
+        self._socket.setblocking(False)
+        self._where, self._into, self._idle_seconds = detached.where, into, idle_seconds
+        self._ahead, self._left = memoryview(detached.ahead), detached.left
+        self._closed = False
+        self._open: set[Move] = set()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._come: SimpleQueue[_Come | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._ended = [self._thread(self._move_all, "move"), self._thread(self._hash_all, "hash")]
+
+    def move(self, offset: int, length: int, chunk_bytes: int) -> Move:
+        """See the port."""
+        move = Move(self._loop.create_future())
+        self._open.add(move)
+        move.finished.add_done_callback(partial(self._over, move))
+        self._jobs.put(_Job(move, offset, length, chunk_bytes))
+        return move
+
+    async def close(self) -> None:
+        """See the port."""
+        if not self._closed:
+            self._closed = True
+            with suppress(OSError):  # the peer was faster
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for more
+            self._jobs.put(None)
+        try:
+            await _to_its_end(asyncio.gather(*self._ended))
+        finally:
+            for thread in self._threads:
+                thread.join()  # its last act was to say so
+            self._socket.close()
+
+    def _over(self, move: Move, future: asyncio.Future[None]) -> None:
+        self._open.discard(move)
+        if not future.cancelled():
+            future.exception()  # nobody may wait for it any more
+
+    def _thread(self, work: Callable[[], None], name: str) -> asyncio.Future[None]:
+        ended = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # a defect: whoever waits for a move would wait for ever
+                self._tell(ended, error)
+                self._loop.call_soon_threadsafe(self._broke, error)
+            else:
+                self._tell(ended, None)
+
+        self._threads.append(threading.Thread(target=run, name=f"{name} {self._where}", daemon=True))
+        self._threads[-1].start()
+        return ended
+
+    def _tell(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+        self._loop.call_soon_threadsafe(_settle, future, error)
+
+    def _broke(self, error: BaseException) -> None:
+        for move in tuple(self._open):
+            _settle(move.finished, error)
+
+    # The thread that moves.
+
+    def _move_all(self) -> None:
+        way = _Way(self._socket, self._into, self._idle_seconds)
+        broken: ConnectorError | None = None
+        try:
+            while (job := self._jobs.get()) is not None:
+                if broken is None:
+                    broken = self._move_one(job, way)
+                else:
+                    self._come.put(_Come(job, job.offset, broken))
+        finally:
+            self._come.put(None)
+            way.close()
+
+    def _move_one(self, job: _Job, way: _Way) -> ConnectorError | None:
+        """Returns what ended it before its end."""
+        at = told = job.offset
+        end = job.offset + job.length
+        try:
+            while at < end:
+                moved = self._step(at, end - at, way)
+                at += moved or 0
+                if at != told and (moved is None or at - told >= STEP_BYTES or at == end):
+                    told = at
+                    self._come.put(_Come(job, at))
+                if moved is None and not way.more_comes():
+                    raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer")
+        except ConnectorError as error:
+            self._come.put(_Come(job, at, error))
+            return error
+        if not job.length:
+            self._come.put(_Come(job, end))
+        return None
+
+    def _step(self, offset: int, count: int, way: _Way) -> int | None:
+        """Move what is there, up to `count` bytes; None if there is nothing yet. Raises PeerFailed if nothing comes any more."""
+        if self._closed:
+            raise PeerFailed("the download was stopped")
+        if self._ahead:
+            piece, self._ahead = self._ahead[:count], self._ahead[count:]
+            _write(self._into, offset, piece)
+            return len(piece)
+        try:
+            moved = way.step(offset, min(count, self._left)) if self._left else 0
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            moved = 0
+        if not moved:
+            raise PeerFailed(f"`{self._where}` closed the connection in the middle of its answer")
+        self._left -= moved
+        return moved
+
+    # The thread that hashes.
+
+    def _hash_all(self) -> None:
+        buffer = memoryview(bytearray(READ_BYTES))
+        broken: ConnectorError | None = None
+        while (come := self._come.get()) is not None:
+            job, hashes = come.job, come.job.move.hashes
+            end = job.offset + job.length
+            try:
+                while broken is None and not self._closed:
+                    first = job.offset + len(hashes) * job.chunk_bytes
+                    last = min(first + job.chunk_bytes, end)
+                    if first >= end or last > come.end:
+                        break
+                    hashes.append(_hash(self._into, first, last - first, buffer))
+            except ConnectorError as error:
+                broken = error
+            stopped = PeerFailed("the download was stopped") if self._closed else None
+            if (failed := come.error or broken or stopped) is not None:
+                self._tell(job.move.finished, failed)
+            elif come.end == end:
+                self._tell(job.move.finished, None)
+
+
+class _Way:
+    """From a socket into a file: through a pipe if it can be, else through a buffer."""
+
+    def __init__(self, sock: socket.socket, into: int, idle_seconds: float) -> None:
+        self._socket, self._into, self._idle_ms = sock, into, int(idle_seconds * 1000)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._buffer = memoryview(b"")
+        self._pipe: tuple[int, int] | None = None
+        if SPLICES:
+            self._pipe = os.pipe()
+            with suppress(OSError):  # a user may have no more: then it is a smaller one
+                fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    def more_comes(self) -> bool:
+        """Wait for more, or the end; False if neither comes in time."""
+        return bool(self._poll.poll(self._idle_ms))
+
+    def step(self, offset: int, count: int) -> int:
+        """Move up to `count` bytes to `offset`; 0 if there are no more. Raises BlockingIOError if there is nothing yet, ConnectionError,
+        SinkFailed."""
+        return self._splice(self._pipe, offset, count) if self._pipe is not None else self._copy(offset, count)
+
+    def _splice(self, pipe: tuple[int, int], offset: int, count: int) -> int:
+        moved = os.splice(self._socket.fileno(), pipe[1], min(count, PIPE_BYTES), flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+        done = 0
+        while done < moved:
+            try:
+                done += os.splice(pipe[0], self._into, moved - done, offset_dst=offset + done, flags=os.SPLICE_F_MOVE)
+            except OSError as error:
+                if error.errno not in NO_SPLICE:
+                    raise _disk(error) from None
+                _write(self._into, offset + done, os.read(pipe[0], moved - done))  # what is in the pipe is all in one piece
+                self._close_pipe()
+                return moved
+        return moved
+
+    def _copy(self, offset: int, count: int) -> int:
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(STEP_BYTES))
+        got = self._socket.recv_into(self._buffer[: min(count, STEP_BYTES)])
+        _write(self._into, offset, self._buffer[:got])
+        return got
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+
+    def close(self) -> None:
+        self._close_pipe()
+
+
+def _write(into: int, offset: int, piece: bytes | memoryview) -> None:
+    rest = memoryview(piece)
+    try:
+        while rest:
+            written = os.pwrite(into, rest, offset)
+            offset, rest = offset + written, rest[written:]
+    except OSError as error:
+        raise _disk(error) from None
+
+
+def _hash(into: int, offset: int, length: int, buffer: memoryview) -> bytes:
+    """The leaf hash of what lies there. Read, not mapped: a file that somebody truncates under us must not end the process."""
+    leaf = hashlib.sha256(LEAF)
+    while length:
+        try:
+            got = os.preadv(into, [buffer[:length]], offset)
+        except OSError as error:
+            raise _disk(error) from None
+        if not got:
+            raise SinkFailed("the part was made shorter while it was written")
+        leaf.update(buffer[:got])
+        offset, length = offset + got, length - got
+    return leaf.digest()
+
+
+def _disk(error: OSError) -> SinkFailed:
+    if error.errno in FULL:
+        return SinkFailed("the disk is full; the part is kept, free some space and ask again")
+    return SinkFailed(f"the part cannot be written: {error.strerror}; it is kept")
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+async def _to_its_end(ending: asyncio.Future[list[None]]) -> None:
+    """Wait, also if we are cancelled meanwhile: nothing is closed under a thread."""
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([ending])
+        raise
