@@ -1,19 +1,19 @@
 """The connections of one listener, each from its first packet on: how many there may be, from one address and in all, and how
 long one may keep an answer unread.
 
-aiohttp bounds none of it, and asyncio tells of a connection under TLS only once the handshake is done: one that never ends it
-would hold its place unseen. What is unread is bounded at the transport, the one place where all answers pass: it costs nothing
-as long as the kernel takes what is written.
+aiohttp bounds none of it. Under TLS a connection counts from before its handshake on: one that never ends it would hold its place
+unseen. What is unread is bounded at the transport, the one place where all answers pass: it costs nothing as long as the kernel
+takes what is written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 import struct
-from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 from connector import telemetry
+from connector.api.secured import Secured
 
 UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of its readers too
 UNREAD_BYTES = 1024 * 1024
@@ -45,7 +46,7 @@ def cut(transport: asyncio.BaseTransport | None) -> None:
 
 class Patience:
     """The time that a peer has for what it was sent: `seconds` for each UNREAD_BYTES, from the moment at which the kernel takes
-    no more on `wire`, the connection below any TLS."""
+    no more on `wire`."""
 
     __slots__ = ("_timer", "_wire", "seconds")
 
@@ -76,32 +77,29 @@ class _Answered(ConnectionError):
 
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with patience for a peer that does not read, and no word about its software. `lost` is called when
-    the connection is; under TLS, `_Secured` does that and minds the patience, for what is unread is unread there."""
+    the connection is."""
 
     __slots__ = ("_lost", "patience")
 
-    def __init__(self, server: web.Server, patience: Patience, lost: Callable[[], None] | None, **options: Any) -> None:
+    def __init__(self, server: web.Server, patience: Patience, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self.patience, self._lost = patience, lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio."""
         super().connection_lost(exc)
-        if self._lost is not None:
-            self.patience.end()
-            self._lost()
+        self.patience.end()
+        self._lost()
 
     def pause_writing(self) -> None:
         """See asyncio: an answer waits for its reader."""
         super().pause_writing()
-        if self._lost is not None:
-            self.patience.begin()
+        self.patience.begin()
 
     def resume_writing(self) -> None:
         """See asyncio: all of it was taken."""
         super().resume_writing()
-        if self._lost is not None:
-            self.patience.end()
+        self.patience.end()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -136,13 +134,14 @@ async def nameless(_request: web.Request, response: web.StreamResponse) -> None:
 
 class Entrance:
     """Lets connections in: the protocol factory of a listener. `speak` makes the protocol of one; `connections` and
-    `per_address` bound how many are open at once, handshakes counted. `tls` is the server's side of TLS, or None."""
+    `per_address` bound how many are open at once, handshakes counted. `tls` gives the server's side of TLS for the next connection,
+    or None."""
 
     def __init__(
         self,
         name: str,
-        speak: Callable[[Patience, Callable[[], None] | None], Connection],
-        tls: ssl.SSLContext | None,
+        speak: Callable[[Patience, Callable[[], None]], Connection],
+        tls: Callable[[], ssl.SSLContext | None],
         *,
         unread_seconds: float,
         connections: int,
@@ -153,7 +152,10 @@ class Entrance:
         self._connections, self._per_address, self._handshake_seconds = connections, per_address, handshake_seconds
         self._open: Counter[str] = Counter()
         self._count = 0
-        self._said = float("-inf")
+        self._said: dict[str, float] = {}
+        self._secured: set[Secured] = set()
+        self._none_secured = asyncio.Event()
+        self._none_secured.set()
         self.closed = False
 
     def __call__(self) -> asyncio.Protocol:
@@ -170,14 +172,43 @@ class Entrance:
             return
         self._count += 1
         self._open[address] += 1
-        lost, patience = partial(self._left, address), Patience(wire, self._unread_seconds)
-        protocol: asyncio.BaseProtocol
-        if self._tls is None:
-            protocol = self._speak(patience, lost)
+        if (tls := self._tls()) is None:
+            protocol = self._speak(Patience(wire, self._unread_seconds), partial(self._left, address))
+            wire.set_protocol(protocol)
+            protocol.connection_made(wire)
         else:
-            protocol = _Secured(self._speak(patience, None), self._tls, self._handshake_seconds, lost)
-        wire.set_protocol(protocol)
-        protocol.connection_made(wire)
+            self._secure(wire, tls, address)
+
+    def _secure(self, wire: asyncio.Transport, tls: ssl.SSLContext, address: str) -> None:
+        """Shake hands on a socket of our own: asyncio's lets go of it without having read anything."""
+        sock = socket.socket(fileno=os.dup(wire.get_extra_info("socket").fileno()))
+        wire.abort()
+
+        def lost() -> None:
+            self._secured.discard(secured)
+            self._left(address)
+            if not self._secured:
+                self._none_secured.set()
+
+        def failed(error: OSError | None) -> None:
+            lost()
+            self._not_shaken(address, error)
+
+        try:
+            secured = Secured(sock, tls, handshake_seconds=self._handshake_seconds, linger_seconds=LINGER_SECONDS, failed=failed)
+        except OSError:  # it is gone already
+            sock.close()
+            self._left(address)
+            return
+        self._secured.add(secured)
+        self._none_secured.clear()
+        secured.begin(self._speak(Patience(secured, self._unread_seconds), lost))
+
+    async def end(self) -> None:
+        """End what is still open under TLS, goodbyes above all. Nothing comes in any more."""
+        for secured in self._secured:
+            secured.abort()
+        await self._none_secured.wait()
 
     def _left(self, address: str) -> None:
         self._count -= 1
@@ -186,12 +217,20 @@ class Entrance:
             del self._open[address]
 
     def _refused(self, wire: asyncio.Transport, address: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._said > SAID_SECONDS:
-            self._said = now
-            bound = "connections" if self._count >= self._connections else "connections_per_address"
-            telemetry.log.warning("connection refused", door=self._name, peer=address, reason=f"`limits.{bound}` is reached")
+        bound = "connections" if self._count >= self._connections else "connections_per_address"
+        self._say("connection refused", address, f"`limits.{bound}` is reached")
         wire.close()
+
+    def _not_shaken(self, address: str, error: OSError | None) -> None:
+        # What went wrong is a word of OpenSSL's, such as CERTIFICATE_VERIFY_FAILED; a scanner that speaks no TLS has none.
+        if (reason := getattr(error, "reason", None)) is not None:
+            self._say("handshake failed", address, str(reason).lower().replace("_", " "))
+
+    def _say(self, event: str, address: str, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said.get(event, float("-inf")) > SAID_SECONDS:
+            self._said[event] = now
+            telemetry.log.warning(event, door=self._name, peer=address, reason=reason)
 
 
 class _Arriving(asyncio.Protocol):
@@ -203,32 +242,6 @@ class _Arriving(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             self._entrance.admit(transport)
-
-
-class _Secured(SSLProtocol):
-    """asyncio's TLS, which says when its connection is lost, with a handshake behind it or not."""
-
-    def __init__(self, inside: Connection, tls: ssl.SSLContext, handshake_seconds: float, lost: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        shaken = loop.create_future()
-        shaken.add_done_callback(lambda done: done.cancelled() or done.exception())  # that a handshake failed is nobody's news
-        # A handshake is the first thing that can be slow, and asyncio would wait a minute for it.
-        more: dict[str, Any] = {"ssl_handshake_timeout": handshake_seconds, "ssl_shutdown_timeout": LINGER_SECONDS}
-        super().__init__(loop, inside, tls, shaken, server_side=True, **more)
-        self._patience, self._lost = inside.patience, lost
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self._patience.end()
-        self._lost()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._patience.begin()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._patience.end()
 
 
 def site_of(peername: Any) -> str:

@@ -16,7 +16,10 @@ from aiohttp import web
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.errors import SettingsError
+from connector.remembered_files import OfFiles
 
+REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
 BACKLOG = 1024  # connections that wait to be accepted: a burst of peers after an outage
 
 
@@ -25,7 +28,8 @@ class Door:
     """Where and how one listener listens. `idle_seconds` bounds an idle connection, a TLS handshake and the head of a request
     alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once, `per_address` how many of
     them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`), `drain_seconds`
-    what a running request has to finish at the end."""
+    what a running request has to finish at the end. Where `client_ca` is given, clients show a certificate by one of these
+    authorities: all (`client_auth` is REQUIRE), or those that have one (REQUEST). It opens the connection and names nobody."""
 
     name: str
     host: str
@@ -38,11 +42,40 @@ class Door:
     body_bytes: int
     drain_seconds: float
     unread_seconds: float = UNREAD_SECONDS
+    client_ca: Path | None = None
+    client_auth: str = REQUIRE
+
+
+class Certificate:
+    """What a door shows. Files that have changed count from the next connection on; those that cannot be used are said, and the former
+    ones stay."""
+
+    def __init__(self, door: Door) -> None:
+        """Raises SettingsError as `tls_context`."""
+        self._door = door
+        files = (door.certificate, door.key, door.client_ca)
+        self._made = OfFiles([each for each in files if each is not None], lambda: tls_context(door))
+
+    def now(self) -> ssl.SSLContext | None:
+        """The server's side of TLS for a connection that begins now; None without a certificate."""
+        if self._made.changed():
+            try:
+                self.renew()
+            except SettingsError as error:
+                telemetry.log.error("certificate refused, the former one stays", door=self._door.name, reasons=list(error.reasons))
+        return self._made.value
+
+    def renew(self) -> list[str]:
+        """Take the files as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""
+        if not self._made.renew():
+            return []
+        telemetry.log.info("certificate loaded again", door=self._door.name)
+        return [f"{self._door.name}.certificate: loaded again"]
 
 
 @dataclass(slots=True)
 class Listening:
-    """An open listener. Its end has two parts, so that several can end together. `chain` is the certificate it shows, PEM."""
+    """An open listener. Its end has two parts, so that several can end together."""
 
     door: Door
     port: int
@@ -50,18 +83,11 @@ class Listening:
     entrance: Entrance
     runner: web.AppRunner
     running: _Running
-    tls: ssl.SSLContext | None
-    chain: bytes
+    certificate: Certificate
 
     def renew(self) -> list[str]:
-        """Load the certificate again if its file is another: it counts for connections from now on. Returns what to say of it.
-        Raises SettingsError as `tls_context`, and keeps the former one."""
-        if self.tls is None or self.door.certificate is None or (chain := _chain(self.door)) == self.chain:
-            return []
-        tls_context(self.door)  # what does not fit together must not get half into the context that is in use
-        self.tls.load_cert_chain(self.door.certificate, self.door.key)
-        self.chain = chain
-        return [f"{self.door.name}.certificate: loaded again"]
+        """Load the certificate again if its files are others: see `Certificate.renew`."""
+        return self.certificate.renew()
 
     def refuse(self) -> None:
         """Take no new connections. asyncio loses one that it has accepted and not begun, and leaves it open, if its server is
@@ -87,7 +113,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
 
     Raises SettingsError if the address or the certificate cannot be used.
     """
-    chain, tls = _chain(door), tls_context(door)
+    certificate = Certificate(door)
     running = _Running()
     # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
     counted = [running.count, *middlewares] if middlewares else []
@@ -98,12 +124,11 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     log.addHandler(_Events(door.name))
     runner = web.AppRunner(app, shutdown_timeout=LINGER_SECONDS if counted else door.drain_seconds + LINGER_SECONDS)
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
     serve = runner.server
     if serve is None:
         raise SettingsError(f"the listener `{door.name}` could not be set up; start the connector again")
 
-    def speak(patience: Patience, lost: Callable[[], None] | None) -> Connection:
+    def speak(patience: Patience, lost: Callable[[], None]) -> Connection:
         return Connection(
             serve,
             patience,
@@ -118,19 +143,21 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     entrance = Entrance(
         door.name,
         speak,
-        tls,
+        certificate.now,
         connections=door.connections,
         per_address=door.per_address,
         handshake_seconds=door.idle_seconds,
         unread_seconds=door.unread_seconds,
     )
+    stack.push_async_callback(entrance.end)
+    stack.push_async_callback(runner.cleanup)
     try:
         server = await asyncio.get_running_loop().create_server(entrance, door.host, door.port, backlog=BACKLOG)
     except OSError as e:
         remedy = "choose another port or stop what uses it"
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
         raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
-    listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, tls, chain)
+    listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, certificate)
     stack.callback(listening.refuse)
     return listening
 
@@ -175,24 +202,55 @@ class _Events(logging.Handler):
         telemetry.log.info("not served", door=self._door, error=kind.__name__ if kind else "unknown")
 
 
-def _chain(door: Door) -> bytes:
-    try:
-        return door.certificate.read_bytes() if door.certificate else b""
-    except OSError:
-        return b""  # `tls_context` says what is wrong with it
-
-
 def tls_context(door: Door) -> ssl.SSLContext | None:
-    """The TLS side of a listener, 1.2 or later, or None without a certificate. Raises SettingsError for files that do not
-    fit together."""
+    """The TLS side of a listener, 1.2 or later, or None without a certificate. Raises SettingsError for files that cannot be used:
+    they do not fit together, or nobody would believe them now."""
     if door.certificate is None:
         return None
+    context = _server_side(door)
+    try:
+        context.load_cert_chain(door.certificate, door.key, password=_nobody_types)
+        _prove(door.certificate, context)
+    except (OSError, ValueError) as e:
+        why = getattr(e, "verify_message", None) or e
+        raise SettingsError(
+            f"`{door.name}.certificate` is `{door.certificate}`, which cannot be used with `{door.name}.key`: {why}; give a pair in PEM"
+        ) from None
+    if door.client_ca is not None:
+        try:
+            context.load_verify_locations(door.client_ca)
+        except OSError as e:
+            raise SettingsError(
+                f"`{door.name}.client_ca` is `{door.client_ca}`, which is not a PEM file of certificates: {e}; give one, or leave it empty"
+            ) from None
+        context.verify_mode = ssl.CERT_REQUIRED if door.client_auth == REQUIRE else ssl.CERT_OPTIONAL
+    return context
+
+
+def _server_side(door: Door) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(door.certificate, door.key)
-    except (OSError, ssl.SSLError) as e:
-        raise SettingsError(
-            f"`{door.name}.certificate` is `{door.certificate}`, which cannot be used with `{door.name}.key`: {e}; give a pair in PEM"
-        ) from None
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # it costs us more than whoever asks for it
     return context
+
+
+def _nobody_types() -> str:
+    raise ValueError("the key is encrypted, and nobody is there to type a password")
+
+
+def _prove(certificate: Path, server: ssl.SSLContext) -> None:
+    """Shake hands with ourselves, as a client that trusts just this certificate: it is in its time, and its key signs. Raises
+    SSLError."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False  # by which of its names others call us is theirs to know
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(certificate)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    while ends:
+        for end in tuple(ends):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+                ends.remove(end)

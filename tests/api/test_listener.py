@@ -1,6 +1,7 @@
 """A listener: what it bounds, what it says to bytes that are no HTTP, its TLS, and its orderly end."""
 
 import asyncio
+import datetime
 import gzip
 import io
 import socket
@@ -9,14 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
 
 from connector import telemetry
-from connector.api.listener import LINGER_SECONDS, Door, tls_context
+from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, tls_context
 from connector.api.middleware import Handler
 from connector.errors import SettingsError
 from tests.api.conftest import DOOR, opened, spoken
@@ -213,8 +216,10 @@ async def test_tls_is_1_2_or_later_and_plain_http_gets_nowhere(tmp_path: Path):
     async with opened(routes, certificate=door.certificate, key=door.key) as at:
         for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
             assert (await handshake(at.port, trusting(authority, version)))[0] == name
-        assert at.tls is not None
-        assert at.tls.minimum_version is ssl.TLSVersion.TLSv1_2
+        tls = at.certificate.now()
+        assert tls is not None
+        assert tls.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert tls.options & ssl.OP_NO_RENEGOTIATION
         with suppress(ConnectionError):
             assert b"hello" not in await spoken(at.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with aiohttp.ClientSession() as http, http.get(f"https://localhost:{at.port}/", ssl=trusting(authority)) as answer:
@@ -233,21 +238,162 @@ async def test_a_handshake_has_its_time(tmp_path: Path, said: bytes):
 
 
 @pytest.mark.asyncio
-async def test_another_certificate_counts_from_the_next_connection_and_a_broken_one_not_at_all(tmp_path: Path):
+async def test_only_http_1_1_is_agreed_on_and_only_ciphers_that_are_forward_secret_and_authenticated(tmp_path: Path):
     authority = trustme.CA()
     door = issued(tmp_path, authority)
-    async with opened(routes, name="data", certificate=door.certificate, key=door.key) as at:
-        first = (await handshake(at.port, trusting(authority)))[1]
+    async with opened(routes, certificate=door.certificate, key=door.key) as at:
+        modern = trusting(authority, ssl.TLSVersion.TLSv1_2)
+        modern.set_alpn_protocols(["h2", "http/1.1"])
+        _, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=modern, server_hostname="localhost")
+        shown = writer.get_extra_info("ssl_object")
+        assert shown.selected_alpn_protocol() == "http/1.1"
+        assert shown.cipher()[0].startswith("ECDHE-")
+        writer.transport.abort()
+        for ciphers in ("AES128-GCM-SHA256", "ECDHE+AES:!AESGCM:!AESCCM"):  # no forward secrecy; authenticated after encryption
+            weak = trusting(authority, ssl.TLSVersion.TLSv1_2)
+            weak.set_ciphers(ciphers)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await handshake(at.port, weak)
+
+
+# ---- other certificates
+
+
+@pytest.mark.asyncio
+async def test_another_certificate_counts_from_the_next_connection_and_a_running_one_goes_on(tmp_path: Path):
+    authority = trustme.CA()
+    door = issued(tmp_path, authority)
+    async with opened(routes, certificate=door.certificate, key=door.key) as at:
         assert at.renew() == [], "nothing is new"
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=trusting(authority), server_hostname="localhost")
+        first = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         issued(tmp_path, authority)
-        assert at.renew() == ["data.certificate: loaded again"]
+        assert at.renew() == ["protocol.certificate: loaded again"]
         second = (await handshake(at.port, trusting(authority)))[1]
         assert second != first
-        door.key.write_text("nothing") if door.key else None
-        door.certificate.write_bytes(door.certificate.read_bytes() + b"\n") if door.certificate else None
-        with pytest.raises(SettingsError, match=r"`data\.certificate`"):
+        issued(tmp_path, authority)  # and now nobody says anything
+        third = (await handshake(at.port, trusting(authority)))[1]
+        assert third not in (first, second)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).endswith(b"hello")
+        writer.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["another key", "no certificate", "nothing", "over"])
+async def test_a_certificate_that_cannot_be_used_is_refused_with_a_reason_and_the_former_one_stays(
+    tmp_path: Path, how: str, log: io.StringIO
+):
+    authority = trustme.CA()
+    door = issued(tmp_path, authority)
+    assert door.certificate is not None
+    assert door.key is not None
+    async with opened(routes, certificate=door.certificate, key=door.key) as at:
+        first = (await handshake(at.port, trusting(authority)))[1]
+        match how:
+            case "another key":
+                door.key.write_bytes(authority.issue_cert("localhost").private_key_pem.bytes())
+            case "no certificate":
+                door.certificate.write_text("words")
+            case "nothing":
+                door.certificate.unlink()
+            case "over":
+                ended = authority.issue_cert("localhost", not_before=at_day(-10), not_after=at_day(-1))
+                door.certificate.write_bytes(b"".join(blob.bytes() for blob in ended.cert_chain_pems))
+                door.key.write_bytes(ended.private_key_pem.bytes())
+        for _ in range(2):
+            assert (await handshake(at.port, trusting(authority)))[1] == first
+        said = [line for line in log.getvalue().splitlines() if "certificate refused" in line]
+        assert len(said) == 1, "once, and not at every connection"
+        assert "`protocol.certificate`" in said[0]
+        assert ("expired" in said[0]) == (how == "over")
+        with pytest.raises(SettingsError, match=r"`protocol\.certificate`"):
             at.renew()
-        assert (await handshake(at.port, trusting(authority)))[1] == second
+        issued(tmp_path, authority)
+        assert (await handshake(at.port, trusting(authority)))[1] != first
+
+
+def at_day(days: int) -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+
+
+def test_a_key_that_somebody_would_have_to_type_a_password_for_is_refused(tmp_path: Path):
+    door = issued(tmp_path, trustme.CA())
+    assert door.key is not None
+    key = serialization.load_pem_private_key(door.key.read_bytes(), None)
+    sealed = serialization.BestAvailableEncryption(b"secret")
+    door.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, sealed))
+    with pytest.raises(SettingsError, match="the key is encrypted"):
+        tls_context(door)
+
+
+# ---- certificates of clients
+
+
+def with_certificate(context: ssl.SSLContext, authority: trustme.CA, directory: Path, **changed: Any) -> ssl.SSLContext:
+    """The context of a client that shows a certificate by this authority."""
+    made = authority.issue_cert("client@example.org", **changed)
+    with made.private_key_and_cert_chain_pem.tempfile(str(directory)) as path:
+        context.load_cert_chain(path)
+    return context
+
+
+@pytest.fixture
+def mutual(tmp_path: Path) -> tuple[trustme.CA, trustme.CA, dict[str, Any]]:
+    """Who vouches for the door, who for its clients, and the door's files."""
+    server, clients = trustme.CA(), trustme.CA()
+    door = issued(tmp_path, server)
+    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+    return server, clients, {"certificate": door.certificate, "key": door.key, "client_ca": tmp_path / "clients.pem"}
+
+
+async def answered(port: int, context: ssl.SSLContext) -> bool:
+    """Whether a client with this context is served. In TLS 1.3 it learns that it is not when it reads."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    except (ssl.SSLError, ConnectionError):
+        return False
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(5):
+            return (await reader.read()).endswith(b"hello")
+    except (ssl.SSLError, ConnectionError):
+        return False
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+@pytest.mark.parametrize("client_auth", [REQUIRE, REQUEST])
+async def test_a_client_shows_a_certificate_where_it_is_asked_for_one(
+    tmp_path: Path, mutual: Any, client_auth: str, version: ssl.TLSVersion, log: io.StringIO
+):
+    server, clients, files = mutual
+    async with opened(routes, **files, client_auth=client_auth) as at:
+        assert await answered(at.port, with_certificate(trusting(server, version), clients, tmp_path))
+        assert await answered(at.port, trusting(server, version)) == (client_auth == REQUEST)
+        assert not await answered(at.port, with_certificate(trusting(server, version), trustme.CA(), tmp_path))
+        late = with_certificate(trusting(server, version), clients, tmp_path, not_before=at_day(-9), not_after=at_day(-1))
+        assert not await answered(at.port, late)
+    said = [line for line in log.getvalue().splitlines() if '"event":"handshake failed"' in line]
+    assert len(said) == 1, "a flood is one line"
+    assert ("peer did not return a certificate" if client_auth == REQUIRE else "certificate verify failed") in said[0]
+
+
+@pytest.mark.asyncio
+async def test_other_authorities_for_clients_count_from_the_next_connection(tmp_path: Path, mutual: Any):
+    server, clients, files = mutual
+    others = trustme.CA()
+    async with opened(routes, **files) as at:
+        assert not await answered(at.port, with_certificate(trusting(server), others, tmp_path))
+        others.cert_pem.write_to_path(files["client_ca"])
+        assert await answered(at.port, with_certificate(trusting(server), others, tmp_path))
+        assert not await answered(at.port, with_certificate(trusting(server), clients, tmp_path)), "they were replaced"
+        files["client_ca"].write_text("nobody")
+        assert await answered(at.port, with_certificate(trusting(server), others, tmp_path))
+        with pytest.raises(SettingsError, match=r"`protocol\.client_ca` .*not a PEM file of certificates"):
+            at.renew()
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key", "another key"])
