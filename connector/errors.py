@@ -23,6 +23,7 @@
     ├── EgressDenied               an address that we do not dial
     ├── TokenRefused               an access token of the data listener that does not hold
     ├── ProofRefused               a tree, a proof, a signed note or a checkpoint that does not hold; a code each
+    ├── MeterRefused               a manifest, a receipt, an ack or a statement that does not hold; a code each
     ├── Withdrawn                  the permission to stream has ended
     ├── RangeNotSatisfiable        a range outside of what there is
     ├── SourceFailed               the data behind a dataset cannot be read, or has changed
@@ -170,6 +171,14 @@ class ProofRefused(ConnectorError):
         self.code = code
 
 
+class MeterRefused(ConnectorError):
+    """A content log's header, a manifest, a receipt, an ack or a statement that does not hold. `code` is stable (`metering/codes.py`)."""
+
+    def __init__(self, message: str, code: str = "meter-refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Withdrawn(ConnectorError):
     """The permission that a stream ran on has ended. `code` is stable."""
 
@@ -226,6 +235,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     EgressDenied: (502, "egress-denied"),
     TokenRefused: (401, "token-refused"),
     ProofRefused: (422, "proof-refused"),
+    MeterRefused: (422, "meter-refused"),
     Withdrawn: (403, "withdrawn"),
     RangeNotSatisfiable: (416, "range-not-satisfiable"),
     SourceFailed: (502, "source-failed"),

@@ -111,6 +111,14 @@ def read(token: str, typ: str, issuer: str, keys: Iterable[PublicKey], at: float
     return claims
 
 
+def claims_of(token: str) -> dict[str, Any]:
+    """The claims of an object that was read before it was stored, without looking at its signature again. Raises Unauthenticated."""
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, 3.1
+        raise Unauthenticated("the token is not a compact JWS of three parts", fault="parts")
+    return _object(_decode(parts[1], "payload"), "payload")
+
+
 def check(
     claims: Mapping[str, Any],
     *,

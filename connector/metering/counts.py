@@ -1,0 +1,53 @@
+"""What is counted of a flow. Pure.
+
+The rule, fixed with the manifest: `bytes` of verified leaves, without HTTP, TLS and content coding; `records` by the manifest's `unit`,
+each in the leaf in which it ends; `items`, files or objects that are whole; `calls`, requests whose answer began to arrive;
+`microseconds` in which data flowed. The first three follow from the ranges of leaves, so both sides come to the same. The last two
+each side can only see for itself: the consumer's stand in its receipts, the provider's in its acks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+from connector.metering import claims as read
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was used of a transfer, cumulative and unique: `bytes` of verified leaves, `records` (lines, rows, messages), `items` (files,
+    objects), `calls` (requests), `microseconds` in which data flowed."""
+
+    bytes: int = 0
+    records: int = 0
+    items: int = 0
+    calls: int = 0
+    microseconds: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def within(self, other: Counts) -> bool:
+        """Whether each count is at most that of `other`."""
+        return all(getattr(self, each.name) <= getattr(other, each.name) for each in fields(self))
+
+    def claims(self) -> dict[str, int]:
+        """The counts by the names of their claims."""
+        return {name: getattr(self, attribute) for name, attribute in COUNTED.items()}
+
+
+NOTHING: Final = Counts()
+COUNTED: Final = {"bytes": "bytes", "records": "records", "items": "items", "calls": "calls", "us": "microseconds"}
+COUNTS: Final[read.Table] = dict.fromkeys(COUNTED, read.number)
+
+
+def counts_of(values: Mapping[str, int]) -> Counts:
+    """The counts in claims that were read."""
+    return Counts(**{attribute: values[name] for name, attribute in COUNTED.items()})
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The sum."""
+    return sum(counts, NOTHING)

@@ -1,0 +1,131 @@
+"""What one side counts of an agreement over a period, signed: the statement, as a value and as claims of a JWS. Pure.
+
+Each side signs its own from its own records; where the consumer has signed receipts both come to the same, flow by flow, and `compare`
+says which flow does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
+
+from connector.metering import claims as read
+from connector.metering.codes import refused
+from connector.metering.content import write_bytes
+from connector.metering.counts import COUNTS, Counts, counts_of, total
+
+FLOWS_MAX: Final = 128  # of one statement: it fits an entry of the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One transfer in a statement. `transfer` is the provider's pid; `manifest` and `receipt` are digests, both None and `sequence` 0
+    where the consumer has signed nothing (`attested` provider-only)."""
+
+    transfer: str
+    manifest: bytes | None
+    sequence: int
+    receipt: bytes | None
+    attested: str
+    counts: Counts
+
+    def claims(self) -> dict[str, Any]:
+        signed = {"man": _hash(self.manifest), "seq": self.sequence, "rcpt": _hash(self.receipt), "attested": self.attested}
+        return {"transfer": self.transfer, **signed, **self.counts.claims()}
+
+
+FLOW: Final[read.Table] = {
+    "transfer": read.id_,
+    "man": read.optional(read.digest),
+    "seq": read.number,
+    "rcpt": read.optional(read.digest),
+    "attested": read.one_of("both", "provider-only"),
+    **COUNTS,
+}
+
+
+def _flow(**got: Any) -> Flow:
+    signed = {got["seq"] > 0, got["rcpt"] is not None, got["attested"] == "both"}
+    if len(signed) > 1 or (got["rcpt"] is not None and got["man"] is None):
+        raise ValueError
+    return Flow(got["transfer"], got["man"], got["seq"], got["rcpt"], got["attested"], counts_of(got))
+
+
+def _flows(value: object) -> tuple[Flow, ...]:
+    if not isinstance(value, list) or len(value) > FLOWS_MAX:
+        raise ValueError
+    flows = tuple(read.part(FLOW, _flow)(each) for each in value)
+    if len({flow.transfer for flow in flows}) != len(flows):
+        raise refused("flows-twice")
+    return flows
+
+
+STATEMENT: Final[read.Table] = {
+    "iss": read.did,
+    "aud": read.did,
+    "jti": read.jti,
+    "iat": read.number,
+    "agr": read.id_,
+    "from": read.number,
+    "to": read.number,
+    "flows": _flows,
+    "totals": read.part(COUNTS, lambda **counts: counts_of(counts)),
+    "led": read.optional(read.note),
+    "peer": read.optional(read.note),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one side counts of an agreement over a period [`begins`, `ends`], signed: `flows` and their sum. `ledger` and `peer` are the
+    newest checkpoints of both ledgers."""
+
+    TYP: ClassVar[str] = "dp-statement+jwt"
+
+    issuer: str
+    audience: str
+    id: str
+    issued: int
+    agreement: str
+    begins: int
+    ends: int
+    flows: tuple[Flow, ...]
+    ledger: str | None = None
+    peer: str | None = None
+
+    @property
+    def totals(self) -> Counts:
+        """The sums of all flows."""
+        return total(flow.counts for flow in self.flows)
+
+    def claims(self) -> dict[str, Any]:
+        return {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "jti": self.id,
+            "iat": self.issued,
+            "agr": self.agreement,
+            "from": self.begins,
+            "to": self.ends,
+            "flows": [flow.claims() for flow in self.flows],
+            "totals": self.totals.claims(),
+            "led": self.ledger,
+            "peer": self.peer,
+        }
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Self:
+        """Read the claims of a statement. Raises MeterRefused."""
+        got = read.read(claims, STATEMENT)
+        totals = got.pop("totals")
+        if got["to"] < got["from"]:
+            raise refused("claim-to")
+        statement = cls(*got.values())
+        if statement.totals != totals:
+            raise refused("totals-differ")
+        return statement
+
+
+def _hash(value: bytes | None) -> str | None:
+    return None if value is None else write_bytes(value)

@@ -1,0 +1,65 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector.errors import MeterRefused
+from connector.metering.counts import Counts
+from connector.metering.objects import opened
+from connector.metering.statements import FLOWS_MAX, Flow, Statement
+from tests.metering.rig import CONSUMER, NOW, PROVIDER, proven, signed
+
+BOTH = Flow("urn:uuid:1", bytes(32), 3, b"r" * 32, "both", Counts(100, 10, 1, 2, 3))
+ALONE = Flow("urn:uuid:2", None, 0, None, "provider-only", Counts(50, 5, 0, 1, 1))
+STATEMENT = Statement(PROVIDER, CONSUMER, "s1", NOW, "urn:uuid:agreement", NOW - 86_400, NOW, (BOTH, ALONE), "own\n", None)
+
+
+def test_a_statement_sums_its_flows_and_comes_back():
+    assert STATEMENT.totals == Counts(150, 15, 1, 3, 4)
+    assert opened(Statement, signed(STATEMENT), proven(PROVIDER)) == STATEMENT
+    assert Statement.of(replace(STATEMENT, flows=()).claims()).totals == Counts()
+
+
+def test_a_statement_of_many_flows_fits_an_object():
+    flows = tuple(
+        replace(BOTH, transfer=f"urn:uuid:01890000-0000-7000-8000-{n:012d}", counts=Counts(*[2**40] * 5)) for n in range(FLOWS_MAX)
+    )
+    assert opened(Statement, signed(replace(STATEMENT, flows=flows)), proven(PROVIDER)).flows == flows
+
+
+def changed(**claims: Any) -> dict[str, Any]:
+    return {**STATEMENT.claims(), **claims}
+
+
+def flow(**claims: Any) -> dict[str, Any]:
+    return changed(flows=[{**BOTH.claims(), **claims}, ALONE.claims()])
+
+
+WRONG = {
+    "other totals": (changed(totals={**STATEMENT.totals.claims(), "bytes": 151}), "totals-differ"),
+    "totals without a count": (changed(totals={"bytes": 150}), "claim-totals"),
+    "a flow twice": (changed(flows=[BOTH.claims(), BOTH.claims()]), "flows-twice"),
+    "too many flows": (changed(flows=[BOTH.claims()] * 129), "claim-flows"),
+    "flows as an object": (changed(flows={}), "claim-flows"),
+    "a flow that says both without a receipt": (flow(rcpt=None), "claim-flows"),
+    "a flow with a receipt and no number": (flow(seq=0), "claim-flows"),
+    "a flow with a receipt and no manifest": (flow(man=None), "claim-flows"),
+    "a signed flow that says provider-only": (flow(attested="provider-only"), "claim-flows"),
+    "a flow attested by somebody": (flow(attested="somebody"), "claim-flows"),
+    "a flow with a float": (flow(bytes=100.0), "claim-flows"),
+    "a flow with more": (flow(x=1), "claim-flows"),
+    "an end before its beginning": (changed(to=NOW - 86_401), "claim-to"),
+    "an instant with a fraction": (changed(iat=NOW + 0.5), "claim-iat"),
+    "an agreement that is no id": (changed(agr="a b"), "claim-agr"),
+    "a note that does not end": (changed(led="own"), "claim-led"),
+    "a note that is a number": (changed(peer=5), "claim-peer"),
+    "one claim more": (changed(x=1), "claims-unknown"),
+    "one claim less": ({name: value for name, value in STATEMENT.claims().items() if name != "led"}, "claims-missing"),
+}
+
+
+@pytest.mark.parametrize(("claims", "code"), WRONG.values(), ids=WRONG.keys())
+def test_a_statement_that_does_not_hold_is_refused(claims: dict[str, Any], code: str):
+    with pytest.raises(MeterRefused) as refused:
+        Statement.of(claims)
+    assert refused.value.code == code
