@@ -49,6 +49,9 @@ COVERED = "fully-delivered"  # every byte of the dataset went out at least once
 PUBLISHED = "dataset-published"
 WITHDRAWN = "dataset-withdrawn"
 PULL = "pull"  # a stage of an order to fetch a dataset
+LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
+WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
+CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
 WHATS = (
     RECEIVED,
     SENT,
@@ -69,6 +72,9 @@ WHATS = (
     PUBLISHED,
     WITHDRAWN,
     PULL,
+    LEDGER_BEGUN,
+    WITNESSED,
+    CONTRADICTED,
 )
 
 registry = CollectorRegistry()
