@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from connector.records_ledger import Entry, Log, Numbered, Witnessed
+from connector.records_ledger import Entry, Log, Numbered, Place, Witnessed
 from connector.records_metering import Metered, Receipted
 
 
@@ -50,3 +50,30 @@ class LedgerStore(Protocol):
     async def witnessed(self, peer: str, origin: str) -> Witnessed | None: ...
     async def witnesses(self) -> Sequence[Witnessed]:
         """Everything that is witnessed, in order of peer and origin."""
+
+
+class Ledger(Protocol):
+    """What those who acknowledge something need of the ledger."""
+
+    async def index_of(self, sequence: int) -> Place:
+        """The place of the evidence row `sequence` (as `commit` has returned it), once that is durable; somebody who waits is served at
+        once. Raises StoreError if the ledger cannot be extended: nothing may be acknowledged then."""
+
+    async def checkpoint(self) -> str | None:
+        """Our newest signed checkpoint that may be shown to others, at most a second older than the newest of all; None if nothing is in
+        the ledger yet. Raises StoreError."""
+
+    def suspected(self, peer: str) -> bool:
+        """Whether this participant has signed checkpoints of its ledger that contradict each other: nothing is acknowledged to it."""
+
+
+class Anchor(Protocol):
+    """What has been signed last, kept apart from the database: so that one that was restored from a backup is noticed. Both methods may
+    wait for a disk, and raise StoreError."""
+
+    def read(self) -> Sequence[bytes] | None:
+        """The newest notes that stand there, whole or torn; none if nothing was signed yet; None if there is no such place, which is made
+        then."""
+
+    def write(self, note: bytes, *, durable: bool) -> None:
+        """Put a note there. It survives the end of the process; with `durable` also the loss of power, when this returns."""

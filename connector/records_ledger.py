@@ -55,7 +55,8 @@ class Log:
     """One append-only log of this participant, and who extends it. The one with the highest `number` (1, 2, ...) grows, the others
     are closed for good.
 
-    `origin` names it in its checkpoints. `size` entries are in it, `frontier` are the full subtrees of the tree over them (largest
+    `origin` names it in its checkpoints, `follows` is a line of each of them: which log this one takes the place of ("" for the first).
+    `size` entries are in it, `frontier` are the full subtrees of the tree over them (largest
     first), `note` is the signed checkpoint of just this tree ("" while it is empty). `sequence` is the number of the last evidence
     row that is in it or comes before it. `holder` may extend it until `until` (POSIX seconds); each taking over makes one more
     `epoch`. Every write expects the `version` that it has read: who lost the lease meanwhile writes nothing.
@@ -63,6 +64,7 @@ class Log:
 
     origin: str
     number: int
+    follows: str = ""
     size: int = 0
     frontier: tuple[bytes, ...] = ()
     note: str = ""
@@ -72,6 +74,14 @@ class Log:
     until: float = 0.0
     version: int = 0
     updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands: `index` in the log `origin`."""
+
+    origin: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True)

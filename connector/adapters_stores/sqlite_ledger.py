@@ -134,6 +134,7 @@ def receipted_of(row: Row) -> Receipted:
 
 def _save_log(number: int, log: Log) -> list[Statement]:
     rest = {
+        "follows": log.follows,
         "size": log.size,
         "frontier": [node.hex() for node in log.frontier],
         "note": log.note,
