@@ -325,6 +325,10 @@ class Stage(Protocol):
         """Deterministic for the same input, so that a range of the output can be produced again."""
 
 
+# What an agreement can demand of a stream (`policies/profiles/qiao.yaml`): receipts that the consumer signs, requests that it signs.
+COUNTERSIGNED, SIGNED_REQUESTS = "https://w3id.org/qiao/v1/countersigned", "https://w3id.org/qiao/v1/signed-requests"
+
+
 @dataclass(frozen=True, slots=True)
 class TransferView:
     """What the data plane has to know of a transfer.
@@ -333,7 +337,7 @@ class TransferView:
     `agreement_ends` and `bound` (of the policy, as decided now) are POSIX seconds or None, `source` is the dataset's pinned
     private address, `stages` what its bytes pass on the way out, `tallies` what is counted of this use, up to the instant
     `counted_until`. `withheld` is the code of the decision of now if it is a refusal. `proven_until` (POSIX seconds) is the instant
-    up to which somebody vouches for the peer.
+    up to which somebody vouches for the peer. `demands` are the IRIs of what the agreement demands of a stream, known or not.
     """
 
     pid: str
@@ -352,6 +356,7 @@ class TransferView:
     withheld: str | None = None
     proven_until: float | None = None
     counted_until: float | None = None
+    demands: frozenset[str] = frozenset()
 
 
 class Transfers(Protocol):

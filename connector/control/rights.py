@@ -19,15 +19,16 @@ import orjson
 from connector import telemetry
 from connector.control.compose import SAID
 from connector.control.negotiate import Reaction
-from connector.control.policies import Policies, Used, Verdict, measured
+from connector.control.policies import Policies, Verdict
 from connector.control.steps import Steps, fact
+from connector.control.terms import demands
+from connector.control_billing.measured import Used, used_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.dsp.transfer import FINAL, State
 from connector.odrl import Code
 from connector.odrl.counters import Tally
-from connector.odrl.model import Number
-from connector.odrl.operands import COUNT, METERED_TIME
+from connector.odrl.operands import COUNT
 from connector.ports import Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
 from connector.remembered import Remembered
@@ -58,7 +59,7 @@ class Ruling:
     """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
     refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
     was asked, or nobody does. `tallies` and `usage` are what was counted by, () and None where nothing is counted; `looks` is the next
-    instant at which a use may count under other rules."""
+    instant at which a use may count under other rules. `demands` is what the agreement demands of a stream."""
 
     verdict: Verdict
     agreement: Agreement | None
@@ -70,6 +71,7 @@ class Ruling:
     tallies: tuple[Tally, ...] = ()
     usage: Usage | None = None
     looks: float | None = None
+    demands: frozenset[str] = frozenset()
 
     @property
     def permitted(self) -> bool:
@@ -166,7 +168,8 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, tallies, usage, looks)
+        counted_by = (tallies, usage, looks, demands(self._policies.parse(agreement.document)))
+        return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
 
     def outdated(self, process: Process) -> bool:
         """Whether a transfer was given access by what is not so of its peer any more."""
@@ -228,25 +231,6 @@ class Rights:
             used=used,
             performed=agreement.performed,
         )
-
-
-def used_of(usage: Usage, tallies: tuple[Tally, ...], counted: Collection[str], media_type: str, more: bool) -> Used:
-    """What was used up, for a decision about using `more`, or about what was used so far. Uses count from the moment they are reserved,
-    and those under the rules `counted` once less: they are the transfer's own. Bytes, records and time count when they are posted, as
-    more of them has to be reserved anyway. What nobody here measures is not known, which denies."""
-    able, used = measured(media_type), dict[str | tuple[str, str], Number]()
-    for rule, operand, _ in tallies:
-        if operand not in able:
-            continue
-        spent = usage.spent(rule, operand)
-        if operand == COUNT:
-            spent += usage.reserved(rule, operand) - (rule in counted)
-        elif operand == METERED_TIME:  # the engine adds one to what is counted in whole units, and nothing to time
-            spent += more
-        elif not more:
-            spent = max(0, spent - 1)
-        used[rule, operand] = spent
-    return used
 
 
 def charge(process: Process, ruling: Ruling, now: float) -> Reaction:

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from connector.errors import PolicyError
 from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, meet, same_terms, separating
-from connector.odrl.model import Rule
+from connector.odrl.model import Constraint, Rule, constraints_of
 from connector.odrl_compare.covering import described
 from connector.odrl_compare.wording import rule_meaning
 
 NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
+# The left operands that ask something of a stream itself: how it is metered, how requests for it are proven.
+DEMANDING = frozenset({"https://w3id.org/qiao/v1/metering", "https://w3id.org/qiao/v1/possession"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,14 @@ class Settlement:
     says: tuple[str, ...] = ()
     common: Mapping[str, Any] | None = None
     instead: tuple[str, ...] = ()
+
+
+def demands(policy: Policy | PolicyError) -> frozenset[str]:
+    """What terms demand of a stream, as IRIs, known here or not. What stands in a branch of a choice counts as demanded."""
+    if isinstance(policy, PolicyError):
+        return frozenset()
+    demanding = (leaf for leaf in constraints_of(policy) if isinstance(leaf, Constraint) and leaf.operand in DEMANDING)
+    return frozenset(value for leaf in demanding for value in leaf.expected)
 
 
 def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options: Options = DEFAULT_OPTIONS) -> Settlement:

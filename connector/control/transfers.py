@@ -192,6 +192,7 @@ class Views:
             withheld=None if ruling.permitted else ruling.verdict.code,
             proven_until=ruling.expires,
             counted_until=ruling.looks,
+            demands=ruling.demands,
         )
 
     async def address(self, _row: Outbound, process: Process) -> Mapping[str, Any]:

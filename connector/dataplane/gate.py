@@ -27,7 +27,8 @@ class Permit:
 
     `not_after` is the instant (POSIX seconds) at which a running stream has to end, or None; `not_after_code` says why.
     `lease` is stale once the transfer has changed: then ask the gate again before streaming. `tallies` are what a stream uses up
-    and has to be metered, () for most, and what is counted up to `counted_until`.
+    and has to be metered, () for most, and what is counted up to `counted_until`. `demands` are the IRIs of what else the agreement
+    demands of a stream.
     """
 
     transfer: str
@@ -41,6 +42,7 @@ class Permit:
     lease: Lease
     tallies: tuple[Tally, ...] = ()
     counted_until: float | None = None
+    demands: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _permit(view: TransferView, lease: Lease) -> Permit:
     until = view.counted_until if tallies else None
     bounds = ((view.agreement_ends, AGREEMENT_ENDED), (view.bound, POLICY_BOUND), lapse(view.proven_until), (until, COUNTED_ANEW))
     data = (view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages)
-    return Permit(*data, *earliest(*bounds), lease, tallies, until)
+    return Permit(*data, *earliest(*bounds), lease, tallies, until, view.demands)
 
 
 def _over(permit: Permit, now: float) -> bool:

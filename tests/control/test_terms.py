@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.control.policies import Policies
-from connector.control.terms import with_purposes
-from connector.odrl import PURPOSE
+from connector.control.terms import demands, with_purposes
+from connector.odrl import PURPOSE, Options
+from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.vocabulary import read_profiles
 from tests.pair import OPEN, SCHEMAS, purpose_policy, until_policy
 
 POLICIES = Policies()
@@ -102,3 +104,24 @@ def test_a_purpose_keeps_the_form_in_which_the_offer_has_it(form: Any):
 def test_a_prohibition_is_not_touched():
     terms = OPEN | {"prohibition": [{"action": "use", "constraint": [purpose("urn:p:teaching")]}]}
     assert with_purposes(terms, ("urn:p:care",))["prohibition"] == terms["prohibition"]
+
+
+METERING = {"leftOperand": "https://w3id.org/qiao/v1/metering", "operator": "eq", "rightOperand": COUNTERSIGNED}
+POSSESSION = {"leftOperand": "https://w3id.org/qiao/v1/possession", "operator": "eq", "rightOperand": {"@id": SIGNED_REQUESTS}}
+
+
+@pytest.mark.parametrize(
+    ("constraints", "expected"),
+    [
+        ([], frozenset()),
+        ([METERING], {COUNTERSIGNED}),
+        ([METERING, POSSESSION], {COUNTERSIGNED, SIGNED_REQUESTS}),
+        ([{"or": [METERING, POSSESSION]}], {COUNTERSIGNED, SIGNED_REQUESTS}),
+        ([METERING | {"rightOperand": "https://w3id.org/qiao/v1/weighed"}], {"https://w3id.org/qiao/v1/weighed"}),
+    ],
+)
+def test_what_terms_demand_of_a_stream_is_read_from_wherever_it_stands(constraints: list[Any], expected: set[str]):
+    policies = Policies(Options(profiles=read_profiles()))
+    terms = OPEN | {"@id": "urn:terms", "target": "urn:data", "permission": [{"action": "use", "constraint": constraints}]}
+    assert demands(policies.parse(terms)) == expected
+    assert demands(policies.parse({"@type": "Offer", "permission": "no policy"})) == frozenset()
