@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
 from connector.dataplane.gate import Permit
+from connector.dataplane.index import Log
+from connector.dataplane.logs import Logs
 from connector.dataplane.meter import METERED_PIECE_BYTES, Meter
+from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Span
 from connector.errors import SourceFailed, Withdrawn
 from connector.ports import Source, Stage, Stat
@@ -29,12 +32,14 @@ MEASURED_MAX = 1024  # outputs of stages whose size and digest are remembered, s
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """What leaves after the stages: `etag` is strong, quotes included; `sha256` is None if the source was never indexed."""
+    """What leaves after the stages: `etag` is strong, quotes included; `sha256` is None if the source was never indexed. `log` is its
+    content log, where there are any."""
 
     size_bytes: int
     etag: str
     sha256: bytes | None
     media_type: str
+    log: Log | None = None
 
 
 class Outlet(Protocol):
@@ -52,14 +57,18 @@ class Outlet(Protocol):
 
 
 class Representations:
-    """Knows what leaves for a source and stages."""
+    """Knows what leaves for a source and stages. With `logs` it is the content log that says so, made of what `opened` gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: OpenSources[Any] | None = None, logs: Logs | None = None) -> None:
+        self._opened, self._logs = opened, logs
         self._measured: dict[tuple[str, ...], Representation] = {}
         self._measuring: dict[tuple[str, ...], asyncio.Lock] = {}
 
     async def of(self, permit: Permit, source: Source, stat: Stat) -> Representation:
-        """Return what leaves for `permit` from `source`, which stands at `stat`. Raises SourceFailed."""
+        """Return what leaves for `permit` from `source`, which stands at `stat`. Raises SourceFailed, and Busy if that is not known yet."""
+        if self._logs is not None:
+            log = await self._logs.of(permit.source, permit.stages, stat, partial(self._reading, permit))
+            return Representation(log.size_bytes, log.etag, log.sha256, stat.media_type, log)
         if not permit.stages and stat.size_bytes is not None:
             return _as_it_is(stat, stat.size_bytes)
         key = (permit.dataset, stat.version, *(stage.name for stage in permit.stages))
@@ -71,6 +80,14 @@ class Representations:
                     del self._measured[next(iter(self._measured))]
         self._measuring.pop(key, None)
         return self._measured.get(key) or await self.of(permit, source, stat)
+
+    @asynccontextmanager
+    async def _reading(self, permit: Permit) -> AsyncIterator[AsyncIterator[bytes]]:
+        """All that leaves. Not from the source of who asked: it may be given back before the end."""
+        if self._opened is None:
+            raise SourceFailed("nothing opens the sources of these data")
+        async with self._opened.use(permit) as (source, _), aclosing(pieces(source, permit.stages, None)) as output:
+            yield output
 
 
 @lru_cache(maxsize=MEASURED_MAX)

@@ -1,0 +1,254 @@
+"""The index of a content log: one file with the header leaf and the hash of every leaf of what is published.
+
+It is written once, while the data are read at publication, and served from then on: 32 bytes for 256 KiB of data. The file is
+
+    head      magic, whether records are counted, length of the header leaf, number of leaves, root, the SHA-256 of all data (zeros: not
+              known), and the key that it is found by
+    header    the header leaf (leaf 0), at HEADER_AT
+    hashes    the hash of each leaf, at HASHES_AT, in order
+    records   where they are counted: how many there are in each leaf of data, four bytes each
+    digest    the SHA-256 of all that stands before
+
+in big endian. Nothing in it is believed: whoever opens one computes digest and root anew, and a file that does not fit is no index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from connector.errors import ConnectorError, MeterRefused, SinkFailed
+from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
+from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, write_etag
+
+TILE_HASHES: Final = 256  # C2SP tlog-tiles: a tile has this many, and each of the next level stands for one of these
+TILE_LEVELS: Final = 8  # 256^8 leaves are more than can be counted
+HEAD: Final = struct.Struct(">8sHHQ32s32s32s")
+MAGIC: Final = b"QIAOLOG1"
+HEADER_AT, HASHES_AT = 128, 4096
+RECORD_BYTES: Final = 4
+NO_DIGEST: Final = bytes(HASH_BYTES)
+MODE: Final = 0o600  # what the data are is told by their hashes, to whoever can guess them
+READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+PART: Final = ".part-"
+FLUSH_BYTES: Final = 1 << 20  # of hashes kept before they are written: those of 8 GiB
+
+
+class Damaged(ConnectorError):
+    """A file that is no index of what it should be: it is made anew from the data. Never leaves the provider's side."""
+
+
+class Writing:
+    """An index that is being written, into a file of `folder` that has no name of its own yet. `counts` says whether to count the
+    records, which are lines. `update` is an `Along` of the port `Sources`. All methods raise SinkFailed if the disk does not take it."""
+
+    def __init__(self, folder: Path, *, counts: bool) -> None:
+        self._folder = folder
+        self._part = folder / f"{PART}{os.urandom(8).hex()}"
+        with _disk(folder):
+            self._descriptor = os.open(self._part, WRITE, MODE)
+        self._hashes = bytearray(HASH_BYTES)  # the place of the header
+        self._written = HASHES_AT
+        self._counts, self._records = counts, array("I")
+        self.size_bytes = 0
+        self._chunks = Chunks(record_unit="line" if counts else "none")
+        # Whoever gives up may do so while a thread still reads along; what that writes must not go into somebody else's file.
+        self._turn = threading.Lock()
+
+    def update(self, piece: memoryview) -> None:
+        """Take the next bytes of the data."""
+        with self._turn:
+            for leaf in self._chunks.update(piece):
+                self._append(leaf)
+
+    def append(self, leaf: Leaf) -> None:
+        """Take the next leaf, of data that somebody else has cut."""
+        with self._turn:
+            self._append(leaf)
+
+    def _append(self, leaf: Leaf) -> None:
+        if self._descriptor < 0:
+            return
+        self._hashes += leaf.hash
+        self.size_bytes += leaf.length
+        if self._counts:
+            self._records.append(leaf.records)
+        if len(self._hashes) >= FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        with _disk(self._folder):
+            _write(self._descriptor, self._hashes, self._written)
+        self._written += len(self._hashes)
+        self._hashes = bytearray()
+
+    def finish(self, name: str, key: bytes, header: Callable[[int], Header], sha256: bytes | None = None) -> Log:
+        """Make it the index of `key` (32 bytes), durable and under its name, and open it. `header(size in bytes)` is leaf 0, `sha256` the
+        digest of all data where somebody knows it."""
+        with self._turn, _disk(self._folder):
+            for leaf in self._chunks.seal():
+                self._append(leaf)
+            self._flush()
+            leaves = (self._written - HASHES_AT) // HASH_BYTES
+            entry = header(self.size_bytes).entry
+            if len(entry) > HASHES_AT - HEADER_AT:
+                raise SinkFailed(f"the header of a content log has {len(entry)} bytes, more than its index has room for")
+            os.pwrite(self._descriptor, leaf_hash(entry), HASHES_AT)
+            os.pwrite(self._descriptor, entry, HEADER_AT)
+            if self._counts:
+                _write(self._descriptor, _big_endian(self._records).tobytes(), self._written)
+                self._written += len(self._records) * RECORD_BYTES
+            with closing(_map(self._descriptor)) as bytes_:
+                root = _Tree(bytes_, leaves).root
+                os.pwrite(self._descriptor, HEAD.pack(MAGIC, self._counts, len(entry), leaves, root, sha256 or NO_DIGEST, key), 0)
+                digest = hashlib.sha256(bytes_).digest()
+            os.pwrite(self._descriptor, digest, self._written)
+            os.fsync(self._descriptor)
+            os.replace(self._part, self._folder / name)
+            sync(self._folder)
+        return Log(self._folder / name, key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        """Let go of it; what has no name by now is removed."""
+        with self._turn:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+            self._part.unlink(missing_ok=True)
+
+
+class _Tree:
+    """The nodes of the tree over the leaf hashes that stand in an index."""
+
+    def __init__(self, bytes_: mmap.mmap, leaves: int) -> None:
+        self.leaves, self._bytes = leaves, bytes_
+        self._upper: list[bytes] = []  # by level of tiles, from 1: the roots of the full tiles of the level below
+        count = leaves
+        for level in range(TILE_LEVELS):
+            count //= TILE_HASHES
+            if not count:
+                break
+            self._upper.append(b"".join(self._folded(level, n * TILE_HASHES, TILE_HASHES) for n in range(count)))
+        self.root = frontier_at(leaves, self.node).root
+
+    def hashes(self, level: int, first: int, count: int) -> bytes:
+        """`count` hashes of a level of tiles, from index `first`; fewer where there are no more."""
+        if level:
+            return self._upper[level - 1][first * HASH_BYTES : (first + count) * HASH_BYTES] if level <= len(self._upper) else b""
+        end = min(first + count, self.leaves)
+        return self._bytes[HASHES_AT + first * HASH_BYTES : HASHES_AT + end * HASH_BYTES] if first < end else b""
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash over the leaves [index·2^level, (index+1)·2^level)."""
+        tiles, within = divmod(level, TILE_LEVELS)
+        return self._folded(tiles, index << within, 1 << within)
+
+    def _folded(self, level: int, first: int, count: int) -> bytes:
+        found = self.hashes(level, first, count)
+        return Frontier().extend(found[at : at + HASH_BYTES] for at in range(0, len(found), HASH_BYTES)).root
+
+
+class Log:
+    """The content log that an index describes: `header` is leaf 0, `leaves` counts it, `etag` is the entity tag of the data.
+
+    Reads all of the index once: a terabyte of data has 128 MiB of it. Raises Damaged for a file that is not the index of `key`,
+    FileNotFoundError if there is none.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        descriptor = os.open(path, READ)
+        try:
+            self._bytes = _map(descriptor)
+        finally:
+            os.close(descriptor)
+        magic, counts, length, self.leaves, self.root, sha256, found = HEAD.unpack_from(self._bytes)
+        data = self.leaves - 1
+        self._records_at = HASHES_AT + self.leaves * HASH_BYTES
+        end = self._records_at + (data * RECORD_BYTES if counts else 0)
+        if magic != MAGIC or counts > 1 or data < 0 or length > HASHES_AT - HEADER_AT or len(self._bytes) != end + HASH_BYTES:
+            raise Damaged("it is not the index of a content log, or not all of one")
+        if found != key:
+            raise Damaged("it is the index of other data")
+        with memoryview(self._bytes) as all_, all_[:end] as before:
+            digest = hashlib.sha256(before).digest()
+        if digest != self._bytes[end:]:
+            raise Damaged("its digest is not that of its content")
+        self.counts, self.sha256, self.key = bool(counts), sha256 if sha256 != NO_DIGEST else None, key
+        self.header = self._bytes[HEADER_AT : HEADER_AT + length]
+        self.etag = write_etag(self.root, CHUNK_BYTES)
+        self._tree = _Tree(self._bytes, self.leaves)
+        if self._tree.root != self.root or self.hashes(0, 0, 1) != leaf_hash(self.header):
+            raise Damaged("its hashes do not come to its root")
+        try:
+            self.size_bytes = read_header(self.header).size_bytes or 0
+        except MeterRefused as error:
+            raise Damaged(error.message) from None
+        if self.leaves != Layout(self.size_bytes).leaves:
+            raise Damaged("it has another number of leaves than its header says")
+
+    def hashes(self, level: int, first: int, count: int) -> bytes:
+        """`count` hashes, 32 bytes each, of a level of tiles (0: the leaves; 1: each stands for 256 of them; ...), from index `first`;
+        fewer where there are no more. A hash of a higher level is there once all that it stands for is."""
+        return self._tree.hashes(level, first, count)
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash over the leaves [index·2^level, (index+1)·2^level), all of which are there."""
+        return self._tree.node(level, index)
+
+    def records(self, first: int, end: int) -> int:
+        """How many records there are in the leaves [first, end); 0 where they are not counted."""
+        low, high = max(first, 1) - 1, min(end, self.leaves) - 1
+        if not self.counts or low >= high:
+            return 0
+        return sum(_big_endian(array("I", self._bytes[self._records_at + low * RECORD_BYTES : self._records_at + high * RECORD_BYTES])))
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SinkFailed(f"the index of a content log cannot be written into `{folder}`: {error.strerror}; look after that disk") from None
+
+
+def _map(descriptor: int) -> mmap.mmap:
+    size_bytes = os.fstat(descriptor).st_size
+    if size_bytes < HASHES_AT:
+        raise Damaged("it is shorter than any index")
+    return mmap.mmap(descriptor, size_bytes, prot=mmap.PROT_READ)
+
+
+def _write(descriptor: int, content: bytes | bytearray, at: int) -> None:
+    """All of it: a disk that is nearly full may take a part."""
+    left = memoryview(content)
+    while left:
+        taken = os.pwrite(descriptor, left, at)
+        left, at = left[taken:], at + taken
+
+
+def _big_endian(numbers: array[int]) -> array[int]:
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def sync(folder: Path) -> None:
+    """Make what is named in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""The content logs of what is published: where their indexes are, how they come to be, and when they go.
+
+An index is a function of the data, of what the source is pinned to, of the stages, and of a secret of this folder, from which the salt
+of the header leaf follows. So publishing the same again gives the same root and entity tag, and an index that is missing or damaged is
+made again as it was. One that is missing (of a dataset that was published before there were any) is made at first need, once, while
+whoever asks waits for a moment and is then told to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import orjson
+
+from connector import telemetry
+from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, sync
+from connector.errors import Busy, SettingsError, SourceFailed
+from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
+from connector.ports import Along, Source, Sources, Stage, Stat, counts_records
+
+FOLDER_MODE: Final = 0o700
+SECRET, SECRET_BYTES = "salt", 32
+SUFFIX: Final = ".log"
+OCTETS: Final = "application/octet-stream"
+PATIENCE_SECONDS: Final = 10.0  # that a request waits for an index: what most data are read in, and less than any client waits
+RETRY_SECONDS: Final = 5
+UNCLAIMED_SECONDS: Final = 3_600.0  # an index is made before its dataset is committed; one that nobody claims by then is nobody's
+OPEN_MAX: Final = 256  # indexes at hand; each is an address range, and some hundred bytes for a gigabyte of data
+
+Reading = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]  # opens the data from their start
+
+
+class Logs:
+    """The indexes in `folder`, which is made if it is not there. Raises SettingsError if it cannot be used."""
+
+    def __init__(self, folder: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._folder, self._patience_seconds = folder, patience_seconds
+        try:
+            folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            for left in folder.glob(f"{PART}*"):  # by a process that ended while it wrote
+                left.unlink()
+            self._secret = _secret(folder / SECRET)
+        except OSError as error:
+            raise SettingsError(f"`metering.directory` `{folder}` cannot be used: {error.strerror}; name a directory of ours") from error
+        self._open: dict[str, Log] = {}
+        self._making: dict[str, asyncio.Task[Log]] = {}
+        self._unclaimed: dict[str, float] = {}
+
+    def indexing(self, sources: Sources) -> Sources:
+        """The same sources, with an index made of whatever is published of them."""
+        return _Indexed(self, sources)
+
+    def begin(self, *, counts: bool) -> Writing:
+        """An index to be written: see `Writing`. Raises SinkFailed."""
+        return Writing(self._folder, counts=counts)
+
+    def keep(self, writing: Writing, address: Mapping[str, Any], stages: Sequence[Stage], media_type: str, sha256: bytes | None) -> Log:
+        """Make what was written the index of the data behind a pinned address; reads and writes the disk. Raises SinkFailed."""
+        key, name = self._key(address, stages)
+        self._unclaimed[name] = monotonic()
+        salt = hmac.digest(self._secret, key, "sha256")
+        log = writing.finish(name, key, lambda size_bytes: header_of(size_bytes, media_type, salt), sha256)
+        self._remember(name, log)
+        return log
+
+    async def of(self, address: Mapping[str, Any], stages: Sequence[Stage], stat: Stat, reading: Reading) -> Log:
+        """The content log of the data behind a pinned address, after the stages; made from `reading` if there is none.
+
+        Raises Busy if that takes longer than somebody would wait (it goes on meanwhile), SinkFailed, and what `reading` raises.
+        """
+        key, name = self._key(address, stages)
+        if (log := self._open.get(name)) is not None:
+            return log
+        if (task := self._making.get(name)) is None:
+            task = self._making[name] = asyncio.create_task(self._obtain(name, key, address, stages, stat, reading), name="content log")
+            task.add_done_callback(lambda done: self._made(name, done))
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            if task.done():
+                return task.result()
+            text = "the content log of these data is being made; come back for them"
+            raise Busy(text, retry_seconds=RETRY_SECONDS) from None
+
+    async def _obtain(
+        self, name: str, key: bytes, address: Mapping[str, Any], stages: Sequence[Stage], stat: Stat, reading: Reading
+    ) -> Log:
+        try:
+            log = await asyncio.to_thread(Log, self._folder / name, key)
+        except (FileNotFoundError, Damaged) as error:
+            telemetry.log.warning(
+                "content log is made anew", index=name, reason=str(error) if isinstance(error, Damaged) else "there is none"
+            )
+        else:
+            self._remember(name, log)
+            return log
+        digest = hashlib.sha256()
+        with self.begin(counts=counts_records(stat.media_type)) as writing:
+            async with reading() as pieces:
+                async for piece in pieces:
+                    await asyncio.gather(asyncio.to_thread(digest.update, piece), asyncio.to_thread(writing.update, memoryview(piece)))
+            if stat.sha256 is not None and not stages and digest.digest() != stat.sha256:
+                raise SourceFailed("the data are not what was published: publish them again")
+            return await asyncio.to_thread(self.keep, writing, address, stages, stat.media_type, digest.digest())
+
+    def _made(self, name: str, task: asyncio.Task[Log]) -> None:
+        del self._making[name]
+        if not task.cancelled() and (error := task.exception()) is not None:  # whoever waits hears of it, too
+            telemetry.log.error("content log failed", index=name, reason=str(error))
+
+    def _remember(self, name: str, log: Log) -> None:
+        self._open.pop(name, None)
+        self._open[name] = log
+        if len(self._open) > OPEN_MAX:
+            del self._open[next(iter(self._open))]
+
+    def sweep(self, addresses: Iterable[Mapping[str, Any]]) -> int:
+        """Remove the indexes of whatever is behind none of these addresses, which are all that is published; returns how many."""
+        claimed = {_source(address) for address in addresses}
+        removed = 0
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            if path.name.partition("-")[0] in claimed:
+                self._unclaimed.pop(path.name, None)
+            elif monotonic() - self._unclaimed.get(path.name, -UNCLAIMED_SECONDS) >= UNCLAIMED_SECONDS and path.name not in self._making:
+                self._open.pop(path.name, None)
+                self._unclaimed.pop(path.name, None)
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    async def close(self) -> None:
+        """Give up what is being made."""
+        tasks = tuple(self._making.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _key(self, address: Mapping[str, Any], stages: Sequence[Stage]) -> tuple[bytes, str]:
+        """The key of an index, and the name of its file: it begins with what is told of the source alone."""
+        source, names = _source(address), [stage.name for stage in stages]
+        key = hashlib.sha256(orjson.dumps([source, names])).digest()
+        return key, f"{source}-{key[:8].hex()}{SUFFIX}"
+
+
+class _Indexed:
+    """See `Logs.indexing`."""
+
+    def __init__(self, logs: Logs, inner: Sources) -> None:
+        self._logs, self._inner = logs, inner
+
+    async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
+        """Read the source once: for its digest, and for its content log. See `connector.ports.Sources`."""
+        counts = counts_records(str(address.get("media_type") or ""))
+        with self._logs.begin(counts=counts) as writing:
+
+            def both(piece: memoryview) -> None:
+                writing.update(piece)
+                if along is not None:
+                    along(piece)
+
+            pinned, stat = await self._inner.index(address, both)
+            if counts == counts_records(stat.media_type):  # else it is made at first need: only now is it known to have records
+                await asyncio.to_thread(self._logs.keep, writing, pinned, (), stat.media_type, stat.sha256)
+        return pinned, stat
+
+    async def open(self, address: Mapping[str, Any]) -> Source:
+        """See `connector.ports.Sources`."""
+        return await self._inner.open(address)
+
+
+def header_of(size_bytes: int, media_type: str, salt: bytes) -> Header:
+    """Leaf 0 of data of ours. A media type that no header can hold stands there as bytes of any kind."""
+    unit = "line" if counts_records(media_type) else "none"
+    return Header(CHUNK_BYTES, size_bytes, media_type if MEDIA_TYPE.fullmatch(media_type) else OCTETS, unit, salt)
+
+
+def _source(address: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(address, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _secret(path: Path) -> bytes:
+    """The secret of a folder, made at first. Raises OSError, SettingsError if it is not whole."""
+    if not path.exists():
+        part = path.with_name(f"{PART}{SECRET}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+        try:
+            os.write(descriptor, os.urandom(SECRET_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(part, path)
+        sync(path.parent)
+    if len(secret := path.read_bytes()) != SECRET_BYTES:
+        raise SettingsError(f"`{path}` does not have {SECRET_BYTES} bytes; restore it, or remove it: then all content logs are other ones")
+    return secret

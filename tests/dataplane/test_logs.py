@@ -1,0 +1,264 @@
+"""Content logs of what is published: made once, found again, made anew as they were, and gone with what they are of."""
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.adapters.file_source import FileSources
+from connector.dataplane.index import Log
+from connector.dataplane.logs import SECRET, Logs
+from connector.errors import Busy, SettingsError, SinkFailed, SourceFailed
+from connector.merkle.tree import leaf_hash, root_of
+from connector.metering.content import CHUNK_BYTES, read_header
+from connector.ports import Sources, Stat
+from tests.dataplane.reader import Same
+from tests.dataplane.rig import some_bytes
+
+CONTENT = some_bytes(700_000)
+LINES = b'{"a":1}\n' * 5_000
+NDJSON = "application/x-ndjson"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.bin").write_bytes(CONTENT)
+    return tmp_path / "data"
+
+
+def sources(logs: Logs, data: Path) -> Sources:
+    return logs.indexing(FileSources([data]))
+
+
+async def published(logs: Logs, data: Path, **address: Any) -> tuple[Mapping[str, Any], Stat]:
+    return await sources(logs, data).index({"type": "file", "path": "a.bin"} | address)
+
+
+def never() -> Any:
+    raise AssertionError("the data are read, although there is an index")
+
+
+class Readings:
+    """Opens `content`; counts how often, and waits for `go` where that is set."""
+
+    def __init__(self, content: bytes, go: asyncio.Event | None = None) -> None:
+        self.content, self.go, self.count = content, go, 0
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.count += 1
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for at in range(0, len(self.content), 300_000):
+                if self.go is not None:
+                    await self.go.wait()
+                yield self.content[at : at + 300_000]
+
+        yield pieces()
+
+
+def names(folder: Path) -> list[str]:
+    """What is in the folder beside its secret."""
+    return sorted(path.name for path in folder.iterdir() if path.name != SECRET)
+
+
+def index(folder: Path) -> Path:
+    (name,) = names(folder)
+    return folder / name
+
+
+@pytest.mark.asyncio
+async def test_what_is_published_has_its_log_at_once(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    log = await logs.of(address, (), stat, never)
+    header = read_header(log.header)
+    assert (header.chunk_bytes, header.size_bytes, header.media_type) == (CHUNK_BYTES, len(CONTENT), "application/octet-stream")
+    chunks = [CONTENT[at : at + CHUNK_BYTES] for at in range(0, len(CONTENT), CHUNK_BYTES)]
+    assert log.root == root_of([leaf_hash(log.header), *map(leaf_hash, chunks)])
+    assert log.sha256 == stat.sha256 == hashlib.sha256(CONTENT).digest()
+
+
+@pytest.mark.asyncio
+async def test_publishing_the_unchanged_file_again_keeps_salt_and_root_also_after_a_restart(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    log = await logs.of(address, (), stat, never)
+    again = Logs(folder)
+    assert await published(again, data) == (address, stat)
+    for each in (again, Logs(folder)):
+        found = await each.of(address, (), stat, never)
+        assert (found.root, found.header) == (log.root, log.header)
+
+
+@pytest.mark.asyncio
+async def test_the_same_bytes_have_another_root_elsewhere(folder: Path, data: Path, tmp_path: Path):
+    roots = set()
+    for place in (folder, tmp_path / "other"):
+        logs = Logs(place)
+        address, stat = await published(logs, data)
+        roots.add((await logs.of(address, (), stat, never)).root)
+    assert len(roots) == 2
+
+
+@pytest.mark.asyncio
+async def test_records_are_counted_where_the_media_type_has_some(folder: Path, data: Path):
+    (data / "a.bin").write_bytes(LINES)
+    logs = Logs(folder)
+    address, stat = await published(logs, data, media_type=NDJSON)
+    log = await logs.of(address, (), stat, never)
+    assert (log.records(0, log.leaves), read_header(log.header).record_unit) == (5_000, "line")
+
+
+@pytest.mark.asyncio
+async def test_a_media_type_that_is_known_only_once_all_was_read_is_counted_at_first_need(folder: Path, data: Path):
+    class Upstream:
+        """Says what it has only with the answer."""
+
+        async def index(self, address: Mapping[str, Any], along: Any = None) -> tuple[Mapping[str, Any], Stat]:
+            along(memoryview(LINES))
+            return address, Stat(len(LINES), "1", hashlib.sha256(LINES).digest(), NDJSON)
+
+        async def open(self, address: Mapping[str, Any]) -> Any:
+            raise SourceFailed("not here")
+
+    logs, reading = Logs(folder), Readings(LINES)
+    address, stat = await logs.indexing(Upstream()).index({"type": "http"})
+    log = await logs.of(address, (), stat, reading)
+    assert (log.records(0, log.leaves), reading.count) == (5_000, 1)
+
+
+@pytest.mark.parametrize("happens", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
+@pytest.mark.asyncio
+async def test_an_index_that_is_missing_or_damaged_is_made_as_it_was(folder: Path, data: Path, happens: Any):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    before = (await logs.of(address, (), stat, never)).root
+    content = index(folder).read_bytes()
+    happens(index(folder))
+    reading = Readings(CONTENT)
+    assert (await Logs(folder).of(address, (), stat, reading)).root == before
+    assert (reading.count, index(folder).read_bytes()) == (1, content)
+
+
+@pytest.mark.asyncio
+async def test_data_that_are_not_what_was_published_get_no_index(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    index(folder).unlink()
+    with pytest.raises(SourceFailed, match="publish them again"):
+        await Logs(folder).of(address, (), stat, Readings(CONTENT[:-1] + b"x"))
+    assert names(folder) == []
+
+
+@pytest.mark.asyncio
+async def test_it_is_made_once_however_many_ask_and_who_cannot_wait_comes_back(folder: Path, data: Path):
+    go = asyncio.Event()
+    reading, stat = Readings(CONTENT, go), Stat(len(CONTENT), "1", None, "text/csv")
+    logs = Logs(folder, patience_seconds=0.01)
+    asked = await asyncio.gather(*(logs.of({"a": 1}, (), stat, reading) for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in asked] == [Busy] * 5
+    go.set()
+    logs._patience_seconds = 10.0
+    found = await asyncio.gather(*(logs.of({"a": 1}, (), stat, reading) for _ in range(5)))
+    assert len({id(log) for log in found}) == reading.count == 1
+    await logs.close()
+
+
+@pytest.mark.asyncio
+async def test_what_fails_is_tried_again_by_who_asks_next(folder: Path, data: Path):
+    logs, stat = Logs(folder), Stat(len(CONTENT), "1", None, "text/csv")
+
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[AsyncIterator[bytes]]:
+        raise SourceFailed("the upstream is away")
+        yield Readings(b"")  # type: ignore[misc]
+
+    with pytest.raises(SourceFailed):
+        await logs.of({"a": 1}, (), stat, broken)
+    assert (await logs.of({"a": 1}, (), stat, Readings(CONTENT))).leaves == 4
+    assert len(names(folder)) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_the_stages_leave_is_a_log_of_its_own_and_goes_with_the_same_source(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    plain = await logs.of(address, (), stat, never)
+    staged = await logs.of(address, (Same(),), stat, Readings(CONTENT[:5]))
+    assert plain.root != staged.root
+    assert staged.sha256 == hashlib.sha256(CONTENT[:5]).digest()
+    assert logs.sweep([address]) == 0
+    logs._unclaimed.clear()
+    assert logs.sweep([]) == 2
+
+
+@pytest.mark.asyncio
+async def test_indexes_of_what_is_published_no_more_are_removed_and_those_not_yet_committed_stay(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    assert logs.sweep([]) == 0  # its dataset may be committed in a moment
+    assert logs.sweep([address]) == 0
+    assert logs.sweep([]) == 1
+    assert names(folder) == []
+    reading = Readings(CONTENT)
+    await logs.of(address, (), stat, reading)
+    assert reading.count == 1  # what was at hand of it is gone, too
+
+
+def test_a_folder_of_ours_is_private_and_what_a_crash_left_is_cleared_away(folder: Path):
+    folder.mkdir()
+    (folder / ".part-0123").write_bytes(b"half")
+    Logs(folder)
+    assert [path.name for path in folder.iterdir()] == [SECRET]
+    assert (folder / SECRET).stat().st_mode & 0o777 == 0o600
+    other = folder.with_name("made")
+    Logs(other)
+    assert other.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_used_is_a_mistake_of_the_settings(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SettingsError, match=r"metering\.directory"):
+        Logs(tmp_path / "file")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / SECRET).write_bytes(b"short")
+    with pytest.raises(SettingsError, match="does not have 32 bytes"):
+        Logs(tmp_path / "logs")
+
+
+@pytest.mark.asyncio
+async def test_without_room_for_its_index_nothing_is_published(folder: Path, data: Path):
+    logs = Logs(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(SinkFailed, match="look after that disk"):
+        await published(logs, data)
+
+
+@pytest.mark.asyncio
+async def test_what_is_opened_is_what_the_source_opens(folder: Path, data: Path):
+    logs = Logs(folder)
+    address, stat = await published(logs, data)
+    source = await sources(logs, data).open(address)
+    assert await source.stat() == stat
+    await source.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_at_hand_is_bounded(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.dataplane.logs.OPEN_MAX", 2)
+    logs, stat = Logs(folder), Stat(3, "1", None, "text/csv")
+    made: list[Log] = [await logs.of({"n": n}, (), stat, Readings(b"abc")) for n in range(4)]
+    assert len(logs._open) == 2
+    assert (await logs.of({"n": 0}, (), stat, never)).root == made[0].root
