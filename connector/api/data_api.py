@@ -18,11 +18,11 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
 from connector import telemetry
+from connector.api.bulk_door import way_out
 from connector.api.connections import cut
 from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed, not_found
 from connector.api.middleware import problem
-from connector.api.outlet import HttpOutlet
-from connector.dataplane import ranges
+from connector.dataplane import bulk, ranges
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
@@ -53,7 +53,8 @@ class _Small:
 
 
 class DataApi:
-    """The handlers. `sources` maps a source type to what opens it; a client that takes no piece for `stall_seconds` is cut."""
+    """The handlers. `sources` maps a source type to what opens it; a client that takes no piece for `stall_seconds` is cut.
+    `bulk_threads` carry large answers under TLS."""
 
     def __init__(
         self,
@@ -66,12 +67,14 @@ class DataApi:
         meters: Meters,
         *,
         stall_seconds: float = STALL_SECONDS,
+        bulk_threads: int = bulk.THREADS,
     ) -> None:
         self._gate, self._flows, self._tokens, self._identity, self._meters = gate, flows, tokens, identity, meters
         self._opened: OpenSources[_Small] = OpenSources(sources)
         self._representations = Representations()
         self._tracing = tracing
         self._stall_seconds = stall_seconds
+        self._threads = bulk.Threads(bulk_threads)
 
     def add_to(self, app: web.Application) -> None:
         """Register all routes; whatever else is asked gets a problem document too. They need no middleware."""
@@ -85,6 +88,7 @@ class DataApi:
         add("*", "/{anything:.*}", not_found)
 
     async def _close(self, _app: web.Application) -> None:
+        await asyncio.to_thread(self._threads.close)
         await self._opened.close()
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
@@ -139,7 +143,7 @@ class DataApi:
         span = plan.span
         response = web.StreamResponse(status=plan.status, headers=headers)
         response.content_length = span.length
-        outlet = HttpOutlet(request, response)
+        outlet = way_out(request, response, self._threads, span.length)
 
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)

@@ -1,9 +1,12 @@
 """Clients of the data listener that mean no good, or are too slow, or want old TLS: a clear 4xx or an end, never a 5xx, never a hang."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -13,16 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.api import data_api
-from tests.dataplane.reader import a_wire, connected, head, reading, request
+from tests.dataplane.reader import Wire, a_wire, connected, head, request
 from tests.dataplane.rig import TRANSFER, Rig, provider, some_bytes
 
-SMALL, LARGE = b"0123456789", some_bytes(300_000)
+SMALL, LARGE = b"0123456789", some_bytes(1_000_000)  # under TLS, the large one goes out by a thread
 
 
 @pytest_asyncio.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with provider(tmp_path) as one:
         await one.publish(SMALL)
+        yield one
+
+
+@pytest_asyncio.fixture(params=["sendfile", "TLS"])
+async def wire(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Wire]:
+    """Both ways out of the listener, each behind its own way in."""
+    async with a_wire(request.param, tmp_path, trustme.CA()) as one:
+        await one.rig.publish(LARGE)
         yield one
 
 
@@ -72,18 +83,18 @@ HOSTILE: dict[str, bytes] = {
 }
 
 
-async def statuses(rig: Rig, sent: bytes) -> tuple[int, int]:
+async def statuses(wire: Wire, sent: bytes) -> tuple[int, int]:
     """The status of the answer to `sent` and of one to a good request on another connection afterwards."""
-    async with connected(rig.url) as (stream, writer):
+    async with connected(wire.rig.url, wire.tls) as (stream, writer):
         writer.write(sent)
         status, _ = await head(stream)
-    async with reading(rig.endpoint, rig.authorization()) as reader:
+    async with wire.reading(wire.rig.authorization()) as reader:
         return status, reader.status
 
 
 @pytest.mark.asyncio
-async def test_malformed_and_hostile_requests_get_a_clear_4xx_and_harm_nobody(rig: Rig):
-    found = {name: await statuses(rig, sent) for name, sent in HOSTILE.items()}
+async def test_malformed_and_hostile_requests_get_a_clear_4xx_and_harm_nobody(wire: Wire):
+    found = {name: await statuses(wire, sent) for name, sent in HOSTILE.items()}
     assert {name: each for name, each in found.items() if not 400 <= each[0] < 500 or each[1] != 200} == {}
 
 
@@ -94,32 +105,72 @@ def bodies() -> st.SearchStrategy[bytes]:
     return st.builds(lambda start, rest, tail: b"\r\n".join([start, *rest, b"", b""]) + tail, first, lines, noise)
 
 
+def told(wire: Wire, sent: bytes) -> bytes:
+    """What comes back to these bytes and an end without a goodbye. Half an end is something that TLS does not know: it says an
+    error, after what was answered before."""
+    at = urlsplit(wire.rig.url)
+    answer = bytearray()
+    with socket.create_connection(("127.0.0.1", at.port or 0), timeout=10) as raw:
+        speaking = wire.tls.wrap_socket(raw, server_hostname=at.hostname) if wire.tls else raw
+        with suppress(ConnectionError, ssl.SSLError), speaking:
+            speaking.sendall(sent)
+            socket.socket.shutdown(speaking, socket.SHUT_WR)
+            while piece := speaking.recv(65_536):
+                answer += piece
+    return bytes(answer)
+
+
+@pytest.mark.parametrize("kind", ["sendfile", "TLS"])
 @settings(max_examples=15)
 @given(st.lists(bodies(), min_size=10, max_size=10))
-def test_no_bytes_at_all_are_answered_with_5xx(tmp_path_factory: pytest.TempPathFactory, sent: list[bytes]):
+def test_no_bytes_at_all_are_answered_with_5xx(kind: str, tmp_path_factory: pytest.TempPathFactory, sent: list[bytes]):
     async def run() -> None:
-        async with provider(tmp_path_factory.mktemp("fuzz")) as rig:
+        async with a_wire(kind, tmp_path_factory.mktemp("fuzz"), trustme.CA()) as wire:
             for each in sent:
-                async with connected(rig.url) as (stream, writer):
-                    writer.write(each)
-                    writer.write_eof()
-                    async with asyncio.timeout(10):
-                        answer = await stream.read()
-                    assert not answer or 400 <= int(answer.split()[1]) < 500, (each, answer)
+                answer = await asyncio.to_thread(told, wire, each)
+                assert not answer or 400 <= int(answer.split()[1]) < 500, (each, answer)
 
     asyncio.run(run())
 
 
 @pytest.mark.asyncio
-async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(rig: Rig):
-    hidden = request("GET", rig.endpoint, rig.authorization())
+async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(wire: Wire):
+    hidden = request("GET", wire.rig.endpoint, wire.rig.authorization())
     for outer in ("DELETE /data/x", "POST /data/x", "PUT /token", "POST /elsewhere", "POST /token"):
-        async with connected(rig.url) as (stream, writer):
+        async with connected(wire.rig.url, wire.tls) as (stream, writer):
             writer.write(f"{outer} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(hidden)}\r\nConnection: close\r\n\r\n".encode() + hidden)
             async with asyncio.timeout(10):
                 answer = await stream.read()
         assert answer.count(b"HTTP/1.") == 1, outer
-        assert SMALL not in answer
+        assert LARGE[:100] not in answer
+
+
+@pytest.mark.asyncio
+async def test_a_request_hidden_in_the_body_of_one_that_is_served_is_never_answered(wire: Wire):
+    """It waits unread while the answer goes out, by whatever way."""
+    rig = wire.rig
+    hidden = request("GET", rig.endpoint, rig.authorization())
+    for framing in ({"Content-Length": str(len(hidden))}, {"Transfer-Encoding": "chunked"}):
+        body = hidden if "Content-Length" in framing else b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
+        async with connected(rig.url, wire.tls) as (stream, writer):
+            writer.write(request("GET", rig.endpoint, rig.authorization() | framing | {"Connection": "close"}, body))
+            async with asyncio.timeout(10):
+                answer = await stream.read()
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.endswith(LARGE)
+
+
+@pytest.mark.asyncio
+async def test_requests_that_come_while_an_answer_goes_out_are_answered_after_it_in_their_order(wire: Wire):
+    rig = wire.rig
+    ranges = ["bytes=0-", "bytes=1-", "bytes=-7", "bytes=5-600000"]
+    async with connected(rig.url, wire.tls) as (stream, writer):
+        writer.write(b"".join(request("GET", rig.endpoint, rig.authorization() | {"Range": each}) for each in ranges))
+        for expected in (LARGE, LARGE[1:], LARGE[-7:], LARGE[5:600_001]):
+            status, told = await head(stream)
+            assert (status, int(told["content-length"])) == (206, len(expected))
+            async with asyncio.timeout(10):
+                assert await stream.readexactly(len(expected)) == expected
 
 
 # --- slow clients

@@ -22,6 +22,7 @@ from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
+from connector.api.connections import Connection, Entrance
 from connector.api.data_api import DataApi
 from connector.control.journal import Journal
 from connector.dataplane.edr import Tokens, grant_for, read_address
@@ -214,15 +215,28 @@ def free_socket() -> socket.socket:
 
 @asynccontextmanager
 async def serving(app: web.Application, tls: ssl.SSLContext | None = None, at: socket.socket | None = None) -> AsyncIterator[int]:
-    """Serve `app` on loopback."""
+    """Serve `app` on loopback, with the connections of our own listeners."""
     at = at or free_socket()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
+    serve = runner.server
+    assert serve is not None
+    entrance = Entrance(
+        "test",
+        lambda patience, lost: Connection(serve, patience, lost, access_log=None, auto_decompress=False),
+        lambda: tls,
+        unread_seconds=60.0,
+        connections=1_000,
+        per_address=1_000,
+        handshake_seconds=10.0,
+    )
+    server = await asyncio.get_running_loop().create_server(entrance, sock=at)
     try:
-        await web.SockSite(runner, at, ssl_context=tls).start()
         yield at.getsockname()[1]
     finally:
+        server.close()
         await runner.cleanup()
+        await entrance.end()
 
 
 @asynccontextmanager
@@ -235,6 +249,7 @@ async def provider(
     stall_seconds: float = 60.0,
     clock: ShiftedClock | None = None,
     store: Store | None = None,
+    bulk_threads: int = 4,
 ) -> AsyncIterator[Rig]:
     """A provider that serves files below `root`, and counts in `store` what is used up."""
     clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
@@ -251,7 +266,9 @@ async def provider(
     store, marks = store or MemoryStore(), Marks(transfers, flows)
     ledger = Ledger(store, Journal(store, clock).decide, clock, Counted(), marks.reached, flows.cut)
     app = web.Application()
-    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), stall_seconds=stall_seconds).add_to(app)
+    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), stall_seconds=stall_seconds, bulk_threads=bulk_threads).add_to(
+        app
+    )
     try:
         async with serving(app, tls, at):
             known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))

@@ -1,0 +1,152 @@
+"""Large answers under TLS: by threads as long as there are free ones, by the loop otherwise, and cut as every other stream."""
+
+import asyncio
+import os
+import threading
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from connector.api import bulk_door
+from connector.api.bulk_door import BulkOutlet
+from connector.api.outlet import HttpOutlet
+from connector.dataplane import bulk
+from tests.dataplane.reader import a_wire
+from tests.dataplane.rig import TRANSFER, some_bytes
+
+MUCH = some_bytes(8 * 1024 * 1024)  # more than both kernels and the reader hold
+WAIT_SECONDS = 10.0
+
+
+@pytest.fixture
+def carried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each thread was given, one entry for each window."""
+    counts: list[int] = []
+
+    def send(descriptor: int, offset: int, count: int, connection: bulk.Sends) -> None:
+        counts.append(count)
+        assert threading.current_thread().name.startswith("bulk")
+        real(descriptor, offset, count, connection)
+
+    real = bulk.send
+    monkeypatch.setattr(bulk, "send", send)
+    return counts
+
+
+def bulk_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("bulk")]
+
+
+async def nobody_reads(wire: Any) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while wire.rig.flows.seen(TRANSFER).running:  # noqa: ASYNC110 - nobody tells when a stream ends
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "threaded"), [("TLS", len(MUCH), True), ("TLS", bulk_door.LENT_BYTES - 1, False), ("sendfile", len(MUCH), False)]
+)
+@pytest.mark.asyncio
+async def test_a_large_answer_under_tls_goes_by_a_thread(kind: str, size: int, threaded: bool, tmp_path: Path, carried: list[int]):
+    async with a_wire(kind, tmp_path, trustme.CA()) as wire:
+        await wire.rig.publish(MUCH[:size])
+        async with wire.reading(wire.rig.authorization()) as reader:
+            assert await reader.all() == MUCH[:size]
+    assert sum(carried) == (size if threaded else 0)
+
+
+@pytest.mark.asyncio
+async def test_readers_that_hold_all_threads_keep_nobody_from_the_data_and_no_thread_is_left(tmp_path: Path, carried: list[int]):
+    async with a_wire("TLS", tmp_path, trustme.CA(), bulk_threads=2) as wire:
+        await wire.rig.publish(MUCH)
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                slow = await stack.enter_async_context(wire.reading(wire.rig.authorization()))
+                await slow.take(100_000)
+            before = sum(carried)
+            for _ in range(3):
+                async with wire.reading(wire.rig.authorization()) as reader:
+                    assert await reader.all() == MUCH
+            assert sum(carried) == before, "they went through the loop"
+            assert len(bulk_threads()) == 2
+        await nobody_reads(wire)
+        async with wire.reading(wire.rig.authorization()) as reader:  # the places of those that went away are free again
+            assert await reader.all() == MUCH
+        assert sum(carried) > before
+    assert bulk_threads() == []
+
+
+@pytest.mark.asyncio
+async def test_without_threads_everything_goes_through_the_loop(tmp_path: Path, carried: list[int]):
+    async with a_wire("TLS", tmp_path, trustme.CA(), bulk_threads=0) as wire:
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            assert await reader.all() == MUCH
+    assert carried == []
+
+
+@pytest.mark.asyncio
+async def test_the_last_thread_may_go_to_somebody_else_while_the_head_is_on_its_way(
+    tmp_path: Path, carried: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    def way_out(request: Any, response: Any, threads: bulk.Threads, length: int) -> HttpOutlet:
+        outlet = real(request, response, threads, length)
+        assert isinstance(outlet, BulkOutlet)
+        threads._free = 0
+        return outlet
+
+    real = bulk_door.way_out
+    monkeypatch.setattr("connector.api.data_api.way_out", way_out)
+    async with a_wire("TLS", tmp_path, trustme.CA()) as wire:
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            assert await reader.all() == MUCH
+    assert carried == []
+
+
+@pytest.mark.asyncio
+async def test_a_withdrawn_permit_ends_a_slow_readers_stream_within_a_second_whatever_the_thread_waits_for(
+    tmp_path: Path, carried: list[int]
+):
+    async with a_wire("TLS", tmp_path, trustme.CA()) as wire:
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            await reader.take(100_000)
+            assert carried, "a thread is at it"
+            withdrawn = time.time()
+            wire.rig.change(state="SUSPENDED")
+            await nobody_reads(wire)
+            assert time.time() - withdrawn < 1
+            assert await reader.sip_to_the_end() - withdrawn < 1
+            assert len(reader.taken) < len(MUCH)
+        async with wire.reading(wire.rig.authorization()) as refused:
+            assert refused.status == 403
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_cut_short_under_a_stream_ends_it_visibly_and_others_go_on(tmp_path: Path):
+    async with a_wire("TLS", tmp_path, trustme.CA()) as wire:
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            await reader.take(100_000)
+            os.truncate(wire.rig.root / "data.bin", 10)
+            await reader.sip_to_the_end()
+            assert 0 < len(reader.taken) < reader.announced
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            assert await reader.all() == MUCH
+
+
+@pytest.mark.asyncio
+async def test_the_process_that_stops_ends_what_is_lent(tmp_path: Path):
+    async with a_wire("TLS", tmp_path, trustme.CA()) as wire:
+        await wire.rig.publish(MUCH)
+        async with wire.reading(wire.rig.authorization()) as reader:
+            await reader.take(100_000)
+            wire.rig.flows.cut_everything("shutdown")
+            await nobody_reads(wire)
+    assert bulk_threads() == []
