@@ -37,9 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lasting": {"telemetry"},
     "control": {"dataplane.edr"} | INWARD,  # a transfer that starts hands out an access token
     "dataplane": INWARD,
+    "ledger": INWARD,
     "intake": {"dataplane.edr", "dataplane.ranges"} | INWARD,  # the consumer's half reads addresses and ranges as the provider writes them
     "adapters": INWARD,
-    "api": {"control", "dataplane"} | INWARD,
+    "api": {"control", "dataplane", "ledger"} | INWARD,
     "client": {"errors"},
     # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
     # What is verified offline needs the logs and the meter only.

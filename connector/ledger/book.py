@@ -1,0 +1,75 @@
+"""The ledger as a whole: the port `Ledger` over sequencer, witness and witnesses, with one start and one end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nacl.bindings import crypto_sign
+
+from connector.ledger.sequencer import Commit, Sequencer
+from connector.ledger.witness import Witness
+from connector.ledger.witnesses import Witnesses
+from connector.merkle import notes
+from connector.ports import Clock, Identity, Peer, Store
+from connector.ports_ledger import Anchor
+from connector.records import Changes, Evidence
+from connector.records_ledger import Place
+from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
+
+
+class Book:
+    """One participant's ledger. `key` gives the key that signs now; the other parameters are those of the parts."""
+
+    def __init__(
+        self,
+        store: Store,
+        commit: Commit,
+        clock: Clock,
+        identity: Identity,
+        peer: Peer,
+        anchor: Anchor,
+        key: Callable[[], SigningKey],
+        origin: str,
+        holder: str,
+    ) -> None:
+        self.store = store
+        self.sequencer = Sequencer(store, commit, clock, identity, anchor, lambda log: signer_of(key(), log), origin, holder)
+        own = identity.own.id
+        self.witness = Witness(store, commit, clock, identity, lambda: signer_of(key(), own, notes.Kind.COSIGNATURE))
+        self.witnesses = Witnesses(store, commit, clock, identity, peer, self.sequencer)
+
+    async def start(self) -> None:
+        """Raises StoreError if what is stored is not what was signed."""
+        await self.sequencer.start()
+        await self.witness.start()
+        await self.witnesses.start()
+
+    async def close(self) -> None:
+        await self.witnesses.close()
+        await self.sequencer.close()
+
+    def committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        """Told by the journal after each commit."""
+        self.sequencer.committed(changes, evidence)
+        self.witnesses.committed(changes, evidence)
+
+    async def fault(self) -> str | None:
+        """What is wrong with the ledger, for the readiness of the connector."""
+        return self.sequencer.fault
+
+    async def index_of(self, sequence: int) -> Place:
+        """See the port."""
+        return await self.sequencer.index_of(sequence)
+
+    async def checkpoint(self) -> str | None:
+        """See the port."""
+        return await self.sequencer.checkpoint()
+
+    def suspected(self, peer: str) -> bool:
+        """See the port."""
+        return self.witness.suspected(peer)
+
+
+def signer_of(key: SigningKey, name: str, kind: notes.Kind = notes.Kind.ED25519) -> notes.Signer:
+    """A key of ours as the signer of notes, under a log's name or, for cosignatures, under our own."""
+    return notes.Signer(notes.VerifierKey(name, key.key.public, kind), lambda message: crypto_sign(message, key.secret)[:SIGNATURE_BYTES])

@@ -1,0 +1,178 @@
+"""Our log before its witnesses: every counterparty is asked to cosign our newest checkpoint, while there is something between us.
+
+Nothing is polled and nothing is stored for it: whom we deal with stands in the facts, what he has cosigned in his `Witnessed`. After a
+crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour; one that remembers more of our
+log than our database has, and can show our signature for it, is believed, and a new log begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from prometheus_client import Gauge
+
+from connector import telemetry
+from connector.errors import ConnectorError, EgressDenied, PeerFailed, ProofRefused
+from connector.ledger.reading import log_of, prove_consistency
+from connector.ledger.sequencer import Commit, Sequencer
+from connector.merkle import checkpoints, notes, witness
+from connector.ports import Clock, Identity, Participant, Peer, Reply, Store
+from connector.records import Changes, Conflict, Evidence, Expect
+from connector.records_ledger import Witnessed
+
+PROTOCOL_PATH = "/dsp/2025-1"  # below the same base as the protocol stands the ledger
+LEDGER_PATH = "/ledger"
+SETTLE_SECONDS = 1.0  # what is said between two connectors comes in bursts: one checkpoint for all of it
+PAUSE_SECONDS = 60.0  # between two checkpoints for one peer
+FOREIGN_SECONDS = 3600.0  # between two looks at whether a peer has learned to witness
+RECENT = 1_000  # facts that are read at the start, for whom they are about
+ANSWER_BYTES_MAX = 64 * 1024
+OK, CONFLICT = 200, 409  # RFC 9110
+OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
+
+cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
+
+
+class Witnesses:
+    """Asks peers for cosignatures of our log. `path` is where a peer's ledger stands below its base."""
+
+    def __init__(self, store: Store, commit: Commit, clock: Clock, identity: Identity, peer: Peer, sequencer: Sequencer) -> None:
+        self._store, self._commit, self._clock, self._identity = store, commit, clock, identity
+        self._peer, self._sequencer = peer, sequencer
+        self._due: dict[str, float] = {}  # participant -> when, on the loop's clock
+        self._not_before: dict[str, float] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Find out who was still to be asked when an earlier process ended, and begin."""
+        logs = await self._store.logs()
+        newest = logs[-1] if logs else None
+        if newest is not None and newest.size:
+            known = {row.peer: row.size for row in await self._store.witnesses() if row.origin == newest.origin}
+            facts = await self._store.events(max(0, newest.sequence - RECENT), RECENT)
+            self._note(facts)
+            for peer in [peer for peer in self._due if known.get(peer) == newest.size]:
+                del self._due[peer]
+        self._task = asyncio.create_task(self._work(), name="witnesses")
+
+    def committed(self, _changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        """Told by the journal after each commit."""
+        self._note(evidence)
+
+    def _note(self, facts: Sequence[Evidence]) -> None:
+        for fact in facts:
+            if fact.peer is not None and fact.peer not in self._due and fact.what not in OWN:
+                at = asyncio.get_running_loop().time() + SETTLE_SECONDS
+                self._due[fact.peer] = max(at, self._not_before.get(fact.peer, 0.0))
+                self._changed.set()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            ready = [peer for peer, at in self._due.items() if at <= loop.time()]
+            for id in ready:
+                del self._due[id]
+                self._not_before[id] = loop.time() + PAUSE_SECONDS
+                pause = await self._pause_after(id)
+                self._not_before[id] = loop.time() + pause
+            try:
+                async with asyncio.timeout_at(min(self._due.values(), default=None)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _pause_after(self, id: str) -> float:
+        """Ask one peer; how many seconds it is to be left alone from now on."""
+        try:
+            known = self._identity.find(id)
+            if known is None or base_of(known) is None or id == self._identity.own.id:
+                return FOREIGN_SECONDS
+            return PAUSE_SECONDS if await self.ask(known) else FOREIGN_SECONDS
+        except (PeerFailed, EgressDenied) as error:
+            telemetry.log.info("witness not reached", peer=id, reason=error.message)
+        except Exception as error:
+            telemetry.log.error("witness failed", peer=id, exc_info=error)
+        return PAUSE_SECONDS
+
+    async def ask(self, peer: Participant) -> bool:
+        """Have `peer` cosign our newest checkpoint; whether it is a witness at all. Raises PeerFailed, EgressDenied, StoreError."""
+        note = await self._sequencer.checkpoint()
+        if note is None:
+            return True
+        ours = checkpoints.read(notes.read(note.encode()).text)
+        log = await log_of(self._store, ours.origin)
+        row = await self._store.witnessed(peer.id, ours.origin)
+        old = row.size if row else 0
+        if old == ours.size:
+            return True
+        for _ in range(2):  # a second time if the peer remembers another checkpoint than we do
+            proof = await prove_consistency(self._store, log, old, ours.size)
+            reply = await self._send("POST", peer, "/witness/add-checkpoint", witness.write(old, proof, note.encode()))
+            if reply.status == OK:
+                await self._keep(peer, ours, note, reply.body, row)
+                return True
+            size = _size(reply)
+            if size is None:
+                telemetry.log.info("no witness", peer=peer.id, status=reply.status)
+                return False
+            if size > ours.size:
+                await self._look_back(peer, ours)
+                return True
+            old = size
+        return True
+
+    async def _keep(self, peer: Participant, ours: checkpoints.Checkpoint, note: str, answer: bytes, row: Witnessed | None) -> None:
+        keys = [notes.VerifierKey(peer.id, key.public, notes.Kind.COSIGNATURE) for key in self._identity.keys(peer.id)]
+        try:
+            cosigned = witness.cosigned(note.encode(), answer, keys).decode()
+        except ProofRefused as refused:
+            raise PeerFailed(f"`{peer.name}` answers a checkpoint with what is no cosignature of it: {refused.message}") from refused
+        now = self._clock.now()
+        later = Witnessed(peer.id, ours.origin, ours.size, ours.root, cosigned, None, row.version + 1 if row else 1, now)
+        expect = Expect(Witnessed, later.key, row.version if row else None)
+        if not isinstance(await self._commit(Changes(expects=(expect,), saves=(later,))), Conflict):
+            cosigned_at.set(now)
+
+    async def _look_back(self, peer: Participant, ours: checkpoints.Checkpoint) -> None:
+        """A peer says that our log was larger once. If it can show that we have signed that, the database is older than what we have told:
+        a new log begins."""
+        reply = await self._send("GET", peer, f"/witness/checkpoint?origin={quote(ours.origin, safe='')}", None)
+        try:
+            signed = self._sequencer.read_own(reply.body)
+        except ProofRefused as refused:
+            raise PeerFailed(
+                f"`{peer.name}` says that it knows a larger ledger of ours and does not show it: {refused.message}"
+            ) from refused
+        if signed.origin == ours.origin and signed.size > (await log_of(self._store, ours.origin)).size:
+            await self._sequencer.begin_anew(signed)
+
+    async def _send(self, method: str, peer: Participant, path: str, body: bytes | None) -> Reply:
+        headers = {"authorization": await self._identity.mint(peer.id)}
+        if body is not None:
+            headers["content-type"] = witness.TEXT_TYPE
+        return await self._peer.send(method, f"{base_of(peer)}{path}", headers=headers, body=body, limit_bytes=ANSWER_BYTES_MAX)
+
+
+def base_of(participant: Participant) -> str | None:
+    """Where the ledger of a participant stands, if its connector may be one of ours."""
+    protocol = participant.protocol or ""
+    return protocol.removesuffix(PROTOCOL_PATH) + LEDGER_PATH if protocol.endswith(PROTOCOL_PATH) else None
+
+
+def _size(reply: Reply) -> int | None:
+    """The size that a witness says it knows (409 with `text/x.tlog.size`), or None."""
+    if reply.status != CONFLICT or reply.headers.get("content-type", "").partition(";")[0].strip() != witness.SIZE_TYPE:
+        return None
+    try:
+        return checkpoints.read_decimal(reply.body.decode("ascii").removesuffix("\n"), "witness-size", "the size")
+    except (ConnectorError, UnicodeDecodeError):
+        return None
