@@ -131,10 +131,9 @@ class Negotiations:
                 usage = await self._store.usage(agreement.id)
                 if usage is None or (made is not None and made.detail.get("offer", offer.id) != offer.id):
                     continue
-                counted = self._policies.counters(agreement.document, usage)
-                full = [one for one in counted if one["limit"] is not None and one["used"] + one["reserved"] >= one["limit"]]
+                full = self._policies.used_up(agreement.document, usage)
                 if full:
-                    what = " and ".join(dict.fromkeys(f"`{compact(one['operand'])}`" for one in full))
+                    what = " and ".join(f"`{compact(operand)}`" for operand in full)
                     return f"agreement `{agreement.id}` from this offer is used up ({what}), and another has a quota of its own"
             if (after := page.next) is None:
                 return None

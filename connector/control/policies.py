@@ -20,13 +20,16 @@ from typing import Any
 import orjson
 
 from connector.control.terms import Settlement, burdens, settle
+from connector.control_billing import measured as billing
+from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.errors import InvalidRequest, PolicyError, Refused
+from connector.metering.budgets import tallies
+from connector.metering.prices import Plan, plan_of
 from connector.odrl import (
     DEFAULT_OPTIONS,
     PURPOSE,
     Code,
     Decision,
-    Finding,
     Options,
     Policy,
     Request,
@@ -38,17 +41,16 @@ from connector.odrl import (
     load,
     same_terms,
 )
-from connector.odrl.counters import Tally, charged, counting, quotas, tallies
+from connector.odrl.counters import Tally, charged
 from connector.odrl.duties import performs, state_of
-from connector.odrl.model import DutyState, Event, Number, Rule
-from connector.odrl.operands import BYTE_COUNT, COUNT, DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, RECORD_COUNT
+from connector.odrl.model import DutyState, Event, Rule
+from connector.odrl.operands import DATE_TIME
 from connector.odrl.registry import registry_of
 from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.odrl_reading.declaration import agreed, purposes_of
-from connector.ports import counts_records
 from connector.records import Usage
 from connector.remembered import Remembered
 
@@ -57,11 +59,8 @@ REMEMBERED_BYTES_MAX = 32 << 20  # some 4,000 of the usual size; the largest tha
 POLICY_BYTES, PART_BYTES = 5_000, 1_024  # in memory: a policy that says nothing, and each constraint, value or finding
 USE = "odrl:use"
 KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
-Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
 REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit that its policy goes over
-MEASURED = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
-DATED = frozenset({ELAPSED_TIME, DELAY_PERIOD})  # they run from the signing, which an agreement shows
 MICROSECONDS = 1_000_000
 ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and of those that are named instead
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
@@ -146,13 +145,14 @@ class Policies:
             return not_understood(policy)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
+        options = billing.measuring(policy, self._options)
         facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
         world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used or {})
         if performed:
             world = replace(world, duties=_done(policy, world, performed))
-        decision = evaluate(policy, request, world, options=self._options)
+        decision = evaluate(policy, request, world, options=options)
         permitted = decision.result in PERMITS
-        ends = _lapse(policy, request, world, decision, self._options) if permitted else None
+        ends = _lapse(policy, request, world, decision, options) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
         stored = decision.to_json() | {"policy_hash": key.hex()}
@@ -223,6 +223,13 @@ class Policies:
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
 
+    def plan(self, document: Mapping[str, Any]) -> Plan | None:
+        """The prices of a policy, None if it has none. Raises PolicyError for what is not understood."""
+        policy = self.parse(document)
+        if isinstance(policy, PolicyError):
+            raise policy
+        return plan_of(policy)
+
     def next_instant(self, document: Mapping[str, Any], now: float) -> float | None:
         """The next point in time (POSIX seconds) at which a constraint of the policy may say something else, whatever becomes of the
         decision."""
@@ -232,36 +239,26 @@ class Policies:
         return next((at for at in later if at > now), None)
 
     def counters(self, document: Mapping[str, Any], usage: Usage) -> list[dict[str, Any]]:
-        """What is counted under the policy, as it stands, in plain JSON: `limit` is the largest total, if one is certain."""
+        """What is counted under the policy, as it stands: see `control_billing.measured.counters`."""
         policy = self.parse(document)
-        if isinstance(policy, PolicyError):
-            return []
-        limits = {(quota.rule, quota.operand): quota.most for quota in quotas(policy)}
-        return [
-            {
-                "rule": rule,
-                "operand": operand,
-                "used": usage.spent(rule, operand),
-                "reserved": usage.reserved(rule, operand),
-                "limit": limits.get((rule, operand)),
-            }
-            for rule, operand, _ in tallies(policy)
-        ]
+        return [] if isinstance(policy, PolicyError) else billing.counters(policy, usage)
+
+    def used_up(self, document: Mapping[str, Any], usage: Usage) -> tuple[str, ...]:
+        """The left operands of which nothing more is to be had under a permission of the policy."""
+        policy = self.parse(document)
+        return () if isinstance(policy, PolicyError) else billing.used_up(policy, usage)
 
     def unused(self, document: Mapping[str, Any]) -> Used:
-        """`used` as the side that does not count has it: as if nothing had been used, of all that a connector can measure."""
-        return {(tally.rule, tally.operand): 0 for tally in self.tallies(document) if tally.operand in MEASURED}
+        """`used` as the side that does not count has it: as if nothing had been used."""
+        policy = self.parse(document)
+        return {} if isinstance(policy, PolicyError) else billing.unused(policy)
 
     def demand_measured(self, document: Mapping[str, Any], media_type: str) -> None:
-        """Raise PolicyError for a policy that counts what nobody here can measure of data of this type: it would permit nothing."""
+        """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             raise policy
-        able = measured(media_type)
-        unable = dict.fromkeys(tally.operand for tally in tallies(policy) if tally.operand not in able)
-        findings = [_unmeasured(each.path, each.operand, each.unit) for operand in unable for each in counting(policy, operand)]
-        if findings:
-            raise PolicyError("the policy counts what this connector does not measure", tuple(findings))
+        billing.demand_measured(policy, media_type)
 
     def purposes(self, document: Mapping[str, Any]) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""
@@ -344,22 +341,6 @@ def _lapse(policy: Policy, request: Request, world: World, decision: Decision, o
         if decision.result not in PERMITS:
             return instant.timestamp()
     return decision.valid_until.timestamp() if decision.valid_until else None
-
-
-def measured(media_type: str) -> frozenset[str]:
-    """The left operands that this connector counts where data of this media type leaves it. Records are counted where one is a line."""
-    return MEASURED if counts_records(media_type) else MEASURED - {RECORD_COUNT}
-
-
-def _unmeasured(path: str, operand: str, unit: str) -> Finding:
-    if operand == RECORD_COUNT:
-        message, fix = "records are counted in line-delimited JSON only", "publish the data as `application/x-ndjson`, or count bytes"
-    elif unit:
-        message, fix = f"`{compact(operand)}` is not counted in `{unit}`", "leave the unit out: uses, bytes, records and time have one"
-    else:
-        able = ", ".join(f"`{compact(each)}`" for each in sorted(MEASURED))
-        message, fix = f"`{compact(operand)}` is not measured here", f"use what is: {able}"
-    return Finding(Code.OPERAND_UNSUPPORTED, f"{path}/leftOperand", message, fix)
 
 
 def not_understood(error: PolicyError) -> Verdict:

@@ -143,7 +143,7 @@ class Marks:
             ruling = await self._rights.of(process, now, more=True)
             if ruling is not None and ruling.permitted and ruling.agreement is not None:
                 usage = ruling.usage or Usage(ruling.agreement.id)
-                ahead = (t._replace(marks=tuple(mark for mark in t.marks if mark > usage.spent(t.rule, t.operand))) for t in ruling.tallies)
+                ahead = (each.beyond(usage.spent(each.rule, each.operand)) for each in ruling.tallies)
                 on = tuple(tally for tally in ahead if tally.rule in ruling.verdict.charged)
             return outcome(self._steps, process, ruling, now) if ruling is not None else None
 

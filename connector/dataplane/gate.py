@@ -100,7 +100,7 @@ class Gate:
 
 
 def _permit(view: TransferView, lease: Lease) -> Permit:
-    tallies = tuple(tally for tally in view.tallies if tally.operand in LARGEST)
+    tallies = tuple(tally for tally in view.tallies if tally.operand in LARGEST or (tally.pricing is not None and tally.least))
     until = view.counted_until if tallies else None
     bounds = ((view.agreement_ends, AGREEMENT_ENDED), (view.bound, POLICY_BOUND), lapse(view.proven_until), (until, COUNTED_ANEW))
     data = (view.pid, view.agreement, view.peer, view.dataset, view.source, view.stages)

@@ -8,14 +8,17 @@ one stream of the agreement runs.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
+from connector.metering.prices import CALL_COUNT
 from connector.odrl.codes import Code
-from connector.odrl.counters import Tally
+from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import counts_records
 
@@ -66,13 +69,14 @@ class Meter:
     @property
     def reads(self) -> bool:
         """Whether it has to see the bytes: records are counted."""
-        return any(tally.operand == RECORD_COUNT for tally in self._tallies)
+        return any(tally.operand == RECORD_COUNT or (tally.pricing and tally.pricing.rate(RECORD_COUNT)) for tally in self._tallies)
 
     async def __aenter__(self) -> Self:
         if self.reads and not counts_records(self._media_type):
             raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)
         try:
             await self._exchange(self._rest)
+            self._pay(lambda pricing: pricing.rate(CALL_COUNT))
             await self._run_watches()
         except BaseException:
             self._close()
@@ -95,6 +99,7 @@ class Meter:
                 held.spend(BYTE_COUNT, fitting)
             if RECORD_COUNT in held.amounts and piece is not None:
                 held.spend(RECORD_COUNT, self._begun(piece, fitting))
+            self._pay(lambda pricing: self._cost(pricing, fitting, piece))
         if piece is not None:
             self._within = piece[fitting - 1] != ord("\n")
         self._rest -= fitting
@@ -108,7 +113,28 @@ class Meter:
             count = min(count, held.left(BYTE_COUNT))
         if RECORD_COUNT in held.amounts and piece is not None and count:
             count = self._up_to(piece, count, held.left(RECORD_COUNT))
+        for tally in self._tallies:
+            if count and tally.pricing is not None and tally.operand in held.amounts:
+                count = self._affordable(tally.pricing, held.left(tally.operand), count, piece)
         return count
+
+    def _affordable(self, pricing: Pricing, left: int, count: int, piece: bytes | None) -> int:
+        """The most of the first `count` bytes that cost no more than what is left."""
+        if self._cost(pricing, count, piece) <= left:
+            return count
+        return bisect_right(range(1, count), left, key=lambda most: self._cost(pricing, most, piece))
+
+    def _cost(self, pricing: Pricing, count: int, piece: bytes | None) -> int:
+        """What the first `count` bytes of a piece cost, one at least."""
+        record = pricing.rate(RECORD_COUNT)
+        return pricing.rate(BYTE_COUNT) * count + (record * self._begun(piece, count) if record and piece is not None else 0)
+
+    def _pay(self, cost: Callable[[Pricing], int]) -> None:
+        """Spend money on what leaves."""
+        if self._held is not None:
+            for operand, pricing in {tally.operand: tally.pricing for tally in self._tallies}.items():
+                if pricing is not None and operand in self._held.amounts:
+                    self._held.spend(operand, cost(pricing))
 
     def _begun(self, piece: bytes, count: int) -> int:
         """How many records begin in the first `count` bytes of a piece."""
@@ -133,7 +159,8 @@ class Meter:
             if self._held is None:
                 self._held = self._ledger.holder(self._agreement, self._transfer)
             news = self._ledger.news(self._agreement)
-            state = await self._held.exchange(counted, {BYTE_COUNT: wanted_bytes})
+            wanted = {BYTE_COUNT: wanted_bytes} | {tally.operand: most(tally.pricing, wanted_bytes) for tally in counted if tally.pricing}
+            state = await self._held.exchange(counted, wanted)
             if state == "granted":
                 if not self._held.amounts:
                     self._held = None  # nothing depends on it any more
@@ -177,6 +204,11 @@ class Meter:
         held, self._held = self._held, None
         if held is not None:
             self._ledger.spawn(held.close())
+
+
+def most(pricing: Pricing, count: int) -> int:
+    """The most that so many bytes can cost: each of them may begin a record."""
+    return pricing.rate(CALL_COUNT) + max(count, 1) * (pricing.rate(BYTE_COUNT) + pricing.rate(RECORD_COUNT))
 
 
 class _Watch:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
-from connector.odrl.counters import Counter, Refusal, Tally
+from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
@@ -180,10 +180,14 @@ class Holder:
         self.amounts, self.spent = {}, {}
 
 
-def portion(operand: str, limit: int, left: int) -> int:
-    """How much of `left` one holder gets."""
-    least = LEAST[operand]
-    return min(left, least if left * LAST <= limit else max(least, min(left // PART, LARGEST[operand])))
+def portion(operand: str, limit: int, left: int, pricing: Pricing | None = None) -> int:
+    """How much of `left` one holder gets; of money what the portions come to that it pays for."""
+    least, largest = (LEAST[operand], LARGEST[operand]) if pricing is None else (_cost(pricing, LEAST), _cost(pricing, LARGEST))
+    return min(left, least if left * LAST <= limit else max(least, min(left // PART, largest)))
+
+
+def _cost(pricing: Pricing, amounts: Mapping[str, int]) -> int:
+    return sum(rate * amounts.get(operand, 1) for operand, rate in pricing.rates)  # of calls there is one at a time
 
 
 def portions(counters: Mapping[Tally, Counter], wanted: Mapping[str, int], keep: Mapping[str, int]) -> tuple[dict[str, int], State]:
@@ -192,8 +196,8 @@ def portions(counters: Mapping[Tally, Counter], wanted: Mapping[str, int], keep:
     state: State = "granted"
     for tally, counter in counters.items():
         operand, kept, left = tally.operand, keep.get(tally.operand, 0), int(counter.left)
-        amount = min(kept + portion(operand, int(counter.limit), left - kept), wanted.get(operand, left))
-        if amount <= kept or isinstance(counter.reserve(amount), Refusal):
+        amount = min(kept + portion(operand, int(counter.limit), left - kept, tally.pricing), wanted.get(operand, left))
+        if amount < kept + tally.least or isinstance(counter.reserve(amount), Refusal):
             state = "busy" if counter.reserved or state == "busy" else "spent"
         amounts[operand] = min(amount, amounts.get(operand, amount))
     return (amounts, state) if state == "granted" else ({operand: amount for operand, amount in keep.items() if amount}, state)

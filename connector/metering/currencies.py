@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
 
@@ -22,6 +23,8 @@ _CODES: Final[Mapping[int, str]] = {
 }
 PLACES: Final[Mapping[str, int]] = MappingProxyType({code: places for places, codes in _CODES.items() for code in codes.split()})
 
+PLACES_MAX: Final = 60  # of an amount; a price has 12, and what its unit is divided into some more
+
 # The authority table of the EU, QUDT, the URN under which ISO's own codes go, and two of DBpedia that examples of ODRL and IDS have.
 CURRENCY: Final = "http://publications.europa.eu/resource/authority/currency/"
 _PREFIXES: Final = (CURRENCY, "https://publications.europa.eu/resource/authority/currency/", "http://qudt.org/vocab/currency/",
@@ -39,6 +42,17 @@ def currency_of(iri: str) -> str:
 
 def decimal(minor: int, currency: str) -> str:
     """An amount of minor units as it is written: 1234 of EUR is `12.34`, of JPY `1234`."""
-    places = PLACES[currency]
-    sign, digits = "-" if minor < 0 else "", str(abs(minor)).rjust(places + 1, "0")
+    return exactly(Fraction(minor, 10 ** PLACES[currency]), currency)
+
+
+def exactly(amount: Fraction | int, currency: str) -> str:
+    """An amount as it is, with the places of its currency at the least: 1/8 of EUR is `0.125`, 1/2 `0.50`. ValueError for one that has no
+    end in decimals: no price has."""
+    places, denominator = PLACES[currency], Fraction(amount).denominator
+    while denominator != 1 and 10**places % denominator:
+        if places > PLACES_MAX:
+            raise ValueError(f"{amount} has no end in decimals")
+        places += 1
+    scaled = int(amount * 10**places)
+    sign, digits = "-" if scaled < 0 else "", str(abs(scaled)).rjust(places + 1, "0")
     return f"{sign}{digits[: len(digits) - places]}.{digits[len(digits) - places :]}" if places else f"{sign}{digits}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil, floor
 from typing import NamedTuple
 
@@ -37,13 +38,46 @@ class Quota:
         return floor(self.limit) if self.inclusive else ceil(self.limit) - 1
 
 
+class Pricing(NamedTuple):
+    """How what is used up is paid for: `rates` say what one of each operand costs, `fixed` what is owed whatever is used, both in sub-units
+    of which `scale` are one of the currency."""
+
+    scale: int
+    fixed: int
+    rates: tuple[tuple[str, int], ...]
+
+    @property
+    def least(self) -> int:
+        """What one use costs at the least: one of everything that is paid for."""
+        return sum(rate for _, rate in self.rates)
+
+    def rate(self, operand: str) -> int:
+        """What one of an operand costs."""
+        return next((rate for name, rate in self.rates if name == operand), 0)
+
+    def worth(self, amount: int) -> Fraction:
+        """What it comes to in the currency if so many sub-units were used up."""
+        return Fraction(self.fixed + amount, self.scale)
+
+
 class Tally(NamedTuple):
     """Something that has to be counted: the uses under `rule` (its path), in terms of `operand` (full IRI). `marks` are the totals, in
-    order, beyond which a constraint on it may say something else: up to the next one a decision holds, and no further."""
+    order, beyond which a constraint on it may say something else: up to the next one a decision holds, and no further. What is counted is
+    money if it has a `pricing`, in sub-units of it and beside what is fixed."""
 
     rule: str
     operand: str
     marks: tuple[int, ...]
+    pricing: Pricing | None = None
+
+    @property
+    def least(self) -> int:
+        """The least amount that is of use to anybody."""
+        return self.pricing.least if self.pricing is not None else 1
+
+    def beyond(self, spent: int) -> Tally:
+        """The same with the marks that more can be used up to, after `spent`."""
+        return self._replace(marks=tuple(mark for mark in self.marks if mark >= spent + max(self.least, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +153,33 @@ def tallies(policy: Policy) -> tuple[Tally, ...]:
 
 
 def _tallies(policy: Policy) -> tuple[Tally, ...]:
+    return tuple(
+        Tally(rule, operand, tuple(sorted({mark for cut in found if (mark := last_before(cut)) >= 0})))
+        for (rule, operand), found in cuts(policy).items()
+    )
+
+
+def cuts(policy: Policy) -> dict[tuple[str, str], list[Cut]]:
+    """The places at which a test on what has to be counted may turn, by the rule (its path) and the operand of a tally."""
     operands = policy.registry.operands
     if not any(operands[iri].kind == "counter" for iri, _ in policy.measures if iri in operands):
-        return ()
-    marks: dict[tuple[str, str], set[int]] = {}
+        return {}
+    found: dict[tuple[str, str], list[Cut]] = {}
     for rule in (*policy.permissions, *policy.prohibitions):
         for constraint in _leaves(rule.constraints):
             if _counts(policy, constraint):
-                marks.setdefault((rule.path, constraint.fact), set()).update(_marks(constraint))
+                found.setdefault((rule.path, constraint.fact), []).extend(_cuts(constraint))
         refined = (*(each.refinements for each in rule.actions), *(each.refinements for each in (*rule.targets, *rule.assignees)))
         for refinement in (leaf for nodes in refined for leaf in _leaves(nodes)):
-            if (key := (rule.path, refinement.fact)) in marks:  # it is judged by the number that a constraint has counted
-                marks[key].update(_marks(refinement))
-    return tuple(Tally(rule, operand, tuple(sorted(found))) for (rule, operand), found in marks.items())
+            if (key := (rule.path, refinement.fact)) in found:  # it is judged by the number that a constraint has counted
+                found[key].extend(_cuts(refinement))
+    return found
+
+
+def last_before(cut: Cut, scale: int = 1) -> int:
+    """The largest whole total before a place at which a test may turn; negative if it was never open. `scale` wholes are one of the
+    operand's unit."""
+    return floor(cut[0] * scale) if cut[1] else ceil(cut[0] * scale) - 1
 
 
 def charged(case: Case) -> tuple[str, ...]:
@@ -177,20 +225,15 @@ def _upper(constraint: Constraint) -> tuple[Number, bool] | None:
     return None
 
 
-def _marks(constraint: Constraint) -> Iterator[int]:
-    """The largest whole totals before each place at which the test may turn; those below nothing were never open."""
-    cuts: tuple[Cut | None, ...] = ()
+def _cuts(constraint: Constraint) -> Iterator[Cut]:
     match constraint.test:
         case Window(start, end):
-            cuts = (start, end)
+            yield from (cut for cut in (start, end) if cut is not None)
         case Lapse(start, end, start_in, end_in):
-            cuts = (
-                *(() if start is None else ((value, int(not start_in)) for value in bounds(start))),
-                *(() if end is None else ((value, int(end_in)) for value in bounds(end))),
-            )
-    for cut in cuts:
-        if cut is not None and (mark := floor(cut[0]) if cut[1] else ceil(cut[0]) - 1) >= 0:
-            yield mark
+            if start is not None:
+                yield from ((value, int(not start_in)) for value in bounds(start))
+            if end is not None:
+                yield from ((value, int(end_in)) for value in bounds(end))
 
 
 def _demand(holds: bool, otherwise: str) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from connector.control.policies import MEASURED, measured
+from connector.control_billing.measured import MEASURED, measured
 from connector.dataplane.quotas import LARGEST
 from connector.dsp.exchange import Process
 from connector.odrl.operands import BYTE_COUNT, COUNT, RECORD_COUNT

@@ -16,7 +16,7 @@ from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.control.negotiate import Reaction
 from connector.control.policies import Verdict
-from connector.control.rights import Ruling, charge, follow, used_of
+from connector.control.rights import Ruling, charge, follow
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -25,7 +25,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Message, Move, Role
 from connector.errors import ConnectorError, Contradiction, Refused, TokenRefused, Withdrawn
 from connector.odrl.counters import Tally
-from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME
+from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
 from tests.contracts.identity_contract import SetClock
@@ -357,15 +357,6 @@ def test_each_ruling_has_one_consequence_in_each_state(
 
 
 # What is used up
-
-
-def test_what_was_used_so_far_is_within_a_quota_that_is_just_used_up_and_more_is_not():
-    tallies = tuple(Tally("/permission/0", operand, (10,)) for operand in (COUNT, BYTE_COUNT, METERED_TIME))
-    usage = Usage("urn:a", tuple(("/permission/0", operand, 10) for operand in (BYTE_COUNT, COUNT, METERED_TIME)))
-    rule = "/permission/0"
-    assert used_of(usage, tallies, (rule,), "text/csv", True) == {(rule, COUNT): 9, (rule, BYTE_COUNT): 10, (rule, METERED_TIME): 11}
-    assert used_of(usage, tallies, (rule,), "text/csv", False) == {(rule, COUNT): 9, (rule, BYTE_COUNT): 9, (rule, METERED_TIME): 10}
-    assert used_of(Usage("urn:a"), tallies, (), "text/csv", False)[rule, BYTE_COUNT] == 0
 
 
 @pytest.mark.asyncio
