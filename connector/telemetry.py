@@ -49,6 +49,9 @@ COVERED = "fully-delivered"  # every byte of the dataset went out at least once
 PUBLISHED = "dataset-published"
 WITHDRAWN = "dataset-withdrawn"
 PULL = "pull"  # a stage of an order to fetch a dataset
+MANIFEST_ACCEPTED = "manifest-accepted"  # what a provider has signed of a transfer of ours is what was agreed
+RECEIPT_SIGNED = "receipt-signed"  # we have signed for what was verified
+RECEIPT_ACKNOWLEDGED = "receipt-acknowledged"  # the provider has signed that it has our receipt
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -72,6 +75,9 @@ WHATS = (
     PUBLISHED,
     WITHDRAWN,
     PULL,
+    MANIFEST_ACCEPTED,
+    RECEIPT_SIGNED,
+    RECEIPT_ACKNOWLEDGED,
     LEDGER_BEGUN,
     WITNESSED,
     CONTRADICTED,
