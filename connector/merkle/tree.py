@@ -140,7 +140,8 @@ def consistency(old: int, size: int, nodes: Nodes) -> tuple[bytes, ...]:
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
     """The root that a tree of `size` leaves has, if `proof` is right that the leaf hash stands at `index` (RFC 9162, 2.1.3.2).
 
-    Nothing is proven before somebody has signed that root. Raises ProofRefused with `index-outside`, `inclusion-length` (more or
+    Nothing is proven before somebody has signed that root together with that size: a root alone does not say of how many leaves it is,
+    and leaf 4 of 5 has the proof of leaf 1 of 2. Raises ProofRefused with `index-outside`, `inclusion-length` (more or
     fewer hashes than this place in this tree has) or `hash-length`.
     """
     _sized(size)
