@@ -24,7 +24,7 @@ from connector.control_billing import measured as billing
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.metering.budgets import tallies
-from connector.metering.prices import Plan, plan_of
+from connector.metering.prices import Plan, pays, plan_of
 from connector.odrl import (
     DEFAULT_OPTIONS,
     PURPOSE,
@@ -175,7 +175,8 @@ class Policies:
             event = _event(act)
         except ValueError:
             raise InvalidRequest('an amount is no number; write it as text, like "5.00"', pointer="/amounts") from None
-        if not performs(policy, found, event):
+        paid = pays(policy, found, event)
+        if not (performs(policy, found, event) if paid is None else paid):
             asks = ", ".join(f"`{compact(name)}`" for name in actions)
             raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
         return act
@@ -327,6 +328,9 @@ def _done(policy: Policy, world: World, performed: Sequence[Mapping[str, Any]]) 
     """The duties that these acts have fulfilled, by pointer. What is fulfilled stays so; the others go on by the clock."""
     told, now = replace(world, log=tuple(map(_event, performed))), microseconds(world.now)
     states = {duty.path: state_of(policy, duty, told, now, {} if now is None else {DATE_TIME: now}) for duty in _duties(policy)}
+    for duty in _duties(policy):
+        if any(event.duty == duty.path and pays(policy, duty, event) for event in told.log or ()):
+            states[duty.path] = "fulfilled"  # a price is paid by what it comes to, and not by what its refinements say of one unit
     return {path: state for path, state in states.items() if state in ("fulfilled", "remediated")}
 
 

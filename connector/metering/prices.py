@@ -25,7 +25,7 @@ from connector.metering.currencies import PLACES, currency_of
 from connector.odrl import values
 from connector.odrl.codes import Code, Finding
 from connector.odrl.duties import COMPENSATE, signed
-from connector.odrl.model import Constraint, Cut, Lapse, Node, Policy, Rule, Span, Window, conjuncts, leaves
+from connector.odrl.model import Constraint, Cut, Event, Lapse, Node, Policy, Rule, Span, Window, conjuncts, leaves
 from connector.odrl.operands import BYTE_COUNT, COUNT, PAY_AMOUNT, RECORD_COUNT, TIMES, UNIT_OF_COUNT, is_use
 from connector.odrl.vocabulary import compact
 
@@ -157,11 +157,35 @@ def plan_of(policy: Policy) -> Plan | None:
     return found
 
 
+def pays(policy: Policy, duty: Rule, event: Event) -> bool | None:
+    """Whether an act pays a price of the policy, None for a duty that is none. What is paid once is paid in full; of what is metered any
+    payment is one, since what is owed is for the bill to say."""
+    try:
+        plan = plan_of(policy)
+    except PolicyError:
+        return None
+    price: Price | None = policy.memo[pays].get(duty.path)
+    if plan is None or price is None:
+        return None
+    paid = sum((Fraction(amount) for key, amount in event.amounts.items() if _is_in(plan.currency, key)), Fraction(0))
+    enough = paid > 0 if price.unit.counted else paid >= price.amount * price.times
+    return COMPENSATE in policy.registry.action_within(event.action) and (enough or not price.amount)
+
+
+def _is_in(currency: str, key: str) -> bool:
+    operand, _, unit = key.partition(" ")
+    try:
+        return operand == PAY_AMOUNT and currency_of(unit) == currency
+    except PolicyError:
+        return False
+
+
 def _read(policy: Policy) -> Plan | PolicyError | None:
     findings: list[Finding] = []
     general = list(_prices(policy.obligations, findings))
     sets = [list(_prices(rule.duties, findings)) for rule in policy.permissions]
     told = [{_terms(*each) for each in found} for found in sets]
+    policy.memo[pays] = {price.path: price for one in (general, *sets) for _, _, price in one}
     if any(each != told[0] for each in told[1:]):
         path = next(rule.path for rule, each in zip(policy.permissions, told, strict=True) if each != told[0])
         message = "its prices are not those of the other permissions, and what is metered does not say under which it was used"
@@ -219,6 +243,9 @@ def _price(reading: _Reading) -> tuple[str, Price] | None:
         path = f"{parts[UNIT_OF_COUNT].path}/rightOperand"
         reading.note(path, "nobody here counts this", f"use one of {named}", Code.UNIT_MISMATCH)
         return None
+    if not reading.findings and unit.counted and duty.kind == "duty" and duty.when != "post":
+        message = f"{unit.name}s are paid for before any of them is used, so none ever is"
+        reading.note(duty.path, message, "add the constraint `odrl:event` gt `odrl:policyUsage`", Code.UNSATISFIABLE)
     currency, amount = _amount(parts[PAY_AMOUNT], reading)
     number, period = parts.get(COUNT), parts.get(BILLING_PERIOD)
     if unit.counted:

@@ -15,7 +15,7 @@ from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach, unknown_code
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
-from connector.odrl.operands import DATE_TIME, PARTICIPANT, PAY_AMOUNT
+from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
@@ -325,7 +325,7 @@ def _code_of(found: list[tuple[Node, Facts]], case: Case) -> Code:
     if not false:
         return unknown_code(case, [leaf for leaf, _ in found])
     operands = case.policy.registry.operands
-    if all(isinstance(leaf, Constraint) and operands[leaf.operand].kind == "counter" and leaf.operand != PAY_AMOUNT for leaf in false):
+    if all(isinstance(leaf, Constraint) and operands[leaf.operand].kind == "counter" and not is_payment(leaf) for leaf in false):
         return Code.QUOTA_EXHAUSTED
     now = case.now
     early = late = 0

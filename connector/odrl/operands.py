@@ -115,6 +115,11 @@ def is_use(node: Constraint) -> bool:
     return node.operand == EVENT and node.unit == POLICY_USAGE
 
 
+def is_payment(node: Constraint) -> bool:
+    """Whether a constraint says that so much has to be paid, in place of what it may cost at most."""
+    return node.operand == PAY_AMOUNT and not (isinstance(node.test, Window) and node.test.start is None and not node.test.negated)
+
+
 def bounds_time(node: Node) -> bool:
     """Whether a constraint of a duty sets its deadline."""
     return isinstance(node, Constraint) and has_time(node) and isinstance(node.test, Window | Lapse) and node.test.end is not None

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector.metering.currencies import CURRENCY
 from tests.control.stand import N, T
+from tests.metering.priced import money, priced, unit
 from tests.pair import Pair, fresh, pair
 
 CONSENT = {"action": "odrl:obtainConsent"}
@@ -77,4 +79,19 @@ async def test_a_duty_after_the_use_does_not_block_it_and_stands_in_the_decision
     (duty,) = there.detail["decision"]["duties"]
     assert (there.detail["decision"]["result"], duty["when"], duty["state"]) == ("permit-with", "post", "pending")
     assert duty["due_by"] is not None
+    await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_subscription_that_comes_first_is_paid_by_what_it_comes_to(two: Pair):
+    agreement = await agreed(two, offer(priced(money("9.99"), unit("subscription"), constraints=())))
+    duty, euro = "/permission/0/duty/0", f"http://www.w3.org/ns/odrl/2/payAmount {CURRENCY}EUR"
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    assert (await two.consumer.state(T, begun["pid"], "TERMINATED")).detail["code"] == "PREDUTY_OPEN"
+    for amounts in ({}, {euro: "9.98"}, {euro.replace("EUR", "USD"): "9.99"}):
+        answer = await two.provider.manage("POST", f"/agreements/{agreement}/performances", {"duty": duty, "amounts": amounts})
+        assert (answer.status, answer.json["pointer"]) == (400, "/action")
+    await two.provider.asked("POST", f"/agreements/{agreement}/performances", {"duty": duty, "amounts": {euro: "9.99"}}, status=201)
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    await two.consumer.state(T, begun["pid"], "STARTED")
     await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})

@@ -1,7 +1,17 @@
-from connector.control_billing.measured import used_of
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from connector.control_billing.measured import MEASURED, counters, measuring, unused, used_of, used_up
+from connector.metering.budgets import tallies
+from connector.metering.currencies import CURRENCY
+from connector.odrl import Options, Policy, load
 from connector.odrl.counters import Tally
-from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME
-from connector.records import Usage
+from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
+from connector.records import Reservation, Usage
+from tests.metering.priced import agreement, count, money, price
+from tests.odrl_forms.shipped import options
 
 
 def test_what_was_used_so_far_is_within_a_quota_that_is_just_used_up_and_more_is_not():
@@ -11,3 +21,40 @@ def test_what_was_used_so_far_is_within_a_quota_that_is_just_used_up_and_more_is
     assert used_of(usage, tallies, (rule,), "text/csv", True) == {(rule, COUNT): 9, (rule, BYTE_COUNT): 10, (rule, METERED_TIME): 11}
     assert used_of(usage, tallies, (rule,), "text/csv", False) == {(rule, COUNT): 9, (rule, BYTE_COUNT): 9, (rule, METERED_TIME): 10}
     assert used_of(Usage("urn:a"), tallies, (), "text/csv", False)[rule, BYTE_COUNT] == 0
+
+
+EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"
+RULE = "/permission/0"
+
+
+def budget(*duties: dict[str, Any], limit: str = "5") -> Policy:
+    document = agreement(*duties)
+    document["permission"][0]["constraint"] = [money(limit, operator="lteq"), count("lteq", 3)]
+    return load(document, options=options())
+
+
+def test_what_a_use_costs_is_told_as_money_with_what_is_paid_once():
+    policy = budget(price("0.02", "record"), price("1", "subscription"))
+    usage = Usage("urn:a", ((RULE, EUR, 100), (RULE, COUNT, 2)), (Reservation("r", "t", RULE, EUR, 25, 0.0),))
+    assert counters(policy, usage) == [
+        {"rule": RULE, "operand": PAY_AMOUNT, "used": "3.00", "reserved": "0.50", "limit": "5.00", "currency": "EUR"},
+        {"rule": RULE, "operand": COUNT, "used": 2, "reserved": 0, "limit": 3},
+    ]
+    assert unused(policy) == {(RULE, EUR): 1, (RULE, COUNT): 0}
+    found = tallies(policy)
+    assert used_of(usage, found, (), "application/x-ndjson", True)[RULE, EUR] == Fraction(302, 100), "with one record more"
+    assert used_of(usage, found, (), "application/x-ndjson", False)[RULE, EUR] == 3
+
+
+@pytest.mark.parametrize(("spent", "full"), [(0, ()), (497, ()), (498, (PAY_AMOUNT,)), (500, (PAY_AMOUNT,))])
+def test_a_budget_is_used_up_when_one_use_more_would_cost_more(spent: int, full: tuple[str, ...]):
+    policy = budget(price("0.02", "record"), price("0.01", "call"))
+    assert used_up(policy, Usage("urn:a", ((RULE, EUR, spent),))) == full
+    assert used_up(policy, Usage("urn:a", ((RULE, COUNT, 3),))) == (COUNT,)
+
+
+def test_budgets_with_prices_are_measured_and_others_are_not():
+    own = Options(profiles=options().profiles, measured=MEASURED)
+    assert measuring(budget(price("1", "record")), own).measured == MEASURED | {EUR}
+    assert measuring(budget(), own) is own
+    assert measuring(budget(price("1", "record")), options()).measured is None, "nobody asks who measures"

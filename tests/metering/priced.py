@@ -40,7 +40,10 @@ def every(period: str) -> dict[str, Any]:
     return leaf(QIAO + "billingPeriod", "eq", {"@value": period, "@type": "xsd:duration"})
 
 
-def priced(*refinements: dict[str, Any], constraints: tuple[dict[str, Any], ...] = (), **more: object) -> dict[str, Any]:
+AFTER_USE = leaf("odrl:event", "gt", {"@id": "odrl:policyUsage"})
+
+
+def priced(*refinements: dict[str, Any], constraints: tuple[dict[str, Any], ...] = (AFTER_USE,), **more: object) -> dict[str, Any]:
     action = {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": list(refinements)}
     return {"action": action, **({"constraint": list(constraints)} if constraints else {}), **more}
 

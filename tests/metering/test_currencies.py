@@ -1,9 +1,11 @@
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.metering.currencies import CURRENCY, PLACES, currency_of, decimal
+from connector.metering.currencies import CURRENCY, PLACES, currency_of, decimal, exactly
 
 
 def test_the_codes_are_those_of_iso_4217_with_a_minor_unit_or_none():
@@ -48,3 +50,22 @@ def test_what_is_written_is_the_same_number(minor: int, currency: str):
     whole, _, part = decimal(minor, currency).partition(".")
     assert len(part) == PLACES[currency]
     assert int(whole + part) == minor
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (Fraction(1, 8), "0.125"),
+        (Fraction(1, 2), "0.50"),
+        (3, "3.00"),
+        (Fraction(-1, 1000), "-0.001"),
+        (Fraction(1, 10**12), "0.000000000001"),
+    ],
+)
+def test_an_amount_is_written_as_it_is(amount: Fraction, text: str):
+    assert exactly(amount, "EUR") == text
+
+
+def test_what_has_no_end_in_decimals_is_no_amount():
+    with pytest.raises(ValueError, match="no end"):
+        exactly(Fraction(1, 3), "EUR")

@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.metering.currencies import PLACES
-from connector.metering.prices import PRICES_MAX, UNITS, Plan, plan_of
+from connector.metering.currencies import CURRENCY, PLACES
+from connector.metering.prices import PRICES_MAX, UNITS, Plan, pays, plan_of
 from connector.odrl import load
-from connector.odrl.model import Span
+from connector.odrl.model import Event, Span
+from connector.odrl.operands import PAY_AMOUNT
 from connector.odrl_forms.templates import instantiate
 from connector.records_metering import Counts
 from tests.metering.priced import (
     NOTHING,
+    SIGNED,
     agreement,
     count,
     every,
@@ -31,6 +33,7 @@ from tests.odrl_forms.shipped import library, options
 
 LATER = instant(2026, 3, 1)
 DUTY = "/permission/0/duty/0"
+EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"
 
 
 def mistakes(*duties: dict[str, Any], **more: Any) -> list[str]:
@@ -307,3 +310,39 @@ def test_the_templates_of_prices_are_read_as_what_they_say(template: str, parame
     found = plan_of(load({**agreement(), "permission": made["permission"]}, options=options()))
     assert found is not None
     assert found.cost(Counts(bytes=10**9, records=100), LATER) == costs
+
+
+# Paying.
+
+
+@pytest.mark.parametrize(
+    ("duty", "amounts", "paid"),
+    [
+        (price("0.02", "record"), {EUR: Fraction("12.34")}, True),
+        (price("0.02", "record"), {"http://www.w3.org/ns/odrl/2/payAmount http://dbpedia.org/resource/Euro": 1}, True),
+        (price("0.02", "record"), {EUR: 0}, False),
+        (price("0.02", "record"), {EUR.replace("EUR", "USD"): 5}, False),
+        (price("0.02", "record"), {"http://www.w3.org/ns/odrl/2/payAmount": 5}, False),
+        (price("2.50", "person", count("eq", 4)), {EUR: 10}, True),
+        (price("2.50", "person", count("eq", 4)), {EUR: Fraction("9.99")}, False),
+        (price("0", "record"), {}, True),
+    ],
+)
+def test_a_price_is_paid_by_what_it_comes_to(duty: dict[str, Any], amounts: dict[str, Any], paid: bool):
+    read = policy(duty)
+    (found,) = read.permissions[0].duties
+    assert pays(read, found, Event(SIGNED, "odrl:compensate", amounts=amounts)) is paid
+    assert pays(read, found, Event(SIGNED, "odrl:delete", amounts=amounts)) is False
+
+
+def test_what_has_no_price_is_no_matter_of_paying_it():
+    read = policy({"action": "odrl:compensate"}, price("1", "record"))
+    assert pays(read, read.permissions[0].duties[0], Event(SIGNED, "odrl:compensate")) is None
+    unread = policy(priced(unit("record")))
+    assert pays(unread, unread.permissions[0].duties[0], Event(SIGNED, "odrl:compensate")) is None
+
+
+def test_what_is_metered_is_not_paid_for_before_it_is_used():
+    (mistake,) = mistakes(priced(money("1"), unit("record"), constraints=()))
+    assert mistake.startswith("/permission/0/duty/0: records are paid for before any of them is used, so none ever is; add the constraint")
+    assert plan(priced(money("1"), unit("subscription"), constraints=())).cost(NOTHING, LATER) == 100

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from connector.odrl import ConstraintResult, Operand, Options, Profile, World, evaluate, load
+from connector.odrl import Code, ConstraintResult, Operand, Options, Profile, World, evaluate, load
 from connector.odrl.explain import account, known, rule_results, unknown_operands
 from connector.odrl.judge import deciding_atom
 from connector.odrl.model import Policy, Request
@@ -394,3 +394,17 @@ def test_what_the_requester_said_and_used_is_told_to_them() -> None:
     assert counted.reason("peer") == ["Denied: count of uses 6 is more than 5 (offer urn:o1, /permission/0/constraint/0)."]
     whose = evaluate(policy(rule(participant("eq", "did:web:x"))), request(), world())
     assert PARTIES[0] in whose.reason("peer")[0]
+
+
+@pytest.mark.parametrize(
+    ("operator", "used", "code"),
+    [
+        ("lteq", 6, Code.QUOTA_EXHAUSTED),
+        ("lt", 5, Code.QUOTA_EXHAUSTED),
+        ("gteq", 4, Code.CONSTRAINT_UNSATISFIED),
+        ("eq", 6, Code.CONSTRAINT_UNSATISFIED),
+    ],
+)
+def test_a_budget_is_used_up_and_a_payment_is_missing(operator: str, used: int, code: Code):
+    found = policy(rule(leaf("odrl:payAmount", operator, "5")))
+    assert evaluate(found, Request(PARTIES[0]), World(NOW, used={ODRL + "payAmount": used})).code == code
