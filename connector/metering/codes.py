@@ -126,7 +126,7 @@ CODES: dict[str, str] = {
     "restored-behind": "what the provider has kept is older than what is here",
     # of a statement, for either side
     "statement-parties": "the statement is not between the two participants of the agreement",
-    "statement-agreement": "the statement is for another agreement",
+    "statement-agreement": "the statement is for another agreement or another period",
     "statement-flow": "the statement names a flow that is not of this agreement, or leaves one out",
     "statement-differs": "the statement's counts or receipts of a flow are not those of this side",
     # of a header leaf

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from connector.metering import claims as read
+from connector.metering.chain import Account
 from connector.metering.codes import refused
 from connector.metering.content import write_bytes
 from connector.metering.counts import COUNTS, Counts, counts_of, total
+from connector.metering.objects import digest, manifest_of
 
 FLOWS_MAX: Final = 128  # of one statement: it fits an entry of the ledger
 
@@ -125,6 +127,31 @@ class Statement:
         if statement.totals != totals:
             raise refused("totals-differ")
         return statement
+
+
+def flow_of(account: Account) -> Flow:
+    """What this side counts of one transfer, for its statement. Raises MeterRefused if the manifest cannot be read."""
+    manifest, signed = manifest_of(account.manifest), account.receipt
+    attested = "both" if signed else "provider-only"
+    name = digest(signed) if signed else None
+    return Flow(manifest.provider_pid, digest(account.manifest), account.sequence, name, attested, account.counts)
+
+
+def compare(theirs: Statement, own: Statement) -> None:
+    """Whether both sides say the same. What is attested by the provider alone is not compared: there is nothing that both have signed.
+
+    Raises MeterRefused with a `statement-` code.
+    """
+    if (theirs.issuer, theirs.audience) != (own.audience, own.issuer):
+        raise refused("statement-parties")
+    if (theirs.agreement, theirs.begins, theirs.ends) != (own.agreement, own.begins, own.ends):
+        raise refused("statement-agreement")
+    one, other = ({flow.transfer: flow for flow in each.flows} for each in (theirs, own))
+    if one.keys() != other.keys():
+        raise refused("statement-flow")
+    for transfer, flow in one.items():
+        if flow != other[transfer] and {flow.attested, other[transfer].attested} != {"provider-only"}:
+            raise refused("statement-differs")
 
 
 def _hash(value: bytes | None) -> str | None:

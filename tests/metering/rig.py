@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connector.metering.content import Known, Layout
+from connector.dsp.messages import Role
+from connector.metering.chain import Judged, Outcome, acked, answer, judge
+from connector.metering.chain_consumer import issued, judge_ack, receipt_for
+from connector.metering.content import Layout
 from connector.metering.counts import Counts
+from connector.metering.credit import Log, finite
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Read, Receipt
 from connector.metering.ranges import Ranges
+from connector.records_metering import Metered
 from connector.signatures import jws
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:bio.example", "did:web:stranger.example"
@@ -56,24 +61,56 @@ def proven(issuer: str, at: float = NOW) -> Read:
     return lambda token, typ: jws.read(token, typ, issuer, [KEYS[issuer].key], at)
 
 
-class KnownLog:
-    """A finite log of which everything is known: the layout, one root, and leaves whose hash is their number."""
+def leaf(index: int) -> bytes:
+    """The hash of a leaf of the flow."""
+    return index.to_bytes(32, "big")
 
-    def __init__(self, layout: Layout = LAYOUT, root: bytes = ROOT) -> None:
-        self.layout, self._root = layout, root
 
-    @property
-    def leaves(self) -> int:
-        return self.layout.leaves
+def log() -> Log:
+    """What both sides know of it: everything."""
+    return finite(MANIFEST, leaf=leaf)
 
-    def measure(self, ranges: Ranges) -> Known:
-        return replace(self.layout.measure(ranges), records=0)
 
-    def root(self, size: int) -> bytes | None:
-        return self._root if size == self.layout.leaves else None
+def account(role: Role, manifest: Manifest = MANIFEST) -> Metered:
+    """An account in which nothing was signed yet but the manifest."""
+    peer = CONSUMER if role is Role.PROVIDER else PROVIDER
+    return Metered("urn:uuid:transfer", role, manifest.agreement, peer, signed(manifest), manifest.log.origin, manifest.log.chunk)
 
-    def leaf(self, index: int) -> bytes | None:
-        return index.to_bytes(32, "big")
+
+def receipt(at: Metered, verified: Ranges = (), **changed: Any) -> Receipt:
+    """The receipt that a consumer would sign next; what is changed need not fit."""
+    said: dict[str, Any] = {"checkpoint": CHECKPOINT, "id": f"j{at.sequence + 1}", "now": NOW, "after": "fsync"}
+    said |= {name: changed.pop(name) for name in [*changed] if name in SAID}
+    return replace(receipt_for(at, verified, **({"log": log()} | said)), **changed)
+
+
+SAID = {"log", "checkpoint", "id", "now", "after", "state", "calls", "rejected", "reason"}
+
+
+def judged(at: Metered, token: str, now: float = NOW, **more: Any) -> Judged[Metered]:
+    """What the provider makes of a receipt."""
+    return judge(at, token, **({"proven": proven(CONSUMER, now), "log": log(), "now": now} | more))
+
+
+def exchange(provider: Metered, consumer: Metered, verified: Ranges, **changed: Any) -> tuple[Metered, Metered]:
+    """One receipt and its ack, without any fault."""
+    at = changed.get("log", log())
+    token = signed(receipt(consumer, verified, **changed))
+    consumer = issued(consumer, token)
+    verdict = judged(provider, token, log=at)
+    assert verdict.outcome is Outcome.ACCEPTED, verdict
+    ack = signed(answer(verdict.account, now=NOW, index=verdict.account.sequence))
+    got = judge_ack(consumer, ack, proven=proven(PROVIDER), now=NOW)
+    assert got.outcome is Outcome.ACCEPTED, got
+    return acked(verdict.account, ack), got.account
+
+
+def both(*steps: Ranges, manifest: Manifest = MANIFEST) -> tuple[Metered, Metered]:
+    """Provider and consumer after a receipt for each step."""
+    pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
+    for verified in steps:
+        pair = exchange(*pair, verified)
+    return pair
 
 
 RECEIPT = Receipt(

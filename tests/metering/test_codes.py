@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from connector.metering.claims import Table
@@ -14,6 +16,11 @@ def test_every_claim_of_every_kind_has_its_code():
     assert {f"jws-{fault}" for fault in FAULTS} == {code for code in CODES if code.startswith("jws-")}
     assert {"alg", "chunk", "root"} < LOG.keys()
     assert "transfer" in FLOW
+
+
+def test_every_code_is_one_that_some_test_is_refused_with():
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_codes.py")
+    assert [code for code in CODES if f'"{code}"' not in tests] == []
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -6,8 +6,8 @@ import pytest
 from connector.errors import MeterRefused
 from connector.metering.counts import Counts
 from connector.metering.objects import opened
-from connector.metering.statements import FLOWS_MAX, Flow, Statement
-from tests.metering.rig import CONSUMER, NOW, PROVIDER, proven, signed
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, flow_of
+from tests.metering.rig import CONSUMER, NOW, PROVIDER, both, proven, signed
 
 BOTH = Flow("urn:uuid:1", bytes(32), 3, b"r" * 32, "both", Counts(100, 10, 1, 2, 3))
 ALONE = Flow("urn:uuid:2", None, 0, None, "provider-only", Counts(50, 5, 0, 1, 1))
@@ -49,6 +49,8 @@ WRONG = {
     "a flow with a float": (flow(bytes=100.0), "claim-flows"),
     "a flow with more": (flow(x=1), "claim-flows"),
     "an end before its beginning": (changed(to=NOW - 86_401), "claim-to"),
+    "an issuer that is no DID": (changed(iss="hospital"), "claim-iss"),
+    "a beginning in words": (changed(**{"from": "yesterday"}), "claim-from"),
     "an instant with a fraction": (changed(iat=NOW + 0.5), "claim-iat"),
     "an agreement that is no id": (changed(agr="a b"), "claim-agr"),
     "a note that does not end": (changed(led="own"), "claim-led"),
@@ -63,3 +65,38 @@ def test_a_statement_that_does_not_hold_is_refused(claims: dict[str, Any], code:
     with pytest.raises(MeterRefused) as refused:
         Statement.of(claims)
     assert refused.value.code == code
+
+
+OWN = replace(STATEMENT, issuer=CONSUMER, audience=PROVIDER, id="c1")
+
+
+def test_both_sides_say_the_same_of_what_both_have_signed():
+    compare(STATEMENT, OWN)
+    compare(STATEMENT, replace(OWN, flows=(replace(ALONE, counts=Counts(49)), BOTH)))  # what nobody has signed is not compared
+
+
+DIFFERENT = {
+    "of another participant": (replace(OWN, issuer="did:web:other.example"), "statement-parties"),
+    "of this side": (STATEMENT, "statement-parties"),
+    "of another agreement": (replace(OWN, agreement="urn:uuid:other"), "statement-agreement"),
+    "of another period": (replace(OWN, ends=NOW + 1), "statement-agreement"),
+    "without a flow": (replace(OWN, flows=(BOTH,)), "statement-flow"),
+    "with a flow more": (replace(OWN, flows=(*OWN.flows, replace(ALONE, transfer="urn:uuid:3"))), "statement-flow"),
+    "with other bytes": (replace(OWN, flows=(replace(BOTH, counts=Counts(101, 10, 1, 2, 3)), ALONE)), "statement-differs"),
+    "with an earlier receipt": (replace(OWN, flows=(replace(BOTH, sequence=2, receipt=b"q" * 32), ALONE)), "statement-differs"),
+    "under another manifest": (replace(OWN, flows=(replace(BOTH, manifest=b"m" * 32), ALONE)), "statement-differs"),
+    "that knows of no receipt": (replace(OWN, flows=(replace(ALONE, transfer="urn:uuid:1"), ALONE)), "statement-differs"),
+}
+
+
+@pytest.mark.parametrize(("other", "code"), DIFFERENT.values(), ids=DIFFERENT.keys())
+def test_what_differs_is_named(other: Statement, code: str):
+    with pytest.raises(MeterRefused) as refused:
+        compare(STATEMENT, other)
+    assert refused.value.code == code
+
+
+def test_a_flow_is_what_an_account_says():
+    provider, consumer = both((), ((1, 5),))
+    flow = flow_of(provider)
+    assert flow == flow_of(consumer) == Flow("urn:uuid:provider-pid", flow.manifest, 2, flow.receipt, "both", provider.counts)

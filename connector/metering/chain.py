@@ -1,0 +1,263 @@
+"""The chain of receipts: what follows from a receipt, as the provider judges it. Pure.
+
+A receipt is cumulative: it says all that was verified so far, names the one before by its digest, and takes its place. So loss and
+reordering do no harm; what is repeated is recognised and answered the same; and two receipts with the same number are proof that
+their signer has said two things. `judge` is total: it returns what is to be done, and never raises for anything that a peer has sent.
+
+    provider                                             consumer (`chain_consumer`)
+    judge(account, receipt)  -> account, to be stored    accept(manifest)
+    answer(account)          -> ack, to be signed        receipt_for(account)      -> receipt, to be signed
+    acked(account, ack)      -> account                  issued(account, receipt)  -> account, stored BEFORE the receipt is sent
+                                                         judge_ack(account, ack)   -> account
+                                                         restored(account, receipt, ack), if the provider has kept more
+
+An ack is signed once: it is stored before it is sent, and sent again when its receipt comes again. A consumer signs no second receipt
+while one waits for its ack; it sends the same one. In push the roles are the same and the messages go the other way: the consumer's
+answer to a window is its receipt, and the provider's next request carries the ack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from connector.errors import MeterRefused
+from connector.metering import credit
+from connector.metering.codes import refused
+from connector.metering.counts import Counts
+from connector.metering.objects import Ack, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
+from connector.metering.ranges import Ranges, covers, union
+
+AHEAD_SECONDS_MAX: Final = 300  # how far the clock of a participant may run ahead; order is by `seq`, never by time
+# What a receipt makes of the account. A rejection or an abort ends nothing: the leaf may come right, the disk may be emptied.
+STATUS: Final = {"partial": "open", "complete": "complete", "rejected": "rejected", "aborted": "aborted"}
+CLOSED: Final = {"complete": "account-complete", "disputed": "account-disputed"}
+
+
+class Account(Protocol):
+    """How far the metering of a transfer has got: the part of `records_metering.Metered` that the chain reads and writes. On the
+    provider's side an `ack` of "" means that the last receipt was accepted and not answered yet, on the consumer's that it was signed and
+    not acknowledged yet."""
+
+    @property
+    def manifest(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def receipt(self) -> str: ...
+    @property
+    def ack(self) -> str: ...
+    @property
+    def ranges(self) -> Ranges: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def credit_bytes(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+
+
+class Kept(Protocol):
+    """A receipt as it is stored (`records_metering.Receipted`): `ack` is None if it is evidence only."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def ack(self) -> str | None: ...
+
+
+A = TypeVar("A", bound=Account)
+
+
+class Outcome(StrEnum):
+    """What became of a receipt or an ack."""
+
+    ACCEPTED = "accepted"  # the account is another one: store it
+    DUPLICATE = "duplicate"  # it is here already: nothing changes, and the answer is the same
+    STALE = "stale"  # a later one is here: nothing changes, and the answer is the latest ack
+    CONFLICT = "conflict"  # another one with this number is here: both are kept, the account is disputed
+    REFUSED = "refused"  # it does not hold: nothing changes
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Generic[A]):
+    """What follows. `account` is the one to store (the same unless accepted or conflict); `code` and `message` say why it was not accepted
+    ("" where it was); `ack` is the one to answer with, "" if there is none yet: make it with `answer`. `receipt` is what was read."""
+
+    outcome: Outcome
+    account: A
+    code: str = ""
+    message: str = ""
+    ack: str = ""
+    receipt: Receipt | None = None
+
+
+def judge(account: A, token: str, *, proven: Read, log: credit.Log, now: float, known: Iterable[Kept] = ()) -> Judged[A]:
+    """Judge a receipt, as the provider.
+
+    `proven` reads what the consumer of this transfer has signed. `known` are stored receipts of this transfer: without them a receipt
+    with an earlier number is stale; with them it is told whether it is one that was accepted (duplicate) or another (conflict).
+    """
+    manifest = manifest_of(account.manifest)
+    try:
+        receipt = opened(Receipt, token, proven)
+        belongs(receipt, account, manifest)
+    except MeterRefused as error:
+        return refusal(account, error)
+    if receipt.sequence <= account.sequence:
+        return _again(account, token, receipt, known)
+    try:
+        _next(receipt, account, manifest, now)
+        _measured(receipt, account, log, finite=manifest.log.root is not None)
+    except MeterRefused as error:
+        return refusal(account, error, receipt)
+    after = changed(
+        account,
+        sequence=receipt.sequence,
+        receipt=token,
+        ack="",
+        ranges=receipt.ranges,
+        counts=receipt.counts,
+        credit_bytes=credit.credit(manifest, receipt.counts),
+        status=STATUS[receipt.state],
+        attested="both",
+    )
+    return Judged(Outcome.ACCEPTED, after, receipt=receipt)
+
+
+def belongs(receipt: Receipt, account: Account, manifest: Manifest) -> None:
+    """Whether a receipt is of this account. Raises MeterRefused."""
+    if receipt.issuer != manifest.audience:
+        raise refused("receipt-issuer")
+    if receipt.audience != manifest.issuer:
+        raise refused("receipt-audience")
+    if receipt.manifest != digest(account.manifest):
+        raise refused("receipt-manifest")
+
+
+def _again(account: A, token: str, receipt: Receipt, known: Iterable[Kept]) -> Judged[A]:
+    """Whatever has a number that was used."""
+    name = digest(token)
+    accepted = {each.digest: each.ack for each in known if each.sequence == receipt.sequence and each.ack is not None}
+    if receipt.sequence == account.sequence:
+        accepted = {digest(account.receipt): account.ack}
+    if name in accepted:
+        return Judged(Outcome.DUPLICATE, account, ack=accepted[name] or "", receipt=receipt)
+    if accepted:
+        error = refused("sequence-conflict")
+        return Judged(Outcome.CONFLICT, changed(account, status="disputed"), error.code, error.message, account.ack, receipt)
+    error = refused("sequence-stale")
+    return Judged(Outcome.STALE, account, error.code, error.message, account.ack, receipt)
+
+
+def _next(receipt: Receipt, account: Account, manifest: Manifest, now: float) -> None:
+    """Whether it is the one that follows the last."""
+    if account.status in CLOSED:
+        raise refused(CLOSED[account.status])
+    if receipt.sequence != account.sequence + 1:
+        raise refused("sequence-gap", expected=account.sequence + 1)
+    if receipt.previous != (digest(account.receipt) if account.receipt else None):
+        raise refused("previous-other")
+    if receipt.issued > now + AHEAD_SECONDS_MAX:
+        raise refused("receipt-ahead")
+    if receipt.issued < manifest.issued - AHEAD_SECONDS_MAX:
+        raise refused("receipt-before")
+    if receipt.issued > manifest.expires:
+        raise refused("manifest-ended")
+    if account.receipt:
+        last = kept(Receipt, account.receipt)
+        if receipt.id == last.id:
+            raise refused("receipt-id-used")
+        if last.checkpoint is not None and (receipt.checkpoint is None or receipt.checkpoint.size < last.checkpoint.size):
+            raise refused("checkpoint-older")
+
+
+def _measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: bool) -> None:
+    """Whether it says what its leaves come to, and whether the log has them."""
+    size = 1 if receipt.checkpoint is None else receipt.checkpoint.size
+    if receipt.checkpoint is None and (finite or receipt.ranges or receipt.rejected):
+        raise refused("checkpoint-missing")
+    if receipt.checkpoint is not None and (size > log.leaves or log.root(size) != receipt.checkpoint.root):
+        raise refused("checkpoint-other")
+    if receipt.ranges and receipt.ranges[-1][1] > size:
+        raise refused("ranges-outside", limit=size)
+    if not covers(receipt.ranges, account.ranges):
+        raise refused("ranges-shrunk")
+    counts, measured = receipt.counts, log.measure(receipt.ranges)
+    for name in ("bytes", "records", "items"):
+        right = getattr(measured, name)
+        if right is not None and getattr(counts, name) != right:
+            raise refused(f"{name}-differ", known=right)
+    if not account.counts.within(counts):
+        raise refused("counts-shrunk")
+    if receipt.state == "complete" and not (log.ended and union(receipt.ranges, ((0, 1),)) == ((0, log.leaves),)):
+        raise refused("complete-early")
+    if receipt.rejected is not None:
+        _rejected(receipt.rejected, receipt.ranges, size, log)
+
+
+def _rejected(rejected: Rejected, ranges: Ranges, size: int, log: credit.Log) -> None:
+    if rejected.leaf >= size:
+        raise refused("rejected-outside")
+    if covers(ranges, ((rejected.leaf, rejected.leaf + 1),)):
+        raise refused("rejected-covered")
+    if rejected.got == log.leaf(rejected.leaf):
+        raise refused("rejected-true")
+
+
+def answer(
+    account: Account,
+    *,
+    now: float,
+    index: int | None,
+    state: str = "ok",
+    limit_bytes: int | None = None,
+    own: Counts | None = None,
+    ledger: str | None = None,
+) -> Ack:
+    """The ack of the receipt that was accepted last, as the provider, to be signed and stored before it is sent.
+
+    `index` is where the receipt stands in our ledger, `own` what we have counted of calls and time. In another `state` than ok nothing
+    more is sent than was acknowledged, or up to `limit_bytes` in all.
+    """
+    manifest = manifest_of(account.manifest)
+    own = own or Counts()
+    grant = account.counts.bytes if limit_bytes is None else min(max(limit_bytes, account.counts.bytes), full_credit(manifest, account))
+    return Ack(
+        issuer=manifest.issuer,
+        audience=manifest.audience,
+        issued=int(now),
+        manifest=digest(account.manifest),
+        receipt=digest(account.receipt),
+        sequence=account.sequence,
+        index=index,
+        credit_bytes=full_credit(manifest, account) if state == "ok" else grant,
+        state=state,
+        calls=own.calls,
+        microseconds=own.microseconds,
+        ledger=ledger,
+    )
+
+
+def full_credit(manifest: Manifest, account: Account) -> int:
+    """What the manifest promises after the last receipt."""
+    return credit.credit(manifest, account.counts)
+
+
+def acked(account: A, token: str) -> A:
+    """The account with the ack that we have signed."""
+    return changed(account, ack=token, credit_bytes=kept(Ack, token).credit_bytes)
+
+
+def refusal(account: A, error: MeterRefused, receipt: Receipt | None = None) -> Judged[A]:
+    """What follows from something that does not hold: nothing, and the latest ack says how far the account is."""
+    return Judged(Outcome.REFUSED, account, error.code, error.message, account.ack, receipt)
+
+
+def changed(account: A, **changes: Any) -> A:
+    """The account with other values."""
+    return cast(A, replace(cast(Any, account), **changes))
