@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = {"dsp", "merkle", "metering", "odrl", "odrl_compare", "odrl_forms", "odrl_reading"}
+PURE = {"dsp", "evidence", "merkle", "metering", "odrl", "odrl_compare", "odrl_forms", "odrl_reading"}
 INWARD = {"errors", "signatures", "lasting", "origins", "records", "remembered", "ports", "telemetry"} | PURE
 
 # unit -> the units that it may import beside itself; `odrl.model` names one module. "*" is everything. A module at the top
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "odrl": {"errors"},
     "dsp": {"errors", "odrl.model"},
     "signatures": {"errors"},
+    "evidence": {"errors", "merkle", "metering", "odrl", "signatures"},
     "merkle": {"errors", "signatures"},
     "metering": {"errors", "merkle", "odrl", "signatures"},
     "origins": set(),
@@ -43,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"control", "dataplane", "ledger"} | INWARD,
     "client": {"errors"},
     # `app` only to start a connector; it is asked over HTTP like any other. `init` makes its keys and its self-description.
-    # What is verified offline needs the logs and the meter only.
-    "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "merkle", "metering", "settings", "signatures"},
+    # Evidence is verified offline.
+    "cli": {"adapters.keys", "adapters.registry", "app", "client", "errors", "evidence", "settings"},
     "app": {"*"},
     "__main__": {"app", "cli", "settings", "errors"},
 }
@@ -65,6 +66,7 @@ LIBRARIES = {
     "origins": set(),
     "remembered": set(),
     "signatures": {"nacl", "orjson"},
+    "evidence": {"nacl", "orjson", "rfc8785"},
     "merkle": {"cbor2", "nacl", "orjson"},
     "metering": {"nacl", "orjson", "rfc8785"},
 }
