@@ -16,7 +16,7 @@ from typing import Final, Self
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
-from connector.metering.prices import CALL_COUNT
+from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl.codes import Code
 from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from connector.metering.currencies import CURRENCY
+from connector.metering_bills.currencies import CURRENCY
 from tests.control.stand import N, T
-from tests.metering.priced import money, priced, unit
+from tests.metering_bills.priced import money, priced, unit
 from tests.pair import Pair, fresh, pair
 
 CONSENT = {"action": "odrl:obtainConsent"}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from connector.metering.currencies import CURRENCY
+from connector.metering_bills.currencies import CURRENCY
 from connector.odrl.operands import PAY_AMOUNT
 from tests.control.orders import D, N, T
 from tests.control.test_quotas import RULE, USERS, agreed, begin, fetch, offer, used
-from tests.metering.priced import count, every, money, price, unit
+from tests.metering_bills.priced import count, every, money, price, unit
 from tests.pair import Pair, pair, quoted
 
 EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"

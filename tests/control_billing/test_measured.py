@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 
 from connector.control_billing.measured import MEASURED, counters, measuring, unused, used_of, used_up
-from connector.metering.budgets import tallies
-from connector.metering.currencies import CURRENCY
+from connector.metering_bills.budgets import tallies
+from connector.metering_bills.currencies import CURRENCY
 from connector.odrl import Options, Policy, load
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
 from connector.records import Reservation, Usage
-from tests.metering.priced import agreement, count, money, price
+from tests.metering_bills.priced import agreement, count, money, price
 from tests.odrl_forms.shipped import options
 
 

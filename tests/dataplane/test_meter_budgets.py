@@ -13,7 +13,7 @@ import pytest_asyncio
 from connector.adapters.sqlite import SqliteStore
 from connector.dataplane.meter import most
 from connector.dataplane.quotas import LARGEST, LEAST, portion, portions
-from connector.metering.prices import CALL_COUNT
+from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, provider, some_bytes

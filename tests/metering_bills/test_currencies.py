@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.metering.currencies import CURRENCY, PLACES, currency_of, decimal, exactly
+from connector.metering_bills.currencies import CURRENCY, PLACES, currency_of, decimal, exactly
 
 
 def test_the_codes_are_those_of_iso_4217_with_a_minor_unit_or_none():

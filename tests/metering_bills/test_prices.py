@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.metering.currencies import CURRENCY, PLACES
-from connector.metering.prices import PRICES_MAX, UNITS, Plan, pays, plan_of
+from connector.metering_bills.currencies import CURRENCY, PLACES
+from connector.metering_bills.prices import PRICES_MAX, UNITS, Plan, pays, plan_of
 from connector.odrl import load
 from connector.odrl.model import Event, Span
 from connector.odrl.operands import PAY_AMOUNT
 from connector.odrl_forms.templates import instantiate
 from connector.records_metering import Counts
-from tests.metering.priced import (
+from tests.metering_bills.priced import (
     NOTHING,
     SIGNED,
     agreement,

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from connector.metering.currencies import CURRENCY
-from connector.metering.prices import QIAO, Plan, plan_of
+from connector.metering_bills.currencies import CURRENCY
+from connector.metering_bills.prices import QIAO, Plan, plan_of
 from connector.odrl import Policy, load
 from connector.odrl.values import microseconds
 from connector.records_metering import Counts

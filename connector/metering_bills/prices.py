@@ -21,7 +21,7 @@ from math import ceil, floor
 from typing import Final, NamedTuple, Protocol
 
 from connector.errors import PolicyError
-from connector.metering.currencies import PLACES, currency_of
+from connector.metering_bills.currencies import PLACES, currency_of
 from connector.odrl import values
 from connector.odrl.codes import Code, Finding
 from connector.odrl.duties import COMPENSATE, signed

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import PolicyError
-from connector.metering.budgets import SUBUNITS_MAX, demand_priced, is_budget, tallies
-from connector.metering.currencies import CURRENCY
-from connector.metering.prices import CALL_COUNT
+from connector.metering_bills.budgets import SUBUNITS_MAX, demand_priced, is_budget, tallies
+from connector.metering_bills.currencies import CURRENCY
+from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl import Policy, load
 from connector.odrl.counters import Pricing
 from connector.odrl.operands import BYTE_COUNT, COUNT, PAY_AMOUNT, RECORD_COUNT
-from tests.metering.priced import agreement, count, every, leaf, money, price, priced, unit
+from tests.metering_bills.priced import agreement, count, every, leaf, money, price, priced, unit
 from tests.odrl_forms.shipped import options
 
 EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"

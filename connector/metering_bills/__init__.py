@@ -1,0 +1,1 @@
+"""What the use of data costs: prices as an agreement has them, budgets, and the invoice. Pure."""
