@@ -72,8 +72,8 @@ class Anchor(Protocol):
     wait for a disk, and raise StoreError."""
 
     def read(self) -> Sequence[bytes] | None:
-        """The newest notes that stand there, whole or torn; none if nothing was signed yet; None if there is no such place, which is made
-        then."""
+        """The newest notes that stand there, in the order in which they were put there, and perhaps torn; none if nothing was signed yet;
+        None if there is no such place, which is made then."""
 
     def write(self, note: bytes, *, durable: bool) -> None:
         """Put a note there. It survives the end of the process; with `durable` also the loss of power, when this returns."""

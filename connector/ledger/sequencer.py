@@ -164,14 +164,14 @@ class Sequencer:
     # what was signed before
 
     def _newest_of(self, stands: Sequence[bytes]) -> checkpoints.Checkpoint | None:
-        """The largest checkpoint of ours among notes that may be torn."""
+        """The checkpoint of ours that was signed last, among notes in the order of writing that may be torn."""
         found = []
         for note in stands:
             try:
                 found.append(self.read_own(note))
             except ProofRefused as refused:
                 telemetry.log.warning("ledger anchor torn", reason=refused.message)
-        return max(found, key=lambda each: each.size, default=None)
+        return max((each for each in found if each.origin == found[-1].origin), key=lambda each: each.size, default=None)
 
     def read_own(self, note: bytes) -> checkpoints.Checkpoint:
         """What a checkpoint says that one of our keys has signed. Raises ProofRefused."""
