@@ -132,7 +132,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
         store = parts.store_of(settings, own.id, stack)
         stack.push_async_callback(store.close)
-        peer = HttpPeer(parts.guard(settings), ca_file=settings.egress.ca_file)
+        ca_file, certificate, key = parts.client_files(settings)
+        peer = HttpPeer(parts.guard(settings), ca_file=ca_file, certificate=certificate, key=key)
         stack.push_async_callback(peer.close)
 
         journal = Journal(store, clock)
@@ -195,7 +196,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             found = load(path, environ or {}, contents=inside) if path is not None else running.settings
             now, said = taken(running.settings, found)
             guard, (_, _, hashed) = parts.guard(now), parts.opened(now)
-            renewed = [line for each in listeners for line in each.renew()]
+            renewed = [*peer.renew(), *(line for each in listeners for line in each.renew())]
             changed = [*registry.reload(), *keys.reload(), *renewed, *said]
             running.settings, running.token_hash, peer.guard = now, hashed, guard
             catalog.nested = parts.nested(now, identity)
@@ -232,7 +233,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             {"data": settings.data.url, "version": connector.__version__},
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
-        data = DataApi(Gate(tokens, views, flows, clock), flows, tokens, identity, sources, tracing, Meters(ledger))
+        gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
+        data = DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), bulk_threads=bulk_threads)
 
         running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
         limits_of = settings.limits

@@ -3,17 +3,17 @@ running: the files that settings name (`mistakes`), and policies before anybody 
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from connector import telemetry
 from connector.adapters import egress
 from connector.adapters.keys import Keys
-from connector.adapters.peer_http import trust
+from connector.adapters.peer_http import client_tls
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import claimed
@@ -37,6 +37,7 @@ from connector.vocabulary import read_profiles, read_template_library, read_voca
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
+DOOR_FILES = ("certificate", "key", "client_ca")
 ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
 WITHIN = "/hasPolicy/0"  # where the schema of a dataset sees it
 
@@ -68,8 +69,8 @@ def _tried(settings: Settings, spoken: Set[str]) -> tuple[list[Any], list[str]]:
         ({"keys.directory"}, lambda: Keys(settings.keys.directory, settings.participant.id)),
         ({"registry.directory"}, lambda: Registry(settings.registry.directory)),
         ({"management.token_hash_file"}, lambda: token_hash(settings)),
-        *(({f"{name}.certificate", f"{name}.key"}, partial(check_tls, settings, name)) for name in LISTENERS),
-        ({"egress.ca_file"}, lambda: check_authorities(settings)),
+        *(({f"{name}.{field}" for field in DOOR_FILES}, partial(check_tls, settings, name)) for name in LISTENERS),
+        ({"egress.ca_file", "egress.certificate", "egress.key"}, lambda: client_tls(*client_files(settings))),
     )
     found: list[Any] = []
     reasons: list[str] = []
@@ -87,16 +88,16 @@ def check_tls(settings: Settings, name: str) -> None:
     tls_context(door(name, getattr(settings, name), settings.limits))
 
 
-def check_authorities(settings: Settings) -> None:
-    """Load the authorities that peers may be vouched for by, as a start would. Raises SettingsError."""
-    if settings.egress.ca_file is not None:
-        trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.egress.ca_file)
+def client_files(settings: Settings) -> tuple[Path | None, Path | None, Path | None]:
+    """Authorities that may vouch for peers, and what we show to those that ask: the arguments of `client_tls`."""
+    return settings.egress.ca_file, settings.egress.certificate, settings.egress.key
 
 
 def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:
     idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
     counts = limits.connections, limits.connections_per_address
-    return Door(name, at.host, at.port, at.certificate, at.key, idle_seconds, *counts, limits.management_bytes, limits.drain_seconds)
+    bounds = idle_seconds, *counts, limits.management_bytes, limits.drain_seconds
+    return Door(name, at.host, at.port, at.certificate, at.key, *bounds, client_ca=at.client_ca, client_auth=at.client_auth)
 
 
 def store_of(settings: Settings, participant: str, stack: AsyncExitStack) -> Store:

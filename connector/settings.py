@@ -21,7 +21,7 @@ from connector.settings_rules import CHOICES, Finding, contradictions, on_disk
 __all__ = ["Contents", "Finding", "ListenerSettings", "ManagementSettings", "Settings", "load", "parse"]
 
 PREFIX = "QIAO_"
-RESERVED = frozenset({"QIAO_CONFIG", "QIAO_TOKEN"})  # the command line's own variables
+RESERVED = frozenset({"QIAO_CONFIG", "QIAO_TOKEN", "QIAO_CLIENT_CERTIFICATE"})  # the command line's own variables
 # Kubernetes announces every service of the namespace like this; a service called `qiao` must not stop the connector.
 SERVICE_LINK = re.compile(r"QIAO_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)|QIAO_PORT")
 SECTIONS: Mapping[str, Any] = get_type_hints(Settings)  # section -> its class; `credentials` has the operator's own names

@@ -50,6 +50,8 @@ class ListenerSettings:
     url: str = _f("the address that others use, without a slash at its end; empty: made of host and port", "")
     certificate: Path | None = _f("TLS certificate chain, PEM; empty: no TLS here", None)
     key: Path | None = _f("private key of the certificate, PEM", None)
+    client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
+    client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
 
     @property
     def tls(self) -> bool:
@@ -66,6 +68,8 @@ class ManagementSettings:
     url: str = _f("the address that the command line uses; empty: made of host and port", "")
     certificate: Path | None = _f("TLS certificate chain, PEM; empty: no TLS here", None)
     key: Path | None = _f("private key of the certificate, PEM", None)
+    client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
+    client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
     token_hash_file: Path = _f("SHA-256 of the admin token, in hexadecimal", Path("admin-token.sha256"))
 
     @property
@@ -90,6 +94,8 @@ class EgressSettings:
     http: bool = _f("allow http without TLS; for development on one machine only", False)
     ports: tuple[int, ...] = _f("ports that may be dialled; an empty list allows any", (443, 8443), 1, 65535)
     ca_file: Path | None = _f("certificate authorities to trust beside the system's, PEM; empty: the system's only", None)
+    certificate: Path | None = _f("certificate chain that we show to peers and sources that ask for one, PEM; empty: none", None)
+    key: Path | None = _f("private key of that certificate, PEM", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,7 @@ class LimitsSettings:
     keepalive_seconds: float = _f("how long an idle connection stays open", 15.0, 0.1)
     drain_seconds: float = _f("at the end, running requests and streams have this time to finish; then they are cut", 20.0, 0)
     connections: int = _f("open connections for each listener", 1024, 1)
+    bulk_threads: int = _f("threads for large answers under TLS; when all are busy, further ones go through the event loop", 16, 0, 256)
     connections_per_address: int = _f("open connections of one peer's address; behind a proxy all peers have the proxy's", 256, 1)
 
 

@@ -19,6 +19,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "store.kind": ("sqlite", "memory"),
     "telemetry.log_level": ("debug", "info", "warning", "error"),
     "telemetry.log_format": ("json", "console"),
+    **{f"{name}.client_auth": ("require", "request") for name in ("protocol", "data", "management", "ops")},
 }
 DID = re.compile(r"did:[a-z0-9]+:(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2}|:)*[A-Za-z0-9._-]")  # W3C DID Core 1.0, 3.1, without path and query
 NAME = re.compile(r"\w[\w.-]{0,63}")  # a file name and an argument of the command line; never starts with a dot or a dash
@@ -46,6 +47,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     for name, listener in _listeners(settings):
         yield from _listener(name, listener, settings.egress.http)
     yield from _ports(settings)
+    yield from _pair("egress", settings.egress.certificate, settings.egress.key)
     if not is_loopback(settings.management.host) and not settings.management.tls:
         yield Finding(
             "management.host",
@@ -71,11 +73,8 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
     if not settings.management.token_hash_file.is_file():
         yield Finding("management.token_hash_file", f"is `{settings.management.token_hash_file}`, which is not a file", INIT)
     for name, listener in _listeners(settings):
-        for field, path in (("certificate", listener.certificate), ("key", listener.key)):
-            if path is not None and not path.is_file():
-                yield Finding(f"{name}.{field}", f"is `{path}`, which is not a file", "give the path of a PEM file")
-    if settings.egress.ca_file is not None and not settings.egress.ca_file.is_file():
-        yield Finding("egress.ca_file", f"is `{settings.egress.ca_file}`, which is not a file", "give the path of a PEM file")
+        yield from _pem(name, certificate=listener.certificate, key=listener.key, client_ca=listener.client_ca)
+    yield from _pem("egress", ca_file=settings.egress.ca_file, certificate=settings.egress.certificate, key=settings.egress.key)
     for field, roots in (("sources.roots", settings.sources.roots), ("pulls.roots", settings.pulls.roots)):
         for root in roots:
             if not root.is_dir():
@@ -94,6 +93,12 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
         directory = settings.store.path.parent
         if settings.store.path.is_dir() or not directory.is_dir() or not os.access(directory, os.W_OK):
             yield Finding("store.path", f"is `{settings.store.path}`, where no file can be written", "name a file in a directory of ours")
+
+
+def _pem(section: str, **files: Path | None) -> Iterator[Finding]:
+    for field, path in files.items():
+        if path is not None and not path.is_file():
+            yield Finding(f"{section}.{field}", f"is `{path}`, which is not a file", "give the path of a PEM file")
 
 
 def is_loopback(host: str) -> bool:
@@ -133,10 +138,9 @@ def _listener(name: str, listener: ListenerSettings | ManagementSettings, plain_
             f"{name}.host", f"is `{listener.host}`, not an address", "write an address such as 127.0.0.1, without scheme and port"
         )
         return
-    if listener.certificate is not None and listener.key is None:
-        yield Finding(f"{name}.certificate", "is given without its private key", f"give {name}.key")
-    if listener.key is not None and listener.certificate is None:
-        yield Finding(f"{name}.key", "is given without a certificate", f"give {name}.certificate")
+    yield from _pair(name, listener.certificate, listener.key)
+    if listener.client_ca is not None and listener.certificate is None:
+        yield Finding(f"{name}.client_ca", "is given without TLS, within which clients show certificates", f"give {name}.certificate")
     if not listener.url:
         return
     if problem := _url_problem(listener.url):
@@ -156,6 +160,13 @@ def _listener(name: str, listener: ListenerSettings | ManagementSettings, plain_
                 f"is `{listener.url}`, without TLS",
                 "use https, or for development on one machine set egress.http = true",
             )
+
+
+def _pair(section: str, certificate: Path | None, key: Path | None) -> Iterator[Finding]:
+    if certificate is not None and key is None:
+        yield Finding(f"{section}.certificate", "is given without its private key", f"give {section}.key")
+    if key is not None and certificate is None:
+        yield Finding(f"{section}.key", "is given without a certificate", f"give {section}.certificate")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -267,6 +267,39 @@ def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, bytes | N
         return secure.version(), secure.getpeercert(binary_form=True)
 
 
+def mutual(authority: trustme.CA, at: Site) -> Site:
+    """A secured site that asks whoever comes to any door for a certificate by that authority, and shows its own to peers."""
+    made = secured(authority, at)
+    ours = {"certificate": at.root / "chain.pem", "key": at.root / "key.pem"}
+    doors = {name: replace(getattr(made.settings, name), client_ca=at.root / "ca.pem") for name in DOORS}
+    return made.changed(**doors, egress=replace(made.settings.egress, **ours))
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_opens_a_connection_and_stands_for_no_token(tmp_path: Path):
+    authority = trustme.CA()
+    stranger, trust = ssl.create_default_context(), ssl.create_default_context()
+    for context in (stranger, trust):
+        authority.configure_trust(context)
+    authority.issue_cert("operator@example.org").configure_cert(trust)
+    one, other = (mutual(authority, site(tmp_path / name, name, scheme="https")) for name in ("hospital", "biopharma"))
+    one.meet(other)
+    content = os.urandom(1_500_000)
+    async with running(one, trust=trust) as provider, running(other, trust=trust) as consumer:
+        await provider.publish("urn:test:mutual", content=content)
+        view = await pulled(consumer, "hospital", "urn:test:mutual")
+        assert (view["stage"], view["received_bytes"]) == ("done", len(content)), view
+        assert (other.root / "out" / "file").read_bytes() == content
+        for door, path in (("management", "/v1/self"), ("protocol", "/dsp/2025-1/catalog/request"), ("data", "/data/urn:uuid:x")):
+            url = f"https://localhost:{provider.connector.ports[door]}{path}"
+            method = "POST" if door == "protocol" else "GET"
+            assert (await call(provider.http, method, url, {} if door == "protocol" else None)).status == 401
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=stranger)) as nobody:
+            for door in DOORS:
+                with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                    await call(nobody, "GET", f"https://localhost:{provider.connector.ports[door]}/livez")
+
+
 @pytest.mark.asyncio
 async def test_a_peer_with_a_certificate_of_somebody_else_is_not_spoken_to(tmp_path: Path):
     known, unknown = trustme.CA(), trustme.CA()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import ssl
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +156,21 @@ def test_a_nested_catalog_of_somebody_unknown_is_left_out(tmp_path: Path):
     settings = pair.site(tmp_path / "hospital", "hospital").settings
     pointed = replace(settings, catalog=replace(settings.catalog, nested=("lab",)))
     assert app_settings.nested(pointed, Nobody()) == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("broken", ["data.client_ca", "egress.certificate", "egress.ca_file"])
+def test_what_vouches_for_others_and_what_we_show_them_is_tried_too(tmp_path: Path, broken: str):
+    site = pair.site(tmp_path / "hospital", "hospital")
+    made = trustme.CA().issue_cert("localhost")
+    files = {name: tmp_path / f"{name}.pem" for name in ("certificate", "key")}
+    files["certificate"].write_bytes(made.cert_chain_pems[0].bytes())
+    made.private_key_pem.write_to_path(files["key"])
+    section, _, field = broken.partition(".")
+    (tmp_path / "broken.pem").write_text("words")
+    changed = replace(getattr(site.settings, section), **(files | {field: tmp_path / "broken.pem"}))
+    found = app_settings.mistakes(replace(site.settings, **{section: changed}), frozenset(), time.time())
+    assert [reason.split("`")[1] for reason in found] == [broken]
+    assert app_settings.mistakes(replace(site.settings, **{section: changed}), frozenset({broken}), time.time()) == ()
 
 
 def test_a_broken_certificate_is_named_with_its_remedy(tmp_path: Path):

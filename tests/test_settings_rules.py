@@ -61,7 +61,8 @@ def test_each_missing_file_is_named_at_once(home: Path):
     (home / "participants").rmdir()
     (home / "data").rmdir()
     more = (
-        "ca_file = 'ca.pem'\n[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\n[pulls]\nroots = ['in']\n"
+        "ca_file = 'ca.pem'\ncertificate = 'c.pem'\nkey = 'k.pem'\n"
+        "[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\nclient_ca = 'ca.pem'\n[pulls]\nroots = ['in']\n"
         "[store]\npath = 'no/such/db'\n[credentials]\nw = 'w.secret'\n"
     )
     fields = {reason.split("`")[1] for reason in mistakes(home, more)}
@@ -71,8 +72,11 @@ def test_each_missing_file_is_named_at_once(home: Path):
         "sources.roots",
         "pulls.roots",
         "egress.ca_file",
+        "egress.certificate",
+        "egress.key",
         "protocol.certificate",
         "protocol.key",
+        "protocol.client_ca",
         "store.path",
         "credentials.w",
     }

@@ -21,9 +21,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from connector import telemetry
 from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
 from connector.origins import origin
 from connector.ports import Detached, Reply
+from connector.remembered_files import OfFiles
 
 CONNECT_SECONDS = 5.0  # name, TCP and TLS
 TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
@@ -87,20 +89,24 @@ class HttpDownload:
 class HttpPeer:
     """The client. Connections stay open between calls and their number is not bounded, because a connection carries one
     message at a time and a message that waits for one is late. `ca_file` holds certificate authorities (PEM) that are trusted
-    beside the system's; there is no way to trust none. Raises SettingsError if it cannot be read."""
+    beside the system's; there is no way to trust none. `certificate` and `key` are shown to peers that ask for one. Files that have
+    changed count from the next connection on. Raises SettingsError if they cannot be used."""
 
     def __init__(
         self,
         guard: Guard,
         *,
         ca_file: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
         connect_seconds: float = CONNECT_SECONDS,
         total_seconds: float = TOTAL_SECONDS,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self.guard = guard
-        self._tls = _tls(ca_file)
+        files = ca_file, certificate, key
+        self._tls = OfFiles([each for each in files if each is not None], lambda: client_tls(*files))
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
         self._answer_bytes_max = answer_bytes_max
@@ -165,6 +171,7 @@ class HttpPeer:
                 allow_redirects=False,
                 timeout=bounds,
                 read_bufsize=read_bufsize,
+                ssl=self._tls_now(),
             )
         except TimeoutError:
             raise self._late(url) from None
@@ -179,7 +186,6 @@ class HttpPeer:
                     keepalive_timeout=KEEPALIVE_SECONDS,
                     ttl_dns_cache=DNS_SECONDS,
                     socket_factory=self._socket,
-                    ssl=self._tls,
                     resolver=self._resolver,
                 ),
                 headers=IDENTITY,
@@ -190,6 +196,18 @@ class HttpPeer:
                 middlewares=(_once,),
             )
         return self._session
+
+    def renew(self) -> list[str]:
+        """Take the certificates as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""
+        return ["egress.certificate: loaded again"] if self._tls.renew() else []
+
+    def _tls_now(self) -> ssl.SSLContext:
+        if self._tls.changed():
+            try:
+                self.renew()
+            except SettingsError as error:
+                telemetry.log.error("certificate refused, the former one stays", door="egress", reasons=list(error.reasons))
+        return self._tls.value
 
     def _socket(self, info: tuple[Any, ...]) -> socket:
         return self.guard.socket(info)  # asked anew for each: the guard may be another one by now
@@ -247,20 +265,27 @@ def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return headers
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
+def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Our side of TLS, 1.2 or later: whom we trust, and what we show. Raises SettingsError for files that cannot be used."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(("http/1.1",))
     if ca_file is not None:
-        trust(context, ca_file)
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:
+            raise SettingsError(
+                f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror}); give one, or leave it empty"
+            ) from None
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key, password=_nobody_types)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"`egress.certificate` is `{certificate}`, which cannot be used with `egress.key`: {error}; give a pair in PEM"
+            ) from None
     return context
 
 
-def trust(context: ssl.SSLContext, ca_file: Path) -> None:
-    """Let `context` trust the authorities in `ca_file` too. Raises SettingsError if it holds none."""
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror}); give one, or leave it empty"
-        ) from None
+def _nobody_types() -> str:
+    raise ValueError("the key is encrypted, and nobody is there to type a password")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TOKEN_FILE = "admin-token"  # noqa: S105 - its name; `connector init --save-token` writes it beside the settings
+CERTIFICATE_FILE = "admin.pem"  # looked for beside the settings
 NOT_AUTHORIZED = 401  # RFC 9110
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -33,6 +34,13 @@ class Common:
     config: Annotated[Path, Parameter(env_var="QIAO_CONFIG", help="settings of the own connector")] = Path("connector.toml")
     token_file: Annotated[
         Path | None, Parameter(help="file with the admin token; without it QIAO_TOKEN, then `admin-token` beside the settings")
+    ] = None
+    client_certificate: Annotated[
+        Path | None,
+        Parameter(
+            env_var="QIAO_CLIENT_CERTIFICATE",
+            help="PEM with our certificate and its key, for a management listener that asks; without it `admin.pem` beside the settings",
+        ),
     ] = None
     json: Annotated[bool, Parameter(negative=(), help="print JSON")] = False
 
@@ -47,7 +55,7 @@ def ask(common: Common, work: Callable[[ManagementClient], Awaitable[T]]) -> T:
     async def with_client() -> T:
         from connector.client.management import ManagementClient, ManagementError
 
-        async with ManagementClient(_address(settings), token, tls=_trust(settings)) as client:
+        async with ManagementClient(_address(settings), token, tls=_tls(settings, common)) as client:
             try:
                 return await work(client)
             except ManagementError as error:
@@ -93,17 +101,39 @@ def _address(settings: Settings) -> str:
     return settings.management.url
 
 
-def _trust(settings: Settings) -> ssl.SSLContext | None:
-    """Our own certificate vouches for the management listener beside the system's authorities."""
+def _tls(settings: Settings, common: Common) -> ssl.SSLContext | None:
+    """What to trust, and what to show. Our own certificate vouches for the management listener beside the system's authorities."""
     import ssl
 
-    if settings.management.certificate is None:
+    if not settings.management.url.startswith("https:"):
         return None
     context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(settings.management.certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise ConnectorError(
-            f"`management.certificate` is `{settings.management.certificate}`, which is not a PEM certificate: {error}"
-        ) from None
+    if settings.management.certificate is not None:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # itself, whoever has issued it
+        try:
+            context.load_verify_locations(settings.management.certificate)
+        except OSError as error:
+            raise ConnectorError(
+                f"`management.certificate` is `{settings.management.certificate}`, which is not a PEM certificate: {error}"
+            ) from None
+    if (shown := _client_certificate(common)) is not None:
+        try:
+            context.load_cert_chain(shown, password=_nobody_types)
+        except (OSError, ValueError) as error:
+            raise ConnectorError(
+                f"`{shown}` cannot be shown as our certificate: {error}; put both, certificate and key, into it as PEM"
+            ) from None
     return context
+
+
+def _client_certificate(common: Common) -> Path | None:
+    """The file to show at the management listener. Raises ConnectorError if others can read the key in it."""
+    saved = common.config.absolute().parent / CERTIFICATE_FILE
+    path = common.client_certificate or (saved if saved.exists() else None)
+    if path is not None and path.exists() and path.stat().st_mode & GROUP_AND_OTHERS:
+        raise ConnectorError(f"the key in `{path}` can be read by others; run `chmod 600 {path}`")
+    return path
+
+
+def _nobody_types() -> str:
+    raise ValueError("the key is encrypted, and nobody is asked for a password")

@@ -565,6 +565,59 @@ def test_a_file_without_authorities_is_a_settings_error(tmp_path: Path, content:
         HttpPeer(LOOPBACK, ca_file=tmp_path / "ca.pem")
 
 
+def put_pair(ca: trustme.CA, directory: Path) -> dict[str, Path]:
+    """A certificate by this authority in `directory`, as arguments of `HttpPeer`."""
+    made = ca.issue_cert("connector@biopharma.example")
+    files = {"certificate": directory / "client.pem", "key": directory / "client.key"}
+    files["certificate"].write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+    files["key"].write_bytes(made.private_key_pem.bytes())
+    return files
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_asks_for_a_certificate_is_shown_ours_and_a_renewed_one_from_the_next_connection_on(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path
+):
+    ours, later = trustme.CA(), trustme.CA()
+    context = tls_server(authority, "127.0.0.1")
+    ours.configure_trust(context)
+    later.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    shown: list[bytes] = []
+
+    async def handler(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown.append(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        writer.write(response(b"sealed"))
+
+    files = put_pair(ours, tmp_path)
+    async with serving(handler, tls=context) as (_, port):
+        url = f"https://127.0.0.1:{port}/"
+        async with calling(ca_file=ca_file) as nobody:
+            with pytest.raises(PeerFailed):
+                await nobody.send("GET", url, headers={})
+        async with calling(ca_file=ca_file, **files) as peer:
+            assert (await peer.send("GET", url, headers={})).body == b"sealed"
+            assert peer.renew() == []
+            put_pair(later, tmp_path)
+            assert (await peer.send("GET", url, headers={})).body == b"sealed"
+            files["key"].write_text("words")
+            with pytest.raises(SettingsError, match=r"`egress\.certificate` .*cannot be used with `egress\.key`"):
+                peer.renew()
+            assert (await peer.send("GET", url, headers={})).body == b"sealed"
+            put_pair(ours, tmp_path)
+            assert peer.renew() == ["egress.certificate: loaded again"]
+    assert len(shown) == 3
+    assert shown[0] != shown[1] == shown[2]
+
+
+def test_a_certificate_of_ours_that_cannot_be_used_is_a_settings_error(tmp_path: Path):
+    files = put_pair(trustme.CA(), tmp_path)
+    other = trustme.CA().issue_cert("localhost")
+    files["key"].write_bytes(other.private_key_pem.bytes())
+    with pytest.raises(SettingsError, match=r"`egress\.certificate` is `.*client.pem`, which cannot be used with `egress\.key`"):
+        HttpPeer(LOOPBACK, **files)
+
+
 @pytest.mark.asyncio
 async def test_a_client_that_was_never_used_closes_and_check_needs_no_session():
     peer = HttpPeer(Guard())

@@ -1,9 +1,15 @@
 """Options that every command takes: where the settings are, and where the admin token comes from."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+import trustme
 
+from tests import pair
 from tests.cli.conftest import Command
 from tests.fake_connector import TOKEN, FakeConnector
 
@@ -104,3 +110,82 @@ def test_a_connector_that_does_not_run_is_said(command: Command, monkeypatch: py
     assert ended.code == 1
     assert "start it with `connector run`" in ended.err
     assert ended.err.count("\n") == 1
+
+
+# ---- a management listener under TLS that asks for a certificate
+
+
+def show_also(path: Path, authority: trustme.CA, mode: int = 0o600) -> Path:
+    """A certificate of the operator and its key in one file."""
+    authority.issue_cert("operator@example.org").private_key_and_cert_chain_pem.write_to_path(path)
+    path.chmod(mode)
+    return path
+
+
+@pytest_asyncio.fixture
+async def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Path, trustme.CA]]:
+    """The settings of a connector that runs and asks its operator for a certificate, and who vouches for those."""
+    servers, operators = trustme.CA(), trustme.CA()
+    at = pair.site(tmp_path / "x", "hospital")
+    made = servers.issue_cert("localhost", "127.0.0.1")
+    (at.root / "chain.pem").write_bytes(made.cert_chain_pems[0].bytes())
+    made.private_key_pem.write_to_path(at.root / "key.pem")
+    operators.cert_pem.write_to_path(at.root / "operators.pem")
+    files = {"certificate": at.root / "chain.pem", "key": at.root / "key.pem", "client_ca": at.root / "operators.pem"}
+    url = at.settings.management.url.replace("http:", "https:")
+    settings = at.root / "connector.toml"
+    settings.write_text(
+        f'[participant]\nid = "{at.id}"\nname = "{at.name}"\nrole = "x"\n[egress]\nhttp = true\n'
+        f'[management]\nurl = "{url}"\ncertificate = "chain.pem"\nkey = "key.pem"\nclient_ca = "operators.pem"\n'
+    )
+    monkeypatch.setenv("QIAO_TOKEN", pair.TOKEN)
+    async with pair.running(at.changed(management=replace(at.settings.management, url=url, **files)), trust=False):
+        yield settings, operators
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "beside the settings"])
+@pytest.mark.asyncio
+async def test_a_certificate_is_shown_where_it_is_asked_for(
+    asking: tuple[Path, trustme.CA], command: Command, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    settings, operators = asking
+    named = show_also(settings.parent / ("admin.pem" if how == "beside the settings" else "operator.pem"), operators)
+    if how == "environment":
+        monkeypatch.setenv("QIAO_CLIENT_CERTIFICATE", str(named))
+    options = ["--client-certificate", str(named)] if how == "option" else []
+    ended = await asyncio.to_thread(command, "participants", "--config", str(settings), *options)
+    assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.asyncio
+async def test_without_the_right_certificate_or_with_the_wrong_token_nothing_is_answered(
+    asking: tuple[Path, trustme.CA], command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    settings, operators = asking
+    foreign, right = show_also(settings.parent / "foreign.pem", trustme.CA()), show_also(settings.parent / "right.pem", operators)
+    for options in ([], ["--client-certificate", str(foreign)]):
+        ended = await asyncio.to_thread(command, "participants", "--config", str(settings), *options)
+        assert ended.code == 1
+        assert "no answer from the connector at `https://127.0.0.1:" in ended.err
+    monkeypatch.setenv("QIAO_TOKEN", "wrong")
+    ended = await asyncio.to_thread(command, "participants", "--config", str(settings), "--client-certificate", str(right))
+    assert (ended.code, "does not take our admin token" in ended.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        ("words", 0o600, "cannot be shown as our certificate"),
+        (None, 0o600, "cannot be shown as our certificate"),
+        ("words", 0o640, "chmod 600"),
+    ],
+)
+def test_a_certificate_file_that_cannot_be_right_is_refused(command: Command, home: Path, content: str | None, mode: int, says: str):
+    if content is not None:
+        (home / "c.pem").write_text(content)
+        (home / "c.pem").chmod(mode)
+    text = (home / "connector.toml").read_text()
+    (home / "connector.toml").write_text(text.replace('url = "http:', 'url = "https:'))
+    ended = command("participants", "--client-certificate", str(home / "c.pem"))
+    assert ended.code == 1
+    assert says in ended.err
