@@ -106,7 +106,8 @@ class Pull:
     done, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
     download insists on. `sha256` is the provider's word if `stated`, else what we counted over the whole file. `part` is the id
     under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
-    counts those that ended before all of the data had come; `reasons` say so, and why it failed."""
+    counts those that ended before all of the data had come; `reasons` say so, and why it failed. `earlier` are the transfers (our pids)
+    that have brought some of the part before the present one. `parallel` connections are used at once, 0: as many as seems good."""
 
     id: str
     peer: str
@@ -125,6 +126,8 @@ class Pull:
     stated: bool = True
     part: str | None = None
     transfers: int = 0
+    earlier: tuple[str, ...] = ()
+    parallel: int = 0
     version: int = 0
     created: float = 0.0
     updated: float = 0.0

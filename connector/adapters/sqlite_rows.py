@@ -229,6 +229,8 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "stated": p.stated,
         "part": p.part,
         "transfers": p.transfers,
+        "earlier": p.earlier,
+        "parallel": p.parallel,
         "updated": p.updated,
     }
     return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, json_of(rest)))]
@@ -237,7 +239,12 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
 def pull_of(row: Row) -> Pull:
     _, id, _, created, version, blob = row
     rest = orjson.loads(blob)
-    rest |= {"purposes": tuple(rest["purposes"]), "reasons": tuple(rest["reasons"]), "sha256": bytes_of(rest["sha256"])}
+    rest |= {
+        "purposes": tuple(rest["purposes"]),
+        "reasons": tuple(rest["reasons"]),
+        "earlier": tuple(rest.get("earlier", ())),
+        "sha256": bytes_of(rest["sha256"]),
+    }
     return Pull(id=id, created=created, version=version, **rest)
 
 

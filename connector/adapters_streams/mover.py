@@ -43,6 +43,7 @@ class _Job:
     offset: int
     length: int
     chunk_bytes: int
+    lines: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ class SpliceMover:
         self._threads: list[threading.Thread] = []
         self._ended = [self._thread(self._move_all, "move"), self._thread(self._hash_all, "hash")]
 
-    def move(self, offset: int, length: int, chunk_bytes: int) -> Move:
+    def move(self, offset: int, length: int, chunk_bytes: int, *, lines: bool = False) -> Move:
         """See the port."""
         move = Move(self._loop.create_future())
         self._open.add(move)
         move.finished.add_done_callback(partial(self._over, move))
-        self._jobs.put(_Job(move, offset, length, chunk_bytes))
+        self._jobs.put(_Job(move, offset, length, chunk_bytes, lines))
         return move
 
     async def close(self) -> None:
@@ -177,7 +178,7 @@ class SpliceMover:
     # The thread that hashes.
 
     def _hash_all(self) -> None:
-        buffer = memoryview(bytearray(READ_BYTES))
+        buffer = bytearray(READ_BYTES)
         broken: ConnectorError | None = None
         while (come := self._come.get()) is not None:
             job, hashes = come.job, come.job.move.hashes
@@ -188,7 +189,9 @@ class SpliceMover:
                     last = min(first + job.chunk_bytes, end)
                     if first >= end or last > come.end:
                         break
-                    hashes.append(_hash(self._into, first, last - first, buffer))
+                    digest, lines = _hash(self._into, first, last - first, buffer, job.lines)
+                    job.move.lines.append(lines)
+                    hashes.append(digest)
             except ConnectorError as error:
                 broken = error
             stopped = PeerFailed("the download was stopped") if self._closed else None
@@ -261,19 +264,22 @@ def _write(into: int, offset: int, piece: bytes | memoryview) -> None:
         raise _disk(error) from None
 
 
-def _hash(into: int, offset: int, length: int, buffer: memoryview) -> bytes:
-    """The leaf hash of what lies there. Read, not mapped: a file that somebody truncates under us must not end the process."""
-    leaf = hashlib.sha256(LEAF)
+def _hash(into: int, offset: int, length: int, buffer: bytearray, lines: bool) -> tuple[bytes, int]:
+    """The leaf hash of what lies there, and the line feeds in it if they are counted. Read, not mapped: a file that somebody truncates
+    under us must not end the process."""
+    leaf, view, found = hashlib.sha256(LEAF), memoryview(buffer), 0
     while length:
         try:
-            got = os.preadv(into, [buffer[:length]], offset)
+            got = os.preadv(into, [view[:length]], offset)
         except OSError as error:
             raise _disk(error) from None
         if not got:
             raise SinkFailed("the part was made shorter while it was written")
-        leaf.update(buffer[:got])
+        leaf.update(view[:got])
+        if lines:
+            found += buffer.count(b"\n", 0, got)
         offset, length = offset + got, length - got
-    return leaf.digest()
+    return leaf.digest(), found
 
 
 def _disk(error: OSError) -> SinkFailed:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import orjson
@@ -25,6 +26,7 @@ RETRY_SECONDS = 1.0  # after a renewal that failed, while the old token may stil
 PAUSE_SECONDS_MIN = 0.05
 LIFE_DIGITS_MAX = 10
 ANSWER_BYTES_MAX = 16 * 1024  # a token response has about 2 KiB
+T = TypeVar("T")
 
 
 class Access:
@@ -83,6 +85,17 @@ class Access:
             await self._renewed(fresh)
             self._edr = fresh
             self.renewals += 1
+
+    async def presented(self, call: Callable[[str | None], Awaitable[T]]) -> T:
+        """What `call` returns with a token that holds; if it is refused with 401 all the same, once more with a new one."""
+        token = await self.token()
+        try:
+            return await call(token)
+        except PeerRefused as refused:
+            if refused.status != HTTPStatus.UNAUTHORIZED or not self.renewable:
+                raise
+        await self.renew(token)
+        return await call(await self.token())
 
     async def keep(self) -> None:
         """Renew ahead of expiry until cancelled. A renewal that fails is tried again; the next request will say if it matters."""

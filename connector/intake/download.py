@@ -1,58 +1,52 @@
-"""Downloads: from a provider's data listener to a file that takes its name when size and digest are right.
+"""Downloads: from a provider's data listener to a file that takes its name when all of it is right.
 
-A cut download goes on where it stopped, by `Range` with `If-Range` on the strong validator that the first answer gave
-(RFC 9110, 13.1.5); if the data changed meanwhile it begins again, and says so. Memory does not grow with the size: pieces are
-written and hashed in a thread while the next ones arrive.
+If the first answer names a signed manifest, each leaf of the data is proven, and receipted (`proven`); else the data come in order, and
+size and digest are compared, as far as the provider states them (`attempts`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 
 from connector import telemetry
-from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
+from connector.dsp.messages import Kind, Role
+from connector.errors import PeerFailed
 from connector.intake.access import Access
-from connector.intake.heads import Head, NotNow, Unfit, read_head
+from connector.intake.account import Account, Means, durable
+from connector.intake.attempts import Attempts, Described, Downloaded, Progress, stated
+from connector.intake.beside import Beside
+from connector.intake.patience import Patience
+from connector.intake.promise import Broken, Promise, obtain
+from connector.intake.proven import Proven, Road
+from connector.metering.chain_consumer import Terms
+from connector.metering.content import digest_of, read_etag
+from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Peer
-from connector.ports import Download as Incoming
-from connector.ports_sinks import Sink, Sinks
+from connector.ports_sinks import Movers, Sink, Sinks
 from connector.records import Edr, Pull
+from connector.records_metering import Metered
 
-BATCH_BYTES = 1024 * 1024  # handed to the thread at once: below, the hop costs more than the work
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
-FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
-PAUSE_SECONDS_MAX = 30.0
-REFUSED_SECONDS = 3.0  # a refusal is believed after this time: messages about the same transfer may be on their way
-RESTARTS_MAX = 5  # data that changes more often than it can be read is no dataset
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
-PROGRESS_SECONDS = 0.2  # between two reports: five a second look smooth
 ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
 DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
+PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
 
-Progress = Callable[[Pull], Awaitable[None]]
 
+@dataclass(slots=True)
+class Metering:
+    """How a consumer that signs receipts does so: `after` is `write` or `fsync`, what was done with the data before it signs."""
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """What a download came to. `verified` says that the provider stated a digest and the file has it; without one only the
-    size was compared, if even that was stated. `resumed` counts the continuations after a cut, `restarted` beginnings from zero."""
-
-    size_bytes: int
-    sha256: bytes
-    verified: bool
-    resumed: int
-    restarted: int
-    validator: str | None
+    means: Means
+    movers: Movers
+    after: str = "fsync"
 
 
 class Downloads:
-    """Fetches what orders ask for into files of `sinks`."""
+    """Fetches what orders ask for into files of `sinks`. Without `metering` manifests are not looked at, and nothing is receipted."""
 
     def __init__(
         self,
@@ -61,10 +55,11 @@ class Downloads:
         sinks: Sinks,
         clock: Clock,
         *,
+        metering: Metering | None = None,
         idle_seconds: float = IDLE_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._peer, self._identity, self._sinks, self._clock = peer, identity, sinks, clock
+        self._peer, self._identity, self._sinks, self._clock, self.metering = peer, identity, sinks, clock, metering
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
 
     def check_out(self, out: str, id: str) -> None:
@@ -81,7 +76,7 @@ class Downloads:
         over: Callable[[], bool] = lambda: False,
         overwrite: bool = False,
     ) -> Pull:
-        """Download, resume, check and rename; returns the order with validator, size, digest and bytes received.
+        """Download, resume, check, receipt and rename; returns the order with validator, size, digest and bytes received.
 
         `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
         the digest) as soon as it is known, and then with the bytes received. Once `over` says so there is no further request: what
@@ -96,8 +91,8 @@ class Downloads:
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         try:
-            attempt = Attempts(pull, sink, access, self._peer, progress, over, self._idle_seconds, self._patience_seconds)
-            result = await attempt.run()
+            result = await self._obtain(pull, sink, access, progress, Patience(pull.id, self._patience_seconds, over))
+            await _give_name(sink, pull, result, progress)
         finally:
             keeper.cancel()
             try:
@@ -106,24 +101,124 @@ class Downloads:
                 await sink.close()
         return _done(pull, result)
 
+    async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience) -> Downloaded:
+        """Have all of the data at its place, right."""
+        metering, described = self.metering, None
+        known = await metering.means.store.metered(pull.transfer or "") if metering is not None else None
+        if metering is not None and known is None:
+            attempts = Attempts(pull, sink, access, self._peer, progress, patience, self._idle_seconds, proven=True)
+            outcome = await attempts.run()
+            if isinstance(outcome, Downloaded):
+                return outcome
+            described = outcome
+        try:
+            found = await self._promised(pull, access, patience, metering, known, described) if metering is not None else None
+            if metering is not None and found is not None:
+                promise, terms = found
+                return await self._prove(pull, sink, access, progress, patience, metering, promise, terms, described)
+        finally:
+            if described is not None:
+                await described.stack.aclose()
+        outcome = await Attempts(pull, sink, access, self._peer, progress, patience, self._idle_seconds, proven=False).run()
+        if isinstance(outcome, Described):
+            raise AssertionError("manifests were not to be looked at")
+        return outcome
+
+    async def _promised(
+        self, pull: Pull, access: Access, patience: Patience, metering: Metering, known: Metered | None, described: Described | None
+    ) -> tuple[Promise, Terms] | None:
+        """What the provider has signed of this transfer; None for data without an end. Raises Broken, and as `Patience.bear`."""
+        store = metering.means.store
+        process = await store.process(Kind.TRANSFER, pull.transfer or "")
+        agreement = await store.agreement(pull.agreement or "")
+        if process is None or process.peer_pid is None or agreement is None:
+            raise PeerFailed("the transfer of this order, or its agreement, is not stored any more")
+        terms = Terms(
+            pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), process.pid, process.peer_pid, pull.dataset
+        )
+        beside = Beside(access, self._peer)
+        while True:
+            try:
+                promise = await obtain(
+                    beside,
+                    url=described.url if described is not None else None,
+                    token=known.manifest if known is not None else None,
+                    terms=terms,
+                    proven=lambda token, typ: self._identity.read(token, typ, pull.peer),
+                    keys=self._identity.keys(pull.peer),
+                    now=self._clock.now(),
+                )
+            except Broken:
+                raise
+            except PeerFailed as failed:
+                await patience.bear(failed, 0)
+            else:
+                return None if promise is None else (promise, terms)
+
+    async def _prove(
+        self,
+        pull: Pull,
+        sink: Sink,
+        access: Access,
+        progress: Progress,
+        patience: Patience,
+        metering: Metering,
+        promise: Promise,
+        terms: Terms,
+        described: Described | None,
+    ) -> Downloaded:
+        parallel = pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
+        road = Road(access, self._peer, metering.movers, parallel, self._idle_seconds)
+        held = await self._held(pull, metering, promise)
+        download = Proven(pull, sink, road, promise, progress, patience, held)
+        account = Account(
+            metering.means,
+            promise,
+            Beside(access, self._peer),
+            sink,
+            transfer=terms.consumer_pid,
+            peer=terms.provider,
+            agreement=terms.agreement,
+            after=metering.after,
+            lines=download.lines,
+            measured=download.measured,
+        )
+        return await download.run(account, described)
+
+    async def _held(self, pull: Pull, metering: Metering, promise: Promise) -> Ranges:
+        """The leaves of this part that earlier transfers have brought and that were receipted there: they are not paid for twice."""
+        accounts = [await metering.means.store.metered(transfer) for transfer in pull.earlier]
+        return union(*(each.ranges for each in accounts if each is not None and each.root == promise.root))
+
     async def finish(self, pull: Pull, *, progress: Progress) -> Pull | None:
         """What `fetch` would return, if all of the data is here already; nobody is asked for more. None if something is missing
         or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
         if (found := await self._finished(pull)) is not None:
             return found
-        expected = _stated(pull)
+        expected, proven = stated(pull), read_etag(pull.validator) is not None
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
         try:
             size_bytes = await sink.resume()
             by_size = pull.validator is not None and size_bytes == pull.size_bytes
+            if proven and expected is None:  # what was written in any order may have gaps, whatever its size
+                by_size = by_size and await self._receipted(pull)
             whole = by_size if expected is None else sink.digest() == expected
+            known = expected is not None
+            result = Downloaded(size_bytes, sink.digest(), proven or known, known, 0, 0, pull.validator)
             if whole:
-                await _give_name(sink, pull, expected is not None, progress)
+                await _give_name(sink, pull, result, progress)
             elif not size_bytes:
                 await sink.discard()
         finally:
             await sink.close()
-        return _done(pull, Downloaded(size_bytes, sink.digest(), expected is not None, 0, 0, pull.validator)) if whole else None
+        return _done(pull, result) if whole else None
+
+    async def _receipted(self, pull: Pull) -> bool:
+        """Whether we have signed for all of the data, and what we have signed for outlives a loss of power."""
+        account = await self.metering.means.store.metered(pull.transfer or "") if self.metering is not None else None
+        if account is None or account.role is not Role.CONSUMER or not durable(account):
+            return False
+        return covers(account.ranges, ((1, account.leaves or 0),) if account.size_bytes else ())
 
     async def _finished(self, pull: Pull) -> Pull | None:
         """The order as done, if a crash came between giving the file its name and saying so. Only a digest proves that."""
@@ -132,23 +227,20 @@ class Downloads:
         found = await self._sinks.existing(pull.out, _part_of(pull)) if expected else None
         if found is None or found[1] != expected:
             return None
-        return _done(pull, Downloaded(found[0], found[1], pull.stated, 0, 0, pull.validator))
+        proven = read_etag(pull.validator) is not None
+        return _done(pull, Downloaded(found[0], found[1], pull.stated or proven, pull.stated, 0, 0, pull.validator))
 
 
 def _part_of(pull: Pull) -> str:
     return pull.part or pull.id
 
 
-def _stated(pull: Pull) -> bytes | None:
-    """The digest that the provider has stated, as far as the order knows."""
-    return pull.sha256 if pull.stated else None
-
-
-async def _give_name(sink: Sink, pull: Pull, verified: bool, progress: Progress) -> None:
+async def _give_name(sink: Sink, pull: Pull, result: Downloaded, progress: Progress) -> None:
     """Let the part be the file. Only a digest can prove after a crash that the file of that name is the one that came: if the
     provider stated none, ours is kept first."""
-    if not verified:
-        await progress(replace(pull, sha256=sink.digest(), stated=False, received_bytes=sink.size_bytes))
+    if not result.stated:
+        whole = replace(pull, validator=result.validator, size_bytes=result.size_bytes, received_bytes=result.size_bytes)
+        await progress(replace(whole, sha256=result.sha256, stated=False))
     await sink.commit()
 
 
@@ -160,214 +252,6 @@ def _done(pull: Pull, result: Downloaded) -> Pull:
         size_bytes=result.size_bytes,
         sha256=result.sha256,
         received_bytes=result.size_bytes,
-        stated=result.verified,
+        stated=result.stated,
         reasons=() if result.verified else (ONLY_SIZE,),
     )
-
-
-class Attempts:
-    """One download: requests until the part is whole, then the check."""
-
-    def __init__(
-        self,
-        pull: Pull,
-        sink: Sink,
-        access: Access,
-        peer: Peer,
-        progress: Progress,
-        over: Callable[[], bool],
-        idle_seconds: float,
-        patience_seconds: float,
-    ) -> None:
-        self._pull, self._sink, self._access, self._peer, self._progress, self._over = pull, sink, access, peer, progress, over
-        self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
-        self._expected = _stated(pull)
-        self._whole = False
-        self._inherited = False
-        self._resumed = self._restarted = 0
-        self._reported = 0.0
-
-    async def run(self) -> Downloaded:
-        """Returns when the file has its name. Raises as `Downloads.fetch`."""
-        if self._pull.validator is None:
-            await self._sink.restart()
-        else:
-            self._inherited = await self._sink.resume() > 0
-        try:
-            await self._fetch_right()
-        except ConnectorError:
-            if not self._sink.size_bytes:  # a part without a byte is of no use to anybody
-                with suppress(ConnectorError):
-                    await self._sink.discard()
-            raise
-        verified = self._expected is not None
-        await _give_name(self._sink, self._pull, verified, self._progress)
-        return Downloaded(self._sink.size_bytes, self._sink.digest(), verified, self._resumed, self._restarted, self._pull.validator)
-
-    async def _fetch_right(self) -> None:
-        """Fetch until size and digest are right."""
-        while True:
-            await self._fetch_all()
-            try:
-                return self._demand_digest()
-            except PeerFailed as error:
-                if not self._inherited:
-                    await self._sink.discard()
-                    raise
-                # A part from before a loss of power may hold what never reached the disk: that is ours to mend, once.
-                self._inherited = False
-                await self._restart(error.message)
-
-    async def _fetch_all(self) -> None:
-        """Request after request, until the part is whole."""
-        loop = asyncio.get_running_loop()
-        failures, last_byte, refused_since = 0, loop.time(), float("inf")
-        self._whole = self._sink.size_bytes > 0 and self._sink.size_bytes == self._pull.size_bytes
-        while not self._whole:
-            before, pause = self._sink.size_bytes, 0.0
-            try:
-                await self._authorized_request()
-                continue
-            except (PeerRefused, Unfit) as refused:
-                if isinstance(refused, PeerRefused) and refused.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                    await self._restart("the provider has less data now than it had")
-                    continue
-                refused_since = min(refused_since, loop.time())
-                if loop.time() - refused_since >= REFUSED_SECONDS:
-                    raise
-                error = refused.message
-            except PeerFailed as failed:
-                refused_since = float("inf")
-                pause = failed.retry_after_seconds if isinstance(failed, NotNow) else 0.0
-                error = failed.message
-            moved = self._sink.size_bytes - before
-            last_byte = loop.time() if moved > 0 else last_byte
-            failures = 1 if moved >= BATCH_BYTES else failures + 1
-            if loop.time() - last_byte > self._patience_seconds:
-                raise PeerFailed(f"nothing came for {self._patience_seconds:g} s: {error}; the part is kept")
-            telemetry.log.info("download cut", pull=self._pull.id, reason=error, received_bytes=self._sink.size_bytes, failures=failures)
-            if not self._over():
-                await asyncio.sleep(max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(failures)))
-            if self._over():
-                raise PeerFailed(f"the transfer is over and not all of the data has come: {error}; the part is kept")
-
-    async def _authorized_request(self) -> None:
-        """A request with a token that holds; if it is refused all the same, once more with a new one."""
-        token = await self._access.token()
-        try:
-            await self._request(token)
-        except PeerRefused as refused:
-            if refused.status != HTTPStatus.UNAUTHORIZED or not self._access.renewable:
-                raise
-            await self._access.renew(token)
-            await self._request(await self._access.token())
-
-    async def _request(self, token: str | None) -> None:
-        """One GET from where the part ends. Raises as `read_head`, PeerFailed for a cut."""
-        if self._sink.size_bytes and self._pull.validator is None:
-            await self._restart("the provider gave no strong entity tag, so what is here cannot be continued")
-        offset = self._sink.size_bytes
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        if offset and self._pull.validator is not None:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": self._pull.validator}
-        async with self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=self._idle_seconds) as incoming:
-            head = read_head(incoming.status, incoming.headers, offset)
-            await (self._continue(head) if head.first else self._begin(head))
-            if self._pull.size_bytes is not None:
-                await self._sink.reserve(self._pull.size_bytes - self._sink.size_bytes)
-            await self._report(force=True)
-            await self._copy(incoming)
-        if self._pull.size_bytes is not None and self._sink.size_bytes != self._pull.size_bytes:
-            raise PeerFailed(f"the provider sent {self._sink.size_bytes} of the {self._pull.size_bytes} bytes that it had announced")
-        self._whole = True
-
-    async def _begin(self, head: Head) -> None:
-        """Take an answer that starts at zero. If a part was to be continued it is another representation, or a provider that
-        knows no ranges."""
-        same = head.validator is not None and head.validator == self._pull.validator
-        if self._sink.size_bytes:
-            await self._restart("the provider sent all from the start instead of the rest" if same else "the data changed at the provider")
-        self._expected = head.sha256 or (self._expected if same else None)
-        self._pull = replace(self._pull, validator=head.validator, size_bytes=head.size_bytes)
-
-    async def _continue(self, head: Head) -> None:
-        """Take an answer that continues the part. Raises PeerFailed, and starts again, if it contradicts what it continues."""
-        known = self._pull
-        other = head.validator not in (None, known.validator)
-        if other or (None not in (head.size_bytes, known.size_bytes) and head.size_bytes != known.size_bytes):
-            self._pull, self._expected = replace(known, validator=None, size_bytes=None), None
-            await self._restart("the provider continued with other data than it began with")
-            raise PeerFailed("the provider continued with other data than it began with")
-        self._resumed += 1
-        self._expected = head.sha256 or self._expected
-        self._pull = replace(known, size_bytes=head.size_bytes if known.size_bytes is None else known.size_bytes)
-
-    async def _copy(self, incoming: Incoming) -> None:
-        """Write what arrives while more arrives. What came before a cut is kept. Raises PeerFailed, and starts again, if more
-        arrives than there can be: such a body may have no end."""
-        room = float("inf") if self._pull.size_bytes is None else self._pull.size_bytes - self._sink.size_bytes
-        batch: list[bytes] = []
-        batch_bytes = 0
-        writing: asyncio.Task[None] | None = None
-        try:
-            async for piece in incoming.chunks():
-                if (room := room - len(piece)) < 0:
-                    break
-                batch.append(piece)
-                batch_bytes += len(piece)
-                if batch_bytes >= BATCH_BYTES:
-                    if writing is not None:
-                        await writing
-                    await self._report()
-                    writing = asyncio.create_task(self._sink.append(batch))
-                    batch, batch_bytes = [], 0
-        except asyncio.CancelledError:
-            batch.clear()  # whoever cancels does not wait for more than what is being written
-            raise
-        finally:
-            if writing is not None:
-                await _to_its_end(writing)
-            if batch:
-                await self._sink.append(batch)
-        if room < 0:
-            await self._restart("the provider sent more than it had announced")
-            raise PeerFailed("the provider sent more than it had announced")
-        await self._report(force=True)
-
-    def _demand_digest(self) -> None:
-        if self._expected is not None and (found := self._sink.digest()) != self._expected:
-            raise PeerFailed(f"the data has SHA-256 {found.hex()}, the provider stated {self._expected.hex()}; nothing was kept")
-
-    async def _restart(self, reason: str) -> None:
-        telemetry.log.warning("download starts again from zero", pull=self._pull.id, reason=reason, lost_bytes=self._sink.size_bytes)
-        self._restarted += 1
-        if self._restarted > RESTARTS_MAX:
-            raise Contradiction(f"the download had to start again {RESTARTS_MAX} times: {reason}; ask when the data is at rest")
-        await self._sink.restart()
-
-    async def _report(self, *, force: bool = False) -> None:
-        now = asyncio.get_running_loop().time()
-        if force or now - self._reported >= PROGRESS_SECONDS:
-            self._reported = now
-            await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=self._sink.size_bytes))
-
-
-async def _to_its_end(writing: asyncio.Task[None]) -> None:
-    """Wait for what is being written, also if we are cancelled meanwhile: nothing is closed under it."""
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        while not writing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([writing])
-        raise
-
-
-def back_off_seconds(failures: int) -> float:
-    """The pause after so many failed attempts in a row: none after the first, then doubling, with full jitter above a half."""
-    if failures <= 1:
-        return 0.0
-    longest: float = min(PAUSE_SECONDS_MAX, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 2, 16))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing

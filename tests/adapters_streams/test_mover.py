@@ -100,6 +100,14 @@ async def test_the_other_way_round_places_are_the_caller_s_to_say(way: str, into
     assert [move.hashes for move in moves] == [leaves(CONTENT[n * MIB : (n + 1) * MIB], 256 * KIB) for n in range(3)]
 
 
+async def test_line_feeds_are_counted_leaf_by_leaf_if_they_are_asked_for(way: str, into: int):
+    text = b"".join(b"%d\n" % n for n in range(200_000))
+    async with wired(into, left=len(text)) as wire:
+        move = wire.mover.move(0, len(text), CHUNK, lines=True)
+        await asyncio.gather(wire.send(text), move.finished)
+    assert move.lines == [text[at : at + CHUNK].count(b"\n") for at in range(0, len(text), CHUNK)]
+
+
 async def test_hashes_are_seen_while_more_arrives(way: str, into: int):
     async with wired(into) as wire:
         move = wire.mover.move(0, len(CONTENT), CHUNK)

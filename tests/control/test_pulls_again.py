@@ -19,7 +19,7 @@ from connector.control import pulls
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move, Role
-from connector.intake import download
+from connector.intake import patience
 from connector.records import Agreement, Changes, Edr, Pull
 from tests.control.orders import (
     BIG,
@@ -55,7 +55,7 @@ async def both(tmp_path: Path) -> AsyncIterator[Pair]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal of the data listener is believed sooner than in the field."""
-    monkeypatch.setattr(download, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.2)
 
 
 async def transfers_of(us: Running) -> list[dict[str, Any]]:

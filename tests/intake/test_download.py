@@ -15,7 +15,8 @@ import pytest_asyncio
 import trustme
 
 from connector.errors import Contradiction, PeerFailed, PeerRefused
-from connector.intake import download as module
+from connector.intake import attempts
+from connector.intake import patience as module
 from connector.records import Pull
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
@@ -371,7 +372,7 @@ async def test_a_download_that_is_cancelled_again_and_again_lets_go_of_its_part_
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ):
     """A suspension and a stop may both end it, while it is still clearing up."""
-    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "PROGRESS_SECONDS", 0.0)
     content = some_bytes(20_000_000)
     await desk.rig.publish(content)
     for bytes_before in (0, 2_000_000, 6_000_000):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from connector.dataplane.ranges import plan, write_repr_digest
 from connector.errors import PeerFailed, PeerRefused
-from connector.intake.heads import LATER, Head, NotNow, read_head
+from connector.intake.heads import LATER, LINK_CHARACTERS_MAX, Head, NotNow, Unfit, manifest_url, read_head
 
 DIGEST = hashlib.sha256(b"data").digest()
 
@@ -97,3 +97,44 @@ def test_bytes_in_an_encoding_that_nobody_asked_for_are_refused(encoding: str):
 @pytest.mark.parametrize("encoding", ["identity", "Identity", " identity ", ""])
 def test_no_encoding_may_be_said_aloud(encoding: str):
     assert read_head(200, {"content-encoding": encoding, "content-length": "4"}, 0).size_bytes == 4
+
+
+ENDPOINT = "https://p.example/data/1?x=y"
+OURS = '<https://p.example/data/1/manifest>; rel="describedby"; type="application/jwt"'
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        (OURS, "https://p.example/data/1/manifest"),
+        ("</data/1/manifest>;rel=describedby;type=application/jwt", "https://p.example/data/1/manifest"),
+        ('<1/manifest> ; REL="Up DescribedBy" ; TYPE="Application/JWT"', "https://p.example/data/1/manifest"),
+        (f'<https://other.example/s.json>; rel="describedby"; type="application/schema+json", {OURS}', "https://p.example/data/1/manifest"),
+        (f'<a>; rel=next; title="a, \\"b\\"; c", {OURS}', "https://p.example/data/1/manifest"),
+        ('<https://p.example/m>; rel=describedby; rel=next; type="application/jwt"', "https://p.example/m"),
+        ("", None),
+        ('<https://other.example/s.json>; rel="describedby"; type="application/json"', None),
+        ('<https://p.example/m>; rel="describedby"', None),
+        ('<https://p.example/m>; rel="next"; rel="describedby"; type="application/jwt"', None),
+        ('<https://p.example/m>; rel="describedbyx"; type="application/jwt"', None),
+        ('https://p.example/m; rel="describedby"; type="application/jwt"', None),
+        ('<https://p.example/m; rel="describedby"; type="application/jwt"', None),
+        (f"nonsense, {OURS}", None),
+        (",".join(["<a>; rel=next"] * LINK_CHARACTERS_MAX) + "," + OURS, None),
+    ],
+    ids=range(15),
+)
+def test_a_manifest_is_found_where_a_link_of_its_kind_says(link: str, expected: str | None):
+    assert manifest_url({"link": link}, ENDPOINT) == expected
+
+
+def test_without_a_link_there_is_no_manifest():
+    assert manifest_url({}, ENDPOINT) is None
+
+
+@pytest.mark.parametrize(
+    "target", ["https://other.example/m", "http://p.example/m", "https://p.example:8443/m", "//other.example/m", "mailto:a@b", "https://["]
+)
+def test_a_manifest_elsewhere_is_refused_because_the_token_would_go_there(target: str):
+    with pytest.raises(Unfit, match="at another origin"):
+        manifest_url({"link": f'<{target}>; rel="describedby"; type="application/jwt"'}, ENDPOINT)

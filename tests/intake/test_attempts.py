@@ -17,7 +17,7 @@ from connector.adapters.egress import guard
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.peer_http import HttpPeer
 from connector.errors import Contradiction, PeerFailed, SinkFailed
-from connector.intake import download as module
+from connector.intake import patience as module
 from connector.intake.download import ONLY_SIZE, Downloads
 from connector.records import Edr, Pull
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, ShiftedClock, Watcher, pull

@@ -1,0 +1,319 @@
+"""The consumer's account of one transfer: what was verified is receipted, and each receipt acknowledged, while more comes.
+
+A receipt is signed when a window more was verified, a second after something was, when a leaf is wrong, and at the end. It is stored
+before it is posted, so that after a crash the same one goes out again and no other with its number. One at a time waits for its ack; it
+is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from connector import telemetry
+from connector.dsp.messages import Kind, Role
+from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused
+from connector.intake.beside import Beside
+from connector.intake.promise import Broken, Promise
+from connector.metering import chain_consumer as chain
+from connector.metering.chain import Outcome
+from connector.metering.credit import due, finite
+from connector.metering.objects import Receipt, Rejected, digest, kept
+from connector.metering.ranges import Ranges, covers, union
+from connector.ports import Clock, Identity, Ids, Store
+from connector.ports_sinks import Sink
+from connector.records import Changes, Evidence, Expect
+from connector.records_metering import Metered, Receipted
+
+QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles
+LAST_SECONDS = 5.0  # for a receipt that says why we stop: whoever stops does not wait long
+OK = 200
+CODE = re.compile(r"[a-z0-9-]{1,64}")  # of a refusal
+
+Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
+Lines = Callable[[int, int], int]
+Measured = Callable[[], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all accounts share: `decide` commits (`Journal.decide`), `ledger` gives our newest signed checkpoint or None."""
+
+    store: Store
+    decide: Decide
+    identity: Identity
+    clock: Clock
+    ids: Ids
+    ledger: Callable[[], Awaitable[str | None]] | None = None
+
+
+class Account:
+    """The account of the transfer `transfer` (our pid) with `peer` under `agreement`.
+
+    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the calls and microseconds so far.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        promise: Promise,
+        beside: Beside,
+        sink: Sink,
+        *,
+        transfer: str,
+        peer: str,
+        agreement: str,
+        after: str,
+        lines: Lines,
+        measured: Measured,
+    ) -> None:
+        self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
+        self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
+        self._measured = measured
+        manifest = promise.manifest
+        self._log = finite(manifest, records=lines if manifest.unit == "line" else None)
+        self._account = Metered(
+            transfer,
+            Role.CONSUMER,
+            agreement,
+            peer,
+            promise.token,
+            manifest.log.origin,
+            promise.layout.chunk_bytes,
+            promise.root,
+            promise.layout.leaves,
+            promise.layout.size_bytes,
+        )
+        self._verified: Ranges = ()
+        self._news = asyncio.Event()
+        self._rejected: list[Rejected] = []
+        self._ending = False
+
+    @property
+    def told(self) -> Ranges:
+        """The leaves that were receipted."""
+        return self._account.ranges
+
+    async def open(self) -> None:
+        """Take up the account where it stands, here or at the provider. Raises PeerFailed."""
+        stored = await self._means.store.metered(self._transfer)
+        if stored is not None:
+            if stored.manifest != self._promise.token:
+                raise Broken("the provider has signed another manifest for this transfer than before", "manifest-changed")
+            self._account = stored
+        await self._restore()
+        if stored is None and not self._account.sequence:
+            await self._save(self._account, telemetry.MANIFEST_ACCEPTED, self._promise.token)
+
+    async def run(self) -> None:
+        """Write receipts until `end`: the first one opens the account. Raises Broken if the provider refuses one, StoreError."""
+        if self._pending:
+            await self._post()
+        if not self._account.sequence:
+            await self._receipt("partial")
+        while not self._ending:
+            await self._until_due()
+            if self._rejected:
+                await self._reject(self._rejected.pop(0))
+            elif self._new:
+                await self._receipt("partial")
+
+    def verified(self, ranges: Ranges) -> None:
+        """Say which leaves are verified and lie at their place, all of them so far that this transfer has brought."""
+        self._verified = ranges
+        self._news.set()
+
+    def reject(self, leaf: int, got: bytes) -> None:
+        """Say that a leaf came with another hash."""
+        if not covers(self._account.ranges, ((leaf, leaf + 1),)):  # of one that was right before, and is lost here, we signed otherwise
+            self._rejected.append(Rejected(leaf, got))
+            self._news.set()
+
+    def end(self) -> None:
+        """Let `run` end, after what it does now."""
+        self._ending = True
+        self._news.set()
+
+    async def complete(self) -> None:
+        """The last receipt, once all is verified. Raises as `run`, PeerFailed if the provider cannot be reached."""
+        whole = covers(union(self._verified, self._account.ranges), self._promise.layout.whole)
+        if self._pending:
+            await self._post()
+        if self._account.status not in ("complete", "disputed"):
+            await self._receipt("complete" if whole else "partial")
+
+    async def abort(self, reason: str) -> None:
+        """Say why we stop, if it can be said quickly."""
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                if not self._pending and self._account.sequence:
+                    await self._receipt("aborted", reason=reason)
+        except (ConnectorError, TimeoutError) as error:
+            telemetry.log.info("no receipt about the end", transfer=self._transfer, reason=str(error))
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._account.receipt) and not self._account.ack
+
+    @property
+    def _new(self) -> bool:
+        """Whether there is something to be receipted. What was receipted and is lost here comes first: a receipt covers it again."""
+        return covers(self._verified, self._account.ranges) and not covers(self._account.ranges, self._verified)
+
+    async def _until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        by: float | None = None
+        while not (self._ending or self._rejected):
+            if self._new:
+                if due(self._promise.manifest, self._account.counts, self._log.measure, self._verified):
+                    return
+                by = by or loop.time() + QUIET_SECONDS
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(by):
+                    await self._news.wait()
+            except TimeoutError:
+                return
+
+    async def _reject(self, rejected: Rejected) -> None:
+        telemetry.log.warning("leaf rejected", transfer=self._transfer, leaf=rejected.leaf, got=rejected.got.hex())
+        if covers(self._verified, self._account.ranges) and not covers(self._verified, ((rejected.leaf, rejected.leaf + 1),)):
+            await self._receipt("rejected", rejected=rejected)
+
+    async def _receipt(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:
+        """Sign the next receipt over what is verified now, store it, and post it until it is acknowledged."""
+        verified = self._verified if covers(self._verified, self._account.ranges) else ()
+        if self._after == "fsync" and reason is None:
+            await self._sink.sync()  # what came after `verified` was taken may be in it, and is told the next time
+        calls, microseconds = self._measured()
+        receipt = chain.receipt_for(
+            self._account,
+            verified if reason is None else (),
+            log=self._log,
+            checkpoint=self._promise.checkpoint,
+            id=self._means.ids.new(),
+            now=self._means.clock.now(),
+            after=self._after,
+            state=state,
+            calls=calls,
+            microseconds=microseconds,
+            rejected=rejected,
+            reason=reason,
+            ledger=await self._means.ledger() if self._means.ledger is not None else None,
+        )
+        token = self._means.identity.sign(receipt.claims(), Receipt.TYP)
+        await self._save(chain.issued(self._account, token), telemetry.RECEIPT_SIGNED, token)
+        await self._post()
+
+    async def _post(self) -> None:
+        """Post the receipt that waits for its ack until it has it. Raises Broken, PeerRefused."""
+        pause = FIRST_PAUSE_SECONDS
+        while self._pending:
+            try:
+                await self._post_once()
+            except PeerRefused:
+                raise
+            except PeerFailed as error:
+                if isinstance(error, Broken):
+                    raise
+                telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _post_once(self) -> None:
+        reply = await self._beside.post(self._receipts_url, self._account.receipt)
+        if reply.status != OK:
+            code = _code(reply.body)
+            if code == "sequence-stale" and await self._restore():
+                return
+            if code is None:
+                raise PeerRefused(f"the provider took no receipt: status {reply.status}", status=reply.status)
+            raise Broken(f"the provider refused receipt {self._account.sequence}: `{code}`", code)
+        token = _text(reply.body)
+        judged = chain.judge_ack(self._account, token, proven=self._proven, now=self._means.clock.now())
+        if judged.outcome is Outcome.STALE:
+            raise PeerFailed("the ack is for an earlier receipt")
+        if judged.outcome is not Outcome.ACCEPTED:
+            raise Broken(f"the provider's ack does not hold: {judged.message}", judged.code)
+        await self._save(judged.account, telemetry.RECEIPT_ACKNOWLEDGED, token)
+
+    async def _restore(self) -> bool:
+        """Take what the provider has kept of our receipts, if it is more than we have. Raises Broken if it does not hold."""
+        try:
+            told = orjson.loads(await self._beside.receipts(self._receipts_url))
+            receipt, ack = told["receipt"], told["ack"]
+        except PeerRefused:
+            return False  # nothing is kept there
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise Broken("the provider's memory of receipts cannot be read", "receipts-malformed") from None
+        if not isinstance(receipt, str) or not isinstance(ack, str) or not receipt:
+            return False
+        try:
+            account = chain.restored(self._account, receipt, ack, own=self._own, proven=self._proven, now=self._means.clock.now())
+        except MeterRefused as error:
+            if error.code == "restored-behind":
+                return False
+            raise Broken(f"what the provider remembers of our receipts does not hold: {error.message}", error.code) from None
+        telemetry.log.warning("receipts taken up from the provider", transfer=self._transfer, sequence=account.sequence)
+        await self._save(account, telemetry.RECEIPT_ACKNOWLEDGED, account.ack)
+        return True
+
+    @property
+    def _receipts_url(self) -> str:
+        return self._promise.manifest.receipts
+
+    def _proven(self, token: str, typ: str) -> dict[str, Any]:
+        return dict(self._means.identity.read(token, typ, self._peer))
+
+    def _own(self, token: str, typ: str) -> dict[str, Any]:
+        return dict(self._means.identity.read(token, typ, self._means.identity.own.id))
+
+    async def _save(self, account: Metered, what: str, token: str) -> None:
+        """Commit the account with the object that has changed it. It is durable on return."""
+        now = self._means.clock.now()
+        saved = replace(account, version=account.version + 1, updated=now)
+        receipted: tuple[Receipted, ...] = ()
+        if saved.receipt and what != telemetry.MANIFEST_ACCEPTED:
+            receipted = (Receipted(self._transfer, saved.sequence, digest(saved.receipt), saved.receipt, saved.ack or None, now),)
+        fact = Evidence(what, Kind.TRANSFER, self._transfer, self._peer, None, now, digest=digest(token), entry=token)
+        expect = Expect(Metered, self._transfer, account.version or None)
+
+        async def step() -> Changes:
+            return Changes((expect,), (saved, *receipted), evidence=(fact,))
+
+        await self._means.decide(step, self._transfer)
+        self._account = saved
+
+
+def covered(account: Metered | None) -> Ranges:
+    """The leaves that an account covers."""
+    return () if account is None else account.ranges
+
+
+def durable(account: Metered) -> bool:
+    """Whether what an account covers outlives a loss of power."""
+    return bool(account.receipt) and kept(Receipt, account.receipt).after == "fsync"
+
+
+def _code(body: bytes) -> str | None:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    code = document.get("code") or str(document.get("type", "")).rpartition(":")[2]
+    return code if isinstance(code, str) and CODE.fullmatch(code) else None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise Broken("the provider's ack is not a JWS", "jws-parts") from None

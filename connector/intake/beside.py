@@ -1,0 +1,90 @@
+"""What lies beside the data of a transfer: its manifest, header leaf, checkpoint and tiles, and where receipts are posted.
+
+All of it is behind the same token as the data, small, and bounded. Nothing here is believed: whoever asks checks what comes.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import urlsplit, urlunsplit
+
+from connector import telemetry
+from connector.errors import PeerFailed, PeerRefused
+from connector.intake.access import Access
+from connector.intake.heads import LATER, NotNow, seconds_of
+from connector.merkle.tiles import TILE_BYTES, Tile
+from connector.metering.content import HEADER_BYTES_MAX
+from connector.ports import Peer, Reply
+
+OBJECT_BYTES_MAX = 64 * 1024  # of a signed object: ours have 1 KiB, a receipt with many ranges 8
+CHECKPOINT_BYTES_MAX = 16 * 1024  # of a signed note with its cosignatures
+JWT = "application/jwt"
+
+
+class Beside:
+    """Asks for it with the token of `access`. All methods raise PeerFailed; NotNow if the provider asks for patience, PeerRefused for
+    other error statuses."""
+
+    def __init__(self, access: Access, peer: Peer) -> None:
+        self._access, self._peer = access, peer
+        parts = urlsplit(access.endpoint)
+        self._base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+    async def manifest(self, url: str | None = None) -> str:
+        """The JWS at `url`, else where it stands beside the data."""
+        return _text(await self._get(url or f"{self._base}/manifest", OBJECT_BYTES_MAX))
+
+    async def header(self) -> bytes:
+        """The bytes of leaf 0."""
+        return await self._get(f"{self._base}/header", HEADER_BYTES_MAX)
+
+    async def checkpoint(self) -> bytes:
+        """A signed note."""
+        return await self._get(f"{self._base}/checkpoint", CHECKPOINT_BYTES_MAX)
+
+    async def tile(self, tile: Tile) -> bytes:
+        """The hashes of one tile."""
+        return await self._get(f"{self._base}/{tile.path}", TILE_BYTES)
+
+    async def receipts(self, url: str) -> bytes:
+        """What the provider remembers of our receipts, as JSON."""
+        return await self._get(url, 2 * OBJECT_BYTES_MAX)
+
+    async def post(self, url: str, receipt: str) -> Reply:
+        """Post a receipt. An answer that refuses it is an answer, too: only those that ask for patience or for another token are raised."""
+
+        async def call(token: str | None) -> Reply:
+            headers = _headers(token) | {"Content-Type": JWT}
+            reply = await self._peer.send("POST", url, headers=headers, body=receipt.encode("ascii"), limit_bytes=OBJECT_BYTES_MAX)
+            if reply.status in LATER or reply.status == HTTPStatus.UNAUTHORIZED:
+                raise _refusal(reply)
+            return reply
+
+        return await self._access.presented(call)
+
+    async def _get(self, url: str, limit_bytes: int) -> bytes:
+        async def call(token: str | None) -> bytes:
+            reply = await self._peer.send("GET", url, headers=_headers(token), limit_bytes=limit_bytes)
+            if reply.status != HTTPStatus.OK:
+                raise _refusal(reply)
+            return reply.body
+
+        return await self._access.presented(call)
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
+    return headers if token is None else headers | {"Authorization": f"Bearer {token}"}
+
+
+def _refusal(reply: Reply) -> PeerFailed:
+    if reply.status in LATER:
+        return NotNow(reply.status, seconds_of(reply.headers.get("retry-after")))
+    return PeerRefused(f"the provider's data listener answered with status {reply.status}", status=reply.status)
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise PeerFailed("the provider's manifest is not a JWS") from None

@@ -1,0 +1,193 @@
+"""One answer with data, compared leaf by leaf with what the content log says, and put where it belongs.
+
+A leg takes windows, one after the other. Where it can, threads move the bytes (`Mover`); what they have moved counts when its hashes
+are right, and what is wrong is moved over once more. Elsewhere (TLS, sinks without a descriptor) a leaf is compared first and
+written then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from connector.errors import ConnectorError, PeerFailed
+from connector.merkle.tree import leaf_hash
+from connector.ports import Download as Incoming
+from connector.ports_sinks import Move, Mover, Movers, Sink
+
+BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work
+
+
+@dataclass(slots=True, eq=False)
+class Window:
+    """Leaves that are on their way: from leaf `first` on those with the hashes `expected`, at `offset`, `length` bytes in all.
+
+    `seen` of them have come. `wrong` holds the leaves that had another hash, and which. `move` tells when there are no more to come.
+    """
+
+    first: int
+    expected: Sequence[bytes]
+    offset: int
+    length: int
+    move: Move
+    seen: int = 0
+    wrong: dict[int, bytes] = field(default_factory=dict)
+
+    def look(self) -> list[tuple[int, int]]:
+        """Compare what has come since the last time; returns the leaves that are right, in ranges [from, to)."""
+        right: list[tuple[int, int]] = []
+        hashes = self.move.hashes
+        for at in range(self.seen, len(hashes)):
+            leaf = self.first + at
+            if hashes[at] != self.expected[at]:
+                self.wrong[leaf] = hashes[at]
+            elif right and right[-1][1] == leaf:
+                right[-1] = (right[-1][0], leaf + 1)
+            else:
+                right.append((leaf, leaf + 1))
+        self.seen = len(hashes)
+        return right
+
+
+class Leg(Protocol):
+    """One answer."""
+
+    def take(self, first: int, expected: Sequence[bytes], offset: int, length: int) -> Window:
+        """Let the next `length` bytes of the body be these leaves."""
+
+    async def close(self) -> None:
+        """Stop at once, and let go of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the data are cut into leaves: `chunk_bytes` each, and whether their `lines` are counted."""
+
+    chunk_bytes: int
+    lines: bool
+
+
+def leg(incoming: Incoming, sink: Sink, cut: Cut, movers: Movers, idle_seconds: float) -> Leg:
+    """The fastest that there is for this answer and this sink."""
+    into = sink.fileno()
+    detached = incoming.detach() if into is not None else None
+    if into is None or detached is None:
+        return Pieces(incoming, sink, cut)
+    return Moved(movers(detached, into, idle_seconds), cut)
+
+
+class Moved:
+    """A leg whose bytes threads move."""
+
+    def __init__(self, mover: Mover, cut: Cut) -> None:
+        self._mover, self._cut = mover, cut
+
+    def take(self, first: int, expected: Sequence[bytes], offset: int, length: int) -> Window:
+        """See `Leg`."""
+        return Window(first, expected, offset, length, self._mover.move(offset, length, self._cut.chunk_bytes, lines=self._cut.lines))
+
+    async def close(self) -> None:
+        """See `Leg`."""
+        await self._mover.close()
+
+
+class Pieces:
+    """A leg whose bytes come through the event loop. A leaf that is wrong is not written."""
+
+    def __init__(self, incoming: Incoming, sink: Sink, cut: Cut) -> None:
+        self._pieces, self._sink, self._cut = incoming.chunks(), sink, cut
+        self._rest = b""
+        self._broken: ConnectorError | None = None
+        self._windows: asyncio.Queue[Window] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run(), name="leg")
+
+    def take(self, first: int, expected: Sequence[bytes], offset: int, length: int) -> Window:
+        """See `Leg`."""
+        finished = asyncio.get_running_loop().create_future()
+        finished.add_done_callback(_seen)
+        window = Window(first, expected, offset, length, Move(finished))
+        self._windows.put_nowait(window)
+        return window
+
+    async def close(self) -> None:
+        """See `Leg`."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if isinstance(self._pieces, AsyncGenerator):
+            await self._pieces.aclose()
+        while not self._windows.empty():
+            self._windows.get_nowait().move.finished.set_exception(PeerFailed("the download was stopped"))
+
+    async def _run(self) -> None:
+        while True:
+            window = await self._windows.get()
+            finished = window.move.finished
+            try:
+                if self._broken is None:
+                    await self._fill(window)
+            except ConnectorError as error:
+                self._broken = error
+            except BaseException as error:
+                finished.set_exception(error if isinstance(error, Exception) else PeerFailed("the download was stopped"))
+                raise
+            if self._broken is not None:
+                finished.set_exception(self._broken)
+            else:
+                finished.set_result(None)
+
+    async def _fill(self, window: Window) -> None:
+        at, end, chunk_bytes = window.offset, window.offset + window.length, self._cut.chunk_bytes
+        batch_bytes = max(BATCH_BYTES // chunk_bytes, 1) * chunk_bytes
+        while at < end:
+            wanted = min(batch_bytes, end - at)
+            body, cut = await self._read(wanted)
+            if cut is not None:
+                body = body[: len(body) // chunk_bytes * chunk_bytes]
+            view = memoryview(body)
+            chunks = [view[n : n + chunk_bytes] for n in range(0, len(view), chunk_bytes)]
+            hashes = await asyncio.to_thread(leaf_hashes, chunks)
+            done = len(window.move.hashes)
+            right = [got == window.expected[done + n] for n, got in enumerate(hashes)]
+            if all(right):
+                if body:
+                    await self._sink.write(at, body)
+            else:
+                for n, chunk in enumerate(chunks):
+                    if right[n]:
+                        await self._sink.write(at + n * chunk_bytes, chunk)
+            if self._cut.lines:
+                window.move.lines += [bytes(chunk).count(b"\n") for chunk in chunks]
+            window.move.hashes += hashes
+            at += len(body)
+            if cut is not None:
+                raise cut
+
+    async def _read(self, count: int) -> tuple[bytes, PeerFailed | None]:
+        """The next `count` bytes; fewer, and why, if there are no more."""
+        pieces, have = [self._rest], len(self._rest)
+        cut: PeerFailed | None = None
+        while have < count and cut is None:
+            try:
+                piece = await anext(self._pieces, b"")
+            except PeerFailed as error:
+                piece, cut = b"", error
+            if not piece and cut is None:
+                cut = PeerFailed("the provider ended its answer before the end that it had announced")
+            pieces.append(piece)
+            have += len(piece)
+        whole = b"".join(pieces)
+        self._rest = whole[count:]
+        return whole[:count], cut
+
+
+def leaf_hashes(chunks: Sequence[memoryview]) -> list[bytes]:
+    """The leaf hash of each."""
+    return [leaf_hash(chunk) for chunk in chunks]
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """A window that nobody waits for any more may fail."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,55 @@
+"""How long attempts at the same data are repeated, and with which pauses between them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from connector import telemetry
+from connector.errors import PeerFailed, PeerRefused
+from connector.intake.heads import NotNow, Unfit
+
+FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
+PAUSE_SECONDS_MAX = 30.0
+REFUSED_SECONDS = 3.0  # a refusal is believed after this time: messages about the same transfer may be on their way
+PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
+
+
+class Patience:
+    """The attempts of one download. Without a byte it lasts `patience_seconds` over all of them: a provider that restarts or moves is
+    back by then. Once `over` says so, an attempt that fails was the last one. `id` is that of the order."""
+
+    def __init__(self, id: str, patience_seconds: float, over: Callable[[], bool]) -> None:
+        self._id, self._patience_seconds, self._over = id, patience_seconds, over
+        self._failures, self._last_byte, self._refused_since = 0, asyncio.get_running_loop().time(), float("inf")
+
+    async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
+        """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
+        that is believed, PeerFailed if there is to be no other attempt."""
+        loop = asyncio.get_running_loop()
+        pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
+        if isinstance(error, PeerRefused | Unfit):
+            self._refused_since = min(self._refused_since, loop.time())
+            if loop.time() - self._refused_since >= REFUSED_SECONDS:
+                raise error
+        else:
+            self._refused_since = float("inf")
+        if moved_bytes > 0:
+            self._last_byte = loop.time()
+        self._failures = 1 if moved_bytes >= PROGRESS_BYTES else self._failures + 1
+        if loop.time() - self._last_byte > self._patience_seconds:
+            raise PeerFailed(f"nothing came for {self._patience_seconds:g} s: {error.message}; the part is kept")
+        telemetry.log.info("download cut", pull=self._id, reason=error.message, moved_bytes=moved_bytes, failures=self._failures)
+        if not self._over():
+            await asyncio.sleep(max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(self._failures)))
+        if self._over():
+            raise PeerFailed(f"the transfer is over and not all of the data has come: {error.message}; the part is kept")
+
+
+def back_off_seconds(failures: int) -> float:
+    """The pause after so many failed attempts in a row: none after the first, then doubling, with full jitter above a half."""
+    if failures <= 1:
+        return 0.0
+    longest: float = min(PAUSE_SECONDS_MAX, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 2, 16))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing

@@ -1,0 +1,76 @@
+"""What the provider has signed before the first byte: the manifest of a transfer, and the content log that it names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from connector.errors import MeterRefused, PeerFailed, ProofRefused
+from connector.intake.beside import Beside
+from connector.intake.leaves import Leaves
+from connector.merkle import checkpoints
+from connector.merkle.notes import VerifierKey
+from connector.metering.chain_consumer import Terms, accept
+from connector.metering.content import Header, Layout, read_header, write_etag
+from connector.metering.objects import Checkpoint, Manifest, Read
+from connector.ports import VerificationKey
+
+
+class Broken(PeerFailed):
+    """What the provider has signed, or what should follow from it, does not hold. `code` is stable: asking again changes nothing."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Finite data as the provider has promised it: `token` is the manifest's JWS, `leaves` the hashes of its log."""
+
+    token: str
+    manifest: Manifest
+    header: Header
+    layout: Layout
+    root: bytes
+    leaves: Leaves
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is verified against."""
+        return Checkpoint(self.layout.leaves, self.root)
+
+    @property
+    def etag(self) -> str:
+        """The entity tag that answers with these data have."""
+        return write_etag(self.root, self.layout.chunk_bytes)
+
+
+async def obtain(
+    beside: Beside, *, url: str | None, token: str | None, terms: Terms, proven: Read, keys: Iterable[VerificationKey], now: float
+) -> Promise | None:
+    """Fetch manifest, header, checkpoint and the edge of the tree, and check that they are one promise for this very transfer.
+
+    `url` is that of the manifest, `token` the one that was accepted before, if any. `keys` are the provider's. None for live data, whose
+    log has no end yet. Raises Broken with the code of the rule that does not hold, PeerFailed if something cannot be fetched.
+    """
+    token = token or await beside.manifest(url)
+    try:
+        manifest = accept(token, terms, proven=proven, now=now)
+        if (layout := manifest.log.layout) is None or (root := manifest.log.root) is None:
+            return None
+        entry, note = await asyncio.gather(beside.header(), beside.checkpoint())
+        header = read_header(entry)
+        if (header.chunk_bytes, header.size_bytes, header.record_unit) != (layout.chunk_bytes, layout.size_bytes, manifest.unit):
+            raise ProofRefused("the header of the content log says something else than the manifest", "header-other")
+        origin = manifest.log.origin
+        verifiers = [VerifierKey(origin, key.public) for key in keys if key.valid(now)]
+        signed = checkpoints.open(note, origin, verifiers).checkpoint
+        if (signed.size, signed.root) != (layout.leaves, root):
+            raise ProofRefused("the checkpoint of the content log is of another tree than the manifest", "checkpoint-other-tree")
+        leaves = Leaves(layout.leaves, root, header.hash, beside.tile)
+        await leaves.enter()
+    except (MeterRefused, ProofRefused) as error:
+        raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
+    return Promise(token, manifest, header, layout, root, leaves)

@@ -1,0 +1,334 @@
+"""Downloads of which each leaf is proven: in any order, over several connections at once, taken up after any cut.
+
+What counts is what was compared with the content log and lies at its place. Nothing is kept beside the part that says so: after a
+crash its bytes are read again and compared again, so that what the disk has lost is missed, and what it has need not come again.
+A leaf that is wrong is fetched once more; if it is wrong again, the download ends and names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+
+from connector import telemetry
+from connector.errors import ConnectorError, PeerFailed, ProofRefused, SinkFailed
+from connector.intake.access import Access
+from connector.intake.account import Account
+from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers, stated
+from connector.intake.heads import Head, Unfit, read_head
+from connector.intake.legs import Cut, Leg, Window, leaf_hashes, leg
+from connector.intake.patience import Patience
+from connector.intake.promise import Broken, Promise
+from connector.metering.ranges import Ranges, union, without
+from connector.ports import Download as Incoming
+from connector.ports import Peer
+from connector.ports_sinks import Movers, Sink
+from connector.records import Pull
+
+AHEAD = 3  # windows that a leg has been given beside the one that arrives: their hashes are here before their bytes
+WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also what one of several legs asks for
+READ_BYTES = 1024 * 1024  # of a part that is looked at again
+CHEAP_BYTES = 64 * 1024 * 1024  # up to here the digest of the whole is compared too, although every leaf is proven
+LAST_SECONDS = 5.0  # for a receipt about a wrong leaf: whoever stops does not wait long
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """By what the data come: `parallel` connections, each given up after `idle_seconds` without a byte."""
+
+    access: Access
+    peer: Peer
+    movers: Movers
+    parallel: int
+    idle_seconds: float
+
+
+class Proven:
+    """One such download. `held` are leaves that earlier transfers have brought and that were receipted there."""
+
+    def __init__(self, pull: Pull, sink: Sink, road: Road, promise: Promise, progress: Progress, patience: Patience, held: Ranges) -> None:
+        self._pull = replace(pull, validator=promise.etag, size_bytes=promise.layout.size_bytes)
+        self._sink, self._road, self._progress, self._patience, self._held = sink, road, progress, patience, held
+        self._promise, self._layout = promise, promise.layout
+        self._cut = Cut(promise.layout.chunk_bytes, promise.manifest.unit == "line")
+        self._expected = stated(pull) if pull.validator == promise.etag else None
+        self._verified: Ranges = ()
+        self._taken: Ranges = ()  # by a leg that is under way
+        self._windows: set[Window] = set()
+        self._wrong: set[int] = set()
+        self._lines: dict[int, int] = {}
+        self._account: Account | None = None
+        self._resumed = 0
+        self._calls, self._flowing, self._since, self._nanoseconds = 0, 0, 0, 0
+
+    def lines(self, first: int, end: int) -> int:
+        """The records that end in these leaves."""
+        return sum(self._lines.get(leaf, 0) for leaf in range(first, end))
+
+    def measured(self) -> tuple[int, int]:
+        """Calls, and the microseconds in which data flowed."""
+        running = time.monotonic_ns() - self._since if self._flowing else 0
+        return self._calls, (self._nanoseconds + running) // 1000
+
+    async def run(self, account: Account, described: Described | None) -> Downloaded:
+        """Returns when every leaf is right and acknowledged, and the file has to be given its name. Raises as `Downloads.fetch`."""
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._look_again()
+            await self._sink.reserve(self._layout.size_bytes - self._bytes(self._verified))
+            await self._report()
+            await self._patiently(account)
+            account.verified(self._own)
+            self._account = account
+            writing = asyncio.create_task(account.run(), name=f"receipts {self._pull.transfer}")
+            fetching = asyncio.create_task(self._fetch(described), name=f"data {self._pull.id}")
+            tasks = [writing, fetching, asyncio.create_task(self._watch(), name=f"progress {self._pull.id}")]
+            await _until(fetching, tasks)
+            account.end()
+            await writing
+            await account.complete()
+        except ConnectorError as error:
+            if self._account is not None:
+                await self._say_why(error, account, tasks)
+            raise
+        finally:
+            await _stopped(tasks)
+            if described is not None:
+                await described.stack.aclose()
+            await self._promise.leaves.close()
+        await self._report()
+        digest, known = await self._digest(), self._expected is not None
+        return Downloaded(self._layout.size_bytes, digest, True, known, self._resumed, 0, self._promise.etag)
+
+    async def _patiently(self, account: Account) -> None:
+        while True:
+            try:
+                return await account.open()
+            except Broken:
+                raise
+            except PeerFailed as failed:
+                await self._patience.bear(failed, 0)
+
+    async def _say_why(self, error: ConnectorError, account: Account, tasks: list[asyncio.Task[None]]) -> None:
+        """Let the provider hear that we stop: which leaf was wrong, or that our disk is at fault."""
+        writing, *others = tasks
+        await _stopped(others)
+        account.end()
+        if not writing.done():
+            await asyncio.wait({writing}, timeout=LAST_SECONDS)
+        await _stopped([writing])
+        if isinstance(error, SinkFailed):
+            await account.abort("sink")
+
+    async def _look_again(self) -> None:
+        """Compare what an earlier attempt has left. Raises SinkFailed, Broken, PeerFailed."""
+        if self._sink.size_bytes > self._layout.size_bytes:
+            await self._sink.restart()
+        step = max(READ_BYTES // self._cut.chunk_bytes, 1)
+        for low, high in await self._sink.extents():
+            first, end = self._layout.held(low, high - low)
+            for at in range(first, end, step):
+                last = min(at + step, end)
+                expected = await self._hashes(at, last)
+                body = memoryview(await self._sink.read(*self._layout.span(at, last)))
+                chunks = [body[n : n + self._cut.chunk_bytes] for n in range(0, len(body), self._cut.chunk_bytes)]
+                found = await asyncio.to_thread(leaf_hashes, chunks)
+                right = [at + n for n, got in enumerate(found) if got == expected[n]]
+                if self._cut.lines:
+                    self._lines |= {leaf: bytes(chunks[leaf - at]).count(b"\n") for leaf in right}
+                self._verified = union(self._verified, ((leaf, leaf + 1) for leaf in right))
+        if self._verified:
+            self._resumed += 1
+            telemetry.log.info("part taken up", pull=self._pull.id, verified_bytes=self._bytes(self._verified))
+
+    async def _fetch(self, described: Described | None) -> None:
+        """Let the legs run until nothing is missing."""
+        workers = [asyncio.create_task(self._work(described if n == 0 else None), name=f"leg {n}") for n in range(self._road.parallel)]
+        try:
+            for each in asyncio.as_completed(workers):
+                await each
+        finally:
+            await _stopped(workers)
+
+    async def _work(self, described: Described | None) -> None:
+        """One leg after the other, until no leaf is left that no other leg is after."""
+        while (span := self._next(described)) is not None:
+            before = self._bytes(self._verified)
+            self._taken = union(self._taken, (span,))
+            try:
+                await self._go(span, described)
+            except Broken:
+                raise
+            except PeerFailed as failed:
+                await self._patience.bear(failed, self._bytes(self._verified) - before)
+            finally:
+                self._taken, described = without(self._taken, (span,)), None
+
+    def _next(self, described: Described | None) -> tuple[int, int] | None:
+        """The next leaves to be fetched: first what was receipted and is lost here, as nothing is receipted before it is back."""
+        missing = without(without(self._layout.whole, self._verified), self._taken)
+        if described is not None:
+            begin = 1 + described.head.first // self._cut.chunk_bytes
+            missing = tuple(each for each in missing if each[0] == begin) or missing
+        told = self._account.told if self._account is not None else ()
+        lost = without(without(told, self._verified), self._taken)
+        for first, end in (*lost, *missing):
+            most = max(WINDOW_BYTES // self._cut.chunk_bytes, 1)
+            return (first, end) if self._road.parallel == 1 else (first, min(end, first + most))
+        return None
+
+    async def _go(self, span: tuple[int, int], described: Described | None) -> None:
+        """Fetch some leaves. Raises PeerFailed for a cut, Broken for a leaf that was wrong before."""
+        async with self._answer(span, described) as incoming:
+            going = leg(incoming, self._sink, self._cut, self._road.movers, self._road.idle_seconds)
+            self._calls += 1
+            if not self._flowing:
+                self._since = time.monotonic_ns()
+            self._flowing += 1
+            try:
+                await self._carry(going, span)
+            finally:
+                self._flowing -= 1
+                if not self._flowing:
+                    self._nanoseconds += time.monotonic_ns() - self._since
+                await going.close()
+
+    @asynccontextmanager
+    async def _answer(self, span: tuple[int, int], described: Described | None) -> AsyncIterator[Incoming]:
+        """An answer with these leaves, checked as far as its head goes."""
+        offset, length = self._layout.span(*span)
+        if described is not None and described.head.first == offset:
+            async with described.stack:
+                self._checked(described.head)
+                yield described.incoming
+            return
+        if described is not None:
+            await described.stack.aclose()
+        last = offset + length - 1
+        whole = length == self._layout.size_bytes
+
+        async with AsyncExitStack() as stack:
+
+            async def call(token: str | None) -> Incoming:
+                headers = request_headers(token, None if whole else (f"{offset}-{last}", self._promise.etag))
+                opened = self._road.peer.stream("GET", self._road.access.endpoint, headers=headers, idle_seconds=self._road.idle_seconds)
+                incoming = await stack.enter_async_context(opened)
+                head = read_head(incoming.status, incoming.headers, offset, part=not whole)
+                self._checked(head)
+                if head.first != offset:
+                    raise Unfit("the provider sent all from the start instead of the part that was asked for")
+                return incoming
+
+            yield await self._road.access.presented(call)
+
+    def _checked(self, head: Head) -> None:
+        """Raise Unfit for an answer that is not with these data; whether they are, is for the leaves to say."""
+        if head.validator not in (None, self._promise.etag) or head.size_bytes not in (None, self._layout.size_bytes):
+            raise Unfit("the data changed at the provider: they are not those of its manifest any more")
+        self._expected = head.sha256 or self._expected
+
+    async def _carry(self, going: Leg, span: tuple[int, int]) -> None:
+        """Give the leg its windows, a few ahead, and see what becomes of them."""
+        given: deque[Window] = deque()
+        first, end = span
+        most = max(WINDOW_BYTES // self._cut.chunk_bytes, 1)
+        try:
+            for at in range(first, end, most):
+                last = min(at + most, end)
+                expected = await self._hashes(at, last)
+                window = going.take(at, expected, *self._layout.span(at, last))
+                given.append(window)
+                self._windows.add(window)
+                if len(given) > AHEAD:
+                    await self._settle(given.popleft())
+            while given:
+                await self._settle(given.popleft())
+        finally:
+            for window in given:
+                self._see(window)
+                self._windows.discard(window)
+
+    async def _settle(self, window: Window) -> None:
+        try:
+            await window.move.finished
+        finally:
+            self._see(window)
+            self._windows.discard(window)
+        for leaf, got in window.wrong.items():
+            self._reject(leaf, got)
+
+    def _reject(self, leaf: int, got: bytes) -> None:
+        """Raises Broken for a leaf that was wrong before."""
+        if leaf in self._wrong:
+            offset, length = self._layout.span(leaf, leaf + 1)
+            text = f"leaf {leaf} (bytes {offset} to {offset + length - 1}) came twice with other bytes than the provider has signed"
+            raise Broken(f"{text}; the part is kept", "leaf-wrong")
+        self._wrong.add(leaf)
+        if self._account is not None:
+            self._account.reject(leaf, got)
+
+    def _see(self, window: Window) -> None:
+        right = window.look()
+        if self._cut.lines:
+            self._lines |= {leaf: window.move.lines[leaf - window.first] for each in right for leaf in range(*each)}
+        if right:
+            self._verified = union(self._verified, right)
+            if self._account is not None:
+                self._account.verified(self._own)
+
+    async def _watch(self) -> None:
+        """Look at what has come, five times a second."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            for window in tuple(self._windows):
+                self._see(window)
+            await self._report()
+
+    async def _report(self) -> None:
+        received = self._bytes(self._verified)
+        await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=received))
+
+    async def _hashes(self, first: int, end: int) -> list[bytes]:
+        try:
+            return await self._promise.leaves.hashes(first, end)
+        except ProofRefused as error:
+            raise Broken(f"the provider's content log does not hold: {error.message}", error.code) from None
+
+    async def _digest(self) -> bytes:
+        """The digest of the whole: what the provider states, compared where that is cheap; ours, if it states none. Raises PeerFailed."""
+        if self._expected is not None and self._layout.size_bytes > CHEAP_BYTES:
+            return self._expected
+        await self._sink.resume()
+        found = self._sink.digest()
+        if self._expected not in (None, found):
+            await self._sink.discard()
+            stated_hex = (self._expected or b"").hex()
+            raise PeerFailed(f"the data has SHA-256 {found.hex()}, the provider stated {stated_hex}; nothing was kept")
+        return found
+
+    @property
+    def _own(self) -> Ranges:
+        """What this transfer has brought."""
+        return without(self._verified, self._held)
+
+    def _bytes(self, ranges: Ranges) -> int:
+        return self._layout.measure(ranges).bytes
+
+
+async def _until(main: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for `main`. Raises at once what one of the others raises."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for each in tasks:
+        if each.done():
+            each.result()
+    await main
+
+
+async def _stopped(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
