@@ -14,7 +14,7 @@ from urllib.parse import quote
 from prometheus_client import Gauge
 
 from connector import telemetry
-from connector.errors import ConnectorError, EgressDenied, PeerFailed, ProofRefused
+from connector.errors import ConnectorError, EgressDenied, NotFound, PeerFailed, ProofRefused
 from connector.ledger.reading import log_of, prove_consistency
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
@@ -42,6 +42,7 @@ class Witnesses:
         self._store, self._commit, self._clock, self._identity = store, commit, clock, identity
         self._peer, self._sequencer = peer, sequencer
         self._due: dict[str, float] = {}  # participant -> when, on the loop's clock
+        self._newest: dict[str, int] = {}  # participant -> the last fact about it
         self._not_before: dict[str, float] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -64,7 +65,10 @@ class Witnesses:
 
     def _note(self, facts: Sequence[Evidence]) -> None:
         for fact in facts:
-            if fact.peer is not None and fact.peer not in self._due and fact.what not in OWN:
+            if fact.peer is None or fact.what in OWN:
+                continue
+            self._newest[fact.peer] = fact.sequence
+            if fact.peer not in self._due:
                 at = asyncio.get_running_loop().time() + SETTLE_SECONDS
                 self._due[fact.peer] = max(at, self._not_before.get(fact.peer, 0.0))
                 self._changed.set()
@@ -96,7 +100,11 @@ class Witnesses:
             known = self._identity.find(id)
             if known is None or base_of(known) is None or id == self._identity.own.id:
                 return FOREIGN_SECONDS
+            if (newest := self._newest.pop(id, None)) is not None:
+                await self._sequencer.index_of(newest)  # so that the checkpoint is over what there is between us
             return PAUSE_SECONDS if await self.ask(known) else FOREIGN_SECONDS
+        except NotFound:
+            return PAUSE_SECONDS  # what there is between us is from before the ledger
         except (PeerFailed, EgressDenied) as error:
             telemetry.log.info("witness not reached", peer=id, reason=error.message)
         except Exception as error:
@@ -105,7 +113,7 @@ class Witnesses:
 
     async def ask(self, peer: Participant) -> bool:
         """Have `peer` cosign our newest checkpoint; whether it is a witness at all. Raises PeerFailed, EgressDenied, StoreError."""
-        note = await self._sequencer.checkpoint()
+        note = await self._sequencer.checkpoint(fresh_seconds=0.0)
         if note is None:
             return True
         ours = checkpoints.read(notes.read(note.encode()).text)

@@ -1,5 +1,6 @@
 """Ledgers in this process: a store, a journal, keys, and a network that carries notes from one to the other."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,9 +85,11 @@ class Network:
         self.books: dict[str, Book] = {}
         self.answers: dict[str, Reply | Exception] = {}
         self.sent: list[tuple[str, str, bytes | None]] = []
+        self.heard = asyncio.Event()
 
     async def send(self, method: str, url: str, *, headers: Any, body: bytes | None = None, limit_bytes: int | None = None) -> Reply:
         self.sent.append((method, url, body))
+        self.heard.set()
         parts = urlsplit(url)
         scripted = self.answers.get(parts.netloc)
         if isinstance(scripted, Exception):
@@ -148,6 +151,8 @@ class Site:
             holder,
         )
         self.journal.listen(self.book.committed)
+        self.changed = asyncio.Event()
+        self.journal.listen(lambda _changes, _evidence: self.changed.set())
         self.network.books[host] = self.book
 
     async def __aenter__(self) -> "Site":

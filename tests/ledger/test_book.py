@@ -1,0 +1,62 @@
+"""The ledger as one thing: it starts, tells, is asked, and ends."""
+
+import orjson
+import pytest
+
+from connector import telemetry
+from connector.ledger.book import signer_of
+from connector.merkle import notes
+from connector.records import Changes
+from connector.records_ledger import Place
+from tests.contracts.samples import OWN, PEER, fact
+from tests.ledger.rig import Site, key_of
+
+
+@pytest.mark.asyncio
+async def test_what_the_port_promises():
+    async with Site() as site:
+        assert await site.book.checkpoint() is None
+        (said,) = await site.say()
+        assert await site.book.index_of(said.sequence) == Place("hospital.example/ledger", 0)
+        assert (await site.book.checkpoint() or "").startswith("hospital.example/ledger\n1\n")
+        assert not site.book.suspected(PEER)
+        assert await site.book.fault() is None
+    for name in ("ledger_entries_total", "ledger_commit_seconds_count", "ledger_tree_size", "ledger_checkpoint_timestamp_seconds"):
+        assert (telemetry.registry.get_sample_value(f"qiao_{name}") or 0) > 0
+
+
+@pytest.mark.asyncio
+async def test_a_checkpoint_that_was_shown_is_shown_again_for_a_second_and_then_it_is_the_newest():
+    async with Site() as site:
+        (first,) = await site.say()
+        await site.book.index_of(first.sequence)
+        note = await site.book.checkpoint()
+        (second,) = await site.say()
+        await site.book.index_of(second.sequence)
+        assert await site.book.checkpoint() == note
+        newest = await site.book.sequencer.checkpoint(fresh_seconds=0)
+        assert newest is not None
+        assert newest.splitlines()[1] == "2"
+        assert newest.encode() in (site.anchor.read() or ())
+
+
+@pytest.mark.asyncio
+async def test_no_payload_and_nothing_personal_is_in_an_entry_whatever_a_fact_says_in_detail():
+    async with Site() as site:
+        canary = "Maria Musterfrau, 1.1.1970"
+        detail = {"reasons": [canary], "nested": {canary: 1}}
+        await site.journal.commit(Changes(evidence=tuple(fact(what, detail=detail) for what in telemetry.WHATS)))
+        await site.book.index_of(len(telemetry.WHATS))
+        entries = await site.store.entries(1, 0, 100)
+        assert len(entries) == len(telemetry.WHATS)
+        for entry in entries:
+            assert b"Maria" not in entry.body
+            assert set(orjson.loads(entry.body)) == {
+                "at", "detail", "digest", "kind", "move", "peer", "pid", "state", "v", "what"
+            }  # fmt: skip
+
+
+def test_a_signer_signs_under_the_name_that_it_is_given():
+    signer = signer_of(key_of(OWN), "a.example/ledger")
+    note = notes.read(notes.signed("text\n", [signer]))
+    assert notes.verify(note, [notes.VerifierKey("a.example/ledger", key_of(OWN).key.public)])

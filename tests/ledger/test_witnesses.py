@@ -1,0 +1,209 @@
+"""Our log before its counterparties: who is asked when, what is kept of the answers, and what a larger memory than ours means."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from connector import telemetry
+from connector.adapters.memory import MemoryStore
+from connector.adapters.sqlite import SqliteStore
+from connector.adapters_stores.anchor import MemoryAnchor
+from connector.errors import PeerFailed
+from connector.ledger import witnesses as module
+from connector.ledger.witnesses import base_of
+from connector.merkle import checkpoints, notes
+from connector.ports import Participant, Reply
+from tests.contracts.samples import OTHER_PEER, OWN, PEER
+from tests.ledger.rig import Network, Site, key_of, participant
+
+pytestmark = pytest.mark.asyncio
+ORIGIN = "hospital.example/ledger"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
+
+
+async def until_cosigned(site: Site, peer: str, size: int) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            site.changed.clear()
+            origins = [log.origin for log in await site.store.logs()]
+            if any((row.peer, row.origin) == (peer, origins[-1]) and row.size >= size for row in await site.store.witnesses()):
+                return
+            await site.changed.wait()
+
+
+async def test_whom_we_deal_with_cosigns_our_log_and_both_keep_it():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:
+        await site.say(3)
+        await until_cosigned(site, PEER, 3)
+        row = await site.store.witnessed(PEER, ORIGIN)
+        assert row is not None
+        ours = notes.VerifierKey(ORIGIN, key_of(OWN).key.public)
+        theirs = notes.VerifierKey(PEER, key_of(PEER).key.public, notes.Kind.COSIGNATURE)
+        assert checkpoints.open(row.note.encode(), ORIGIN, [ours], [theirs], 1).checkpoint.size == 3
+        held = await other.store.witnessed(OWN, ORIGIN)
+        assert held is not None
+        assert (held.size, held.root) == (3, row.root)
+        assert [event.what for event in await other.store.events(0, 10)] == [telemetry.WITNESSED]
+        assert (telemetry.registry.get_sample_value("qiao_ledger_last_cosignature_timestamp_seconds") or 0) == 1_764_000_000
+
+
+async def test_exchanging_checkpoints_calls_for_no_exchange_of_checkpoints():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:
+        await site.say(1)
+        await until_cosigned(site, PEER, 1)
+        await asyncio.sleep(0.1)
+        assert len(network.sent) == 1
+        assert not other.book.witnesses._due
+
+
+async def test_a_peer_is_asked_once_in_a_while_however_much_there_is_between_us(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.2)
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network):
+        began = asyncio.get_running_loop().time()
+        while (spent := asyncio.get_running_loop().time() - began) < 0.5:
+            await site.say(1)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        assert 2 <= len(network.sent) <= 2 + spent / 0.2
+
+
+async def test_a_second_checkpoint_continues_the_first():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network):
+        for size in (1, 2, 300):
+            count = size - len(await site.store.events(0, 1000))
+            facts = await site.say(count)
+            await site.book.index_of(facts[-1].sequence)
+            assert await site.book.witnesses.ask(participant(PEER))
+            await until_cosigned(site, PEER, size)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(404, {}, b""),
+        Reply(401, {}, b"{}"),
+        Reply(409, {"content-type": "text/plain"}, b"7"),
+        Reply(409, {"content-type": "text/x.tlog.size"}, b"x\n"),
+    ],
+)
+async def test_who_is_no_witness_is_left_alone_for_long(answer: Reply):
+    network = Network()
+    network.answers["pharma.example"] = answer
+    async with Site(OWN, PEER, network=network) as site:
+        await site.say(1)
+        await asyncio.wait_for(network.heard.wait(), 5)
+        assert await site.book.witnesses._pause_after(PEER) == module.FOREIGN_SECONDS
+        assert await site.book.witnesses._pause_after("did:web:nobody.example") == module.FOREIGN_SECONDS
+        assert len(network.sent) == 2
+
+
+async def test_who_does_not_answer_is_asked_again_later():
+    network = Network()
+    network.answers["pharma.example"] = PeerFailed("no answer")
+    async with Site(OWN, PEER, network=network) as site:
+        await site.say(1)
+        await asyncio.wait_for(network.heard.wait(), 5)
+        assert await site.book.witnesses._pause_after(PEER) == module.PAUSE_SECONDS
+        left = site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time()
+        assert 50 < left <= module.PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("forged", [b"nonsense", "— did:web:pharma.example AAAAAAAA\n".encode(), b""])
+async def test_an_answer_that_is_no_cosignature_is_not_kept(forged: bytes):
+    network = Network()
+    network.answers["pharma.example"] = Reply(200, {}, forged)
+    async with Site(OWN, PEER, network=network) as site:
+        facts = await site.say(1)
+        await site.book.index_of(facts[0].sequence)
+        with pytest.raises(PeerFailed, match="no cosignature"):
+            await site.book.witnesses.ask(participant(PEER))
+        assert await site.store.witnesses() == []
+
+
+async def test_after_a_crash_those_are_asked_who_were_not_yet():
+    network, store, anchor = Network(), MemoryStore(), MemoryAnchor()
+    async with Site(OWN, PEER, OTHER_PEER, store=store, anchor=anchor) as alone:  # nobody can be reached
+        facts = [*await alone.say(2), *await alone.say(1, peer=OTHER_PEER)]
+        await alone.book.index_of(facts[-1].sequence)
+    async with (
+        Site(PEER, OWN, network=network) as peer,
+        Site(OTHER_PEER, OWN, network=network),
+        Site(OWN, PEER, OTHER_PEER, store=store, anchor=anchor, network=network) as site,
+    ):
+        await until_cosigned(site, PEER, 3)
+        await until_cosigned(site, OTHER_PEER, 3)
+        assert (await peer.store.witnessed(OWN, ORIGIN)) is not None
+        sent = len(network.sent)
+    async with Site(OWN, PEER, OTHER_PEER, store=store, anchor=anchor, network=network):
+        await asyncio.sleep(0.05)
+        assert len(network.sent) == sent  # everybody has seen all of it
+
+
+async def test_a_peer_that_shows_our_signature_for_a_larger_log_is_believed_and_a_new_log_begins(tmp_path: Path):
+    """Database and the file beside it were both restored from the same backup: only others know better."""
+    network = Network()
+    async with Site(PEER, OWN, network=network) as other:
+        store, anchor = SqliteStore(tmp_path / "q.db", OWN), MemoryAnchor()
+        async with Site(OWN, PEER, store=store, anchor=anchor, network=network) as site:
+            await site.say(2)
+            await until_cosigned(site, PEER, 2)
+        await store.close()
+        shutil.copy(tmp_path / "q.db", tmp_path / "backup.db")
+        backed_up = MemoryAnchor()
+        backed_up._notes = tuple(anchor.read() or ())
+        store = SqliteStore(tmp_path / "q.db", OWN)
+        async with Site(OWN, PEER, store=store, anchor=anchor, network=network) as site:
+            facts = await site.say(5)
+            await site.book.index_of(facts[-1].sequence)
+            assert await site.book.witnesses.ask(participant(PEER))
+            await until_cosigned(site, PEER, 7)
+        await store.close()
+        shutil.copy(tmp_path / "backup.db", tmp_path / "q.db")
+        store = SqliteStore(tmp_path / "q.db", OWN)
+        async with Site(OWN, PEER, store=store, anchor=backed_up, network=network) as site:
+            facts = await site.say(1)
+            assert (await site.book.index_of(facts[0].sequence)).origin == ORIGIN  # it knows no better
+            assert await site.book.witnesses.ask(participant(PEER))
+            facts = await site.say(1)
+            place = await site.book.index_of(facts[0].sequence)
+            assert place.origin == f"{ORIGIN}/1764000000"
+            log = (await site.store.logs())[-1]
+            assert log.follows.startswith(f"follows {ORIGIN} 7 ")
+            assert await site.book.witnesses.ask(participant(PEER))
+            await until_cosigned(site, PEER, log.size)
+            assert not other.book.suspected(OWN)
+        await store.close()
+
+
+async def test_a_peer_that_only_says_that_our_log_was_larger_is_not_believed():
+    network = Network()
+    network.answers["pharma.example"] = Reply(409, {"content-type": "text/x.tlog.size"}, b"900\n")
+    async with Site(OWN, PEER, network=network) as site:
+        facts = await site.say(1)
+        await site.book.index_of(facts[0].sequence)
+        with pytest.raises(PeerFailed, match="does not show it"):
+            await site.book.witnesses.ask(participant(PEER))
+        assert [log.origin for log in await site.store.logs()] == [ORIGIN]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "base"),
+    [
+        ("https://a.example/dsp/2025-1", "https://a.example/ledger"),
+        ("https://a.example/behind/dsp/2025-1", "https://a.example/behind/ledger"),
+        ("https://a.example/api/v1/dsp", None),
+        (None, None),
+    ],
+)
+async def test_the_ledger_stands_beside_the_protocol_of_a_connector_of_our_kind(protocol: str | None, base: str | None):
+    assert base_of(Participant("did:web:a.example", "a", "hospital", protocol, ())) == base
