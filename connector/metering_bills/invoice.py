@@ -1,0 +1,221 @@
+"""The invoice of an agreement and a period: what the meters say, priced by the agreement, as a value that both sides come to. Pure.
+
+It is made of readings: what a flow had come to, cumulative, at an instant. Where the consumer has signed a receipt that is its reading, at
+the instant that the receipt itself names, so both sides have the same readings and make the same invoice of them, to the unit and to the
+digest. What only the provider has counted is a line of its own, marked `provider-only`, and the consumer does not find it in its own.
+
+A period holds its beginning and not its end. A line is what its price had come to by the end, rounded, less what it had come to by the
+beginning, rounded (`connector.metering_bills.prices`), so that invoices of consecutive periods add up to that of the whole. Where a part of
+the use is attested by both the price counts that part first, and the rest beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+import orjson
+
+from connector.errors import InvalidRequest
+from connector.metering.content import write_bytes
+from connector.metering.counts import NOTHING, Counts, total
+from connector.metering_bills.currencies import decimal, exactly
+from connector.metering_bills.prices import Plan, Price
+
+Attested = Literal["both", "provider-only", "agreed"]  # by signed receipts, by the provider's word, by the agreement itself
+MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a flow had come to at the instant `at` (POSIX seconds): `counts`, cumulative. `transfer` is the provider's pid. `manifest` and
+    `receipt` are the digests of what was signed, and `sequence` the number of the receipt; None and 0 where the consumer has signed
+    nothing."""
+
+    transfer: str
+    at: float
+    counts: Counts
+    sequence: int = 0
+    manifest: bytes | None = None
+    receipt: bytes | None = None
+
+    @property
+    def attested(self) -> Attested:
+        return "both" if self.receipt is not None else "provider-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Whose invoice it is: an agreement (its id, and the SHA-256 of its document) over a dataset, its provider and consumer."""
+
+    agreement: str
+    digest: bytes
+    dataset: str
+    provider: str
+    consumer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One price: `quantity` of what its unit counts (bytes of a megabyte) in the period, and what that comes to, in minor units."""
+
+    price: Price
+    attested: Attested
+    quantity: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One transfer in the period: its last reading, and what was counted in the period."""
+
+    reading: Reading
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds)."""
+
+    parties: Parties
+    plan: Plan
+    begins: float
+    ends: float
+    lines: tuple[Line, ...]
+    flows: tuple[Flow, ...]
+
+    @property
+    def total(self) -> int:
+        """What is owed, in minor units of the currency."""
+        return sum(line.amount for line in self.lines)
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted in the period."""
+        return total(flow.counts for flow in self.flows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was metered is attested by both."""
+        return all(flow.reading.attested == "both" for flow in self.flows)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (base64url) of the invoice in its canonical JSON (RFC 8785) without the digest: equal on both sides if all of it is."""
+        return write_bytes(sha256(orjson.dumps(self._said(), option=orjson.OPT_SORT_KEYS)).digest())
+
+    def to_json(self) -> dict[str, Any]:
+        """The invoice as plain JSON; amounts are decimal texts."""
+        return self._said() | {"digest": self.digest}
+
+    def _said(self) -> dict[str, Any]:
+        currency, parties = self.plan.currency, self.parties
+        return {
+            "agreement": parties.agreement,
+            "agreement_digest": write_bytes(parties.digest),
+            "dataset": parties.dataset,
+            "provider": parties.provider,
+            "consumer": parties.consumer,
+            "from": rfc3339(self.begins),
+            "to": rfc3339(self.ends),
+            "currency": currency,
+            "rounding": "half-even, once for each line",
+            "lines": [
+                {
+                    "price": line.price.path,
+                    "unit": line.price.unit.name,
+                    "unit_price": exactly(line.price.amount, currency),
+                    "band": [line.price.above, line.price.upto] if line.price.unit.counted else None,
+                    "counted": line.price.unit.counted or None,
+                    "quantity": line.quantity,
+                    "per": line.price.unit.size,
+                    "attested": line.attested,
+                    "amount": decimal(line.amount, currency),
+                }
+                for line in self.lines
+            ],
+            "total": decimal(self.total, currency),
+            "counts": self.counts.claims(),
+            "flows": [
+                {
+                    "transfer": flow.reading.transfer,
+                    "attested": flow.reading.attested,
+                    "sequence": flow.reading.sequence,
+                    "manifest": None if flow.reading.manifest is None else write_bytes(flow.reading.manifest),
+                    "receipt": None if flow.reading.receipt is None else write_bytes(flow.reading.receipt),
+                    "counts": flow.counts.claims(),
+                    "counts_so_far": flow.reading.counts.claims(),
+                }
+                for flow in self.flows
+            ],
+            "attested": "both" if self.complete else "in-part",
+        }
+
+
+def invoice_of(parties: Parties, plan: Plan, readings: Iterable[Reading], begins: float, ends: float) -> Invoice:
+    """The invoice for the period [`begins`, `ends`) (POSIX seconds). `readings` are of all flows of the agreement, in any order; of several
+    of one flow the last one before an instant counts. Raises InvalidRequest for a period that is none."""
+    if not begins <= ends:
+        raise InvalidRequest("the period ends before it begins; give `from` before `to`", pointer="/from")
+    known = list(readings)
+    before, after = _standing(known, begins), _standing(known, ends)
+    flows = []
+    for transfer, reading in sorted(after.items()):
+        counts = _less(reading.counts, before[transfer].counts if transfer in before else NOTHING)
+        if counts != NOTHING:
+            flows.append(Flow(reading, counts))
+    lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
+    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows))
+
+
+def standing(readings: Iterable[Reading]) -> dict[str, Reading]:
+    """The last reading of each flow (the provider's pid)."""
+    return _standing(list(readings), float("inf"))
+
+
+def rfc3339(at: float) -> str:
+    """POSIX seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _lines(plan: Plan, price: Price, before: dict[str, Reading], after: dict[str, Reading], begins: float, ends: float) -> Iterator[Line]:
+    early, late = _steps(plan, price, before, begins), _steps(plan, price, after, ends)
+    for attested, (quantity, amount) in late.items():
+        line = Line(price, attested, quantity - early[attested][0], amount - early[attested][1])
+        if line.quantity or line.amount:
+            yield line
+
+
+def _steps(plan: Plan, price: Price, readings: dict[str, Reading], at: float) -> dict[Attested, tuple[int, int]]:
+    """What a price had come to just before an instant, as quantity and minor units: by what both attest, and what the rest adds to it."""
+    last = round(at * MICROSECONDS) - 1
+
+    def come_to(counts: Counts) -> tuple[int, int]:
+        return (0 if plan.signed is None else price.quantity(counts, plan.signed, last)), plan.rounded(price, counts, last)
+
+    everything = come_to(total(each.counts for each in readings.values()))
+    if not price.unit.counted:
+        return {"agreed": everything}
+    both = come_to(total(each.counts for each in readings.values() if each.attested == "both"))
+    return {"both": both, "provider-only": (everything[0] - both[0], everything[1] - both[1])}
+
+
+def _standing(readings: list[Reading], before: float) -> dict[str, Reading]:
+    found: dict[str, Reading] = {}
+    for reading in readings:
+        known = found.get(reading.transfer)
+        if reading.at < before and (known is None or _order(known) < _order(reading)):
+            found[reading.transfer] = reading
+    return found
+
+
+def _order(reading: Reading) -> tuple[int, float, int]:
+    """What comes later among the readings of a flow: receipts by their number, and before all of them what nobody has signed."""
+    return reading.sequence, reading.at, reading.counts.bytes
+
+
+def _less(one: Counts, other: Counts) -> Counts:
+    return Counts(*(getattr(one, name) - getattr(other, name) for name in ("bytes", "records", "items", "calls", "microseconds")))

@@ -1,0 +1,112 @@
+"""An invoice as a table (CSV, RFC 4180) and as a page to print (HTML). Pure; ids come from peers, so nothing of them is taken as markup or
+as a formula."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from html import escape
+from typing import Any, Final
+
+from connector.metering_bills.invoice import Invoice
+
+COLUMNS: Final = (
+    "agreement", "dataset", "provider", "consumer", "from", "to", "line", "unit", "unit_price", "currency", "counted", "quantity", "per",
+    "attested", "amount", "digest",
+)  # fmt: skip
+TOTAL: Final = "total"
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs if a text begins with it
+NUMBERS: Final = frozenset({"unit_price", "quantity", "per", "amount"})
+ATTESTED: Final = {
+    "both": "both sides",
+    "provider-only": "provider only, not signed by the consumer",
+    "agreed": "the agreement",
+}
+ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
+PLACES_SHOWN: Final = 6  # of a quantity that has no end in decimals: minutes
+STYLE: Final = """
+body { font: 14px/1.45 system-ui, sans-serif; color: #111; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .3rem .5rem; border-bottom: 1px solid #ccc; }
+th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+tr.total td { border-top: 2px solid #111; border-bottom: 0; font-weight: 600; }
+tr.alone td { background: #fff4d6; }
+code { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
+@media print { body { margin: 0; max-width: none; } tr { break-inside: avoid; } }
+"""
+
+
+def as_csv(invoice: Invoice) -> str:
+    """One row for each line and one for the total, under a header; ended by CRLF."""
+    said = invoice.to_json()
+    about = {name: said[name] for name in ("agreement", "dataset", "provider", "consumer", "from", "to", "currency", "digest")}
+    rows = [about | line | {"line": line["price"]} for line in said["lines"]]
+    rows.append(about | {"line": TOTAL, "attested": said["attested"], "amount": said["total"]})
+    table = [",".join(COLUMNS), *(",".join(_cell(name, row.get(name)) for name in COLUMNS) for row in rows)]
+    return "".join(f"{row}\r\n" for row in table)
+
+
+def as_html(invoice: Invoice) -> str:
+    """A page that stands alone: no script, nothing that is loaded, in English."""
+    said = invoice.to_json()
+    currency = said["currency"]
+    facts = (
+        ("Provider", said["provider"]),
+        ("Consumer", said["consumer"]),
+        ("Agreement", said["agreement"]),
+        ("Agreement (SHA-256)", said["agreement_digest"]),
+        ("Dataset", said["dataset"]),
+        ("Period", f"from {said['from']} up to {said['to']}"),
+        ("Rounding", f"{said['rounding']}, at the minor unit of {currency}; 1 MB is 1,000,000 bytes, a minute is 60 seconds"),
+        ("Digest (SHA-256)", said["digest"]),
+    )
+    lines = "".join(_line(line, currency) for line in said["lines"]) or '<tr><td colspan="5">Nothing was used.</td></tr>'
+    flows = "".join(_flow(flow) for flow in said["flows"])
+    warning = "" if invoice.complete else f"<p><strong>{ALONE}</strong></p>"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Invoice {escape(said['agreement'])}</title><style>{STYLE}</style></head><body>\n<h1>Invoice</h1>\n<table>"
+        + "".join(f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>" for name, value in facts)
+        + '</table>\n<h2>What is owed</h2>\n<table><tr><th>Price</th><th class="n">Unit price</th><th class="n">Quantity</th>'
+        f'<th>Attested by</th><th class="n">Amount</th></tr>{lines}<tr class="total"><td colspan="4">Total</td>'
+        f'<td class="n">{escape(said["total"])} {escape(currency)}</td></tr></table>\n{warning}\n<h2>What was transferred</h2>\n'
+        '<table><tr><th>Transfer</th><th>Attested by</th><th class="n">Bytes</th><th class="n">Records</th><th class="n">Calls</th>'
+        f"<th>Last receipt</th></tr>{flows}</table>\n</body></html>\n"
+    )
+
+
+def quantity(of: int, per: int) -> str:
+    """So many of a unit as people read it: 1500000 bytes of megabytes are `1.5`; what has no end is cut behind six places."""
+    number = Fraction(of, per)
+    whole, rest = divmod(abs(number.numerator) * 10**PLACES_SHOWN // number.denominator, 10**PLACES_SHOWN)
+    places = f".{rest:0{PLACES_SHOWN}d}".rstrip("0").rstrip(".")
+    return f"{'-' if number < 0 and (whole or places) else ''}{whole:,}{places}"
+
+
+def _cell(name: str, value: Any) -> str:
+    text = "" if value is None else str(value)
+    if name not in NUMBERS and text.startswith(FORMULAS):
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\r\n') else text
+
+
+def _line(line: dict[str, Any], currency: str) -> str:
+    unit, band = line["unit"], line["band"] or [0, None]
+    beyond = f" beyond {quantity(band[0], line['per'])}" if band[0] else ""
+    upto = f" up to {quantity(band[1], line['per'])}" if band[1] is not None else ""
+    alone = ' class="alone"' if line["attested"] == "provider-only" else ""
+    return (
+        f"<tr{alone}><td>per {escape(unit)}{beyond}{upto}<br><code>{escape(line['price'])}</code></td>"
+        f'<td class="n">{escape(line["unit_price"])} {escape(currency)}</td><td class="n">{quantity(line["quantity"], line["per"])}</td>'
+        f'<td>{escape(ATTESTED[line["attested"]])}</td><td class="n">{escape(line["amount"])} {escape(currency)}</td></tr>'
+    )
+
+
+def _flow(flow: dict[str, Any]) -> str:
+    counts, signed = flow["counts"], flow["receipt"]
+    receipt = f"{flow['sequence']}: <code>{escape(signed)}</code>" if signed else "none"
+    alone = "" if signed else ' class="alone"'
+    numbers = "".join(f'<td class="n">{counts[name]:,}</td>' for name in ("bytes", "records", "calls"))
+    return (
+        f"<tr{alone}><td><code>{escape(flow['transfer'])}</code></td><td>{escape(ATTESTED[flow['attested']])}</td>{numbers}"
+        f"<td>{receipt}</td></tr>"
+    )

@@ -1,0 +1,95 @@
+import csv
+from dataclasses import replace
+from decimal import Decimal
+from html.parser import HTMLParser
+from io import StringIO
+
+import pytest
+
+from connector.metering.counts import Counts
+from connector.metering_bills.invoice import Reading, invoice_of
+from connector.metering_bills.pages import ALONE, COLUMNS, as_csv, as_html, quantity
+from tests.metering_bills.priced import count, every, plan, price
+from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
+
+READINGS = [receipt("urn:uuid:t1", 5, 3, bytes=3_000_000, records=12_345, calls=2), alone("urn:uuid:t2", 6, records=5)]
+EVIL = '=cmd|"/c calc"!A0,<script>alert(1)</script>\r\n&'
+
+
+class Page(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_table_has_a_row_for_each_line_and_the_total():
+    invoice = bill(READINGS)
+    rows = list(csv.DictReader(StringIO(as_csv(invoice), newline="")))
+    assert as_csv(invoice).endswith("\r\n")
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["unit"], row["quantity"], row["attested"], row["amount"]) for row in rows] == [
+        ("record", "12345", "both", "246.90"),
+        ("record", "5", "provider-only", "0.10"),
+        ("MB", "2000000", "both", "1.00"),
+        ("subscription", "1", "agreed", "9.99"),
+        ("", "", "in-part", "257.99"),
+    ]
+    assert {row["digest"] for row in rows} == {invoice.digest}
+    assert rows[-1]["line"] == "total"
+    assert sum(Decimal(row["amount"]) for row in rows[:-1]) == Decimal(rows[-1]["amount"]) == Decimal(invoice.total) / 100
+
+
+def test_a_page_stands_alone_and_says_all_that_the_invoice_does():
+    invoice = bill(READINGS)
+    page = Page(as_html(invoice))
+    said = invoice.to_json()
+    for text in (said["digest"], said["agreement"], "12,345", "246.90 EUR", "257.99 EUR", "3: " + said["flows"][0]["receipt"], ALONE):
+        assert text in page.text
+    assert not {"script", "link", "img", "iframe", "form"} & set(page.tags)
+    assert not [value for name, value in page.attributes if name in ("src", "href") or name.startswith("on")]
+    assert ("lang", "en") in page.attributes
+    assert as_html(invoice).count('class="alone"') == 2, "the line and the flow that only the provider vouches for"
+
+
+def test_a_page_without_doubt_has_no_warning():
+    assert ALONE not in as_html(bill(READINGS[:1]))
+    assert "Nothing was used." in as_html(bill([], terms=plan(price("1", "record"))))
+
+
+def test_what_peers_have_named_is_neither_markup_nor_a_formula():
+    parties = replace(PARTIES, agreement=EVIL, dataset=EVIL, consumer=EVIL)
+    invoice = invoice_of(parties, PLAN, [Reading(EVIL, START + 1, Counts(records=1))], START, START + DAY)
+    page = Page(as_html(invoice))
+    assert "script" not in page.tags
+    assert page.text.count("<script>alert(1)</script>") >= 3
+    rows = list(csv.reader(StringIO(as_csv(invoice), newline="")))
+    assert rows[1][0] == f"'{EVIL}"
+    assert {len(row) for row in rows} == {len(COLUMNS)}
+
+
+def test_a_band_is_told_with_its_ends():
+    terms = plan(price("1", "megabyte", count("gt", 5), count("lteq", 7)), price("2", "subscription", every("P1M")))
+    page = Page(as_html(bill([receipt("t", 1, 1, bytes=6_500_000)], terms=terms)))
+    assert "per MB beyond 5 up to 7" in page.text
+    assert "1.5" in page.text
+
+
+@pytest.mark.parametrize(
+    ("of", "per", "text"),
+    [(1_500_000, 1_000_000, "1.5"), (3, 1, "3"), (1, 60_000_000, "0"), (100_000_000, 60_000_000, "1.666666"), (-5, 1, "-5"),
+     (-1, 10**9, "0"), (12_345_678, 1, "12,345,678"), (1_000_001, 1_000_000, "1.000001")],
+)  # fmt: skip
+def test_a_quantity_is_written_for_people(of: int, per: int, text: str):
+    assert quantity(of, per) == text
