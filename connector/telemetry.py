@@ -52,6 +52,11 @@ PULL = "pull"  # a stage of an order to fetch a dataset
 MANIFEST_ACCEPTED = "manifest-accepted"  # what a provider has signed of a transfer of ours is what was agreed
 RECEIPT_SIGNED = "receipt-signed"  # we have signed for what was verified
 RECEIPT_ACKNOWLEDGED = "receipt-acknowledged"  # the provider has signed that it has our receipt
+MANIFEST = "manifest-signed"  # what we promise of the data of a transfer
+RECEIPT = "receipt-accepted"  # a consumer has signed what it has verified
+RECEIPT_CONFLICT = "receipt-conflict"  # a consumer has signed two receipts with the same number
+ACK = "ack-signed"  # our answer to a receipt
+STATEMENT = "statement-signed"  # what a transfer came to
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -75,6 +80,11 @@ WHATS = (
     PUBLISHED,
     WITHDRAWN,
     PULL,
+    MANIFEST,
+    RECEIPT,
+    RECEIPT_CONFLICT,
+    ACK,
+    STATEMENT,
     MANIFEST_ACCEPTED,
     RECEIPT_SIGNED,
     RECEIPT_ACKNOWLEDGED,
@@ -98,6 +108,15 @@ outbox_open = Gauge("qiao_outbox_open", "Deliveries that are not settled", regis
 streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
 stream_bytes = Counter("qiao_stream_bytes", "Bytes sent by the data listener", registry=registry)
 streams_cut = Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ["code"], registry=registry)
+receipts = Counter("qiao_receipts", "Receipts of consumers by what became of them", ["outcome"], registry=registry)
+receipted_bytes = Counter("qiao_receipted_bytes", "Bytes for which a consumer has signed", registry=registry)
+receipt_seconds = Histogram(
+    "qiao_receipt_seconds", "From a receipt to its durable ack", buckets=(0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1, 5), registry=registry
+)
+unreceipted_bytes = Gauge("qiao_unreceipted_bytes", "Bytes sent on accounts with receipts for which nobody has signed", registry=registry)
+credit_waits = Counter("qiao_credit_waits", "Times that a stream waited for a receipt", registry=registry)
+index_seconds = Histogram("qiao_index_seconds", "Time to index the content of data", buckets=(0.01, 0.1, 1, 10, 100), registry=registry)
+index_bytes = Counter("qiao_index_bytes", "Bytes of data that were indexed", registry=registry)
 _children: dict[tuple[str, str, str], Any] = {}
 
 

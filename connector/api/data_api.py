@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import parse_qs
@@ -21,14 +21,17 @@ from connector import telemetry
 from connector.api.bulk_door import way_out
 from connector.api.connections import cut
 from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed, not_found
+from connector.api.metering_api import Metering, MeteringApi
 from connector.api.middleware import problem
 from connector.dataplane import bulk, ranges
+from connector.dataplane.accounts import CREDIT_EXHAUSTED, Account
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
+from connector.dataplane.logs import Logs
 from connector.dataplane.meter import Meter, Meters
 from connector.dataplane.opened import OpenSources
-from connector.dataplane.ranges import Plan
+from connector.dataplane.ranges import Plan, Span
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
 from connector.errors import ConnectorError, TooLarge, TooSlow, Withdrawn
@@ -45,11 +48,12 @@ REPR_DIGEST = istr("Repr-Digest")
 
 @dataclass(frozen=True, slots=True)
 class _Small:
-    """A whole representation that is small enough to stay in memory as long as its source is open."""
+    """A whole representation that is small enough to stay in memory as long as its source is open, and whose account it is."""
 
     representation: Representation
     body: bytes
     headers: CIMultiDict[str]
+    account: Account | None
 
 
 class DataApi:
@@ -68,10 +72,13 @@ class DataApi:
         *,
         stall_seconds: float = STALL_SECONDS,
         bulk_threads: int = bulk.THREADS,
+        logs: Logs | None = None,
+        metering: Metering | None = None,
     ) -> None:
         self._gate, self._flows, self._tokens, self._identity, self._meters = gate, flows, tokens, identity, meters
         self._opened: OpenSources[_Small] = OpenSources(sources)
-        self._representations = Representations()
+        self._representations = Representations(self._opened, logs)
+        self._metering = metering
         self._tracing = tracing
         self._stall_seconds = stall_seconds
         self._threads = bulk.Threads(bulk_threads)
@@ -82,6 +89,9 @@ class DataApi:
         add = app.router.add_route
         for method in ("GET", "HEAD"):
             add(method, "/data/{pid}", answered(self._tracing, "GET /data/{pid}", self._read))
+        if self._metering is not None:
+            shared = (self._gate, self._tokens, self._opened, self._representations, self._tracing)
+            MeteringApi(self._metering, *shared).add_to(app)
         add("POST", "/token", answered(self._tracing, "POST /token", self._renew))
         add("*", "/data/{pid}", not_allowed("GET, HEAD"))
         add("*", "/token", not_allowed("POST"))
@@ -97,8 +107,8 @@ class DataApi:
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         permit = await self._gate.permit(token, transfer)
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
-        if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale:
-            self._flows.sent(transfer, small.representation.etag, 0, len(small.body), len(small.body))
+        if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale and not _bound(small.account):
+            self._sent_small(transfer, small.representation, Span(0, len(small.body), len(small.body)), small.account)
             return web.Response(body=small.body, headers=small.headers)
         use = self._opened.use(permit)
         async with use as (source, stat):
@@ -106,7 +116,10 @@ class DataApi:
             plan = _plan(request, representation)
             if permit.lease.stale:  # something about the transfer was committed while the source was opened
                 permit = await self._gate.permit(token, transfer)
+            account = await self._account_of(permit, representation)
             headers = _headers(representation)
+            if account is not None and self._metering is not None:
+                headers[hdrs.LINK] = self._metering.link(transfer)
             if plan.status == 206:  # noqa: PLR2004 - a status
                 headers[hdrs.CONTENT_RANGE] = plan.span.content_range
             if plan.status == 412:  # noqa: PLR2004 - a status
@@ -119,16 +132,33 @@ class DataApi:
             if request.method == hdrs.METH_HEAD:
                 headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
                 return web.Response(status=plan.status, headers=headers)
+            if account is not None:
+                account.demand()
             if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):
-                return await self._send_large(request, token, permit, representation, plan, source, headers)
+                return await self._send_large(request, token, permit, representation, plan, source, headers, account)
             # One answer that is written at once and waits for nobody: there is no stream that could be cut.
             body = await read_small(source, permit.stages, plan.span)
+            if account is not None:
+                await account.allow_all(plan.span.first, plan.span.length)
             if permit.lease.stale:
                 permit = await self._gate.permit(token, transfer)
             if plain:
-                use.keep(_Small(representation, body, headers))
-            self._flows.sent(transfer, representation.etag, plan.span.first, plan.span.length, plan.span.size_bytes)
+                use.keep(_Small(representation, body, headers, account))
+            self._sent_small(transfer, representation, plan.span, account)
             return web.Response(status=plan.status, body=body, headers=headers)
+
+    async def _account_of(self, permit: Permit, representation: Representation) -> Account | None:
+        if self._metering is None or representation.log is None:
+            return None
+        return await self._metering.accounts.of(permit, representation.log)
+
+    def _sent_small(self, transfer: str, representation: Representation, span: Span, account: Account | None) -> None:
+        """An answer that is written at once is one call, and takes no time."""
+        self._flows.sent(transfer, representation.etag, span.first, span.length, span.size_bytes)
+        if account is not None and self._metering is not None:
+            with account.running():
+                account.sent(span.first, span.length)
+            self._metering.accounts.written_soon(account)
 
     async def _send_large(
         self,
@@ -139,6 +169,7 @@ class DataApi:
         plan: Plan,
         source: Source,
         headers: CIMultiDict[str],
+        account: Account | None,
     ) -> web.StreamResponse:
         span = plan.span
         response = web.StreamResponse(status=plan.status, headers=headers)
@@ -147,9 +178,11 @@ class DataApi:
 
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)
+            if account is not None:
+                account.sent(first, length)
 
         meter = self._meters.meter(permit, span.length, representation.media_type) if permit.tallies else None
-        copy = partial(stream, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
+        copy = partial(stream, sent=sent, stall_seconds=self._stall_seconds, meter=meter, credit=account)
         try:
             # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.
             async with meter or nullcontext():
@@ -157,17 +190,22 @@ class DataApi:
                     permit = await self._gate.permit(token, permit.transfer)
                 bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
                 with self._flows.running(permit.transfer, *bounds) as running:
+                    if account is not None:
+                        await account.allow(span.first, 1)
                     async with aclosing(pieces(source, permit.stages, span)) as output:
                         direct = by_file(permit, source, outlet) and not (meter and meter.reads)
                         begun = None if direct else _chain(await anext(output), output)
                         await response.prepare(request)
-                        with outlet.corked(request.transport):
+                        with _running(account), outlet.corked(request.transport):
                             await copy(permit, source, span, outlet, begun, still=running.demand)
                         await response.write_eof()
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise
             return _cut(request, response, permit, error, meter)
+        finally:
+            if account is not None and self._metering is not None:
+                self._metering.accounts.written_soon(account)
         return response
 
     async def _renew(self, request: web.Request) -> web.Response:
@@ -186,6 +224,14 @@ class DataApi:
         return response
 
 
+def _bound(account: Account | None) -> bool:
+    return account is not None and account.bound
+
+
+def _running(account: Account | None) -> AbstractContextManager[None]:
+    return nullcontext() if account is None else account.running()
+
+
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in rest:
@@ -195,13 +241,14 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, meter: Meter | None) -> web.StreamResponse:
     """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
     buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was charged before a quota
-    was used up is the reader's, however slow it is: the connection closes behind it."""
+    or a credit was used up is the reader's, however slow it is: the connection closes behind it."""
     code = error.code if isinstance(error, Withdrawn) else type(error).__name__
     if isinstance(error, ConnectorError | ConnectionError):
         telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    if meter is None or not meter.waits or not (meter.asks or code == Code.QUOTA_EXHAUSTED):
+    used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED)
+    if not used_up and code != CREDIT_EXHAUSTED:
         cut(request.transport)
     response.force_close()
     return response

@@ -174,7 +174,8 @@ class Log:
             self._bytes = _map(descriptor)
         finally:
             os.close(descriptor)
-        magic, counts, length, self.leaves, self.root, sha256, found = HEAD.unpack_from(self._bytes)
+        head: tuple[bytes, int, int, int, bytes, bytes, bytes] = HEAD.unpack_from(self._bytes)
+        magic, counts, length, self.leaves, self.root, sha256, found = head
         data = self.leaves - 1
         self._records_at = HASHES_AT + self.leaves * HASH_BYTES
         end = self._records_at + (data * RECORD_BYTES if counts else 0)

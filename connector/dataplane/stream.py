@@ -56,6 +56,13 @@ class Outlet(Protocol):
         """Send from a file without copying it through this process. Raises ConnectionError if the client is gone."""
 
 
+class Credit(Protocol):
+    """What bounds how much may be on its way: see `connector.dataplane.accounts.Account`."""
+
+    async def allow(self, offset: int, count: int) -> int:
+        """How many of `count` bytes from `offset`, one at least, may leave now. Raises Withdrawn."""
+
+
 class Representations:
     """Knows what leaves for a source and stages. With `logs` it is the content log that says so, made of what `opened` gives."""
 
@@ -157,20 +164,24 @@ async def stream(
     sent: Callable[[int, int], None],
     stall_seconds: float = STALL_SECONDS,
     meter: Meter | None = None,
+    credit: Credit | None = None,
 ) -> None:
     """Copy `span` to `outlet`, piece by piece. Whoever asks for it holds a permit, which the caller keeps true: `still()` is called
     before each piece and raises Withdrawn once nothing more may leave.
 
     `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
     is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. `meter` says what may leave, where
-    that is counted. Raises Withdrawn when `still` does, a quota is used up or the reader is too slow, SourceFailed,
-    ConnectionError. What the client got is then short of what it was promised: the caller has to close the connection.
+    that is counted, and `credit` how much of it may be on its way. Raises Withdrawn when `still` or `credit` does, a quota is used up
+    or the reader is too slow, SourceFailed, ConnectionError. What the client got is then short of what it was promised: the caller
+    has to close the connection.
     """
     offset, end, rest = span.first, span.first + span.length, b""
     while offset < end:
         still()
         if output is None:
             count = min(FILE_PIECE_BYTES, end - offset)
+            if credit is not None:
+                count = await credit.allow(offset, count)
             if meter is not None:
                 count = await meter.allow(min(METERED_PIECE_BYTES, count))
             # The kernel sends what the file holds now; it must still be what was published.
@@ -181,8 +192,10 @@ async def stream(
             taking = outlet.send_file(descriptor, offset, count)
         else:
             piece = rest or await anext(output)
-            count = len(piece) if meter is None else await meter.allow(len(piece), piece)
+            count = len(piece) if credit is None else await credit.allow(offset, len(piece))
             piece, rest = piece[:count], piece[count:]
+            count = len(piece) if meter is None else await meter.allow(len(piece), piece)
+            piece, rest = piece[:count], piece[count:] + rest
             taking = outlet.write(piece)
         patience_seconds = stall_seconds * max(1.0, count / PIECE_BYTES)
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from nacl.bindings import crypto_sign
 
 from connector import telemetry
 from connector.adapters.egress import guard
@@ -24,25 +25,32 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.api.connections import Connection, Entrance
 from connector.api.data_api import DataApi
+from connector.api.metering_api import Metering
 from connector.control.journal import Journal
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Tokens, grant_for, read_address
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
+from connector.dataplane.logs import Logs
 from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
+from connector.dataplane.receipts import Receipts
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
 from connector.intake.download import Downloads
+from connector.merkle import notes
 from connector.odrl.counters import Tally
 from connector.ports import Caller, Participant, Store, TransferView
-from connector.records import Edr, Pull
+from connector.ports_ledger import Ledger as PortOfLedger
+from connector.records import Agreement, Changes, Edr, Pull
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey, SigningKey, signing_key
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:biopharma.example", "did:web:stranger.example"
 TRANSFER = "urn:uuid:01890000-0000-7000-8000-000000000001"
 KEY = signing_key(f"{PROVIDER}#key", b"k" * 32)
+POLICY = {"@id": "urn:agreement", "@type": "Agreement", "permission": [{"action": "use"}]}
 
 
 def key_of(name: str) -> SigningKey:
@@ -130,7 +138,7 @@ def view(source: Mapping[str, Any], **changed: Any) -> TransferView:
 
 def process(state: str, pid: str = TRANSFER) -> Process:
     """What the control side hands to `Flows.changed`."""
-    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://consumer.example", state)
+    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://consumer.example", state, peer_pid="urn:uuid:consumer", version=1)
 
 
 @dataclass
@@ -170,6 +178,7 @@ class Rig:
     store: Store
     ledger: Ledger
     marks: Marks
+    metering: Metering | None = None
 
     async def publish(self, content: bytes, name: str = "data.bin", media_type: str | None = None, **changed: Any) -> bytes:
         """Make `content` the dataset behind the transfer; returns its SHA-256."""
@@ -250,8 +259,12 @@ async def provider(
     clock: ShiftedClock | None = None,
     store: Store | None = None,
     bulk_threads: int = 4,
+    metered: bool = False,
+    facts: PortOfLedger | None = None,
+    **promised: int,
 ) -> AsyncIterator[Rig]:
-    """A provider that serves files below `root`, and counts in `store` what is used up."""
+    """A provider that serves files below `root`, and counts in `store` what is used up. With `metered` it has content logs, and accounts
+    with windows and credit as `promised`; acks wait for `facts`."""
     clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
     peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
     sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
@@ -264,19 +277,47 @@ async def provider(
     gate = Gate(tokens, transfers, flows, clock)
     tracing = telemetry.Tracing("test", 0.0)
     store, marks = store or MemoryStore(), Marks(transfers, flows)
-    ledger = Ledger(store, Journal(store, clock).decide, clock, Counted(), marks.reached, flows.cut)
+    journal = Journal(store, clock)
+    ledger = Ledger(store, journal.decide, clock, Counted(), marks.reached, flows.cut)
     app = web.Application()
-    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), stall_seconds=stall_seconds, bulk_threads=bulk_threads).add_to(
-        app
-    )
+    logs: Logs | None = None
+    metering: Metering | None = None
+    if metered:
+        logs = Logs(root.with_name(f"{root.name}.logs"))
+        sources = {kind: logs.indexing(each) for kind, each in sources.items()}
+        accounts = Accounts(store, journal.decide, identity, clock, url, _note_signer, **promised)
+        receipts = Receipts(store, journal.decide, identity, clock, Counted(), accounts, flows, facts)
+        journal.listen(receipts.committed)
+        metering = Metering(accounts, receipts, url)
+        if await store.agreement("urn:agreement") is None:
+            await store.commit(Changes(saves=(agreed(), process("STARTED"))))
+    options: dict[str, Any] = {"stall_seconds": stall_seconds, "bulk_threads": bulk_threads, "logs": logs, "metering": metering}
+    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), **options).add_to(app)
     try:
         async with serving(app, tls, at):
             known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))
-            yield Rig(*known, store, ledger, marks)
+            yield Rig(*known, store, ledger, marks, metering)
     finally:
+        if metering is not None and logs is not None:
+            await metering.receipts.close()
+            await metering.accounts.close()
+            await logs.close()
         await ledger.close()
         await peer.close()
         tracing.close()
+
+
+def agreed(**changed: Any) -> Agreement:
+    """The agreement that the transfer is under."""
+    parties = {"peer": CONSUMER, "provider": PROVIDER, "consumer": CONSUMER, "dataset": "urn:dataset"}
+    made = Agreement(
+        "urn:agreement", "urn:negotiation", **parties, document=POLICY, digest=b"\1" * 32, final=True, created=1000.0, version=1
+    )
+    return replace(made, **changed)
+
+
+def _note_signer(origin: str) -> notes.Signer:
+    return notes.Signer(notes.VerifierKey(origin, KEY.key.public), lambda message: crypto_sign(message, KEY.secret)[:64])
 
 
 def _key_of(kid: str) -> bytes:

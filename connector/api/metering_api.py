@@ -1,0 +1,207 @@
+"""The routes of the data listener beside the bytes: manifest, checkpoint, header leaf and tiles of the content log, and receipts.
+
+They stand behind the same gate as the bytes. Receipts are taken as long as the token is one for the transfer, also after it was
+suspended or has ended: what was verified can be signed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector import telemetry
+from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed
+from connector.api.middleware import problem
+from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.edr import Tokens
+from connector.dataplane.gate import Gate
+from connector.dataplane.opened import OpenSources
+from connector.dataplane.receipts import Answered, Receipts
+from connector.dataplane.stream import Representations
+from connector.errors import (
+    ConnectorError,
+    MeterRefused,
+    NotFound,
+    ProofRefused,
+    TokenRefused,
+    TooLarge,
+    TooSlow,
+    UnsupportedMedia,
+    Withdrawn,
+)
+from connector.merkle.tiles import WIDTH, read_path
+from connector.merkle.tree import HASH_BYTES
+from connector.metering.chain import Outcome
+from connector.odrl.codes import Code
+from connector.signatures.jws import OBJECT_CHARACTERS_MAX
+
+JWT, NOTE, OCTETS = "application/jwt", "text/plain", "application/octet-stream"
+RECEIPT_SECONDS: Final = 10.0  # for a body of some 600 bytes
+# (method, path below `/data/{pid}`, other methods)
+ALLOWED: Final = {"/manifest": "GET, HEAD", "/checkpoint": "GET, HEAD", "/header": "GET, HEAD", "/receipts": "GET, HEAD, POST"}
+# Refusals of a receipt that fits the account as the sender knows it, but not as it is; all others are about the receipt itself.
+AGAINST_STATE: Final = frozenset(
+    {"sequence-gap", "previous-other", "account-complete", "account-disputed", "account-late", "manifest-missing", "ledger-suspected"}
+)
+# Code of why nothing more may leave -> the state of an ack; any other one is "revoked".
+STATES: Final = {Code.QUOTA_EXHAUSTED: "quota", "transfer-suspended": "suspended", "transfer-completed": "ok"}
+
+
+@dataclass(slots=True)
+class Metering:
+    """What the data listener needs to meter: `url` is its own address, as others use it."""
+
+    accounts: Accounts
+    receipts: Receipts
+    url: str
+
+    def link(self, transfer: str) -> str:
+        """The `Link` header of an answer with data (RFC 8288): where its manifest is."""
+        return f'<{self.url}/data/{transfer}/manifest>; rel="describedby"; type="{JWT}"'
+
+
+class MeteringApi:
+    """The handlers. `opened` and `representations` are those of the bytes."""
+
+    def __init__(
+        self,
+        metering: Metering,
+        gate: Gate,
+        tokens: Tokens,
+        opened: OpenSources[Any],
+        representations: Representations,
+        tracing: telemetry.Tracing,
+    ) -> None:
+        self._accounts, self._receipts = metering.accounts, metering.receipts
+        self._gate, self._tokens = gate, tokens
+        self._opened, self._representations = opened, representations
+        self._tracing = tracing
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes. They need no middleware."""
+        routes: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...] = (
+            ("GET", "/manifest", self._manifest),
+            ("GET", "/checkpoint", self._checkpoint),
+            ("GET", "/header", self._header),
+            ("GET", "/tile/{path:.+}", self._tile),
+            ("GET", "/receipts", self._last),
+            ("POST", "/receipts", self._take),
+        )
+        for method, path, handler in routes:
+            for each in (method, "HEAD") if method == "GET" else (method,):
+                app.router.add_route(each, f"/data/{{pid}}{path}", answered(self._tracing, f"{method} /data/{{pid}}{path}", handler))
+        for path, allow in (ALLOWED | {"/tile/{path:.+}": "GET, HEAD"}).items():
+            app.router.add_route("*", f"/data/{{pid}}{path}", not_allowed(allow))
+
+    async def _account(self, request: web.Request) -> Account:
+        """The account that a request is about, behind the gate."""
+        transfer = request.match_info["pid"]
+        permit = await self._gate.permit(bearer(request.headers.get(hdrs.AUTHORIZATION)), transfer)
+        async with self._opened.use(permit) as (source, stat):
+            representation = await self._representations.of(permit, source, stat)
+        if representation.log is None:
+            raise NotFound("these data have no content log")
+        return await self._accounts.of(permit, representation.log)
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        """What we promise of the data, signed."""
+        account = await self._account(request)
+        return _answer(JWT, (await self._accounts.manifest(account)).encode("ascii"))
+
+    async def _checkpoint(self, request: web.Request) -> web.Response:
+        account = await self._account(request)
+        return _answer(NOTE, self._accounts.checkpoint(account.log))
+
+    async def _header(self, request: web.Request) -> web.Response:
+        """Leaf 0, whose hash is the first of the first tile."""
+        account = await self._account(request)
+        return _answer("application/json", account.log.header)
+
+    async def _tile(self, request: web.Request) -> web.Response:
+        """Hashes of the content log (C2SP tlog-tiles)."""
+        account = await self._account(request)
+        try:
+            tile = read_path(f"tile/{request.match_info['path']}")
+        except ProofRefused as error:
+            raise NotFound(error.message) from None
+        found = account.log.hashes(tile.level, tile.index * WIDTH, tile.width) if tile.level >= 0 else b""
+        if len(found) != tile.width * HASH_BYTES:
+            raise NotFound(f"the content log of {account.log.leaves} leaves has no `{tile.path}`")
+        return _answer(OCTETS, found)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        """A receipt, which is answered by its ack."""
+        transfer = request.match_info["pid"]
+        token = self._demand_party(request)
+        receipt = await _object(request)
+        try:
+            taken = await self._receipts.take(transfer, receipt, await self._state(token, transfer))
+        except MeterRefused as error:
+            taken = Answered(Outcome.REFUSED, "", error.code, error.message)
+        return _answer(JWT, taken.ack.encode("ascii")) if not taken.code else _refused(request, taken)
+
+    async def _last(self, request: web.Request) -> web.Response:
+        """What a consumer takes up again that has lost its own."""
+        self._demand_party(request)
+        try:
+            found = await self._receipts.last(request.match_info["pid"])
+        except MeterRefused as error:
+            raise NotFound(error.message) from None
+        return _answer("application/json", orjson.dumps(found))
+
+    def _demand_party(self, request: web.Request) -> str:
+        """The token, which has to be one for this transfer; whether that runs is no matter."""
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        self._tokens.check_access(token, request.match_info["pid"])
+        return token
+
+    async def _state(self, token: str, transfer: str) -> str:
+        """What an ack says of the transfer: whether, and why not, more of it may leave."""
+        try:
+            await self._gate.permit(token, transfer)
+        except Withdrawn as error:
+            return STATES.get(error.code, "revoked")
+        except TokenRefused:  # of a start before the last one, or what it was for is not published any more
+            return "revoked"
+        return "ok"
+
+
+def _answer(media_type: str, body: bytes) -> web.Response:
+    return web.Response(body=body, content_type=media_type, headers=NO_STORE)
+
+
+def _refused(request: web.Request, taken: Answered) -> web.Response:
+    """Why a receipt was not accepted, with the latest ack: whoever has lost it goes on from there (RFC 9457)."""
+    against = taken.outcome in (Outcome.STALE, Outcome.CONFLICT) or taken.code in AGAINST_STATE
+    status = HTTPStatus.CONFLICT if against else HTTPStatus.UNPROCESSABLE_ENTITY
+    telemetry.log.info("receipt refused", transfer=request.match_info["pid"], code=taken.code)
+    response = problem(request, ConnectorError(taken.message), status, taken.code)
+    document = orjson.loads(response.body if isinstance(response.body, bytes) else b"{}")
+    response.body = orjson.dumps(document | {"code": taken.code, "ack": taken.ack or None})
+    response.headers.update(NO_STORE)
+    return response
+
+
+async def _object(request: web.Request) -> str:
+    """A JWS as the body of a request. Raises UnsupportedMedia, TooLarge, TooSlow."""
+    if request.content_type != JWT or request.headers.get(hdrs.CONTENT_ENCODING):
+        raise UnsupportedMedia(f"send the receipt as `{JWT}`, not encoded")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(RECEIPT_SECONDS):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > OBJECT_CHARACTERS_MAX:
+                    raise TooLarge(f"a receipt has {OBJECT_CHARACTERS_MAX} bytes at most")
+    except TimeoutError:
+        raise TooSlow(f"the receipt did not arrive within {RECEIPT_SECONDS:g} s") from None
+    try:
+        return body.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise MeterRefused("the receipt is not a compact JWS: it has other characters than ASCII", "jws-parts") from None

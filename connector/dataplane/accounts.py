@@ -1,0 +1,381 @@
+"""The accounts of the transfers that we serve: what was promised (the manifest), what was taken, and how much more may leave.
+
+A consumer that signs receipts has an account that both sides attest. From its first receipt on, no more than the credit of the manifest
+is on its way beyond what it has acknowledged, counted in leaves and over all its ranges together (`metering.credit`). One that signs none
+is counted by what was sent, each byte once. An agreement may demand receipts: then nothing leaves before the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import monotonic
+from typing import Final
+from urllib.parse import urlsplit
+
+from connector import telemetry
+from connector.dataplane.coverage import Coverage, add
+from connector.dataplane.flows import TRANSFERS_MAX
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Log
+from connector.dataplane.quotas import Decide
+from connector.dsp.messages import Kind, Role
+from connector.errors import MeterRefused, Withdrawn
+from connector.merkle import checkpoints, notes
+from connector.metering.content import CHUNK_BYTES, Layout, digest_of, read_header
+from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
+from connector.metering.ranges import Ranges, union
+from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
+from connector.records import Changes, Evidence, Expect
+from connector.records_metering import Counts, Metered
+
+CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
+WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour
+MANIFEST_SECONDS: Final = 366 * 86_400  # for agreements without an end
+MICROSECONDS: Final = 1_000_000
+CREDIT_EXHAUSTED: Final = "credit-exhausted"
+TO_SEND_RECEIPTS: Final = (
+    "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
+    " `connector get` and other clients that sign receipts do so by themselves"
+)
+
+
+class Account:
+    """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet)."""
+
+    def __init__(self, permit: Permit, log: Log, stored: Metered | None) -> None:
+        self.permit, self.log, self.stored = permit, log, stored
+        self._news = asyncio.Event()
+        self._out: set[int] = set()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
+        self._out_bytes = 0
+        self._layout = Layout(log.size_bytes)
+        self._sent = Coverage(log.etag, log.size_bytes)
+        self._before = Counts()  # of other data, which were published under the same transfer before
+        self._running, self._since = 0, 0.0
+        self.calls, self._microseconds = 0, 0
+        if stored is not None:
+            self._resume(stored)
+
+    def _resume(self, stored: Metered) -> None:
+        """Go on from what is stored: as far as that was sent, it is not counted again."""
+        counts = stored.counts
+        if stored.sequence:
+            self.calls, self._microseconds = _own(stored)
+            return
+        self.calls, self._microseconds = counts.calls, counts.microseconds
+        if stored.root != self.log.root:
+            self._before = replace(counts, calls=0, microseconds=0)
+            return
+        for first, last in stored.ranges:
+            self._sent = add(self._sent, *self._layout.span(first, last))
+
+    @property
+    def required(self) -> bool:
+        """Whether the agreement demands receipts."""
+        return COUNTERSIGNED in self.permit.demands
+
+    @property
+    def opened(self) -> bool:
+        """Whether the consumer has signed a receipt."""
+        return self.stored is not None and self.stored.sequence > 0
+
+    @property
+    def bound(self) -> bool:
+        """Whether what may leave depends on receipts."""
+        return self.required or self.opened
+
+    def follow(self, permit: Permit, log: Log) -> None:
+        """Look at the transfer as it is now. Raises Withdrawn if nothing may leave on this account any more."""
+        if unknown := permit.demands - {COUNTERSIGNED, SIGNED_REQUESTS}:
+            raise Withdrawn(f"the agreement demands `{min(unknown)}` of a stream, which this connector does not know", "demand-unknown")
+        if log.root != self.log.root:
+            if self.opened:
+                text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
+                raise Withdrawn(text, "snapshot-changed")
+            self._before = replace(self.counts(), calls=0, microseconds=0)
+            self._layout, self._sent = Layout(log.size_bytes), Coverage(log.etag, log.size_bytes)
+        self.permit, self.log = permit, log
+
+    def demand(self) -> None:
+        """Raise Withdrawn if nothing may leave now: the agreement demands a receipt that is not there, or the account is disputed."""
+        if self.required and not self.opened:
+            raise Withdrawn(f"the agreement demands receipts that the consumer signs; {TO_SEND_RECEIPTS}", "receipt-required")
+        if self.stored is not None and self.stored.status == "disputed":
+            raise Withdrawn("the account is disputed, as two receipts with the same `seq` were signed", "account-disputed")
+
+    async def allow(self, offset: int, count: int) -> int:
+        """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
+        there is no credit for the first of them. Raises Withdrawn as `demand` does, and `credit-exhausted` after CREDIT_SECONDS."""
+        self.demand()
+        if not self.opened or not count:
+            return count
+        first, last = self._layout.touched(offset, count)
+        if (end := self._granted(first, last)) == first:
+            telemetry.credit_waits.inc()
+            try:
+                async with asyncio.timeout(CREDIT_SECONDS):
+                    while (end := self._granted(first, last)) == first:
+                        self._news.clear()
+                        await self._news.wait()
+                        self.demand()
+            except TimeoutError:
+                text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit of the manifest is used up; send it, and ask for the rest"
+                raise Withdrawn(text, CREDIT_EXHAUSTED) from None
+        begin, length = self._layout.span(first, end)
+        return min(count, begin + length - offset)
+
+    async def allow_all(self, offset: int, count: int) -> None:
+        """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
+        while count:
+            allowed = await self.allow(offset, count)
+            offset, count = offset + allowed, count - allowed
+
+    def _granted(self, first: int, last: int) -> int:
+        """The end of those of the leaves [first, last) that may leave, from the first on."""
+        if (stored := self.stored) is None:
+            return last
+        left = manifest_of(stored.manifest).credit_bytes - self._out_bytes
+        for leaf in range(first, last):
+            if leaf in self._out or _within(leaf, stored.ranges):
+                continue
+            size_bytes = self._layout.span(leaf, leaf + 1)[1]
+            if size_bytes > left:
+                return leaf
+            self._out.add(leaf)
+            self._out_bytes += size_bytes
+            left -= size_bytes
+        return last
+
+    def acknowledged(self, stored: Metered) -> None:
+        """A receipt was accepted and its ack is durable, or the account is disputed."""
+        self.stored = stored
+        self._out = {leaf for leaf in self._out if not _within(leaf, stored.ranges)}
+        self._out_bytes = sum(self._layout.span(leaf, leaf + 1)[1] for leaf in self._out)
+        self._news.set()
+
+    def sent(self, first: int, length: int) -> None:
+        """Bytes went out."""
+        if not self.opened:
+            self._sent = add(self._sent, first, length)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Around one answer with data: it is a call, and its time counts, once for all that run at the same time."""
+        self.calls += 1
+        if not self._running:
+            self._since = monotonic()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._microseconds += int((monotonic() - self._since) * MICROSECONDS)
+
+    @property
+    def microseconds(self) -> int:
+        """The time in which data flowed."""
+        return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if self._running else 0)
+
+    @property
+    def out_bytes(self) -> int:
+        """What is on its way or arrived and is not acknowledged: without an account that both sides attest, all that was sent."""
+        return self._out_bytes if self.opened else sum(last - first for first, last in self._sent.ranges)
+
+    def counts(self) -> Counts:
+        """What was sent to a consumer that signs nothing, each byte once; records as far as whole leaves were sent."""
+        records = sum(self.log.records(*each) for each in self.sent_leaves())
+        data = Counts(sum(last - first for first, last in self._sent.ranges), records, int(self._sent.full))
+        return self._before + data + Counts(calls=self.calls, microseconds=self.microseconds)
+
+    def sent_leaves(self) -> Ranges:
+        """The leaves that were sent as a whole."""
+        return union(self._layout.held(first, last - first) for first, last in self._sent.ranges)
+
+
+class Accounts:
+    """All accounts of this process. `url` is that of the data listener, `signer(origin)` our key of now under the name of a log."""
+
+    def __init__(
+        self,
+        store: Store,
+        decide: Decide,
+        identity: Identity,
+        clock: Clock,
+        url: str,
+        signer: Callable[[str], notes.Signer],
+        *,
+        window_bytes: int = WINDOW_BYTES,
+        credit_windows: int = CREDIT_WINDOWS,
+    ) -> None:
+        self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
+        self._url, self._signer = url, signer
+        self.window_bytes, self.credit_windows = window_bytes, credit_windows
+        self._known: dict[str, Account] = {}
+        self._unwritten: dict[str, Account] = {}
+        self._writing: asyncio.Task[None] | None = None
+        telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
+
+    async def of(self, permit: Permit, log: Log) -> Account:
+        """The account of a transfer that gets the data of `log`. Raises Withdrawn as `Account.follow` does."""
+        account = self._known.get(permit.transfer)
+        if account is None:
+            stored = await self._store.metered(permit.transfer)
+            account = self._known.setdefault(permit.transfer, Account(permit, log, stored))
+            if len(self._known) > TRANSFERS_MAX:
+                self._forget_one()
+        account.follow(permit, log)
+        return account
+
+    def at_hand(self, transfer: str) -> Account | None:
+        """The account of a transfer that was looked at before."""
+        return self._known.get(transfer)
+
+    def _forget_one(self) -> None:
+        for transfer, account in self._known.items():
+            if not account._running and transfer not in self._unwritten:
+                del self._known[transfer]
+                return
+
+    async def manifest(self, account: Account) -> str:
+        """What we promise of the data (JWS), signed and durable before anybody has it. Raises Withdrawn if the agreement is gone."""
+        stored = account.stored
+        if stored is None or stored.root != account.log.root:
+            stored = await self._promise(account)
+        return stored.manifest
+
+    async def _promise(self, account: Account) -> Metered:
+        permit, log = account.permit, account.log
+        made: Metered | None = None
+
+        async def step() -> Changes | None:
+            nonlocal made
+            stored = await self._store.metered(permit.transfer)
+            if stored is not None and stored.root == log.root:
+                made = stored
+                return None
+            agreement = await self._store.agreement(permit.agreement)
+            process = await self._store.process(Kind.TRANSFER, permit.transfer)
+            if agreement is None or process is None or process.peer_pid is None:
+                raise Withdrawn("the transfer or its agreement is no longer stored", "unknown-agreement")
+            now = int(self._clock.now())
+            ends = now + MANIFEST_SECONDS if agreement.ends is None else int(agreement.ends)
+            origin = self.origin(log)
+            manifest = Manifest(
+                issuer=self._identity.own.id,
+                audience=permit.consumer,
+                issued=now,
+                expires=max(now + 1, ends),
+                agreement=agreement.id,
+                policy=digest_of(agreement.document),
+                consumer_pid=process.peer_pid,
+                provider_pid=permit.transfer,
+                dataset=permit.dataset,
+                snapshot=_snapshot(log),
+                log=ContentLog(origin, CHUNK_BYTES, log.root, log.size_bytes),
+                unit=read_header(log.header).record_unit,
+                receipts=f"{self._url}/data/{permit.transfer}/receipts",
+                window_bytes=self.window_bytes,
+                credit_windows=self.credit_windows,
+                required=account.required,
+            )
+            token = self._identity.sign(manifest.claims(), Manifest.TYP)
+            shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
+            version = stored.version if stored is not None else None
+            counts = stored.counts if stored is not None else Counts()
+            made = Metered(*shape, log.root, log.leaves, log.size_bytes, counts=counts, version=(version or 0) + 1, updated=now)
+            fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
+            evidence = Evidence(*fact, digest=digest(token), entry=token)
+            return Changes((Expect(Metered, permit.transfer, version),), (made,), evidence=(evidence,))
+
+        await self._decide(step, permit.transfer)
+        if made is None:
+            raise AssertionError("a promise is there or was made")
+        account.stored = made
+        return made
+
+    def origin(self, log: Log) -> str:
+        """The name of a content log in its checkpoints."""
+        return f"{urlsplit(self._url).netloc}/log/{_snapshot(log)}"
+
+    def checkpoint(self, log: Log) -> bytes:
+        """The signed checkpoint of a content log (C2SP signed note)."""
+        origin = self.origin(log)
+        return checkpoints.sign(checkpoints.Checkpoint(origin, log.leaves, log.root), [self._signer(origin)])
+
+    def written_soon(self, account: Account) -> None:
+        """What was sent of a transfer is to be stored, together with what others do meanwhile."""
+        if account.opened:
+            return  # its receipts say what it comes to
+        self._unwritten[account.permit.transfer] = account
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_all(), name="accounts")
+
+    async def _write_all(self) -> None:
+        while self._unwritten:
+            await asyncio.sleep(WRITE_SECONDS)
+            await self.write_now()
+
+    async def write_now(self, transfer: str | None = None) -> None:
+        """Store what was sent to those who sign nothing, or to one of them. An account that cannot be written is said, and keeps nobody
+        from theirs."""
+        for pid in tuple(self._unwritten) if transfer is None else (transfer,):
+            if (account := self._unwritten.pop(pid, None)) is None:
+                continue
+            try:
+                await self._write(account)
+            except (Withdrawn, MeterRefused) as error:
+                telemetry.log.warning("account not written", transfer=account.permit.transfer, reason=error.message)
+
+    async def _write(self, account: Account) -> None:
+        await self.manifest(account)
+        after: Metered | None = None
+
+        async def step() -> Changes | None:
+            nonlocal after
+            stored, after = await self._store.metered(account.permit.transfer), None
+            if stored is None or stored.sequence or stored.root != account.log.root:
+                return None
+            counts, leaves = account.counts(), account.sent_leaves()
+            if not stored.counts.within(counts) or stored.counts == counts:
+                return None
+            after = replace(stored, counts=counts, ranges=leaves, version=stored.version + 1, updated=self._clock.now())
+            return Changes((Expect(Metered, stored.transfer, stored.version),), (after,))
+
+        await self._decide(step, account.permit.transfer)
+        if after is not None:
+            account.stored = after
+
+    async def close(self) -> None:
+        """Store what is not stored yet. Nothing is sent any more."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        await self.write_now()
+
+
+def _snapshot(log: Log) -> str:
+    """The name of the data as they were published: part of the root, which is salted, so it tells nobody what they are."""
+    return log.root.hex()[:32]
+
+
+def _own(stored: Metered) -> tuple[int, int]:
+    """What we have counted ourselves of calls and time, as the last ack says."""
+    if not stored.ack:
+        return 0, 0
+    ack = kept(Ack, stored.ack)
+    return ack.calls, ack.microseconds
+
+
+def _within(leaf: int, ranges: Ranges) -> bool:
+    """Whether a leaf lies in one of these ranges."""
+    low, high = 0, len(ranges)
+    while low < high:
+        middle = (low + high) // 2
+        if ranges[middle][1] <= leaf:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(ranges) and ranges[low][0] <= leaf

@@ -1,0 +1,243 @@
+"""Receipts: what a consumer has signed is judged, made durable with its evidence, numbered in the ledger, and only then acknowledged.
+
+Each of the two writes, the receipt and its ack, changes the account as it was read, or is judged again. A crash between them loses
+nothing: the consumer sends the same receipt again and gets the ack that is made then. What cannot be written is not acknowledged, and
+without an ack there is no new credit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from connector import telemetry
+from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.flows import Flows
+from connector.dataplane.quotas import Decide
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import MeterRefused
+from connector.metering import chain, credit
+from connector.metering.chain import Judged, Outcome
+from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
+from connector.metering.statements import Statement, flow_of
+from connector.ports import Clock, Identity, Ids, Store
+from connector.ports_ledger import Ledger
+from connector.records import Changes, Evidence, Expect
+from connector.records_metering import Counts, Metered, Receipted
+
+LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
+MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
+SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a receipt: `ack` is the answer, or the latest one there is where `code` and `message` refuse it ("" if none)."""
+
+    outcome: Outcome
+    ack: str
+    code: str = ""
+    message: str = ""
+
+
+class Receipts:
+    """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        decide: Decide,
+        identity: Identity,
+        clock: Clock,
+        ids: Ids,
+        accounts: Accounts,
+        flows: Flows,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
+        self._accounts, self._flows, self._ledger = accounts, flows, ledger
+        self._numbers: dict[bytes, int] = {}  # digest of a receipt -> sequence of its evidence, until it is acknowledged
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits: as what number a receipt is on record, and which transfers are over."""
+        for record in changes.saves:
+            if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER and record.final:
+                self._state_soon(record.pid)
+        for fact in evidence:
+            if fact.what == telemetry.RECEIPT and fact.digest is not None:
+                self._numbers[fact.digest] = fact.sequence
+
+    async def take(self, transfer: str, token: str, state: str) -> Answered:
+        """Take a receipt (JWS) for a transfer. `state` is what its ack says of the transfer: ok, quota, revoked or suspended.
+
+        Raises MeterRefused if there is no manifest yet, StoreError if it cannot be made durable: then nothing is acknowledged.
+        """
+        began = perf_counter()
+        if self._ledger is not None and self._ledger.suspected((await self._demand(transfer)).peer):
+            raise MeterRefused(SUSPECTED, "ledger-suspected")
+        judged = await self._judge(transfer, token)
+        telemetry.receipts.labels(judged.outcome.value).inc()
+        if judged.outcome is Outcome.CONFLICT:
+            self._acknowledged(judged.account)
+            self._flows.cut(transfer, judged.code)
+        if judged.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE):
+            return Answered(judged.outcome, judged.ack, judged.code, judged.message)
+        ack = judged.ack or await self._acknowledge(transfer, token, state)
+        process = await self._store.process(Kind.TRANSFER, transfer)
+        if process is not None and process.final and judged.outcome is Outcome.ACCEPTED:
+            self._state_soon(transfer)  # what was signed for after the end counts as well
+        telemetry.receipt_seconds.observe(perf_counter() - began)
+        return Answered(judged.outcome, ack)
+
+    async def _demand(self, transfer: str) -> Metered:
+        stored = await self._store.metered(transfer)
+        if stored is None or stored.role is not Role.PROVIDER:
+            raise MeterRefused(MISSING, "manifest-missing")
+        return stored
+
+    async def _judge(self, transfer: str, token: str) -> Judged[Metered]:
+        """Judge it, and write what follows."""
+        judged: Judged[Metered] | None = None
+        told = 0
+
+        async def step() -> Changes | None:
+            nonlocal judged, told
+            stored, now = await self._demand(transfer), self._clock.now()
+            account = self._accounts.at_hand(transfer)
+            # What was counted without receipts is no part of the chain that begins now.
+            signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
+            told = signed.counts.bytes
+            judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=_log(stored, account), now=now)
+            judged = judge()
+            if judged.outcome is Outcome.STALE:
+                judged = judge(known=await self._store.receipts(transfer))
+            if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
+                judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
+            return self._written(stored, judged, token, now)
+
+        await self._decide(step, transfer)
+        if judged is None:
+            raise AssertionError("a step judges")
+        if judged.outcome is Outcome.ACCEPTED:
+            telemetry.receipted_bytes.inc(judged.account.counts.bytes - told)
+        return judged
+
+    def _proven(self, consumer: str) -> Callable[[str, str], Mapping[str, Any]]:
+        return lambda token, typ: self._identity.read(token, typ, consumer)
+
+    def _written(self, stored: Metered, judged: Judged[Metered], token: str, now: float) -> Changes | None:
+        accepted = judged.outcome is Outcome.ACCEPTED
+        if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
+            return None
+        after = replace(judged.account, version=stored.version + 1, updated=now)
+        what = telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT
+        row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, "" if accepted else None, now)
+        return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=(_fact(what, stored, token, now),))
+
+    async def _acknowledge(self, transfer: str, token: str, state: str) -> str:
+        """Sign the ack of the receipt that was accepted last, once that has its place in the ledger, and make it durable."""
+        name, index = digest(token), None
+        if self._ledger is not None:
+            index = (await self._ledger.index_of(await self._number(transfer, name))).index
+        note = await self._ledger.checkpoint() if self._ledger is not None else None
+        signed, after = "", None
+
+        async def step() -> Changes | None:
+            nonlocal signed, after
+            stored, now = await self._demand(transfer), self._clock.now()
+            if stored.ack or digest(stored.receipt) != name:  # somebody was quicker: with the same, or with one that takes its place
+                signed = stored.ack
+                return None
+            account = self._accounts.at_hand(transfer)
+            own = Counts(calls=account.calls, microseconds=account.microseconds) if account is not None else None
+            ack = chain.answer(stored, now=now, index=index, state=state, own=own, ledger=note)
+            signed = self._identity.sign(ack.claims(), Ack.TYP)
+            after = replace(chain.acked(stored, signed), version=stored.version + 1, updated=now)
+            saves = (after, Receipted(transfer, stored.sequence, name, token, signed, stored.updated))
+            return Changes((Expect(Metered, transfer, stored.version),), saves, evidence=(_fact(telemetry.ACK, stored, signed, now),))
+
+        await self._decide(step, transfer)
+        if after is not None:
+            self._acknowledged(after)
+        self._numbers.pop(name, None)
+        return signed
+
+    async def _number(self, transfer: str, name: bytes) -> int:
+        """The number under which a receipt is on record."""
+        if (known := self._numbers.get(name)) is not None:
+            return known
+        rows = await self._store.evidence_of(transfer)  # a crash came between the receipt and its ack
+        return next(fact.sequence for fact in reversed(rows) if fact.what == telemetry.RECEIPT and fact.digest == name)
+
+    def _acknowledged(self, stored: Metered) -> None:
+        if (account := self._accounts.at_hand(stored.transfer)) is not None:
+            account.acknowledged(stored)
+
+    async def last(self, transfer: str) -> dict[str, str | None]:
+        """What a consumer takes up again that has lost its own: the manifest, the last receipt and its ack, and the statement once the
+        transfer is over. Raises MeterRefused if there is no manifest yet."""
+        stored = await self._demand(transfer)
+        found = {"manifest": stored.manifest, "receipt": stored.receipt or None, "ack": stored.ack or None, "statement": None}
+        process = await self._store.process(Kind.TRANSFER, transfer)
+        if process is not None and process.final:
+            rows = await self._store.evidence_of(transfer)
+            found["statement"] = next((fact.entry for fact in reversed(rows) if fact.what == telemetry.STATEMENT), None)
+        return found
+
+    async def state(self, transfer: str) -> None:
+        """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data."""
+        await self._accounts.write_now(transfer)
+        note = await self._ledger.checkpoint() if self._ledger is not None else None
+
+        async def step() -> Changes | None:
+            stored, now = await self._store.metered(transfer), self._clock.now()
+            if stored is None or stored.role is not Role.PROVIDER:
+                return None
+            manifest, last = manifest_of(stored.manifest), kept(Receipt, stored.receipt) if stored.receipt else None
+            parties = (self._identity.own.id, stored.peer, self._ids.new(), int(now), stored.agreement)
+            period = (manifest.issued, max(manifest.issued, int(now)))
+            statement = Statement(*parties, *period, (flow_of(stored),), note, last.ledger if last is not None else None)
+            token = self._identity.sign(statement.claims(), Statement.TYP)
+            return Changes((Expect(Metered, transfer, stored.version),), evidence=(_fact(telemetry.STATEMENT, stored, token, now),))
+
+        await self._decide(step, transfer)
+
+    def _state_soon(self, transfer: str) -> None:
+        task = asyncio.create_task(self.state(transfer), name="statement")
+        self._tasks.add(task)
+        task.add_done_callback(self._stated)
+
+    def _stated(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            telemetry.log.error("statement failed", exc_info=error)
+
+    async def close(self) -> None:
+        """Come to the end of what is being signed."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _fact(what: str, stored: Metered, token: str, now: float) -> Evidence:
+    return Evidence(what, Kind.TRANSFER, stored.transfer, stored.peer, None, now, digest=digest(token), entry=token)
+
+
+def _log(stored: Metered, account: Account | None) -> credit.Log:
+    """What we know of the content log: all of it while its index is at hand, else as much as the manifest says."""
+    manifest = manifest_of(stored.manifest)
+    if account is None or account.log.root != stored.root:
+        return credit.finite(manifest)
+    log = account.log
+    return credit.finite(manifest, records=log.records if log.counts else None, leaf=lambda leaf: log.hashes(0, leaf, 1) or None)
+
+
+def _late(stored: Metered, account: Account | None) -> bool:
+    """Whether an account would be opened after the fact: what was counted before would be signed for by nobody."""
+    sent = max(stored.counts.bytes, account.out_bytes if account is not None else 0)
+    return sent > manifest_of(stored.manifest).credit_bytes

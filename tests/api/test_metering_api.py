@@ -1,0 +1,300 @@
+"""The routes beside the bytes, asked as a consumer does: promise, proof, and receipts against acks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+
+from connector.dsp.messages import Role
+from connector.merkle import checkpoints, notes
+from connector.merkle.tiles import CheckedTiles, edge, over
+from connector.merkle.tree import leaf_hash
+from connector.metering import chain, chain_consumer, credit
+from connector.metering.content import CHUNK_BYTES, digest_of, read_etag, read_header
+from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, kept
+from connector.records_metering import Counts, Metered
+from tests.dataplane.rig import CONSUMER, KEY, POLICY, PROVIDER, STRANGER, TRANSFER, FakeIdentity, Rig, provider, some_bytes
+
+LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
+WINDOW = {"window_bytes": CHUNK_BYTES, "credit_windows": 2}
+CHANGED = ("previous", "sequence", "counts", "manifest", "issuer", "audience")  # of a receipt that a test makes wrong
+JWT = {"Content-Type": "application/jwt"}
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True, **WINDOW) as one:
+        await one.publish(LARGE)
+        yield one
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+class Consumer:
+    """A consumer that signs receipts: the pure machine of its side, over HTTP."""
+
+    def __init__(self, rig: Rig, http: aiohttp.ClientSession) -> None:
+        self.rig, self.http, self.identity = rig, http, FakeIdentity(CONSUMER)
+        self.headers = rig.authorization()
+        self.count = 0
+        self.account: Metered
+        self.log: credit.Log
+
+    async def get(self, path: str = "", **headers: str) -> tuple[int, bytes, Any]:
+        async with self.http.get(f"{self.rig.endpoint}{path}", headers=self.headers | headers) as answer:
+            return answer.status, await answer.read(), answer.headers
+
+    async def post(self, token: str) -> tuple[int, bytes]:
+        async with self.http.post(f"{self.rig.endpoint}/receipts", headers=self.headers | JWT, data=token) as answer:
+            return answer.status, await answer.read()
+
+    async def begin(self) -> Manifest:
+        """Take the manifest as what was agreed."""
+        status, body, _ = await self.get("/manifest")
+        assert status == 200, body
+        terms = chain_consumer.Terms(PROVIDER, CONSUMER, "urn:agreement", digest_of(POLICY), "urn:uuid:consumer", TRANSFER, "urn:dataset")
+        manifest = chain_consumer.accept(body.decode(), terms, proven=self.proven, now=self.rig.clock.now())
+        shape = (TRANSFER, Role.CONSUMER, "urn:agreement", PROVIDER, body.decode(), manifest.log.origin, manifest.log.chunk)
+        self.account, self.log = Metered(*shape), credit.finite(manifest)
+        return manifest
+
+    def proven(self, token: str, typ: str) -> dict[str, Any]:
+        return self.identity.read(token, typ, PROVIDER)
+
+    def receipt(self, *verified: tuple[int, int], **said: Any) -> str:
+        """The next receipt over what was verified, signed."""
+        self.count += 1
+        checkpoint = Checkpoint(self.log.leaves, self.log.root(self.log.leaves) or b"")
+        values = {"checkpoint": checkpoint, "id": f"r{self.count}", "now": self.rig.clock.now(), "after": "write"} | said
+        changed = {
+            name: values.pop(name) for name in ("previous", "sequence", "counts", "manifest", "issuer", "audience") if name in values
+        }
+        made = chain_consumer.receipt_for(self.account, verified, log=self.log, **values)
+        return self.identity.sign(replace(made, **changed).claims(), Receipt.TYP)
+
+    async def sign(self, *verified: tuple[int, int], **said: Any) -> Ack:
+        """Send a receipt and take its ack as what was promised."""
+        token = self.receipt(*verified, **said)
+        self.account = chain_consumer.issued(self.account, token)
+        status, body = await self.post(token)
+        assert status == 200, body
+        judged = chain_consumer.judge_ack(self.account, body.decode(), proven=self.proven, now=self.rig.clock.now())
+        assert judged.outcome is chain.Outcome.ACCEPTED, judged.message
+        self.account = judged.account
+        return kept(Ack, judged.ack)
+
+
+@pytest_asyncio.fixture
+async def consumer(rig: Rig, http: aiohttp.ClientSession) -> Consumer:
+    return Consumer(rig, http)
+
+
+# --- promise and proof
+
+
+@pytest.mark.asyncio
+async def test_the_bytes_lead_to_the_manifest_and_their_tag_is_the_root(consumer: Consumer):
+    status, body, headers = await consumer.get()
+    assert (status, body) == (200, LARGE)
+    assert headers["Link"] == f'<{consumer.rig.endpoint}/manifest>; rel="describedby"; type="application/jwt"'
+    manifest = await consumer.begin()
+    assert read_etag(headers["ETag"]) == (manifest.log.root, CHUNK_BYTES)
+    assert (manifest.log.size, manifest.window_bytes, manifest.credit_windows, manifest.required) == (len(LARGE), CHUNK_BYTES, 2, False)
+    assert manifest.receipts == f"{consumer.rig.endpoint}/receipts"
+
+
+@pytest.mark.asyncio
+async def test_every_leaf_is_proven_by_tiles_under_the_signed_checkpoint(consumer: Consumer):
+    manifest = await consumer.begin()
+    _, note, _ = await consumer.get("/checkpoint")
+    opened = checkpoints.open(note, manifest.log.origin, [notes.VerifierKey(manifest.log.origin, KEY.key.public)]).checkpoint
+    assert opened.root == manifest.log.root
+    _, header, _ = await consumer.get("/header")
+    assert read_header(header).size_bytes == len(LARGE)
+    tiles = CheckedTiles(opened.size, opened.root)
+    tiles.enter({tile: (await consumer.get(f"/{tile.path}"))[1] for tile in edge(opened.size)})
+    (tile,) = over(0, opened.size, opened.size)
+    hashes = tiles.take(tile, (await consumer.get(f"/{tile.path}"))[1])
+    chunks = [LARGE[at : at + CHUNK_BYTES] for at in range(0, len(LARGE), CHUNK_BYTES)]
+    assert hashes == b"".join(map(leaf_hash, [header, *chunks]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["tile/0/001", "tile/0/000", "tile/0/000.p/9", "tile/1/000.p/1", "tile/entries/000.p/8", "tile/0/x000/000", "tile/a", "tile/63/000"],
+)
+@pytest.mark.asyncio
+async def test_a_tile_that_the_log_does_not_have_is_not_found(consumer: Consumer, path: str):
+    status, body, _ = await consumer.get(f"/tile/{path}")
+    assert (status, orjson.loads(body)["type"]) == (404, "urn:qiao:problem:not-found")
+
+
+@pytest.mark.asyncio
+async def test_all_of_it_is_behind_the_gate_of_the_bytes(consumer: Consumer):
+    right = consumer.headers
+    for path in ("/manifest", "/checkpoint", "/header", "/tile/0/000.p/8", "/receipts"):
+        consumer.headers = {"Authorization": "Bearer forged"}
+        assert (await consumer.get(path))[0] == 401, path
+        consumer.headers = {}
+        assert (await consumer.get(path))[0] == 401, path
+    assert (await consumer.post("a.b.c"))[0] == 401
+    consumer.headers = right
+    consumer.rig.change(state="SUSPENDED")
+    for path in ("/manifest", "/checkpoint", "/header", "/tile/0/000.p/8"):
+        assert (await consumer.get(path))[0] == 403, path
+
+
+@pytest.mark.asyncio
+async def test_a_head_says_what_a_get_would_and_other_methods_are_not_taken(consumer: Consumer):
+    for path in ("/manifest", "/checkpoint", "/header", "/tile/0/000.p/8"):
+        _, body, _ = await consumer.get(path)
+        async with consumer.http.head(f"{consumer.rig.endpoint}{path}", headers=consumer.headers) as answer:
+            assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(body)))
+        async with consumer.http.delete(f"{consumer.rig.endpoint}{path}", headers=consumer.headers) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.asyncio
+async def test_a_manifest_is_durable_before_it_is_seen_and_the_same_for_all_who_ask(consumer: Consumer):
+    seen = await asyncio.gather(*(consumer.get("/manifest") for _ in range(5)))
+    (token,) = {body.decode() for _, body, _ in seen}
+    stored = await consumer.rig.store.metered(TRANSFER)
+    assert stored is not None
+    assert stored.manifest == token
+    facts = [(fact.what, fact.entry) for fact in await consumer.rig.store.evidence_of(TRANSFER)]
+    assert facts == [("manifest-signed", token)]
+
+
+# --- receipts and acks
+
+
+@pytest.mark.asyncio
+async def test_a_receipt_is_answered_by_an_ack_and_both_are_on_record(consumer: Consumer):
+    await consumer.begin()
+    opening = await consumer.sign()
+    assert (opening.sequence, opening.credit_bytes, opening.state) == (1, 2 * CHUNK_BYTES, "ok")
+    ack = await consumer.sign((1, 3))
+    assert (ack.sequence, ack.credit_bytes) == (2, 4 * CHUNK_BYTES)
+    stored = await consumer.rig.store.metered(TRANSFER)
+    assert stored is not None
+    assert (stored.sequence, stored.ranges, stored.counts.bytes, stored.attested) == (2, ((1, 3),), 2 * CHUNK_BYTES, "both")
+    rows = await consumer.rig.store.receipts(TRANSFER)
+    assert [(row.sequence, bool(row.ack)) for row in rows] == [(1, True), (2, True)]
+    facts = [fact.what for fact in await consumer.rig.store.evidence_of(TRANSFER)]
+    assert facts == ["manifest-signed", "receipt-accepted", "ack-signed", "receipt-accepted", "ack-signed"]
+
+
+@pytest.mark.asyncio
+async def test_what_is_sent_again_gets_the_same_ack(consumer: Consumer):
+    await consumer.begin()
+    await consumer.sign()
+    token = consumer.receipt((1, 2))
+    answers = [await consumer.post(token) for _ in range(3)]
+    assert {status for status, _ in answers} == {200}
+    assert len({body for _, body in answers}) == 1
+    at_once = await asyncio.gather(*(consumer.post(token) for _ in range(4)))
+    assert {body for _, body in at_once} == {answers[0][1]}
+    assert len(await consumer.rig.store.receipts(TRANSFER)) == 2
+
+
+@pytest.mark.asyncio
+async def test_an_older_one_that_was_accepted_gets_its_ack_and_another_with_its_number_is_proof(consumer: Consumer):
+    await consumer.begin()
+    first = consumer.receipt()
+    _, ack = await consumer.post(first)
+    consumer.account = chain.acked(chain_consumer.issued(consumer.account, first), ack.decode())
+    await consumer.sign((1, 2))
+    assert await consumer.post(first) == (200, ack)
+    consumer.account = replace(consumer.account, sequence=0, receipt="", ack="", ranges=(), counts=Counts(), status="open")
+    status, body = await consumer.post(consumer.receipt((1, 3)))
+    problem = orjson.loads(body)
+    assert (status, problem["code"]) == (409, "sequence-conflict")
+    stored = await consumer.rig.store.metered(TRANSFER)
+    assert stored is not None
+    assert (stored.status, problem["ack"]) == ("disputed", stored.ack)
+    assert [row.ack is None for row in await consumer.rig.store.receipts(TRANSFER)] == [False, True, False]
+    assert (await consumer.rig.store.evidence_of(TRANSFER))[-1].what == "receipt-conflict"
+    status, body, _ = await consumer.get()
+    assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:account-disputed")
+
+
+REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
+    "sequence-gap": (409, {"sequence": 5}),
+    "previous-other": (409, {"previous": b"x" * 32}),
+    "bytes-differ": (422, {"counts": Counts(bytes=5)}),
+    "receipt-manifest": (422, {"manifest": b"m" * 32}),
+    "receipt-audience": (422, {"audience": STRANGER}),
+    "jws-issuer": (422, {"issuer": STRANGER}),
+    "checkpoint-other": (422, {"checkpoint": Checkpoint(8, b"r" * 32)}),
+    "complete-early": (422, {"state": "complete"}),
+}
+
+
+@pytest.mark.parametrize(("code", "status", "said"), [(code, *case) for code, case in REFUSALS.items()], ids=REFUSALS)
+@pytest.mark.asyncio
+async def test_what_does_not_hold_is_refused_with_its_code_and_the_latest_ack_and_changes_nothing(
+    consumer: Consumer, code: str, status: int, said: dict[str, Any]
+):
+    await consumer.begin()
+    await consumer.sign((1, 2))
+    before = await consumer.rig.store.metered(TRANSFER)
+    assert before is not None
+    got, body = await consumer.post(consumer.receipt((1, 3), **said))
+    problem = orjson.loads(body)
+    assert (got, problem["code"], problem["type"]) == (status, code, f"urn:qiao:problem:{code}")
+    assert problem["ack"] == before.ack
+    assert await consumer.rig.store.metered(TRANSFER) == before
+    assert (await consumer.sign((1, 3))).sequence == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 422),
+        (b"not a jws", {}, 422),
+        ("ä.b.c".encode(), {}, 422),
+        (b"a.b.c", {"Content-Type": "application/json"}, 415),
+        (b"a.b.c", {"Content-Encoding": "gzip"}, 415),
+        (b"x" * 70_000, {}, 413),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_body_that_is_no_receipt_is_refused(consumer: Consumer, body: bytes, headers: dict[str, str], status: int):
+    await consumer.begin()
+    sent = consumer.headers | JWT | headers
+    async with consumer.http.post(f"{consumer.rig.endpoint}/receipts", headers=sent, data=body) as answer:
+        assert answer.status == status
+
+
+@pytest.mark.asyncio
+async def test_a_receipt_of_a_transfer_without_a_manifest_is_told_to_get_one(consumer: Consumer):
+    status, body = await consumer.post("a.b.c")
+    assert (status, orjson.loads(body)["code"]) == (409, "manifest-missing")
+
+
+@pytest.mark.asyncio
+async def test_who_has_lost_everything_takes_up_again_what_was_signed_last(consumer: Consumer):
+    assert (await consumer.get("/receipts"))[0] == 404
+    await consumer.begin()
+    await consumer.sign((1, 4))
+    before = consumer.account
+    _, body, _ = await consumer.get("/receipts")
+    found = orjson.loads(body)
+    assert found == {"manifest": before.manifest, "receipt": before.receipt, "ack": before.ack, "statement": None}
+    await consumer.begin()
+    own = lambda token, typ: consumer.identity.read(token, typ, CONSUMER)  # noqa: E731
+    consumer.account = chain_consumer.restored(
+        consumer.account, found["receipt"], found["ack"], own=own, proven=consumer.proven, now=consumer.rig.clock.now()
+    )
+    assert (await consumer.sign((1, 5))).sequence == 2
