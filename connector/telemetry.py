@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any, NamedTuple, TextIO
 
 import orjson
 from opentelemetry import trace as otel
@@ -282,36 +282,43 @@ class Tracing:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("connector") if ratio else None  # where nothing is kept, ids are all there is
 
-    @contextmanager
-    def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> Iterator[str]:
+    def span(self, name: str, kind: SpanKind, parent: str | None, **attributes: str) -> AbstractContextManager[str]:
         """Run a block as a span below `parent` (a traceparent, or None to begin a trace); yields its own traceparent.
 
         The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
         above = _read(parent, remote=kind is SpanKind.SERVER)
-        span: otel.Span | None = None
-        if self._tracer is not None:
-            span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
-            header = _header(span.get_span_context(), wanted=above is not None and above.flags > 0)
-        else:
+        if self._tracer is None:
             trace = above.trace if above else f"{_IDS.generate_trace_id():032x}"
-            header = f"00-{trace}-{_IDS.generate_span_id():016x}-0{SAMPLED | NOT_HERE if above and above.flags else 0}"
-        token = traceparent.set(header)
-        try:
-            yield header
-        except BaseException as e:
-            if span is not None:
-                span.set_status(StatusCode.ERROR, type(e).__name__)
-            raise
-        finally:
-            traceparent.reset(token)
-            if span is not None:
-                span.end()
+            flags = SAMPLED | NOT_HERE if above and above.flags else 0
+            return _Running(f"00-{trace}-{_IDS.generate_span_id():016x}-0{flags}", None)
+        span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
+        return _Running(_header(span.get_span_context(), wanted=above is not None and above.flags > 0), span)
 
     def close(self) -> None:
         """Flush what is buffered."""
         self._provider.shutdown()
+
+
+class _Running:
+    """A span while its block runs. A class, since a generator in its place costs as much again for each message."""
+
+    __slots__ = ("_header", "_span", "_token")
+
+    def __init__(self, header: str, span: otel.Span | None) -> None:
+        self._header, self._span = header, span
+
+    def __enter__(self) -> str:
+        self._token = traceparent.set(self._header)
+        return self._header
+
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _where: TracebackType | None) -> None:
+        traceparent.reset(self._token)
+        if self._span is not None:
+            if error is not None:
+                self._span.set_status(StatusCode.ERROR, type(error).__name__)
+            self._span.end()
 
 
 def _header(own: otel.SpanContext, *, wanted: bool) -> str:
@@ -319,8 +326,7 @@ def _header(own: otel.SpanContext, *, wanted: bool) -> str:
     return f"00-{own.trace_id:032x}-{own.span_id:016x}-0{flags}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Above:
+class _Above(NamedTuple):
     """What a traceparent says: ids in hexadecimal; `flags` are not 0 if anybody keeps the trace."""
 
     trace: str
@@ -342,7 +348,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 
 def _read(parent: str | None, *, remote: bool) -> _Above | None:
     """What a traceparent says, or None for what is none. Of the flags of a peer we know the first."""
-    found = _TRACEPARENT.fullmatch(parent or "")
+    found = _TRACEPARENT.fullmatch(parent) if parent else None
     if found is None or (found[0].startswith("00-") and found[4]):
         return None
     return _Above(found[1], found[2], int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE), remote)
