@@ -24,7 +24,7 @@ from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
-from connector.dsp.messages import PATH_CHARACTERS, Kind, Move, Role, is_pid
+from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, Role, is_pid
 from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed, WireError
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
@@ -247,31 +247,30 @@ class Outbox:
 
     async def _accepted(self, row: Outbound, reply: Reply) -> None:
         telemetry.count_message(row.move, "out", "accepted")
-        document = _json(reply.body) or {}
-
-        def settle(process: Process) -> Process:
-            return exchange.answered(process, row.id, document.get("providerPid" if process.role is Role.CONSUMER else "consumerPid"))
-
-        first = row.path.endswith(("/negotiations/request", "/negotiations/offers", "/transfers/request"))
-        if first and (fault := await self._pid_fault(row, document)) is not None:
-            await self._refused(row, "bad-answer", (fault,), reply.status)
-            return
         process = await self._journal.process(row.kind, row.pid)
-        if process is not None and process.in_flight_id == row.id and settle(process).their_turn:
+        peer_pid: str | None = None
+        if process is not None and row.path == PATHS[row.move][0]:  # the first message: its answer names the peer's pid
+            document = _json(reply.body) or {}
+            if (fault := await self._pid_fault(row, document, process.role)) is not None:
+                await self._refused(row, "bad-answer", (fault,), reply.status)
+                return
+            peer_pid = document.get(f"{OTHER[process.role]}Pid")
+            process = await self._journal.process(row.kind, row.pid)
+        if process is not None and process.in_flight_id == row.id and exchange.asks_back(process):
             # A peer whose turn it is speaks next, mostly within milliseconds, and its message says that it took ours: then
             # there is one thing to write instead of two. If we die before, the row is still there, and the peer is asked.
             await self._journal.hold(row.pid, NEXT_WORD_SECONDS)
-        await self._settle(row, settle, telemetry.ACKNOWLEDGED)
+        await self._settle(row, lambda before: exchange.answered(before, row.id, peer_pid), telemetry.ACKNOWLEDGED)
 
-    async def _pid_fault(self, row: Outbound, document: Mapping[str, Any]) -> str | None:
+    async def _pid_fault(self, row: Outbound, document: Mapping[str, Any], role: Role) -> str | None:
         """What is wrong with the pids of an answer to a first message, or None."""
         pids = (document.get("providerPid"), document.get("consumerPid"))
         if not (is_pid(pids[0]) and is_pid(pids[1])):
             return "the peer acknowledged without naming its pid, or with one that fits into no address"
-        for pid in pids:
-            known = await self._store.process_of_peer(row.kind, row.peer, str(pid))
-            if known is not None and known.pid != row.pid:
-                return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
+        pid = document[f"{OTHER[role]}Pid"]
+        known = await self._store.process_of_peer(row.kind, row.peer, pid)
+        if known is not None and known.pid != row.pid:
+            return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
         return None
 
     async def _settle_told(self, row: Outbound, told: Process) -> None:

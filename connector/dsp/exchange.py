@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector.dsp import negotiation, transfer
 from connector.dsp.messages import OTHER, TERMINATION, Kind, Message, Move, Role
@@ -101,37 +101,52 @@ class Received:
     settled: str | None = None
 
 
-def after(process: Process, sender: Role, move: Move) -> str:
+class _Standing(NamedTuple):
+    """What of a process a move acts on: so that one can be followed by another without making a process of what lies between."""
+
+    kind: Kind
+    role: Role
+    state: str
+    resumed: bool
+    halted: bool
+
+
+def after(process: Process | _Standing, sender: Role, move: Move) -> str:
     """Return the state after `move` by `sender`; raises IllegalMessage with what would be allowed instead."""
-    row = TABLES[process.kind].get(process.state, {})
-    if (sender, move) in row:
-        return row[sender, move]
-    if move is Move.START and sender is Role.PROVIDER and process.resumed and process.state == transfer.State.STARTED:
-        return transfer.State.STARTED
-    allowed = ", ".join(sorted(str(m) for s, m in row if s is sender)) or "nothing"
+    state = _edge(process, sender, move)
+    if state is not None:
+        return state
+    allowed = ", ".join(sorted(str(m) for s, m in TABLES[process.kind].get(process.state, {}) if s is sender)) or "nothing"
     raise IllegalMessage(f"`{move}` from the {sender} is not allowed in state {process.state}; allowed: {allowed}")
 
 
-def legal(process: Process, sender: Role, move: Move) -> bool:
+def legal(process: Process | _Standing, sender: Role, move: Move) -> bool:
     """Whether the table allows `move` by `sender` in the present state."""
-    try:
-        after(process, sender, move)
-    except IllegalMessage:
-        return False
-    return True
+    return _edge(process, sender, move) is not None
 
 
-def _moved(process: Process, sender: Role, move: Move, **settled: Any) -> Process:
-    """Apply `move` to the state, and what it settles. Only a consumer's start opens the door for one repeated start of the
-    provider."""
+def _edge(process: Process | _Standing, sender: Role, move: Move) -> str | None:
+    state = TABLES[process.kind].get(process.state, {}).get((sender, move))
+    if state is None and move is Move.START and sender is Role.PROVIDER and process.resumed and process.state == transfer.State.STARTED:
+        return transfer.State.STARTED
+    return state
+
+
+def _next(process: Process | _Standing, sender: Role, move: Move) -> _Standing:
+    """Apply `move`. Only a consumer's start opens the door for one repeated start of the provider."""
     state = after(process, sender, move)
     resumed = move is Move.START and sender is Role.CONSUMER
     # What our own move meant for access was settled when we said it: whatever was decided since then stands.
     halted = process.halted if sender is process.role else _halted(process, sender, move)
-    return replace(process, state=state, resumed=resumed, halted=halted, **settled)
+    return _Standing(process.kind, process.role, state, resumed, halted)
 
 
-def _halted(process: Process, sender: Role, move: Move) -> bool:
+def _moved(process: Process, now: _Standing, **settled: Any) -> Process:
+    """The process at its new place, and what the move settles."""
+    return replace(process, state=now.state, resumed=now.resumed, halted=now.halted, **settled)
+
+
+def _halted(process: Process | _Standing, sender: Role, move: Move) -> bool:
     """Whether we keep the transfer suspended after `move`: only the provider's start hands out access anew."""
     if move is Move.SUSPENSION and sender is process.role:
         return True
@@ -146,17 +161,17 @@ def receive(process: Process, message: Message) -> Received:
     """
     peer, move = OTHER[process.role], message.move
     ours = process.in_flight
-    implied = _moved(process, process.role, ours) if ours and legal(process, process.role, ours) else None
+    base: Process | _Standing = process
+    implied = _next(process, process.role, ours) if ours and legal(process, process.role, ours) else None
     if implied is not None and legal(implied, peer, move):
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
     elif ours and not move.termination and not (ours is move and move is Move.COMPLETION):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
-    else:
-        base = process
     peer_pid = process.peer_pid or message.pid_of(peer)
-    moved = _moved(base, peer, move, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest)
+    now = _next(base, peer, move)
+    moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest)
     return Received(moved, settled=process.in_flight_id)
 
 
@@ -173,8 +188,15 @@ def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> P
     """Our message in flight was acknowledged: the state moves. A late answer to another one changes nothing."""
     if process.in_flight is None or process.in_flight_id != outbox_id:
         return process
-    known = process.peer_pid or peer_pid
-    return _moved(process, process.role, process.in_flight, in_flight=None, in_flight_id=None, last_accepted=None, peer_pid=known)
+    known, now = process.peer_pid or peer_pid, _next(process, process.role, process.in_flight)
+    return _moved(process, now, in_flight=None, in_flight_id=None, last_accepted=None, peer_pid=known)
+
+
+def asks_back(process: Process) -> bool:
+    """Whether it is the peer's turn to speak once our message in flight has been acknowledged."""
+    if process.in_flight is None:
+        return process.their_turn
+    return TURNS[process.kind].get(after(process, process.role, process.in_flight)) is OTHER[process.role]
 
 
 def refused(process: Process, outbox_id: str) -> Process:

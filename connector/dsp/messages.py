@@ -6,6 +6,7 @@ moves, ACCEPTED and FINALIZED, because different sides may send them (DSP 2025-1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -49,23 +50,12 @@ class Move(StrEnum):
     COMPLETION = "TransferCompletionMessage"
     TRANSFER_TERMINATION = "TransferTerminationMessage"
 
-    @property
-    def type(self) -> str:
-        """The `@type` on the wire."""
-        return self.value.partition(":")[0]
-
-    @property
-    def event(self) -> str | None:
-        """The `eventType` on the wire, for the two moves that share a message type."""
-        return self.value.partition(":")[2] or None
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.TRANSFER if self.value.startswith("Transfer") else Kind.NEGOTIATION
-
-    @property
-    def termination(self) -> bool:
-        return self in (Move.CONTRACT_TERMINATION, Move.TRANSFER_TERMINATION)
+    def __init__(self, value: str) -> None:
+        name, _, event = value.partition(":")
+        self.type = name  # the `@type` on the wire
+        self.event = event or None  # the `eventType` on the wire, for the two moves that share a message type
+        self.kind = Kind.TRANSFER if value.startswith("Transfer") else Kind.NEGOTIATION
+        self.termination = value.endswith("TerminationMessage")
 
 
 TERMINATION = {Kind.NEGOTIATION: Move.CONTRACT_TERMINATION, Kind.TRANSFER: Move.TRANSFER_TERMINATION}
@@ -93,11 +83,12 @@ ERROR_TYPE = {Kind.NEGOTIATION: "ContractNegotiationError", Kind.TRANSFER: "Tran
 
 
 PID_CHARACTERS_MAX = 255  # ours have 45; it becomes a segment of an address
+PID = re.compile(rf"[!-~]{{1,{PID_CHARACTERS_MAX}}}")
 
 
 def is_pid(value: object) -> bool:
     """Whether this can be a process id: visible ASCII of a bounded length, since it travels in addresses."""
-    return isinstance(value, str) and 0 < len(value) <= PID_CHARACTERS_MAX and all("!" <= c <= "~" for c in value)
+    return isinstance(value, str) and PID.fullmatch(value) is not None
 
 
 def path_of(move: Move, peer_pid: str | None) -> str:

@@ -435,3 +435,13 @@ def test_access_that_is_taken_away_while_a_start_is_on_its_way_stays_so_whatever
         implied = exchange.receive(taken_away, message(Move.COMPLETION)).process
         assert implied.state == "COMPLETED", "the peer has taken it, and an end is an end"
         assert exchange.send(settled, Move.SUSPENSION, "next").meant == "SUSPENDED"
+
+
+def test_the_peer_is_asked_back_where_the_table_gives_it_the_next_turn():
+    requested = process(INITIAL, C, Kind.NEGOTIATION, in_flight=Move.CONTRACT_REQUEST, in_flight_id="row")
+    assert exchange.asks_back(requested), "a provider that has taken a request answers with an offer or an agreement"
+    finalizing = process("VERIFIED", P, Kind.NEGOTIATION, in_flight=Move.FINALIZED, in_flight_id="row")
+    assert not exchange.asks_back(finalizing), "nothing follows"
+    for each in (requested, finalizing):
+        assert exchange.asks_back(each) == exchange.answered(each, "row").their_turn
+    assert exchange.asks_back(process("AGREED", P, Kind.NEGOTIATION))
