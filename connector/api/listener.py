@@ -167,26 +167,27 @@ class _Running:
 
     def __init__(self) -> None:
         self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._last: asyncio.Event | None = None  # set when none runs any more, if somebody waits for that
 
     @web.middleware
     async def count(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         """The middleware that counts."""
         self._count += 1
-        self._none.clear()
         try:
             return await handler(request)
         finally:
             self._count -= 1
-            if not self._count:
-                self._none.set()
+            if self._last is not None and not self._count:
+                self._last.set()
 
     async def finish(self, seconds: float) -> None:
         """Wait until none runs, but no longer than this."""
+        if not self._count:
+            return
+        self._last = asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._none.wait()
+                await self._last.wait()
 
 
 class _Events(logging.Handler):
