@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connector.control.compose import agreement_of, saying
-from connector.control.policies import PERMITS, USE, Policies, Verdict, not_understood
+from connector.control.policies import PERMITS, USE, Document, Policies, Read, Verdict, not_understood
 from connector.control.terms import Settlement
 from connector.dsp import dcat, wire
 from connector.dsp.exchange import Process
@@ -79,23 +79,22 @@ class Negotiations:
         target = terms.get("target", offer.dataset)
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
-        asked = dict(terms) | {"target": offer.dataset}
-        envelope = envelope_of(offer)
+        asked, envelope = self._policies.read(dict(terms) | {"target": offer.dataset}), self._policies.read(envelope_of(offer))
         settled = self._policies.settle(asked, envelope, party=process.peer, target=offer.dataset)
-        verdict = await self.answer(offer, asked, process.peer, claims, now)
+        verdict = await self._answer(offer, envelope, asked, process.peer, claims, now)
         if not verdict.permitted and settled.common is not None:
             # They ask for something that nobody may have, beside something that they may: what both have in common is decided on.
-            common = await self.answer(offer, settled.common, process.peer, claims, now)
+            common = await self._answer(offer, envelope, settled.common, process.peer, claims, now)
             verdict = common if common.permitted else verdict
-        detail = self._keep(process, asked, verdict, claims) | {"offer": offer.id, "offered": self._policies.hash_of(envelope)}
+        detail = self._keep(process, asked.document, verdict, claims) | {"offer": offer.id, "offered": self._policies.hash_of(envelope)}
         if settled.says or not verdict.permitted:
-            detail |= {"changes": list(settled.says), "judged": envelope}
+            detail |= {"changes": list(settled.says), "judged": envelope.document}
         kept = replace(process, dataset=offer.dataset, detail=detail)
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
             return _wait(kept)
-        if (why := await self._used_up(offer, process.peer, now)) is not None:
+        if (why := await self._used_up(offer, envelope, process.peer, now)) is not None:
             return _wait(replace(kept, detail=detail | {"changes": [why, *settled.says]}))
         match settled.kind:
             case "refines":
@@ -113,12 +112,18 @@ class Negotiations:
         self, offer: Offer, asked: Mapping[str, Any], peer: str, claims: Mapping[str, Any], now: float, action: str = USE
     ) -> Verdict:
         """Provider: whether an offer of ours permits the peer what it asks for, whatever else its terms say."""
-        return await self._unmeasured(asked, offer) or self._decide(envelope_of(offer), peer, offer.dataset, asked, claims, now, action)
+        return await self._answer(offer, envelope_of(offer), asked, peer, claims, now, action)
 
-    async def _used_up(self, offer: Offer, peer: str, now: float) -> str | None:
+    async def _answer(
+        self, offer: Offer, envelope: Document, asked: Document, peer: str, claims: Mapping[str, Any], now: float, action: str = USE
+    ) -> Verdict:
+        asked = self._policies.read(asked)
+        return await self._unmeasured(asked, offer) or self._decide(envelope, peer, offer.dataset, asked, claims, now, action)
+
+    async def _used_up(self, offer: Offer, envelope: Document, peer: str, now: float) -> str | None:
         """Provider: why a person decides on another agreement from an offer with a quota: the peer has used one up. Each has a quota of its
         own, so that a yes to each would be a yes to any amount. One whose negotiation is not stored any more counts."""
-        if not self._policies.tallies(envelope_of(offer)):
+        if not self._policies.tallies(envelope):
             return None
         after: str | None = None
         while True:
@@ -238,35 +243,36 @@ class Negotiations:
 
     async def _agreed(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:
         """Consumer: the agreement must be what is on the table, between the two of us, with all that the text demands."""
-        faults = self._faults(process, document)
+        read = self._policies.read(document)
+        faults = self._faults(process, read)
         if (other := await self._store.agreement(document["@id"])) is not None and other.negotiation != process.pid:
             faults = (*faults, f"the agreement id `{document['@id']}` is that of another agreement")
         if faults:
             return Reaction(process, Act(Move.CONTRACT_TERMINATION, code="agreement-incorrect", reasons=faults))
         verdict = self._policies.decide(
-            document,
+            read,
             party=self._own,
             target=document["target"],
-            purposes=self._policies.purposes(document),
+            purposes=self._policies.purposes(read),
             claims={},
             now=now,
             stage="transfer",
-            used=self._policies.unused(document),
+            used=self._policies.unused(read),
         )
         agreement = replace(agreement_of(document, process, now), ends=verdict.ends)
         kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 
-    def _faults(self, process: Process, document: Mapping[str, Any]) -> tuple[str, ...]:
-        table = process.detail["terms"]
+    def _faults(self, process: Process, agreement: Read) -> tuple[str, ...]:
+        table, document = self._policies.read(process.detail["terms"]), agreement.document
         wanted = {"target": process.dataset, "assigner": process.peer, "assignee": self._own}
         faults = [
             f"{name} is `{document.get(name)}`, it has to be `{value}`" for name, value in wanted.items() if document.get(name) != value
         ]
         if not TIMESTAMP.fullmatch(str(document.get("timestamp", ""))):
             faults.append("the agreement has no timestamp in the form of an XSD dateTime")
-        if not self._policies.same(table, document):
-            faults += ["the terms differ from the last offer", *self._policies.differences(table, document)]
+        if not self._policies.same(table, agreement):
+            faults += ["the terms differ from the last offer", *self._policies.differences(table, agreement)]
         return tuple(faults)
 
     async def _verified(self, process: Process) -> Reaction:
@@ -292,7 +298,7 @@ class Negotiations:
         """Whether a catalog shows this offer to that participant: everything but a definite no is shown."""
         return self._policies.shows(offer.policy, party=peer, target=offer.dataset, claims=claims, now=now)[0]
 
-    async def _unmeasured(self, terms: Mapping[str, Any], offer: Offer) -> Verdict | None:
+    async def _unmeasured(self, terms: Document, offer: Offer) -> Verdict | None:
         """The denial of terms that count what nobody here measures of this data: an agreement on them would permit nothing."""
         if not self._policies.tallies(terms):
             return None
@@ -305,18 +311,18 @@ class Negotiations:
 
     def _decide(
         self,
-        policy: Mapping[str, Any],
+        policy: Document,
         peer: str,
         dataset: str,
-        terms: Mapping[str, Any],
+        terms: Document,
         claims: Mapping[str, Any],
         now: float,
         action: str = USE,
     ) -> Verdict:
-        asked = self._policies.parse(terms)
-        if isinstance(asked, PolicyError):
-            return not_understood(asked)
-        purposes = self._policies.purposes(terms)
+        asked = self._policies.read(terms)
+        if isinstance(asked.policy, PolicyError):
+            return not_understood(asked.policy)
+        purposes = self._policies.purposes(asked)
         return self._policies.decide(
             policy, party=peer, target=dataset, purposes=purposes, claims=claims, now=now, stage="negotiation", action=action
         )

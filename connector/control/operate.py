@@ -12,7 +12,7 @@ from connector.control import negotiate
 from connector.control.catalog import PeerCatalogs, base_of
 from connector.control.journal import Journal
 from connector.control.negotiate import Reaction
-from connector.control.policies import Policies
+from connector.control.policies import Policies, Read
 from connector.control.steps import Steps
 from connector.control.terms import with_purposes
 from connector.control.transfers import Transfers, begin
@@ -102,7 +102,7 @@ class Operations:
         if policy is not None:
             self._understood(policy)  # with its own context: the message has ours
         terms = dcat.message_offer(str(id), with_purposes(found, purposes) if policy is None else policy, dataset)
-        self._understood(terms)
+        read = self._understood(terms)
         templates = (acceptance,) if isinstance(acceptance, Mapping) else tuple(acceptance)
         self._within(terms, templates, dataset)
         process = negotiate.begin(
@@ -112,7 +112,7 @@ class Operations:
             dataset,
             terms,
             accept=accept,
-            purposes=purposes or self._policies.purposes(terms),
+            purposes=purposes or self._policies.purposes(read),
             now=self._journal.clock.now(),
             acceptance=templates,
         )
@@ -336,10 +336,11 @@ class Operations:
             )
         return move
 
-    def _understood(self, terms: Mapping[str, Any]) -> None:
-        parsed = self._policies.parse(terms)
-        if isinstance(parsed, PolicyError):
-            raise parsed
+    def _understood(self, terms: Mapping[str, Any]) -> Read:
+        read = self._policies.read(terms)
+        if isinstance(read.policy, PolicyError):
+            raise read.policy
+        return read
 
     def _within(self, terms: Mapping[str, Any], templates: Sequence[Mapping[str, Any]], dataset: str) -> None:
         """What we say in a negotiation stays within the acceptance templates that it was begun with."""

@@ -43,8 +43,9 @@ from connector.odrl import (
 )
 from connector.odrl.counters import Tally, charged
 from connector.odrl.duties import performs, state_of
+from connector.odrl.evaluation import lapse
 from connector.odrl.model import DutyState, Event, Rule
-from connector.odrl.operands import DATE_TIME
+from connector.odrl.operands import DATE_TIME, timeless
 from connector.odrl.registry import registry_of
 from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import compact
@@ -57,6 +58,8 @@ from connector.remembered import Remembered
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
 REMEMBERED_BYTES_MAX = 32 << 20  # some 4,000 of the usual size; the largest that can be read takes less than a thirty-second of it
 POLICY_BYTES, PART_BYTES = 5_000, 1_024  # in memory: a policy that says nothing, and each constraint, value or finding
+VERDICTS_MAX, VERDICTS_BYTES_MAX = 2_000, 16 << 20  # what was said of terms that come again: the same offer to the same participant
+BYTES_FOR_JSON = 10  # of memory for a byte of JSON
 USE = "odrl:use"
 KEY_BYTES = 32  # of a digest: nobody finds two policies with the same one
 PERMITS = frozenset({Result.PERMIT, Result.PERMIT_WITH})
@@ -64,7 +67,6 @@ REASONS_MAX = 8  # findings that a peer reads in a refusal, beside the limit tha
 MICROSECONDS = 1_000_000
 ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and of those that are named instead
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
-LOOKS_MAX = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,19 @@ class Verdict:
     grounds: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A document that was read: its digest, equal for equal JSON, and what it means, or the error that says what in it is not
+    understood. Whoever asks several things of one document has it read once."""
+
+    document: Mapping[str, Any]
+    key: bytes
+    policy: Policy | PolicyError
+
+
+Document = Mapping[str, Any] | Read
+
+
 class Policies:
     """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows. What they do
     not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met."""
@@ -90,18 +105,19 @@ class Policies:
     def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
         self._options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
+        self._verdicts: Remembered[tuple[Any, ...], Verdict] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
+        self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
+        self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
 
-    def parse(self, document: Mapping[str, Any]) -> Policy | PolicyError:
-        """The policy, or the error that says what in it is not understood."""
-        return self._read(document)[1]
-
-    def _read(self, document: Mapping[str, Any]) -> tuple[bytes, Policy | PolicyError]:
-        """The digest of a document, and what it means."""
+    def read(self, document: Document) -> Read:
+        """The document with what it means."""
+        if isinstance(document, Read):
+            return document
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
         key = blake2b(text, digest_size=KEY_BYTES).digest()
         known = self._parsed.get(key)
         if known is not None:
-            return key, known
+            return Read(document, key, known)
         parsed: Policy | PolicyError
         try:
             parsed = policy = load(document, options=self._options)
@@ -109,13 +125,17 @@ class Policies:
         except PolicyError as e:
             parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
         self._parsed.put(key, parsed, POLICY_BYTES + PART_BYTES * parts + len(text))
-        return key, parsed
+        return Read(document, key, parsed)
 
-    def hash_of(self, document: Mapping[str, Any]) -> str:
+    def parse(self, document: Document) -> Policy | PolicyError:
+        """The policy, or the error that says what in it is not understood."""
+        return self.read(document).policy
+
+    def hash_of(self, document: Document) -> str:
         """What a stored decision says of the document that it judged (`policy_hash`): equal for equal JSON."""
-        return self._read(document)[0].hex()
+        return self.read(document).key.hex()
 
-    def admit(self, document: Mapping[str, Any]) -> None:
+    def admit(self, document: Document) -> None:
         """Raise Refused for a policy of a peer that is too large to be read at all: nothing about it is kept. One that is only
         not understood is denied where it is met, with a decision on record."""
         parsed = self.parse(document)
@@ -124,7 +144,7 @@ class Policies:
 
     def decide(
         self,
-        document: Mapping[str, Any],
+        document: Document,
         *,
         party: str,
         target: str,
@@ -140,26 +160,40 @@ class Policies:
         transfer. `used` is what was used up before, by rule (path) and left operand; what it leaves out is not known, and that
         denies at a transfer. `performed` are the acts that fulfil duties (see `Agreement`). Never raises: what cannot be understood
         is denied with its findings."""
-        key, policy = self._read(document)
-        if isinstance(policy, PolicyError):
-            return not_understood(policy)
+        read = self.read(document)
+        if isinstance(read.policy, PolicyError):
+            return not_understood(read.policy)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
+        if used or performed or read.policy.kind == "Agreement" or not timeless(read.policy):
+            return self._verdict(read, read.policy, request, claims, now, used or {}, performed)
+        key = (read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
+        if (known := self._verdicts.get(key)) is not None:
+            at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
+            return replace(known, document={**known.document, "at": at})
+        verdict = self._verdict(read, read.policy, request, claims, now, {}, ())
+        if verdict.code != Code.EVALUATION_FAILED:
+            self._verdicts.put(key, verdict, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
+        return verdict
+
+    def _verdict(
+        self, read: Read, policy: Policy, request: Request, claims: Mapping[str, Any], now: float, used: Used, performed: Sequence[Any]
+    ) -> Verdict:
         options = billing.measuring(policy, self._options)
         facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
-        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used or {})
+        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used)
         if performed:
             world = replace(world, duties=_done(policy, world, performed))
         decision = evaluate(policy, request, world, options=options)
         permitted = decision.result in PERMITS
-        ends = _lapse(policy, request, world, decision, options) if permitted else None
+        ends = lapse(policy, request, world, decision, options=options) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
-        stored = decision.to_json() | {"policy_hash": key.hex()}
+        stored = decision.to_json() | {"policy_hash": read.key.hex()}
         return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
 
     def performance(
-        self, document: Mapping[str, Any], duty: str, action: str | None, at: float, by: str, amounts: Mapping[str, str]
+        self, document: Document, duty: str, action: str | None, at: float, by: str, amounts: Mapping[str, str]
     ) -> dict[str, Any]:
         """The act that fulfils a duty of an agreement, as it is kept with it (see `Agreement`). `duty` is its pointer or its id. Raises
         InvalidRequest for what is no duty of it, and for what does not fulfil it: another action, debtor or amount."""
@@ -181,19 +215,22 @@ class Policies:
             raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
         return act
 
-    def shows(
-        self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
-    ) -> tuple[bool, float | None]:
+    def shows(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> tuple[bool, float | None]:
         """Whether a catalog shows an offer under this policy to the party, and until when that is known (POSIX seconds, None
         for good). Everything but a definite no is shown; what cannot be understood is a no."""
-        seen = self.look(document, party=party, target=target, claims=claims, now=now)
+        read = self.read(document)
+        key = (read.key, party, target, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS))
+        if (known := self._shown.get(key)) is not None:
+            return known, None
+        seen = self.look(read, party=party, target=target, claims=claims, now=now)
         if isinstance(seen, PolicyError):
             return False, None
-        return seen.result is not Result.DENY, seen.valid_until.timestamp() if seen.valid_until else None
+        shown = seen.result is not Result.DENY
+        if not seen.failed and timeless(seen.case.policy):
+            self._shown.put(key, shown, PART_BYTES + sum(map(len, key)))
+        return shown, seen.valid_until.timestamp() if seen.valid_until else None
 
-    def look(
-        self, document: Mapping[str, Any], *, party: str, target: str, claims: Mapping[str, Any], now: float
-    ) -> Decision | PolicyError:
+    def look(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> Decision | PolicyError:
         """The decision by which a catalog shows an offer under this policy or hides it, or what in it is not understood."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
@@ -201,7 +238,7 @@ class Policies:
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
         return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims), options=self._options)
 
-    def plain(self, document: Mapping[str, Any], language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
+    def plain(self, document: Document, language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
         """The policy in plain words, with who holds each of its conditions; `names` are what people call participants and assets, by id.
         None for what cannot even be read."""
         try:
@@ -219,19 +256,19 @@ class Policies:
             listed = ", ".join(f"`{name}`" for end in near for name in names if name.rpartition(":")[2] == end)
             raise InvalidRequest(f"`{action[:ACTION_CHARACTERS]}` is no action that is known here; nearest are {listed}", pointer="/action")
 
-    def tallies(self, document: Mapping[str, Any]) -> tuple[Tally, ...]:
+    def tallies(self, document: Document) -> tuple[Tally, ...]:
         """What has to be counted to decide by the policy; () for most."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
 
-    def plan(self, document: Mapping[str, Any]) -> Plan | None:
+    def plan(self, document: Document) -> Plan | None:
         """The prices of a policy, None if it has none. Raises PolicyError for what is not understood."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             raise policy
         return plan_of(policy)
 
-    def next_instant(self, document: Mapping[str, Any], now: float) -> float | None:
+    def next_instant(self, document: Document, now: float) -> float | None:
         """The next point in time (POSIX seconds) at which a constraint of the policy may say something else, whatever becomes of the
         decision."""
         policy = self.parse(document)
@@ -239,47 +276,52 @@ class Policies:
         later = (at / MICROSECONDS for at in islice(instants, bisect_right(instants, now * MICROSECONDS), None))
         return next((at for at in later if at > now), None)
 
-    def counters(self, document: Mapping[str, Any], usage: Usage) -> list[dict[str, Any]]:
+    def counters(self, document: Document, usage: Usage) -> list[dict[str, Any]]:
         """What is counted under the policy, as it stands: see `control_billing.measured.counters`."""
         policy = self.parse(document)
         return [] if isinstance(policy, PolicyError) else billing.counters(policy, usage)
 
-    def used_up(self, document: Mapping[str, Any], usage: Usage) -> tuple[str, ...]:
+    def used_up(self, document: Document, usage: Usage) -> tuple[str, ...]:
         """The left operands of which nothing more is to be had under a permission of the policy."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else billing.used_up(policy, usage)
 
-    def unused(self, document: Mapping[str, Any]) -> Used:
+    def unused(self, document: Document) -> Used:
         """`used` as the side that does not count has it: as if nothing had been used."""
         policy = self.parse(document)
         return {} if isinstance(policy, PolicyError) else billing.unused(policy)
 
-    def demand_measured(self, document: Mapping[str, Any], media_type: str) -> None:
+    def demand_measured(self, document: Document, media_type: str) -> None:
         """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             raise policy
         billing.demand_measured(policy, media_type)
 
-    def purposes(self, document: Mapping[str, Any]) -> tuple[str, ...]:
+    def purposes(self, document: Document) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else purposes_of(policy)
 
-    def same(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    def same(self, a: Document, b: Document) -> bool:
         """Whether two documents grant the same on the same terms, whoever they name and however they are written."""
         one, other = self.parse(a), self.parse(b)
         return not isinstance(one, PolicyError) and not isinstance(other, PolicyError) and same_terms(one, other)
 
-    def settle(self, terms: Mapping[str, Any], envelope: Mapping[str, Any], *, party: str, target: str) -> Settlement:
+    def settle(self, terms: Document, envelope: Document, *, party: str, target: str) -> Settlement:
         """How `terms` relate to the widest that is acceptable without asking anybody; what is not understood is undecided."""
-        one, other = self.parse(terms), self.parse(envelope)
-        for each in (one, other):
+        one, other = self.read(terms), self.read(envelope)
+        for each in (one.policy, other.policy):
             if isinstance(each, PolicyError):
                 return Settlement("undecided", says=each.reasons)
-        return settle(one, other, party=party, target=target, options=self._options)  # type: ignore[arg-type]
+        key = (one.key, other.key, party, target)
+        known = self._settled.get(key)
+        if known is None:
+            known = settle(one.policy, other.policy, party=party, target=target, options=self._options)  # type: ignore[arg-type]
+            self._settled.put(key, known, PART_BYTES + BYTES_FOR_JSON * len(orjson.dumps([known.says, known.common, known.instead])))
+        return known
 
-    def settle_any(self, terms: Mapping[str, Any], templates: Sequence[Mapping[str, Any]], *, own: str, target: str) -> Settlement:
+    def settle_any(self, terms: Document, templates: Sequence[Document], *, own: str, target: str) -> Settlement:
         """How `terms` relate to a consumer's acceptance templates: within one of them, without a duty that it does not name; apart from all
         of them; or something between."""
         found: list[Settlement] = []
@@ -294,19 +336,19 @@ class Policies:
             return Settlement("disjoint", tuple(dict.fromkeys(said for each in found for said in each.says)))
         return next(each for each in found if each.kind != "disjoint")
 
-    def burdens(self, terms: Mapping[str, Any], accepted: Mapping[str, Any], own: str) -> tuple[str, ...]:
+    def burdens(self, terms: Document, accepted: Document, own: str) -> tuple[str, ...]:
         """What `terms` oblige `own` to and `accepted` does not, in plain words."""
         one, other = self.parse(terms), self.parse(accepted)
         return () if isinstance(one, PolicyError) or isinstance(other, PolicyError) else burdens(one, other, own)
 
-    def differences(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    def differences(self, a: Document, b: Document) -> tuple[str, ...]:
         """What two documents say differently, in plain words; findings where one is not understood."""
         one, other = self.parse(a), self.parse(b)
         if isinstance(one, PolicyError):
             return one.reasons
         return other.reasons if isinstance(other, PolicyError) else tuple(differences(one, other))
 
-    async def differences_aside(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    async def differences_aside(self, a: Document, b: Document) -> tuple[str, ...]:
         """`differences`, for who can wait: those of large policies are found in a thread, since the loop serves everybody else."""
         one, other = self.parse(a), self.parse(b)
         if isinstance(one, PolicyError) or isinstance(other, PolicyError) or one.leaves + other.leaves <= ASIDE_LEAVES:
@@ -332,19 +374,6 @@ def _done(policy: Policy, world: World, performed: Sequence[Mapping[str, Any]]) 
         if any(event.duty == duty.path and pays(policy, duty, event) for event in told.log or ()):
             states[duty.path] = "fulfilled"  # a price is paid by what it comes to, and not by what its refinements say of one unit
     return {path: state for path, state in states.items() if state in ("fulfilled", "remediated")}
-
-
-def _lapse(policy: Policy, request: Request, world: World, decision: Decision, options: Options) -> float | None:
-    """The instant at which the permission ends: the first at which it is decided otherwise. An instant at which the answer
-    could change but does not (one of several permissions ends) is passed over; after many of them the next one counts."""
-    for _ in range(LOOKS_MAX):
-        if decision.valid_until is None or decision.result not in PERMITS:
-            break
-        instant = decision.valid_until
-        decision = evaluate(policy, request, replace(world, now=instant), options=options)
-        if decision.result not in PERMITS:
-            return instant.timestamp()
-    return decision.valid_until.timestamp() if decision.valid_until else None
 
 
 def not_understood(error: PolicyError) -> Verdict:

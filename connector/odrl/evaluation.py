@@ -40,6 +40,7 @@ from connector.odrl.values import instant, microseconds
 # Constraints judged in search of the next change: a few milliseconds, whatever a peer has written. A policy of up to a hundred constraints
 # and values is always searched to its end; in a larger one the search may stop at an instant at which nothing changes yet.
 LOOK_AHEAD_MAX: Final = 20_000
+LOOKS_MAX: Final = 3  # for the end of a permission, 2 ms each at the worst; one look sees every instant of a policy of ordinary size
 DUTY_COST: Final = 50  # the state of a duty takes as long as so many constraints
 
 
@@ -94,6 +95,22 @@ def decide(policy: Policy, request: Request, world: World, options: Options) -> 
         return Decision(Result.DENY, None, world.now, case)
     result = _result(case)
     return Decision(result, None if now is None else _next_change(case, result, now), world.now, case)
+
+
+def lapse(policy: Policy, request: Request, world: World, decision: Decision, *, options: Options = DEFAULT_OPTIONS) -> float | None:
+    """The instant (POSIX seconds) at which a permission ends: the first at which it is decided otherwise, None if there is none.
+
+    An instant at which the answer could change but does not (one of several permissions ends) is passed over; after LOOKS_MAX of them the
+    next one counts.
+    """
+    for _ in range(LOOKS_MAX):
+        if decision.valid_until is None or not decision.permitted:
+            break
+        at = decision.valid_until
+        decision = evaluate(policy, request, replace(world, now=at), options=options)
+        if not decision.permitted:
+            return at.timestamp()
+    return decision.valid_until.timestamp() if decision.valid_until else None
 
 
 def visible(

@@ -8,7 +8,7 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.odrl import values
-from connector.odrl.model import Constraint, Event, Fact, Facts, Lapse, Logic, Node, Window, fact_key
+from connector.odrl.model import Constraint, Event, Fact, Facts, Lapse, Logic, Node, Policy, Window, constraints_of, fact_key
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Operand
 from connector.odrl.vocabulary import ODRL
 
@@ -133,3 +133,15 @@ def has_time(node: Node) -> bool:
         return False
     timed = node.operand in TIMES and isinstance(node.test, Window | Lapse) and not node.test.negated
     return timed or is_use(node)
+
+
+def timeless(policy: Policy) -> bool:
+    """Whether what a policy says, and all of its explanation, is the same at every instant: it speaks of no time and has no duties,
+    which fall due."""
+    known: bool | None = policy.memo.get(timeless)
+    if known is None:
+        operands = policy.registry.operands
+        known = policy.memo[timeless] = not policy.dutiful and all(
+            isinstance(leaf, Constraint) and operands[leaf.operand].kind != "time" for leaf in constraints_of(policy)
+        )
+    return known

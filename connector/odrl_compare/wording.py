@@ -94,7 +94,10 @@ def _scopes(scopes: tuple[Scope, ...]) -> Hashable:
 
 
 def _rules(policy: Policy) -> frozenset[Hashable]:
-    return frozenset(rule_meaning(rule) for rule in policy.rules)
+    known: frozenset[Hashable] | None = policy.memo.get(_rules)
+    if known is None:
+        known = policy.memo[_rules] = frozenset(rule_meaning(rule) for rule in policy.rules)
+    return known
 
 
 def _between(before: Iterable[Rule], after: Iterable[Rule], owner: str = "") -> list[str]:

@@ -30,7 +30,10 @@ def declared(policy: Policy) -> dict[str, tuple[str, ...]]:
 
 def purposes_of(policy: Policy) -> tuple[str, ...]:
     """The purposes that a policy declares, sorted; () if it leaves the purpose open."""
-    return declared(policy).get(PURPOSE, ())
+    known: tuple[str, ...] | None = policy.memo.get(purposes_of)
+    if known is None:
+        known = policy.memo[purposes_of] = declared(policy).get(PURPOSE, ())
+    return known
 
 
 def agreed(policy: Policy) -> dict[str, tuple[str, ...]]:

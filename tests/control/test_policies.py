@@ -209,6 +209,70 @@ def test_a_policy_is_parsed_once_in_whatever_order_its_members_stand():
     assert ours.parse(dict(reversed(purpose_policy("0").items()))) is first
 
 
+PARTIES = (BIO, "did:web:other.example")
+ASKED: tuple[dict[str, Any], ...] = (
+    OPEN,
+    purpose_policy("research", "quality"),
+    only_for(BIO),
+    until_policy(instant(60)),
+    either(purpose_policy("research"), until_policy(instant(60))),
+    {"@type": "Offer", "permission": [{"action": "use", "duty": [{"action": "inform"}]}]},
+    {"@type": "Agreement", "assigner": "did:web:p.example", "assignee": BIO, "target": D, "permission": [{"action": "use"}]},
+    UNKNOWN,
+)
+
+
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.sampled_from(ASKED),
+            st.sampled_from(PARTIES),
+            st.sampled_from([(), ("research",), ("marketing", "research")]),
+            st.sampled_from([{}, {"odrl:purpose": ["research"]}, {"odrl:purpose": ["sale"]}]),
+            st.sampled_from([NOW, NOW + 30, NOW + 61]),
+            st.sampled_from(["catalog", "negotiation", "transfer"]),
+            st.sampled_from([D, "urn:other"]),
+            st.sampled_from(ASKED),
+        ),
+        min_size=2,
+        max_size=30,
+    )
+)
+def test_what_is_said_again_is_what_would_be_said_anew(asked: list[Any]):
+    policies = Policies()
+    for policy, party, purposes, claims, now, stage, target, other in asked:
+        about: dict[str, Any] = {"party": party, "target": target, "claims": claims, "now": now}
+        more: dict[str, Any] = {"purposes": purposes, "stage": stage}
+        assert policies.decide(policy, **about, **more) == Policies().decide(policy, **about, **more)
+        assert policies.shows(policy, **about) == Policies().shows(policy, **about)
+        settled = policies.settle(policy, other, party=party, target=target)
+        assert settled == Policies().settle(policy, other, party=party, target=target)
+
+
+def test_a_document_that_was_changed_in_place_is_another_document():
+    policies, policy = Policies(), purpose_policy("research")
+    about: dict[str, Any] = {"party": BIO, "target": D, "claims": {}, "now": NOW, "purposes": ("research",), "stage": "negotiation"}
+    assert policies.decide(policy, **about).permitted
+    policy["permission"][0]["constraint"][0]["rightOperand"] = ["quality"]
+    assert not policies.decide(policy, **about).permitted
+
+
+def test_the_same_question_is_decided_once_where_time_has_no_say(monkeypatch: pytest.MonkeyPatch):
+    made: list[Any] = []
+    evaluate = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda *given, **more: made.append(given) or evaluate(*given, **more))
+    policies, about = Policies(), {"party": BIO, "target": D, "claims": {}, "now": NOW}
+    for policy, times in ((purpose_policy("research"), 1), (until_policy(instant(60)), 3)):
+        made.clear()
+        for _ in range(3):
+            policies.decide(policy, purposes=("research",), stage="catalog", **about)
+        assert len(made) == times
+        made.clear()
+        for _ in range(3):
+            policies.shows(policy, **about)
+        assert len(made) == times
+
+
 def large(number: int) -> dict[str, Any]:
     """As much as can be read, in constraints."""
     atomic = [{"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": f"{number}-{each}"} for each in range(LEAVES_MAX - 2)]

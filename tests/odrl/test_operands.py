@@ -1,8 +1,10 @@
 import pytest
 
-from connector.odrl.operands import BYTE_COUNT, CORE_ALIASES, CORE_OPERANDS, COUNT, DATE_TIME, PARTICIPANT, RECORD_COUNT
+from connector.odrl.model import Policy
+from connector.odrl.operands import BYTE_COUNT, CORE_ALIASES, CORE_OPERANDS, COUNT, DATE_TIME, PARTICIPANT, RECORD_COUNT, timeless
 from connector.odrl.registry import CONCEPT, Operand
 from connector.odrl.vocabulary import ODRL, OPERATORS
+from connector.odrl_reading.parse import load
 
 # ODRL 2.2 vocabulary, left operands of the core, but for the two that are deprecated.
 NAMES = [
@@ -91,3 +93,25 @@ def test_the_domains_of_the_axes_are_those_of_the_vocabulary() -> None:
 def test_the_deprecated_operands_are_the_one_of_today_with_every_operator() -> None:
     assert {alias.iri: alias.operand for alias in CORE_ALIASES} == dict.fromkeys((ODRL + "device", ODRL + "system"), ODRL + "systemDevice")
     assert all(alias.operators == {name: name for name in CONCEPT} for alias in CORE_ALIASES)
+
+
+def policy(*constraints: dict[str, object], **more: object) -> Policy:
+    return load({"@type": "Offer", "permission": [{"action": "use", "constraint": list(constraints)} | more]}, strict=False)
+
+
+def constraint(operand: str, operator: str, right: object) -> dict[str, object]:
+    return {"leftOperand": operand, "operator": operator, "rightOperand": right}
+
+
+PURPOSE = constraint("odrl:purpose", "eq", "research")
+AFTER = constraint("odrl:dateTime", "gteq", {"@value": "2020-01-01T00:00:00Z", "@type": "xsd:dateTime"})
+
+
+def test_a_policy_is_timeless_if_neither_its_constraints_nor_its_duties_speak_of_time() -> None:
+    assert timeless(policy())
+    assert timeless(policy(PURPOSE, constraint("odrl:count", "lteq", {"@value": "5", "@type": "xsd:integer"})))
+    assert not timeless(policy(PURPOSE, AFTER)), "although it holds for good by now, its explanation names the instant"
+    assert not timeless(policy({"or": [PURPOSE, {"and": [PURPOSE, AFTER]}]}))
+    assert not timeless(policy(constraint("odrl:elapsedTime", "lteq", {"@value": "P30D", "@type": "xsd:duration"})))
+    assert not timeless(policy(PURPOSE, duty=[{"action": "inform"}])), "a duty falls due"
+    assert not timeless(policy(constraint("urn:mood", "eq", "good"))), "nobody here knows what it speaks of"
