@@ -194,7 +194,7 @@ def _steps(plan: Plan, price: Price, readings: dict[str, Reading], at: float) ->
     last = round(at * MICROSECONDS) - 1
 
     def come_to(counts: Counts) -> tuple[int, int]:
-        return (0 if plan.signed is None else price.quantity(counts, plan.signed, last)), plan.rounded(price, counts, last)
+        return plan.quantity(price, counts, last), plan.rounded(price, counts, last)
 
     everything = come_to(total(each.counts for each in readings.values()))
     if not price.unit.counted:

@@ -115,21 +115,27 @@ class Price:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The prices of an agreement, in one `currency` (ISO 4217). `signed` is the instant of its signing (microseconds since 1970), None in
-    an offer: nothing is owed yet."""
+    an offer: nothing is owed yet. `ends` is the one from which no period begins any more, because the agreement is over."""
 
     currency: str
     prices: tuple[Price, ...]
     signed: int | None = None
+    ends: int | None = None
 
     def cost(self, counted: Counted, at: int) -> int:
         """What was used costs up to the instant `at` (microseconds since 1970), in minor units: each price rounded once."""
         return sum(self.rounded(price, counted, at) for price in self.prices)
 
-    def rounded(self, price: Price, counted: Counted, at: int) -> int:
-        """What one of its prices has come to since the signing, in minor units, half to even."""
+    def quantity(self, price: Price, counted: Counted, at: int) -> int:
+        """How many one of its prices is for by then, in what its unit counts."""
         if self.signed is None:
             return 0
-        return round(price.cost(counted, self.signed, at) * Fraction(10 ** PLACES[self.currency]))
+        return price.quantity(counted, self.signed, at if self.ends is None else min(at, self.ends - 1))
+
+    def rounded(self, price: Price, counted: Counted, at: int) -> int:
+        """What one of its prices has come to since the signing, in minor units, half to even."""
+        exact = price.amount * Fraction(self.quantity(price, counted, at), price.unit.size)
+        return round(exact * Fraction(10 ** PLACES[self.currency]))
 
 
 @dataclass

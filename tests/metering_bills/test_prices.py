@@ -132,6 +132,11 @@ def test_a_subscription_is_paid_for_each_period_that_has_begun_by_the_calendar()
     assert found.cost(NOTHING, instant(9998, 1, 1)) == 999 * (7972 * 12 - 1 + 1)
 
 
+def test_no_period_begins_once_the_agreement_is_over():
+    found = replace(plan(price("9.99", "subscription", every("P1D"))), ends=instant(2026, 2, 3, 9))
+    assert [found.cost(NOTHING, instant(2026, 2, day, 9)) for day in (1, 2, 3, 4, 28)] == [1998, 2997, 2997, 2997, 2997]
+
+
 def test_what_has_no_period_is_paid_once_and_persons_by_their_agreed_number():
     assert plan(price("100", "subscription")).cost(NOTHING, LATER) == 10_000
     assert plan(price("2.50", "person", count("eq", 12))).cost(NOTHING, LATER) == 3000

@@ -1,0 +1,119 @@
+"""What was used under an agreement, what that costs, and the invoice: read from the accounts of its transfers, on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from connector.control.policies import Policies
+from connector.dsp.messages import Role
+from connector.errors import NotFound, PolicyError
+from connector.metering.counts import total
+from connector.metering.objects import Receipt, digest, kept, manifest_of
+from connector.metering_bills.currencies import decimal
+from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
+from connector.metering_bills.prices import Plan
+from connector.ports import Clock, Store
+from connector.records import Agreement, Usage
+from connector.records_metering import Metered, Receipted
+
+MICROSECONDS: Final = 1_000_000
+NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage` says what was used"
+
+
+class Bills:
+    """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are."""
+
+    def __init__(self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str]) -> None:
+        self._store, self._policies, self._clock, self._own = store, policies, clock, own
+
+    async def usage(self, id: str) -> dict[str, Any]:
+        """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of
+        its `transfers`; the `cost` so far, None without prices, or with the `reasons` for which nobody can say it; and, where we are the
+        provider, the `counters` of its quotas and budgets. Raises NotFound."""
+        agreement = await self._agreement(id)
+        accounts = await self._store.metered_of(id)
+        last = standing([reading for account in accounts for reading in await self._readings(account)])
+        counts = total(each.counts for each in last.values())
+        signed = total(each.counts for each in last.values() if each.attested == "both")
+        provider = agreement.provider == self._own()
+        now = self._clock.now()
+        counters = self._policies.counters(agreement.document, await self._store.usage(id) or Usage(id)) if provider else []
+        cost: dict[str, Any] | None
+        try:
+            plan = self._plan(agreement)
+            cost = None if plan is None else {
+                "currency": plan.currency,
+                "amount": decimal(plan.cost(counts, round(now * MICROSECONDS)), plan.currency),
+                "signed": decimal(plan.cost(signed, round(now * MICROSECONDS)), plan.currency),
+            }  # fmt: skip
+        except PolicyError as error:
+            cost = {"reasons": list(error.reasons)}
+        return {
+            "agreement": id,
+            "role": str(Role.PROVIDER if provider else Role.CONSUMER),
+            "at": rfc3339(now),
+            "counts": counts.claims(),
+            "signed": signed.claims(),
+            "cost": cost,
+            "counters": counters,
+            "transfers": [_told(account) for account in accounts],
+        }
+
+    async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
+        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to now). Raises
+        NotFound for an agreement that is not here or has no prices, PolicyError for prices that are not understood, InvalidRequest for a
+        period that is none."""
+        agreement = await self._agreement(id)
+        plan = self._plan(agreement)
+        if plan is None:
+            raise NotFound(NO_PRICES.format(id))
+        readings = [reading for account in await self._store.metered_of(id) for reading in await self._readings(account)]
+        first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
+        last = self._clock.now() if ends is None else ends
+        return invoice_of(_parties(agreement), plan, readings, min(first, last) if begins is None else begins, last)
+
+    async def _agreement(self, id: str) -> Agreement:
+        found = await self._store.agreement(id)
+        if found is None:
+            raise NotFound(f"there is no agreement `{id}`")
+        return found
+
+    def _plan(self, agreement: Agreement) -> Plan | None:
+        found = self._policies.plan(agreement.document)
+        over = [at for at in (agreement.ends, agreement.closed) if at is not None]
+        return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
+
+    async def _readings(self, account: Metered) -> list[Reading]:
+        """What an account had come to at each of its receipts that were acknowledged; or as it stands, if it has none and we have counted
+        it."""
+        found = list(_signed(account, await self._store.receipts(account.transfer))) if account.sequence else []
+        if found or account.role is Role.CONSUMER:
+            return found
+        return [Reading(account.transfer, account.updated, account.counts)]
+
+
+def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading]:
+    manifest = manifest_of(account.manifest)
+    for each in receipts:
+        if each.ack is not None:
+            receipt = kept(Receipt, each.receipt)
+            at = float(receipt.issued)
+            yield Reading(manifest.provider_pid, at, receipt.counts, receipt.sequence, receipt.manifest, each.digest)
+
+
+def _parties(agreement: Agreement) -> Parties:
+    return Parties(agreement.id, agreement.digest, agreement.dataset, agreement.provider, agreement.consumer)
+
+
+def _told(account: Metered) -> dict[str, Any]:
+    return {
+        "transfer": account.transfer,
+        "status": account.status,
+        "attested": account.attested,
+        "sequence": account.sequence,
+        "receipt": digest(account.receipt).hex() if account.receipt else None,
+        "counts": account.counts.claims(),
+        "updated": rfc3339(account.updated),
+    }

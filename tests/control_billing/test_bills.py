@@ -1,0 +1,187 @@
+"""Bills from accounts as both sides keep them: whatever was cut, resent and signed for, both come to the same invoice."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.adapters.memory import MemoryStore
+from connector.control.policies import Policies
+from connector.control_billing.bills import Bills
+from connector.dsp.messages import Role
+from connector.errors import InvalidRequest, NotFound, PolicyError
+from connector.metering.counts import Counts, total
+from connector.metering.objects import digest
+from connector.metering.ranges import union
+from connector.odrl import Options
+from connector.records import Agreement, Changes, Conflict, Receipted
+from connector.records_metering import Metered
+from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, MANIFEST, NOW, PROVIDER, account, exchange
+from tests.metering_bills import priced
+from tests.metering_bills.priced import count, every, price, unit
+from tests.odrl_forms.shipped import options
+
+ID = "urn:uuid:agreement"
+DAY = 86_400
+DUTIES = (price("0.0333", "megabyte"), price("5", "subscription"), price("0.015", "call"))
+
+
+class Fixed:
+    def now(self) -> float:
+        return NOW + DAY
+
+
+def terms(*duties: dict[str, Any]) -> dict[str, Any]:
+    return priced.agreement(*duties, timestamp="2027-01-01T00:00:00Z")
+
+
+def agreement(role: Role, document: dict[str, Any], **more: Any) -> Agreement:
+    peer = CONSUMER if role is Role.PROVIDER else PROVIDER
+    return Agreement(ID, "urn:n", peer, PROVIDER, CONSUMER, "urn:uuid:dataset", document, b"d" * 32, final=True, **more)
+
+
+async def bills(role: Role, *kept: Any, document: dict[str, Any] | None = None, **more: Any) -> Bills:
+    store = MemoryStore()
+    saves = (agreement(role, terms(*DUTIES) if document is None else document, **more), *kept)
+    assert not isinstance(await store.commit(Changes(saves=saves)), Conflict)
+    own = PROVIDER if role is Role.PROVIDER else CONSUMER
+    return Bills(store, Policies(Options(profiles=options().profiles)), Fixed(), lambda: own)
+
+
+def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]], calls: int = 1) -> tuple[list[Any], list[Any]]:
+    """One transfer, signed for in steps: what the provider keeps of it, and what the consumer does under a pid of its own."""
+    manifest = replace(MANIFEST, provider_pid=transfer)
+    pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
+    kept: tuple[list[Any], list[Any]] = ([], [])
+    verified: tuple[tuple[int, int], ...] = ()
+    for number, step in enumerate(steps, 1):
+        verified = union(verified, step)
+        pair = exchange(*pair, verified, now=NOW + number, calls=calls * number)
+        for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
+            own.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + number))
+    for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
+        own.append(replace(side, transfer=pid, attested="both" if steps else "provider-only", updated=NOW + 9.0))
+    return kept
+
+
+def unsigned(transfer: str, counts: Counts) -> Metered:
+    """What the provider has counted of a peer that signs nothing."""
+    return replace(account(Role.PROVIDER, replace(MANIFEST, provider_pid=transfer)), transfer=transfer, counts=counts, updated=NOW + 1.0)
+
+
+@pytest.mark.asyncio
+async def test_both_sides_come_to_the_same_invoice():
+    mine, theirs = flow("t1", [((1, 11),), ((11, 21),)])
+    one, other = [await bills(role, *kept) for role, kept in ((Role.PROVIDER, mine), (Role.CONSUMER, theirs))]
+    found = [await each.invoice(ID, None, NOW + DAY) for each in (one, other)]
+    assert found[0].to_json() == found[1].to_json()
+    assert found[0].counts.bytes == 20 * CHUNK == mine[-1].counts.bytes == theirs[-1].counts.bytes
+    assert found[0].total == round(20 * CHUNK * 333 / 10**8) + 500 + 3
+    assert found[0].flows[0].reading.receipt == digest(mine[-1].receipt), "the invoice names the receipt that it rests on"
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_whatever_was_cut_and_sent_again_meters_invoices_and_bytes_are_equal_to_the_unit(chance: Random):
+    mine: list[Any] = []
+    theirs: list[Any] = []
+    for number in range(chance.randint(0, 4)):
+        steps: list[tuple[tuple[int, int], ...]] = []
+        for _ in range(chance.randint(1, 4)):  # each goes on where the last one was cut, or has some of it again
+            first = chance.randrange(1, LAYOUT.leaves)
+            steps.append(((first, chance.randint(first + 1, LAYOUT.leaves)),))
+        provider, consumer = flow(f"t{number}", steps, calls=chance.randint(1, 3))
+        mine += provider
+        theirs += consumer
+
+    async def work() -> None:
+        one, other = await bills(Role.PROVIDER, *mine), await bills(Role.CONSUMER, *theirs)
+        for begins, ends in ((None, NOW + DAY), (NOW + 2, NOW + 4)):
+            left, right = await one.invoice(ID, begins, ends), await other.invoice(ID, begins, ends)
+            assert left.to_json() == right.to_json()
+        meters = [total(each.counts for each in kept if isinstance(each, Metered)) for kept in (mine, theirs)]
+        assert meters[0] == meters[1] == (await one.invoice(ID, None, NOW + DAY)).counts
+        told = await one.usage(ID)
+        assert told["counts"] == told["signed"] == (await other.usage(ID))["counts"] == meters[0].claims()
+        assert told["cost"]["amount"] == (await one.invoice(ID, None, NOW + DAY)).to_json()["total"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.asyncio
+async def test_what_the_consumer_has_not_signed_is_on_the_provider_s_invoice_alone_and_marked():
+    mine, theirs = flow("t1", [((1, 11),)])
+    one = await bills(Role.PROVIDER, *mine, unsigned("t2", Counts(bytes=7_000_000, calls=2)))
+    other = await bills(Role.CONSUMER, *theirs, replace(unsigned("c-t2", Counts(bytes=5)), role=Role.CONSUMER))
+    provider, consumer = [await each.invoice(ID, None, NOW + DAY) for each in (one, other)]
+    assert [(line.attested, line.quantity) for line in provider.lines if line.price.unit.name == "MB"] == [
+        ("both", 10 * CHUNK),
+        ("provider-only", 7_000_000),
+    ]
+    assert [line.attested for line in consumer.lines] == ["both", "agreed", "both"]
+    assert [line for line in provider.lines if line.attested != "provider-only"] == list(consumer.lines)
+    told = await one.usage(ID)
+    assert (told["counts"]["bytes"], told["signed"]["bytes"]) == (10 * CHUNK + 7_000_000, 10 * CHUNK)
+    assert [(each["transfer"], each["attested"]) for each in told["transfers"]] == [("t1", "both"), ("t2", "provider-only")]
+
+
+@pytest.mark.asyncio
+async def test_a_receipt_without_an_ack_is_no_ground_for_a_bill_yet():
+    mine, _ = flow("t1", [((1, 11),), ((11, 21),)])
+    last = next(each for each in reversed(mine) if isinstance(each, Receipted))
+    kept = [replace(each, ack=None) if each is last else each for each in mine]
+    assert (await (await bills(Role.PROVIDER, *kept)).invoice(ID, None, NOW + DAY)).counts.bytes == 10 * CHUNK
+
+
+@pytest.mark.asyncio
+async def test_usage_is_told_without_prices_and_there_is_no_invoice():
+    mine, _ = flow("t1", [((1, 11),)])
+    found = await bills(Role.PROVIDER, *mine, document=terms())
+    told = await found.usage(ID)
+    assert (told["cost"], told["role"], told["counts"]["bytes"]) == (None, "provider", 10 * CHUNK)
+    with pytest.raises(NotFound, match="has no prices, so there is no invoice"):
+        await found.invoice(ID, None, None)
+    with pytest.raises(NotFound, match="there is no agreement `urn:other`"):
+        await found.usage("urn:other")
+
+
+@pytest.mark.asyncio
+async def test_prices_that_are_not_understood_are_named_and_nothing_is_billed():
+    found = await bills(Role.CONSUMER, document=terms(price("1", "person"), priced.priced(unit("record"))))
+    told = await found.usage(ID)
+    assert [reason.partition(":")[0] for reason in told["cost"]["reasons"]] == ["/permission/0/duty/0", "/permission/0/duty/1"]
+    with pytest.raises(PolicyError, match="the prices are not understood"):
+        await found.invoice(ID, None, None)
+
+
+@pytest.mark.asyncio
+async def test_a_period_is_one_and_begins_with_the_signing_if_nothing_else_is_said():
+    found = await bills(Role.PROVIDER, document=terms(price("1", "subscription", every("P1D"))))
+    assert (await found.invoice(ID, None, None)).to_json()["from"] == "2027-01-01T00:00:00.000Z"
+    with pytest.raises(InvalidRequest, match="ends before it begins"):
+        await found.invoice(ID, NOW, NOW - 1)
+
+
+@pytest.mark.asyncio
+async def test_no_subscription_is_billed_beyond_the_end_of_the_agreement():
+    document, begins = terms(price("1", "subscription", every("P1D"))), 1_798_761_600.0  # 2027-01-01
+    for over in (
+        {"ends": begins + 3 * DAY},
+        {"closed": begins + 3 * DAY, "closed_by": "us"},
+        {"ends": NOW + 0.0, "closed": begins + 3 * DAY},
+    ):
+        found = await bills(Role.PROVIDER, document=document, **over)
+        assert (await found.invoice(ID, None, None)).total == 300
+
+
+@pytest.mark.asyncio
+async def test_a_budget_that_counts_is_shown_where_it_is_counted():
+    document = terms(price("1", "megabyte"))
+    document["permission"][0]["constraint"] = [priced.money("5", operator="lteq"), count("lteq", 9)]
+    for role, counters in ((Role.PROVIDER, 2), (Role.CONSUMER, 0)):
+        assert len((await (await bills(role, document=document)).usage(ID))["counters"]) == counters
