@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 import connector
 from connector import app_settings as parts
 from connector import telemetry
@@ -24,7 +26,7 @@ from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
-from connector.api import dsp_api, middleware
+from connector.api import dsp_api, ledger_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
@@ -55,6 +57,7 @@ from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
 from connector.intake.download import Downloads
+from connector.ledger.book import Book
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.settings import Settings, load
@@ -85,6 +88,17 @@ class Replaced:
     approver: Approver | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Routes that share a door."""
+
+    parts: Sequence[Any]
+
+    def add_to(self, app: web.Application) -> None:
+        for part in self.parts:
+            part.add_to(app)
+
+
 @dataclass(slots=True)
 class Connector:
     """A running connector. `settings` are those in force, `token_hash` is the SHA-256 of the admin token, `ports` are the
@@ -95,6 +109,7 @@ class Connector:
     operations: Operations
     publishing: Publishing
     journal: Journal
+    book: Book
     ops: OpsApi
     stack: AsyncExitStack
     reload: Callable[[], Any]
@@ -163,6 +178,13 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         journal.listen(ledger.committed)
         stack.push_async_callback(ledger.close)
         await ledger.recover()
+        book = Book(
+            store, journal.commit, clock, identity, peer, parts.anchor_of(settings), lambda: keys.active(clock.now()),
+            parts.log_of(settings), own.id,
+        )  # fmt: skip
+        journal.listen(book.committed)
+        await book.start()
+        stack.push_async_callback(book.close)
         outbox = Outbox(
             journal,
             steps,
@@ -187,7 +209,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         downloads = Downloads(peer, identity, sinks, clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
-        ops = OpsApi((("store", lambda: _store_fault(store)), ("watch", watch.fault), ("retention", retention.fault)))
+        ops = OpsApi(
+            (("store", lambda: _store_fault(store)), ("ledger", book.fault), ("watch", watch.fault), ("retention", retention.fault))
+        )
 
         async def reload() -> list[str]:
             """Registry, keys, certificates, the admin token, and what settings can change while running; the others are named.
@@ -230,21 +254,22 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
-            {"data": settings.data.url, "version": connector.__version__},
+            {"data": settings.data.url, "version": connector.__version__}, book,
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
         data = DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), bulk_threads=bulk_threads)
 
-        running = Connector(settings, store, operations, publishing, journal, ops, stack, reload, token_hash)
+        running = Connector(settings, store, operations, publishing, journal, book, ops, stack, reload, token_hash)
         limits_of = settings.limits
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
-        guards["protocol"] = middleware.guard(tracing, "protocol", dsp_api.render, protocol.nowhere)
+        guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
+        beside = ledger_api.LedgerApi(book, protocol.caller, limits)
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
             ("ops", settings.ops, ops, [guards["ops"]]),
             ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),
             ("data", settings.data, data, []),
-            ("protocol", settings.protocol, protocol, [guards["protocol"]]),
+            ("protocol", settings.protocol, Together((protocol, beside)), [guards["protocol"]]),
         )
         listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from connector import telemetry
 from connector.adapters import egress
@@ -17,6 +18,7 @@ from connector.adapters.peer_http import client_tls
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import claimed
+from connector.adapters_stores.anchor import FileAnchor, MemoryAnchor
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
@@ -25,12 +27,14 @@ from connector.dsp import dcat
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError, SettingsError
+from connector.ledger.witnesses import LEDGER_PATH
 from connector.odrl import Finding, Options, lint, load
 from connector.odrl_forms.drafts import Draft, Examined, Form, chosen, offer_of, read_draft
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
+from connector.ports_ledger import Anchor
 from connector.settings import ListenerSettings, ManagementSettings, Settings
 from connector.settings_fields import LimitsSettings
 from connector.vocabulary import read_profiles, read_template_library, read_vocabulary
@@ -108,6 +112,20 @@ def store_of(settings: Settings, participant: str, stack: AsyncExitStack) -> Sto
         return MemoryStore()
     stack.enter_context(claimed(settings.store.path))
     return SqliteStore(settings.store.path, participant)
+
+
+def anchor_of(settings: Settings) -> Anchor:
+    """What remembers the last checkpoint beside the store."""
+    if settings.store.kind == "memory":
+        return MemoryAnchor()
+    path = settings.store.path.resolve()
+    return FileAnchor(path.with_name(f"{path.name}.ledger"))
+
+
+def log_of(settings: Settings) -> str:
+    """The name of our log, by where it is served: host and path, without a scheme (C2SP tlog-checkpoint, origin)."""
+    where = urlsplit(settings.protocol.url)
+    return f"{where.netloc}{where.path.rstrip('/')}{LEDGER_PATH}"
 
 
 def credential(settings: Settings, name: str) -> str | None:

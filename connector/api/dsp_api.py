@@ -94,7 +94,8 @@ class DspApi:
         add("GET", "/.well-known/dspace-version", self._versions)
         add("GET", "/.well-known/participant.jsonld", self._participant)
 
-    async def _caller(self, request: web.Request) -> Caller:
+    async def caller(self, request: web.Request) -> Caller:
+        """Who sends a request, as it proves with it. Raises Unauthenticated."""
         caller = await self._identity.verify(request.headers.get(hdrs.AUTHORIZATION))
         self._outbox.sign_of_life(caller.participant.id)
         return caller
@@ -103,11 +104,11 @@ class DspApi:
         """What an address below processes says that leads nowhere: who cannot prove who it is hears that first, as at every
         other one there, so that none of their 404s differs. Raises Unauthenticated."""
         if _kind(request) is not None:
-            await self._caller(request)
+            await self.caller(request)
 
     def _message(self, moves: tuple[Move, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            caller = await self._caller(request)
+            caller = await self.caller(request)
             pid = request.match_info.get("pid")
             if pid is not None:
                 await self._receiver.find(caller, moves[0].kind, pid)
@@ -127,14 +128,14 @@ class DspApi:
 
     def _state(self, kind: Kind) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            caller = await self._caller(request)
+            caller = await self.caller(request)
             return _json(await self._receiver.state(caller, kind, request.match_info["pid"]))
 
         return handle
 
     async def _page(self, request: web.Request) -> web.Response:
         """DSP 2025-1, catalog request; the links of a page may be followed by GET and POST alike."""
-        caller = await self._caller(request)
+        caller = await self.caller(request)
         filters: tuple[Mapping[str, Any], ...] = ()
         if request.method == "POST":
             document = await self._document(request, "CatalogRequestMessage", caller)
@@ -155,7 +156,7 @@ class DspApi:
         return _compressed(request, response)
 
     async def _dataset(self, request: web.Request) -> web.Response:
-        caller = await self._caller(request)
+        caller = await self.caller(request)
         body = await self._catalog.dataset(caller, request.match_info["id"])
         return _compressed(request, web.Response(body=body, content_type="application/json"))
 

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from msgspec.structs import asdict
 
-from connector.api import decisions_api, policies_api
+from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
@@ -26,6 +26,7 @@ from connector.control.simulate import Simulation
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
+from connector.ledger.book import Book
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.records import Idempotent
@@ -55,6 +56,7 @@ class Doors:
     identity: Identity
     reload: Callable[[], Awaitable[list[str]]]
     about: dict[str, Any]
+    book: Book
 
 
 def authorized(token_hash: Callable[[], bytes]) -> Any:
@@ -119,6 +121,7 @@ class ManagementApi:
             ("POST", "/reload", self._reload),
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
+            *ledger_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:
             app.router.add_route(method, "/v1" + path, handler)

@@ -28,16 +28,16 @@ class Limits:
     body_seconds: float
 
 
-async def read_body(request: web.Request, limits: Limits) -> bytes:
-    """The whole body, counted by what arrives. Raises TooLarge, TooSlow, UnsupportedMedia.
+async def read_body(request: web.Request, limits: Limits, types: tuple[str, ...] = JSON_TYPES) -> bytes:
+    """The whole body, counted by what arrives, of one of these media types. Raises TooLarge, TooSlow, UnsupportedMedia.
 
     No decompression here: a compressed body is a way to send more than its length says.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
     if encoding != "identity":
         raise UnsupportedMedia(f"content encoding `{encoding[:40]}` is not taken; send the body as it is")
-    if request.content_type not in JSON_TYPES:
-        raise UnsupportedMedia(f"media type `{request.content_type[:80]}` is not taken; send {' or '.join(JSON_TYPES)}")
+    if request.content_type not in types:
+        raise UnsupportedMedia(f"media type `{request.content_type[:80]}` is not taken; send {' or '.join(types)}")
     if (length := request.content_length) is not None and length > limits.body_bytes:
         raise TooLarge(f"the body of {length} bytes is over the limit of {limits.body_bytes}")
     body = bytearray()

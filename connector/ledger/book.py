@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nacl.bindings import crypto_sign
 
+from connector.ledger.reading import log_of
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.ledger.witness import Witness
 from connector.ledger.witnesses import Witnesses
@@ -13,7 +14,7 @@ from connector.merkle import notes
 from connector.ports import Clock, Identity, Peer, Store
 from connector.ports_ledger import Anchor
 from connector.records import Changes, Evidence
-from connector.records_ledger import Place
+from connector.records_ledger import Log, Place
 from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
 
 
@@ -64,6 +65,17 @@ class Book:
     async def checkpoint(self) -> str | None:
         """See the port."""
         return await self.sequencer.checkpoint()
+
+    async def shown(self, origin: str | None, beyond: int = -1) -> tuple[Log, str]:
+        """A log (the one that grows unless `origin` says another) and its newest checkpoint that may be shown; over the entry `beyond` too,
+        if there is one already. Raises NotFound, StoreError."""
+        log = await log_of(self.store, origin)
+        growing = await self.sequencer.checkpoint()
+        if growing is None or not growing.startswith(f"{log.origin}\n"):
+            return log, log.note  # a log that is closed has been shown as it is
+        if int(growing.split("\n", 2)[1]) <= beyond < log.size:
+            growing = await self.sequencer.checkpoint(fresh_seconds=0.0) or growing
+        return log, growing
 
     def suspected(self, peer: str) -> bool:
         """See the port."""

@@ -83,9 +83,10 @@ async def tree_of(store: LedgerStore, log: Log, size: int) -> Frontier:
     return await _proven(store, log, size, lambda nodes: frontier_at(size, nodes))
 
 
-async def prove_entry(store: LedgerStore, log: Log, index: int) -> bytes:
-    """A proof that stands alone (C2SP tlog-proof): place, hashes and the log's newest checkpoint. Raises NotFound."""
-    return proofs.write(proofs.Proof(index, await prove_inclusion(store, log, index, log.size), log.note.encode()))
+async def prove_entry(store: LedgerStore, log: Log, index: int, note: str) -> bytes:
+    """A proof that stands alone (C2SP tlog-proof): place, hashes and a checkpoint of the log. Raises NotFound if that is not over it."""
+    size = checkpoints.read(notes.read(note.encode()).text).size
+    return proofs.write(proofs.Proof(index, await prove_inclusion(store, log, index, size), note.encode()))
 
 
 async def check_tail(store: LedgerStore, log: Log) -> None:

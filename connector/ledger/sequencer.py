@@ -173,11 +173,14 @@ class Sequencer:
                 telemetry.log.warning("ledger anchor torn", reason=refused.message)
         return max((each for each in found if each.origin == found[-1].origin), key=lambda each: each.size, default=None)
 
+    def keys(self) -> list[bytes]:
+        """Our public keys, those that have ended too: what the checkpoints of our logs are verified by."""
+        return [key.public for key in self._identity.keys(self._identity.own.id)]
+
     def read_own(self, note: bytes) -> checkpoints.Checkpoint:
         """What a checkpoint says that one of our keys has signed. Raises ProofRefused."""
         origin = notes.read(note).text.partition("\n")[0]
-        keys = [notes.VerifierKey(origin, key.public) for key in self._identity.keys(self._identity.own.id)]
-        return checkpoints.open(note, origin, keys).checkpoint
+        return checkpoints.open(note, origin, [notes.VerifierKey(origin, key) for key in self.keys()]).checkpoint
 
     async def _continues(self, log: Log | None, signed: checkpoints.Checkpoint | None, *, lost: bool) -> bool:
         """Whether what the database has continues everything that was ever signed, as far as anybody here knows."""

@@ -100,7 +100,7 @@ async def test_a_large_backlog_is_numbered_in_groups_and_every_node_is_kept():
             verify_inclusion(leaves[index], index, count, await prove_inclusion(store, log, index, count), root)
         for old in (1, 255, 256, 300, count):
             verify_consistency(old, root_of(leaves[:old]), count, root, await prove_consistency(store, log, old, count))
-        proof = proofs.read(await prove_entry(store, log, 300))
+        proof = proofs.read(await prove_entry(store, log, 300, log.note))
         proofs.verify(proof, leaves[300], log.origin, [notes.VerifierKey(log.origin, key_of(OWN).key.public)])
 
 
@@ -396,7 +396,7 @@ async def test_erasing_what_a_fact_said_leaves_its_proof_valid(tmp_path: Path):
     async with Site(store=store, anchor=disk(tmp_path)) as site:  # the check of the start holds
         log = await the_log(site)
         entry = (await store.entries(1, 1, 1))[0]
-        proof = proofs.read(await prove_entry(store, log, 1))
+        proof = proofs.read(await prove_entry(store, log, 1, log.note))
         proofs.verify(proof, leaf_hash(entry.body), log.origin, [notes.VerifierKey(log.origin, key_of(OWN).key.public)])
         assert b"somebody" not in entry.body
     await store.close()
