@@ -131,50 +131,50 @@ def routes(doors: Doors, _limits: Limits) -> tuple[tuple[str, str, Handler], ...
 
 class _Operators:
     def __init__(self, doors: Doors) -> None:
-        self._book = doors.book
+        self._d = doors
 
     async def show(self, _request: web.Request) -> web.Response:
         """All logs, the keys that sign them, and who has witnessed what."""
-        logs = await self._book.store.logs()
+        logs = await self._d.book.store.logs()
         ours = {log.origin for log in logs}
-        own = self._book.sequencer.keys()
-        rows = await self._book.store.witnesses()
+        own = self._d.book.sequencer.keys()
+        rows = await self._d.book.store.witnesses()
         return answer(
             {
                 "logs": [_log(log) | {"keys": [notes.VerifierKey(log.origin, key).vkey for key in own]} for log in logs],
                 "cosigned": [_witnessed(row) for row in rows if row.origin in ours],
                 "witnessed": [_witnessed(row) for row in rows if row.origin not in ours],
-                "fault": self._book.sequencer.fault,
+                "fault": self._d.book.sequencer.fault,
             }
         )
 
     async def entries(self, request: web.Request) -> web.Response:
         """Entries from `?first=` on, with what stands outside of them."""
-        log = await log_of(self._book.store, request.query.get("origin"))
+        log = await log_of(self._d.book.store, request.query.get("origin"))
         first = number_of("first", request.query.get("first", "0"), 0, SIZE_MAX)
         limit = number_of("limit", request.query.get("limit", str(ENTRIES)), 1, ENTRIES_MAX)
-        found = await self._book.store.entries(log.number, first, limit)
+        found = await self._d.book.store.entries(log.number, first, limit)
         return answer({"origin": log.origin, "size": log.size, "items": [_entry(entry) for entry in found]})
 
     async def proof(self, request: web.Request) -> web.Response:
-        return await prove(self._book, request)
+        return await prove(self._d.book, request)
 
     async def tile(self, request: web.Request) -> web.Response:
         """A tile of hashes or a bundle of entries (C2SP tlog-tiles)."""
-        log = await log_of(self._book.store, request.query.get("origin"))
+        log = await log_of(self._d.book.store, request.query.get("origin"))
         tile = _tile(request)
         read = read_bundle if tile.level < 0 else read_tile
-        return _tile_answer(await read(self._book.store, log, tile), tile)
+        return _tile_answer(await read(self._d.book.store, log, tile), tile)
 
     async def forgive(self, request: web.Request) -> web.Response:
         """An operator has looked at what a peer's ledger contradicts, and trusts it again."""
-        await self._book.witness.forgive(request.match_info["id"])
+        await self._d.book.witness.forgive(request.match_info["id"])
         return answer({"forgiven": request.match_info["id"]})
 
     async def erase(self, request: web.Request) -> web.Response:
         """Take away for good what an event says in detail; its entry in the ledger stays valid."""
         sequence = number_of("sequence", request.match_info["sequence"], 1, SIZE_MAX)
-        if not await self._book.store.erase(sequence):
+        if not await self._d.book.store.erase(sequence):
             raise NotFound(f"there is no event {sequence}")
         return web.Response(status=204)
 
