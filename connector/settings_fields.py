@@ -139,6 +139,15 @@ class EdrSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeteringSettings:
+    """How what we serve is proven and counted."""
+
+    directory: Path | None = _f("hashes of what is published, one file for each; empty: `content-logs` beside the database", None)
+    window_bytes: int = _f("a consumer signs a receipt for each so many bytes; a multiple of 262144", 16_777_216, 262_144, 1_073_741_824)
+    credit_windows: int = _f("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 4, 1, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionSettings:
     """How long finished things are kept."""
 
@@ -206,6 +215,7 @@ class Settings:
     credentials: Mapping[str, Path] = field(default_factory=dict)  # name -> file with the secret header value, for HTTP sources
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     edr: EdrSettings = field(default_factory=EdrSettings)
+    metering: MeteringSettings = field(default_factory=MeteringSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)

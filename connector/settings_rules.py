@@ -23,6 +23,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DID = re.compile(r"did:[a-z0-9]+:(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2}|:)*[A-Za-z0-9._-]")  # W3C DID Core 1.0, 3.1, without path and query
 NAME = re.compile(r"\w[\w.-]{0,63}")  # a file name and an argument of the command line; never starts with a dot or a dash
+CHUNK_BYTES = 262_144  # of data in a leaf of a content log: a window must not end within one
 ROLE_CHARACTERS = 64  # it stands in every catalog and token
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -61,6 +62,9 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             yield Finding("egress.allow", f"has `{network}`, which is not a network", "write it as 10.1.0.0/16, host bits zero")
     if settings.delivery.retry_seconds_max < settings.delivery.first_retry_seconds:
         yield Finding("delivery.retry_seconds_max", "is below delivery.first_retry_seconds", "make it the longer one")
+    if settings.metering.window_bytes % CHUNK_BYTES:
+        whole = settings.metering.window_bytes // CHUNK_BYTES * CHUNK_BYTES
+        yield Finding("metering.window_bytes", "is not a multiple of 262144, the bytes that are proven together", f"write {whole}")
     if settings.telemetry.otlp_endpoint and (problem := _url_problem(settings.telemetry.otlp_endpoint)):
         yield Finding("telemetry.otlp_endpoint", problem, "write it as http://127.0.0.1:4318")
 

@@ -104,6 +104,13 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("[delivery]\nfirst_retry_seconds = 900", "delivery.retry_seconds_max", "below delivery.first_retry_seconds"),
     ("[edr]\ntoken_seconds = 100000", "edr.token_seconds", "from 1 to 86400"),
     ("[edr]\ntoken_seconds = 0.5", "edr.token_seconds", "from 1 to 86400"),  # a data address states whole seconds
+    ("[metering]\nwindow_bytes = 1000", "metering.window_bytes", "from 262144"),
+    (
+        "[metering]\nwindow_bytes = 600000",
+        "metering.window_bytes",
+        "not a multiple of 262144, the bytes that are proven together; write 524288",
+    ),
+    ("[metering]\ncredit_windows = 0", "metering.credit_windows", "from 1 to 64"),
     ("[retention]\ninbox_days = 0", "retention.inbox_days", "of at least 1"),
     ("[limits]\nmessage_bytes = 1", "limits.message_bytes", "from 1024"),
     ("[limits]\nmessage_bytes = 1e6", "limits.message_bytes", "write a whole number"),
