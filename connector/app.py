@@ -46,6 +46,7 @@ from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
+from connector.control_billing.bills import Bills
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -254,7 +255,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
-            {"data": settings.data.url, "version": connector.__version__}, book,
+            {"data": settings.data.url, "version": connector.__version__}, book, Bills(store, policies, clock, lambda: identity.own.id),
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads

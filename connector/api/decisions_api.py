@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant
+from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.policies import USE, Verdict
 from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View
@@ -204,16 +203,7 @@ class _Decisions:
         """An instant as POSIX seconds; now, if none is given."""
         if said is None:
             return self._d.journal.clock.now()
-        try:
-            at = datetime.fromisoformat(said)
-            if at.tzinfo is None and "T" in said:
-                raise ValueError
-            seconds = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-            datetime.fromtimestamp(seconds, UTC)  # the calendar ends: what lies before or behind it is no instant here
-            return seconds
-        except (ValueError, OverflowError):
-            remedy = "write it as 2030-12-31T18:00:00Z, with its zone, or as a day, which begins at midnight UTC"
-            raise InvalidRequest(f"`at` is `{said[:40]}`, which is no instant; {remedy}", pointer="/at") from None
+        return read_instant(said, "at")
 
 
 def _cursor(place: str | None) -> str | None:

@@ -16,6 +16,7 @@ from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management import billing_api
 from connector.control.catalog import PeerCatalogs
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
@@ -23,6 +24,7 @@ from connector.control.outbox import Outbox
 from connector.control.publish import Manifest, Publishing
 from connector.control.pulls import Pulls
 from connector.control.simulate import Simulation
+from connector.control_billing.bills import Bills
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
@@ -57,6 +59,7 @@ class Doors:
     reload: Callable[[], Awaitable[list[str]]]
     about: dict[str, Any]
     book: Book
+    bills: Bills
 
 
 def authorized(token_hash: Callable[[], bytes]) -> Any:
@@ -121,6 +124,7 @@ class ManagementApi:
             ("POST", "/reload", self._reload),
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
+            *billing_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:

@@ -151,6 +151,20 @@ def seconds_of(said: str | None) -> float:
     return seconds
 
 
+def read_instant(said: str, name: str) -> float:
+    """An instant as POSIX seconds; `name` is that of the member or parameter. Raises InvalidRequest."""
+    try:
+        at = datetime.fromisoformat(said)
+        if at.tzinfo is None and "T" in said:
+            raise ValueError
+        seconds = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+        datetime.fromtimestamp(seconds, UTC)  # the calendar ends: what lies before or behind it is no instant here
+        return seconds
+    except (ValueError, OverflowError):
+        remedy = "write it as 2030-12-31T18:00:00Z, with its zone, or as a day, which begins at midnight UTC"
+        raise InvalidRequest(f"`{name}` is `{said[:40]}`, which is no instant; {remedy}", pointer=f"/{name}") from None
+
+
 def instant(at: float | None) -> str | None:
     """POSIX seconds as RFC 3339 in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at is not None else None

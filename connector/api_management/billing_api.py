@@ -1,0 +1,59 @@
+"""What was used under an agreement, and its invoice, at the management listener alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector.api.management_shapes import answer, read_instant
+from connector.api.middleware import Handler
+from connector.errors import InvalidRequest
+from connector.metering_bills.invoice import Invoice
+from connector.metering_bills.pages import as_csv, as_html
+
+if TYPE_CHECKING:
+    from connector.api.management_api import Doors
+
+# Of each format its media type and its writer. A page loads nothing and runs nothing, whatever it says.
+FORMATS: Final[Mapping[str, tuple[str, Callable[[Invoice], str]]]] = {
+    "json": ("application/json", lambda invoice: orjson.dumps(invoice.to_json()).decode()),
+    "csv": ("text/csv", as_csv),
+    "html": ("text/html", as_html),
+}
+ALONE: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+PARAMETERS: Final = frozenset({"format", "from", "to"})
+
+
+def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
+    """Method, path and handler of each call."""
+
+    async def usage(request: web.Request) -> web.Response:
+        """What was used so far, by whom it is attested, and what it costs."""
+        return answer(await doors.bills.usage(request.match_info["id"]))
+
+    async def invoice(request: web.Request) -> web.Response:
+        """The invoice for the period [`from`, `to`); from the signing and up to now where they are not given."""
+        _demand_known(request.query)
+        format = request.query.get("format", "json")
+        if format not in FORMATS:
+            raise InvalidRequest(f"`format` is `{format[:40]}`; it is one of {', '.join(FORMATS)}")
+        begins, ends = (None if (said := request.query.get(name)) is None else read_instant(said, name) for name in ("from", "to"))
+        media_type, write = FORMATS[format]
+        found = await doors.bills.invoice(request.match_info["id"], begins, ends)
+        return web.Response(text=write(found), content_type=media_type, charset="utf-8", headers=ALONE | {hdrs.CACHE_CONTROL: "no-store"})
+
+    return (("GET", "/agreements/{id}/usage", usage), ("GET", "/agreements/{id}/invoice", invoice))
+
+
+def _demand_known(query: Mapping[str, str]) -> None:
+    """A misspelled `from` would be an invoice of everything."""
+    if strange := sorted(set(query) - PARAMETERS):
+        raise InvalidRequest(
+            f"`{strange[0][:40]}` is not known here; an invoice takes {', '.join(f'`{name}`' for name in sorted(PARAMETERS))}"
+        )
