@@ -35,6 +35,8 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
             processes.negotiations,
             processes.transfers,
             processes.agreements,
+            operate.usage,
+            operate.invoice,
             processes.show_process,
             explain.explain,
             processes.approve,

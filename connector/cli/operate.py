@@ -1,9 +1,21 @@
-"""`connector participants`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what got stuck, and going on."""
+"""`connector participants`, `usage`, `invoice`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what was used and is owed,
+what got stuck, and going on."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
 from connector.cli import show
 from connector.cli.session import Common, ask
+from connector.errors import ConnectorError
+
+FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
+LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
 
 
 def participants(*, common: Common | None = None) -> None:
@@ -14,6 +26,98 @@ def participants(*, common: Common | None = None) -> None:
         show.document({"items": known})
         return
     show.table(("NAME", "ID", "ROLE", "PROTOCOL"), ((p.name, p.id, p.role, p.protocol) for p in known), "nobody is registered")
+
+
+def usage(agreement: str, *, common: Common | None = None) -> None:
+    """Show what was used under an agreement, by whom it is attested, and what it costs so far.
+
+    Parameters
+    ----------
+    agreement
+        its id, as `connector agreements` shows it
+    """
+    common = common or Common()
+    view = ask(common, lambda client: client.usage(agreement))
+    if common.json:
+        show.document(view)
+        return
+    cost = view.cost or {}
+    owed = f"{cost['amount']} {cost['currency']}, signed for {cost['signed']}" if "amount" in cost else "; ".join(cost.get("reasons", ()))
+    show.facts(
+        {"agreement": view.agreement, "as": view.role, "used": _counted(view.counts), "signed for": _counted(view.signed), "cost": owed}
+    )
+    rows = [
+        (t["transfer"], t["status"], t["attested"], t["counts"]["bytes"], t["counts"]["records"], t["counts"]["calls"], t["receipt"])
+        for t in view.transfers
+    ]
+    show.line()
+    show.table(FLOWS, rows, "no transfers")
+
+
+def invoice(
+    agreement: str,
+    *,
+    begins: Annotated[str | None, Parameter(name="--from")] = None,
+    ends: Annotated[str | None, Parameter(name="--to")] = None,
+    format: Literal["text", "json", "csv", "html"] = "text",
+    out: Path | None = None,
+    common: Common | None = None,
+) -> None:
+    """Show or write the invoice of an agreement: both sides come to the same one, down to its digest, where receipts were signed.
+
+    Parameters
+    ----------
+    agreement
+        its id, as `connector agreements` shows it
+    begins
+        first instant or day of the period (UTC); default: the signing
+    ends
+        the instant or day at which the period is over, not in it; default: now
+    format
+        text for people, or json, csv, html (a page to print)
+    out
+        a new file to write it into; without it, it is printed
+    """
+    common = common or Common()
+    wanted = "json" if format == "text" or common.json else format
+    content = ask(common, lambda client: client.invoice(agreement, wanted, begins=begins, ends=ends))
+    if out is not None:
+        try:
+            with out.open("xb") as file:
+                file.write(content)
+        except OSError as error:
+            raise ConnectorError(f"`{out}` cannot be written: {error.strerror}; give `--out` the name of a new file") from None
+        show.note(f"written to {out}")
+    elif wanted != "json":
+        show.text(content.decode())
+    elif format == "json" or common.json:
+        show.document(json.loads(content))
+    else:
+        _show_invoice(json.loads(content))
+
+
+def _show_invoice(said: Mapping[str, Any]) -> None:
+    currency = said["currency"]
+    names = ("agreement", "provider", "consumer", "from", "to", "digest")
+    show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]})
+    rows = [
+        (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
+        for e in said["lines"]
+    ]
+    show.line()
+    show.table(LINES, rows, "nothing is owed")
+
+
+def _quantity(line: Mapping[str, Any]) -> str:
+    """What was counted, in what it was counted in: 1500000 bytes."""
+    return f"{line['quantity']} {line['counted'] or line['unit']}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    seconds = counts.get("us", 0) / 1_000_000
+    told = {"records": counts.get("records", 0), "items": counts.get("items", 0), "calls": counts.get("calls", 0)}
+    more = "".join(f", {number} {name}" for name, number in told.items() if number)
+    return f"{counts.get('bytes', 0)} bytes{more}" + (f", {seconds:.1f} s" if seconds else "")
 
 
 def dead_letters(*, common: Common | None = None) -> None:

@@ -40,6 +40,11 @@ def document(value: Any) -> None:
     print(re.sub(UNSEEN, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
 
 
+def text(content: str) -> None:
+    """Print a text of several lines as it is, without what a terminal would obey."""
+    print(re.sub(UNSEEN, lambda found: found[0] if found[0] in "\r\n" else "", content), end="")
+
+
 def line(text: object = "", *, indent: int = 0) -> None:
     """Print one line."""
     print(f"{' ' * indent}{clean(text)}")

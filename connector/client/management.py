@@ -15,6 +15,7 @@ from connector.client.transport import ManagementError, Transport, new_key
 from connector.client.views import (
     OVER,
     Agreement,
+    AgreementUsage,
     CatalogDataset,
     CatalogPage,
     Dataset,
@@ -165,6 +166,16 @@ class ManagementClient:
     async def close_agreement(self, id: str, reason: str | None = None) -> Agreement:
         """Close an agreement; what runs under it ends, and the peer is told `reason`. A closed one stays as it is."""
         return await self._call("POST", f"/v1/agreements/{_part(id)}/close", Agreement, _given(reason=reason))
+
+    async def usage(self, agreement: str) -> AgreementUsage:
+        """What was used under an agreement so far, and what it costs."""
+        return await self._call("GET", f"/v1/agreements/{_part(agreement)}/usage", AgreementUsage)
+
+    async def invoice(self, agreement: str, format: str = "json", *, begins: str | None = None, ends: str | None = None) -> bytes:
+        """The invoice of an agreement for the period [`begins`, `ends`) (RFC 3339; default: from the signing, up to now), as `json`, `csv`
+        or `html`."""
+        query = {"format": format, "from": begins, "to": ends}
+        return await self._open.call("GET", f"/v1/agreements/{_part(agreement)}/invoice", query=query)
 
     async def perform(
         self, id: str, duty: str, *, action: str | None = None, at: str | None = None, by: str | None = None,

@@ -125,6 +125,21 @@ class Agreement(Struct, frozen=True):
     counters: list[Document] = []
 
 
+class AgreementUsage(Struct, frozen=True):
+    """What was used under an agreement up to `at`: `counts` in all and, of them, what the consumer has `signed` for (bytes, records, items,
+    calls, us). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
+    those of its quotas, where we count them; each of `transfers` has its `counts`, `status`, `attested`, and its last `receipt`."""
+
+    agreement: str
+    role: str
+    at: str
+    counts: dict[str, int]
+    signed: dict[str, int]
+    cost: Document | None = None
+    counters: list[Document] = []
+    transfers: list[Document] = []
+
+
 class Transfer(Struct, frozen=True):
     """A transfer process as this side sees it."""
 

@@ -73,3 +73,90 @@ def test_reload_says_what_changed(command: Command, fake: FakeConnector, home: P
 def test_a_reload_that_is_refused_lists_the_mistakes(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/reload")] = (500, problem(500, "settings", "the settings cannot work", ("`store.kind` is `x`",), trace="t1"))
     assert command("reload").err == "connector: the settings cannot work\n  - `store.kind` is `x`\n  trace t1\n"
+
+
+USAGE = {
+    "agreement": "urn:a",
+    "role": "provider",
+    "at": "2026-01-31T12:00:00.000Z",
+    "counts": {"bytes": 1_500_000, "records": 12, "items": 0, "calls": 2, "us": 2_500_000},
+    "signed": {"bytes": 1_000_000, "records": 0, "items": 0, "calls": 0, "us": 0},
+    "cost": {"currency": "EUR", "amount": "1.50", "signed": "1.00"},
+    "counters": [],
+    "transfers": [
+        {
+            "transfer": "urn:t",
+            "status": "open",
+            "attested": "both",
+            "sequence": 3,
+            "receipt": "ab12",
+            "counts": {"bytes": 1_500_000, "records": 12, "items": 0, "calls": 2, "us": 2_500_000},
+            "updated": "2026-01-31T12:00:00.000Z",
+        }
+    ],
+}
+INVOICE = {
+    "agreement": "urn:a",
+    "provider": "did:web:p.example",
+    "consumer": "did:web:c.example",
+    "from": "2026-01-01T00:00:00.000Z",
+    "to": "2026-02-01T00:00:00.000Z",
+    "currency": "EUR",
+    "total": "1.50",
+    "attested": "in-part",
+    "digest": "d1ge57",
+    "lines": [
+        {
+            "price": "/permission/0/duty/0",
+            "unit": "MB",
+            "unit_price": "1.00",
+            "counted": "bytes",
+            "quantity": 1_500_000,
+            "per": 1_000_000,
+            "attested": "provider-only",
+            "amount": "1.50",
+        }
+    ],
+}
+
+
+def test_what_was_used_is_shown_with_what_it_costs(command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE)
+    golden("usage", command("usage", "urn:a").out)
+    assert json.loads(command("usage", "urn:a", "--json").out)["cost"]["amount"] == "1.50"
+
+
+def test_that_nobody_can_say_the_cost_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (
+        200,
+        USAGE | {"cost": {"reasons": ["/permission/0: no price"]}, "transfers": []},
+    )
+    ended = command("usage", "urn:a")
+    assert "/permission/0: no price" in ended.out
+    assert ended.err == "no transfers\n"
+
+
+def test_an_invoice_is_shown_for_people_and_printed_in_each_form(
+    command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
+):
+    at = ("GET", "/v1/agreements/urn%3Aa/invoice")
+    fake.answers[at] = (200, INVOICE)
+    golden("invoice", command("invoice", "urn:a", "--from", "2026-01-01", "--to", "2026-02-01").out)
+    assert fake.paths()[-1] == "GET /v1/agreements/urn%3Aa/invoice?format=json&from=2026-01-01&to=2026-02-01"
+    for arguments in (("--format", "json"), ("--json",), ("--json", "--format", "csv")):
+        assert json.loads(command("invoice", "urn:a", *arguments).out) == INVOICE
+    fake.answers[at] = (200, b"a,b\r\n1,\x1b[2J2\r\n")
+    assert command("invoice", "urn:a", "--format", "csv").out == "a,b\r\n1,[2J2\r\n"
+    assert fake.paths()[-1].endswith("?format=csv")
+
+
+def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, b"<!doctype html>\n")
+    ended = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")
+    assert (ended.code, ended.err) == (0, "written to bill.html\n")
+    assert (home / "bill.html").read_bytes() == b"<!doctype html>\n"
+    again = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")
+    assert (again.code, again.err) == (
+        1,
+        "connector: `bill.html` cannot be written: File exists; give `--out` the name of a new file\n",
+    )

@@ -122,3 +122,8 @@ def test_instants_are_shown_to_the_second():
     assert show.moment(None) == ""
     assert show.instant(0.0) == "1970-01-01 00:00:00Z"
     assert show.instant(None) == "-"
+
+
+def test_a_text_is_printed_with_its_lines_and_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]):
+    show.text("a,b\r\n1,\x1b[2J2\r\n")
+    assert capsys.readouterr().out == "a,b\r\n1,[2J2\r\n"

@@ -13,6 +13,7 @@ PAGE: dict[str, Any] = {"items": [], "next": None}
 N, T = process_view(), process_view(pid="urn:uuid:t1")
 DATASET = {"id": "a/b", "title": "A", "offers": [{"id": "o", "policy": {}, "manual": True}]}
 AGREEMENT = {"id": "g", "peer": "p", "dataset": "d", "provider": "p", "consumer": "c", "document": {}}
+USAGE: dict[str, Any] = {"agreement": "g", "role": "provider", "at": "2026-01-01T00:00:00.000Z", "counts": {}, "signed": {}, "cost": None}
 EXPLAINED = {"kind": "negotiation", "pid": "n", "role": "consumer", "peer": "did:web:h", "state": "TERMINATED"}
 SIMULATED: dict[str, Any] = {"as": {"id": "did:web:h"}, "at": "2030-01-01T00:00:00.000Z", "items": [], "next": None}
 OTHER_TERMS: dict[str, Any] = {"dataset": "d", "at": "2030-01-01T00:00:00.000Z", "replaced": [], "items": [], "agreements": PAGE}
@@ -41,6 +42,17 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("agreement", ("g",), {}, "GET", "/v1/agreements/g", None, AGREEMENT),
     ("close_agreement", ("g", "why"), {}, "POST", "/v1/agreements/g/close", {"reason": "why"}, AGREEMENT),
     ("perform", ("g", "/d"), {"by": "p"}, "POST", "/v1/agreements/g/performances", {"duty": "/d", "by": "p"}, AGREEMENT),
+    ("usage", ("a/b",), {}, "GET", "/v1/agreements/a%2Fb/usage", None, USAGE),
+    ("invoice", ("g",), {}, "GET", "/v1/agreements/g/invoice?format=json", None, {"total": "1.00"}),
+    (
+        "invoice",
+        ("g", "csv"),
+        {"begins": "2026-01-01", "ends": "2026-02-01"},
+        "GET",
+        "/v1/agreements/g/invoice?format=csv&from=2026-01-01&to=2026-02-01",
+        None,
+        {"total": "1.00"},
+    ),
     ("transfer", ("g",), {}, "POST", "/v1/transfers", {"agreement": "g", "format": "HttpData-PULL"}, T),
     ("transfers", (), {"peer": "h"}, "GET", "/v1/transfers?peer=h", None, PAGE),
     ("transfer_process", ("t",), {"wait": "started"}, "GET", "/v1/transfers/t?wait=started&timeout_seconds=30.0", None, T),
