@@ -10,6 +10,9 @@ A leaf of which a part was sent counts as sent: whoever has most of it may know 
 rest of a cut window costs no credit. If U is the front of the log, the credit is the offset up to which the provider sends. W is a
 multiple of the chunk, so credit never ends within a leaf, and a consumer that has verified what it got can always sign.
 
+What was sent and got lost stays open, as nobody can tell a consumer that has lost it from one that does not want to sign for it. It is not
+stuck: S can be fetched again without credit, so a consumer that waits for credit fetches first what is `open_to` it, and signs.
+
 S lives as long as the process that sends. Whoever forgets it in a crash may send up to K·W that were on their way before: the bound is
 K·W for each life of a process between two receipts, unless S is stored.
 """
@@ -87,6 +90,11 @@ def allowance(credit_bytes: int, measure: Measure, acknowledged: Ranges, sent: R
         else:
             most = middle - 1
     return least
+
+
+def open_to(acknowledged: Ranges, sent: Ranges) -> Ranges:
+    """What uses up credit: the leaves that were sent and not acknowledged, which may be fetched again at any time."""
+    return without(sent, acknowledged)
 
 
 def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges) -> bool:

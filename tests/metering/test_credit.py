@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from connector.metering.content import Known
 from connector.metering.counts import Counts
-from connector.metering.credit import allowance, counted, credit, due, finite
+from connector.metering.credit import allowance, counted, credit, due, finite, open_to
 from connector.metering.objects import ContentLog
 from connector.metering.ranges import union, without
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, WINDOW, log
@@ -40,6 +40,15 @@ def test_parallel_ranges_share_one_credit():
         sent = union(sent, ((first, first + got),))
     assert allowance(4 * WINDOW, MEASURE, (), sent, 31, 36) == 1
     assert allowance(4 * WINDOW, MEASURE, (), sent, 24, 29) == 3  # two of these have left already
+
+
+def test_what_was_sent_and_got_lost_uses_credit_and_may_be_fetched_again_without():
+    sent = ((2, 18),)
+    assert allowance(4 * WINDOW, MEASURE, (), sent, 1, LEAVES) == 0
+    assert open_to((), sent) == sent
+    assert allowance(4 * WINDOW, MEASURE, (), sent, 2, 18) == 16
+    assert open_to(((2, 18),), sent) == ()
+    assert allowance(4 * WINDOW + 16 * CHUNK, MEASURE, ((2, 18),), sent, 1, 2) == 1
 
 
 @given(st.lists(st.tuples(st.integers(1, LEAVES), st.integers(1, LEAVES)), max_size=6), st.lists(st.integers(0, 3), max_size=8))
