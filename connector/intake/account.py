@@ -8,9 +8,9 @@ is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -18,10 +18,10 @@ import orjson
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused
-from connector.intake.beside import Beside
+from connector.intake.beside import Beside, problem_code
 from connector.intake.promise import Broken, Promise
 from connector.metering import chain_consumer as chain
-from connector.metering.chain import Outcome
+from connector.metering.chain import CLOSED, Outcome
 from connector.metering.credit import due, finite
 from connector.metering.objects import Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union
@@ -33,8 +33,6 @@ from connector.records_metering import Metered, Receipted
 QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles
 LAST_SECONDS = 5.0  # for a receipt that says why we stop: whoever stops does not wait long
-OK = 200
-CODE = re.compile(r"[a-z0-9-]{1,64}")  # of a refusal
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 Lines = Callable[[int, int], int]
@@ -101,7 +99,8 @@ class Account:
         return self._account.ranges
 
     async def open(self) -> None:
-        """Take up the account where it stands, here or at the provider. Raises PeerFailed."""
+        """Take up the account where it stands, here or at the provider, and have its last receipt acknowledged, or the first one, which
+        opens it. Raises PeerFailed, and may be called again then; Broken if nothing can come of it."""
         stored = await self._means.store.metered(self._transfer)
         if stored is not None:
             if stored.manifest != self._promise.token:
@@ -110,19 +109,20 @@ class Account:
         await self._restore()
         if stored is None and not self._account.sequence:
             await self._save(self._account, telemetry.MANIFEST_ACCEPTED, self._promise.token)
+        await self._post()
+        if not self._account.sequence:
+            await self._sign("partial")
+            await self._post()
 
     async def run(self) -> None:
-        """Write receipts until `end`: the first one opens the account. Raises Broken if the provider refuses one, StoreError."""
-        if self._pending:
-            await self._post()
-        if not self._account.sequence:
-            await self._receipt("partial")
-        while not self._ending:
+        """Write receipts until `end`. Raises Broken if the provider refuses one, PeerRefused, SinkFailed, StoreError."""
+        while self._rejected or not self._ending:
             await self._until_due()
             if self._rejected:
-                await self._reject(self._rejected.pop(0))
-            elif self._new:
-                await self._receipt("partial")
+                await self._sign_rejected(self._rejected.pop(0))
+            elif self._new and not self._ending:
+                await self._sign("partial")
+            await self._post_until_acknowledged()
 
     def verified(self, ranges: Ranges) -> None:
         """Say which leaves are verified and lie at their place, all of them so far that this transfer has brought."""
@@ -141,19 +141,20 @@ class Account:
         self._news.set()
 
     async def complete(self) -> None:
-        """The last receipt, once all is verified. Raises as `run`, PeerFailed if the provider cannot be reached."""
-        whole = covers(union(self._verified, self._account.ranges), self._promise.layout.whole)
-        if self._pending:
+        """The last receipt, once all is verified. Raises as `run`, PeerFailed: then it may be called again."""
+        await self._post()
+        if self._account.status not in CLOSED:
+            whole = covers(union(self._verified, self._account.ranges), self._promise.layout.whole)
+            await self._sign("complete" if whole else "partial")
             await self._post()
-        if self._account.status not in ("complete", "disputed"):
-            await self._receipt("complete" if whole else "partial")
 
     async def abort(self, reason: str) -> None:
         """Say why we stop, if it can be said quickly."""
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                if not self._pending and self._account.sequence:
-                    await self._receipt("aborted", reason=reason)
+                await self._post()
+                await self._sign("aborted", reason=reason)
+                await self._post()
         except (ConnectorError, TimeoutError) as error:
             telemetry.log.info("no receipt about the end", transfer=self._transfer, reason=str(error))
 
@@ -181,13 +182,13 @@ class Account:
             except TimeoutError:
                 return
 
-    async def _reject(self, rejected: Rejected) -> None:
+    async def _sign_rejected(self, rejected: Rejected) -> None:
         telemetry.log.warning("leaf rejected", transfer=self._transfer, leaf=rejected.leaf, got=rejected.got.hex())
         if covers(self._verified, self._account.ranges) and not covers(self._verified, ((rejected.leaf, rejected.leaf + 1),)):
-            await self._receipt("rejected", rejected=rejected)
+            await self._sign("rejected", rejected=rejected)
 
-    async def _receipt(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:
-        """Sign the next receipt over what is verified now, store it, and post it until it is acknowledged."""
+    async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:
+        """Sign the next receipt over what is verified now, and store it."""
         verified = self._verified if covers(self._verified, self._account.ranges) else ()
         if self._after == "fsync" and reason is None:
             await self._sink.sync()  # what came after `verified` was taken may be in it, and is told the next time
@@ -209,27 +210,27 @@ class Account:
         )
         token = self._means.identity.sign(receipt.claims(), Receipt.TYP)
         await self._save(chain.issued(self._account, token), telemetry.RECEIPT_SIGNED, token)
-        await self._post()
 
-    async def _post(self) -> None:
-        """Post the receipt that waits for its ack until it has it. Raises Broken, PeerRefused."""
+    async def _post_until_acknowledged(self) -> None:
+        """Raises Broken, PeerRefused."""
         pause = FIRST_PAUSE_SECONDS
         while self._pending:
             try:
-                await self._post_once()
-            except PeerRefused:
+                await self._post()
+            except (Broken, PeerRefused):
                 raise
             except PeerFailed as error:
-                if isinstance(error, Broken):
-                    raise
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
-    async def _post_once(self) -> None:
+    async def _post(self) -> None:
+        """Post the receipt that waits for its ack, if one does. Raises Broken, PeerFailed."""
+        if not self._pending:
+            return
         reply = await self._beside.post(self._receipts_url, self._account.receipt)
-        if reply.status != OK:
-            code = _code(reply.body)
+        if reply.status != HTTPStatus.OK:
+            code = problem_code(reply.body)
             if code == "sequence-stale" and await self._restore():
                 return
             if code is None:
@@ -291,25 +292,9 @@ class Account:
         self._account = saved
 
 
-def covered(account: Metered | None) -> Ranges:
-    """The leaves that an account covers."""
-    return () if account is None else account.ranges
-
-
 def durable(account: Metered) -> bool:
     """Whether what an account covers outlives a loss of power."""
     return bool(account.receipt) and kept(Receipt, account.receipt).after == "fsync"
-
-
-def _code(body: bytes) -> str | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(document, dict):
-        return None
-    code = document.get("code") or str(document.get("type", "")).rpartition(":")[2]
-    return code if isinstance(code, str) and CODE.fullmatch(code) else None
 
 
 def _text(body: bytes) -> str:

@@ -5,8 +5,11 @@ All of it is behind the same token as the data, small, and bounded. Nothing here
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
+
+import orjson
 
 from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
@@ -19,6 +22,7 @@ from connector.ports import Peer, Reply
 OBJECT_BYTES_MAX = 64 * 1024  # of a signed object: ours have 1 KiB, a receipt with many ranges 8
 CHECKPOINT_BYTES_MAX = 16 * 1024  # of a signed note with its cosignatures
 JWT = "application/jwt"
+CODE = re.compile(r"[a-z0-9-]{1,64}")
 
 
 class Beside:
@@ -70,6 +74,18 @@ class Beside:
             return reply.body
 
         return await self._access.presented(call)
+
+
+def problem_code(body: bytes) -> str | None:
+    """The code in problem details (RFC 9457): `code`, else the end of `type`. None if there is none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    code = document.get("code") or str(document.get("type", "")).rpartition(":")[2]
+    return code if isinstance(code, str) and CODE.fullmatch(code) else None
 
 
 def _headers(token: str | None) -> dict[str, str]:

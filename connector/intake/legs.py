@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from connector.errors import ConnectorError, PeerFailed
 from connector.merkle.tree import leaf_hash
 from connector.ports import Download as Incoming
 from connector.ports_sinks import Move, Mover, Movers, Sink
 
+STILL_SECONDS = 0.005  # without more of an answer: what has come is looked at
 BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work
 
 
@@ -99,6 +100,7 @@ class Pieces:
     def __init__(self, incoming: Incoming, sink: Sink, cut: Cut) -> None:
         self._pieces, self._sink, self._cut = incoming.chunks(), sink, cut
         self._rest = b""
+        self._coming: asyncio.Future[bytes] | None = None
         self._broken: ConnectorError | None = None
         self._windows: asyncio.Queue[Window] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(), name="leg")
@@ -113,12 +115,14 @@ class Pieces:
 
     async def close(self) -> None:
         """See `Leg`."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        tasks: list[asyncio.Future[Any]] = [self._task] if self._coming is None else [self._task, self._coming]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
         while not self._windows.empty():
-            self._windows.get_nowait().move.finished.set_exception(PeerFailed("the download was stopped"))
+            _settle(self._windows.get_nowait().move.finished, PeerFailed("the download was stopped"))
 
     async def _run(self) -> None:
         while True:
@@ -130,21 +134,15 @@ class Pieces:
             except ConnectorError as error:
                 self._broken = error
             except BaseException as error:
-                finished.set_exception(error if isinstance(error, Exception) else PeerFailed("the download was stopped"))
+                _settle(finished, error if isinstance(error, Exception) else PeerFailed("the download was stopped"))
                 raise
-            if self._broken is not None:
-                finished.set_exception(self._broken)
-            else:
-                finished.set_result(None)
+            _settle(finished, self._broken)
 
     async def _fill(self, window: Window) -> None:
         at, end, chunk_bytes = window.offset, window.offset + window.length, self._cut.chunk_bytes
         batch_bytes = max(BATCH_BYTES // chunk_bytes, 1) * chunk_bytes
         while at < end:
-            wanted = min(batch_bytes, end - at)
-            body, cut = await self._read(wanted)
-            if cut is not None:
-                body = body[: len(body) // chunk_bytes * chunk_bytes]
+            body, cut = await self._read(min(batch_bytes, end - at))
             view = memoryview(body)
             chunks = [view[n : n + chunk_bytes] for n in range(0, len(view), chunk_bytes)]
             hashes = await asyncio.to_thread(leaf_hashes, chunks)
@@ -165,12 +163,18 @@ class Pieces:
                 raise cut
 
     async def _read(self, count: int) -> tuple[bytes, PeerFailed | None]:
-        """The next `count` bytes; fewer, and why, if there are no more."""
+        """The next `count` bytes; fewer, but whole chunks, if no more are there now, or, with the reason, if no more come."""
         pieces, have = [self._rest], len(self._rest)
         cut: PeerFailed | None = None
         while have < count and cut is None:
+            if self._coming is None:
+                self._coming = asyncio.ensure_future(anext(self._pieces, b""))
+            # A provider that waits for a receipt sends nothing before it: what is here must not wait for more.
+            if have >= self._cut.chunk_bytes and not (await asyncio.wait({self._coming}, timeout=STILL_SECONDS))[0]:
+                break
+            coming, self._coming = self._coming, None
             try:
-                piece = await anext(self._pieces, b"")
+                piece = await coming
             except PeerFailed as error:
                 piece, cut = b"", error
             if not piece and cut is None:
@@ -178,13 +182,23 @@ class Pieces:
             pieces.append(piece)
             have += len(piece)
         whole = b"".join(pieces)
-        self._rest = whole[count:]
-        return whole[:count], cut
+        end = count if have >= count else have // self._cut.chunk_bytes * self._cut.chunk_bytes
+        self._rest = whole[end:]
+        return whole[:end], cut
 
 
 def leaf_hashes(chunks: Sequence[memoryview]) -> list[bytes]:
     """The leaf hash of each."""
     return [leaf_hash(chunk) for chunk in chunks]
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():  # whoever waited for it was cancelled
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 def _seen(future: asyncio.Future[None]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -77,12 +77,14 @@ class Proven:
     async def run(self, account: Account, described: Described | None) -> Downloaded:
         """Returns when every leaf is right and acknowledged, and the file has to be given its name. Raises as `Downloads.fetch`."""
         tasks: list[asyncio.Task[None]] = []
+        if described is not None and described.head is not None and described.head.validator == self._promise.etag:
+            self._expected = described.head.sha256
         try:
             await self._look_again()
             await self._sink.reserve(self._layout.size_bytes - self._bytes(self._verified))
             await self._report()
-            await self._patiently(account)
             account.verified(self._own)
+            await self._patiently(account.open)
             self._account = account
             writing = asyncio.create_task(account.run(), name=f"receipts {self._pull.transfer}")
             fetching = asyncio.create_task(self._fetch(described), name=f"data {self._pull.id}")
@@ -90,7 +92,7 @@ class Proven:
             await _until(fetching, tasks)
             account.end()
             await writing
-            await account.complete()
+            await self._patiently(account.complete)
         except ConnectorError as error:
             if self._account is not None:
                 await self._say_why(error, account, tasks)
@@ -104,10 +106,10 @@ class Proven:
         digest, known = await self._digest(), self._expected is not None
         return Downloaded(self._layout.size_bytes, digest, True, known, self._resumed, 0, self._promise.etag)
 
-    async def _patiently(self, account: Account) -> None:
+    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                return await account.open()
+                return await step()
             except Broken:
                 raise
             except PeerFailed as failed:
@@ -171,14 +173,13 @@ class Proven:
     def _next(self, described: Described | None) -> tuple[int, int] | None:
         """The next leaves to be fetched: first what was receipted and is lost here, as nothing is receipted before it is back."""
         missing = without(without(self._layout.whole, self._verified), self._taken)
-        if described is not None:
+        if described is not None and described.head is not None:
             begin = 1 + described.head.first // self._cut.chunk_bytes
             missing = tuple(each for each in missing if each[0] == begin) or missing
         told = self._account.told if self._account is not None else ()
         lost = without(without(told, self._verified), self._taken)
         for first, end in (*lost, *missing):
-            most = max(WINDOW_BYTES // self._cut.chunk_bytes, 1)
-            return (first, end) if self._road.parallel == 1 else (first, min(end, first + most))
+            return (first, end) if self._road.parallel == 1 else (first, min(end, first + max(WINDOW_BYTES // self._cut.chunk_bytes, 1)))
         return None
 
     async def _go(self, span: tuple[int, int], described: Described | None) -> None:
@@ -201,7 +202,7 @@ class Proven:
     async def _answer(self, span: tuple[int, int], described: Described | None) -> AsyncIterator[Incoming]:
         """An answer with these leaves, checked as far as its head goes."""
         offset, length = self._layout.span(*span)
-        if described is not None and described.head.first == offset:
+        if described is not None and described.head is not None and described.head.first == offset:
             async with described.stack:
                 self._checked(described.head)
                 yield described.incoming
@@ -235,7 +236,7 @@ class Proven:
         """Give the leg its windows, a few ahead, and see what becomes of them."""
         given: deque[Window] = deque()
         first, end = span
-        most = max(WINDOW_BYTES // self._cut.chunk_bytes, 1)
+        most = max(min(WINDOW_BYTES, self._promise.manifest.window_bytes) // self._cut.chunk_bytes, 1)
         try:
             for at in range(first, end, most):
                 last = min(at + most, end)

@@ -1,0 +1,306 @@
+"""Downloads of which each leaf is proven: right, receipted, taken up, in parallel; and every lie about the data found and named."""
+
+import asyncio
+import hashlib
+import os
+import random
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from connector.adapters.file_sink import FileSinks
+from connector.errors import ConnectorError, PeerFailed, SinkFailed
+from connector.intake import account, patience, proven
+from connector.intake.promise import Broken
+from connector.metering.ranges import union
+from connector.ports_sinks import Sinks
+from tests.contracts.memory_sinks import MemorySinks
+from tests.dataplane.rig import some_bytes
+from tests.intake.signed_provider import CHUNK, Consumer, both, of_both
+
+CONTENT = some_bytes(40 * CHUNK + 4321)
+WHOLE = ((1, 42),)
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other sooner than in the field, and windows are smaller."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(proven, "WINDOW_BYTES", 4 * CHUNK)
+
+
+@pytest.fixture(params=["file", "memory"])
+def sinks(request: pytest.FixtureRequest, tmp_path: Path) -> Sinks:
+    """With a descriptor, into which threads move, and without one."""
+    (tmp_path / "out").mkdir()
+    return FileSinks([tmp_path / "out"]) if request.param == "file" else MemorySinks()
+
+
+def written(consumer: Consumer) -> bytes:
+    if isinstance(consumer.sinks, MemorySinks):
+        return consumer.sinks.files[str(consumer.out)]
+    return consumer.out.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", CONTENT[:CHUNK], CONTENT], ids=len)
+@pytest.mark.parametrize("required", [False, True])
+async def test_what_is_signed_for_is_proven_receipted_and_has_its_name(tmp_path: Path, sinks: Sinks, content: bytes, required: bool):
+    async with both(tmp_path, content, sinks=sinks, required=required) as (provider, consumer):
+        done = await consumer.fetch()
+        assert written(consumer) == content
+        assert (done.size_bytes, done.received_bytes, done.validator, done.reasons) == (len(content), len(content), provider.etag, ())
+        # No bytes are asked for before the first receipt, and none at all if there are none: then nobody states a digest.
+        assert (done.sha256, done.stated) == (hashlib.sha256(content).digest(), bool(content) or not required)
+        of_both(provider, await consumer.account())
+        assert provider.account.status == "complete"
+        assert provider.account.counts.bytes == len(content)
+        assert [each.sequence for each in provider.receipts] == list(range(1, len(provider.receipts) + 1))
+        assert provider.receipts[0].ranges == ()
+        assert {each.after for each in provider.receipts} == {"fsync"}
+        assert provider.receipts == await consumer.signed()
+        assert provider.asked["GET "] == 1 + (required and bool(content))  # the answer that named the manifest is the one that is read
+
+
+async def test_never_more_than_the_credit_is_on_its_way_and_the_data_come_all_the_same(tmp_path: Path, sinks: Sinks):
+    async with both(tmp_path, CONTENT, sinks=sinks, required=True, window_bytes=CHUNK, credit_windows=2) as (provider, consumer):
+        await consumer.fetch()
+        assert written(consumer) == CONTENT
+        told = [each.counts.bytes for each in provider.receipts]
+        assert max(after - before for before, after in pairwise(told)) <= 2 * CHUNK
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("parallel", [2, 5])
+async def test_several_connections_bring_the_parts_of_one_file(tmp_path: Path, sinks: Sinks, parallel: int):
+    async with both(tmp_path, CONTENT, sinks=sinks, required=True, window_bytes=16 * CHUNK) as (provider, consumer):
+        provider.barrier = asyncio.Barrier(parallel)  # nobody gets a byte before all are there
+        provider.cuts = [CHUNK * 3 + 17, CHUNK]
+        await consumer.fetch(consumer.order(parallel=parallel))
+        assert written(consumer) == CONTENT
+        assert len(set(provider.ranges)) >= 10
+        of_both(provider, await consumer.account())
+        assert provider.account.counts.bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 100))])
+async def test_cuts_anywhere_cost_nothing_twice(tmp_path: Path, sinks: Sinks, seed: int):
+    chance = random.Random(seed)
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        provider.cuts = [chance.randrange(600_000) for _ in range(12)]
+        await consumer.fetch(consumer.order(parallel=chance.choice((1, 3))))
+        assert written(consumer) == CONTENT
+        of_both(provider, await consumer.account())
+        assert provider.account.counts.bytes == len(CONTENT)
+        assert provider.account.ranges == WHOLE
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_leaf_that_is_wrong_once_is_rejected_and_fetched_again_alone(tmp_path: Path, sinks: Sinks, first: bool):
+    leaf = 1 if first else 23
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        provider.corrupt = {leaf: 1}
+        await consumer.fetch()
+        assert written(consumer) == CONTENT
+        rejected = [each for each in provider.receipts if each.state == "rejected"]
+        wrong = bytearray(CONTENT[(leaf - 1) * CHUNK : leaf * CHUNK])
+        wrong[0] ^= 1
+        assert [each.rejected and (each.rejected.leaf, each.rejected.got) for each in rejected] == [
+            (leaf, hashlib.sha256(b"\0" + wrong).digest())
+        ]
+        assert provider.ranges[-1] == f"bytes={(leaf - 1) * CHUNK}-{leaf * CHUNK - 1}"
+        of_both(provider, await consumer.account())
+        assert provider.account.status == "complete"
+
+
+async def test_a_leaf_that_is_wrong_twice_ends_the_download_which_names_it_and_nothing_of_it_counts(tmp_path: Path, sinks: Sinks):
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        provider.corrupt = {7: 2}
+        with pytest.raises(Broken, match=rf"leaf 7 \(bytes {6 * CHUNK} to {7 * CHUNK - 1}\) came twice with other bytes") as caught:
+            await consumer.fetch()
+        assert caught.value.code == "leaf-wrong"
+        assert (await consumer.account()).counts.bytes <= len(CONTENT) - CHUNK
+        assert not consumer.out.exists()
+        assert [each.rejected.leaf for each in provider.receipts if each.rejected] == [7]
+        of_both(provider, await consumer.account())
+        await consumer.fetch()  # the provider has mended its disk
+        assert written(consumer) == CONTENT
+        assert provider.account.counts.bytes == len(CONTENT)
+
+
+async def test_what_the_disk_has_lost_is_fetched_again_and_not_paid_for_again(tmp_path: Path, sinks: Sinks):
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        provider.cuts = [30 * CHUNK, *[0] * 1000]
+        with pytest.raises(PeerFailed, match="the part is kept"):
+            await consumer.fetch(patience_seconds=0.1)
+        receipted = (await consumer.account()).counts.bytes
+        assert receipted > 10 * CHUNK
+        await _damage(consumer, 3 * CHUNK, b"lost")
+        provider.cuts, provider.ranges, sent = [], [], provider.sent_bytes
+        await consumer.fetch(consumer.watcher.reports[-1])
+        assert written(consumer) == CONTENT
+        assert provider.ranges[0] == f"bytes={3 * CHUNK}-{4 * CHUNK - 1}"  # first what is signed for and is not here
+        assert provider.sent_bytes - sent <= 13 * CHUNK
+        assert provider.account.counts.bytes == len(CONTENT)
+        of_both(provider, await consumer.account())
+
+
+async def _damage(consumer: Consumer, offset: int, piece: bytes) -> None:
+    sink = await consumer.sinks.open(str(consumer.out), "urn:pull", overwrite=False)
+    await sink.write(offset, piece)
+    await sink.close()
+
+
+async def test_what_an_earlier_transfer_has_brought_is_not_paid_for_under_the_next_one(tmp_path: Path, sinks: Sinks):
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        provider.cuts = [30 * CHUNK, *[0] * 1000]
+        with pytest.raises(PeerFailed):
+            await consumer.fetch(patience_seconds=0.1)
+        before = await consumer.account()
+        order = consumer.watcher.reports[-1]
+        other = "urn:uuid:another-transfer"
+        provider.cuts, provider.pid, provider.receipts = [], other, []
+        provider.manifest_changes["provider_pid"] = "urn:uuid:other-provider-pid"
+        provider.begin()
+        await consumer.know(other, "urn:uuid:other-provider-pid")
+        await consumer.fetch(
+            consumer.order(transfer=other, validator=order.validator, size_bytes=order.size_bytes, earlier=(before.transfer,))
+        )
+        assert written(consumer) == CONTENT
+        account = await consumer.account()
+        of_both(provider, account)
+        assert union(before.ranges, account.ranges) == WHOLE
+        assert before.counts.bytes + account.counts.bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("after", ["fsync", "write"])
+async def test_data_are_on_the_disk_before_they_are_signed_for_and_the_receipt_says_how(
+    tmp_path: Path, after: str, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "out").mkdir()
+    synced: list[int] = []
+    sync = os.fdatasync
+
+    def seen(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", seen)
+    async with both(tmp_path, CONTENT, after=after) as (provider, consumer):
+        await consumer.fetch()
+        assert {each.after for each in provider.receipts} == {after}
+        assert len(synced) == (len(provider.receipts) if after == "fsync" else 0)
+
+
+async def test_lines_are_counted_where_they_are_records(tmp_path: Path, sinks: Sinks):
+    text = b"".join(b'{"n":%d}\n' % n for n in range(60_000))
+    async with both(tmp_path, text, sinks=sinks, media_type="application/x-ndjson") as (provider, consumer):
+        provider.cuts = [5 * CHUNK + 3, *[0] * 1000]
+        with pytest.raises(PeerFailed):
+            await consumer.fetch(patience_seconds=0.1)
+        provider.cuts = []
+        await consumer.fetch()
+        assert written(consumer) == text
+        assert provider.account.counts.records == 60_000
+        of_both(provider, await consumer.account())
+
+
+async def test_a_digest_that_is_stated_is_compared_too(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.content = CONTENT[:-1] + b"?"  # what Repr-Digest is made of; the log has the true one
+        provider.corrupt = {}
+        with pytest.raises(ConnectorError) as caught:
+            await consumer.fetch()
+        assert isinstance(caught.value, PeerFailed)
+        assert not consumer.out.exists()
+
+
+async def test_without_a_stated_digest_ours_is_kept_before_the_file_has_its_name(tmp_path: Path):
+    async with both(tmp_path, CONTENT, stated=False) as (_, consumer):
+        done = await consumer.fetch()
+        assert (done.sha256, done.stated, done.reasons) == (hashlib.sha256(CONTENT).digest(), False, ())
+        last = consumer.watcher.reports[-1]
+        assert (last.sha256, last.stated, last.validator) == (done.sha256, False, done.validator)
+
+
+async def test_a_crash_before_the_file_had_its_name_costs_no_byte(tmp_path: Path, sinks: Sinks, monkeypatch: pytest.MonkeyPatch):
+    class Gone(Exception):
+        """The process ends here."""
+
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        kind = type(await consumer.sinks.open("x", "y", overwrite=False))
+        with monkeypatch.context() as patched:
+
+            async def dies(_self: object) -> None:
+                raise Gone
+
+            patched.setattr(kind, "commit", dies)
+            with pytest.raises(Gone):
+                await consumer.fetch()
+        sent = provider.sent_bytes
+        order = consumer.watcher.reports[-1]
+        assert (await consumer.downloads().finish(order, progress=consumer.watcher.progress)) is not None
+        assert written(consumer) == CONTENT
+        assert provider.sent_bytes == sent
+
+
+async def test_a_full_disk_is_said_to_the_provider_and_the_part_is_kept(tmp_path: Path):
+    sinks = MemorySinks()
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        full = 20 * CHUNK
+
+        def fills(_order: object) -> None:
+            sinks.space_bytes = full
+
+        consumer.watcher.on_report = fills
+        with pytest.raises(SinkFailed, match="no space"):
+            await consumer.fetch()
+        assert (provider.receipts[-1].state, provider.receipts[-1].reason) == ("aborted", "sink")
+        of_both(provider, await consumer.account())
+        sinks.space_bytes, consumer.watcher.on_report = 1 << 30, None
+        await consumer.fetch()
+        assert written(consumer) == CONTENT
+        assert provider.account.counts.bytes == len(CONTENT)
+
+
+async def test_a_download_that_is_cancelled_lets_go_of_everything_at_once(tmp_path: Path):
+    threads = threading.active_count()
+    async with both(tmp_path, CONTENT, required=True, window_bytes=CHUNK, credit_windows=1) as (provider, consumer):
+        fifth = asyncio.Event()
+
+        def no_more_acks(*_: object) -> web.Response | None:
+            if len(provider.receipts) < 5:
+                return None
+            fifth.set()
+            return web.Response(status=503)
+
+        provider.lies["ack"] = no_more_acks
+        fetching = asyncio.create_task(consumer.fetch())
+        await fifth.wait()
+        fetching.cancel()
+        async with asyncio.timeout(1.0):
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+        assert not [t for t in threading.enumerate() if "127.0.0.1" in t.name]
+        provider.lies.clear()
+        await consumer.fetch()
+        assert written(consumer) == CONTENT
+    assert threading.active_count() <= threads + 8  # the loop's own workers
+
+
+async def test_the_progress_is_what_is_verified(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        await consumer.fetch()
+        told = [each.received_bytes for each in consumer.watcher.reports]
+        assert told == sorted(told)
+        assert (told[0], told[-1]) == (0, len(CONTENT))
+        assert {each.size_bytes for each in consumer.watcher.reports} == {len(CONTENT)}
+        assert {each.validator for each in consumer.watcher.reports} == {provider.etag}
