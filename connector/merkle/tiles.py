@@ -212,7 +212,7 @@ class CheckedTiles:
             raise ProofRefused(f"a tree of {self.size} leaves has no `{tile.path}`", "tile-outside")
         if len(data) != tile.width * HASH_BYTES:
             raise ProofRefused(f"the tile of {tile.width} hashes has {len(data)} bytes", "tile-length")
-        if self.way(tile)[:-1] or not (tile.full or tile in self._kept):
+        if self.way(tile)[:-1]:
             raise ProofRefused(f"the tile above `{tile.path}` has not been taken", "tile-order")
         if tile.full:
             at = tile.index % WIDTH * HASH_BYTES

@@ -79,6 +79,10 @@ def test_two_roots_for_one_size_are_a_fork_and_growth_is_none():
     assert not checkpoints.forked(CHECKPOINT, replace(other, origin="other.example"))
 
 
+def test_the_largest_size_is_read():
+    assert checkpoints.read(replace(CHECKPOINT, size=SIZE_MAX).text).size == SIZE_MAX
+
+
 @given(LINES, st.integers(1, SIZE_MAX), st.binary(min_size=32, max_size=32), st.lists(LINES, max_size=3))
 def test_what_is_written_is_read(origin: str, size: int, root: bytes, extensions: list[str]):
     checkpoint = Checkpoint(origin, size, root, tuple(extensions))

@@ -139,6 +139,12 @@ def test_sixteen_signatures_of_five_kilobytes_are_taken():
     assert notes.verify(notes.read(notes.write(Note(note.text, (*strangers, *note.signatures)))), [LOG.key])
 
 
+@pytest.mark.parametrize("at", [0, 2**63 - 1])
+def test_a_cosignature_may_be_of_the_first_and_of_the_last_second(at: int):
+    (verified,) = notes.verify(Note("x\n", (notes.sign("x\n", WITNESS, at),)), [WITNESS.key])
+    assert verified.at == at
+
+
 def test_a_signer_is_not_asked_for_what_its_key_does_not_sign():
     for key, at in ((LOG, AT), (WITNESS, None), (WITNESS, -1), (WITNESS, 2**63)):
         with pytest.raises(ValueError, match="cosignature"):

@@ -46,6 +46,16 @@ def test_the_head_of_the_example_of_the_specification_is_read():
     assert (proofs.read(text).index, len(proofs.read(text).hashes)) == (73894, 2)
 
 
+def test_as_many_hashes_and_bytes_as_there_may_be_are_read():
+    most = Proof(0, (ONE,) * 64, b"x")
+    assert proofs.read(proofs.write(most)) == most
+    head = len(proofs.write(replace(most, checkpoint=b"")))
+    largest = replace(most, checkpoint=bytes(320 * 1024 - head))
+    assert proofs.read(proofs.write(largest)) == largest
+    with pytest.raises(ProofRefused, check=lambda error: error.code == "proof-size"):
+        proofs.write(replace(largest, checkpoint=largest.checkpoint + b"x"))
+
+
 def test_a_proof_is_verified_with_nothing_but_keys():
     opened = proofs.verify(proofs.read(proofs.write(SAMPLE)), leaf_hash(ENTRIES[INDEX]), ORIGIN, [LOG.key], [WITNESS.key], 1)
     assert (opened.checkpoint.size, len(opened.cosignatures)) == (COUNT, 1)

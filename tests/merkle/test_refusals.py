@@ -120,6 +120,10 @@ NOTES: dict[str, Mutation] = {
     "a signature of zeros": (signed_line(f"— {ORIGIN} {b64(LOG.key.id + bytes(64))}\n"), "signature-invalid"),
     "a signature of 63 bytes": (signed_line(f"— {ORIGIN} {b64(base64.b64decode(SIGNATURE)[:-1])}\n"), "signature-invalid"),
     "a signature of 65 bytes": (signed_line(f"— {ORIGIN} {b64(base64.b64decode(SIGNATURE) + b'x')}\n"), "signature-invalid"),
+    "a signature that carries a part of the text": (
+        signed_line(f"— {ORIGIN} {b64(LOG.key.id + LOG.sign(b'x' + CHECKPOINT.text.encode()) + b'x')}\n"),
+        "signature-invalid",
+    ),
     "a true signature and a false one by the same key": (
         opened(NOTE + f"— {ORIGIN} {b64(LOG.key.id + bytes(64))}\n".encode()),
         "signature-invalid",

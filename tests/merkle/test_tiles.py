@@ -153,6 +153,18 @@ def test_a_reader_of_a_small_tree_needs_its_partial_tile_only():
     CheckedTiles(0, root_of([])).enter({})
 
 
+def test_a_tile_counts_only_after_the_one_above_it():
+    _, data, root = large()
+    reader = CheckedTiles(LARGE, root)
+    reader.enter({tile: data[tile] for tile in tiles.edge(LARGE)})
+    assert reader.way(Tile(0, 3)) == (Tile(1, 0), Tile(0, 3))
+    with pytest.raises(ProofRefused, check=lambda error: error.code == "tile-order"):
+        reader.take(Tile(0, 3), data[Tile(0, 3)])
+    reader.take(Tile(1, 0), data[Tile(1, 0)])
+    assert reader.way(Tile(0, 3)) == (Tile(0, 3),)
+    assert reader.take(Tile(0, 3), data[Tile(0, 3)]) == data[Tile(0, 3)]
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_a_tile_with_one_flipped_bit_is_refused_wherever_it_stands(data: st.DataObject):

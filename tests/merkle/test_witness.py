@@ -145,6 +145,10 @@ def test_a_log_takes_cosignatures_of_its_witnesses_only_and_each_once():
             witness.cosigned(NOTE, answer, keys)
 
 
+def test_sixty_three_proof_lines_are_read():
+    assert len(witness.read(witness.write(1, LEAVES[:63], NOTE)).hashes) == 63
+
+
 def test_a_witness_without_a_cosigning_key_signs_nothing():
     with pytest.raises(ValueError, match="cosignature"):
         witness.add_checkpoint(body(0, 5), [LOG.key], Seen(), LOG, AT)
