@@ -26,7 +26,7 @@ class LedgerStore(Protocol):
         """All logs of this participant, in order of their numbers: the last one grows."""
 
     async def unnumbered(self, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """(evidence sequence, leaf hash) of rows with an entry whose sequence is greater than `after`, in order."""
+        """(evidence sequence, leaf hash) of rows whose sequence is greater than `after`, in order; none of those from before the ledger."""
 
     async def numbered(self, sequence: int) -> tuple[int, int] | None:
         """(number of the log, index in it) of the evidence row `sequence`; None if it is in no log yet, or is from before the first."""

@@ -39,7 +39,7 @@ create table log(
 ) strict;
 create unique index log_number on log(participant, number);
 
--- Entries from index `first` on are the `count` evidence rows from `sequence` on.
+-- Entries from index `first` on are the `count` evidence rows from `sequence` on. Log 0 is none: the rows from before the ledger.
 create table numbered(
   participant integer not null,
   log integer not null,
@@ -49,6 +49,10 @@ create table numbered(
   primary key (participant, log, first)
 ) strict, without rowid;
 create unique index numbered_sequence on numbered(participant, sequence);
+insert into numbered(participant, log, first, sequence, count)
+  select number, 0, 0, 1, newest
+  from (select number, (select max(sequence) from evidence where participant = number) as newest from participant)
+  where newest is not null;
 
 -- Full subtrees of 256, 256^2, ... leaves; those between are computed from them.
 create table subtree(

@@ -48,9 +48,10 @@ LIST_METERED_OF = f"{select('metered', METERED)} where participant = ? and agree
 LIST_RECEIPTS = f"{select('receipt', RECEIPT)} where participant = ? and transfer = ? order by sequence, at"
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
-LIST_UNNUMBERED = (
-    "select sequence, leaf from evidence where participant = ? and sequence > ? and leaf is not null order by sequence limit ?"
-)
+LIST_UNNUMBERED = """
+    select sequence, leaf from evidence where participant = ?1 and sequence > max(?2, coalesce((
+      select max(sequence + count - 1) from numbered where participant = ?1 and log = 0), 0))
+    and leaf is not null order by sequence limit ?3"""
 LIST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and sequence <= ? order by sequence desc limit 1"
 LIST_NEWEST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and log = ? order by first desc limit 1"
 LIST_RUNS = """
@@ -235,7 +236,7 @@ class LedgerReads:
 
     async def numbered(self, sequence: int) -> tuple[int, int] | None:
         for run in await self._rows(numbered_of, LIST_NUMBERED, _bounded(sequence)):
-            if sequence < run.sequence + run.count:
+            if run.log and sequence < run.sequence + run.count:
                 return run.log, run.first + sequence - run.sequence
         return None
 

@@ -16,20 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from connector.adapters.sqlite_rows import (
-    SAVE_EVIDENCE,
-    SELECT_AGREEMENT,
-    SELECT_EVIDENCE,
-    SELECT_INBOX,
-    SELECT_PROCESS,
-    agreement_of,
-    evidence_of,
-    inbox_of,
-    process_of,
-    values_of_evidence,
-)
+from connector.adapters.sqlite_rows import SELECT_AGREEMENT, SELECT_INBOX, SELECT_PROCESS, agreement_of, inbox_of, process_of
 from connector.adapters.sqlite_schema import number_of, open_database
 from connector.adapters.sqlite_write import prepare
+from connector.adapters_stores.sqlite_ledger import SAVE_EVIDENCE, SAVE_NUMBERED, SELECT_EVIDENCE, evidence_of, values_of_evidence
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.records import Changes
@@ -64,21 +54,22 @@ def template(db: sqlite3.Connection, number: int) -> Template:
 
 
 def grow(path: Path, participant: str, count: int) -> None:
-    """Add `count` negotiations like the one in the database at `path`."""
+    """Add `count` negotiations like the one in the database at `path`. Their facts are from before the ledger: only its key can sign."""
     with closing(open_database(path, cache_kib=CACHE_KIB)) as db:
         db.execute("pragma synchronous=off")  # nobody relies on this file before it is complete
         number = number_of(db, participant)
         like = template(db, number)
-        sequence = db.execute("select max(sequence) from evidence").fetchone()[0]
+        newest = sequence = db.execute("select max(sequence) from evidence").fetchone()[0]
         for first in range(0, count, COMMIT_EACH):
             db.execute("begin immediate")
             for index in range(first, min(first + COMMIT_EACH, count)):
                 for sql, values in _another(like, index):
                     if sql is SAVE_EVIDENCE:
                         sequence += 1
-                        values[1] = sequence
+                        values[1], values[-2:] = sequence, (None, None)
                     db.execute(sql, values)
             db.execute("commit")
+        db.execute(SAVE_NUMBERED, (number, 0, newest, newest + 1, sequence - newest))
         db.execute("pragma wal_checkpoint(truncate)")
 
 

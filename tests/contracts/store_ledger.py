@@ -88,9 +88,10 @@ class StoreLedger:
         store: Store = stores.open()
         facts = (fact(detail={"why": "because"}), fact(state="AGREED", move=Move.CONTRACT_AGREEMENT, digest=b"\x07" * 32), fact(at=1000.25))
         await store.commit(Changes(evidence=facts))
+        leaves = [*await store.unnumbered(0, 10)]
         await numbered(store, 1, (0, 1, 3))
         entries = [*await store.entries(1, 0, 10)]
-        assert [*await store.unnumbered(0, 10)] == [(entry.sequence, entry.leaf) for entry in entries]
+        assert leaves == [(entry.sequence, entry.leaf) for entry in entries]
         assert [entry.leaf for entry in entries] == [leaf_hash(entry.body) for entry in entries]
         assert [(entry.index, entry.sequence, entry.pid, entry.peer) for entry in entries] == [
             (index, index + 1, "urn:uuid:n1", PEER) for index in range(3)
@@ -160,6 +161,7 @@ class StoreLedger:
         store: Store = stores.open()
         await store.commit(Changes(evidence=tuple(fact(pid=f"urn:uuid:{number}") for number in range(1, 13))))
         assert await store.newest_numbered(1) is None
+        leaves = dict(await store.unnumbered(0, 100))
         await numbered(store, 1, (0, 2, 1), (3, 7, 2))
         await numbered(store, 1, (0, 2, 3))
         await numbered(store, 2, (0, 10, 3))
@@ -168,13 +170,14 @@ class StoreLedger:
         assert {sequence: place for sequence, place in places.items() if place} == {
             2: (1, 0), 3: (1, 1), 4: (1, 2), 7: (1, 3), 8: (1, 4), 10: (2, 0), 11: (2, 1), 12: (2, 2)
         }  # fmt: skip
-        leaves = dict(await store.unnumbered(0, 100))
         assert [*await store.leaves(1, 0, 100)] == [leaves[sequence] for sequence in (2, 3, 4, 7, 8)]
         assert [*await store.leaves(1, 2, 2)] == [leaves[4], leaves[7]]
         assert [entry.sequence for entry in await store.entries(1, 1, 3)] == [3, 4, 7]
         assert [*await store.leaves(1, 5, 10)] == []
         assert [*await store.leaves(3, 0, 10)] == []
+        await store.commit(Changes(evidence=tuple(fact() for _ in range(3))))
         assert [sequence for sequence, _ in await store.unnumbered(8, 2)] == [9, 10]
+        assert [sequence for sequence, _ in await store.unnumbered(13, 10)] == [14, 15]
 
     async def test_subtrees_are_read_as_far_as_they_follow_each_other(self, stores: Any):
         store: Store = stores.open()
@@ -198,7 +201,8 @@ class StoreLedger:
     async def test_facts_written_at_the_same_time_all_have_their_entry(self, stores: Any):
         store: Store = stores.open()
         await asyncio.gather(*(store.commit(Changes(evidence=(fact(kind=Kind.TRANSFER, pid=f"t{n}"), fact()))) for n in range(40)))
+        leaves = [leaf for _, leaf in await store.unnumbered(0, 100)]
         await numbered(store, 1, (0, 1, 80))
         entries = [*await store.entries(1, 0, 100)]
-        assert [leaf_hash(entry.body) for entry in entries] == [leaf for _, leaf in await store.unnumbered(0, 100)]
+        assert [leaf_hash(entry.body) for entry in entries] == leaves
         assert [entry.pid for entry in entries] == [event.pid for event in await store.events(0, 100)]

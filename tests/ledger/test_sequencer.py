@@ -89,11 +89,11 @@ async def test_a_large_backlog_is_numbered_in_groups_and_every_node_is_kept():
     store = MemoryStore()
     count = 2 * GROUP_AT_MOST + 7
     await store.commit(Changes(evidence=tuple(fact(pid=str(number)) for number in range(count))))
+    leaves = [leaf for _, leaf in await store.unnumbered(0, 1000)]
     async with Site(store=store) as site:
         assert await site.book.index_of(count) == Place("hospital.example/ledger", count - 1)
         log = await the_log(site)
         assert log.version == 3
-        leaves = [leaf for _, leaf in await store.unnumbered(0, 1000)]
         root = opened(log.note).root
         assert [*await store.subtrees(1, 8, 0, 10)] == [root_of(leaves[:256]), root_of(leaves[256:512])]
         for index in (0, 255, 256, 511, 512, count - 1):
