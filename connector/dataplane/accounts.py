@@ -105,15 +105,17 @@ class Account:
         if self.stored is not None and self.stored.status == "disputed":
             raise Withdrawn("the account is disputed, as two receipts with the same `seq` were signed", "account-disputed")
 
-    async def allow(self, offset: int, count: int) -> int:
+    async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
-        there is no credit for the first of them. Raises Withdrawn as `demand` does, and `credit-exhausted` after CREDIT_SECONDS."""
+        there is no credit for the first of them, and calls `waits` before. Raises Withdrawn as `demand` does, and with the code
+        `credit-exhausted` after CREDIT_SECONDS."""
         self.demand()
         if not self.opened or not count:
             return count
         first, last = self._layout.touched(offset, count)
         if (end := self._granted(first, last)) == first:
             telemetry.credit_waits.inc()
+            waits()
             try:
                 async with asyncio.timeout(CREDIT_SECONDS):
                     while (end := self._granted(first, last)) == first:

@@ -55,12 +55,15 @@ class Outlet(Protocol):
     async def send_file(self, descriptor: int, offset: int, count: int) -> None:
         """Send from a file without copying it through this process. Raises ConnectionError if the client is gone."""
 
+    def push(self) -> None:
+        """What was taken goes out now, also where it waits for more to go with it."""
+
 
 class Credit(Protocol):
     """What bounds how much may be on its way: see `connector.dataplane.accounts.Account`."""
 
-    async def allow(self, offset: int, count: int) -> int:
-        """How many of `count` bytes from `offset`, one at least, may leave now. Raises Withdrawn."""
+    async def allow(self, offset: int, count: int, waits: Callable[[], None]) -> int:
+        """How many of `count` bytes from `offset`, one at least, may leave now; `waits` is called before it waits. Raises Withdrawn."""
 
 
 class Representations:
@@ -181,7 +184,7 @@ async def stream(
         if output is None:
             count = min(FILE_PIECE_BYTES, end - offset)
             if credit is not None:
-                count = await credit.allow(offset, count)
+                count = await credit.allow(offset, count, outlet.push)
             if meter is not None:
                 count = await meter.allow(min(METERED_PIECE_BYTES, count))
             # The kernel sends what the file holds now; it must still be what was published.
@@ -192,7 +195,7 @@ async def stream(
             taking = outlet.send_file(descriptor, offset, count)
         else:
             piece = rest or await anext(output)
-            count = len(piece) if credit is None else await credit.allow(offset, len(piece))
+            count = len(piece) if credit is None else await credit.allow(offset, len(piece), outlet.push)
             piece, rest = piece[:count], piece[count:]
             count = len(piece) if meter is None else await meter.allow(len(piece), piece)
             piece, rest = piece[:count], piece[count:] + rest

@@ -11,20 +11,17 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from connector.dsp.messages import Role
 from connector.merkle import checkpoints, notes
 from connector.merkle.tiles import CheckedTiles, edge, over
 from connector.merkle.tree import leaf_hash
-from connector.metering import chain, chain_consumer, credit
-from connector.metering.content import CHUNK_BYTES, digest_of, read_etag, read_header
-from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, kept
-from connector.records_metering import Counts, Metered
-from tests.dataplane.rig import CONSUMER, KEY, POLICY, PROVIDER, STRANGER, TRANSFER, FakeIdentity, Rig, provider, some_bytes
+from connector.metering import chain, chain_consumer
+from connector.metering.content import CHUNK_BYTES, read_etag, read_header
+from connector.metering.objects import Checkpoint
+from connector.records_metering import Counts
+from tests.dataplane.rig import CONSUMER, KEY, STRANGER, TRANSFER, Rig, provider, some_bytes
+from tests.dataplane.signing import JWT, WINDOW, Consumer
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
-WINDOW = {"window_bytes": CHUNK_BYTES, "credit_windows": 2}
-CHANGED = ("previous", "sequence", "counts", "manifest", "issuer", "audience")  # of a receipt that a test makes wrong
-JWT = {"Content-Type": "application/jwt"}
 
 
 @pytest_asyncio.fixture
@@ -39,60 +36,6 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
-
-
-class Consumer:
-    """A consumer that signs receipts: the pure machine of its side, over HTTP."""
-
-    def __init__(self, rig: Rig, http: aiohttp.ClientSession) -> None:
-        self.rig, self.http, self.identity = rig, http, FakeIdentity(CONSUMER)
-        self.headers = rig.authorization()
-        self.count = 0
-        self.account: Metered
-        self.log: credit.Log
-
-    async def get(self, path: str = "", **headers: str) -> tuple[int, bytes, Any]:
-        async with self.http.get(f"{self.rig.endpoint}{path}", headers=self.headers | headers) as answer:
-            return answer.status, await answer.read(), answer.headers
-
-    async def post(self, token: str) -> tuple[int, bytes]:
-        async with self.http.post(f"{self.rig.endpoint}/receipts", headers=self.headers | JWT, data=token) as answer:
-            return answer.status, await answer.read()
-
-    async def begin(self) -> Manifest:
-        """Take the manifest as what was agreed."""
-        status, body, _ = await self.get("/manifest")
-        assert status == 200, body
-        terms = chain_consumer.Terms(PROVIDER, CONSUMER, "urn:agreement", digest_of(POLICY), "urn:uuid:consumer", TRANSFER, "urn:dataset")
-        manifest = chain_consumer.accept(body.decode(), terms, proven=self.proven, now=self.rig.clock.now())
-        shape = (TRANSFER, Role.CONSUMER, "urn:agreement", PROVIDER, body.decode(), manifest.log.origin, manifest.log.chunk)
-        self.account, self.log = Metered(*shape), credit.finite(manifest)
-        return manifest
-
-    def proven(self, token: str, typ: str) -> dict[str, Any]:
-        return self.identity.read(token, typ, PROVIDER)
-
-    def receipt(self, *verified: tuple[int, int], **said: Any) -> str:
-        """The next receipt over what was verified, signed."""
-        self.count += 1
-        checkpoint = Checkpoint(self.log.leaves, self.log.root(self.log.leaves) or b"")
-        values = {"checkpoint": checkpoint, "id": f"r{self.count}", "now": self.rig.clock.now(), "after": "write"} | said
-        changed = {
-            name: values.pop(name) for name in ("previous", "sequence", "counts", "manifest", "issuer", "audience") if name in values
-        }
-        made = chain_consumer.receipt_for(self.account, verified, log=self.log, **values)
-        return self.identity.sign(replace(made, **changed).claims(), Receipt.TYP)
-
-    async def sign(self, *verified: tuple[int, int], **said: Any) -> Ack:
-        """Send a receipt and take its ack as what was promised."""
-        token = self.receipt(*verified, **said)
-        self.account = chain_consumer.issued(self.account, token)
-        status, body = await self.post(token)
-        assert status == 200, body
-        judged = chain_consumer.judge_ack(self.account, body.decode(), proven=self.proven, now=self.rig.clock.now())
-        assert judged.outcome is chain.Outcome.ACCEPTED, judged.message
-        self.account = judged.account
-        return kept(Ack, judged.ack)
 
 
 @pytest_asyncio.fixture

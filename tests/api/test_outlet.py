@@ -92,7 +92,10 @@ async def test_segments_are_full_while_corked_and_go_out_at_the_end():
         with outlet.corked(transport):
             seen.append(corked.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
             await outlet.write(b"abc")
+            outlet.push()
+            seen.append(corked.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        outlet.push()
         seen.append(corked.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
 
     assert await through(send, 3) == b"abc"
-    assert seen == [1, 0]
+    assert seen == [1, 1, 0]

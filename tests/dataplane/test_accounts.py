@@ -1,0 +1,339 @@
+"""Accounts: what is on its way beyond what was signed for never exceeds the credit, and what nobody signs for is counted once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.adapters.memory import MemoryStore
+from connector.dataplane import accounts
+from connector.dataplane.accounts import Account
+from connector.dataplane.flows import Lease
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Log, Writing
+from connector.dsp.messages import Role
+from connector.errors import Withdrawn
+from connector.metering import credit
+from connector.metering.content import CHUNK_BYTES, Header, Layout
+from connector.metering.objects import ContentLog, Manifest
+from connector.metering.ranges import Ranges, union
+from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.records_metering import Counts, Metered
+from tests.dataplane.reader import a_wire, reading
+from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, provider, some_bytes, view
+from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer
+
+LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
+NOT_YET_SECONDS = 0.05  # what is not to come has not come by then
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True, **WINDOW) as one:
+        await one.publish(LARGE)
+        yield one
+
+
+@pytest_asyncio.fixture
+async def consumer(rig: Rig) -> AsyncIterator[Consumer]:
+    async with aiohttp.ClientSession() as http:
+        yield Consumer(rig, http)
+
+
+async def stays_away(stream: asyncio.StreamReader) -> None:
+    """Nothing more arrives for now."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(NOT_YET_SECONDS):
+            await stream.read(1)
+
+
+def known(rig: Rig) -> Account:
+    assert rig.metering is not None
+    account = rig.metering.accounts.at_hand(TRANSFER)
+    assert account is not None
+    return account
+
+
+# --- credit on the wire
+
+
+@pytest.mark.parametrize("kind", ["sendfile", "pieces", "TLS"])
+@pytest.mark.asyncio
+async def test_no_more_than_the_credit_is_on_its_way_and_each_receipt_lets_more_follow(kind: str, tmp_path: Path):
+    root = tmp_path / "data"
+    root.mkdir()
+    authority = trustme.CA()
+    async with a_wire(kind, root, authority, metered=True, **WINDOW) as wire, aiohttp.ClientSession() as http:
+        await wire.rig.publish(LARGE, stages=wire.stages)
+        consumer = Consumer(wire.rig, http)
+        consumer.tls = wire.tls
+        await consumer.begin()
+        await consumer.sign()
+        async with wire.reading(consumer.headers) as reader:
+            await reader.take(CREDIT_BYTES)
+            await stays_away(reader.stream)
+            await consumer.sign((1, 2))
+            await reader.take(CHUNK_BYTES)
+            await stays_away(reader.stream)
+            await consumer.sign((1, 4))
+            await reader.take(CREDIT_BYTES)
+            await consumer.sign((1, 6))
+            assert await reader.all() == LARGE
+        ack = await consumer.sign((1, 8), state="complete")
+        assert (ack.sequence, consumer.account.counts.bytes) == (5, len(LARGE))
+
+
+@pytest.mark.asyncio
+async def test_ranges_at_the_same_time_share_one_credit(consumer: Consumer):
+    await consumer.begin()
+    await consumer.sign()
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(reading(consumer.rig.endpoint, consumer.headers | {"Range": f"bytes=0-{CREDIT_BYTES - 1}"}))
+        await first.take(CREDIT_BYTES)
+        headers = consumer.headers | {"Range": f"bytes={CREDIT_BYTES}-{2 * CREDIT_BYTES - 1}"}
+        opening = asyncio.create_task(stack.enter_async_context(reading(consumer.rig.endpoint, headers)))
+        done, _ = await asyncio.wait({opening}, timeout=NOT_YET_SECONDS)
+        assert not done  # it has no answer before there is credit for its first byte
+        await consumer.sign((2, 3))
+        second = await opening
+        await second.take(CHUNK_BYTES)
+        await stays_away(second.stream)
+        assert known(consumer.rig).out_bytes == CREDIT_BYTES
+
+
+@pytest.mark.asyncio
+async def test_what_was_sent_before_is_sent_again_without_credit(consumer: Consumer):
+    await consumer.begin()
+    await consumer.sign()
+    last = CREDIT_BYTES - 1
+    for _ in range(3):
+        status, body, _ = await consumer.get(Range=f"bytes=0-{last}")
+        assert (status, body) == (206, LARGE[: last + 1])
+    assert known(consumer.rig).out_bytes == CREDIT_BYTES
+
+
+@pytest.mark.asyncio
+async def test_without_a_receipt_in_time_the_stream_ends_and_the_flow_stays(consumer: Consumer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounts, "CREDIT_SECONDS", 0.05)
+    await consumer.begin()
+    await consumer.sign()
+    async with reading(consumer.rig.endpoint, consumer.headers) as reader:
+        await reader.take(CREDIT_BYTES)
+        assert await reader.stream.read(1) == b""
+    status, body, _ = await consumer.get(Range=f"bytes={CREDIT_BYTES}-")
+    assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:credit-exhausted")
+    await consumer.sign((1, 3))
+    assert (await consumer.get(Range=f"bytes={CREDIT_BYTES}-{2 * CREDIT_BYTES - 1}"))[1] == LARGE[CREDIT_BYTES : 2 * CREDIT_BYTES]
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_credit_is_cut_when_the_transfer_stops(consumer: Consumer):
+    await consumer.begin()
+    await consumer.sign()
+    async with reading(consumer.rig.endpoint, consumer.headers) as reader:
+        await reader.take(CREDIT_BYTES)
+        consumer.rig.change(state="SUSPENDED")
+        with suppress(ConnectionError):
+            assert await reader.stream.read(1) == b""
+    ack = await consumer.sign((1, 3))
+    assert (ack.state, ack.credit_bytes) == ("suspended", CREDIT_BYTES)
+    consumer.rig.change(state="STARTED", generation=2)
+    consumer.headers = consumer.rig.authorization()
+    status, body, _ = await consumer.get(Range=f"bytes={CREDIT_BYTES}-{2 * CREDIT_BYTES - 1}")
+    assert (status, body) == (206, LARGE[CREDIT_BYTES : 2 * CREDIT_BYTES])
+
+
+# --- what the agreement demands
+
+
+@pytest.mark.parametrize("content", [b"small", LARGE])
+@pytest.mark.asyncio
+async def test_where_receipts_are_demanded_nothing_leaves_before_the_first(consumer: Consumer, content: bytes):
+    await consumer.rig.publish(content, demands=frozenset({COUNTERSIGNED}))
+    for headers in ({}, {"Range": "bytes=0-1"}):
+        status, body, _ = await consumer.get(**headers)
+        problem = orjson.loads(body)
+        assert (status, problem["type"]) == (403, "urn:qiao:problem:receipt-required")
+        assert "post a first receipt to `/receipts`" in problem["detail"]
+    assert (await consumer.begin()).required
+    await consumer.sign()
+    for _ in range(2):  # the second one would come from memory
+        status, body, _ = await consumer.get(Range="bytes=0-4")
+        assert (status, body) == (206, content[:5])
+
+
+@pytest.mark.asyncio
+async def test_a_demand_that_is_not_known_here_is_not_met(consumer: Consumer):
+    await consumer.rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS, "https://w3id.org/qiao/v1/weighed"}))
+    for path in ("", "/manifest"):
+        status, body, _ = await consumer.get(path)
+        assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:demand-unknown")
+
+
+# --- who signs nothing
+
+
+async def written(rig: Rig) -> Metered:
+    assert rig.metering is not None
+    await rig.metering.accounts.write_now()
+    stored = await rig.store.metered(TRANSFER)
+    assert stored is not None
+    return stored
+
+
+@pytest.mark.asyncio
+async def test_who_signs_nothing_gets_everything_and_each_byte_counts_once(consumer: Consumer):
+    await consumer.get(Range="bytes=0-99")
+    stored = await written(consumer.rig)
+    assert (stored.counts.bytes, stored.counts.calls, stored.counts.items, stored.attested) == (100, 1, 0, "provider-only")
+    for _ in range(2):
+        assert (await consumer.get())[1] == LARGE
+    stored = await written(consumer.rig)
+    assert (stored.counts.bytes, stored.counts.calls, stored.counts.items) == (len(LARGE), 3, 1)
+    assert stored.counts.microseconds > 0
+    assert stored.ranges == Layout(len(LARGE)).whole
+    assert [fact.what for fact in await consumer.rig.store.evidence_of(TRANSFER)] == ["manifest-signed"]
+
+
+@pytest.mark.asyncio
+async def test_small_data_from_memory_are_counted_as_well(consumer: Consumer):
+    await consumer.rig.publish(b'{"a":1}\n{"b":2}\n', media_type="application/x-ndjson")
+    for _ in range(3):
+        assert (await consumer.get())[0] == 200
+    counts = (await written(consumer.rig)).counts
+    assert (counts.bytes, counts.records, counts.items, counts.calls) == (16, 2, 1, 3)
+
+
+@pytest.mark.asyncio
+async def test_counts_go_on_where_a_restart_has_left_them(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    store, source = MemoryStore(), None
+    for last, expected in ((2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1), (3 * CHUNK_BYTES, 3 * CHUNK_BYTES + 1), (0, 3 * CHUNK_BYTES + 1)):
+        async with provider(tmp_path / "data", metered=True, store=store, **WINDOW) as rig, aiohttp.ClientSession() as http:
+            if source is None:
+                await rig.publish(LARGE)
+                source = rig.transfers.views[TRANSFER].source
+            rig.transfers.views[TRANSFER] = view(source)
+            await Consumer(rig, http).get(Range=f"bytes=0-{last}")
+            counts = (await written(rig)).counts
+        assert expected - CHUNK_BYTES <= counts.bytes <= expected  # of a leaf that was not sent as a whole a restart knows nothing
+
+
+@pytest.mark.asyncio
+async def test_data_that_are_published_anew_get_a_new_manifest_until_somebody_has_signed(consumer: Consumer):
+    await consumer.get()
+    first = await written(consumer.rig)
+    await consumer.rig.publish(LARGE[:-1], "other.bin")
+    await consumer.get(Range="bytes=0-999")
+    second = await written(consumer.rig)
+    assert second.manifest != first.manifest
+    assert second.counts.bytes == len(LARGE) + 1000
+
+
+@pytest.mark.asyncio
+async def test_once_somebody_has_signed_a_transfer_is_of_these_data_alone(consumer: Consumer):
+    await consumer.begin()
+    await consumer.sign((1, 2))
+    source = consumer.rig.transfers.views[TRANSFER].source
+    await consumer.rig.publish(LARGE[:-1], "other.bin")
+    for path in ("", "/manifest"):
+        status, body, _ = await consumer.get(path)
+        assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:snapshot-changed")
+    consumer.rig.change(source=source)
+    assert (await consumer.get(Range="bytes=0-9"))[1] == LARGE[:10]
+
+
+@pytest.mark.asyncio
+async def test_an_account_that_cannot_be_written_is_said_and_keeps_nobody_from_theirs(consumer: Consumer):
+    store = consumer.rig.store
+    await consumer.rig.publish(LARGE, agreement="urn:gone")
+    consumer.headers = consumer.rig.authorization()
+    await consumer.get(Range="bytes=0-9")
+    assert consumer.rig.metering is not None
+    await consumer.rig.metering.accounts.write_now()
+    assert await store.metered(TRANSFER) is None
+
+
+@pytest.mark.asyncio
+async def test_what_is_known_is_bounded_and_forgets_nothing_unwritten(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounts, "TRANSFERS_MAX", 2)
+    assert rig.metering is not None
+    async with aiohttp.ClientSession() as http:
+        await Consumer(rig, http).get(Range="bytes=0-9")
+    first = known(rig)
+    for number in range(4):
+        await rig.metering.accounts.of(replace(first.permit, transfer=f"urn:t:{number}"), first.log)
+    assert len(rig.metering.accounts._known) == 2
+    assert known(rig) is first
+
+
+# --- the law of the credit, against the pure one
+
+
+def account_of(log: Log, size_bytes: int) -> Account:
+    permit = Permit(TRANSFER, "urn:agreement", CONSUMER, "urn:dataset", {}, (), None, "", Lease())
+    content = ContentLog("p.example/log", CHUNK_BYTES, log.root, size_bytes)
+    ids = ("urn:agreement", b"p" * 32, "urn:c", TRANSFER, "urn:dataset", "snap")
+    manifest = Manifest(PROVIDER, CONSUMER, 1, 2, *ids, content, "none", "https://p.example/receipts", CHUNK_BYTES, 3)
+    token = FakeIdentity(PROVIDER).sign(manifest.claims(), Manifest.TYP)
+    shape = (TRANSFER, Role.PROVIDER, "urn:agreement", CONSUMER, token, "p.example/log", CHUNK_BYTES)
+    stored = Metered(*shape, log.root, log.leaves, size_bytes, sequence=1, receipt="r", attested="both", credit_bytes=3 * CHUNK_BYTES)
+    return Account(permit, log, stored)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    folder = tmp_path_factory.mktemp("law")
+    with Writing(folder, counts=False) as writing:
+        writing.update(memoryview(LARGE))
+        return writing.finish("law.log", b"k" * 32, lambda size: Header(CHUNK_BYTES, size, "text/csv", "none", b"s" * 32))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(LARGE) - 1), st.integers(1, len(LARGE)), st.sets(st.integers(1, 7))), max_size=25))
+def test_whatever_is_asked_for_in_whatever_order_the_credit_holds(log: Log, asks: list[tuple[int, int, set[int]]]):
+    async def story() -> None:
+        account, layout = account_of(log, len(LARGE)), Layout(len(LARGE))
+        stored = account.stored
+        assert stored is not None
+        sent: Ranges = ()
+        for offset, asked, signed in asks:
+            length = min(asked, len(LARGE) - offset)
+            first, last = layout.touched(offset, length)
+            expected = credit.allowance(stored.counts.bytes + 3 * CHUNK_BYTES, layout.measure, stored.ranges, sent, first, last)
+            try:
+                async with asyncio.timeout(0):
+                    allowed = await account.allow(offset, length)
+            except TimeoutError:
+                allowed = 0
+            end = first + expected
+            assert allowed == (min(length, sum(layout.span(first, end)) - offset) if expected else 0)
+            sent = union(sent, ((first, end),))
+            assert account.out_bytes <= 3 * CHUNK_BYTES
+            held = union(stored.ranges, ((leaf, leaf + 1) for leaf in signed if any(a <= leaf < b for a, b in sent)))
+            stored = replace(stored, ranges=held, counts=Counts(layout.measure(held).bytes))
+            account.acknowledged(stored)
+
+    asyncio.run(story())
+
+
+@pytest.mark.asyncio
+async def test_a_disputed_account_lets_nothing_more_leave(log: Log):
+    account = account_of(log, len(LARGE))
+    assert account.stored is not None
+    await account.allow_all(0, 3 * CHUNK_BYTES)
+    waiting = asyncio.create_task(account.allow(3 * CHUNK_BYTES, 1))
+    await asyncio.sleep(0)
+    account.acknowledged(replace(account.stored, status="disputed"))
+    with pytest.raises(Withdrawn) as caught:
+        await waiting
+    assert caught.value.code == "account-disputed"

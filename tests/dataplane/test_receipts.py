@@ -1,0 +1,256 @@
+"""Receipts: durable and numbered before they are acknowledged, and never acknowledged otherwise, whatever breaks in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.errors import StoreError
+from connector.merkle.tree import leaf_hash
+from connector.metering import credit
+from connector.metering.content import CHUNK_BYTES
+from connector.metering.objects import Ack, Rejected, digest, kept
+from connector.metering.statements import Statement
+from connector.ports import TransferView
+from connector.records import Changes, Conflict, Evidence
+from connector.records_metering import Counts
+from tests.dataplane.reader import reading
+from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, process, provider, some_bytes
+from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer, Facts
+
+LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
+LINES = b'{"n":1234567890}\n' * 40_000 + b"no end"
+NDJSON = "application/x-ndjson"
+
+
+class Failing(MemoryStore):
+    """A store that fails to write some kind of fact, as one with a full disk does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails_at: str | None = None
+
+    async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
+        if any(fact.what == self.fails_at for fact in changes.evidence):
+            raise StoreError("the disk is full")
+        return await super().commit(changes)
+
+
+@asynccontextmanager
+async def metered(
+    root: Path, store: MemoryStore | None = None, facts: Facts | None = None, before: TransferView | None = None
+) -> AsyncIterator[tuple[Rig, Consumer]]:
+    """A provider and a consumer that signs; with `before` the transfer is one of an earlier provider."""
+    (root / "data").mkdir(exist_ok=True)
+    async with provider(root / "data", metered=True, store=store, facts=facts, **WINDOW) as rig, aiohttp.ClientSession() as http:
+        if before is None:
+            await rig.publish(LARGE)
+        else:
+            rig.transfers.views[TRANSFER] = before
+        yield rig, Consumer(rig, http)
+
+
+async def facts_of(rig: Rig) -> list[str]:
+    return [fact.what for fact in await rig.store.evidence_of(TRANSFER)]
+
+
+@pytest.mark.asyncio
+async def test_an_ack_names_the_place_of_its_receipt_in_the_ledger_and_our_newest_checkpoint(tmp_path: Path):
+    facts = Facts()
+    async with metered(tmp_path, facts=facts) as (rig, consumer):
+        await consumer.begin()
+        ack = await consumer.sign((1, 2))
+        (number,) = [fact.sequence for fact in await rig.store.evidence_of(TRANSFER) if fact.what == "receipt-accepted"]
+        assert (ack.index, ack.ledger) == (number, await facts.checkpoint())
+
+
+@pytest.mark.parametrize("where", ["receipt-accepted", "ack-signed", "ledger"])
+@pytest.mark.asyncio
+async def test_what_cannot_be_written_is_not_acknowledged_and_gives_no_credit(where: str, tmp_path: Path):
+    store, facts = Failing(), Facts()
+    async with metered(tmp_path, store, facts) as (_, consumer):
+        await consumer.begin()
+        await consumer.sign()
+        async with reading(consumer.rig.endpoint, consumer.headers) as reader:
+            await reader.take(CREDIT_BYTES)
+            token = consumer.receipt((1, 3))
+            if where == "ledger":
+                facts.fault = "no space left"
+            else:
+                store.fails_at = where
+            for _ in range(2):
+                status, body = await consumer.post(token)
+                assert (status, orjson.loads(body)["type"]) == (503, "urn:qiao:problem:store")
+                assert "space" not in body.decode()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await reader.stream.read(1)
+            store.fails_at = facts.fault = None
+            status, body = await consumer.post(token)  # the same receipt, as its sender does until it has the ack
+            assert (status, kept(Ack, body.decode()).credit_bytes) == (200, 2 * CREDIT_BYTES)
+            await reader.take(CREDIT_BYTES)
+        assert len(await store.receipts(TRANSFER)) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_crash_between_receipt_and_ack_is_made_good_by_the_same_receipt(tmp_path: Path):
+    store = Failing()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.begin()
+        store.fails_at = "ack-signed"
+        token = consumer.receipt((1, 2))
+        assert (await consumer.post(token))[0] == 503
+    store.fails_at = None
+    async with metered(tmp_path, store, Facts(), view) as (rig, again):
+        status, body = await again.post(token)
+        ack = kept(Ack, body.decode())
+        assert (status, ack.receipt, ack.sequence) == (200, digest(token), 1)
+        assert ack.index == next(fact.sequence for fact in await store.evidence_of(TRANSFER) if fact.what == "receipt-accepted")
+        assert await facts_of(rig) == ["manifest-signed", "receipt-accepted", "ack-signed"]
+        stored = await store.metered(TRANSFER)
+        assert stored is not None
+        assert stored.ack == body.decode()
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_acknowledged_to_who_contradicts_itself_in_its_ledger(tmp_path: Path):
+    facts = Facts()
+    async with metered(tmp_path, facts=facts) as (_, consumer):
+        await consumer.begin()
+        facts.suspects.add(CONSUMER)
+        status, body = await consumer.post(consumer.receipt())
+        assert (status, orjson.loads(body)["code"]) == (409, "ledger-suspected")
+
+
+@pytest.mark.asyncio
+async def test_an_account_is_not_opened_after_the_fact(tmp_path: Path):
+    async with metered(tmp_path) as (_, consumer):
+        await consumer.begin()
+        assert (await consumer.get())[1] == LARGE
+        status, body = await consumer.post(consumer.receipt())
+        assert (status, orjson.loads(body)["code"]) == (409, "account-late")
+
+
+@pytest.mark.asyncio
+async def test_what_was_read_within_the_credit_before_the_first_receipt_is_forgiven(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}")
+        await consumer.begin()
+        await consumer.sign()
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert (stored.counts, stored.ranges, stored.attested) == (Counts(), (), "both")
+
+
+@pytest.mark.asyncio
+async def test_records_are_those_that_we_have_counted(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await rig.publish(LINES, media_type=NDJSON)
+        manifest = await consumer.begin()
+        assert (manifest.unit, consumer.log.leaves) == ("line", 4)
+        ends = [LINES[at : at + CHUNK_BYTES].count(b"\n") for at in range(0, len(LINES), CHUNK_BYTES)]
+        status, body = await consumer.post(consumer.receipt((1, 2)))  # says 0: this consumer counts no lines
+        assert (status, orjson.loads(body)["code"]) == (422, "records-differ")
+        assert str(ends[0]) in orjson.loads(body)["detail"]
+        consumer.log = credit.finite(manifest, records=lambda first, last: sum(ends[first - 1 : last - 1]))
+        await consumer.sign((1, 2), (3, 4))
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert stored.counts.records == ends[0] + ends[2]
+        await consumer.sign((1, 4), state="complete")
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert (stored.counts.records, stored.counts.items, stored.status) == (40_000, 1, "complete")
+
+
+@pytest.mark.asyncio
+async def test_a_leaf_that_failed_is_told_and_one_that_did_not_is_no_excuse(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        true = leaf_hash(LARGE[:CHUNK_BYTES])
+        status, body = await consumer.post(consumer.receipt(state="rejected", rejected=Rejected(1, true)))
+        assert (status, orjson.loads(body)["code"]) == (422, "rejected-true")
+        await consumer.sign(state="rejected", rejected=Rejected(1, b"x" * 32))
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert stored.status == "rejected"
+        await consumer.sign((1, 2))
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert stored.status == "open"
+
+
+async def ended(rig: Rig) -> None:
+    """The transfer has come to its end, as the control side commits it."""
+    before = await rig.store.process(process("STARTED").kind, TRANSFER)
+    assert before is not None
+    assert rig.metering is not None
+    changes = Changes(saves=(replace(before, state="COMPLETED", version=before.version + 1),))
+    evidence = await rig.store.commit(changes)
+    assert isinstance(evidence, tuple)
+    rig.metering.receipts.committed(changes, evidence)
+    await rig.metering.receipts.close()
+
+
+async def statement(consumer: Consumer) -> Statement:
+    _, body, _ = await consumer.get("/receipts")
+    return kept(Statement, orjson.loads(body)["statement"])
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_transfer_is_stated_and_what_is_signed_afterwards_too(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 3))
+        await ended(rig)
+        (flow,) = (await statement(consumer)).flows
+        assert (flow.sequence, flow.receipt, flow.attested) == (1, digest(consumer.account.receipt), "both")
+        assert flow.counts.bytes == CREDIT_BYTES
+        rig.change(state="COMPLETED")
+        ack = await consumer.sign((1, 8), state="complete")
+        assert (ack.state, ack.credit_bytes) == ("ok", len(LARGE) + CREDIT_BYTES)
+        assert rig.metering is not None
+        await rig.metering.receipts.close()
+        assert (await statement(consumer)).totals.bytes == len(LARGE)
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_transfer_without_receipts_is_stated_by_us_alone(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.get()
+        await ended(rig)
+        (flow,) = (await statement(consumer)).flows
+        assert (flow.attested, flow.sequence, flow.receipt) == ("provider-only", 0, None)
+        assert (flow.counts.bytes, flow.counts.items) == (len(LARGE), 1)
+        assert (await facts_of(rig))[-1] == "statement-signed"
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_of_which_nobody_wanted_anything_is_not_stated(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await ended(rig)
+        assert await facts_of(rig) == []
+        assert (await consumer.get("/receipts"))[0] == 404
+
+
+@pytest.mark.asyncio
+async def test_our_own_counts_of_calls_and_time_go_on_after_a_restart(tmp_path: Path):
+    store = MemoryStore()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.begin()
+        await consumer.sign()
+        await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}")
+        calls = (await consumer.sign((1, 2))).calls
+    async with metered(tmp_path, store, before=view) as (_, again):
+        again.account, again.log = consumer.account, consumer.log
+        again.count = consumer.count
+        await again.get(Range="bytes=0-9")
+        assert (calls, (await again.sign((1, 3))).calls) == (1, 2)
