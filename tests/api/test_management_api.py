@@ -162,6 +162,17 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
     assert {e["pid"] for e in told} == {pulled["negotiation"]}
 
+    # the ledger of all that: what is in it, the proof, and what may be erased
+    (log,) = (await provider("GET /ledger"))["logs"]
+    last = (await provider("GET /ledger/entries", query="?first=0&limit=1"))["items"][0]
+    assert (last["index"], last["salt"] is not None, log["size"] > 0) == (0, True, True)
+    for route, path in (("proof/{index}", "proof/0"), ("tile/{path}", "tile/entries/000.p/1")):
+        provider.used.add(f"GET /ledger/{route}")
+        assert (await two.provider.manage("GET", f"/ledger/{path}")).status == 200
+    await provider("DELETE /events/{sequence}/detail", status=204, sequence=str(last["sequence"]))
+    assert (await provider("GET /ledger/entries", query="?first=0&limit=1"))["items"] == [last | {"detail": None, "salt": None}]
+    await provider("POST /ledger/witnesses/{id}/forgive", status=404, id="biopharma")
+
     # letters that the other side will not take: one is sent again, one is given up
     operator = Operator(desk.us)
     for verb in ("replay", "discard"):

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from tests.bench import calls, catalog, data, policies, process
+from tests.bench import calls, catalog, data, ledger, policies, process
 from tests.bench.connectors import BUILD, ROOT
 from tests.bench.rows import Found, Promise, judged, promises, table
 from tests.bench.size import ROUNDS, Size
@@ -36,6 +36,7 @@ MEASURES: dict[str, Callable[[Size], Awaitable[dict[str, Found]]]] = {
     "large": data.large,
     "get": data.get,
     "policies": policies.measure,
+    "ledger": ledger.measure,
 }
 
 
