@@ -243,7 +243,8 @@ class Telling:
             said = (
                 say("{} used, {} reserved", used, reserved) if limit is None else say("{} of {} used, {} reserved", used, limit, reserved)
             )
-            yield depth, f"{policy_text.short(counter.get('operand'))}: {said} ({counter.get('rule', '')})"
+            name = " ".join(filter(None, (policy_text.short(counter.get("operand")), counter.get("currency"))))
+            yield depth, f"{name}: {said} ({counter.get('rule', '')})"
         if misses := decision.get("near_misses", ()):
             yield depth, say("it would be permitted if")
             for miss in misses:

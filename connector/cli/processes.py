@@ -187,8 +187,9 @@ def _standing(agreement: Agreement) -> str:
 def _counter(counter: Mapping[str, Any]) -> str:
     """What was used up of one quota, as in: count 3 of 10, 1 reserved (/permission/0)."""
     limit = f" of {counter['limit']}" if counter.get("limit") is not None else ""
-    reserved = f", {counter['reserved']} reserved" if counter.get("reserved") else ""
-    return f"{policy_text.short(counter.get('operand'))} {counter.get('used', 0)}{limit}{reserved} ({counter.get('rule', '')})"
+    reserved = f", {counter['reserved']} reserved" if float(counter.get("reserved") or 0) else ""
+    money = f" {counter['currency']}" if "currency" in counter else ""
+    return f"{policy_text.short(counter.get('operand'))} {counter.get('used', 0)}{limit}{money}{reserved} ({counter.get('rule', '')})"
 
 
 def show_process(pid: str, *, common: Common | None = None) -> None:

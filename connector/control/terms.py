@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from connector.errors import PolicyError
-from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, meet, same_terms, separating
+from connector.metering_bills.prices import terms_of
+from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, load, meet, same_terms, separating
 from connector.odrl.model import Constraint, Rule, constraints_of
 from connector.odrl_compare.covering import described
 from connector.odrl_compare.wording import rule_meaning
 
+OTHER_PRICES = "the prices are not those that are acceptable without asking"
 NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 # The left operands that ask something of a stream itself: how it is metered, how requests for it are proven.
@@ -46,8 +48,23 @@ def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options:
     """Relate `terms` to `envelope`, both as far as they are about `party` and the asset `target`: an offer for several participants
     is accepted by one of them, and whoever asks may leave out what goes without saying.
 
-    Where the envelope is the narrower of the two it is itself what they have in common, in the words of its author.
+    Where the envelope is the narrower of the two it is itself what they have in common, in the words of its author. What would be agreed on
+    has the prices of the envelope, or a person decides: a duty to pay for the units of a band alone is narrower as a duty, and cheaper.
     """
+    found = _settled(terms, envelope, party, target, options)
+    if found.kind == "refines" and terms_of(terms) != terms_of(envelope):
+        return Settlement("undecided", says=(OTHER_PRICES, *found.says))
+    if found.common is not None and found.common is not envelope.document and not _priced_as(envelope, found.common, options):
+        return Settlement("undecided", says=(OTHER_PRICES, *found.says))
+    return found
+
+
+def _priced_as(envelope: Policy, common: Mapping[str, Any], options: Options) -> bool:
+    """Whether what two policies have in common, as an offer without its id, has the prices of the one."""
+    return terms_of(load({**common, "@id": "urn:qiao:common"}, options=options)) == terms_of(envelope)
+
+
+def _settled(terms: Policy, envelope: Policy, party: str, target: str, options: Options) -> Settlement:
     if same_terms(terms, envelope):
         return Settlement("refines")
     asked, widest = _about(terms, party, target), _about(envelope, party, target)

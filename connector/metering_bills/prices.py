@@ -14,6 +14,7 @@ consecutive statements add up to the one of the whole, to the unit. MB are 1,000
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -163,6 +164,17 @@ def plan_of(policy: Policy) -> Plan | None:
     return found
 
 
+def terms_of(policy: Policy) -> frozenset[object] | None:
+    """All that the prices of a policy say, whatever else it says: equal for equal prices, by the same payers to the same parties. None if
+    they are not understood."""
+    try:
+        plan_of(policy)
+    except PolicyError:
+        return None
+    found: frozenset[object] = policy.memo[terms_of]
+    return found
+
+
 def pays(policy: Policy, duty: Rule, event: Event) -> bool | None:
     """Whether an act pays a price of the policy, None for a duty that is none. What is paid once is paid in full; of what is metered any
     payment is one, since what is owed is for the bill to say."""
@@ -191,6 +203,7 @@ def _read(policy: Policy) -> Plan | PolicyError | None:
     general = list(_prices(policy.obligations, findings))
     sets = [list(_prices(rule.duties, findings)) for rule in policy.permissions]
     told = [{_terms(*each) for each in found} for found in sets]
+    policy.memo[terms_of] = frozenset(Counter(_terms(*each) for each in (*general, *(sets[0] if sets else ()))).items())
     policy.memo[pays] = {price.path: price for one in (general, *sets) for _, _, price in one}
     if any(each != told[0] for each in told[1:]):
         path = next(rule.path for rule, each in zip(policy.permissions, told, strict=True) if each != told[0])

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from connector.odrl.duties import COMPENSATE
 from connector.odrl.model import Action, Constraint, Logic, Node, Number, Opaque, Policy, Rule, Scope
-from connector.odrl.operands import DATE_TIME, EVENT, PARTICIPANT, POLICY_USAGE
+from connector.odrl.operands import COUNT, DATE_TIME, EVENT, PARTICIPANT, PAY_AMOUNT, POLICY_USAGE, UNIT_OF_COUNT
 from connector.odrl.registry import Check
 from connector.odrl.vocabulary import ABSOLUTE, ODRL, compact
 from connector.odrl.words import PHRASES, shown
@@ -57,9 +58,16 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "members": ("members of {}", "{}的成员"),
     "by": ("by {}", "最迟至{}"),
     "so-that": (" (so that {})", "（要求{}）"),
+    "price": ("pay {amount} for each {unit}", "按每{unit}{amount}付费"),
     "opaque": ("a condition that is not understood: {} (not checked by this connector)", "无法理解的条件：{}（本连接器不检查）"),
     "used": (" ({} used)", "（已用{}）"),
     "xone": ("exactly one of these holds: {}", "以下恰有一项成立：{}"),
+}
+# Of the units that a price is for, by the operator of their number.
+_BANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "gt": (" beyond the first {}", "（超出前{}的部分）"),
+    "lteq": (" up to {}", "（至多{}）"),
+    "eq": (", {} of them", "（共{}）"),
 }
 _FUNCTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "compensatedParty": ("paid to {}", "收款方为{}"),
@@ -213,10 +221,24 @@ class Speaker:
 
     def _action(self, action: Action, thing: str) -> str:
         label = self.policy.registry.labels.get(action.iri)
+        if action.iri == COMPENSATE and (price := self._price(action.refinements)) is not None:
+            return price
         said = (label[self.at] if label else _spelled(action.iri)).replace("{}", thing)
         if label is None:  # the name of an action says where the thing stands; one without a name has it behind
             said = f"{said} {thing}" if self.language == "en" else f"{said}{thing}"
         return said + self._narrowed(action.refinements)
+
+    def _price(self, refinements: Sequence[Node]) -> str | None:
+        """So much for each of a unit; None for a payment that is no price."""
+        parts = {node.operand: node for node in refinements if isinstance(node, Constraint)}
+        amount, unit, count = (parts.get(operand) for operand in (PAY_AMOUNT, UNIT_OF_COUNT, COUNT))
+        if amount is None or unit is None or (amount.operator, unit.operator) != ("eq", "eq") or len(parts) < len(refinements):
+            return None
+        how = _BANDS.get(count.operator) if count is not None else ("", "")
+        said = _TEXTS["price"][self.at].format(amount=self._right(amount), unit=self._right(unit))
+        said += "" if count is None or how is None else how[self.at].format(self._right(count))
+        rest = [node for node in refinements if node not in (amount, unit) and (node is not count or how is None)]
+        return said + self._narrowed(rest)
 
     def _scope(self, scope: Scope) -> str:
         name = self._name(scope.id)

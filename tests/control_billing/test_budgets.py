@@ -106,3 +106,20 @@ async def test_no_agreement_is_made_on_a_budget_that_has_no_prices(two: Pair):
     begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": D, "policy": terms}, status=201)
     ended = await two.consumer.state(N, begun["pid"], "TERMINATED")
     assert "`odrl:payAmount` is not measured here" in "; ".join(ended.detail["reasons"])
+
+
+@pytest.mark.parametrize(
+    "asked", [(price("0.01", "megabyte"),), (), (price("0.02", "megabyte", count("gt", 5)),), (price("0.02", "call"),)]
+)
+@pytest.mark.asyncio
+async def test_nobody_gets_data_at_another_price_than_is_offered_unless_a_person_says_so(two: Pair, asked: tuple[dict[str, Any], ...]):
+    await two.provider.publish(D, {"@type": "Offer", "permission": [{"action": "use", "duty": [price("0.02", "megabyte")]}]})
+    offered = (await two.provider.asked("GET", f"/datasets/{quoted(D)}"))["offers"][0]["id"]
+    terms = {"@id": offered, "@type": "Offer", "permission": [{"action": "use", "duty": list(asked)} if asked else {"action": "use"}]}
+    begun = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": D, "policy": terms}, status=201)
+    mine = await two.consumer.until(N, begun["pid"], lambda p: p.peer_pid is not None)
+    theirs = await two.provider.until(N, mine.peer_pid or "", lambda p: p.state == "OFFERED" or p.final or "waiting" in p.detail)
+    if theirs.state == "OFFERED":
+        assert theirs.detail["terms"]["permission"][0]["duty"] == [price("0.02", "megabyte")], "a counter-offer has the price of the offer"
+    else:
+        assert (theirs.state, theirs.detail["waiting"]) == ("REQUESTED", "approval")

@@ -245,3 +245,28 @@ def test_the_aliases_of_the_core_speak_of_what_they_stand_for():
 def test_every_sort_of_values_of_the_core_is_among_those_tested():
     assert {operand.values for operand in CORE_OPERANDS} == set(VALUES)
     assert all(operator in ORDER | LISTS for operand in CORE_OPERANDS for operator in operand.operators)
+
+
+@pytest.mark.parametrize(
+    ("template", "parameters", "en", "zh"),
+    [
+        ("unit-price", {}, "pay 0.02 EUR for each record.", "按每记录0.02 EUR付费。"),
+        ("unit-price-beyond", {}, "pay 0.02 EUR for each record beyond the first 1,000.", "按每记录0.02 EUR付费（超出前1,000的部分）。"),
+        ("persons", {"persons": 12, "price": "2.50"}, "pay 2.50 EUR for each person, 12 of them.", "按每人2.50 EUR付费（共12）。"),
+        (
+            "subscription",
+            {},
+            "pay 100 EUR for each subscription (so that billing period is 1 month).",
+            "按每订阅100 EUR付费（要求计费周期为1个月）。",
+        ),
+    ],
+)
+def test_a_price_is_said_as_so_much_for_each_unit(template: str, parameters: dict[str, Any], en: str, zh: str):
+    found = load(instantiate(library(), [{"template": template, "parameters": parameters}]), options=options())
+    assert f"Afterwards, they must {en}" in plain(found, "en").sentences[1]
+    assert f"使用后，使用方须{zh}" in plain(found, "zh").sentences[1]
+
+
+def test_a_payment_for_nothing_in_particular_stays_one():
+    found = load(instantiate(library(), [{"template": "sale", "parameters": {"amount": "500"}}]), options=options())
+    assert "must pay (so that amount paid is at least 500 Euro)" in plain(found, "en").sentences[1] + plain(found, "en").sentences[0]
