@@ -108,7 +108,7 @@ class Negotiation(Struct, frozen=True):
 class Agreement(Struct, frozen=True):
     """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing, `closed` the one from
     which it does not because `closed_by` (us or peer) has closed it for `reason`. `counters`, of one that is asked for by itself, say
-    what was used up: `rule`, `operand`, `used`, `reserved`, `limit`."""
+    what was used up: `rule`, `operand`, `used`, `reserved`, `limit`; those of money are decimal texts and have a `currency`."""
 
     id: str
     peer: str

@@ -203,6 +203,14 @@ def test_what_was_used_up_is_shown_and_an_agreement_past_its_end_is_over(command
     counters = [
         {"rule": "/permission/0", "operand": "http://www.w3.org/ns/odrl/2/count", "used": 3, "reserved": 1, "limit": 10},
         {"rule": "/permission/1", "operand": "urn:qiao:byteCount", "used": 700, "reserved": 0, "limit": None},
+        {
+            "rule": "/permission/2",
+            "operand": "http://www.w3.org/ns/odrl/2/payAmount",
+            "used": "1.50",
+            "reserved": "0.00",
+            "limit": "20.00",
+            "currency": "EUR",
+        },
     ]
     constraint = {"leftOperand": "odrl:count", "operator": "lteq", "rightOperand": {"@value": "10", "@type": "xsd:integer"}}
     document = {"permission": [{"action": "use", "constraint": [constraint]}]}
@@ -212,7 +220,8 @@ def test_what_was_used_up_is_shown_and_an_agreement_past_its_end_is_over(command
         ("GET", "/v1/agreements/urn%3Auuid%3Aa1"): (200, past),
     }
     shown = {line[:12].strip(): line[12:].strip() for line in command("agreements", "show", "urn:uuid:a1").out.splitlines()}
-    assert shown["used"] == "count 3 of 10, 1 reserved (/permission/0); byteCount 700 (/permission/1)"
+    used = "count 3 of 10, 1 reserved (/permission/0); byteCount 700 (/permission/1); payAmount 1.50 of 20.00 EUR (/permission/2)"
+    assert shown["used"] == used
     assert shown["state"] == "ended"
     assert shown["terms"] == "use, if count <= 10 [measured]"
     assert command("agreements").out.splitlines()[1].split()[1] == "ended"

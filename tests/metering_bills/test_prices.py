@@ -1,3 +1,5 @@
+import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -29,7 +31,7 @@ from tests.metering_bills.priced import (
     priced,
     unit,
 )
-from tests.odrl_forms.shipped import library, options
+from tests.odrl_forms.shipped import POLICIES, library, options
 
 LATER = instant(2026, 3, 1)
 DUTY = "/permission/0/duty/0"
@@ -351,3 +353,9 @@ def test_what_is_metered_is_not_paid_for_before_it_is_used():
     (mistake,) = mistakes(priced(money("1"), unit("record"), constraints=()))
     assert mistake.startswith("/permission/0/duty/0: records are paid for before any of them is used, so none ever is; add the constraint")
     assert plan(priced(money("1"), unit("subscription"), constraints=())).cost(NOTHING, LATER) == 100
+
+
+def test_the_price_that_the_readme_of_policies_shows_is_what_it_says():
+    shown = re.findall(r"```json\n(.*?)```", (POLICIES / "README.md").read_text(), re.DOTALL)[1]
+    found = plan(json.loads(shown))
+    assert [found.cost(Counts(records=number), LATER) for number in (1000, 1001, 1050)] == [0, 2, 100]
