@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from nacl.bindings import crypto_sign
 
@@ -82,6 +83,7 @@ class Book:
         return self.witness.suspected(peer)
 
 
+@lru_cache(maxsize=16)  # a key is looked at closely once: that costs as much as four signatures
 def signer_of(key: SigningKey, name: str, kind: notes.Kind = notes.Kind.ED25519) -> notes.Signer:
     """A key of ours as the signer of notes, under a log's name or, for cosignatures, under our own."""
     return notes.Signer(notes.VerifierKey(name, key.key.public, kind), lambda message: crypto_sign(message, key.secret)[:SIGNATURE_BYTES])

@@ -27,7 +27,7 @@ from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records_ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
 
 GROUP_AT_MOST = 256  # entries to a commit: one tile
-LINGER_SECONDS = 0.02  # how long entries wait for more of them, unless somebody waits for a number
+LINGER_SECONDS = 0.25  # how long entries wait for more of them; who needs a number (an ack, a witness) does not wait for that
 LEASE_SECONDS = 2.0  # a write makes it anew; who holds it and is gone delays the next one for so long
 ASK_SECONDS = 0.05  # between two looks at a log that another one extends, while somebody waits
 FRESH_SECONDS = 1.0  # a checkpoint that is shown to others may be so old: each newer one costs a flush of the anchor

@@ -73,7 +73,8 @@ async def test_entries_that_nobody_waits_for_are_numbered_together_a_moment_late
         assert extended == [20]
 
 
-async def test_a_connector_with_nothing_to_say_writes_nothing(tmp_path: Path):
+async def test_a_connector_with_nothing_to_say_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.02)
     store = SqliteStore(tmp_path / "q.db", OWN)
     async with Site(store=store) as site:
         (said,) = await site.say()
