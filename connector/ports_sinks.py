@@ -1,4 +1,4 @@
-"""Where downloads go: the ports `Sinks` and `Sink`, and `Movers`, for sinks that have a file descriptor.
+"""Downloads, and where they go: the ports `Downloads`, `Sinks` and `Sink`, and `Movers`, for sinks that have a file descriptor.
 
 Files implement them; an object store is one adapter more, which passes `tests/contracts/sink_contract.py`.
 """
@@ -6,11 +6,12 @@ Files implement them; an object store is one adapter more, which passes `tests/c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from connector.ports import Detached
+from connector.records import Edr, Pull
 
 
 class Sink(Protocol):
@@ -83,8 +84,9 @@ class Sinks(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Move:
-    """Bytes on their way. `hashes` grows while they arrive: the leaf hash (RFC 6962) of each chunk that lies at its place, in order, and
-    before it `lines`: the line feeds in it, if they are counted. `finished` ends with the last one, or raises PeerFailed for a cut and SinkFailed; what came before it is in `hashes` then, too."""
+    """Bytes on their way. `hashes` grows while they arrive: the leaf hash (RFC 6962) of each chunk that lies at its place, in order; and
+    before it `lines`, the line feeds in it, if they are counted. `finished` ends with the last one, or raises PeerFailed for a cut and
+    SinkFailed; what came before it is in `hashes` then, too."""
 
     finished: asyncio.Future[None]
     hashes: list[bytes] = field(default_factory=list)
@@ -108,3 +110,27 @@ class Movers(Protocol):
     def __call__(self, detached: Detached, into: int, idle_seconds: float) -> Mover:
         """A mover from that connection, which is its from now on, into the file descriptor `into`, which stays the caller's. It gives up
         once nothing has arrived for `idle_seconds`."""
+
+
+class Downloads(Protocol):
+    """Fetches what orders ask for to where they say."""
+
+    def check_out(self, out: str, id: str) -> None:
+        """Raise InvalidRequest if a download of order `id` may not go to this path."""
+
+    async def fetch(
+        self,
+        pull: Pull,
+        edr: Edr,
+        *,
+        renewed: Callable[[Edr], Awaitable[None]],
+        progress: Callable[[Pull], Awaitable[None]],
+        over: Callable[[], bool],
+    ) -> Pull:
+        """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
+        with what has to survive a crash (validator, size, digest) and for whoever watches. Once `over` says so a request that
+        runs may end, and there is none after it. Raises ConnectorError."""
+
+    async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
+        """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is
+        here stays. Raises ConnectorError."""

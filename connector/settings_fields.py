@@ -113,6 +113,13 @@ class PullsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptsSettings:
+    """How we sign for what we fetch."""
+
+    after: str = _f("what is done with data before a receipt: fsync, outlives a loss of power; write, outlives the process", "fsync")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings:
     """How long we try, and how long we wait for others."""
 
@@ -212,6 +219,7 @@ class Settings:
     egress: EgressSettings = field(default_factory=EgressSettings)
     sources: SourcesSettings = field(default_factory=SourcesSettings)
     pulls: PullsSettings = field(default_factory=PullsSettings)
+    receipts: ReceiptsSettings = field(default_factory=ReceiptsSettings)
     credentials: Mapping[str, Path] = field(default_factory=dict)  # name -> file with the secret header value, for HTTP sources
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     edr: EdrSettings = field(default_factory=EdrSettings)

@@ -12,7 +12,7 @@ from connector.settings_fields import Settings
 LIVE = frozenset({
     "approval", "catalog", "credentials", "delivery", "edr", "egress.allow", "egress.http", "egress.ports", "limits.body_seconds",
     "limits.catalog_page", "limits.management_bytes", "limits.message_bytes", "metering.credit_windows", "metering.window_bytes",
-    "pulls", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
+    "pulls", "receipts", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
 })  # fmt: skip
 
 

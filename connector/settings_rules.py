@@ -17,6 +17,7 @@ from connector.settings_fields import ListenerSettings, ManagementSettings, Sett
 # Field -> the values it takes, where there is a closed choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "store.kind": ("sqlite", "memory"),
+    "receipts.after": ("fsync", "write"),
     "telemetry.log_level": ("debug", "info", "warning", "error"),
     "telemetry.log_format": ("json", "console"),
     **{f"{name}.client_auth": ("require", "request") for name in ("protocol", "data", "management", "ops")},

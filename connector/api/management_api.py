@@ -313,7 +313,7 @@ class ManagementApi:
             known = await self._d.store.pull(key.answer.decode())
             if known is not None:
                 return shapes.answer(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
-        pull = await self._d.pulls.order(said.peer, said.dataset, said.out, tuple(said.purposes), key)
+        pull = await self._d.pulls.order(said.peer, said.dataset, said.out, tuple(said.purposes), key, parallel=said.parallel)
         return shapes.answer(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
 
     async def _pulls(self, request: web.Request) -> web.Response:

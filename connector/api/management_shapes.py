@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -18,6 +18,7 @@ from connector.ports import Participant
 from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pull
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
+PARALLEL_MAX = 16  # connections for one order: more of them make nothing faster, and a peer takes 256 from one address
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
 
 
@@ -113,6 +114,7 @@ class OrderPull(Body):
     dataset: str
     out: str
     purposes: list[str] = []
+    parallel: Annotated[int, msgspec.Meta(ge=0, le=PARALLEL_MAX)] = 0
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -215,9 +215,12 @@ class ManagementClient:
         """Address and token of a started transfer on the consumer's side."""
         return await self._call("GET", f"/v1/transfers/{_part(pid)}/edr", Edr)
 
-    async def pull(self, peer: str, dataset: str, out: str, *, purposes: Sequence[str] = (), key: str | None = None) -> Pull:
-        """Order a dataset into the file `out` (absolute, as the connector sees it): offer, agreement, transfer, checks."""
-        body = _given(peer=peer, dataset=dataset, out=out, purposes=list(purposes) or None)
+    async def pull(
+        self, peer: str, dataset: str, out: str, *, purposes: Sequence[str] = (), parallel: int | None = None, key: str | None = None
+    ) -> Pull:
+        """Order a dataset into the file `out` (absolute, as the connector sees it): offer, agreement, transfer, checks. `parallel`
+        connections fetch it, if that is said."""
+        body = _given(peer=peer, dataset=dataset, out=out, purposes=list(purposes) or None, parallel=parallel)
         return await self._call("POST", "/v1/pulls", Pull, body, key=key or new_key())
 
     async def pulls(self, *, after: str | None = None, limit: int | None = None) -> Page[Pull]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 from connector import telemetry
 from connector.control.journal import Feed, Journal
@@ -27,6 +27,7 @@ from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.odrl import Code
 from connector.ports import Ids
+from connector.ports_sinks import Downloads
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
 PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
@@ -35,30 +36,6 @@ EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains 
 LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so
 TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
 OPEN, DONE, FAILED = ("negotiate", "transfer", "download", "complete"), "done", "failed"
-
-
-class Downloads(Protocol):
-    """Fetches bytes to a file; the data plane implements it."""
-
-    def check_out(self, out: str, id: str) -> None:
-        """Raise InvalidRequest if a download of order `id` may not go to this path."""
-
-    async def fetch(
-        self,
-        pull: Pull,
-        edr: Edr,
-        *,
-        renewed: Callable[[Edr], Awaitable[None]],
-        progress: Callable[[Pull], Awaitable[None]],
-        over: Callable[[], bool],
-    ) -> Pull:
-        """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
-        with what has to survive a crash (validator, size, digest) and for whoever watches. Once `over` says so a request that
-        runs may end, and there is none after it. Raises ConnectorError."""
-
-    async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
-        """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is
-        here stays. Raises ConnectorError."""
 
 
 class Pulls:
@@ -75,12 +52,15 @@ class Pulls:
         self._closed = False
         self.live: dict[str, Pull] = {}
 
-    async def order(self, peer: str, dataset: str, out: str, purposes: tuple[str, ...], key: Idempotent | None) -> Pull:
-        """Accept an order. Raises NotFound, InvalidRequest; nothing has happened then."""
+    async def order(
+        self, peer: str, dataset: str, out: str, purposes: tuple[str, ...], key: Idempotent | None, *, parallel: int = 0
+    ) -> Pull:
+        """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Raises NotFound, InvalidRequest; nothing has
+        happened then."""
         participant, id = self._operations.participant(peer), self._ids.new()
         self._downloads.check_out(out, id)
         now = self._journal.clock.now()
-        pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, version=1, created=now, updated=now)
+        pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
         changes, earlier = self._write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
@@ -206,8 +186,7 @@ class Pulls:
     async def _anew(self, pull: Pull, why: str) -> Pull:
         why = f"agreement `{pull.agreement}` from an earlier order could not be used: {why}"
         telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
-        more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
-        return await self._save(pull, stage="negotiate", **more)
+        return await self._save(pull, stage="negotiate", **_next_transfer(pull, why))
 
     async def _again(self, pull: Pull) -> Pull:
         """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
@@ -217,8 +196,7 @@ class Pulls:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
         telemetry.log.info("transfer begun again", pull=pull.id, reason=why)
-        more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
-        return await self._save(pull, stage="transfer", **more)
+        return await self._save(pull, stage="transfer", **_next_transfer(pull, why))
 
     async def _download(self, pull: Pull) -> Pull:
         """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
@@ -293,6 +271,7 @@ class Pulls:
             validator=left.validator,
             size_bytes=left.size_bytes,
             sha256=left.sha256 if left.stated else None,
+            earlier=_brought(left),
         )
 
     async def _moved(self, begun: Process) -> bool:
@@ -366,6 +345,16 @@ def _left_by(pull: Pull) -> str:
     """The key under which stands which order has last left a part of this dataset beside this file."""
     place = hashlib.sha256("\0".join((pull.peer, pull.dataset, pull.out)).encode()).hexdigest()
     return f"pull:part:{place}"
+
+
+def _brought(pull: Pull) -> tuple[str, ...]:
+    """The transfers that have brought something of the part, so that nothing is signed for under two of them."""
+    return _joined(pull.earlier, (pull.transfer,) if pull.transfer else ())
+
+
+def _next_transfer(pull: Pull, why: str) -> dict[str, Any]:
+    more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
+    return more | {"earlier": _brought(pull)}
 
 
 def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
