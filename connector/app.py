@@ -26,7 +26,7 @@ from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
-from connector.api import dsp_api, ledger_api, middleware
+from connector.api import dsp_api, ledger_api, metering_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
@@ -47,18 +47,21 @@ from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
 from connector.control_billing.bills import Bills
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
+from connector.dataplane.logs import Sweeping
 from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
+from connector.dataplane.receipts import Receipts
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
 from connector.intake.download import Downloads
-from connector.ledger.book import Book
+from connector.ledger.book import Book, signer_of
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.settings import Settings, load
@@ -206,7 +209,20 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         operations = Operations(journal, steps, policies, catalogs, identity, transfers)
         files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
         sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, lambda name: parts.credential(running.settings, name))}
-        publishing = Publishing(journal, policies, schemas, sources, service)
+        logs = parts.content_logs(settings, stack)
+        stack.push_async_callback(logs.close)
+        sweeping = Sweeping(logs, store)
+        journal.listen(sweeping.committed)
+        stack.push_async_callback(sweeping.close)
+        accounts = Accounts(
+            store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name)
+        )
+        stack.push_async_callback(accounts.close)
+        receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book)
+        journal.listen(receipts.committed)
+        stack.push_async_callback(receipts.close)
+        indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
+        publishing = Publishing(journal, policies, schemas, indexed, service)
         downloads = Downloads(peer, identity, sinks, clock)
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
@@ -240,6 +256,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             outbox.first_retry_seconds, outbox.retry_seconds_max = now.delivery.first_retry_seconds, now.delivery.retry_seconds_max
             outbox.doubt_seconds = now.delivery.doubt_seconds
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
+            accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows
             retention.keep = parts.keep(now)
             limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes
             limits.body_seconds = operator_limits.body_seconds = now.limits.body_seconds
@@ -259,7 +276,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
-        data = DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), bulk_threads=bulk_threads)
+        metered = metering_api.Metering(accounts, receipts, settings.data.url)
+        served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
+        data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered)
 
         running = Connector(settings, store, operations, publishing, journal, book, ops, stack, reload, token_hash)
         limits_of = settings.limits
@@ -287,6 +306,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         await watch.start()
         stack.push_async_callback(watch.close)
         retention.start()
+        sweeping.start()
         stack.push_async_callback(retention.close)
         recovered = await outbox.recover()
         stack.push_async_callback(outbox.close)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
 from connector.control.watch import Keep
+from connector.dataplane.logs import Logs
 from connector.dsp import dcat
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import Schemas
@@ -120,6 +122,13 @@ def anchor_of(settings: Settings) -> Anchor:
         return MemoryAnchor()
     path = settings.store.path.resolve()
     return FileAnchor(path.with_name(f"{path.name}.ledger"))
+
+
+def content_logs(settings: Settings, stack: AsyncExitStack) -> Logs:
+    """The content logs of what is published; with a store in memory they are gone with `stack`. Raises SettingsError."""
+    if settings.metering.directory is None and settings.store.kind == "memory":
+        return Logs(Path(stack.enter_context(TemporaryDirectory(prefix="content-logs-"))))
+    return Logs(settings.metering.directory or settings.store.path.resolve().with_name("content-logs"))
 
 
 def log_of(settings: Settings) -> str:

@@ -214,7 +214,7 @@ class Accounts:
     ) -> None:
         self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
         self._url, self._signer = url, signer
-        self.window_bytes, self.credit_windows = window_bytes, credit_windows
+        self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
         self._known: dict[str, Account] = {}
         self._unwritten: dict[str, Account] = {}
         self._writing: asyncio.Task[None] | None = None

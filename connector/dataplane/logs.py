@@ -24,7 +24,8 @@ from connector import telemetry
 from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, sync
 from connector.errors import Busy, SettingsError, SourceFailed
 from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
-from connector.ports import Along, Source, Sources, Stage, Stat, counts_records
+from connector.ports import Along, Source, Sources, Stage, Stat, Store, counts_records
+from connector.records import Changes, Dataset, Evidence
 
 FOLDER_MODE: Final = 0o700
 SECRET, SECRET_BYTES = "salt", 32
@@ -33,6 +34,7 @@ OCTETS: Final = "application/octet-stream"
 PATIENCE_SECONDS: Final = 10.0  # that a request waits for an index: what most data are read in, and less than any client waits
 RETRY_SECONDS: Final = 5
 UNCLAIMED_SECONDS: Final = 3_600.0  # an index is made before its dataset is committed; one that nobody claims by then is nobody's
+PAGE: Final = 500  # datasets read at once
 OPEN_MAX: Final = 256  # indexes at hand; each is an address range, and some hundred bytes for a gigabyte of data
 
 Reading = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]  # opens the data from their start
@@ -67,6 +69,7 @@ class Logs:
         key, name = self._key(address, stages)
         self._unclaimed[name] = monotonic()
         salt = hmac.digest(self._secret, key, "sha256")
+        telemetry.index_bytes.inc(writing.size_bytes)
         log = writing.finish(name, key, lambda size_bytes: header_of(size_bytes, media_type, salt), sha256)
         self._remember(name, log)
         return log
@@ -149,6 +152,43 @@ class Logs:
         source, names = _source(address), [stage.name for stage in stages]
         key = hashlib.sha256(orjson.dumps([source, names])).digest()
         return key, f"{source}-{key[:8].hex()}{SUFFIX}"
+
+
+class Sweeping:
+    """Removes indexes once nothing that is published has them any more: after a start, and after each dataset that was withdrawn or
+    published anew."""
+
+    def __init__(self, logs: Logs, store: Store) -> None:
+        self._logs, self._store = logs, store
+        self._again = False
+        self._task: asyncio.Task[None] | None = None
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits."""
+        if any(of is Dataset for of, _ in changes.deletes) or any(isinstance(record, Dataset) for record in changes.saves):
+            self.start()
+
+    def start(self) -> None:
+        """Look at all that is published, once more if that is being done."""
+        self._again = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._sweep(), name="content logs")
+
+    async def _sweep(self) -> None:
+        while self._again:
+            self._again, addresses, after = False, [], None
+            while True:
+                page = await self._store.datasets(after=after, before=None, limit=PAGE)
+                addresses += [dataset.source for dataset in page.items]
+                if (after := page.next) is None:
+                    break
+            if not self._again and (removed := self._logs.sweep(addresses)):
+                telemetry.log.info("indexes removed", count=removed)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 class _Indexed:
