@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import ssl
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -283,6 +284,7 @@ async def test_a_certificate_opens_a_connection_and_stands_for_no_token(tmp_path
         authority.configure_trust(context)
     authority.issue_cert("operator@example.org").configure_cert(trust)
     one, other = (mutual(authority, site(tmp_path / name, name, scheme="https")) for name in ("hospital", "biopharma"))
+    one = one.changed(limits=replace(one.settings.limits, bulk_threads=1))
     one.meet(other)
     content = os.urandom(1_500_000)
     async with running(one, trust=trust) as provider, running(other, trust=trust) as consumer:
@@ -290,6 +292,7 @@ async def test_a_certificate_opens_a_connection_and_stands_for_no_token(tmp_path
         view = await pulled(consumer, "hospital", "urn:test:mutual")
         assert (view["stage"], view["received_bytes"]) == ("done", len(content)), view
         assert (other.root / "out" / "file").read_bytes() == content
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bulk")] == ["bulk_0"]
         for door, path in (("management", "/v1/self"), ("protocol", "/dsp/2025-1/catalog/request"), ("data", "/data/urn:uuid:x")):
             url = f"https://localhost:{provider.connector.ports[door]}{path}"
             method = "POST" if door == "protocol" else "GET"
