@@ -24,7 +24,8 @@ from connector.control_billing import measured as billing
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.metering_bills.budgets import tallies
-from connector.metering_bills.prices import Plan, pays, plan_of
+from connector.metering_bills.plans import pays, plan_of
+from connector.metering_bills.prices import Plan
 from connector.odrl import (
     DEFAULT_OPTIONS,
     PURPOSE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from connector.errors import PolicyError
-from connector.metering_bills.prices import terms_of
+from connector.metering_bills.plans import terms_of
 from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, load, meet, same_terms, separating
 from connector.odrl.model import Constraint, Rule, constraints_of
 from connector.odrl_compare.covering import described

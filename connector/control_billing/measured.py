@@ -9,7 +9,8 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.metering_bills.budgets import demand_priced, is_budget, tallies
 from connector.metering_bills.currencies import currency_of, exactly
-from connector.metering_bills.prices import Price, plan_of
+from connector.metering_bills.plans import plan_of
+from connector.metering_bills.prices import Price
 from connector.odrl.codes import Code, Finding
 from connector.odrl.counters import Tally, counting, quotas
 from connector.odrl.model import Constraint, Number, Options, Policy, fact_key

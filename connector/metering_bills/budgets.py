@@ -18,7 +18,8 @@ from typing import Final
 
 from connector.errors import PolicyError
 from connector.metering_bills.currencies import CURRENCY, currency_of
-from connector.metering_bills.prices import Plan, Price, plan_of
+from connector.metering_bills.plans import plan_of
+from connector.metering_bills.prices import Plan, Price
 from connector.odrl.counters import Pricing, Tally, cuts, last_before
 from connector.odrl.counters import tallies as counted
 from connector.odrl.model import Policy

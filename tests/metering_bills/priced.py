@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connector.metering_bills.currencies import CURRENCY
-from connector.metering_bills.prices import QIAO, Plan, plan_of
+from connector.metering_bills.plans import plan_of
+from connector.metering_bills.prices import QIAO, Plan
 from connector.odrl import Policy, load
 from connector.odrl.values import microseconds
 from connector.records_metering import Counts
