@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import ssl
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trustme
 from connector import app_settings
 from connector.errors import SettingsError
 from connector.settings import Settings, load
+from connector.settings_fields import MeteringSettings, StoreSettings
 from tests import pair
 
 TOKEN = "another-token"
@@ -181,3 +183,15 @@ def test_a_broken_certificate_is_named_with_its_remedy(tmp_path: Path):
     app_settings.check_tls(settings, "protocol")
     with pytest.raises(SettingsError, match=r"`data\.certificate` is .* give a pair in PEM"):
         app_settings.check_tls(settings, "data")
+
+
+@pytest.mark.asyncio
+async def test_content_logs_lie_beside_the_database_unless_said_otherwise_and_go_with_a_store_in_memory(tmp_path: Path):
+    settings = pair.site(tmp_path / "hospital", "hospital", store="sqlite").settings
+    before = set(tmp_path.rglob("*"))
+    async with AsyncExitStack() as stack:
+        app_settings.content_logs(settings, stack)
+        app_settings.content_logs(replace(settings, metering=MeteringSettings(directory=tmp_path / "there")), stack)
+        app_settings.content_logs(replace(settings, store=StoreSettings(kind="memory", path=settings.store.path)), stack)
+    made = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
+    assert made == {"hospital/content-logs", "hospital/content-logs/salt", "there", "there/salt"}

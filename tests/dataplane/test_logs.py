@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from connector.adapters.file_source import FileSources
+from connector.adapters.memory import MemoryStore
 from connector.dataplane.index import Log
-from connector.dataplane.logs import SECRET, Logs
+from connector.dataplane.logs import SECRET, Logs, Sweeping
 from connector.errors import Busy, SettingsError, SinkFailed, SourceFailed
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, read_header
 from connector.ports import Sources, Stat
+from connector.records import Changes, Dataset
 from tests.dataplane.reader import Same
 from tests.dataplane.rig import some_bytes
 
@@ -262,3 +264,40 @@ async def test_what_is_at_hand_is_bounded(folder: Path, data: Path, monkeypatch:
     made: list[Log] = [await logs.of({"n": n}, (), stat, Readings(b"abc")) for n in range(4)]
     assert len(logs._open) == 2
     assert (await logs.of({"n": 0}, (), stat, never)).root == made[0].root
+
+
+@pytest.mark.asyncio
+async def test_an_index_goes_with_the_withdrawal_and_stays_as_long_as_another_dataset_has_it(folder: Path, data: Path):
+    logs, store = Logs(folder), MemoryStore()
+    sweeping = Sweeping(logs, store)
+    address, _ = await published(logs, data)
+    for id in ("urn:a", "urn:b"):
+        changes = Changes(saves=(Dataset(id, b"{}", address, (), version=1),))
+        await store.commit(changes)
+        sweeping.committed(changes, ())
+    for id, left in (("urn:a", 1), ("urn:b", 0)):
+        changes = Changes(deletes=((Dataset, id),))
+        await store.commit(changes)
+        sweeping.committed(changes, ())
+        while sweeping._task is not None and not sweeping._task.done():
+            await sweeping._task
+        assert len(names(folder)) == left
+    await sweeping.close()
+
+
+@pytest.mark.asyncio
+async def test_a_start_clears_away_what_was_withdrawn_while_nobody_looked(folder: Path, data: Path):
+    store = MemoryStore()
+    kept, _ = await published(Logs(folder), data)
+    (data / "b.bin").write_bytes(b"gone")
+    await published(Logs(folder), data, path="b.bin")
+    for number in range(501):  # more than a page of them
+        await store.commit(
+            Changes(saves=(Dataset(f"urn:{number:03}", b"{}", kept if number == 500 else {"type": "other"}, (), version=1),))
+        )
+    sweeping = Sweeping(Logs(folder), store)
+    sweeping.start()
+    assert sweeping._task is not None
+    await sweeping._task
+    assert len(names(folder)) == 1
+    await sweeping.close()
