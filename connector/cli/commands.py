@@ -45,7 +45,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         ),
     ),
     ("Terms before anybody meets them", (simulate.lint, simulate.simulate, simulate.what_if)),
-    ("Operate", (operate.participants, operate.reload, operate.dead_letters, operate.replay, operate.discard)),
+    ("Operate", (operate.participants, operate.reload, operate.ledger, operate.dead_letters, operate.replay, operate.discard)),
 )
 NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}
 for place, (heading, functions) in enumerate(COMMANDS):

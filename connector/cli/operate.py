@@ -1,18 +1,22 @@
-"""`connector participants`, `usage`, `invoice`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what was used and is owed,
-what got stuck, and going on."""
+"""`connector participants`, `usage`, `invoice`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what was used and
+is owed, what is on record, what got stuck, and going on."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from connector.cli import show
 from connector.cli.session import Common, ask
 from connector.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from connector.client.management import ManagementClient
+    from connector.merkle.checkpoints import Checkpoint
 
 FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
 LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
@@ -174,3 +178,70 @@ def reload(*, common: Common | None = None) -> None:
         return
     for change in changed or ("nothing has changed",):
         show.line(change)
+
+
+def ledger(action: Literal["show", "verify"] = "show", *, common: Common | None = None) -> None:
+    """Show the ledger and who has witnessed it, or compute all of it anew.
+
+    Parameters
+    ----------
+    action
+        `verify` reads every entry and compares the tree with the signed checkpoint and with what peers have cosigned
+    """
+    common = common or Common()
+    if action == "verify":
+        checked = ask(common, _verified)
+        if common.json:
+            show.document({"verified": checked})
+            return
+        for log in checked:
+            show.line(f"{log['origin']}: {log['size']} entries are those of its signed checkpoint, and of {log['cosigned']} cosigned ones")
+        return
+    found = ask(common, lambda client: client.ledger())
+    if common.json:
+        show.document(found)
+        return
+    logs = [
+        (log["origin"], log["size"], show.moment(log["updated"]), (log["follows"] or "").removeprefix("follows ")) for log in found.logs
+    ]
+    show.table(("LOG", "ENTRIES", "SIGNED", "TAKES THE PLACE OF"), logs, "nothing has been written to the ledger yet")
+    seen = [(row["peer"], row["origin"], row["size"], show.moment(row["updated"]), "cosigned ours") for row in found.cosigned]
+    seen += [
+        (row["peer"], row["origin"], row["size"], show.moment(row["updated"]), "contradicts itself" if row["conflict"] else "grows")
+        for row in found.witnessed
+    ]
+    show.line()
+    show.table(("PEER", "LOG", "ENTRIES", "SINCE", ""), seen, "nobody has witnessed it yet")
+    if found.fault:
+        show.note(found.fault)
+
+
+async def _verified(client: ManagementClient) -> list[dict[str, Any]]:
+    """Every log of the connector, computed anew from its entries. Raises ProofRefused that names what differs."""
+    from connector.merkle import checkpoints, notes
+
+    found, checked = await client.ledger(), []
+    for log in (log for log in found.logs if log["size"]):
+        origin, keys = log["origin"], [notes.read_vkey(key) for key in log["keys"]]
+        signed = [checkpoints.open(log["checkpoint"].encode(), origin, keys).checkpoint]
+        signed += [checkpoints.open(row["note"].encode(), origin, keys).checkpoint for row in found.cosigned if row["origin"] == origin]
+        await _recomputed(client, signed)
+        checked.append({"origin": origin, "size": signed[0].size, "cosigned": len(signed) - 1})
+    return checked
+
+
+async def _recomputed(client: ManagementClient, signed: Sequence[Checkpoint]) -> None:
+    """Compute the tree over all entries of a log, and compare its root at the size of each of these checkpoints."""
+    from connector.errors import ProofRefused
+    from connector.merkle import tiles
+    from connector.merkle.tree import Frontier, leaf_hash
+
+    origin, size = signed[0].origin, signed[0].size
+    tree, places = Frontier(), {each.size for each in signed}
+    for index in range(-(-size // tiles.WIDTH)):
+        bundle, tile = tiles.tile_of(tiles.ENTRIES, index, size), tiles.tile_of(0, index, size)
+        leaves = await client.ledger_tile(tile.path, origin)
+        for entry in tiles.verify_bundle(bundle, await client.ledger_tile(bundle.path, origin), leaves):
+            tree = tree.append(leaf_hash(entry))
+            if tree.size in places and any(each.size == tree.size and each.root != tree.root for each in signed):
+                raise ProofRefused(f"the first {tree.size} entries of `{origin}` are not those of the checkpoint that was signed for them")

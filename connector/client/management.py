@@ -25,6 +25,7 @@ from connector.client.views import (
     Edr,
     Event,
     Explained,
+    Ledgers,
     Negotiation,
     OtherTerms,
     Own,
@@ -76,6 +77,14 @@ class ManagementClient:
     async def reload(self) -> tuple[str, ...]:
         """Read registry and settings again; returns what changed."""
         return (await self._call("POST", "/v1/reload", Reloaded, {})).changed
+
+    async def ledger(self) -> Ledgers:
+        """The logs of the connector, who has cosigned them, and what it has witnessed."""
+        return await self._call("GET", "/v1/ledger", Ledgers)
+
+    async def ledger_tile(self, path: str, origin: str) -> bytes:
+        """A tile of hashes or a bundle of entries of the log `origin`, by its path in C2SP tlog-tiles."""
+        return await self._open.call("GET", f"/v1/ledger/{path}", query={"origin": origin})
 
     # datasets and catalogs
 

@@ -296,6 +296,16 @@ class OtherTerms(Struct, frozen=True):
     next: str | None = None
 
 
+class Ledgers(Struct, frozen=True):
+    """The ledger: all `logs` (origin, size, follows, checkpoint, updated, keys), the newest last; what peers have `cosigned` of them, and
+    what was `witnessed` of theirs (peer, origin, size, note, conflict, updated); `fault`, if it cannot be extended now."""
+
+    logs: tuple[Document, ...]
+    cosigned: tuple[Document, ...] = ()
+    witnessed: tuple[Document, ...] = ()
+    fault: str | None = None
+
+
 class Reloaded(Struct, frozen=True):
     """What a reload changed."""
 

@@ -1,10 +1,19 @@
 """`connector participants`, `dead-letters`, `replay`, `discard`, `reload`."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from tests.cli.conftest import Command
+import pytest
+
+from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, evidence_of
+from connector.merkle.tree import leaf_hash
+from connector.records import Changes, Evidence
+from connector.records_ledger import entry_of, hidden_of
+from tests import pair
+from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, problem
 
 LETTER = {
@@ -160,3 +169,51 @@ def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake
         1,
         "connector: `bill.html` cannot be written: File exists; give `--out` the name of a new file\n",
     )
+
+
+LOG = {
+    "origin": "biopharma.example/ledger",
+    "size": 3,
+    "follows": None,
+    "checkpoint": "",
+    "updated": "2026-01-31T12:00:00.250Z",
+    "keys": [],
+}
+
+
+def test_the_ledger_is_shown_with_who_has_witnessed_it(
+    command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
+):
+    later = LOG | {"origin": "biopharma.example/ledger/1764000000", "size": 1, "follows": "follows biopharma.example/ledger 5 AAAA="}
+    ours = {"peer": "did:web:hospital.example", "origin": LOG["origin"], "size": 2, "note": "", "conflict": None, "updated": LOG["updated"]}
+    theirs = ours | {"origin": "hospital.example/ledger", "size": 9}
+    document = {"logs": [LOG, later], "cosigned": [ours], "witnessed": [theirs, theirs | {"conflict": "note"}], "fault": None}
+    fake.answers[("GET", "/v1/ledger")] = (200, document)
+    golden("ledger", command("ledger").out)
+    assert json.loads(command("ledger", "show", "--json").out) == document
+    fake.answers[("GET", "/v1/ledger")] = (200, {"logs": [], "fault": "the ledger cannot be extended: OSError"})
+    assert command("ledger").err.splitlines()[-1] == "the ledger cannot be extended: OSError"
+
+
+@pytest.mark.asyncio
+async def test_the_ledger_is_computed_anew_and_what_was_altered_is_named(operated: Operated, tmp_path: Path):
+    async with pair.running(pair.site(tmp_path / "x", "x", store="sqlite")) as at:
+        count = 300
+        facts = tuple(Evidence("pull", None, f"urn:uuid:{number}", None, None, 1.0) for number in range(count))
+        await at.connector.journal.commit(Changes(evidence=facts))
+        await at.connector.book.index_of(count)
+        origin = at.site.settings.protocol.url.removeprefix("http://") + "/ledger"
+        ended = await operated(at, "ledger", "verify")
+        assert (ended.code, ended.out) == (0, f"{origin}: {count} entries are those of its signed checkpoint, and of 0 cosigned ones\n")
+        assert json.loads((await operated(at, "ledger", "verify", "--json")).out)["verified"][0]["size"] == count
+        with closing(sqlite3.connect(at.site.settings.store.path)) as db, db:
+            db.execute("update evidence set pid = 'urn:uuid:other' where sequence = 271")
+        ended = await operated(at, "ledger", "verify")
+        assert (ended.code, ended.err) == (1, "connector: entry 270 is not the one in the tree\n")
+        with closing(sqlite3.connect(at.site.settings.store.path)) as db, db:  # the hash is made to fit
+            row = db.execute(f"{SELECT_EVIDENCE} where sequence = 271").fetchone()
+            (salt,) = db.execute("select salt from evidence where sequence = 271").fetchone()
+            leaf = leaf_hash(entry_of(evidence_of(row), hidden_of(salt, b"")))
+            db.execute("update evidence set leaf = ? where sequence = 271", (leaf,))
+        ended = await operated(at, "ledger", "verify")
+        assert (ended.code, "not those of the checkpoint" in ended.err) == (1, True)
