@@ -1,8 +1,13 @@
 import asyncio
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from connector.lasting import PAUSE_SECONDS_MAX, Lasting, pause_seconds
+from connector import lasting, telemetry
+from connector.lasting import PAUSE_SECONDS_MAX, Lasting, OfFiles, pause_seconds
 from tests.pair import WAIT_SECONDS
 
 
@@ -89,3 +94,132 @@ def test_the_pause_doubles_up_to_a_limit_however_often_it_failed():
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert sorted(pauses) == pauses
     assert pauses[-1] == pause_seconds(10**9) == PAUSE_SECONDS_MAX
+
+
+# ---- values of files
+
+
+class Unusable(Exception):
+    """What `make` says of files that it cannot use."""
+
+    reasons = ("`!` is in it",)
+
+
+def joined(*paths: Path) -> OfFiles[str]:
+    """The texts of these files one after the other; `!` in one of them cannot be used."""
+
+    def make() -> str:
+        text = "".join(path.read_text() for path in paths)
+        if "!" in text:
+            raise Unusable
+        return text
+
+    return OfFiles("joined", paths, make)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    telemetry.configure_logging("info", "json", out)
+    yield out
+    telemetry.configure_logging("info", "json")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("a")
+    other.write_text("b")
+    return one, other
+
+
+def replace(path: Path, text: str) -> None:
+    """Put another file in its place, as whoever renews certificates does."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+def test_files_that_stay_are_read_once(files: tuple[Path, Path]):
+    made = joined(*files)
+    assert made.now() == made.now() == "ab"
+    assert not made.renew()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_another_file_gives_another_value(files: tuple[Path, Path], which: int):
+    asked, told = joined(*files), joined(*files)
+    replace(files[which], "c")
+    assert asked.now() == ("cb", "ac")[which]
+    assert not asked.renew(), "it is up to date"
+    assert told.renew()
+    assert told.now() == ("cb", "ac")[which]
+
+
+def test_a_file_behind_a_link_whose_directory_is_swapped_is_another(tmp_path: Path):
+    """Kubernetes: `file` -> `..data/file`, `..data` -> a directory with a time in its name, replaced as a whole."""
+    for name, text in (("..1", "a"), ("..2", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "file").symlink_to("..data/file")
+    made = joined(tmp_path / "file")
+    (tmp_path / "..data.new").symlink_to("..2")
+    os.replace(tmp_path / "..data.new", tmp_path / "..data")
+    assert made.now() == "b"
+
+
+def test_what_cannot_be_used_is_said_once_and_the_former_value_stays(files: tuple[Path, Path], log: io.StringIO):
+    made = joined(*files)
+    replace(files[0], "!")
+    for _ in range(3):
+        assert made.now() == "ab"
+    assert log.getvalue().count("files refused") == 1
+    assert '"reasons":["`!` is in it"]' in log.getvalue()
+    for _ in range(2):  # whoever asks for it in words is told each time
+        with pytest.raises(Unusable):
+            made.renew()
+        assert made.now() == "ab"
+    replace(files[0], "c")
+    assert made.now() == "cb"
+
+
+def test_what_was_refused_is_tried_again_after_a_while(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    valid = False
+
+    def make() -> bool:
+        if not valid and files[0].read_text() == "not yet":
+            raise Unusable
+        return valid
+
+    made = OfFiles("date", files, make)
+    replace(files[0], "not yet")
+    assert made.now() is False
+    valid = True
+    assert made.now() is False, "the files are the same"
+    monkeypatch.setattr(lasting, "AGAIN_SECONDS", 0.0)
+    assert made.now() is True
+
+
+def test_a_file_that_is_gone_is_a_change_and_one_that_is_back_is_none(files: tuple[Path, Path]):
+    made = joined(*files)
+    files[0].unlink()
+    with pytest.raises(FileNotFoundError):
+        made.renew()
+    assert made.now() == "ab"
+    replace(files[0], "a")
+    assert not made.renew()
+    assert made.now() == "ab"
+
+
+def test_a_file_that_is_only_touched_makes_nothing_anew(files: tuple[Path, Path]):
+    made = joined(*files)
+    before = made.now()
+    os.utime(files[0], ns=(1, 1))
+    assert made.now() is before
+
+
+def test_what_cannot_be_used_from_the_first_is_said_at_once(files: tuple[Path, Path]):
+    files[0].write_text("!")
+    with pytest.raises(Unusable):
+        joined(*files)

@@ -21,11 +21,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from connector import telemetry
 from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
+from connector.lasting import OfFiles
 from connector.origins import origin
 from connector.ports import Detached, Reply
-from connector.remembered_files import OfFiles
 
 CONNECT_SECONDS = 5.0  # name, TCP and TLS
 TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
@@ -106,7 +105,7 @@ class HttpPeer:
     ) -> None:
         self.guard = guard
         files = ca_file, certificate, key
-        self._tls = OfFiles([each for each in files if each is not None], lambda: client_tls(*files))
+        self._tls = OfFiles("egress.certificate", [each for each in files if each is not None], lambda: client_tls(*files))
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
         self._answer_bytes_max = answer_bytes_max
@@ -171,7 +170,7 @@ class HttpPeer:
                 allow_redirects=False,
                 timeout=bounds,
                 read_bufsize=read_bufsize,
-                ssl=self._tls_now(),
+                ssl=self._tls.now(),
             )
         except TimeoutError:
             raise self._late(url) from None
@@ -200,14 +199,6 @@ class HttpPeer:
     def renew(self) -> list[str]:
         """Take the certificates as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""
         return ["egress.certificate: loaded again"] if self._tls.renew() else []
-
-    def _tls_now(self) -> ssl.SSLContext:
-        if self._tls.changed():
-            try:
-                self.renew()
-            except SettingsError as error:
-                telemetry.log.error("certificate refused, the former one stays", door="egress", reasons=list(error.reasons))
-        return self._tls.value
 
     def _socket(self, info: tuple[Any, ...]) -> socket:
         return self.guard.socket(info)  # asked anew for each: the guard may be another one by now

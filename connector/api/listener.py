@@ -16,7 +16,7 @@ from aiohttp import web
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.errors import SettingsError
-from connector.remembered_files import OfFiles
+from connector.lasting import OfFiles
 
 REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
@@ -46,33 +46,6 @@ class Door:
     client_auth: str = REQUIRE
 
 
-class Certificate:
-    """What a door shows. Files that have changed count from the next connection on; those that cannot be used are said, and the former
-    ones stay."""
-
-    def __init__(self, door: Door) -> None:
-        """Raises SettingsError as `tls_context`."""
-        self._door = door
-        files = (door.certificate, door.key, door.client_ca)
-        self._made = OfFiles([each for each in files if each is not None], lambda: tls_context(door))
-
-    def now(self) -> ssl.SSLContext | None:
-        """The server's side of TLS for a connection that begins now; None without a certificate."""
-        if self._made.changed():
-            try:
-                self.renew()
-            except SettingsError as error:
-                telemetry.log.error("certificate refused, the former one stays", door=self._door.name, reasons=list(error.reasons))
-        return self._made.value
-
-    def renew(self) -> list[str]:
-        """Take the files as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""
-        if not self._made.renew():
-            return []
-        telemetry.log.info("certificate loaded again", door=self._door.name)
-        return [f"{self._door.name}.certificate: loaded again"]
-
-
 @dataclass(slots=True)
 class Listening:
     """An open listener. Its end has two parts, so that several can end together."""
@@ -83,11 +56,12 @@ class Listening:
     entrance: Entrance
     runner: web.AppRunner
     running: _Running
-    certificate: Certificate
+    tls: OfFiles[ssl.SSLContext | None]
 
     def renew(self) -> list[str]:
-        """Load the certificate again if its files are others: see `Certificate.renew`."""
-        return self.certificate.renew()
+        """Load the certificates again if their files are others: they count for connections from now on. Returns what to say of it.
+        Raises SettingsError as `tls_context`, and keeps the former ones."""
+        return [f"{self.door.name}.certificate: loaded again"] if self.tls.renew() else []
 
     def refuse(self) -> None:
         """Take no new connections. asyncio loses one that it has accepted and not begun, and leaves it open, if its server is
@@ -113,7 +87,8 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
 
     Raises SettingsError if the address or the certificate cannot be used.
     """
-    certificate = Certificate(door)
+    files = [each for each in (door.certificate, door.key, door.client_ca) if each is not None]
+    tls = OfFiles(f"{door.name}.certificate", files, lambda: tls_context(door))
     running = _Running()
     # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
     counted = [running.count, *middlewares] if middlewares else []
@@ -143,7 +118,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     entrance = Entrance(
         door.name,
         speak,
-        certificate.now,
+        tls.now,
         connections=door.connections,
         per_address=door.per_address,
         handshake_seconds=door.idle_seconds,
@@ -157,7 +132,7 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
         remedy = "choose another port or stop what uses it"
         why = str(e.strerror).rpartition(": ")[2]  # asyncio repeats the address in front of it
         raise SettingsError(f"`{door.name}.port` {door.port} on `{door.host}` cannot be opened: {why}; {remedy}") from e
-    listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, certificate)
+    listening = Listening(door, int(server.sockets[0].getsockname()[1]), server, entrance, runner, running, tls)
     stack.callback(listening.refuse)
     return listening
 

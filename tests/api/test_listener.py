@@ -216,7 +216,7 @@ async def test_tls_is_1_2_or_later_and_plain_http_gets_nowhere(tmp_path: Path):
     async with opened(routes, certificate=door.certificate, key=door.key) as at:
         for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
             assert (await handshake(at.port, trusting(authority, version)))[0] == name
-        tls = at.certificate.now()
+        tls = at.tls.now()
         assert tls is not None
         assert tls.minimum_version is ssl.TLSVersion.TLSv1_2
         assert tls.options & ssl.OP_NO_RENEGOTIATION
@@ -303,7 +303,7 @@ async def test_a_certificate_that_cannot_be_used_is_refused_with_a_reason_and_th
                 door.key.write_bytes(ended.private_key_pem.bytes())
         for _ in range(2):
             assert (await handshake(at.port, trusting(authority)))[1] == first
-        said = [line for line in log.getvalue().splitlines() if "certificate refused" in line]
+        said = [line for line in log.getvalue().splitlines() if "files refused" in line]
         assert len(said) == 1, "once, and not at every connection"
         assert "`protocol.certificate`" in said[0]
         assert ("expired" in said[0]) == (how == "over")
