@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from connector.cli import policy_text, show
 from connector.cli.publish import read_policy
@@ -16,9 +19,10 @@ from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import Negotiation, Pull
+    from connector.client.views import AgreementUsage, Negotiation, Pull
 
 CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
+USAGE_SECONDS = 2.0  # between two looks at what was signed for and what it costs, while data come
 SETTLED_SECONDS = 60.0  # that a negotiation is waited for; it goes on without anybody who waits
 STAGES = {
     "negotiate": "negotiating the contract",
@@ -67,9 +71,10 @@ def get(
     out: Path,
     purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
     acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    parallel: Annotated[int | None, Parameter(validator=Number(gte=1, lte=16))] = None,
     common: Common | None = None,
 ) -> int:
-    """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, completes.
+    """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, signs for it, completes.
 
     The own connector does the work and goes on if this command is interrupted.
 
@@ -86,6 +91,8 @@ def get(
     acceptance
         file of the widest terms that we accept; may be given several times, then they all count. A contract is negotiated within them
         first, and the data is fetched under it
+    parallel
+        connections to fetch it with at the same time, 1 to 16, from a provider that signs what it serves; default: one, or two with TLS
     """
     common = common or Common()
     if out.is_dir():
@@ -93,13 +100,13 @@ def get(
 
     target, limits = str(out.absolute()), [read_policy(path) for path in acceptance or ()]
 
-    async def work(client: ManagementClient) -> Pull:
+    async def work(client: ManagementClient) -> tuple[Pull, AgreementUsage | None]:
         if limits:
             _agreed(await _settled(client, await client.negotiate(peer, dataset, purposes=purpose or (), acceptance=limits)))
-        order = await client.pull(peer, dataset, target, purposes=purpose or [])
+        order = await client.pull(peer, dataset, target, purposes=purpose or [], parallel=parallel)
         return await _follow(client, order)
 
-    return _ended(ask(common, work), common)
+    return _ended(*ask(common, work), common)
 
 
 def negotiate(
@@ -197,37 +204,52 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
         show.table(("ID", "STAGE", "PEER", "DATASET", "RECEIVED", "SIZE", "REASONS"), rows, "no orders")
         return 0
 
-    async def work(client: ManagementClient) -> Pull:
+    async def work(client: ManagementClient) -> tuple[Pull, AgreementUsage | None]:
         return await _follow(client, await client.pull_order(id))
 
-    return _ended(ask(common, work), common)
+    return _ended(*ask(common, work), common)
 
 
-async def _follow(client: ManagementClient, order: Pull) -> Pull:
-    """Show the order until it is over, and return its last view."""
-    last = order
+async def _follow(client: ManagementClient, order: Pull) -> tuple[Pull, AgreementUsage | None]:
+    """Show the order until it is over, and return its last view, with what was used under its agreement if it is done."""
+    last, used, looked = order, None, 0.0
     try:
         with _progress() as update:
-            update(order)
+            update(order, None)
             if not order.is_over:
                 async for last in client.follow(order.id):
-                    update(last)
+                    if last.stage == "download" and last.agreement is not None and monotonic() - looked >= USAGE_SECONDS:
+                        used, looked = await _usage(client, last.agreement), monotonic()
+                    update(last, used)
     finally:
         if not last.is_over:
             show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it")
-    return last
+    return last, await _usage(client, last.agreement) if last.stage == "done" and last.agreement is not None else None
+
+
+async def _usage(client: ManagementClient, agreement: str) -> AgreementUsage | None:
+    """What was used under an agreement; None from a connector that does not count."""
+    from connector.client.transport import ManagementError
+
+    try:
+        return await client.usage(agreement)
+    except ManagementError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Pull], None]]:
-    """A bar on a terminal, a line for each new stage otherwise; both where the result is not."""
+def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
+    """A bar on a terminal, with the rate, what was signed for and what it costs, a line for each new stage otherwise; both where the
+    result is not."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     output = show.console(stderr=True)
     if not output.is_terminal:
         shown = ""
 
-        def say(pull: Pull) -> None:
+        def say(pull: Pull, _used: AgreementUsage | None) -> None:
             nonlocal shown
             if (doing := _doing(pull)) != shown and not pull.is_over:
                 show.note(doing)
@@ -238,7 +260,26 @@ def _progress() -> Iterator[Callable[[Pull], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output, transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda pull: bar.update(task, description=show.clean(_doing(pull)), completed=pull.received_bytes, total=pull.size_bytes)
+
+        def draw(pull: Pull, used: AgreementUsage | None) -> None:
+            doing = "; ".join([_doing(pull), *_signed(pull, used)])
+            bar.update(task, description=show.clean(doing), completed=pull.received_bytes, total=pull.size_bytes)
+
+        yield draw
+
+
+def _signed(pull: Pull, used: AgreementUsage | None) -> list[str]:
+    """What we have signed for of this order's transfer, and what the agreement has cost so far."""
+    if used is None:
+        return []
+    counts = next((each["counts"] for each in used.transfers if each["transfer"] == pull.transfer), None)
+    signed = [f"signed for {show.size(counts['bytes'])}"] if counts is not None else []
+    return signed + ([cost] if (cost := _cost(used)) is not None else [])
+
+
+def _cost(used: AgreementUsage) -> str | None:
+    """What all that was used under the agreement costs, as far as anybody can say it."""
+    return f"{used.cost['amount']} {used.cost['currency']}" if used.cost is not None and "amount" in used.cost else None
 
 
 def _doing(pull: Pull) -> str:
@@ -247,7 +288,7 @@ def _doing(pull: Pull) -> str:
     return f"{stage} ({'; '.join(pull.reasons)})" if pull.reasons else stage
 
 
-def _ended(pull: Pull, common: Common) -> int:
+def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
     if common.json:
         show.document(pull)
         return 0 if pull.stage == "done" else 1
@@ -259,7 +300,19 @@ def _ended(pull: Pull, common: Common) -> int:
     size_bytes = f"{pull.size_bytes} bytes" if pull.size_bytes is not None else None
     for reason in pull.reasons:  # what had to be begun again, what could not be checked
         show.note(reason)
-    show.facts({"file": pull.out, "size": size_bytes, "sha256": pull.sha256, "agreement": agreement, "transfer": pull.transfer})
+    account = next((each for each in used.transfers if each["transfer"] == pull.transfer), None) if used is not None else None
+    show.facts(
+        {
+            "file": pull.out,
+            "size": size_bytes,
+            "sha256": pull.sha256,
+            "agreement": agreement,
+            "transfer": pull.transfer,
+            "attested": account["attested"] if account is not None else "provider-only",
+            "signed for": f"{account['counts']['bytes']} bytes" if account is not None else None,
+            "cost so far": _cost(used) if used is not None else None,
+        }
+    )
     return 0
 
 

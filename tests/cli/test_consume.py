@@ -11,13 +11,22 @@ import pytest
 from rich.console import Console
 
 from connector.cli import consume, show
-from connector.client.views import Pull
+from connector.client.views import AgreementUsage, Pull
 from tests import pair
 from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, event, moving, problem, pull_view
 
 PID = "urn:uuid:p1"
 PATH = "/v1/pulls/urn%3Auuid%3Ap1"
+USAGE = {
+    "agreement": "urn:a",
+    "role": "consumer",
+    "at": "2026-11-26T00:00:00Z",
+    "counts": {"bytes": 400_000},
+    "signed": {"bytes": 400_000},
+    "cost": {"currency": "EUR", "amount": "1.25", "signed": "1.25"},
+    "transfers": [{"transfer": "urn:t", "attested": "both", "counts": {"bytes": 400_000}}],
+}
 PURPOSE = {"leftOperand": "odrl:purpose", "operator": "eq", "rightOperand": "research"}
 RESEARCH = {"permission": [{"action": "use", "constraint": [PURPOSE]}]}
 
@@ -82,13 +91,17 @@ def test_get_is_one_call_and_follows_it_to_the_end(command: Command, fake: FakeC
     )
     fake.answers[("GET", PATH)] = [(200, pull_view("transfer")), (200, pull_view("download")), (200, done)]
     fake.streams = [[stage(2, "download"), moving(pull_view("download", received_bytes=5, size_bytes=9)), stage(3, "done")]]
+    fake.answers[("GET", "/v1/agreements/urn%3Aa%3A1/usage")] = (
+        200,
+        USAGE | {"transfers": [USAGE["transfers"][0] | {"transfer": "urn:t:1"}]},
+    )
     ended = command("get", "hospital", "urn:d:1", "--out", "in/x.csv", "--purpose", "research", "--purpose", "quality")
     assert ended.code == 0, ended.err
     golden("get", ended.out)
     assert ended.err == "negotiating the contract\nasking for the transfer\ndownloading\n"
     body = {"peer": "hospital", "dataset": "urn:d:1", "out": str(home / "in" / "x.csv"), "purposes": ["research", "quality"]}
     assert fake.bodies("POST", "/v1/pulls") == [body]
-    assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3]
+    assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3, "GET /v1/agreements/urn%3Aa%3A1/usage"]
 
 
 def test_what_an_order_waits_for_is_said(command: Command, fake: FakeConnector, home: Path):
@@ -182,10 +195,32 @@ def test_on_a_terminal_a_bar_moves(monkeypatch: pytest.MonkeyPatch):
     terminal = Console(file=written, force_terminal=True, width=120, markup=False)
     monkeypatch.setattr(show, "console", lambda *, stderr: terminal)
     with consume._progress() as update:
-        update(msgspec.convert(pull_view("negotiate"), Pull))
-        update(msgspec.convert(pull_view("download", received_bytes=500_000, size_bytes=1_000_000), Pull))
+        update(msgspec.convert(pull_view("negotiate"), Pull), None)
+        loading = msgspec.convert(pull_view("download", received_bytes=500_000, size_bytes=1_000_000, transfer="urn:t"), Pull)
+        update(loading, None)
+        update(loading, msgspec.convert(USAGE, AgreementUsage))
     assert "downloading" in written.getvalue()
     assert "0.5/1.0 MB" in written.getvalue()
+    assert "downloading; signed for 400.0 kB; 1.25 EUR" in written.getvalue()
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_what_was_fetched_is_shown_with_who_attests_it_and_what_it_costs(command: Command, fake: FakeConnector, home: Path, usage: bool):
+    fake.answers[("GET", PATH)] = (200, pull_view("done", agreement="urn:a", transfer="urn:t"))
+    if usage:
+        fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE)
+    ended = command("pulls", PID)
+    assert ended.code == 0, ended.err
+    shown = {line.split("  ")[0].strip(): line.split("  ")[-1].strip() for line in ended.out.splitlines()}
+    assert shown["attested"] == ("both" if usage else "provider-only")
+    assert (shown.get("signed for"), shown.get("cost so far")) == (("400000 bytes", "1.25 EUR") if usage else (None, None))
+
+
+def test_the_number_of_connections_goes_along(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("done"))
+    assert command("get", "hospital", "urn:d:1", "--out", "x.csv", "--parallel", "3").code == 0
+    assert fake.bodies("POST", "/v1/pulls")[-1]["parallel"] == 3
+    assert command("get", "hospital", "urn:d:1", "--out", "x.csv", "--parallel", "17").code != 0
 
 
 # ---- negotiate
