@@ -185,13 +185,16 @@ def test_a_broken_certificate_is_named_with_its_remedy(tmp_path: Path):
         app_settings.check_tls(settings, "data")
 
 
+def found(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
+
+
 @pytest.mark.asyncio
 async def test_content_logs_lie_beside_the_database_unless_said_otherwise_and_go_with_a_store_in_memory(tmp_path: Path):
     settings = pair.site(tmp_path / "hospital", "hospital", store="sqlite").settings
-    before = set(tmp_path.rglob("*"))
+    before = found(tmp_path)
     async with AsyncExitStack() as stack:
         app_settings.content_logs(settings, stack)
         app_settings.content_logs(replace(settings, metering=MeteringSettings(directory=tmp_path / "there")), stack)
         app_settings.content_logs(replace(settings, store=StoreSettings(kind="memory", path=settings.store.path)), stack)
-    made = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
-    assert made == {"hospital/content-logs", "hospital/content-logs/salt", "there", "there/salt"}
+    assert found(tmp_path) - before == {"hospital/content-logs", "hospital/content-logs/salt", "there", "there/salt"}

@@ -132,8 +132,9 @@ class DataApi:
             if request.method == hdrs.METH_HEAD:
                 headers[hdrs.CONTENT_LENGTH] = str(plan.span.length)
                 return web.Response(status=plan.status, headers=headers)
-            if account is not None:
+            if account is not None and self._metering is not None:
                 account.demand()
+                await self._metering.accounts.manifest(account)  # a ledger that cannot be written stops the transfer before its first byte
             if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):
                 return await self._send_large(request, token, permit, representation, plan, source, headers, account)
             # One answer that is written at once and waits for nobody: there is no stream that could be cut.

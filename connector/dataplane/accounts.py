@@ -242,7 +242,8 @@ class Accounts:
                 return
 
     async def manifest(self, account: Account) -> str:
-        """What we promise of the data (JWS), signed and durable before anybody has it. Raises Withdrawn if the agreement is gone."""
+        """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. Raises Withdrawn if the
+        agreement is gone, StoreError if it cannot be written."""
         stored = account.stored
         if stored is None or stored.root != account.log.root:
             stored = await self._promise(account)

@@ -200,7 +200,7 @@ class _Indexed:
     async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Read the source once: for its digest, and for its content log. See `connector.ports.Sources`."""
         counts = counts_records(str(address.get("media_type") or ""))
-        with self._logs.begin(counts=counts) as writing:
+        with telemetry.index_seconds.time(), self._logs.begin(counts=counts) as writing:
 
             def both(piece: memoryview) -> None:
                 writing.update(piece)

@@ -21,7 +21,7 @@ from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Log, Writing
 from connector.dsp.messages import Role
-from connector.errors import Withdrawn
+from connector.errors import StoreError, Withdrawn
 from connector.metering import credit
 from connector.metering.content import CHUNK_BYTES, Header, Layout
 from connector.metering.objects import ContentLog, Manifest
@@ -253,15 +253,24 @@ async def test_once_somebody_has_signed_a_transfer_is_of_these_data_alone(consum
     assert (await consumer.get(Range="bytes=0-9"))[1] == LARGE[:10]
 
 
+@pytest.mark.parametrize("content", [b"small", LARGE])
 @pytest.mark.asyncio
-async def test_an_account_that_cannot_be_written_is_said_and_keeps_nobody_from_theirs(consumer: Consumer):
-    store = consumer.rig.store
-    await consumer.rig.publish(LARGE, agreement="urn:gone")
+async def test_no_byte_leaves_of_a_transfer_that_cannot_be_put_on_record(consumer: Consumer, content: bytes):
+    await consumer.rig.publish(content, agreement="urn:gone")
     consumer.headers = consumer.rig.authorization()
-    await consumer.get(Range="bytes=0-9")
-    assert consumer.rig.metering is not None
-    await consumer.rig.metering.accounts.write_now()
-    assert await store.metered(TRANSFER) is None
+    status, body, _ = await consumer.get()
+    assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:unknown-agreement")
+
+    async def full(_changes: object) -> None:
+        raise StoreError("the disk is full")
+
+    await consumer.rig.publish(content)
+    consumer.headers = consumer.rig.authorization()
+    consumer.rig.store.commit = full  # type: ignore[method-assign, assignment]
+    status, body, _ = await consumer.get()
+    assert (status, orjson.loads(body)["type"]) == (503, "urn:qiao:problem:store")
+    del consumer.rig.store.commit  # type: ignore[attr-defined]
+    assert (await consumer.get())[1] == content
 
 
 @pytest.mark.asyncio
