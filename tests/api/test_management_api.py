@@ -130,6 +130,12 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     await consumer("POST /transfers/{pid}/terminate", pid=second["pid"])
     assert (await consumer("GET /transfers/{pid}", query="?wait=final", pid=second["pid"]))["reasons"] == ["ended by an operator"]
 
+    # what was used of it, and that nothing is owed
+    usage = await provider("GET /agreements/{id}/usage", id=agreement["id"])
+    assert (usage["role"], usage["cost"]) == ("provider", None)
+    unpriced = await consumer("GET /agreements/{id}/invoice", status=404, id=agreement["id"])
+    assert "has no prices" in unpriced["detail"]  # tests/api_management/test_billing_api.py has some
+
     # and no more of them
     third = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
     await consumer("GET /transfers/{pid}", query="?wait=started", pid=third["pid"])
@@ -308,6 +314,8 @@ async def test_the_listener_is_on_loopback(desk: Desk):
         ("POST", "/agreements/x/performances", {}, 400, "missing required field `duty`"),
         ("POST", "/negotiations/x/counter", {}, 400, "missing required field `policy`"),
         ("GET", "/agreements/x", None, 404, "no agreement `x`"),
+        ("GET", "/agreements/x/usage", None, 404, "no agreement `x`"),
+        ("GET", "/agreements/x/invoice?format=pdf", None, 400, "one of json, csv, html"),
         ("POST", "/transfers", {"agreement": "x"}, 404, "not one under which we are the consumer"),
         ("GET", "/transfers/x/edr", None, 404, "no transfer `x`"),
         ("POST", "/pulls", {"peer": "biopharma", "dataset": "d", "out": "/etc/passwd"}, 400, "director"),
