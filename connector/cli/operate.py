@@ -4,7 +4,7 @@ is owed, what is on record, what got stuck, and going on."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +16,6 @@ from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.merkle.checkpoints import Checkpoint
 
 FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
 LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
@@ -218,30 +217,13 @@ def ledger(action: Literal["show", "verify"] = "show", *, common: Common | None 
 
 async def _verified(client: ManagementClient) -> list[dict[str, Any]]:
     """Every log of the connector, computed anew from its entries. Raises ProofRefused that names what differs."""
-    from connector.merkle import checkpoints, notes
+    from connector.evidence.whole_log import WholeLog
 
     found, checked = await client.ledger(), []
     for log in (log for log in found.logs if log["size"]):
-        origin, keys = log["origin"], [notes.read_vkey(key) for key in log["keys"]]
-        signed = [checkpoints.open(log["checkpoint"].encode(), origin, keys).checkpoint]
-        signed += [checkpoints.open(row["note"].encode(), origin, keys).checkpoint for row in found.cosigned if row["origin"] == origin]
-        await _recomputed(client, signed)
-        checked.append({"origin": origin, "size": signed[0].size, "cosigned": len(signed) - 1})
+        cosigned = [row["note"].encode() for row in found.cosigned if row["origin"] == log["origin"]]
+        whole = WholeLog(log["origin"], log["checkpoint"].encode(), log["keys"], cosigned)
+        for tile, bundle in whole.wanted():
+            whole.take(bundle, *[await client.ledger_tile(path, whole.origin) for path in (tile, bundle)])
+        checked.append({"origin": whole.origin, "size": whole.size, "cosigned": len(cosigned)})
     return checked
-
-
-async def _recomputed(client: ManagementClient, signed: Sequence[Checkpoint]) -> None:
-    """Compute the tree over all entries of a log, and compare its root at the size of each of these checkpoints."""
-    from connector.errors import ProofRefused
-    from connector.merkle import tiles
-    from connector.merkle.tree import Frontier, leaf_hash
-
-    origin, size = signed[0].origin, signed[0].size
-    tree, places = Frontier(), {each.size for each in signed}
-    for index in range(-(-size // tiles.WIDTH)):
-        bundle, tile = tiles.tile_of(tiles.ENTRIES, index, size), tiles.tile_of(0, index, size)
-        leaves = await client.ledger_tile(tile.path, origin)
-        for entry in tiles.verify_bundle(bundle, await client.ledger_tile(bundle.path, origin), leaves):
-            tree = tree.append(leaf_hash(entry))
-            if tree.size in places and any(each.size == tree.size and each.root != tree.root for each in signed):
-                raise ProofRefused(f"the first {tree.size} entries of `{origin}` are not those of the checkpoint that was signed for them")

@@ -24,6 +24,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("own", (), {}, "GET", "/v1/self", None, {"id": "did:web:a", "name": "a", "role": "r", "protocol": "u", "data": "d", "version": "1"}),
     ("participants", (), {}, "GET", "/v1/participants", None, {"items": [{"id": "did:web:a", "name": "a", "role": "r"}], "next": None}),
     ("reload", (), {}, "POST", "/v1/reload", {}, {"changed": ["x"]}),
+    ("ledger", (), {}, "GET", "/v1/ledger", None, {"logs": []}),
+    ("ledger_tile", ("tile/0/000", "h/ledger"), {}, "GET", "/v1/ledger/tile/0/000?origin=h/ledger", None, {}),
     ("publish", ("a/b", {"title": "A"}), {}, "PUT", "/v1/datasets/a%2Fb", {"title": "A"}, DATASET),
     ("dataset", ("a/b",), {}, "GET", "/v1/datasets/a%2Fb", None, DATASET),
     ("datasets", (), {"after": "c", "limit": 2}, "GET", "/v1/datasets?after=c&limit=2", None, PAGE),
