@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,13 +60,14 @@ def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float,
         body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons, "grounds": act.grounds})
         row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
         return Outgoing(process, row)
-    sent = exchange.send(process, act.move, id)
+    more: dict[str, Any] = {}
     if act.move is Move.CONTRACT_AGREEMENT:
-        sent = replace(sent, agreement=id)
+        more["agreement"] = id
     if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before
-        sent = replace(sent, detail=dict(sent.detail) | {"generation": sent.detail.get("generation", 0) + 1})
+        more["detail"] = dict(process.detail) | {"generation": process.detail.get("generation", 0) + 1}
     if act.move.termination:  # what the peer is told is what an operator reads here
-        sent = replace(sent, detail=saying(sent.detail, "us", act.code, act.reasons, act.grounds))
+        more["detail"] = saying(process.detail, "us", act.code, act.reasons, act.grounds)
+    sent = exchange.send(process, act.move, id, **more)
     members, saves = _members(sent, act, sender, id, now)
     body = orjson.dumps(wire.message(act.move, consumer_pid=sent.consumer_pid, provider_pid=sent.provider_pid, **members))
     return Outgoing(sent, _row(sent, act.move, "deliver", body, id, now, now, times, trace), saves)
@@ -118,11 +119,11 @@ def agreement_record(process: Process, participant: str, id: str, now: float) ->
         "assignee": process.peer,
         "timestamp": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     } | rules
-    return replace(agreement_of(document, process, now), ends=process.detail.get("ends"))
+    return agreement_of(document, process, now, process.detail.get("ends"))
 
 
-def agreement_of(document: Mapping[str, Any], process: Process, now: float) -> Agreement:
-    """The record of an agreement document, ours or one that a provider sent us."""
+def agreement_of(document: Mapping[str, Any], process: Process, now: float, ends: float | None) -> Agreement:
+    """The record of an agreement document, ours or one that a provider sent us, whose policy ends at that instant."""
     return Agreement(
         id=document["@id"],
         negotiation=process.pid,
@@ -132,6 +133,7 @@ def agreement_of(document: Mapping[str, Any], process: Process, now: float) -> A
         dataset=document["target"],
         document=document,
         digest=wire.digest(document),
+        ends=ends,
         created=now,
     )
 

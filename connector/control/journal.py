@@ -47,7 +47,7 @@ class Journal:
         self._listeners: list[Listener] = []
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
         self._turns: dict[str, _Turn] = {}
-        self._held: dict[str, asyncio.Event] = {}
+        self._held: dict[str, asyncio.Future[None]] = {}
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
@@ -101,20 +101,25 @@ class Journal:
     async def hold(self, pid: str, seconds: float) -> None:
         """Put off a write about process `pid` that something else may soon make needless: returns when the time is over, or
         at once when somebody wants to know (`settled`)."""
-        event = self._held[pid] = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        over = self._held[pid] = loop.create_future()
+        timer = loop.call_later(seconds, _end, over)
         try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            pass
+            await over
         finally:
-            if self._held.get(pid) is event:
+            timer.cancel()
+            if self._held.get(pid) is over:
                 del self._held[pid]
+
+    def release(self, pid: str) -> None:
+        """What was put off about the process is not to be put off any longer."""
+        if (over := self._held.get(pid)) is not None:
+            _end(over)
 
     async def settled(self, pid: str) -> None:
         """Return once what was put off about the process, and whatever step is being taken, is written."""
-        while (event := self._held.get(pid)) is not None:
-            event.set()
+        while pid in self._held:
+            self.release(pid)
             await asyncio.sleep(0)
         if pid in self._turns:
             await self.decide(_nothing, pid)
@@ -223,6 +228,11 @@ class Feed:
             if not reader.idle:
                 reader.hang_up()
         self.nudge()
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 async def _nothing() -> None:

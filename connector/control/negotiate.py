@@ -259,7 +259,7 @@ class Negotiations:
             stage="transfer",
             used=self._policies.unused(read),
         )
-        agreement = replace(agreement_of(document, process, now), ends=verdict.ends)
+        agreement = agreement_of(document, process, now, verdict.ends)
         kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 

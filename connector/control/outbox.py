@@ -25,7 +25,7 @@ from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, Role, is_pid
-from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed, WireError
+from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
 
@@ -71,6 +71,7 @@ class Outbox:
         self.doubt_seconds = doubt_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._speaking: set[str] = set()
+        self._holding: dict[str, str] = {}  # id of a row -> the pid whose next word it waits for
         self._alive: dict[str, asyncio.Event] = {}
         self.last_errors: dict[str, str] = {}
         journal.listen(self._committed)
@@ -78,7 +79,11 @@ class Outbox:
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for id in changes.settled:
             task = self._tasks.pop(id, None)
-            if task is not None and id not in self._speaking:  # a request on its way is not cut: its answer is just not needed
+            if task is None or id in self._speaking:
+                continue  # a request on its way is not cut: its answer is just not needed
+            if (pid := self._holding.get(id)) is not None:
+                self._journal.release(pid)  # it ends by itself
+            else:
                 task.cancel()
         for row in changes.outbox:
             if not row.dead:
@@ -94,6 +99,7 @@ class Outbox:
         if self._tasks.get(row.id) is task:
             del self._tasks[row.id]
         self.last_errors.pop(row.pid, None)
+        self._holding.pop(row.id, None)
         telemetry.outbox_open.dec()
 
     async def recover(self) -> int:
@@ -172,7 +178,7 @@ class Outbox:
             if reply is not None and answers.taken(reply.status):
                 return await self._accepted(row, reply)
             if reply is not None:
-                code, reasons, grounds = wire.said_of(_json(reply.body))
+                code, reasons, grounds = wire.said_of(wire.object_of(reply.body))
                 error = f"{reply.status} {code or ''} {'; '.join(reasons)}".strip()[:ERROR_CHARACTERS_MAX]
                 if doubts.over(reply.status, row.move, process, loop.time()):
                     return await self._refused(row, code, reasons or (error,), reply.status, grounds)
@@ -237,7 +243,7 @@ class Outbox:
             )
         except ConnectorError:
             return process
-        state = (_json(reply.body) or {}).get("state") if reply.status == HTTPStatus.OK else None
+        state = (wire.object_of(reply.body) or {}).get("state") if reply.status == HTTPStatus.OK else None
         if not isinstance(state, str):
             return process
         try:
@@ -250,25 +256,26 @@ class Outbox:
         process = await self._journal.process(row.kind, row.pid)
         peer_pid: str | None = None
         if process is not None and row.path == PATHS[row.move][0]:  # the first message: its answer names the peer's pid
-            document = _json(reply.body) or {}
+            document = wire.object_of(reply.body) or {}
             if (fault := await self._pid_fault(row, document, process.role)) is not None:
-                await self._refused(row, "bad-answer", (fault,), reply.status)
-                return
+                return await self._refused(row, "bad-answer", (fault,), reply.status)
             peer_pid = document.get(f"{OTHER[process.role]}Pid")
-            process = await self._journal.process(row.kind, row.pid)
         if process is not None and process.in_flight_id == row.id and exchange.asks_back(process):
             # A peer whose turn it is speaks next, mostly within milliseconds, and its message says that it took ours: then
             # there is one thing to write instead of two. If we die before, the row is still there, and the peer is asked.
+            self._holding[row.id] = row.pid
             await self._journal.hold(row.pid, NEXT_WORD_SECONDS)
-        await self._settle(row, lambda before: exchange.answered(before, row.id, peer_pid), telemetry.ACKNOWLEDGED)
+            self._holding.pop(row.id, None)
+            if row.id not in self._tasks:
+                return None  # its next message came, and settled this one
+        return await self._settle(row, lambda before: exchange.answered(before, row.id, peer_pid), telemetry.ACKNOWLEDGED)
 
     async def _pid_fault(self, row: Outbound, document: Mapping[str, Any], role: Role) -> str | None:
         """What is wrong with the pids of an answer to a first message, or None."""
-        pids = (document.get("providerPid"), document.get("consumerPid"))
-        if not (is_pid(pids[0]) and is_pid(pids[1])):
+        pid = document.get(f"{OTHER[role]}Pid")
+        if not (is_pid(pid) and is_pid(document.get(f"{role}Pid"))):
             return "the peer acknowledged without naming its pid, or with one that fits into no address"
-        pid = document[f"{OTHER[role]}Pid"]
-        known = await self._store.process_of_peer(row.kind, row.peer, pid)
+        known = await self._store.process_of_peer(row.kind, row.peer, str(pid))
         if known is not None and known.pid != row.pid:
             return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
         return None
@@ -387,13 +394,5 @@ class Outbox:
 
 def _own_words(row: Outbound, detail: Mapping[str, Any]) -> dict[str, Any]:
     """The detail of a process with what a message of ours gives for a reason, and nothing of what was said before."""
-    said = saying(detail, "us", *wire.said_of(_json(row.body)))
+    said = saying(detail, "us", *wire.said_of(wire.object_of(row.body)))
     return said if said["reasons"] else {name: value for name, value in said.items() if name not in SAID}
-
-
-def _json(body: bytes) -> dict[str, Any] | None:
-    try:
-        document = wire.load(body) if body else None
-    except (WireError, ConnectorError):
-        return None
-    return document if isinstance(document, dict) else None

@@ -7,7 +7,7 @@ the caller's, do the pids fit, is it a repeat, does the table allow it, can its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import orjson
 
 from connector import telemetry
 from connector.control.journal import Journal
-from connector.control.negotiate import Negotiations, Reaction
+from connector.control.negotiate import Negotiations
 from connector.control.steps import Steps, fact
 from connector.control.transfers import Transfers
 from connector.dsp import exchange, wire
@@ -85,7 +85,7 @@ class Receiver:
                 if answer is not None:
                     return None
             process = before or self._begin(caller, message, now)
-            received = exchange.receive(process, message)
+            received = exchange.receive(process, message, **_vouched(process, caller))
             if received.replay:
                 answer = await self._stored(before, process)
                 return None
@@ -94,7 +94,6 @@ class Receiver:
             inbox = Inbox(process.pid, message.move, message.digest, _kept(message), answer.status, answer.body, now)
             expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
             evidence = self._evidence(process, received, reaction.process, message, now)
-            reaction = _with_expiry(reaction, caller)
             return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects)
 
         try:
@@ -167,8 +166,10 @@ class Receiver:
         rows: tuple[Evidence, ...] = ()
         if received.settled and before.in_flight and not message.move.termination:
             rows = (fact(telemetry.IMPLIED, before, now, before.in_flight),)
-        code, reasons = wire.reasons_of(message.document)
-        said: Mapping[str, Any] = {"code": code, "reasons": list(reasons)} if code or reasons else {}
+        said: Mapping[str, Any] = {}
+        if "code" in message.document or "reason" in message.document:
+            code, reasons = wire.reasons_of(message.document)
+            said = {"code": code, "reasons": list(reasons)} if code or reasons else {}
         return (*rows, fact(telemetry.RECEIVED, after, now, message.move, message.digest, **said))
 
 
@@ -182,12 +183,11 @@ def _taken(process: Process) -> Refused:
     return Refused(f"`{name}` `{process.peer_pid}` is taken by another {process.kind} of yours; use a new one", code="pid-taken")
 
 
-def _with_expiry(reaction: Reaction, caller: Caller) -> Reaction:
-    """The claims that a negotiation goes by are kept with the instant until which they were vouched for (POSIX seconds)."""
-    detail = reaction.process.detail
-    if "claims" not in detail or reaction.process.kind is Kind.TRANSFER:
-        return reaction
-    return replace(reaction, process=replace(reaction.process, detail=dict(detail) | {"claims_expire": caller.expires}))
+def _vouched(process: Process, caller: Caller) -> dict[str, Any]:
+    """The claims that a provider goes by in a negotiation are kept with the instant until which they are vouched for (POSIX seconds)."""
+    if process.kind is Kind.TRANSFER or process.role is Role.CONSUMER:
+        return {}
+    return {"detail": {**process.detail, "claims_expire": caller.expires}}
 
 
 def _kept(message: Message) -> bytes:

@@ -153,11 +153,11 @@ def _halted(process: Process | _Standing, sender: Role, move: Move) -> bool:
     return process.halted and not (move is Move.START and sender is Role.PROVIDER)
 
 
-def receive(process: Process, message: Message) -> Received:
+def receive(process: Process, message: Message, **more: Any) -> Received:
     """Take a message of the peer.
 
-    Parameters: `process` as stored, `message` whose pids were found to fit. Returns a `Received`. Raises IllegalMessage
-    if the table does not allow it now, or if it crossed a message of ours; nothing has changed then.
+    Parameters: `process` as stored, `message` whose pids were found to fit, `more` members that change by it. Returns a `Received`.
+    Raises IllegalMessage if the table does not allow it now, or if it crossed a message of ours; nothing has changed then.
     """
     peer, move = OTHER[process.role], message.move
     ours = process.in_flight
@@ -171,17 +171,18 @@ def receive(process: Process, message: Message) -> Received:
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move)
-    moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest)
+    moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest, **more)
     return Received(moved, settled=process.in_flight_id)
 
 
-def send(process: Process, move: Move, outbox_id: str) -> Process:
-    """Put a move of ours in flight; the state stays until it is answered. Raises IllegalMessage if the table forbids it
+def send(process: Process, move: Move, outbox_id: str, **more: Any) -> Process:
+    """Put a move of ours in flight, with `more` members that change by it; the state stays until it is answered. Raises
+    IllegalMessage if the table forbids it
     or another move is in flight; only a termination replaces one that is."""
     if process.in_flight and not move.termination:
         raise IllegalMessage(f"`{process.in_flight}` is still without an answer; `{move}` has to wait for it")
     after(process, process.role, move)
-    return replace(process, in_flight=move, in_flight_id=outbox_id, halted=_halted(process, process.role, move))
+    return replace(process, in_flight=move, in_flight_id=outbox_id, halted=_halted(process, process.role, move), **more)
 
 
 def answered(process: Process, outbox_id: str, peer_pid: str | None = None) -> Process:

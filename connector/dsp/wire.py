@@ -68,6 +68,15 @@ def load(body: bytes, nodes_max: int = NODES_MAX) -> Any:
     return document
 
 
+def object_of(body: bytes) -> dict[str, Any] | None:
+    """The object that a body holds; None for anything else."""
+    try:
+        document = load(body) if body else None
+    except WireError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def is_compact(document: Mapping[str, Any], type_: str, schemas: Schemas) -> bool:
     """Whether the document is a compact, schema-valid message of that type under the DSP context."""
     context = document.get("@context")

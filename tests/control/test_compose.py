@@ -109,7 +109,7 @@ def test_an_agreement_says_who_gives_what_to_whom_on_which_terms_and_when():
 
 def test_an_agreement_that_a_provider_sent_names_the_two_as_it_does():
     document = {"@id": "urn:a", "assigner": "did:web:peer.example", "assignee": US.participant, "target": "urn:d"}
-    agreed = agreement_of(document, process(N, "AGREED", C), NOW)
+    agreed = agreement_of(document, process(N, "AGREED", C), NOW, None)
     assert (agreed.provider, agreed.consumer, agreed.peer) == ("did:web:peer.example", US.participant, "did:web:peer.example")
 
 

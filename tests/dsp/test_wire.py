@@ -348,3 +348,8 @@ def test_a_name_that_stands_twice_is_refused_wherever_it_stands(pairs: list[tupl
     for body in (text, f'[{{":":{text}}}]'):
         with pytest.raises(WireError, match="stands twice"):
             wire.load(body.encode())
+
+
+def test_an_answer_is_an_object_or_nothing():
+    assert wire.object_of(b'{"state":"FINALIZED"}') == {"state": "FINALIZED"}
+    assert [wire.object_of(body) for body in (b"", b"[]", b"{", b'{"a":1,"a":2}')] == [None] * 4
