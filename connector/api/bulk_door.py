@@ -21,24 +21,28 @@ from connector.dataplane import bulk
 from connector.errors import SourceFailed
 
 LENT_BYTES = 512 * 1024  # below, the way to a thread and back costs what it saves
+STILL_MEGABYTES = 4  # a kernel takes more only when a third of its buffer is free: a thread may stand still while a client reads
 
 
-def way_out(request: web.Request, response: web.StreamResponse, threads: bulk.Threads, length: int) -> HttpOutlet:
-    """The way for an answer of `length` bytes: by a thread if it is large, goes over TLS, and one is free."""
+def way_out(request: web.Request, response: web.StreamResponse, threads: bulk.Threads, length: int, stall_seconds: float) -> HttpOutlet:
+    """The way for an answer of `length` bytes: by a thread if it is large, goes over TLS, and one is free. A client has
+    `stall_seconds` for a megabyte; once STILL_MEGABYTES have not moved in their time, it is given up."""
     secured = request.transport
     if isinstance(secured, Secured) and length >= LENT_BYTES and threads.free:
-        return BulkOutlet(request, response, secured, threads)
+        return BulkOutlet(request, response, secured, threads, stall_seconds)
     return HttpOutlet(request, response)
 
 
 class BulkOutlet(HttpOutlet):
     """See `connector.dataplane.stream.Outlet`."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, secured: Secured, threads: bulk.Threads) -> None:
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, secured: Secured, threads: bulk.Threads, stall_seconds: float
+    ) -> None:
         super().__init__(request, response)
-        self._secured, self._threads = secured, threads
+        self._secured, self._threads, self._stall_seconds = secured, threads, stall_seconds
         self._thread: Executor | None = None
-        self.sends_files = True
+        self.sends_files, self.window_bytes = True, bulk.WINDOW_BYTES
 
     @contextmanager
     def corked(self, _transport: asyncio.Transport | None) -> Iterator[None]:
@@ -48,10 +52,32 @@ class BulkOutlet(HttpOutlet):
 
     async def send_file(self, descriptor: int, offset: int, count: int) -> None:
         if self._thread is not None:
-            await self._secured.lend(partial(bulk.send, descriptor, offset, count), self._thread)
+            progress = bulk.Progress()
+            with self._watched(progress) as patience:
+                async with patience:
+                    await self._secured.lend(partial(bulk.send, descriptor, offset, count, progress), self._thread)
             return
         # The last free one went to somebody else while the head of this answer was on its way.
         piece = await asyncio.to_thread(os.pread, descriptor, count, offset)
         await self.write(piece)
         if len(piece) != count:
             raise SourceFailed(bulk.TOO_SHORT)
+
+    @contextmanager
+    def _watched(self, progress: bulk.Progress) -> Iterator[asyncio.Timeout]:
+        """A timeout that passes once nothing has moved for a while: that of the copy is one for the whole window."""
+        loop, patience, seconds = asyncio.get_running_loop(), asyncio.timeout(None), self._stall_seconds * STILL_MEGABYTES
+        timer: asyncio.TimerHandle
+
+        def look(before: int) -> None:
+            nonlocal timer
+            if progress.sent == before:
+                patience.reschedule(loop.time())
+            else:
+                timer = loop.call_later(seconds, look, progress.sent)
+
+        timer = loop.call_later(seconds, look, 0)
+        try:
+            yield patience
+        finally:
+            timer.cancel()

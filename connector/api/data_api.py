@@ -175,7 +175,7 @@ class DataApi:
         span = plan.span
         response = web.StreamResponse(status=plan.status, headers=headers)
         response.content_length = span.length
-        outlet = way_out(request, response, self._threads, span.length)
+        outlet = way_out(request, response, self._threads, span.length, self._stall_seconds)
 
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, representation.etag, first, length, span.size_bytes)

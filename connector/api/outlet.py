@@ -12,6 +12,7 @@ from typing import IO, cast
 
 from aiohttp import web
 
+from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 
 
@@ -21,6 +22,7 @@ class HttpOutlet:
     def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self._request, self._response = request, response
         self._corked: socket.socket | None = None
+        self.window_bytes = FILE_PIECE_BYTES
         transport = request.transport
         # Under TLS the event loop would read files 16 KiB at a time: pieces of 1 MiB are ten times faster.
         self.sends_files = transport is not None and transport.get_extra_info("sslcontext") is None

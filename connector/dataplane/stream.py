@@ -47,7 +47,11 @@ class Outlet(Protocol):
 
     @property
     def sends_files(self) -> bool:
-        """Whether `send_file` may be used: not under TLS, where the bytes have to be encrypted first."""
+        """Whether `send_file` may be used."""
+
+    @property
+    def window_bytes(self) -> int:
+        """The most of a file that is sent at a time; what may leave is asked in between."""
 
     async def write(self, piece: bytes) -> None:
         """Raises ConnectionError if the client is gone."""
@@ -182,7 +186,7 @@ async def stream(
     while offset < end:
         still()
         if output is None:
-            count = min(FILE_PIECE_BYTES, end - offset)
+            count = min(outlet.window_bytes, end - offset)
             if credit is not None:
                 count = await credit.allow(offset, count, outlet.push)
             if meter is not None:

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from connector.api import bulk_door
-from connector.api.bulk_door import BulkOutlet
+from connector.api.bulk_door import STILL_MEGABYTES, BulkOutlet
 from connector.api.outlet import HttpOutlet
 from connector.dataplane import bulk
 from tests.dataplane.reader import a_wire
@@ -28,10 +28,10 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many bytes each thread was given, one entry for each window."""
     counts: list[int] = []
 
-    def send(descriptor: int, offset: int, count: int, connection: bulk.Sends) -> None:
+    def send(descriptor: int, offset: int, count: int, progress: bulk.Progress, connection: bulk.Sends) -> None:
         counts.append(count)
         assert threading.current_thread().name.startswith("bulk")
-        real(descriptor, offset, count, connection)
+        real(descriptor, offset, count, progress, connection)
 
     real = bulk.send
     monkeypatch.setattr(bulk, "send", send)
@@ -94,8 +94,8 @@ async def test_without_threads_everything_goes_through_the_loop(tmp_path: Path, 
 async def test_the_last_thread_may_go_to_somebody_else_while_the_head_is_on_its_way(
     tmp_path: Path, carried: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    def way_out(request: Any, response: Any, threads: bulk.Threads, length: int) -> HttpOutlet:
-        outlet = real(request, response, threads, length)
+    def way_out(request: Any, response: Any, threads: bulk.Threads, length: int, stall_seconds: float) -> HttpOutlet:
+        outlet = real(request, response, threads, length, stall_seconds)
         assert isinstance(outlet, BulkOutlet)
         threads._free = 0
         return outlet
@@ -126,6 +126,21 @@ async def test_a_withdrawn_permit_ends_a_slow_readers_stream_within_a_second_wha
             assert len(reader.taken) < len(MUCH)
         async with wire.reading(wire.rig.authorization()) as refused:
             assert refused.status == 403
+
+
+@pytest.mark.asyncio
+async def test_who_takes_nothing_holds_a_thread_no_longer_than_another_way_would_wait(tmp_path: Path, carried: list[int]):
+    """A window has time for all of its megabytes; a reader that has stopped is not given that."""
+    stall_seconds = 0.15
+    async with a_wire("TLS", tmp_path, trustme.CA(), stall_seconds=stall_seconds) as wire:
+        await wire.rig.publish(some_bytes(bulk.WINDOW_BYTES + 1))
+        async with wire.reading(wire.rig.authorization()) as reader:
+            await reader.take(100_000)
+            stopped = time.monotonic()
+            await nobody_reads(wire)
+            waited = time.monotonic() - stopped
+        assert STILL_MEGABYTES * stall_seconds * 0.8 < waited < stall_seconds * bulk.WINDOW_BYTES / 2**20 * 0.8
+        assert carried == [bulk.WINDOW_BYTES]
 
 
 @pytest.mark.asyncio

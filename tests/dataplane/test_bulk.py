@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dataplane.bulk import PIECE_BYTES, Threads, send
+from connector.dataplane.bulk import PIECE_BYTES, Progress, Threads, send
 from connector.errors import SourceFailed
 from tests.dataplane.rig import some_bytes
 
@@ -41,7 +41,9 @@ def descriptor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def test_a_part_of_a_file_is_sent_exactly_and_no_piece_is_larger_than_said(descriptor: int, one: int, other: int):
     first, end = sorted((one, other))
     client = Client()
-    send(descriptor, first, end - first, client)
+    progress = Progress()
+    send(descriptor, first, end - first, progress, client)
+    assert progress.sent == end - first
     assert b"".join(client.taken) == CONTENT[first:end]
     assert all(0 < len(piece) <= PIECE_BYTES for piece in client.taken)
 
@@ -49,7 +51,7 @@ def test_a_part_of_a_file_is_sent_exactly_and_no_piece_is_larger_than_said(descr
 def test_a_file_that_is_shorter_than_was_promised_is_an_error_after_what_there_is(descriptor: int):
     client = Client()
     with pytest.raises(SourceFailed, match="ended before its published size"):
-        send(descriptor, len(CONTENT) - 10, 11, client)
+        send(descriptor, len(CONTENT) - 10, 11, Progress(), client)
     assert client.taken == [CONTENT[-10:]]
 
 
@@ -65,17 +67,17 @@ def test_a_file_that_is_cut_while_it_is_sent_is_an_error_and_ends_no_process(tmp
 
         client = Cuts()
         with pytest.raises(SourceFailed, match="ended before its published size"):
-            send(file.fileno(), 0, len(CONTENT), client)
+            send(file.fileno(), 0, len(CONTENT), Progress(), client)
         assert client.taken == [CONTENT[:PIECE_BYTES]]
 
 
 def test_a_client_that_is_gone_is_one_and_a_file_that_cannot_be_read_is_the_source(descriptor: int, tmp_path: Path):
     with pytest.raises(ConnectionError):
-        send(descriptor, 0, len(CONTENT), Client(pieces=1))
+        send(descriptor, 0, len(CONTENT), Progress(), Client(pieces=1))
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(SourceFailed, match="cannot be read: Is a directory"):
-            send(directory, 0, 1, Client())
+            send(directory, 0, 1, Progress(), Client())
     finally:
         os.close(directory)
 

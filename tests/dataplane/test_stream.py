@@ -253,6 +253,7 @@ class Sink:
     """The way out, in a list; `before(count)` runs ahead of each piece."""
 
     sends_files: bool = False
+    window_bytes: int = module.FILE_PIECE_BYTES
     got: list[bytes] = field(default_factory=list)
     files: list[tuple[int, int, int]] = field(default_factory=list)
     before: Callable[[int], None] = lambda _count: None
