@@ -22,6 +22,7 @@
     │   └── PeerRefused            it answered with an error of its own
     ├── EgressDenied               an address that we do not dial
     ├── TokenRefused               an access token of the data listener that does not hold
+    ├── SignatureRefused           an HTTP message signature that is missing or does not hold; a code each
     ├── ProofRefused               a tree, a proof, a signed note or a checkpoint that does not hold; a code each
     ├── MeterRefused               a manifest, a receipt, an ack or a statement that does not hold; a code each
     ├── Withdrawn                  the permission to stream has ended
@@ -163,6 +164,14 @@ class TokenRefused(ConnectorError):
     """An access token that does not hold for this request."""
 
 
+class SignatureRefused(ConnectorError):
+    """An HTTP message signature (RFC 9421) that is missing or does not hold. `code` is stable and says which rule it breaks."""
+
+    def __init__(self, message: str, code: str = "signature-refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ProofRefused(ConnectorError):
     """A Merkle tree, a proof, a signed note, a checkpoint or a tile that does not hold. `code` is stable and says which rule it breaks."""
 
@@ -234,6 +243,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     PeerRefused: (502, "peer-refused"),
     EgressDenied: (502, "egress-denied"),
     TokenRefused: (401, "token-refused"),
+    SignatureRefused: (401, "signature-refused"),
     ProofRefused: (422, "proof-refused"),
     MeterRefused: (422, "meter-refused"),
     Withdrawn: (403, "withdrawn"),

@@ -1,0 +1,343 @@
+"""HTTP message signatures (RFC 9421) with Ed25519: requests for data and their answers, which are bound to them.
+
+Pure: no clock, no randomness. There is one binding, with the tag `dp-pull`: what it names is covered wherever it is there, and a
+signature that leaves some of that out proves nothing. Its parameters are `created`, `keyid` (a DID URL), `alg`, `tag`, and for requests
+`nonce`. An answer covers the signature of its request, or, where there is none, the nonce that was asked for (`Accept-Signature`).
+What is missing here (other algorithms, parts of structured fields, trailers, query parameters) is refused, never passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from nacl.bindings import crypto_sign, crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from connector.errors import SignatureRefused
+from connector.signatures.fields import Bare, InnerList, Item, Member, read_dictionary, write_bare, write_inner_list
+from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
+
+TAG, LABEL, ALGORITHM = "dp-pull", "dp", "ed25519"
+INPUT, SIGNATURE, ACCEPT = "signature-input", "signature", "accept-signature"
+AGE_SECONDS_MAX = 60.0
+FIELD_CHARACTERS_MAX = 8192  # of each of the three fields: ours have some 500
+COMPONENTS_MAX = 64  # each is looked up
+NONCE_CHARACTERS = range(16, 257)  # 16 of base64url have 96 bits
+LABEL_CHARACTERS_MAX = 64  # it is repeated
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PARAMETERS = frozenset({"created", "expires", "keyid", "alg", "nonce", "tag"})  # RFC 9421, 2.3
+
+Fields = Callable[[str], Sequence[str]]  # the lines of a field, by its lower-case name; () if it is not there
+Component = tuple[str, bool]  # name, and whether it is that of the request (`;req`)
+
+# The binding: what is covered wherever it is there.
+OF_REQUEST: tuple[Component, ...] = tuple(
+    (name, False) for name in ("@method", "@authority", "@target-uri", "range", "if-range", "authorization")
+)
+OF_ANSWER: tuple[Component, ...] = (
+    *((name, False) for name in ("@status", "etag", "content-range", "content-length", "content-type", "repr-digest", "link")),
+    *((name, True) for name in ("@method", "@target-uri", "range", "signature")),
+)
+
+
+class Key(Protocol):
+    """A key that verifies: see `jws.PublicKey`."""
+
+    @property
+    def kid(self) -> str: ...
+    @property
+    def public(self) -> bytes: ...
+    def valid(self, at: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as its sender means it: `url` is the target URI that it dials, whatever proxies make of it."""
+
+    method: str
+    url: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, with the request that it belongs to."""
+
+    status: int
+    fields: Fields
+    request: Request
+
+
+Message = Request | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature that holds. `input` is what it covers and says of itself, as in `Signature-Input` (without label); `digest` the SHA-256
+    of the signature base."""
+
+    kid: str
+    created: int
+    nonce: str | None
+    input: str
+    signature: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a signature that was asked for is to be called, and to repeat."""
+
+    label: str = LABEL
+    nonce: str | None = None
+
+
+def sign(message: Message, key: SigningKey, now: float, *, nonce: str | None = None, label: str = LABEL) -> tuple[str, str]:
+    """Return the values of `Signature-Input` and `Signature` (RFC 9421, 4) over all of the binding that is present.
+
+    Raises SignatureRefused for a value that a signature base cannot have, ValueError for a nonce that is no string of a structured field.
+    """
+    parameters: dict[str, Bare] = {"created": int(now), "keyid": key.kid, "alg": ALGORITHM}
+    if nonce is not None:
+        parameters["nonce"] = nonce
+    parameters["tag"] = TAG
+    present = [(each, value) for each in _binding(message) if (value := value_of(each, message)) is not None]
+    line = write_inner_list((IDENTIFIERS[each] for each, _ in present), parameters)
+    signature = crypto_sign(base([(IDENTIFIERS[each], value) for each, value in present], line), key.secret)[:SIGNATURE_BYTES]
+    return f"{label}={line}", f"{label}={write_bare(signature)}"
+
+
+def verify_request(request: Request, signer: str, keys: Iterable[Key], now: float) -> Signed:
+    """The signature of a request by participant `signer` (a DID) with one of its `keys`. Whether its nonce is new is for the caller to say.
+
+    Raises SignatureRefused with a code for each rule; its text never repeats the message.
+    """
+    signed = _verified(request, signer, keys, now)
+    if signed.nonce is None or len(signed.nonce) not in NONCE_CHARACTERS:
+        low, high = NONCE_CHARACTERS[0], NONCE_CHARACTERS[-1]
+        raise SignatureRefused(f"the request's signature has no `nonce` of {low} to {high} characters", "signature-nonce")
+    return signed
+
+
+def verify_answer(answer: Answer, signer: str, keys: Iterable[Key], now: float, *, nonce: str | None) -> Signed:
+    """The signature of an answer by participant `signer`, bound to its request; `nonce` is what it has to repeat, if any was asked for.
+    Raises as `verify_request`."""
+    signed = _verified(answer, signer, keys, now)
+    if nonce is not None and signed.nonce != nonce:
+        raise SignatureRefused("the answer's signature does not repeat the `nonce` that was asked for", "signature-nonce")
+    return signed
+
+
+def is_signed(fields: Fields) -> bool:
+    """Whether a message carries a signature of this binding, right or wrong, or something that cannot be read as any."""
+    if not fields(INPUT) and not fields(SIGNATURE):
+        return False
+    try:
+        return bool(_ours(_dictionary(fields, INPUT)))
+    except SignatureRefused:
+        return True
+
+
+def ask(components: Iterable[Component], *, nonce: str | None = None) -> str:
+    """The value of an `Accept-Signature` (RFC 9421, 5.1): sign all of this that is there."""
+    parameters: dict[str, Bare] = {"created": True, "alg": ALGORITHM}
+    if nonce is not None:
+        parameters["nonce"] = nonce
+    return f"{LABEL}={write_inner_list((IDENTIFIERS[each] for each in components), parameters | {'tag': TAG})}"
+
+
+@lru_cache(maxsize=64)  # most who ask say the same each time
+def wanted(value: str) -> Wanted | None:
+    """What an `Accept-Signature` asks of this binding: the first of its members that names our tag, or none. None if it asks for
+    others only, or cannot be read: a wish that nobody understands is nobody's."""
+    try:
+        members = read_dictionary(value) if len(value) <= FIELD_CHARACTERS_MAX else {}
+    except ValueError:
+        return None
+    for label, member in members.items():
+        nonce = _string(member.parameters.get("nonce"))
+        if isinstance(member, InnerList) and member.parameters.get("tag", TAG) == TAG:
+            named = label if len(label) <= LABEL_CHARACTERS_MAX else LABEL
+            return Wanted(named, nonce if nonce is not None and len(nonce) in NONCE_CHARACTERS else None)
+    return None
+
+
+def base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
+    """The signature base (RFC 9421, 2.5) of components, each with its identifier as written and its value. Raises SignatureRefused."""
+    lines = [f"{identifier}: {value}" for identifier, value in components]
+    lines.append(f'"@signature-params": {parameters}')
+    text = "\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or "\r" in text or not text.isascii():
+        raise SignatureRefused("a field that the signature covers has characters that none can have", "signature-value")
+    return text.encode("ascii")
+
+
+def authority(url: str) -> str:
+    """The authority of a target URI in its normal form (RFC 9421, 2.2.3): lower case, without the scheme's own port."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    return host if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
+
+
+def target_uri(url: str) -> str:
+    """A target URI (RFC 9421, 2.2.2) with its scheme and authority in their normal form; path and query stay to the letter."""
+    parts = urlsplit(url)
+    rest = url.partition("#")[0].partition("://")[2]
+    at = min((n for n in (rest.find("/"), rest.find("?")) if n >= 0), default=len(rest))
+    path = rest[at:] if rest[at : at + 1] == "/" else f"/{rest[at:]}"
+    return f"{parts.scheme.lower()}://{authority(url)}{path}"
+
+
+def _binding(message: Message) -> tuple[Component, ...]:
+    return OF_REQUEST if isinstance(message, Request) else OF_ANSWER
+
+
+# What a message is, beside its fields (RFC 9421, 2.2), for requests; answers have their status only.
+DERIVED: Mapping[str, Callable[[Request], str]] = {
+    "@method": lambda request: request.method,
+    "@authority": lambda request: authority(request.url),
+    "@target-uri": lambda request: target_uri(request.url),
+    "@scheme": lambda request: urlsplit(request.url).scheme,
+    "@path": lambda request: urlsplit(request.url).path or "/",
+    "@query": lambda request: f"?{urlsplit(request.url).query}",
+}
+
+
+def value_of(component: Component, message: Message) -> str | None:
+    """What a component of a message stands for; None if it is not there."""
+    name, of_request = component
+    if of_request:
+        if isinstance(message, Request):
+            return None
+        message = message.request
+    if name.startswith("@"):
+        if isinstance(message, Answer):
+            return f"{message.status:03d}" if name == "@status" else None
+        return derived(message) if (derived := DERIVED.get(name)) is not None else None
+    lines = message.fields(name)
+    return None if not lines else lines[0].strip(" \t") if len(lines) == 1 else ", ".join([line.strip(" \t") for line in lines])
+
+
+def _identifier(component: Component) -> str:
+    name, of_request = component
+    return f'"{name}";req' if of_request else f'"{name}"'
+
+
+IDENTIFIERS = {each: _identifier(each) for each in (*OF_REQUEST, *OF_ANSWER)}
+
+
+def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) -> Signed:
+    what = "request" if isinstance(message, Request) else "answer"
+    member, signature = _chosen(message, what)
+    covered = [_component(item, what) for item in member.items]
+    if len(covered) > COMPONENTS_MAX or len(set(covered)) != len(covered):
+        raise SignatureRefused(f"the {what}'s signature covers a component twice, or more than {COMPONENTS_MAX}", "signature-components")
+    created, kid, nonce = _parameters(member.parameters, now, what)
+    for each in _binding(message):
+        if each not in covered and value_of(each, message) is not None:
+            raise SignatureRefused(f"the {what}'s signature does not cover `{_identifier(each)}`, which is there", "signature-uncovered")
+    values: list[tuple[str, str]] = []
+    for each in covered:
+        if (value := value_of(each, message)) is None:
+            raise SignatureRefused(f"the {what}'s signature covers a component that is not there", "signature-absent")
+        values.append((_identifier(each), value))
+    line = write_inner_list([identifier for identifier, _ in values], member.parameters)
+    signed = base(values, line)
+    key = _key(kid, signer, keys, now, what)
+    try:
+        crypto_sign_open(signature + signed, key.public)
+    except BadSignatureError:
+        raise SignatureRefused(
+            f"the {what}'s signature is not by the key that `keyid` names, or over another {what}", "signature-wrong"
+        ) from None
+    return Signed(kid, created, nonce, line, signature, sha256(signed).digest())
+
+
+def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:
+    """The one signature of this binding. Those of others, such as a proxy's, may stand beside it."""
+    if not message.fields(INPUT) and not message.fields(SIGNATURE):
+        raise SignatureRefused(f"the {what} is not signed; sign it as RFC 9421 says, with the tag `{TAG}`", "signature-missing")
+    inputs, signatures = _dictionary(message.fields, INPUT), _dictionary(message.fields, SIGNATURE)
+    if inputs.keys() != signatures.keys():
+        raise SignatureRefused("`Signature-Input` and `Signature` do not have the same labels", "signature-labels")
+    ours = _ours(inputs)
+    if not ours:
+        raise SignatureRefused(f"no signature of the {what} has the tag `{TAG}`", "signature-tag")
+    if len(ours) > 1:
+        raise SignatureRefused(f"more than one signature of the {what} has the tag `{TAG}`", "signature-several")
+    (label, member), *_ = ours.items()
+    sealed = signatures[label]
+    if not isinstance(sealed, Item) or not isinstance(sealed.value, bytes) or sealed.parameters or len(sealed.value) != SIGNATURE_BYTES:
+        raise SignatureRefused(f"the {what}'s `Signature` is not a byte sequence of {SIGNATURE_BYTES}", "signature-bytes")
+    return member, sealed.value
+
+
+def _ours(inputs: Mapping[str, Member]) -> dict[str, InnerList]:
+    return {label: each for label, each in inputs.items() if isinstance(each, InnerList) and _string(each.parameters.get("tag")) == TAG}
+
+
+def _dictionary(fields: Fields, name: str) -> dict[str, Member]:
+    value = ", ".join(line.strip(" \t") for line in fields(name))
+    if len(value) > FIELD_CHARACTERS_MAX:
+        raise SignatureRefused(f"`{name}` is longer than {FIELD_CHARACTERS_MAX} characters", "signature-long")
+    try:
+        return read_dictionary(value)
+    except ValueError as error:
+        raise SignatureRefused(f"`{name}` is no dictionary of structured fields: {error}", f"{name}-malformed") from None
+
+
+def _component(item: Item, what: str) -> Component:
+    name = _string(item.value)
+    if not name or name != name.lower() or not item.parameters.keys() <= {"req"}:
+        raise SignatureRefused(
+            f"the {what}'s signature covers a component that is not taken here; take no part of a field", "signature-component"
+        )
+    if item.parameters and (item.parameters["req"] is not True or what == "request"):
+        raise SignatureRefused(f"the {what}'s signature has `req` where it has no meaning", "signature-component-req")
+    return name, bool(item.parameters)
+
+
+def _parameters(parameters: Mapping[str, Bare], now: float, what: str) -> tuple[int, str, str | None]:
+    """(`created`, `keyid`, `nonce`), all in order."""
+    if not parameters.keys() <= PARAMETERS:
+        raise SignatureRefused(f"the {what}'s signature has parameters that RFC 9421 does not know", "signature-parameter")
+    if _string(parameters.get("alg")) != ALGORITHM:
+        raise SignatureRefused(f"the {what}'s signature is not of `alg` `{ALGORITHM}`", "signature-alg")
+    created, expires = parameters.get("created"), parameters.get("expires", now)
+    if isinstance(created, bool) or not isinstance(created, int):
+        raise SignatureRefused(f"the {what}'s signature has no `created` in whole seconds", "signature-created")
+    if created > now + SKEW_SECONDS:
+        raise SignatureRefused(f"the {what}'s signature was made in the future; compare the clocks of both sides", "signature-future")
+    if created + AGE_SECONDS_MAX < now:
+        text = f"the {what}'s signature is older than {AGE_SECONDS_MAX:g} s; compare the clocks of both sides if it is fresh"
+        raise SignatureRefused(text, "signature-old")
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or expires < now:
+        raise SignatureRefused(f"the {what}'s signature has expired", "signature-expired")
+    kid, nonce = _string(parameters.get("keyid")), _string(parameters.get("nonce"))
+    if kid is None:
+        raise SignatureRefused(f"the {what}'s signature has no `keyid`; write the DID URL of the signing key", "signature-keyid")
+    if nonce is None and "nonce" in parameters:
+        raise SignatureRefused(f"the {what}'s signature has a `nonce` that is no string", "signature-nonce")
+    return created, kid, nonce
+
+
+def _string(value: Bare | None) -> str | None:
+    """A string; a token is none, whatever it spells."""
+    return value if type(value) is str else None
+
+
+def _key(kid: str, signer: str, keys: Iterable[Key], now: float, what: str) -> Key:
+    if kid.partition("#")[0] != signer:
+        raise SignatureRefused(f"the {what} is not signed by the participant that it has to be by", "signature-signer")
+    key = next((each for each in keys if each.kid == kid), None)
+    if key is None:
+        raise SignatureRefused(f"the {what}'s `keyid` is not a key that its signer is known to have", "signature-key-unknown")
+    if not key.valid(now):
+        raise SignatureRefused(f"the {what}'s key is not valid now; see its `notBefore` and `notAfter`", "signature-key-ended")
+    return key
