@@ -109,6 +109,10 @@ async def under_way(both: Pair, source: Upstream) -> Pull:
         while (found := await both.consumer.connector.store.pull(ordered["id"])).size_bytes is None:
             await news.wait()
             news.clear()
+        for _ in range(1000):  # progress is no commit, and nobody is told of it but who looks
+            if (await both.consumer.asked("GET", f"/pulls/{ordered['id']}"))["received_bytes"]:
+                break
+            await asyncio.sleep(0.02)
     return found
 
 
