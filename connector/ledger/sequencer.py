@@ -16,7 +16,7 @@ from time import perf_counter
 from prometheus_client import Counter, Gauge, Histogram
 
 from connector import telemetry
-from connector.errors import NotFound, ProofRefused, StoreError
+from connector.errors import ConnectorError, NotFound, ProofRefused, StoreError
 from connector.lasting import pause_seconds
 from connector.ledger.reading import check_tail, tree_of
 from connector.merkle import checkpoints, notes
@@ -63,6 +63,7 @@ class Sequencer:
         self._epoch: int | None = None
         self._waiting: dict[int, asyncio.Future[Place]] = {}
         self._pending = 0
+        self._remembered = ""
         self._woken, self._urgent = asyncio.Event(), asyncio.Event()
         self._published: tuple[str, float] | None = None
         self._publishing = asyncio.Lock()
@@ -157,7 +158,7 @@ class Sequencer:
         try:
             while await self._extend():
                 pass
-        except StoreError as error:
+        except ConnectorError as error:  # the next start goes on with it
             telemetry.log.warning("ledger left behind", reason=error.message)
         self._refuse(StoreError("the ledger is closed"))
 
@@ -234,6 +235,7 @@ class Sequencer:
             return False
         rows = await self._store.unnumbered(log.sequence, GROUP_AT_MOST)
         if not rows:
+            await self._remember(log)
             self._pending, self._log = 0, log if log.version else None
             await self._tell(log, {})
             return False
@@ -243,7 +245,7 @@ class Sequencer:
         if isinstance(await self._store.commit(Changes(expects=(expect,), saves=(later, *runs, *subtrees))), Conflict):
             self._log = self._run = None  # somebody else was here: look again
             return True
-        await asyncio.to_thread(self._anchor.write, later.note.encode(), durable=False)
+        await self._remember(later)
         self._log, self._run, self._epoch = later, runs[-1], later.epoch
         self._pending = max(0, self._pending - len(rows))
         entries_total.inc(len(rows))
@@ -299,9 +301,16 @@ class Sequencer:
     async def _watch(self, log: Log, seconds: float) -> None:
         """Somebody else extends the log: see how far it is, and come back when the lease is over, or sooner if somebody waits."""
         self._log = None
+        await self._remember(log)
         await self._tell(log, {})
         later = min(seconds, ASK_SECONDS) if self._waiting else seconds
         asyncio.get_running_loop().call_later(max(later, ASK_SECONDS), self._woken.set)
+
+    async def _remember(self, log: Log) -> None:
+        """Before anybody hears of a place in this log: the file beside the database knows that the log is so long. Raises StoreError."""
+        if log.note and log.note != self._remembered:
+            await asyncio.to_thread(self._anchor.write, log.note.encode(), durable=False)
+            self._remembered = log.note
 
     async def _tell(self, log: Log, places: dict[int, Place]) -> None:
         """Tell those who wait for what is in the log now."""

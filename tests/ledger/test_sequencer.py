@@ -13,7 +13,8 @@ import pytest
 
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
-from connector.errors import NotFound, StoreError
+from connector.adapters_stores.anchor import MemoryAnchor
+from connector.errors import NotFound, SettingsError, StoreError
 from connector.ledger import sequencer as module
 from connector.ledger.reading import prove_consistency, prove_entry, prove_inclusion
 from connector.ledger.sequencer import GROUP_AT_MOST
@@ -167,8 +168,9 @@ class Hasty(Clock):
         return self.at
 
 
-async def test_two_sequencers_on_one_store_make_one_log(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "LEASE_SECONDS", 0.3)
+@pytest.mark.parametrize("lease_seconds", [0.0, 0.3])
+async def test_two_sequencers_on_one_store_make_one_log(monkeypatch: pytest.MonkeyPatch, lease_seconds: float):
+    monkeypatch.setattr(module, "LEASE_SECONDS", lease_seconds)
     clock, store = Hasty(), MemoryStore()
     async with Site(store=store, clock=clock, holder="one") as one, Site(store=store, clock=clock, holder="two") as two:
 
@@ -183,7 +185,7 @@ async def test_two_sequencers_on_one_store_make_one_log(monkeypatch: pytest.Monk
         assert sorted(place.index for place in (*first, *second)) == list(range(60))
         log = await the_log(one)
         assert log.size == 60
-        assert log.epoch > 2  # the lease went back and forth
+        assert log.epoch > 1  # both held the lease
         entries = await store.entries(1, 0, 100)
         assert opened(log.note).root == root_of(leaf_hash(entry.body) for entry in entries)
         assert [entry.sequence for entry in entries] == list(range(1, 61))
@@ -238,6 +240,47 @@ async def test_a_ledger_that_cannot_be_written_acknowledges_nothing_and_goes_on_
         store.broken = False
         assert await site.book.index_of(said.sequence) == Place("hospital.example/ledger", 0)
         assert await site.book.fault() is None
+
+
+class Refusing(MemoryAnchor):
+    """An anchor on a disk that is full."""
+
+    full = True
+
+    def write(self, note: bytes, *, durable: bool) -> None:
+        if self.full:
+            raise StoreError("no space left")
+        super().write(note, durable=durable)
+
+
+async def test_no_place_is_told_before_the_file_beside_the_database_knows_of_it():
+    anchor = Refusing()
+    async with Site(anchor=anchor) as site:
+        (said,) = await site.say()
+        for _ in range(3):
+            with pytest.raises(StoreError, match="nothing is acknowledged"):
+                await site.book.index_of(said.sequence)
+        assert (await the_log(site)).size == 1
+        with pytest.raises(StoreError, match="no space"):
+            await site.book.checkpoint()
+        anchor.full = False
+        assert await site.book.index_of(said.sequence) == Place("hospital.example/ledger", 0)
+        assert [opened(note.decode()).size for note in anchor.read()] == [1]
+
+
+async def test_without_a_key_that_is_valid_nothing_is_signed_and_the_end_is_clean():
+    site = Site()
+
+    def gone(_log: str) -> notes.Signer:
+        raise SettingsError("no key is valid now")
+
+    site.book.sequencer._signer = gone
+    await site.book.start()
+    (said,) = await site.say()
+    with pytest.raises(StoreError, match="nothing is acknowledged"):
+        await site.book.index_of(said.sequence)
+    await site.book.close()
+    assert await site.store.logs() == []
 
 
 async def test_what_waits_when_the_ledger_is_closed_is_told_so():
