@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from connector.errors import ConnectorError, MeterRefused, SinkFailed
+from connector.errors import MeterRefused, SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
 from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, write_etag
 
@@ -45,8 +45,8 @@ PART: Final = ".part-"
 FLUSH_BYTES: Final = 1 << 20  # of hashes kept before they are written: those of 8 GiB
 
 
-class Damaged(ConnectorError):
-    """A file that is no index of what it should be: it is made anew from the data. Never leaves the provider's side."""
+class Damaged(Exception):
+    """A file that is no index of what it should be. Nobody is told: it is made anew from the data."""
 
 
 class Writing:
