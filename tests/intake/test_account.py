@@ -1,0 +1,298 @@
+"""Receipts: stored before they are posted, posted until they are acknowledged, taken up after any loss on either side, never twice."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from connector import telemetry
+from connector.adapters.memory import MemoryStore
+from connector.errors import PeerFailed, PeerRefused
+from connector.intake import account, patience, proven
+from connector.intake.account import durable
+from connector.intake.promise import Broken
+from connector.metering.objects import Ack, Receipt, digest, kept
+from connector.records import Changes
+from connector.signatures import jws
+from tests.dataplane.rig import PROVIDER, STRANGER, key_of, some_bytes
+from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
+
+CONTENT = some_bytes(40 * CHUNK + 4321)
+TIGHT = {"required": True, "window_bytes": 4 * CHUNK, "credit_windows": 2}  # many receipts
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(proven, "WINDOW_BYTES", 4 * CHUNK)
+
+
+def at_receipt(number: int, told: Callable[[SignedProvider], web.Response | None]) -> Callable[..., web.Response | None]:
+    """A lie in place of the ack of that receipt, each time it is asked for."""
+    return lambda provider, _request: told(provider) if len(provider.receipts) == number else None
+
+
+async def test_each_receipt_is_on_record_with_its_ack_and_evidence_of_both(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        await consumer.fetch()
+        rows = await consumer.store.receipts(provider.pid)
+        assert [row.sequence for row in rows] == list(range(1, len(provider.receipts) + 1))
+        assert [kept(Ack, row.ack or "").receipt for row in rows] == [row.digest for row in rows]
+        facts = await consumer.store.evidence_of(provider.pid)
+        entries = [(fact.what, fact.entry) for fact in facts]
+        expected: list[tuple[str, str | None]] = [(telemetry.MANIFEST_ACCEPTED, provider.token)]
+        for row in rows:
+            expected += [(telemetry.RECEIPT_SIGNED, row.receipt), (telemetry.RECEIPT_ACKNOWLEDGED, row.ack)]
+        assert entries == expected
+        assert all(fact.digest == digest(fact.entry or "") for fact in facts)
+
+
+async def test_an_ack_that_was_lost_comes_for_the_same_receipt_again(tmp_path: Path):
+    lost = [True, True, True]
+
+    def loses(_provider: SignedProvider) -> web.Response | None:
+        return web.Response(status=503) if lost and lost.pop() else None
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(3, loses)
+        await consumer.fetch()
+        assert lost == []
+        assert provider.asked["POST receipts"] == len(provider.receipts) + 3
+        of_both(provider, await consumer.account())
+
+
+async def test_acks_are_asked_for_again_after_longer_and_longer_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        if seconds in (2.0, 4.0, 8.0, 16.0, 30.0):
+            pauses.append(seconds)
+            seconds = 0
+        await sleep(seconds)
+
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 2.0)
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    left = [None] * 6
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(3, lambda _: web.Response(status=503) if left and left.pop() is None else None)
+        await consumer.fetch()
+        assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+FALSE: list[tuple[str, Callable[[Ack], dict[str, Any]]]] = [
+    ("ack-receipt", lambda _: {"receipt": bytes(32)}),
+    ("ack-manifest", lambda _: {"manifest": bytes(32)}),
+    ("ack-credit", lambda ack: {"credit_bytes": ack.credit_bytes + 1}),
+    ("ack-gap", lambda ack: {"sequence": ack.sequence + 1}),
+    ("ack-ahead", lambda ack: {"issued": ack.issued + 1000}),
+    ("ack-audience", lambda _: {"audience": STRANGER}),
+]
+
+
+@pytest.mark.parametrize(("code", "changed"), FALSE, ids=[code for code, _ in FALSE])
+async def test_an_ack_that_does_not_hold_ends_the_download(tmp_path: Path, code: str, changed: Callable[[Ack], dict[str, Any]]):
+    def false(provider: SignedProvider) -> web.Response:
+        ack = replace(kept(Ack, provider.account.ack), **changed(kept(Ack, provider.account.ack)))
+        return web.Response(text=jws.sign(ack.claims(), key_of(PROVIDER), Ack.TYP), content_type="application/jwt")
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(3, false)
+        with pytest.raises(Broken, match="the provider's ack does not hold") as caught:
+            await consumer.fetch()
+        assert caught.value.code == code
+        assert (await consumer.account()).ack == ""  # what was signed waits for an ack that holds
+        del provider.lies["ack"]
+        await consumer.fetch()
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize(("told", "code"), [(b"", "jws-parts"), ("é".encode(), "jws-parts"), (b"a.b.c", "jws-header")])
+async def test_an_answer_that_is_no_ack_ends_it(tmp_path: Path, told: bytes, code: str):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(2, lambda _: web.Response(body=told))
+        with pytest.raises(Broken) as caught:
+            await consumer.fetch()
+        assert caught.value.code == code
+
+
+async def test_an_ack_of_somebody_else_is_none(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(
+            2, lambda p: web.Response(text=jws.sign(kept(Ack, p.account.ack).claims(), key_of(STRANGER), Ack.TYP))
+        )
+        with pytest.raises(Broken) as caught:
+            await consumer.fetch()
+        assert caught.value.code == "jws-kid"
+
+
+async def test_an_ack_that_is_late_is_waited_past(tmp_path: Path):
+    earlier: list[str] = []
+
+    def late(provider: SignedProvider) -> web.Response | None:
+        return web.Response(text=earlier.pop()) if earlier else None
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+
+        def lie(told: SignedProvider, _request: web.Request) -> web.Response | None:
+            if len(told.receipts) == 2:
+                earlier.append(told.account.ack)
+            return late(told) if len(told.receipts) == 3 else None
+
+        provider.lies["ack"] = lie
+        await consumer.fetch()
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("body", [{"code": "bytes-differ"}, {"type": "urn:qiao:problem:bytes-differ"}])
+async def test_a_receipt_that_is_refused_ends_it_with_the_code_of_the_refusal(tmp_path: Path, body: dict[str, str]):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(2, lambda _: web.Response(status=422, body=orjson.dumps(body)))
+        with pytest.raises(Broken, match="the provider refused receipt 2: `bytes-differ`") as caught:
+            await consumer.fetch()
+        assert caught.value.code == "bytes-differ"
+
+
+async def test_a_provider_that_takes_no_receipts_is_refused_by_its_status(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.lies["receipts"] = lambda *_: web.Response(status=404)
+        with pytest.raises(PeerRefused, match="took no receipt: status 404"):
+            await consumer.fetch()
+
+
+async def interrupted(provider: SignedProvider, consumer: Consumer) -> None:
+    """Fetch about half of it."""
+    provider.cuts = [20 * CHUNK + 9, *[0] * 1000]
+    with pytest.raises(PeerFailed, match="the part is kept"):
+        await consumer.fetch(patience_seconds=0.2)
+    provider.cuts = []
+
+
+async def test_a_consumer_that_has_lost_its_memory_takes_it_up_from_the_provider(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        await interrupted(provider, consumer)
+        before = len(provider.receipts)
+        assert before > 2
+        consumer.store = MemoryStore()
+        await consumer.know()
+        await consumer.fetch()
+        assert [each.sequence for each in provider.receipts] == list(range(1, len(provider.receipts) + 1))
+        assert provider.account.counts.bytes == len(CONTENT)
+        of_both(provider, await consumer.account())
+
+
+async def test_a_consumer_whose_memory_is_of_yesterday_goes_on_from_the_provider_s(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        commits: list[Changes] = []
+        commit = consumer.store.commit
+
+        async def noted(changes: Changes) -> Any:
+            commits.append(changes)
+            return await commit(changes)
+
+        consumer.store.commit = noted  # type: ignore[method-assign]
+        await interrupted(provider, consumer)
+        old = MemoryStore()  # as a backup had it that was made after two receipts
+        consumer.store = old
+        await consumer.know()
+        for changes in commits[:5]:
+            await old.commit(changes)
+        assert (await consumer.account()).sequence == 2
+        await consumer.fetch()
+        assert provider.account.counts.bytes == len(CONTENT)
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("posted", [False, True])
+async def test_a_crash_after_a_receipt_was_stored_sends_the_same_one_again(tmp_path: Path, posted: bool):
+    """Whether the provider has got it before or not."""
+
+    class Gone(Exception):
+        """The process ends here."""
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        commit, seen = consumer.store.commit, 0
+
+        async def dies(changes: Changes) -> Any:
+            nonlocal seen
+            whats = [fact.what for fact in changes.evidence]
+            seen += whats == [telemetry.RECEIPT_SIGNED]
+            if posted and seen == 3 and whats == [telemetry.RECEIPT_ACKNOWLEDGED]:
+                raise Gone
+            result = await commit(changes)
+            if not posted and seen == 3:
+                raise Gone
+            return result
+
+        consumer.store.commit = dies  # type: ignore[method-assign]
+        with pytest.raises(Gone):
+            await consumer.fetch()
+        consumer.store.commit = commit  # type: ignore[method-assign]
+        waiting = await consumer.account()
+        assert (waiting.sequence, waiting.ack, len(provider.receipts)) == (3, "", 3 if posted else 2)
+        await consumer.fetch()
+        assert kept(Receipt, waiting.receipt) in provider.receipts
+        assert [each.sequence for each in provider.receipts] == list(range(1, len(provider.receipts) + 1))
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (b"[]", "receipts-malformed"),
+        (b"no JSON", "receipts-malformed"),
+        (b'{"receipt": "a.b.c", "ack": "a.b.c"}', "jws-header"),
+    ],
+)
+async def test_a_memory_that_makes_no_sense_is_not_taken(tmp_path: Path, told: bytes, code: str):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.lies["receipts"] = lambda _, request: web.Response(body=told) if request.method == "GET" else None
+        with pytest.raises(Broken) as caught:
+            await consumer.fetch()
+        assert caught.value.code == code
+
+
+async def test_another_manifest_for_the_same_transfer_is_refused(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        await interrupted(provider, consumer)
+        stored = await consumer.account()
+        provider.manifest_changes = {"snapshot": "s2"}
+        provider.begin()
+        await consumer.store.commit(Changes((), (replace(stored, manifest=provider.token, version=stored.version + 1),)))
+        with pytest.raises(Broken) as caught:
+            await consumer.fetch()
+        assert caught.value.code in ("receipt-manifest", "manifest-changed", "sequence-gap")
+
+
+async def test_only_what_was_synced_is_said_to_outlive_a_loss_of_power(tmp_path: Path):
+    for after in ("fsync", "write"):
+        (tmp_path / after).mkdir()
+        async with both(tmp_path / after, CONTENT, after=after) as (_, consumer):
+            await consumer.fetch()
+            assert durable(await consumer.account()) is (after == "fsync")
+            assert not durable(replace(await consumer.account(), receipt=""))
+
+
+async def test_the_newest_checkpoint_of_our_ledger_goes_along(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        downloads = consumer.downloads()
+        assert downloads.metering is not None
+
+        async def newest() -> str:
+            return "bio.example/ledger\n1\nAAAA\n\n"
+
+        downloads.metering.means = replace(downloads.metering.means, ledger=newest)
+        consumer.downloads = lambda **_: downloads  # type: ignore[method-assign]
+        await consumer.fetch()
+        assert {each.ledger for each in provider.receipts} == {"bio.example/ledger\n1\nAAAA\n\n"}

@@ -1,0 +1,93 @@
+"""How long attempts are repeated, and with which pauses."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from connector.errors import PeerFailed, PeerRefused
+from connector.intake import patience as module
+from connector.intake.heads import NotNow, Unfit
+from connector.intake.patience import PROGRESS_BYTES, Patience, back_off_seconds
+
+CUT = PeerFailed("cut")
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses, none of which is made."""
+    pauses: list[float] = []
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    return pauses
+
+
+class Hand:
+    """A loop's clock that a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        loop = asyncio.get_running_loop()
+        real: Callable[[], float] = loop.time
+        monkeypatch.setattr(loop, "time", lambda: real() + self.seconds)
+
+
+def test_the_first_repetition_comes_at_once_and_the_pauses_double_up_to_a_bound():
+    assert back_off_seconds(1) == 0
+    for failures in range(2, 60):
+        longest = min(module.PAUSE_SECONDS_MAX, module.FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 2, 16))
+        assert longest / 2 <= back_off_seconds(failures) <= longest
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_that_brought_much_counts_as_the_first_failure_again(slept: list[float]):
+    patience = Patience("p", 900, lambda: False)
+    for moved in (0, 0, 0, PROGRESS_BYTES, PROGRESS_BYTES - 1):
+        await patience.bear(CUT, moved)
+    assert [pause > 0 for pause in slept] == [False, True, True, False, True]
+
+
+@pytest.mark.asyncio
+async def test_a_provider_that_asks_for_time_gets_it_within_bounds(slept: list[float]):
+    patience = Patience("p", 900, lambda: False)
+    await patience.bear(NotNow(503, 7.0), 0)
+    await patience.bear(NotNow(503, 7000.0), PROGRESS_BYTES)
+    assert slept == [7.0, module.PAUSE_SECONDS_MAX]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [PeerRefused("no", status=403), Unfit("nonsense")], ids=["refused", "unfit"])
+async def test_a_refusal_is_believed_when_it_has_lasted(slept: list[float], monkeypatch: pytest.MonkeyPatch, error: PeerFailed):
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
+    await patience.bear(error, 0)
+    hand.seconds += module.REFUSED_SECONDS / 2
+    await patience.bear(error, 0)
+    hand.seconds += module.REFUSED_SECONDS / 2
+    await patience.bear(CUT, 0)  # something else came between: it may be about to change
+    await patience.bear(error, 0)
+    hand.seconds += module.REFUSED_SECONDS
+    with pytest.raises(type(error)):
+        await patience.bear(error, 0)
+
+
+@pytest.mark.asyncio
+async def test_without_a_byte_it_ends_and_says_why(slept: list[float], monkeypatch: pytest.MonkeyPatch):
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
+    hand.seconds += 899
+    await patience.bear(CUT, 1)
+    hand.seconds += 899
+    await patience.bear(CUT, 0)
+    hand.seconds += 2
+    with pytest.raises(PeerFailed, match=r"nothing came for 900 s: cut; the part is kept"):
+        await patience.bear(CUT, 0)
+
+
+@pytest.mark.asyncio
+async def test_once_the_transfer_is_over_a_cut_is_the_last(slept: list[float]):
+    patience = Patience("p", 900, lambda: True)
+    with pytest.raises(PeerFailed, match="the transfer is over and not all of the data has come: cut; the part is kept"):
+        await patience.bear(CUT, PROGRESS_BYTES)
+    assert slept == []

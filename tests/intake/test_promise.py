@@ -1,0 +1,135 @@
+"""What a provider has signed is one promise for this very transfer, or it is refused with the code of the rule that it breaks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from connector.intake import patience
+from connector.intake.promise import Broken
+from connector.merkle import checkpoints, notes
+from connector.metering.content import Header
+from connector.metering.objects import ContentLog, Manifest
+from connector.signatures import jws
+from tests.dataplane.rig import PROVIDER, STRANGER, key_of, some_bytes
+from tests.intake.signed_provider import CHUNK, SignedProvider, both
+
+CONTENT = some_bytes(4 * CHUNK + 5)
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
+
+
+CHANGED: list[tuple[str, Callable[[SignedProvider], dict[str, Any]]]] = [
+    ("manifest-issuer", lambda _: {"issuer": STRANGER}),
+    ("manifest-audience", lambda _: {"audience": STRANGER}),
+    ("manifest-agreement", lambda _: {"agreement": "urn:uuid:other"}),
+    ("manifest-policy", lambda _: {"policy": bytes(32)}),
+    ("manifest-transfer", lambda _: {"consumer_pid": "urn:uuid:other"}),
+    ("manifest-transfer", lambda _: {"provider_pid": "urn:uuid:other"}),
+    ("manifest-dataset", lambda _: {"dataset": "urn:other"}),
+    ("manifest-ahead", lambda p: {"issued": p.manifest.issued + 1000, "expires": p.manifest.expires + 1000}),
+    ("manifest-ended", lambda p: {"issued": p.manifest.issued - 1000, "expires": p.manifest.issued - 10}),
+    ("header-other", lambda p: {"log": ContentLog(p.manifest.log.origin, CHUNK, p.root, len(CONTENT) + 1)}),
+    ("header-other", lambda p: {"unit": "line"}),
+    ("checkpoint-other-tree", lambda p: {"log": ContentLog(p.manifest.log.origin, CHUNK, bytes(32), len(CONTENT))}),
+    ("checkpoint-other-origin", lambda p: {"log": ContentLog("hospital.example/ds/s2", CHUNK, p.root, len(CONTENT))}),
+]
+
+
+@pytest.mark.parametrize(("code", "changed"), CHANGED, ids=[f"{n} {code}" for n, (code, _) in enumerate(CHANGED)])
+async def test_a_manifest_that_is_not_the_one_of_this_transfer_is_refused(
+    tmp_path: Path, code: str, changed: Callable[[SignedProvider], dict[str, Any]]
+):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        note = provider.checkpoint()
+        provider.manifest_changes = changed(provider)
+        provider.begin()
+        if code == "checkpoint-other-origin":
+            provider.lies["checkpoint"] = lambda *_: web.Response(body=_of_another_log(provider))
+        elif code.startswith("checkpoint"):
+            provider.lies["checkpoint"] = lambda *_: web.Response(body=note)
+        with pytest.raises(Broken) as caught:
+            await consumer.fetch()
+        assert caught.value.code in (code, "jws-issuer")
+        assert provider.receipts == []
+        assert not consumer.out.exists()
+
+
+def _of_another_log(provider: SignedProvider) -> bytes:
+    """Signed for under the name that is asked for, and about another."""
+    key, name = key_of(PROVIDER), provider.manifest.log.origin
+    text = checkpoints.Checkpoint("hospital.example/ds/s1", provider.layout.leaves, provider.root).text
+    signer = notes.Signer(notes.VerifierKey(name, key.key.public), lambda message: jws.crypto_sign(message, key.secret)[:64])
+    return notes.signed(text, [signer])
+
+
+def _flip(data: bytes, at: int = 40) -> bytes:
+    changed = bytearray(data)
+    changed[at % len(changed)] ^= 1
+    return bytes(changed)
+
+
+def _signed(claims: dict[str, Any]) -> bytes:
+    return jws.sign(claims, key_of(PROVIDER), Manifest.TYP).encode()
+
+
+LIES: list[tuple[str, str, Callable[[SignedProvider], bytes], tuple[str, ...]]] = [
+    ("forged manifest", "manifest", lambda p: _flip(p.token.encode(), -3), ("jws-signature",)),
+    ("foreign manifest", "manifest", lambda p: jws.sign(p.manifest.claims(), key_of(STRANGER), Manifest.TYP).encode(), ("jws-kid",)),
+    ("other kind", "manifest", lambda p: jws.sign(p.manifest.claims(), key_of(PROVIDER), "dp-receipt+jwt").encode(), ("jws-typ",)),
+    (
+        "more claims",
+        "manifest",
+        lambda p: jws.sign(p.manifest.claims() | {"x": 1}, key_of(PROVIDER), Manifest.TYP).encode(),
+        ("claims-unknown",),
+    ),
+    ("no manifest", "manifest", lambda _: b"", ("jws-parts",)),
+    ("other salt", "header", lambda p: Header(CHUNK, len(CONTENT), p.media_type, "none", b"t" * 32).entry, ("header-leaf",)),
+    ("no header", "header", lambda _: b"{}", ("header-members",)),
+    ("forged checkpoint", "checkpoint", lambda p: _flip(p.checkpoint(), 30), ("note-signature", "checkpoint-root", "signature")),
+    ("smaller tree", "checkpoint", lambda p: p.checkpoint(size=2), ("checkpoint-other-tree",)),
+    ("no checkpoint", "checkpoint", lambda _: b"", ("note",)),
+    ("forged tile", "tile", lambda _: bytes(6 * 32), ("tile-root",)),
+    ("short tile", "tile", lambda _: bytes(31), ("tile-length",)),
+]
+
+
+@pytest.mark.parametrize(("name", "what", "told", "codes"), LIES, ids=[name for name, *_ in LIES])
+async def test_what_does_not_follow_from_a_signature_is_refused(
+    tmp_path: Path, name: str, what: str, told: Callable[[SignedProvider], bytes], codes: tuple[str, ...]
+):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.lies[what] = lambda *_: web.Response(body=told(provider))
+        with pytest.raises(Broken, match="what the provider has signed does not hold") as caught:
+            await consumer.fetch()
+        assert any(code in caught.value.code for code in codes), (name, caught.value.code)
+        assert provider.receipts == []
+
+
+async def test_what_is_not_there_yet_is_waited_for(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        missing = ["manifest", "header", "checkpoint", "tile", "receipts"]
+
+        def later(what: str) -> Callable[..., web.Response | None]:
+            return lambda *_: web.Response(status=503) if what in missing and not missing.remove(what) else None  # type: ignore[func-returns-value]
+
+        for what in tuple(missing):
+            provider.lies[what] = later(what)
+        await consumer.fetch()
+        assert (missing, consumer.out.read_bytes() == CONTENT) == ([], True)
+
+
+async def test_data_that_change_under_a_manifest_are_not_taken_for_what_it_names(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.etag = provider.etag.replace("r.", "r.A")
+        with pytest.raises(Exception, match="changed at the provider"):
+            await consumer.fetch(patience_seconds=0.05)
+        assert not consumer.out.exists()
