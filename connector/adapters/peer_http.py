@@ -107,7 +107,7 @@ class HttpPeer:
         files = ca_file, certificate, key
         self._tls = OfFiles("egress.certificate", [each for each in files if each is not None], lambda: client_tls(*files))
         self._connect_seconds = connect_seconds
-        self._total_seconds = total_seconds
+        self._message_bounds = aiohttp.ClientTimeout(total_seconds, connect_seconds)
         self._answer_bytes_max = answer_bytes_max
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -121,7 +121,7 @@ class HttpPeer:
     ) -> Reply:
         """See the port."""
         limit = self._answer_bytes_max if limit_bytes is None else limit_bytes
-        response = await self._request(method, url, headers, body, aiohttp.ClientTimeout(self._total_seconds, self._connect_seconds), None)
+        response = await self._request(method, url, headers, body, self._message_bounds, None)
         try:
             answer = await _read(response, limit, url)
         except TimeoutError:
@@ -171,6 +171,7 @@ class HttpPeer:
                 timeout=bounds,
                 read_bufsize=read_bufsize,
                 ssl=self._tls.now(),
+                middlewares=() if method == "POST" else (_once,),  # aiohttp repeats no POST
             )
         except TimeoutError:
             raise self._late(url) from None
@@ -192,7 +193,6 @@ class HttpPeer:
                 skip_auto_headers=AUTOMATIC_HEADERS,
                 auto_decompress=False,
                 trust_env=False,
-                middlewares=(_once,),
             )
         return self._session
 
@@ -218,6 +218,8 @@ class HttpPeer:
                 return PeerFailed(f"the host of `{where}` has no address")
             case aiohttp.ClientConnectorError():
                 return self.guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
+            case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+                return PeerFailed(f"`{where}` closed the connection without an answer")
             case _:
                 return PeerFailed(f"`{where}` did not answer with HTTP")
 
@@ -239,7 +241,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int, url: str) -> bytes
         raise PeerFailed(f"`{origin(url)}` answered with a content encoding that was not asked for")
     pieces: list[bytes] = []
     size = 0
-    while piece := await response.content.readany():
+    while not response.content.at_eof():
+        piece = await response.content.readany()
         size += len(piece)
         if size > limit:
             raise PeerFailed(f"`{origin(url)}` answered with more than {limit} bytes")
