@@ -34,6 +34,7 @@ OCTETS: Final = "application/octet-stream"
 PATIENCE_SECONDS: Final = 10.0  # that a request waits for an index: what most data are read in, and less than any client waits
 RETRY_SECONDS: Final = 5
 UNCLAIMED_SECONDS: Final = 3_600.0  # an index is made before its dataset is committed; one that nobody claims by then is nobody's
+PAUSE_SECONDS: Final = 2.0
 PAGE: Final = 500  # datasets read at once
 OPEN_MAX: Final = 256  # indexes at hand; each is an address range, and some hundred bytes for a gigabyte of data
 
@@ -155,17 +156,18 @@ class Logs:
 
 
 class Sweeping:
-    """Removes indexes once nothing that is published has them any more: after a start, and after each dataset that was withdrawn or
-    published anew."""
+    """Removes indexes once nothing that is published has them any more: after a start, and a while after datasets were withdrawn or
+    published anew, for as many as there are by then."""
 
-    def __init__(self, logs: Logs, store: Store) -> None:
-        self._logs, self._store = logs, store
+    def __init__(self, logs: Logs, store: Store, pause_seconds: float = PAUSE_SECONDS) -> None:
+        self._logs, self._store, self._pause_seconds = logs, store, pause_seconds
         self._again = False
         self._task: asyncio.Task[None] | None = None
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits."""
-        if any(of is Dataset for of, _ in changes.deletes) or any(isinstance(record, Dataset) for record in changes.saves):
+        replaced = any(isinstance(record, Dataset) and record.version > 1 for record in changes.saves)
+        if replaced or any(of is Dataset for of, _ in changes.deletes):
             self.start()
 
     def start(self) -> None:
@@ -176,6 +178,7 @@ class Sweeping:
 
     async def _sweep(self) -> None:
         while self._again:
+            await asyncio.sleep(self._pause_seconds)
             self._again, addresses, after = False, [], None
             while True:
                 page = await self._store.datasets(after=after, before=None, limit=PAGE)

@@ -25,11 +25,13 @@ from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering.statements import Statement, flow_of
+from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Ids, Store
 from connector.ports_ledger import Ledger
 from connector.records import Changes, Evidence, Expect
 from connector.records_metering import Counts, Metered, Receipted
 
+QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
@@ -88,8 +90,10 @@ class Receipts:
             self._flows.cut(transfer, judged.code)
         if judged.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE):
             return Answered(judged.outcome, judged.ack, judged.code, judged.message)
-        ack = judged.ack or await self._acknowledge(transfer, token, state)
         process = await self._store.process(Kind.TRANSFER, transfer)
+        if state == REVOKED and process is not None and process.detail.get("code") == Code.QUOTA_EXHAUSTED:
+            state = QUOTA  # which has ended the transfer
+        ack = judged.ack or await self._acknowledge(transfer, token, state)
         if process is not None and process.final and judged.outcome is Outcome.ACCEPTED:
             self._state_soon(transfer)  # what was signed for after the end counts as well
         telemetry.receipt_seconds.observe(perf_counter() - began)

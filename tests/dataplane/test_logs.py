@@ -269,7 +269,7 @@ async def test_what_is_at_hand_is_bounded(folder: Path, data: Path, monkeypatch:
 @pytest.mark.asyncio
 async def test_an_index_goes_with_the_withdrawal_and_stays_as_long_as_another_dataset_has_it(folder: Path, data: Path):
     logs, store = Logs(folder), MemoryStore()
-    sweeping = Sweeping(logs, store)
+    sweeping = Sweeping(logs, store, 0.0)
     address, _ = await published(logs, data)
     for id in ("urn:a", "urn:b"):
         changes = Changes(saves=(Dataset(id, b"{}", address, (), version=1),))
@@ -295,7 +295,7 @@ async def test_a_start_clears_away_what_was_withdrawn_while_nobody_looked(folder
         await store.commit(
             Changes(saves=(Dataset(f"urn:{number:03}", b"{}", kept if number == 500 else {"type": "other"}, (), version=1),))
         )
-    sweeping = Sweeping(Logs(folder), store)
+    sweeping = Sweeping(Logs(folder), store, 0.0)
     sweeping.start()
     assert sweeping._task is not None
     await sweeping._task

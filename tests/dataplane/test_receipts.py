@@ -187,6 +187,19 @@ async def test_a_leaf_that_failed_is_told_and_one_that_did_not_is_no_excuse(tmp_
         assert stored.status == "open"
 
 
+@pytest.mark.asyncio
+async def test_an_ack_says_that_a_quota_has_ended_the_transfer(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign()
+        before = await rig.store.process(process("STARTED").kind, TRANSFER)
+        assert before is not None
+        over = replace(before, state="TERMINATED", version=before.version + 1, detail={"code": "QUOTA_EXHAUSTED"})
+        await rig.store.commit(Changes(saves=(over,)))
+        rig.change(state="TERMINATED")
+        assert ((await consumer.sign((1, 2))).state, consumer.account.credit_bytes) == ("quota", CHUNK_BYTES)
+
+
 async def ended(rig: Rig) -> None:
     """The transfer has come to its end, as the control side commits it."""
     before = await rig.store.process(process("STARTED").kind, TRANSFER)
