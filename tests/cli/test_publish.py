@@ -253,7 +253,7 @@ def test_the_templates_are_listed_and_one_is_shown_with_its_meaning(command: Com
 async def test_the_templates_of_a_running_connector_are_shown(tmp_path: Path, operated: Operated):
     async with pair.desk(tmp_path / "x") as desk:
         listed = await operated(desk.us, "templates")
-        assert len(listed.out.splitlines()) == 77
+        assert len(listed.out.splitlines()) == 84
         shown = await operated(desk.us, "templates", "purpose")
         assert "purposes (term ...)" in shown.out
         missing = await operated(desk.us, "templates", "purposes")
