@@ -1,6 +1,7 @@
 """The routes beside the bytes, asked as a consumer does: promise, proof, and receipts against acks."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -241,3 +242,67 @@ async def test_who_has_lost_everything_takes_up_again_what_was_signed_last(consu
         consumer.account, found["receipt"], found["ack"], own=own, proven=consumer.proven, now=consumer.rig.clock.now()
     )
     assert (await consumer.sign((1, 5))).sequence == 2
+
+
+# --- clients that know nothing of it
+
+
+@pytest.mark.asyncio
+async def test_ranges_conditions_resumption_and_parallel_parts_are_as_ever(consumer: Consumer):
+    _, _, headers = await consumer.get(Range="bytes=0-0")
+    etag = headers["ETag"]
+    async with consumer.http.head(consumer.rig.endpoint, headers=consumer.headers) as answer:
+        assert (answer.status, answer.headers["Content-Length"], answer.headers["ETag"]) == (200, str(len(LARGE)), etag)
+        assert "Link" in answer.headers
+    assert (await consumer.get(**{"If-None-Match": etag}))[0] == 304
+    assert (await consumer.get(**{"If-Match": '"other"'}))[0] == 412
+    assert (await consumer.get(Range=f"bytes={len(LARGE)}-"))[0] == 416
+    status, body, headers = await consumer.get(Range="bytes=300000-", **{"If-Range": etag})
+    assert (status, body, headers["Content-Range"]) == (206, LARGE[300_000:], f"bytes 300000-{len(LARGE) - 1}/{len(LARGE)}")
+    status, body, _ = await consumer.get(Range="bytes=300000-", **{"If-Range": f'"{hashlib.sha256(LARGE).hexdigest()}"'})
+    assert (status, body) == (200, LARGE)
+    step = 200_000
+    spans = [f"bytes={at}-{at + step - 1}" for at in range(0, len(LARGE), step)]
+    parts = await asyncio.gather(*(consumer.get(Range=span, **{"If-Range": etag}) for span in spans))
+    assert b"".join(body for _, body, _ in parts) == LARGE
+    assert consumer.rig.covered == [TRANSFER]
+
+
+@pytest.mark.asyncio
+async def test_data_that_were_published_before_there_were_content_logs_get_theirs_at_first_need(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data") as before:
+        await before.publish(LARGE)
+        old = before.transfers.views[TRANSFER]
+    async with provider(tmp_path / "data", metered=True, **WINDOW) as rig, aiohttp.ClientSession() as http:
+        rig.transfers.views[TRANSFER] = old
+        consumer = Consumer(rig, http)
+        assert (await consumer.get())[1] == LARGE
+        manifest = await consumer.begin()
+        assert manifest.log.size == len(LARGE)
+
+
+@pytest.mark.asyncio
+async def test_who_comes_while_the_content_log_is_made_is_told_when_to_come_back(consumer: Consumer):
+    opened = consumer.rig.transfers.views[TRANSFER]
+    consumer.rig.transfers.views[TRANSFER] = replace(opened, stages=(Slow(),))
+    consumer.rig.flows.look_again()
+    logs = consumer.rig.logs
+    assert logs is not None
+    logs._patience_seconds = 0.01
+    status, body, headers = await consumer.get()
+    assert (status, orjson.loads(body)["type"], headers["Retry-After"]) == (503, "urn:qiao:problem:busy", "5")
+    Slow.go.set()
+    logs._patience_seconds = 10.0
+    assert (await consumer.get())[1] == LARGE
+
+
+class Slow:
+    """A stage that waits until it may go on."""
+
+    name, go = "slow", asyncio.Event()
+
+    async def run(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            await self.go.wait()
+            yield piece

@@ -179,6 +179,7 @@ class Rig:
     ledger: Ledger
     marks: Marks
     metering: Metering | None = None
+    logs: Logs | None = None
 
     async def publish(self, content: bytes, name: str = "data.bin", media_type: str | None = None, **changed: Any) -> bytes:
         """Make `content` the dataset behind the transfer; returns its SHA-256."""
@@ -296,7 +297,7 @@ async def provider(
     try:
         async with serving(app, tls, at):
             known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))
-            yield Rig(*known, store, ledger, marks, metering)
+            yield Rig(*known, store, ledger, marks, metering, logs)
     finally:
         if metering is not None and logs is not None:
             await metering.receipts.close()
