@@ -46,7 +46,7 @@ class BulkOutlet(HttpOutlet):
 
     @contextmanager
     def corked(self, _transport: asyncio.Transport | None) -> Iterator[None]:
-        """Hold a thread. TLS makes full segments by itself."""
+        """Hold a thread. Corking gains nothing where every record is encrypted before it is sent."""
         with self._threads.held() as self._thread:
             yield
 
