@@ -54,9 +54,9 @@ class Sink(Protocol):
     async def reserve(self, more_bytes: int) -> None:
         """Say how much is still to come. Raises SinkFailed if there is plainly no space for it."""
 
-    async def commit(self) -> None:
-        """Make the part durable, then give it its name in one step. Raises Contradiction, and keeps the part, if something
-        took that name meanwhile and was not to be overwritten."""
+    async def commit(self, *, durable: bool = True) -> None:
+        """Give the part its name in one step; before, make it durable, unless it need only outlive the process. Raises Contradiction, and
+        keeps the part, if something took that name meanwhile and was not to be overwritten."""
 
     async def discard(self) -> None:
         """Remove the part; nothing stands under either name."""

@@ -164,11 +164,12 @@ class FileSink:
         if more_bytes > free:
             raise SinkFailed(f"there is no space for `{self._out}`: {more_bytes} bytes to come, {free} free; the part is kept")
 
-    async def commit(self) -> None:
-        await self._do(self._commit)
+    async def commit(self, *, durable: bool = True) -> None:
+        await self._do(self._commit, durable)
 
-    def _commit(self) -> None:
-        os.fsync(self._descriptor)
+    def _commit(self, durable: bool) -> None:
+        if durable:
+            os.fsync(self._descriptor)
         part = self._part
         if not _is_at(self._directory, part, self._descriptor):
             raise SinkFailed(f"`{_beside(self._out, part)}` was removed or replaced while it was written; ask again")
@@ -179,7 +180,8 @@ class FileSink:
             os.link(part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
             with suppress(FileNotFoundError):  # whoever asked for the same name just now has tidied it up
                 os.unlink(part, dir_fd=self._directory)
-        os.fsync(self._directory)
+        if durable:
+            os.fsync(self._directory)
 
     async def discard(self) -> None:
         await self._do(self._discard)

@@ -40,7 +40,7 @@ class Access:
         except ValueError as error:
             raise PeerFailed(f"the data address of the provider cannot be used: {error}") from None
         self._edr, self._provider = edr, provider
-        self._peer, self._identity, self._clock, self._renewed = peer, identity, clock, renewed
+        self.peer, self._identity, self._clock, self._renewed = peer, identity, clock, renewed
         self._lock = asyncio.Lock()
         self.renewals = 0
 
@@ -80,7 +80,7 @@ class Access:
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Accept": "application/json",
             }
-            reply = await self._peer.send("POST", edr.refresh_endpoint, headers=headers, body=form, limit_bytes=ANSWER_BYTES_MAX)
+            reply = await self.peer.send("POST", edr.refresh_endpoint, headers=headers, body=form, limit_bytes=ANSWER_BYTES_MAX)
             fresh = _read(reply.status, reply.body, edr, asked)
             await self._renewed(fresh)
             self._edr = fresh

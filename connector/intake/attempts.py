@@ -37,7 +37,8 @@ Progress = Callable[[Pull], Awaitable[None]]
 class Downloaded:
     """What a download came to. `verified` says that the provider stated a digest and the file has it, or that a content log proves it;
     without one only the size was compared, if even that was stated. `resumed` counts the continuations after a cut, `restarted`
-    beginnings from zero. `sha256` is what the provider states if `stated`, else what the file has."""
+    beginnings from zero. `sha256` is what the provider states if `stated`, else what the file has.
+    A file that need not outlive a loss of power is not `durable`."""
 
     size_bytes: int
     sha256: bytes
@@ -46,6 +47,7 @@ class Downloaded:
     resumed: int
     restarted: int
     validator: str | None
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

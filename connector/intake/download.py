@@ -21,6 +21,7 @@ from connector.intake.beside import Beside
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise, obtain
 from connector.intake.proven import Proven, Road
+from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of, read_etag
 from connector.metering.ranges import Ranges, covers, union
@@ -46,7 +47,8 @@ class Metering:
 
 
 class Downloads:
-    """Fetches what orders ask for into files of `sinks`. Without `metering` manifests are not looked at, and nothing is receipted."""
+    """Fetches what orders ask for into files of `sinks`. Without `metering` manifests are not looked at, and nothing is receipted;
+    without `signing` no request is signed, and signatures of answers are not looked at."""
 
     def __init__(
         self,
@@ -56,10 +58,12 @@ class Downloads:
         clock: Clock,
         *,
         metering: Metering | None = None,
+        signing: Signing | None = None,
         idle_seconds: float = IDLE_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._peer, self._identity, self._sinks, self._clock, self.metering = peer, identity, sinks, clock, metering
+        self._signing = signing
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
 
     def check_out(self, out: str, id: str) -> None:
@@ -87,7 +91,8 @@ class Downloads:
         """
         if (found := await self._finished(pull)) is not None:
             return found
-        access = Access(edr, pull.peer, peer=self._peer, identity=self._identity, clock=self._clock, renewed=renewed)
+        peer = await self._signed(pull)
+        access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         try:
@@ -101,12 +106,22 @@ class Downloads:
                 await sink.close()
         return _done(pull, result)
 
+    async def _signed(self, pull: Pull) -> Peer:
+        """The network towards the provider of this order, with signatures if we have any."""
+        if self._signing is None:
+            return self._peer
+        means = self.metering.means if self.metering is not None else None
+        agreement = await means.store.agreement(pull.agreement or "") if means is not None else None
+        asked = agreement is not None and demanded(agreement.document)
+        decide = means.decide if means is not None else None
+        return SignedPeer(self._peer, self._signing, pull.peer, pull.transfer or "", demanded=asked, decide=decide)
+
     async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience) -> Downloaded:
         """Have all of the data at its place, right."""
         metering, described = self.metering, None
         known = await metering.means.store.metered(pull.transfer or "") if metering is not None else None
         if metering is not None and known is None:
-            attempts = Attempts(pull, sink, access, self._peer, progress, patience, self._idle_seconds, proven=True)
+            attempts = Attempts(pull, sink, access, access.peer, progress, patience, self._idle_seconds, proven=True)
             outcome = await attempts.run()
             if isinstance(outcome, Downloaded):
                 return outcome
@@ -119,7 +134,7 @@ class Downloads:
         finally:
             if described is not None:
                 await described.stack.aclose()
-        outcome = await Attempts(pull, sink, access, self._peer, progress, patience, self._idle_seconds, proven=False).run()
+        outcome = await Attempts(pull, sink, access, access.peer, progress, patience, self._idle_seconds, proven=False).run()
         if isinstance(outcome, Described):
             raise AssertionError("manifests were not to be looked at")
         return outcome
@@ -136,7 +151,7 @@ class Downloads:
         terms = Terms(
             pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), process.pid, process.peer_pid, pull.dataset
         )
-        beside = Beside(access, self._peer)
+        beside = Beside(access, access.peer)
         while True:
             try:
                 promise = await obtain(
@@ -168,13 +183,13 @@ class Downloads:
         described: Described | None,
     ) -> Downloaded:
         parallel = pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
-        road = Road(access, self._peer, metering.movers, parallel, self._idle_seconds)
+        road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await self._held(pull, metering, promise)
         download = Proven(pull, sink, road, promise, progress, patience, held)
         account = Account(
             metering.means,
             promise,
-            Beside(access, self._peer),
+            Beside(access, access.peer),
             sink,
             transfer=terms.consumer_pid,
             peer=terms.provider,
@@ -241,7 +256,7 @@ async def _give_name(sink: Sink, pull: Pull, result: Downloaded, progress: Progr
     if not result.stated:
         whole = replace(pull, validator=result.validator, size_bytes=result.size_bytes, received_bytes=result.size_bytes)
         await progress(replace(whole, sha256=result.sha256, stated=False))
-    await sink.commit()
+    await sink.commit(durable=result.durable)
 
 
 def _done(pull: Pull, result: Downloaded) -> Pull:

@@ -38,13 +38,15 @@ LAST_SECONDS = 5.0  # for a receipt about a wrong leaf: whoever stops does not w
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """By what the data come: `parallel` connections, each given up after `idle_seconds` without a byte."""
+    """By what the data come: `parallel` connections, each given up after `idle_seconds` without a byte. They are to be `durable` in the
+    end: to outlive a loss of power."""
 
     access: Access
     peer: Peer
     movers: Movers
     parallel: int
     idle_seconds: float
+    durable: bool
 
 
 class Proven:
@@ -104,7 +106,7 @@ class Proven:
             await self._promise.leaves.close()
         await self._report()
         digest, known = await self._digest(), self._expected is not None
-        return Downloaded(self._layout.size_bytes, digest, True, known, self._resumed, 0, self._promise.etag)
+        return Downloaded(self._layout.size_bytes, digest, True, known, self._resumed, 0, self._promise.etag, self._road.durable)
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -102,7 +102,7 @@ class MemorySink:
         if len(self._content) + more_bytes > self._sinks.space_bytes:
             raise SinkFailed(f"there is no space for `{self._key[0]}`: {more_bytes} bytes to come; the part is kept")
 
-    async def commit(self) -> None:
+    async def commit(self, *, durable: bool = True) -> None:
         out, _ = self._key
         if out in self._sinks.files and not self._overwrite:
             raise Contradiction(f"`{out}` came into being meanwhile; the part is kept")

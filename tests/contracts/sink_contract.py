@@ -149,9 +149,10 @@ class SinkContract:
             await sink.commit()
         assert shelf.under(NAME) == b"short"
 
-    async def test_nothing_at_all_is_a_file_too(self, shelf: Shelf):
+    @pytest.mark.parametrize("durable", [True, False])
+    async def test_nothing_at_all_is_a_file_too(self, shelf: Shelf, durable: bool):
         async with opened(shelf) as sink:
-            await sink.commit()
+            await sink.commit(durable=durable)
         assert shelf.under(NAME) == b""
 
     async def test_what_is_discarded_stands_under_neither_name(self, shelf: Shelf):

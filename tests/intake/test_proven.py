@@ -193,11 +193,15 @@ async def test_data_are_on_the_disk_before_they_are_signed_for_and_the_receipt_s
         sync(descriptor)
         synced.append(os.fstat(descriptor).st_size)
 
+    whole: list[int] = []
+    everything = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (everything(descriptor), whole.append(descriptor)))
     monkeypatch.setattr(os, "fdatasync", seen)
     async with both(tmp_path, CONTENT, after=after) as (provider, consumer):
         await consumer.fetch()
         assert {each.after for each in provider.receipts} == {after}
         assert len(synced) == (len(provider.receipts) if after == "fsync" else 0)
+        assert bool(whole) is (after == "fsync")
 
 
 async def test_lines_are_counted_where_they_are_records(tmp_path: Path, sinks: Sinks):
@@ -239,7 +243,7 @@ async def test_a_crash_before_the_file_had_its_name_costs_no_byte(tmp_path: Path
         kind = type(await consumer.sinks.open("x", "y", overwrite=False))
         with monkeypatch.context() as patched:
 
-            async def dies(_self: object) -> None:
+            async def dies(_self: object, **_: object) -> None:
                 raise Gone
 
             patched.setattr(kind, "commit", dies)
