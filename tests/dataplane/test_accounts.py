@@ -26,7 +26,7 @@ from connector.metering import credit
 from connector.metering.content import CHUNK_BYTES, Header, Layout
 from connector.metering.objects import ContentLog, Manifest
 from connector.metering.ranges import Ranges, union
-from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.ports import COUNTERSIGNED
 from connector.records_metering import Counts, Metered
 from tests.dataplane.reader import a_wire, reading
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, provider, some_bytes, view
@@ -174,7 +174,7 @@ async def test_where_receipts_are_demanded_nothing_leaves_before_the_first(consu
 
 @pytest.mark.asyncio
 async def test_a_demand_that_is_not_known_here_is_not_met(consumer: Consumer):
-    await consumer.rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS, "https://w3id.org/qiao/v1/weighed"}))
+    await consumer.rig.publish(LARGE, demands=frozenset({"https://w3id.org/qiao/v1/weighed"}))
     for path in ("", "/manifest"):
         status, body, _ = await consumer.get(path)
         assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:demand-unknown")
