@@ -51,6 +51,7 @@ WITHDRAWN = "dataset-withdrawn"
 PULL = "pull"  # a stage of an order to fetch a dataset
 MANIFEST_ACCEPTED = "manifest-accepted"  # what a provider has signed of a transfer of ours is what was agreed
 RECEIPT_SIGNED = "receipt-signed"  # we have signed for what was verified
+LEG = "leg-signed"  # what both sides have signed of a request for data and of its answer
 RECEIPT_ACKNOWLEDGED = "receipt-acknowledged"  # the provider has signed that it has our receipt
 MANIFEST = "manifest-signed"  # what we promise of the data of a transfer
 RECEIPT = "receipt-accepted"  # a consumer has signed what it has verified
@@ -87,6 +88,7 @@ WHATS = (
     STATEMENT,
     MANIFEST_ACCEPTED,
     RECEIPT_SIGNED,
+    LEG,
     RECEIPT_ACKNOWLEDGED,
     LEDGER_BEGUN,
     WITNESSED,

@@ -1,10 +1,10 @@
-"""What all routes of the data listener share: the token, and errors as answers. Not the middleware of the other listeners: small reads are
-many, and need neither its look at paths nor at bodies."""
+"""What all routes of the data listener share: the token, signatures, and errors as answers. Not the middleware of the other listeners:
+small reads are many, and need neither its look at paths nor at bodies."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -12,10 +12,15 @@ from opentelemetry.trace import SpanKind
 
 from connector import telemetry
 from connector.api.middleware import again, problem
-from connector.errors import ConnectorError, RangeNotSatisfiable, TokenRefused, answer_to, told
+from connector.dataplane.possession import Possession, Proof
+from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, answer_to, told
+from connector.ports import Clock, VerificationKey
+from connector.signatures import http
+from connector.signatures.jws import SigningKey
 
 BEARER_CHARACTERS_MAX = 4096
 TRACEPARENT = istr("traceparent")
+SIGNATURE, SIGNATURE_INPUT, ACCEPT_SIGNATURE = istr("Signature"), istr("Signature-Input"), istr("Accept-Signature")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,6 +48,51 @@ def answered(tracing: telemetry.Tracing, name: str, handler: Handler) -> Handler
     return handle
 
 
+class Signing:
+    """Signs the answers to whoever signs its request or asks for it, and looks at the signatures of requests (RFC 9421).
+
+    `url` is the listener's own address as others use it: behind a proxy that is what they sign, and not what arrives here. `signer`
+    returns the key that signs now, `keys` those known of a participant.
+    """
+
+    def __init__(self, url: str, signer: Callable[[], SigningKey], keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
+        self._url, self._signer, self._clock = url, signer, clock
+        self._possession = Possession(keys, clock)
+
+    def proof(self, request: web.Request) -> Proof:
+        """What the request proves beside its token."""
+        return Proof(self._possession, self._request(request))
+
+    async def sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Sign an answer whose head is about to leave, which is all that a signature covers: whichever way its body takes.
+        One that cannot be signed leaves without, and is worth as much to whoever insists."""
+        asked, headers = request.headers, response.headers
+        if SIGNATURE not in asked and ACCEPT_SIGNATURE not in asked:
+            return
+        wanted = http.wanted(", ".join(asked.getall(ACCEPT_SIGNATURE, ()))) or http.Wanted()
+        answer = http.Answer(response.status, lambda name: headers.getall(name, ()), self._request(request))
+        try:
+            given = http.sign(answer, self._signer(), self._clock.now(), nonce=wanted.nonce, label=wanted.label)
+        except ConnectorError as error:
+            telemetry.log.warning("answer not signed", door="data", status=response.status, reason=error.message)
+            return
+        headers[SIGNATURE_INPUT], headers[SIGNATURE] = given
+
+    def _request(self, request: web.Request) -> http.Request:
+        headers = request.headers
+        return http.Request(request.method, f"{self._url}{request.raw_path}", lambda name: headers.getall(name, ()))
+
+
+def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:
+    """What a request proves beside its token, where signatures are looked at."""
+    return None if signing is None else signing.proof(request)
+
+
+def to_sign(request: web.Request) -> str:
+    """The `Accept-Signature` by which a request is asked for with a signature (RFC 9421, 5.1)."""
+    return http.ask(each for each in http.OF_REQUEST if each[0].startswith("@") or each[0] in request.headers)
+
+
 def bearer(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token or len(token) > BEARER_CHARACTERS_MAX:
@@ -56,11 +106,13 @@ def refusal(request: web.Request, name: str, error: ConnectorError) -> web.Respo
     error = told(error)
     response = again(problem(request, error, status, code), error)
     response.headers.update(NO_STORE)
-    if isinstance(error, TokenRefused):
+    if isinstance(error, TokenRefused | SignatureRefused):
         # RFC 6750, 3.1: no error code for a request without any token.
         presented = request.headers.get(hdrs.AUTHORIZATION)
         challenge = f'Bearer error="invalid_token", error_description="{error.message}"' if presented else "Bearer"
         response.headers[hdrs.WWW_AUTHENTICATE] = challenge.replace("`", "'")
+    if isinstance(error, SignatureRefused):
+        response.headers[ACCEPT_SIGNATURE] = to_sign(request)
     if isinstance(error, RangeNotSatisfiable):
         response.headers[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
     return response

@@ -7,7 +7,7 @@ length that it announced, so that nobody takes it for the whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from multidict import CIMultiDict, istr
 from connector import telemetry
 from connector.api.bulk_door import way_out
 from connector.api.connections import cut
-from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed, not_found
+from connector.api.data_answers import ACCEPT_SIGNATURE, NO_STORE, Signing, answered, bearer, not_allowed, not_found, proof_of, to_sign
 from connector.api.metering_api import Metering, MeteringApi
 from connector.api.middleware import problem
 from connector.dataplane import bulk, ranges
@@ -58,7 +58,8 @@ class _Small:
 
 class DataApi:
     """The handlers. `sources` maps a source type to what opens it; a client that takes no piece for `stall_seconds` is cut.
-    `bulk_threads` carry large answers under TLS."""
+    `bulk_threads` carry large answers under TLS. Without `signing` nothing is signed, and what an agreement demands to be signed is
+    not served."""
 
     def __init__(
         self,
@@ -74,11 +75,12 @@ class DataApi:
         bulk_threads: int = bulk.THREADS,
         logs: Logs | None = None,
         metering: Metering | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self._gate, self._flows, self._tokens, self._identity, self._meters = gate, flows, tokens, identity, meters
         self._opened: OpenSources[_Small] = OpenSources(sources)
         self._representations = Representations(self._opened, logs)
-        self._metering = metering
+        self._metering, self._signing = metering, signing
         self._tracing = tracing
         self._stall_seconds = stall_seconds
         self._threads = bulk.Threads(bulk_threads)
@@ -86,11 +88,13 @@ class DataApi:
     def add_to(self, app: web.Application) -> None:
         """Register all routes; whatever else is asked gets a problem document too. They need no middleware."""
         app.on_cleanup.append(self._close)
+        if self._signing is not None:
+            app.on_response_prepare.append(self._signing.sign)
         add = app.router.add_route
         for method in ("GET", "HEAD"):
             add(method, "/data/{pid}", answered(self._tracing, "GET /data/{pid}", self._read))
         if self._metering is not None:
-            shared = (self._gate, self._tokens, self._opened, self._representations, self._tracing)
+            shared = (self._gate, self._opened, self._representations, self._tracing, self._signing)
             MeteringApi(self._metering, *shared).add_to(app)
         add("POST", "/token", answered(self._tracing, "POST /token", self._renew))
         add("*", "/data/{pid}", not_allowed("GET, HEAD"))
@@ -105,7 +109,8 @@ class DataApi:
         """Serve the dataset of a transfer, or a part of it."""
         transfer = request.match_info["pid"]
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
-        permit = await self._gate.permit(token, transfer)
+        ask = partial(self._gate.permit, token, transfer, proof_of(self._signing, request))
+        permit = await ask()
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
         if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale and not _bound(small.account):
             self._sent_small(transfer, small.representation, Span(0, len(small.body), len(small.body)), small.account)
@@ -115,7 +120,7 @@ class DataApi:
             representation = await self._representations.of(permit, source, stat)
             plan = _plan(request, representation)
             if permit.lease.stale:  # something about the transfer was committed while the source was opened
-                permit = await self._gate.permit(token, transfer)
+                permit = await ask()
             account = await self._account_of(permit, representation)
             headers = _headers(representation)
             if account is not None and self._metering is not None:
@@ -136,13 +141,13 @@ class DataApi:
                 account.demand()
                 await self._metering.accounts.manifest(account)  # a ledger that cannot be written stops the transfer before its first byte
             if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):
-                return await self._send_large(request, token, permit, representation, plan, source, headers, account)
+                return await self._send_large(request, ask, permit, representation, plan, source, headers, account)
             # One answer that is written at once and waits for nobody: there is no stream that could be cut.
             body = await read_small(source, permit.stages, plan.span)
             if account is not None:
                 await account.allow_all(plan.span.first, plan.span.length)
             if permit.lease.stale:
-                permit = await self._gate.permit(token, transfer)
+                permit = await ask()
             if plain:
                 use.keep(_Small(representation, body, headers, account))
             self._sent_small(transfer, representation, plan.span, account)
@@ -164,7 +169,7 @@ class DataApi:
     async def _send_large(
         self,
         request: web.Request,
-        token: str,
+        ask: Callable[[], Awaitable[Permit]],
         permit: Permit,
         representation: Representation,
         plan: Plan,
@@ -188,7 +193,7 @@ class DataApi:
             # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.
             async with meter or nullcontext():
                 if permit.lease.stale:  # something about the transfer was committed while the meter waited
-                    permit = await self._gate.permit(token, permit.transfer)
+                    permit = await ask()
                 bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
                 with self._flows.running(permit.transfer, *bounds) as running:
                     if account is not None:
@@ -217,8 +222,13 @@ class DataApi:
             status, answer = 400, {"error": "invalid_request", "error_description": str(error)}
         else:
             authorization = request.headers.get(hdrs.AUTHORIZATION)
-            status, answer = await renew(parameters, authorization, identity=self._identity, gate=self._gate, tokens=self._tokens)
-        headers = NO_STORE | {hdrs.WWW_AUTHENTICATE: "Bearer"} if status == 401 else NO_STORE  # noqa: PLR2004 - a status
+            proof = proof_of(self._signing, request)
+            status, answer = await renew(
+                parameters, authorization, identity=self._identity, gate=self._gate, tokens=self._tokens, proof=proof
+            )
+        headers = NO_STORE
+        if status == 401:  # noqa: PLR2004 - a status
+            headers = NO_STORE | {hdrs.WWW_AUTHENTICATE: "Bearer", ACCEPT_SIGNATURE: to_sign(request)}
         response = web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=headers)
         if not request.content.at_eof():
             response.force_close()  # a body that was refused unread would be read as the next request

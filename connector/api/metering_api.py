@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,11 +17,10 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector import telemetry
-from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed
+from connector.api.data_answers import NO_STORE, Signing, answered, bearer, not_allowed, proof_of
 from connector.api.middleware import problem
 from connector.dataplane.accounts import Account, Accounts
-from connector.dataplane.edr import Tokens
-from connector.dataplane.gate import Gate
+from connector.dataplane.gate import Gate, Permit
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.receipts import Answered, Receipts
 from connector.dataplane.stream import Representations
@@ -73,13 +73,13 @@ class MeteringApi:
         self,
         metering: Metering,
         gate: Gate,
-        tokens: Tokens,
         opened: OpenSources[Any],
         representations: Representations,
         tracing: telemetry.Tracing,
+        signing: Signing | None,
     ) -> None:
         self._accounts, self._receipts = metering.accounts, metering.receipts
-        self._gate, self._tokens = gate, tokens
+        self._gate, self._signing = gate, signing
         self._opened, self._representations = opened, representations
         self._tracing = tracing
 
@@ -102,7 +102,8 @@ class MeteringApi:
     async def _account(self, request: web.Request) -> Account:
         """The account that a request is about, behind the gate."""
         transfer = request.match_info["pid"]
-        permit = await self._gate.permit(bearer(request.headers.get(hdrs.AUTHORIZATION)), transfer)
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        permit = await self._gate.permit(token, transfer, proof_of(self._signing, request))
         async with self._opened.use(permit) as (source, stat):
             representation = await self._representations.of(permit, source, stat)
         if representation.log is None:
@@ -138,33 +139,34 @@ class MeteringApi:
     async def _take(self, request: web.Request) -> web.Response:
         """A receipt, which is answered by its ack."""
         transfer = request.match_info["pid"]
-        token = self._demand_party(request)
+        ask = await self._demand_party(request)
         receipt = await _object(request)
         try:
-            taken = await self._receipts.take(transfer, receipt, await self._state(token, transfer))
+            taken = await self._receipts.take(transfer, receipt, await self._state(ask))
         except MeterRefused as error:
             taken = Answered(Outcome.REFUSED, "", error.code, error.message)
         return _answer(JWT, taken.ack.encode("ascii")) if not taken.code else _refused(request, taken)
 
     async def _last(self, request: web.Request) -> web.Response:
         """What a consumer takes up again that has lost its own."""
-        self._demand_party(request)
+        await self._demand_party(request)
         try:
             found = await self._receipts.last(request.match_info["pid"])
         except MeterRefused as error:
             raise NotFound(error.message) from None
         return _answer("application/json", orjson.dumps(found))
 
-    def _demand_party(self, request: web.Request) -> str:
-        """The token, which has to be one for this transfer; whether that runs is no matter."""
-        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
-        self._tokens.check_access(token, request.match_info["pid"])
-        return token
+    async def _demand_party(self, request: web.Request) -> Callable[[], Awaitable[Permit]]:
+        """Look at the token, which has to be one for this transfer, and at the signature if the agreement demands one; whether the
+        transfer runs is no matter. Returns what asks the gate for more."""
+        held = bearer(request.headers.get(hdrs.AUTHORIZATION)), request.match_info["pid"], proof_of(self._signing, request)
+        await self._gate.party(*held)
+        return partial(self._gate.permit, *held)
 
-    async def _state(self, token: str, transfer: str) -> str:
+    async def _state(self, ask: Callable[[], Awaitable[Permit]]) -> str:
         """What an ack says of the transfer: whether, and why not, more of it may leave."""
         try:
-            await self._gate.permit(token, transfer)
+            await ask()
         except Withdrawn as error:
             return STATES.get(error.code, "revoked")
         except TokenRefused:  # of a start before the last one, or what it was for is not published any more

@@ -1,7 +1,8 @@
 """The gate: from a token and a transfer pid to a `Permit`, without which nothing is streamed.
 
-The way is a sentence: the token is ours and holds, its transfer is one where we provide to this consumer, it is STARTED, its
-agreement is final and has not ended, it is permitted by the decision of now, whose bound has not passed. What stays true until
+The way is a sentence: the token is ours and holds, its transfer is one where we provide to this consumer, who has signed the request if
+the agreement demands that, it is STARTED, its agreement is final and has not ended, it is permitted by the decision of now, whose
+bound has not passed. What stays true until
 the next commit is looked up once; what time changes is judged at each request.
 """
 
@@ -13,12 +14,13 @@ from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Claims, Grant, Tokens, grant_for
 from connector.dataplane.flows import AGREEMENT_ENDED, COUNTED_ANEW, POLICY_BOUND, TRANSFERS_MAX, Flows, Lease, earliest, lapse
+from connector.dataplane.possession import Proof, demand
 from connector.dataplane.quotas import LARGEST
 from connector.dsp.messages import Role
 from connector.dsp.transfer import State
 from connector.errors import TokenRefused, Withdrawn
 from connector.odrl.counters import Tally
-from connector.ports import Clock, Stage, Transfers, TransferView
+from connector.ports import SIGNED_REQUESTS, Clock, Stage, Transfers, TransferView
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +60,36 @@ class Gate:
         self._tokens, self._transfers, self._flows, self._clock = tokens, transfers, flows, clock
         self._known: dict[str, _Known] = {}
 
-    async def permit(self, token: str, transfer: str) -> Permit:
-        """Return the permission that `token` gives for `transfer`.
+    async def permit(self, token: str, transfer: str, proof: Proof | None = None) -> Permit:
+        """Return the permission that `token` gives for `transfer`. `proof` is what the request proves beside it.
 
         Raises TokenRefused for a token that is not one of this transfer (unknown, foreign and forged look alike), has
-        expired or was replaced by a later start; Withdrawn if the token is right but nothing may be read now.
+        expired or was replaced by a later start; SignatureRefused (and Busy) if its consumer has to sign the request and has not;
+        Withdrawn if the token is right but nothing may be read now.
         """
         claims = self._tokens.check_access(token, transfer)
         known = self._known.get(transfer)
         if known is None or known.permit.lease.stale or _over(known.permit, self._clock.now()):
             known = await self._look_up(transfer)
-        _demand_match(known, claims)
+        _demand_match(known, claims, proof)
         _demand_running(known, self._clock.now())
         return known.permit
 
-    async def renewable(self, refresh_token: str, consumer: str) -> Grant:
+    async def party(self, token: str, transfer: str, proof: Proof | None = None) -> None:
+        """Raise as `permit` unless `token` is one for `transfer`, whether or not that runs: also what has ended can be signed for."""
+        claims = self._tokens.check_access(token, transfer)
+        try:
+            known = await self._look_up(transfer)
+        except TokenRefused:  # nothing is published there any more, which is no reason to hear its consumer no more
+            return
+        if SIGNED_REQUESTS in known.view.demands:
+            demand(proof, claims.consumer)
+
+    async def renewable(self, refresh_token: str, consumer: str, proof: Proof | None = None) -> Grant:
         """Return what `consumer` may have a fresh access token for. Raises as `permit`."""
         claims = self._tokens.check_refresh(refresh_token, consumer)
         known = await self._look_up(claims.transfer)
-        _demand_match(known, claims)
+        _demand_match(known, claims, proof)
         _demand_running(known, self._clock.now())
         return grant_for(known.view)
 
@@ -112,12 +125,14 @@ def _over(permit: Permit, now: float) -> bool:
     return permit.not_after is not None and permit.not_after <= now
 
 
-def _demand_match(known: _Known, claims: Claims) -> None:
+def _demand_match(known: _Known, claims: Claims, proof: Proof | None) -> None:
     view = known.view
     if view.role is not Role.PROVIDER or view.peer != claims.consumer or view.agreement != claims.agreement:
         raise TokenRefused(NOT_VALID)
     if view.generation != claims.generation:
         raise TokenRefused("the token was replaced when the transfer was started again")
+    if SIGNED_REQUESTS in view.demands:
+        demand(proof, claims.consumer)
 
 
 def _demand_running(known: _Known, now: float) -> None:

@@ -1,6 +1,7 @@
 """Token renewal: a refresh token and the consumer's identity become a fresh access token (RFC 6749, 6).
 
-The consumer authenticates with a self-issued identity token, as for any message; the refresh token alone is worth nothing.
+The consumer authenticates with a self-issued identity token, as for any message; the refresh token alone is worth nothing. Where its
+agreement demands signed requests, this one has to be signed, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Any
 
 from connector.dataplane.edr import NOT_VALID, Tokens, whole_seconds
 from connector.dataplane.gate import Gate
-from connector.errors import ConnectorError, TokenRefused, Unauthenticated, Withdrawn
+from connector.dataplane.possession import Proof
+from connector.errors import ConnectorError, SignatureRefused, TokenRefused, Unauthenticated, Withdrawn
 from connector.ports import Identity
 
 GRANT_TYPE = "refresh_token"
@@ -18,18 +20,25 @@ Answer = tuple[int, dict[str, Any]]
 # error -> (HTTP status, OAuth error): RFC 6749, 5.2. A refusal is the same whether the token is foreign, forged or retired.
 ERRORS: dict[type[ConnectorError], tuple[int, str]] = {
     Unauthenticated: (401, "invalid_client"),
+    SignatureRefused: (401, "invalid_client"),
     TokenRefused: (400, "invalid_grant"),
     Withdrawn: (400, "invalid_grant"),
 }
 
 
 async def renew(
-    parameters: Mapping[str, Sequence[str]], authorization: str | None, *, identity: Identity, gate: Gate, tokens: Tokens
+    parameters: Mapping[str, Sequence[str]],
+    authorization: str | None,
+    *,
+    identity: Identity,
+    gate: Gate,
+    tokens: Tokens,
+    proof: Proof | None = None,
 ) -> Answer:
     """Answer a renewal: HTTP status and JSON body, an access token response (RFC 6749, 5.1) or an error (5.2).
 
-    `parameters` holds all values of each form or query parameter. The old access token lives on to its short end, so that a
-    lost answer costs nothing.
+    `parameters` holds all values of each form or query parameter, `proof` what the request proves beside them. The old access token
+    lives on to its short end, so that a lost answer costs nothing.
     """
     grant_types, presented = parameters.get("grant_type", ()), parameters.get("refresh_token", ())
     if len(grant_types) != 1 or len(presented) > 1:
@@ -40,8 +49,8 @@ async def renew(
         return _error(400, "invalid_request", "`refresh_token` is missing")
     try:
         caller = await identity.verify(authorization)
-        grant = await gate.renewable(presented[0], caller.participant.id)
-    except (Unauthenticated, TokenRefused, Withdrawn) as error:
+        grant = await gate.renewable(presented[0], caller.participant.id, proof)
+    except (Unauthenticated, SignatureRefused, TokenRefused, Withdrawn) as error:
         status, code = ERRORS[type(error)]
         return _error(status, code, NOT_VALID if isinstance(error, TokenRefused) else error.message)
     token, life_seconds = tokens.access(grant)

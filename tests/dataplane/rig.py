@@ -24,6 +24,7 @@ from connector.adapters.http_source import HttpSources
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.api.connections import Connection, Entrance
+from connector.api.data_answers import Signing
 from connector.api.data_api import DataApi
 from connector.api.metering_api import Metering
 from connector.control.journal import Journal
@@ -293,7 +294,8 @@ async def provider(
         if await store.agreement("urn:agreement") is None:
             await store.commit(Changes(saves=(agreed(), process("STARTED"))))
     options: dict[str, Any] = {"stall_seconds": stall_seconds, "bulk_threads": bulk_threads, "logs": logs, "metering": metering}
-    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), **options).add_to(app)
+    signing = Signing(url, lambda: key_of(PROVIDER), identity.keys, clock)
+    DataApi(gate, flows, tokens, identity, sources, tracing, Meters(ledger), signing=signing, **options).add_to(app)
     try:
         async with serving(app, tls, at):
             known = (root, clock, tokens, transfers, flows, gate, peer, sources, url, covered, identity, FakeIdentity(CONSUMER))

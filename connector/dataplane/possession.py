@@ -1,0 +1,62 @@
+"""Proof of possession: where an agreement demands it, a token counts only in a request that its consumer has signed (RFC 9421).
+
+Which key is no matter, as long as it is one of the consumer's that is valid now. Each signature is good once: its nonce is remembered
+for as long as it is fresh. That memory begins with the process, so a signature from before is put off until another can be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from connector.errors import Busy, SignatureRefused
+from connector.ports import Clock, VerificationKey
+from connector.signatures.http import AGE_SECONDS_MAX, Request, verify_request
+from connector.signatures.used import UsedIds
+
+TO_SIGN = "the agreement demands requests that its consumer signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
+
+
+class Possession:
+    """Judges the signatures of requests. `keys` are those known of a participant (`Identity.keys`)."""
+
+    def __init__(self, keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
+        self._keys, self._clock = keys, clock
+        self._started = clock.now()
+        self._used = UsedIds()
+
+    def demand(self, request: Request, consumer: str) -> None:
+        """Raise SignatureRefused unless `consumer` (a participant id) has signed this request, and just now; Busy if that cannot be
+        told so soon after a start, TooMany if more of its nonces are fresh than are remembered."""
+        now = self._clock.now()
+        signed = verify_request(request, consumer, self._keys(consumer), now)
+        if signed.created < self._started:
+            raise Busy("the request was signed before this connector started, which has forgotten what was used; sign again")
+        if not self._used.take(consumer, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):
+            raise SignatureRefused("the signature was used before; sign each request anew, with a fresh `nonce`", "signature-used")
+
+
+class Proof:
+    """What a request proves beside its token. The gate may ask any number of times: a request is judged, and its nonce used up, once."""
+
+    __slots__ = ("_possession", "_proven", "_request")
+
+    def __init__(self, possession: Possession, request: Request) -> None:
+        self._possession, self._request = possession, request
+        self._proven: str | None = None
+
+    def demand(self, consumer: str) -> None:
+        """Raise as `Possession.demand`."""
+        if self._proven == consumer:
+            return
+        try:
+            self._possession.demand(self._request, consumer)
+        except SignatureRefused as refused:
+            raise SignatureRefused(TO_SIGN, refused.code) if refused.code == "signature-missing" else refused from None
+        self._proven = consumer
+
+
+def demand(proof: Proof | None, consumer: str) -> None:
+    """Raise as `Possession.demand`; a door that looks at no signatures lets nobody through."""
+    if proof is None:
+        raise SignatureRefused(TO_SIGN, "signature-missing")
+    proof.demand(consumer)

@@ -1,0 +1,170 @@
+"""Requests to a provider's data listener that we sign, and its answers, whose signatures are looked at (RFC 9421).
+
+Every request asks for a signed answer. It is signed itself once the provider has shown that it knows signatures, by one of its answers or
+by asking for ours, and from the first on if the agreement demands it. An answer that is signed has to hold: one that contradicts what its
+provider has signed is none. What both sides have signed of an answer with data is put on record beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from connector import telemetry
+from connector.dsp.messages import Kind
+from connector.errors import SignatureRefused
+from connector.intake.promise import Broken
+from connector.ports import Clock, Download, Peer, Reply, VerificationKey
+from connector.records import Changes, Evidence
+from connector.signatures import http
+from connector.signatures.jws import SigningKey
+
+NONCE_BYTES = 16  # 128 bits: never drawn twice
+DATA = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+DEMANDED = b"signed-requests"  # the last part of `ports.SIGNED_REQUESTS`, whichever prefix a policy writes before it
+SHOWN_CHARACTERS_MAX = 256
+SHOWN = ("etag", "content-range")  # of an answer, on record beside its signature
+
+Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How a consumer signs: `signer` returns the key that signs now, `keys` those known of a participant."""
+
+    signer: Callable[[], SigningKey]
+    keys: Callable[[str], Sequence[VerificationKey]]
+    clock: Clock
+    random: Callable[[int], bytes] = os.urandom
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it goes out. `nonce` is what the answer has to repeat; None if it covers our signature instead."""
+
+    request: http.Request
+    headers: Mapping[str, str]
+    signed: bool
+    nonce: str | None
+
+
+class SignedPeer:
+    """The port `Peer` towards the data listener of `provider` (a participant id), for one transfer. With `decide` (`Journal.decide`)
+    signatures of answers with data are put on record. All methods raise Broken for an answer that contradicts its signature."""
+
+    def __init__(
+        self, peer: Peer, signing: Signing, provider: str, transfer: str, *, demanded: bool = False, decide: Decide | None = None
+    ) -> None:
+        self._peer, self._signing, self._provider, self._transfer = peer, signing, provider, transfer
+        self._decide = decide
+        self._signs = demanded
+
+    def check(self, url: str) -> None:
+        """See the port."""
+        self._peer.check(url)
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
+    ) -> Reply:
+        """See the port. A GET that is refused because it is not signed is sent once more, signed; anything else is for its sender to
+        repeat, who has to make it anew."""
+        while True:
+            asked = self._ask(method, url, headers)
+            reply = await self._peer.send(method, url, headers=asked.headers, body=body, limit_bytes=limit_bytes)
+            self._look(asked, reply.status, reply.headers)
+            if not _refused_unsigned(asked, reply.status, reply.headers):
+                return reply
+
+    @asynccontextmanager
+    async def stream(self, method: str, url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0) -> AsyncIterator[Download]:
+        """See the port, and `send`."""
+        async with AsyncExitStack() as stack:
+            while True:
+                asked = self._ask(method, url, headers)
+                incoming = await stack.enter_async_context(self._peer.stream(method, url, headers=asked.headers, idle_seconds=idle_seconds))
+                signed = self._look(asked, incoming.status, incoming.headers)
+                if not _refused_unsigned(asked, incoming.status, incoming.headers):
+                    break
+                await stack.aclose()
+            keeping: asyncio.Task[None] | None = None
+            if self._decide is not None and incoming.status in DATA and (signed is not None or asked.signed):
+                keeping = asyncio.create_task(self._keep(self._decide, asked, incoming, signed), name=f"evidence {self._transfer}")
+            try:
+                yield incoming
+            finally:
+                if keeping is not None:  # it was written while the data came
+                    await asyncio.shield(keeping)
+
+    async def close(self) -> None:
+        """See the port: the connections are those of the peer that was given, and stay."""
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Asked:
+        self._peer.check(url)
+        nonce = urlsafe_b64encode(self._signing.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
+        signs = self._signs
+        out = dict(headers) | {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=None if signs else nonce)}
+        lower = {name.lower(): (value,) for name, value in out.items()}
+        request = http.Request(method, url, lambda name: lower.get(name, ()))
+        if signs:
+            given = http.sign(request, self._signing.signer(), self._signing.clock.now(), nonce=nonce)
+            out["Signature-Input"], out["Signature"] = given
+            lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
+        return Asked(request, out, signs, None if signs else nonce)
+
+    def _look(self, asked: Asked, status: int, headers: Mapping[str, str]) -> http.Signed | None:
+        """The signature of an answer. Raises Broken for one that does not hold; None if there is none."""
+
+        def fields(name: str) -> Sequence[str]:
+            return () if (value := headers.get(name)) is None else (value,)
+
+        signing = self._signing
+        self._signs = self._signs or http.wanted(headers.get(http.ACCEPT, "")) is not None
+        if not http.is_signed(fields):
+            return None
+        answer = http.Answer(status, fields, asked.request)
+        try:
+            found = http.verify_answer(answer, self._provider, signing.keys(self._provider), signing.clock.now(), nonce=asked.nonce)
+        except SignatureRefused as refused:
+            telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=status, code=refused.code)
+            raise Broken(f"the provider's answer does not hold: {refused.message}", refused.code) from None
+        self._signs = True
+        return found
+
+    async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:
+        """Put on record what both sides have signed: never the token, and of the address only what a digest tells."""
+        shown = {name: incoming.headers[name][:SHOWN_CHARACTERS_MAX] for name in SHOWN if name in incoming.headers}
+        detail: dict[str, Any] = {"status": int(incoming.status)} | shown
+        if asked.signed:
+            lines = {name: asked.request.fields(name)[0] for name in (http.INPUT, http.SIGNATURE)}
+            detail["request"] = {"input": lines[http.INPUT], "signature": lines[http.SIGNATURE]}
+        if signed is not None:
+            signature = b64encode(signed.signature).decode("ascii")
+            detail["answer"] = {"input": signed.input, "signature": signature, "digest": signed.digest.hex()}
+        digest = signed.digest if signed is not None else None
+        now = self._signing.clock.now()
+        fact = Evidence(telemetry.LEG, Kind.TRANSFER, self._transfer, self._provider, None, now, digest=digest, detail=detail)
+
+        async def step() -> Changes:
+            return Changes(evidence=(fact,))
+
+        await decide(step, self._transfer)
+
+
+def _refused_unsigned(asked: Asked, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the same request, signed, is what the provider wants."""
+    wanted = status == HTTPStatus.UNAUTHORIZED and http.wanted(headers.get(http.ACCEPT, "")) is not None
+    return wanted and not asked.signed and asked.request.method == "GET"
+
+
+def demanded(document: Mapping[str, Any]) -> bool:
+    """Whether an agreement names signed requests, wherever that stands in it: to sign once too often does nobody harm, and a provider that
+    asks for it is heard in any case."""
+    return DEMANDED in orjson.dumps(document)
