@@ -108,6 +108,21 @@ def test_a_receipt_of_a_million_entries_stays_below_a_kilobyte():
     assert len(receipt) < 1000
 
 
+def test_the_new_name_of_the_algorithm_is_taken():
+    protected, unprotected, payload, _ = cbor2.loads(included(3, 9)).value
+    renamed = cbor2.dumps({**cbor2.loads(protected), 1: -19})  # RFC 9864
+    signature = LOG.sign(cbor2.dumps(["Signature1", renamed, b"", root_of(LEAVES[:9])]))
+    receipt = cbor2.dumps(cbor2.CBORTag(18, [renamed, unprotected, payload, signature]))
+    assert cose.verify_inclusion_receipt(receipt, LEAVES[3], key_of).index == 3
+
+
+def test_a_receipt_may_have_sixty_four_kibibytes():
+    length = 64 * 1024 - len(included(3, 9, Statement(KID, STATEMENT.issuer, "x" * 60_000))) + 60_000
+    largest = included(3, 9, Statement(KID, STATEMENT.issuer, "x" * length))
+    assert len(largest) == 64 * 1024
+    assert cose.verify_inclusion_receipt(largest, LEAVES[3], key_of).sized
+
+
 def test_the_time_may_be_left_out():
     without = Statement(KID, STATEMENT.issuer, STATEMENT.subject)
     assert cose.verify_inclusion_receipt(included(3, 9, without), LEAVES[3], key_of).statement == without

@@ -93,6 +93,13 @@ ANSWERS: dict[str, tuple[bytes, Seen, tuple[notes.VerifierKey, ...], int, str]] 
         "signature-invalid",
     ),
     "an old size above the size": (body(0, 4).replace(b"old 0", b"old 5"), seen(5), (LOG.key,), 400, "sizes-order"),
+    "an old size above the size that is not the last either": (
+        body(0, 4).replace(b"old 0", b"old 5"),
+        seen(3),
+        (LOG.key,),
+        400,
+        "sizes-order",
+    ),
     "an old size that is not the last": (body(3, 9), seen(5), (LOG.key,), 409, "witness-old-size"),
     "a first request to a witness that knows more": (body(0, 9), seen(5), (LOG.key,), 409, "witness-old-size"),
     "another tree of the same size": (body(5, 5), replace(seen(5), root=leaf_hash(b"x")), (LOG.key,), 409, "witness-forked"),
@@ -145,8 +152,18 @@ def test_a_log_takes_cosignatures_of_its_witnesses_only_and_each_once():
             witness.cosigned(NOTE, answer, keys)
 
 
-def test_sixty_three_proof_lines_are_read():
+def test_as_many_proof_lines_and_bytes_as_there_may_be_are_read():
     assert len(witness.read(witness.write(1, LEAVES[:63], NOTE)).hashes) == 63
+    own = notes.read(NOTE)
+    padding = 256 * 1024 - len(NOTE)
+    name = "a" * (padding - len(notes.Signature("", b"1234", b"x").line.encode()))
+    largest = notes.write(notes.Note(own.text, (*own.signatures, notes.Signature(name, b"1234", b"x"))))
+    assert len(largest) == 256 * 1024
+    assert witness.read(witness.write(1, LEAVES[:63], largest)).note == largest
+    with pytest.raises(ProofRefused, check=lambda error: error.code == "witness-separator"):
+        witness.read(bytes(264 * 1024))
+    with pytest.raises(ProofRefused, check=lambda error: error.code == "witness-size"):
+        witness.read(bytes(264 * 1024 + 1))
 
 
 def test_a_witness_without_a_cosigning_key_signs_nothing():
