@@ -95,7 +95,14 @@ def receipted(transfer: str = "urn:uuid:t1", **values: Any) -> Receipted:
 
 
 def log(origin: str = "hospital.example/ledger", **values: Any) -> Log:
-    base: dict[str, Any] = {"number": 1, "size": 3, "frontier": (b"\x06" * 32, b"\x07" * 32), "note": "a note\n", "sequence": 9, "follows": "follows x 1 y"}
+    base: dict[str, Any] = {
+        "number": 1,
+        "size": 3,
+        "frontier": (b"\x06" * 32, b"\x07" * 32),
+        "note": "a note\n",
+        "sequence": 9,
+        "follows": "follows x 1 y",
+    }
     return Log(**(base | {"origin": origin, "holder": "one", "epoch": 2, "until": 1030.5, "version": 4, "updated": 1000.5} | values))
 
 
