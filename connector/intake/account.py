@@ -92,6 +92,7 @@ class Account:
         self._news = asyncio.Event()
         self._rejected: list[Rejected] = []
         self._ending = False
+        self._unsaved = False  # an ack is here that is not on record
 
     @property
     def told(self) -> Ranges:
@@ -113,6 +114,7 @@ class Account:
         if not self._account.sequence:
             await self._sign("partial")
             await self._post()
+        await self._settle()
 
     async def run(self) -> None:
         """Write receipts until `end`. Raises Broken if the provider refuses one, PeerRefused, SinkFailed, StoreError."""
@@ -122,7 +124,10 @@ class Account:
                 await self._sign_rejected(self._rejected.pop(0))
             elif self._new and not self._ending:
                 await self._sign("partial")
+            else:
+                await self._settle()
             await self._post_until_acknowledged()
+        await self._settle()
 
     def verified(self, ranges: Ranges) -> None:
         """Say which leaves are verified and lie at their place, all of them so far that this transfer has brought."""
@@ -147,6 +152,7 @@ class Account:
             whole = covers(union(self._verified, self._account.ranges), self._promise.layout.whole)
             await self._sign("complete" if whole else "partial")
             await self._post()
+        await self._settle()
 
     async def abort(self, reason: str) -> None:
         """Say why we stop, if it can be said quickly."""
@@ -155,6 +161,7 @@ class Account:
                 await self._post()
                 await self._sign("aborted", reason=reason)
                 await self._post()
+                await self._settle()
         except (ConnectorError, TimeoutError) as error:
             telemetry.log.info("no receipt about the end", transfer=self._transfer, reason=str(error))
 
@@ -171,9 +178,9 @@ class Account:
         loop = asyncio.get_running_loop()
         by: float | None = None
         while not (self._ending or self._rejected):
-            if self._new:
-                if due(self._promise.manifest, self._account.counts, self._log.measure, self._verified):
-                    return
+            if self._new and due(self._promise.manifest, self._account.counts, self._log.measure, self._verified):
+                return
+            if self._new or self._unsaved:
                 by = by or loop.time() + QUIET_SECONDS
             self._news.clear()
             try:
@@ -242,7 +249,7 @@ class Account:
             raise PeerFailed("the ack is for an earlier receipt")
         if judged.outcome is not Outcome.ACCEPTED:
             raise Broken(f"the provider's ack does not hold: {judged.message}", judged.code)
-        await self._save(judged.account, telemetry.RECEIPT_ACKNOWLEDGED, token)
+        self._account, self._unsaved = judged.account, True
 
     async def _restore(self) -> bool:
         """Take what the provider has kept of our receipts, if it is more than we have. Raises Broken if it does not hold."""
@@ -275,21 +282,41 @@ class Account:
     def _own(self, token: str, typ: str) -> dict[str, Any]:
         return dict(self._means.identity.read(token, typ, self._means.identity.own.id))
 
-    async def _save(self, account: Metered, what: str, token: str) -> None:
-        """Commit the account with the object that has changed it. It is durable on return."""
+    async def _save(self, account: Metered, what: str = "", token: str = "") -> None:
+        """Commit the account with the object that has changed it, and with the last ack, if that is not on record yet. Durable on return.
+
+        An ack is put on record with the receipt that follows, which saves every second write: whoever loses it in a crash posts its receipt
+        again, and gets the same one.
+        """
         now = self._means.clock.now()
-        saved = replace(account, version=account.version + 1, updated=now)
-        receipted: tuple[Receipted, ...] = ()
-        if saved.receipt and what != telemetry.MANIFEST_ACCEPTED:
-            receipted = (Receipted(self._transfer, saved.sequence, digest(saved.receipt), saved.receipt, saved.ack or None, now),)
-        fact = Evidence(what, Kind.TRANSFER, self._transfer, self._peer, None, now, digest=digest(token), entry=token)
+        before, saved = self._account, replace(account, version=account.version + 1, updated=now)
+        rows: dict[bytes, Receipted] = {}
+        facts: list[Evidence] = []
+        if self._unsaved:
+            rows[digest(before.receipt)] = self._row(before, now)
+            facts.append(self._fact(telemetry.RECEIPT_ACKNOWLEDGED, before.ack, now))
+        if token:
+            facts.append(self._fact(what, token, now))
+        if saved.receipt:
+            rows[digest(saved.receipt)] = self._row(saved, now)
         expect = Expect(Metered, self._transfer, account.version or None)
 
         async def step() -> Changes:
-            return Changes((expect,), (saved, *receipted), evidence=(fact,))
+            return Changes((expect,), (saved, *rows.values()), evidence=tuple(facts))
 
         await self._means.decide(step, self._transfer)
-        self._account = saved
+        self._account, self._unsaved = saved, False
+
+    async def _settle(self) -> None:
+        """Put the last ack on record, if it is not yet."""
+        if self._unsaved:
+            await self._save(self._account)
+
+    def _row(self, account: Metered, now: float) -> Receipted:
+        return Receipted(self._transfer, account.sequence, digest(account.receipt), account.receipt, account.ack or None, now)
+
+    def _fact(self, what: str, token: str, now: float) -> Evidence:
+        return Evidence(what, Kind.TRANSFER, self._transfer, self._peer, None, now, digest=digest(token), entry=token)
 
 
 def durable(account: Metered) -> bool:

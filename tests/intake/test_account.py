@@ -206,7 +206,7 @@ async def test_a_consumer_whose_memory_is_of_yesterday_goes_on_from_the_provider
         old = MemoryStore()  # as a backup had it that was made after two receipts
         consumer.store = old
         await consumer.know()
-        for changes in commits[:5]:
+        for changes in commits[:4]:
             await old.commit(changes)
         assert (await consumer.account()).sequence == 2
         await consumer.fetch()
@@ -227,8 +227,8 @@ async def test_a_crash_after_a_receipt_was_stored_sends_the_same_one_again(tmp_p
         async def dies(changes: Changes) -> Any:
             nonlocal seen
             whats = [fact.what for fact in changes.evidence]
-            seen += whats == [telemetry.RECEIPT_SIGNED]
-            if posted and seen == 3 and whats == [telemetry.RECEIPT_ACKNOWLEDGED]:
+            seen += telemetry.RECEIPT_SIGNED in whats
+            if posted and seen == 4:  # the ack of the third is on record with the fourth
                 raise Gone
             result = await commit(changes)
             if not posted and seen == 3:
