@@ -1,14 +1,25 @@
 """What all routes of the data listener share: who presents no token is told how, and an error has its answer."""
 
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import aiohttp
 import orjson
 import pytest
+import trustme
 from aiohttp import web
+from yarl import URL
 
 from connector import telemetry
-from connector.api.data_answers import answered, bearer, not_allowed, not_found
-from connector.errors import ConnectorError, RangeNotSatisfiable, SourceFailed, TokenRefused, Withdrawn
-from tests.dataplane.rig import serving
+from connector.api.data_answers import Signing, answered, bearer, not_allowed, not_found
+from connector.errors import ConnectorError, RangeNotSatisfiable, SettingsError, SourceFailed, TokenRefused, Withdrawn
+from connector.ports import SIGNED_REQUESTS
+from connector.signatures import http
+from connector.signatures.fields import InnerList, read_dictionary
+from tests.dataplane.reader import a_wire
+from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, ShiftedClock, key_of, provider, serving, some_bytes
 
 
 async def answer(error: Exception | None, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -72,3 +83,227 @@ async def test_a_range_outside_says_how_much_there_is_and_a_method_which_are_tak
     assert headers["content-range"] == "bytes */7"
     status, headers, _ = await answer(None, "PUT")
     assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+# ---- signatures, on real listeners, whichever way the bytes take
+
+
+NONCE, OTHER_NONCE = "n" * 22, "m" * 22
+LARGE = some_bytes(1024 * 1024)
+WAYS = ("sendfile", "pieces", "TLS")
+ASKING = {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=NONCE)}
+
+
+def signed(method: str, url: str, headers: dict[str, str], *, by: str = CONSUMER, nonce: str = NONCE, at: float = 0.0) -> dict[str, str]:
+    """The headers with a signature."""
+    lower = {name.lower(): (value,) for name, value in headers.items()}
+    request = http.Request(method, url, lambda name: lower.get(name, ()))
+    given = http.sign(request, key_of(by), at or time.time(), nonce=nonce)
+    return headers | {"Signature-Input": given[0], "Signature": given[1]}
+
+
+def held(method: str, url: str, asked: dict[str, str], status: int, told: Mapping[str, str], nonce: str | None) -> set[str]:
+    """What the signature of an answer covers, which has to hold."""
+    lower = {name.lower(): (value,) for name, value in asked.items()}
+    request = http.Request(method, url, lambda name: lower.get(name, ()))
+    lines = {name.lower(): (value,) for name, value in told.items()}
+    answer = http.Answer(status, lambda name: lines.get(name, ()), request)
+    found = http.verify_answer(answer, PROVIDER, [key_of(PROVIDER).key], time.time(), nonce=nonce)
+    member = read_dictionary(f"x={found.input}")["x"]
+    assert isinstance(member, InnerList)
+    return {str(item.value) for item in member.items}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+# asked with -> status, and what is covered beside what always is
+ASKED: dict[str, tuple[str, dict[str, str], int, set[str]]] = {
+    "all": ("GET", {}, 200, {"etag", "content-length", "content-type", "repr-digest"}),
+    "a part": (
+        "GET",
+        {"Range": "bytes=10-99999"},
+        206,
+        {"etag", "content-range", "content-length", "content-type", "repr-digest", "range"},
+    ),
+    "the head": ("HEAD", {}, 200, {"etag", "content-length", "content-type", "repr-digest"}),
+    "if it is another": ("GET", {"If-None-Match": "*"}, 304, {"etag", "repr-digest"}),
+    "if it is the same": ("GET", {"If-Match": '"x"'}, 412, {"content-length", "content-type"}),
+    "too far": ("GET", {"Range": "bytes=99999999-"}, 416, {"content-range", "content-length", "content-type", "range"}),
+    "with a wrong token": ("GET", {"Authorization": "Bearer x"}, 401, {"content-length", "content-type"}),
+    "with a wrong method": ("DELETE", {}, 405, {"content-length", "content-type"}),
+}
+ALWAYS = {"@status", "@method", "@target-uri"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [100_001, len(LARGE)], ids=["small", "large"])
+@pytest.mark.asyncio
+async def test_every_answer_is_signed_and_bound_to_its_request_and_has_the_same_bytes(
+    way: str, size: int, tmp_path: Path, authority: trustme.CA
+):
+    content = LARGE[:size]
+    async with a_wire(way, tmp_path, authority) as wire, aiohttp.ClientSession() as session:
+        await wire.rig.publish(content, stages=wire.stages)
+        url = wire.rig.endpoint
+        for method, headers, status, covered in ASKED.values():
+            plain = wire.rig.authorization() | headers
+            for asked, nonce, more in (
+                (signed(method, url, plain), None, {"signature"}),
+                (plain | ASKING, NONCE, set[str]()),
+                (signed(method, url, plain) | ASKING, NONCE, {"signature"}),
+            ):
+                async with session.request(method, url, headers=asked, ssl=wire.tls or True) as answer:
+                    body = await answer.read()
+                assert answer.status == status
+                assert held(method, url, asked, status, answer.headers, nonce) == ALWAYS | covered | more
+                if status in (200, 206) and method == "GET":
+                    assert body == (content if status == 200 else content[10:100_000])
+            async with session.request(method, url, headers=plain, ssl=wire.tls or True) as answer:
+                assert answer.status == status
+                assert "Signature" not in answer.headers, "nobody has asked"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_from_memory_is_signed_for_each_who_asks_and_for_nobody_else(tmp_path: Path):
+    async with provider(tmp_path) as rig, aiohttp.ClientSession() as session:
+        await rig.publish(b"small")
+        asked: dict[str, str]
+        for number in range(6):
+            asked = rig.authorization() | ({"Accept-Signature": f'x=();nonce="{number:022}";tag="dp-pull"'} if number % 2 else {})
+            async with session.get(rig.endpoint, headers=asked) as answer:
+                assert await answer.read() == b"small"
+            assert ("Signature" in answer.headers) == bool(number % 2)
+            if number % 2:
+                assert answer.headers["Signature"].startswith("x=:")
+                held("GET", rig.endpoint, asked, 200, answer.headers, f"{number:022}")
+
+
+@pytest.mark.asyncio
+async def test_a_wish_that_cannot_be_read_is_met_with_what_there_is(tmp_path: Path):
+    async with provider(tmp_path) as rig, aiohttp.ClientSession() as session:
+        await rig.publish(b"small")
+        asked = rig.authorization() | {"Accept-Signature": "((("}
+        async with session.get(rig.endpoint, headers=asked) as answer:
+            held("GET", rig.endpoint, asked, 200, answer.headers, None)
+
+
+@pytest.mark.asyncio
+async def test_what_lies_beside_the_data_and_what_is_nowhere_is_signed_too(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True) as rig, aiohttp.ClientSession() as session:
+        await rig.publish(LARGE)
+        for path, status in (
+            ("/manifest", 200),
+            ("/checkpoint", 200),
+            ("/header", 200),
+            ("/tile/0/000.p/5", 200),
+            ("/tile/0/009", 404),
+            ("/x", 404),
+        ):
+            url = f"{rig.endpoint}{path}"
+            asked = signed("GET", url, rig.authorization())
+            async with session.get(url, headers=asked) as answer:
+                assert answer.status == status
+                assert held("GET", url, asked, status, answer.headers, None) >= ALWAYS | {"signature", "content-length"}
+        async with session.get(rig.endpoint, headers=(asked := signed("GET", rig.endpoint, rig.authorization()))) as answer:
+            assert "link" in held("GET", rig.endpoint, asked, 200, answer.headers, None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.asyncio
+async def test_where_it_is_demanded_nobody_reads_without_a_signature(way: str, tmp_path: Path, authority: trustme.CA):
+    clock = ShiftedClock()
+    async with a_wire(way, tmp_path, authority, clock=clock) as wire, aiohttp.ClientSession() as session:
+        clock.shift_seconds = 2.0
+        await wire.rig.publish(LARGE, stages=wire.stages, demands=frozenset({SIGNED_REQUESTS}))
+        url, token = wire.rig.endpoint, wire.rig.authorization()
+        part = token | {"Range": "bytes=5-", "If-Range": '"x"'}
+
+        async def got(headers: dict[str, str]) -> tuple[int, str, Mapping[str, str]]:
+            async with session.get(url, headers=headers, ssl=wire.tls or True) as answer:
+                body = await answer.read()
+                return answer.status, orjson.loads(body)["type"] if answer.status != 200 else str(len(body)), answer.headers
+
+        status, code, headers = await got(part)
+        assert (status, code) == (401, "urn:qiao:problem:signature-missing")
+        assert headers["Accept-Signature"] == http.ask(http.OF_REQUEST), "what this request has to cover"
+        assert "signs" in headers["WWW-Authenticate"]
+        now = clock.now()
+        first = signed("GET", url, part, at=now)
+        assert (await got(first))[:2] == (200, str(len(LARGE)))
+        for wrong, code in (
+            (first, "signature-used"),
+            (signed("GET", url, part, by=STRANGER, nonce=OTHER_NONCE, at=now), "signature-signer"),
+            (signed("GET", url, part, nonce=OTHER_NONCE, at=now - 61), "signature-old"),
+            (signed("GET", url, token, nonce=OTHER_NONCE, at=now) | {"Range": "bytes=5-"}, "signature-uncovered"),
+            (signed("GET", f"{url}?x", token, nonce=OTHER_NONCE, at=now), "signature-wrong"),
+        ):
+            assert (await got(wrong))[:2] == (401, f"urn:qiao:problem:{code}")
+        assert (await got(signed("GET", url, token, nonce=OTHER_NONCE, at=now)))[0] == 200, "none of these has used it up"
+
+
+@pytest.mark.asyncio
+async def test_renewals_and_receipts_are_asked_to_be_signed(tmp_path: Path):
+    clock = ShiftedClock()
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True, clock=clock) as rig, aiohttp.ClientSession() as session:
+        clock.shift_seconds = 2.0
+        await rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS}))
+        refresh = {"grant_type": "refresh_token", "refresh_token": rig.edr().refresh_token or ""}
+        for method, url, data in (
+            ("POST", f"{rig.url}/token", refresh),
+            ("POST", f"{rig.endpoint}/receipts", "x"),
+            ("GET", f"{rig.endpoint}/receipts", None),
+            ("GET", f"{rig.endpoint}/manifest", None),
+        ):
+            for sign in (False, True):
+                bearer = await rig.consumer.mint(PROVIDER) if url.endswith("/token") else rig.authorization()["Authorization"]
+                asked = {"Authorization": bearer}
+                asked = signed(method, url, asked, nonce=f"{method}{url[-20:]}", at=clock.now()) if sign else asked
+                async with session.request(method, url, headers=asked, data=data) as answer:
+                    assert (answer.status == 401) is not sign, await answer.read()
+                    assert ("Accept-Signature" in answer.headers) is not sign
+
+
+@pytest.mark.asyncio
+async def test_behind_a_proxy_the_address_that_counts_is_the_one_that_others_use():
+    clock, identity = ShiftedClock(), FakeIdentity(PROVIDER)
+    signing = Signing("https://hospital.example/space", lambda: key_of(PROVIDER), identity.keys, clock)
+    clock.shift_seconds = 2.0
+    seen: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        signing.proof(request).demand(CONSUMER)
+        seen.append(request.raw_path)
+        return web.Response(body=b"{}")
+
+    app = web.Application()
+    app.router.add_get("/data/{pid}", handle)
+    app.on_response_prepare.append(signing.sign)
+    url = "https://hospital.example/space/data/urn:uuid:1?a=%20b"
+    asked = signed("GET", url, {"Authorization": "Bearer x"}, at=clock.now())
+    async with serving(app) as port, aiohttp.ClientSession() as session:
+        inside = URL(f"http://127.0.0.1:{port}/data/urn:uuid:1?a=%20b", encoded=True)
+        async with session.get(inside, headers=asked | {"Host": "10.0.0.1"}) as answer:
+            assert answer.status == 200
+            held("GET", url, asked, 200, answer.headers, None)
+    assert seen == ["/data/urn:uuid:1?a=%20b"]
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_cannot_be_signed_leaves_without_a_signature():
+    def no_key() -> Any:
+        raise SettingsError("no key is valid now")
+
+    async def handle(_request: web.Request) -> web.Response:
+        return web.Response(body=b"{}")
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    app.on_response_prepare.append(Signing("https://hospital.example", no_key, FakeIdentity(PROVIDER).keys, ShiftedClock()).sign)
+    async with serving(app) as port, aiohttp.request("GET", f"http://127.0.0.1:{port}/", headers=ASKING) as answer:
+        assert answer.status == 200
+        assert "Signature" not in answer.headers

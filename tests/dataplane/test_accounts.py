@@ -27,7 +27,7 @@ from connector.metering.content import CHUNK_BYTES, Header, Layout
 from connector.metering.objects import ContentLog, Manifest
 from connector.metering.ranges import Ranges, union
 from connector.ports import COUNTERSIGNED
-from connector.records_metering import Counts, Metered
+from connector.records.metering import Counts, Metered
 from tests.dataplane.reader import a_wire, reading
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, provider, some_bytes, view
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer

@@ -1,0 +1,179 @@
+"""Whoever has to sign its requests is heard for each of them once, and nobody is heard in its place."""
+
+import pytest
+
+from connector.dataplane.edr import Tokens, grant_for
+from connector.dataplane.flows import Flows
+from connector.dataplane.gate import Gate
+from connector.dataplane.possession import Possession, Proof, demand
+from connector.dataplane.renewal import renew
+from connector.errors import Busy, SignatureRefused, TokenRefused, Withdrawn
+from connector.ports import SIGNED_REQUESTS
+from connector.signatures import http
+from connector.signatures.http import AGE_SECONDS_MAX, Request
+from tests.dataplane.rig import (
+    CONSUMER,
+    KEY,
+    PROVIDER,
+    STRANGER,
+    TRANSFER,
+    Counted,
+    FakeIdentity,
+    FakeTransfers,
+    ShiftedClock,
+    key_of,
+    view,
+)
+
+URL = f"https://hospital.example/data/{TRANSFER}"
+NONCE = "n" * 22
+
+
+class Door:
+    """A gate whose only transfer demands signed requests, some seconds after its start."""
+
+    def __init__(self) -> None:
+        self.clock, self.identity, self.transfers = ShiftedClock(), FakeIdentity(PROVIDER), FakeTransfers()
+        self.possession = Possession(self.identity.keys, self.clock)
+        self.clock.shift_seconds = 5.0
+        self.tokens = Tokens(
+            PROVIDER,
+            "https://hospital.example",
+            signer=lambda: KEY,
+            key_of=lambda _: KEY.key.public,
+            clock=self.clock,
+            ids=Counted(),
+            token_seconds=300.0,
+        )
+        self.flows = Flows(self.clock, lambda _pid: None)
+        self.gate = Gate(self.tokens, self.transfers, self.flows, self.clock)
+        self.transfers.views[TRANSFER] = view({"type": "file"}, demands=frozenset({SIGNED_REQUESTS}))
+        self.token = self.tokens.access(grant_for(self.transfers.views[TRANSFER]))[0]
+
+    def request(self, by: str | None = CONSUMER, nonce: str = NONCE, at: float | None = None) -> Request:
+        headers = {"authorization": (f"Bearer {self.token}",)}
+        request = Request("GET", URL, lambda name: headers.get(name, ()))
+        if by is not None:
+            given = http.sign(request, key_of(by), self.clock.now() if at is None else at, nonce=nonce)
+            headers |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
+        return request
+
+    def proof(self, by: str | None = CONSUMER, nonce: str = NONCE, at: float | None = None) -> Proof:
+        return Proof(self.possession, self.request(by, nonce, at))
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.mark.asyncio
+async def test_a_token_counts_with_its_consumers_signature_however_often_the_gate_is_asked(door: Door):
+    proof = door.proof()
+    for _ in range(3):
+        assert (await door.gate.permit(door.token, TRANSFER, proof)).consumer == CONSUMER
+        door.flows.look_again()
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(None, "signature-missing"), (PROVIDER, "signature-signer"), (STRANGER, "signature-signer")], ids=str
+)
+@pytest.mark.asyncio
+async def test_a_token_does_not_count_without_it(door: Door, by: str | None, code: str):
+    with pytest.raises(SignatureRefused) as refused:
+        await door.gate.permit(door.token, TRANSFER, door.proof(by))
+    assert refused.value.code == code
+    if by is None:
+        assert "`Accept-Signature` says what to cover" in refused.value.message
+
+
+@pytest.mark.asyncio
+async def test_a_door_that_looks_at_no_signatures_lets_nobody_through(door: Door):
+    with pytest.raises(SignatureRefused):
+        await door.gate.permit(door.token, TRANSFER)
+    with pytest.raises(SignatureRefused):
+        demand(None, CONSUMER)
+
+
+@pytest.mark.asyncio
+async def test_a_signature_is_good_once(door: Door):
+    request = door.request()
+    await door.gate.permit(door.token, TRANSFER, Proof(door.possession, request))
+    with pytest.raises(SignatureRefused) as refused:
+        await door.gate.permit(door.token, TRANSFER, Proof(door.possession, request))
+    assert refused.value.code == "signature-used"
+    with pytest.raises(SignatureRefused) as refused:  # nor is its nonce, under another signature
+        await door.gate.permit(door.token, TRANSFER, door.proof(at=door.clock.now() + 1))
+    assert refused.value.code == "signature-used"
+    await door.gate.permit(door.token, TRANSFER, door.proof(nonce="m" * 22))
+
+
+def test_a_nonce_is_remembered_as_long_as_its_signature_is_fresh_and_no_longer(door: Door):
+    request = door.request()
+    door.possession.demand(request, CONSUMER)
+    for later, code in ((AGE_SECONDS_MAX - 2, "signature-used"), (AGE_SECONDS_MAX + 1, "signature-old")):
+        door.clock.shift_seconds = 5.0 + later
+        with pytest.raises(SignatureRefused) as refused:
+            door.possession.demand(request, CONSUMER)
+        assert refused.value.code == code
+    for number in range(100):
+        door.clock.shift_seconds += 10
+        door.possession.demand(door.request(nonce=f"{number:022}"), CONSUMER)
+    assert len(door.possession._used) < 20
+
+
+def test_what_does_not_hold_uses_up_no_nonce(door: Door):
+    forged = door.request(by=None)
+    theirs = door.request(by=PROVIDER)
+    for request in (forged, theirs):
+        with pytest.raises(SignatureRefused):
+            door.possession.demand(request, CONSUMER)
+    assert len(door.possession._used) == 0
+    door.possession.demand(door.request(), CONSUMER)
+
+
+def test_what_was_signed_before_the_start_is_put_off_and_not_believed(door: Door):
+    restarted = Possession(door.identity.keys, door.clock)
+    with pytest.raises(Busy, match="sign again") as refused:
+        restarted.demand(door.request(at=door.clock.now() - 2), CONSUMER)
+    assert refused.value.retry_seconds == 1
+
+
+@pytest.mark.asyncio
+async def test_who_has_not_signed_learns_nothing_of_the_transfer(door: Door):
+    door.transfers.views[TRANSFER] = view({"type": "file"}, state="SUSPENDED", demands=frozenset({SIGNED_REQUESTS}))
+    with pytest.raises(SignatureRefused):
+        await door.gate.permit(door.token, TRANSFER, door.proof(None))
+    with pytest.raises(Withdrawn):
+        await door.gate.permit(door.token, TRANSFER, door.proof())
+    with pytest.raises(TokenRefused):
+        await door.gate.permit("other", TRANSFER, door.proof())
+
+
+@pytest.mark.asyncio
+async def test_a_party_signs_for_what_has_ended_too(door: Door):
+    door.transfers.views[TRANSFER] = view({"type": "file"}, state="COMPLETED", demands=frozenset({SIGNED_REQUESTS}))
+    await door.gate.party(door.token, TRANSFER, door.proof())
+    with pytest.raises(SignatureRefused):
+        await door.gate.party(door.token, TRANSFER, door.proof(None))
+    with pytest.raises(TokenRefused):
+        await door.gate.party("other", TRANSFER, door.proof(nonce="m" * 22))
+    door.transfers.views.clear()
+    door.flows.look_again()
+    await door.gate.party(door.token, TRANSFER)
+
+
+@pytest.mark.asyncio
+async def test_a_renewal_is_signed_too(door: Door):
+    identity = FakeIdentity(PROVIDER)
+    refresh = door.tokens.refresh(grant_for(door.transfers.views[TRANSFER]))
+    form = {"grant_type": ["refresh_token"], "refresh_token": [refresh]}
+    told = []
+    for number, by in enumerate((None, CONSUMER)):
+        authorization = f"Bearer {CONSUMER} for {PROVIDER} {number}"
+        told.append(
+            await renew(form, authorization, identity=identity, gate=door.gate, tokens=door.tokens, proof=door.proof(by))  # type: ignore[arg-type]
+        )
+    assert [status for status, _ in told] == [401, 200]
+    assert told[0][1]["error"] == "invalid_client"
+    assert "RFC 9421" in told[0][1]["error_description"]
