@@ -26,6 +26,7 @@ from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
+from connector.adapters_streams.mover import SpliceMover
 from connector.api import dsp_api, ledger_api, metering_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
@@ -60,12 +61,13 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError, Unauthenticated
-from connector.intake.download import Downloads
+from connector.intake.account import Means
+from connector.intake.download import Downloads, Metering
 from connector.ledger.book import Book, signer_of
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
 from connector.settings import Settings, load
-from connector.settings_live import taken
+from connector.settings.live import taken
 from connector.vocabulary import read_profiles, read_vocabulary
 
 GC_THRESHOLD = 20_000  # allocations before a young collection: messages make few cycles
@@ -223,7 +225,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(receipts.close)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
         publishing = Publishing(journal, policies, schemas, indexed, service)
-        downloads = Downloads(peer, identity, sinks, clock)
+        means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
+        metering = Metering(means, SpliceMover, settings.receipts.after)
+        downloads = Downloads(peer, identity, sinks, clock, metering=metering)
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
         ops = OpsApi(
@@ -249,8 +253,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             return changed
 
         def apply(now: Settings) -> None:
-            """Give each component what it holds of the settings that may change (`connector.settings_live`)."""
-            files.roots, sinks.roots = now.sources.roots, now.pulls.roots
+            """Give each component what it holds of the settings that may change (`connector.settings.live`)."""
+            files.roots, sinks.roots, metering.after = now.sources.roots, now.pulls.roots, now.receipts.after
             automatic.delay_seconds = now.approval.delay_seconds
             steps.sender = replace(steps.sender, times=parts.times(now))
             outbox.first_retry_seconds, outbox.retry_seconds_max = now.delivery.first_retry_seconds, now.delivery.retry_seconds_max

@@ -36,9 +36,9 @@ from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
-from connector.ports_ledger import Anchor
+from connector.ports.ledger import Anchor
 from connector.settings import ListenerSettings, ManagementSettings, Settings
-from connector.settings_fields import LimitsSettings
+from connector.settings.fields import LimitsSettings
 from connector.vocabulary import read_profiles, read_template_library, read_vocabulary
 
 DAY, HOUR = 86_400.0, 3_600.0

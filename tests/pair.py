@@ -29,7 +29,7 @@ from connector.dsp.schemas import Schemas
 from connector.ports import Act
 from connector.records import Agreement, Changes, Dataset, Evidence, Offer
 from connector.settings import ListenerSettings, ManagementSettings, Settings
-from connector.settings_fields import (
+from connector.settings.fields import (
     DeliverySettings,
     EgressSettings,
     KeysSettings,
@@ -41,7 +41,7 @@ from connector.settings_fields import (
     TelemetrySettings,
 )
 from connector.vocabulary import read_vocabulary
-from tests.ports import free_ports
+from tests.free_ports import free_ports
 
 TOKEN = "the-admin-token-of-the-test"
 SCHEMAS = Schemas(read_vocabulary().schemas)

@@ -25,7 +25,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import SettingsError, StoreError
 from connector.ports import Act
-from connector.settings_fields import TelemetrySettings
+from connector.settings.fields import TelemetrySettings
 from tests import pair
 from tests.pair import TOKEN, Answer, Running, Site, call, running, site
 

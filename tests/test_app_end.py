@@ -17,7 +17,7 @@ import pytest
 
 from connector import app
 from connector.dsp.messages import Kind, Role
-from connector.settings_fields import LimitsSettings
+from connector.settings.fields import LimitsSettings
 from tests import pair
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import some_bytes

@@ -14,7 +14,7 @@ import trustme
 from connector import app_settings
 from connector.errors import SettingsError
 from connector.settings import Settings, load
-from connector.settings_fields import MeteringSettings, StoreSettings
+from connector.settings.fields import MeteringSettings, StoreSettings
 from tests import pair
 
 TOKEN = "another-token"

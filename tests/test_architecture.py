@@ -17,8 +17,7 @@ ROOT = Path(__file__).parents[1]
 PURE = {"dsp", "evidence", "merkle", "metering", "odrl", "odrl_compare", "odrl_forms", "odrl_reading"}
 INWARD = {"errors", "signatures", "lasting", "origins", "records", "remembered", "ports", "telemetry"} | PURE
 
-# unit -> the units that it may import beside itself; `odrl.model` names one module. "*" is everything. A module at the top
-# that carries the name of a unit (`settings_rules`) is a part of it.
+# unit -> the units that it may import beside itself; `odrl.model` names one module. "*" is everything.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -101,7 +100,7 @@ def modules(root: Path) -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def unit_of(name: str) -> str:
-    """`settings_rules` -> `settings`, everything else as it is."""
+    """`app_settings` -> `app`, `odrl_compare` -> `odrl`, everything else as it is."""
     family = name.partition("_")[0]
     return family if family in MAY_IMPORT else name
 

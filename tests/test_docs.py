@@ -14,7 +14,7 @@ import pytest
 
 from tests.diagrams import README as ARCHITECTURE
 from tests.diagrams import drawn
-from tests.ports import free_block
+from tests.free_ports import free_block
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from connector import telemetry
 from connector.records import Changes, Edr
-from connector.settings_fields import TelemetrySettings
+from connector.settings.fields import TelemetrySettings
 from connector.signatures.jws import sign, signing_key
 from tests.pair import TOKEN, call, desk, pair
 

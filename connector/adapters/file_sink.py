@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from connector.adapters.file_source import hash_file, locate, open_directory, open_regular
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
-from connector.ports_sinks import Sink
+from connector.ports.sinks import Sink
 
 SUFFIX = ".part"
 MODE = 0o600  # data under a policy: what others may read is for its owner to say
@@ -41,7 +41,7 @@ class FileSinks:
         self._taken: set[tuple[int, int, str]] = set()
 
     def check(self, out: str, part: str, *, overwrite: bool) -> None:
-        """See `connector.ports_sinks.Sinks`."""
+        """See `connector.ports.sinks.Sinks`."""
         directory, name = self._directory(out)
         try:
             _demand_free(directory, name, _part_name(name, part), out, overwrite)
@@ -52,7 +52,7 @@ class FileSinks:
             os.close(directory)
 
     async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
-        """Open `<out>.<part>.part`, kept from an earlier attempt or new. See `connector.ports_sinks.Sinks`."""
+        """Open `<out>.<part>.part`, kept from an earlier attempt or new. See `connector.ports.sinks.Sinks`."""
         # On the loop: a cancelled hop to a thread would leave the lock behind, and these calls only touch directory entries.
         directory, name = self._directory(out)
         try:
@@ -75,7 +75,7 @@ class FileSinks:
         return place
 
     async def existing(self, out: str, part: str) -> tuple[int, bytes] | None:
-        """Hash the file that has this name already. See `connector.ports_sinks.Sinks`."""
+        """Hash the file that has this name already. See `connector.ports.sinks.Sinks`."""
         stop = threading.Event()
         return await _in_thread(self._existing, out, part, stop, stop=stop)
 

@@ -37,8 +37,8 @@ from connector.records import (
     implied,
     paged,
 )
-from connector.records_ledger import Log, Witnessed
-from connector.records_metering import Metered, Receipted
+from connector.records.ledger import Log, Witnessed
+from connector.records.metering import Metered, Receipted
 
 LIMIT_AT_MOST = 10_000  # rows of one page, as in a database
 CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothing follows

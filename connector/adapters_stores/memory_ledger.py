@@ -12,8 +12,8 @@ import orjson
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
 from connector.records import Evidence
-from connector.records_ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
-from connector.records_metering import Metered, Receipted
+from connector.records.ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
+from connector.records.metering import Metered, Receipted
 
 LIMIT_AT_MOST = 10_000  # rows of one reading, as in a database
 

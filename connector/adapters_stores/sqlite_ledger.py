@@ -13,8 +13,8 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
 from connector.records import Evidence
-from connector.records_ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
-from connector.records_metering import Counts, Metered, Receipted
+from connector.records.ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
+from connector.records.metering import Counts, Metered, Receipted
 
 LIMIT_AT_MOST = 10_000  # rows of one reading
 NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has

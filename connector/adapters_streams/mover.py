@@ -24,7 +24,7 @@ from typing import Final
 
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.ports import Detached
-from connector.ports_sinks import Move
+from connector.ports.sinks import Move
 
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
 STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work

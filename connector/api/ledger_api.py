@@ -23,7 +23,7 @@ from connector.ledger.reading import log_of, prove_consistency, prove_entry, rea
 from connector.merkle import notes, tiles
 from connector.merkle.tree import SIZE_MAX
 from connector.ports import Caller
-from connector.records_ledger import Entry, Log, Witnessed
+from connector.records.ledger import Entry, Log, Witnessed
 
 if TYPE_CHECKING:
     from connector.api.management_api import Doors

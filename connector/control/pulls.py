@@ -27,7 +27,7 @@ from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.odrl import Code
 from connector.ports import Ids
-from connector.ports_sinks import Downloads
+from connector.ports.sinks import Downloads
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
 PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then

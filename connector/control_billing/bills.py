@@ -16,7 +16,7 @@ from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_
 from connector.metering_bills.prices import Plan
 from connector.ports import Clock, Store
 from connector.records import Agreement, Usage
-from connector.records_metering import Metered, Receipted
+from connector.records.metering import Metered, Receipted
 
 MICROSECONDS: Final = 1_000_000
 NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage` says what was used"

@@ -29,7 +29,7 @@ from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, Conten
 from connector.metering.ranges import Ranges, union
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
 from connector.records import Changes, Evidence, Expect
-from connector.records_metering import Counts, Metered
+from connector.records.metering import Counts, Metered
 
 CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
 WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour

@@ -27,9 +27,9 @@ from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Ids, Store
-from connector.ports_ledger import Ledger
+from connector.ports.ledger import Ledger
 from connector.records import Changes, Evidence, Expect
-from connector.records_metering import Counts, Metered, Receipted
+from connector.records.metering import Counts, Metered, Receipted
 
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"

@@ -26,9 +26,9 @@ from connector.metering.credit import due, finite
 from connector.metering.objects import Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Ids, Store
-from connector.ports_sinks import Sink
+from connector.ports.sinks import Sink
 from connector.records import Changes, Evidence, Expect
-from connector.records_metering import Metered, Receipted
+from connector.records.metering import Metered, Receipted
 
 QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles

@@ -22,7 +22,7 @@ from connector.intake.patience import Patience
 from connector.metering.content import read_etag
 from connector.ports import Download as Incoming
 from connector.ports import Peer
-from connector.ports_sinks import Sink
+from connector.ports.sinks import Sink
 from connector.records import Pull
 
 BATCH_BYTES = 1024 * 1024  # handed to the thread at once: below, the hop costs more than the work

@@ -26,9 +26,9 @@ from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of, read_etag
 from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Peer
-from connector.ports_sinks import Movers, Sink, Sinks
+from connector.ports.sinks import Movers, Sink, Sinks
 from connector.records import Edr, Pull
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then

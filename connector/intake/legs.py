@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from connector.errors import ConnectorError, PeerFailed
 from connector.merkle.tree import leaf_hash
 from connector.ports import Download as Incoming
-from connector.ports_sinks import Move, Mover, Movers, Sink
+from connector.ports.sinks import Move, Mover, Movers, Sink
 
 STILL_SECONDS = 0.005  # without more of an answer: what has come is looked at
 BATCH_BYTES = 1024 * 1024  # hashed in a thread at once: below, the hop costs more than the work

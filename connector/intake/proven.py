@@ -26,7 +26,7 @@ from connector.intake.promise import Broken, Promise
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import Download as Incoming
 from connector.ports import Peer
-from connector.ports_sinks import Movers, Sink
+from connector.ports.sinks import Movers, Sink
 from connector.records import Pull
 
 AHEAD = 3  # windows that a leg has been given beside the one that arrives: their hashes are here before their bytes

@@ -13,9 +13,9 @@ from connector.ledger.witness import Witness
 from connector.ledger.witnesses import Witnesses
 from connector.merkle import notes
 from connector.ports import Clock, Identity, Peer, Store
-from connector.ports_ledger import Anchor
+from connector.ports.ledger import Anchor
 from connector.records import Changes, Evidence
-from connector.records_ledger import Log, Place
+from connector.records.ledger import Log, Place
 from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
 
 

@@ -13,8 +13,8 @@ from connector.errors import NotFound, ProofRefused, StoreError
 from connector.merkle import checkpoints, notes, proofs, tiles
 from connector.merkle.tiles import Tile
 from connector.merkle.tree import Frontier, Nodes, consistency, frontier_at, inclusion, leaf_hash
-from connector.ports_ledger import LedgerStore
-from connector.records_ledger import TILE_LEVELS, Entry, Log
+from connector.ports.ledger import LedgerStore
+from connector.records.ledger import TILE_LEVELS, Entry, Log
 
 T = TypeVar("T")
 

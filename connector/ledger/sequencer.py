@@ -22,9 +22,9 @@ from connector.ledger.reading import check_tail, tree_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import Frontier
 from connector.ports import Clock, Identity, Store
-from connector.ports_ledger import Anchor
+from connector.ports.ledger import Anchor
 from connector.records import Changes, Conflict, Evidence, Expect
-from connector.records_ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
+from connector.records.ledger import TILE_LEVELS, Log, Numbered, Place, Subtree
 
 GROUP_AT_MOST = 256  # entries to a commit: one tile
 LINGER_SECONDS = 0.25  # how long entries wait for more of them; who needs a number (an ack, a witness) does not wait for that

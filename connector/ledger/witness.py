@@ -18,7 +18,7 @@ from connector.ledger.sequencer import Commit, follows
 from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Conflict, Evidence, Expect
-from connector.records_ledger import Witnessed
+from connector.records.ledger import Witnessed
 
 CONTRADICTIONS = frozenset({"witness-forked", "consistency-old-mismatch", "consistency-mismatch", "witness-successor"})
 ATTEMPTS_MAX = 8  # two checkpoints of one log at once come from two replicas; more in a row are a defect

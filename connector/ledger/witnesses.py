@@ -20,7 +20,7 @@ from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Participant, Peer, Reply, Store
 from connector.records import Changes, Conflict, Evidence, Expect
-from connector.records_ledger import Witnessed
+from connector.records.ledger import Witnessed
 
 PROTOCOL_PATH = "/dsp/2025-1"  # below the same base as the protocol stands the ledger
 LEDGER_PATH = "/ledger"

@@ -37,7 +37,7 @@ CLOSED: Final = {"complete": "account-complete", "disputed": "account-disputed"}
 
 
 class Account(Protocol):
-    """How far the metering of a transfer has got: the part of `records_metering.Metered` that the chain reads and writes. On the
+    """How far the metering of a transfer has got: the part of `records.metering.Metered` that the chain reads and writes. On the
     provider's side an `ack` of "" means that the last receipt was accepted and not answered yet, on the consumer's that it was signed and
     not acknowledged yet."""
 
@@ -60,7 +60,7 @@ class Account(Protocol):
 
 
 class Kept(Protocol):
-    """A receipt as it is stored (`records_metering.Receipted`): `ack` is None if it is evidence only."""
+    """A receipt as it is stored (`records.metering.Receipted`): `ack` is None if it is evidence only."""
 
     @property
     def sequence(self) -> int: ...

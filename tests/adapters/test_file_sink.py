@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from connector.adapters.file_sink import FileSinks
 from connector.errors import Contradiction, InvalidRequest, SinkFailed
-from connector.ports_sinks import Sink
+from connector.ports.sinks import Sink
 from tests.contracts.sink_contract import Shelf, SinkContract
 from tests.dataplane.rig import some_bytes
 

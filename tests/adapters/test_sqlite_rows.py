@@ -10,7 +10,7 @@ from connector.adapters import sqlite
 from connector.adapters.sqlite_rows import DELETES, SAVES, VERSIONED, VERSIONS, agreement_of, dataset_of, process_of
 from connector.adapters.sqlite_schema import open_database
 from connector.records import Record
-from connector.records_ledger import Log, Numbered, Subtree, Witnessed
+from connector.records.ledger import Log, Numbered, Subtree, Witnessed
 from tests.contracts.samples import agreement, dataset, negotiation
 
 

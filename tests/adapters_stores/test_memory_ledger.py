@@ -1,7 +1,7 @@
 """The ledger's tables in memory; what they owe is in the contract of all stores (`tests/adapters/test_memory.py`)."""
 
 from connector.adapters_stores.memory_ledger import Entered, LedgerTables
-from connector.records_ledger import hidden_of
+from connector.records.ledger import hidden_of
 from tests.contracts.samples import fact, metered, negotiation
 
 

@@ -9,7 +9,7 @@ from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import connect, open_database, shipped
 from connector.adapters_stores import sqlite_ledger
 from connector.records import Changes
-from connector.records_ledger import Numbered
+from connector.records.ledger import Numbered
 from tests.contracts.samples import OWN, fact
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from connector.api.listener import Door, Listening, listen
 from connector.dsp.messages import Kind
-from connector.settings_fields import LimitsSettings
+from connector.settings.fields import LimitsSettings
 from tests import pair
 from tests.pair import OPEN, TOKEN, Desk, Running, fresh
 from tests.vocab import corpus

@@ -10,9 +10,9 @@ from aiohttp import web
 from yarl import URL
 
 from connector.settings import ListenerSettings
-from connector.settings_fields import LimitsSettings
+from connector.settings.fields import LimitsSettings
+from tests.free_ports import free_ports
 from tests.pair import running, site
-from tests.ports import free_ports
 from tests.test_app import pulled
 
 PREFIX = "/spaces/one/hospital"

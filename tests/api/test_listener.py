@@ -23,8 +23,8 @@ from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, tls_c
 from connector.api.middleware import Handler
 from connector.errors import SettingsError
 from tests.api.conftest import DOOR, opened, spoken
+from tests.free_ports import free_ports
 from tests.pair import call
-from tests.ports import free_ports
 
 IDLE = 0.2
 

@@ -18,7 +18,7 @@ from connector.merkle.tree import leaf_hash
 from connector.metering import chain, chain_consumer
 from connector.metering.content import CHUNK_BYTES, read_etag, read_header
 from connector.metering.objects import Checkpoint
-from connector.records_metering import Counts
+from connector.records.metering import Counts
 from tests.dataplane.rig import CONSUMER, KEY, STRANGER, TRANSFER, Rig, provider, some_bytes
 from tests.dataplane.signing import JWT, WINDOW, Consumer
 

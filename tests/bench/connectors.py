@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.ports import free_block
+from tests.free_ports import free_block
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench"

@@ -20,7 +20,7 @@ from tests.bench.connectors import BUILD, Connector, Pair, pair, program, sessio
 from tests.bench.load import POLICY, driven, publish, rate
 from tests.bench.rows import Found
 from tests.bench.size import Size
-from tests.ports import free_ports
+from tests.free_ports import free_ports
 
 SMALL_BYTES, PARALLEL, GETS = 10 * 1024, 32, 4_000
 LARGE_BYTES = 1 << 30

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from connector.cli.demo_site import PIECE_BYTES, PORTS, Line, Site, free_ports, peak_bytes
 from connector.errors import ConnectorError
-from tests import ports
+from tests import free_ports as loopback
 
 FAST = 1e9  # bytes a second: as good as no limit
 BLOCK = bytes(range(256)) * 512  # 128 KiB in which every place differs from its neighbours
@@ -262,6 +262,6 @@ async def test_the_end_of_the_line_ends_what_is_on_it(far: tuple[Far, int]):
 
 @pytest.mark.asyncio
 async def test_where_nobody_listens_the_caller_sees_the_connection_end():
-    async with Line(ports.free_ports(1)[0], FAST) as line, asking(line, b"") as reader:
+    async with Line(loopback.free_ports(1)[0], FAST) as line, asking(line, b"") as reader:
         assert await hung_up(reader)
     assert line.carried_bytes == 0

@@ -11,7 +11,7 @@ import pytest
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, evidence_of
 from connector.merkle.tree import leaf_hash
 from connector.records import Changes, Evidence
-from connector.records_ledger import entry_of, hidden_of
+from connector.records.ledger import entry_of, hidden_of
 from tests import pair
 from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, problem

@@ -5,8 +5,8 @@ from typing import Any
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Agreement, Dataset, Edr, Evidence, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
-from connector.records_ledger import Log, Witnessed
-from connector.records_metering import Counts, Metered, Receipted
+from connector.records.ledger import Log, Witnessed
+from connector.records.metering import Counts, Metered, Receipted
 
 OWN = "did:web:hospital.example"
 PEER = "did:web:pharma.example"

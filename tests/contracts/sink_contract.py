@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from connector.errors import Contradiction, SinkFailed
-from connector.ports_sinks import Sink, Sinks
+from connector.ports.sinks import Sink, Sinks
 from tests.dataplane.rig import some_bytes
 
 KIB = 1024

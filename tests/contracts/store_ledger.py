@@ -12,8 +12,8 @@ from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
 from connector.ports import Store
 from connector.records import Changes, Conflict, Expect
-from connector.records_ledger import ENTRY_BYTES_MAX, Log, Numbered, Subtree, Witnessed, hidden_of
-from connector.records_metering import Metered
+from connector.records.ledger import ENTRY_BYTES_MAX, Log, Numbered, Subtree, Witnessed, hidden_of
+from connector.records.metering import Metered
 from tests.contracts.samples import OTHER_PEER, PEER, agreement, fact, log, metered, receipted, witnessed
 
 

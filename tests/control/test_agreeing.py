@@ -17,7 +17,7 @@ from connector.control.policies import Policies
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.records import Agreement, Changes, Dataset, Offer
-from connector.settings_fields import ApprovalSettings
+from connector.settings.fields import ApprovalSettings
 from tests.control.stand import C, N, P, Standing
 from tests.pair import OPEN, Pair, pair, purpose_policy, until_policy
 

@@ -18,7 +18,7 @@ from connector.dsp.messages import CONTEXT
 from connector.errors import InvalidRequest, NotFound, PeerFailed
 from connector.ports import Caller, Participant
 from connector.records import Changes, Dataset
-from connector.settings_fields import CatalogSettings, LimitsSettings
+from connector.settings.fields import CatalogSettings, LimitsSettings
 from tests.contracts.identity_contract import SetClock
 from tests.pair import OPEN, SCHEMAS, Answer, Desk, dataset_record, desk, only_for, pair, purpose_policy, quoted, until_policy
 

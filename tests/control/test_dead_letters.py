@@ -15,7 +15,7 @@ from connector.dsp import wire
 from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Move
 from connector.records import Changes, Outbound
-from connector.settings_fields import DeliverySettings
+from connector.settings.fields import DeliverySettings
 from tests.control.stand import (
     DATASET,
     SUSPEND,

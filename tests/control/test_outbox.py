@@ -15,7 +15,7 @@ from connector import telemetry
 from connector.adapters import keys
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
-from connector.settings_fields import DeliverySettings
+from connector.settings.fields import DeliverySettings
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, dead, letters, refusing, said, say, scripted, standing, suspended
 from tests.pair import OPEN, WAIT_SECONDS, Desk, agreement, desk, fresh, transfer
 

@@ -12,7 +12,7 @@ from connector.control import outbox
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.records import Changes
-from connector.settings_fields import DeliverySettings
+from connector.settings.fields import DeliverySettings
 from tests.control.stand import DATASET, SUSPEND, C, N, P, T, offer_terms, scripted, standing
 from tests.pair import OPEN, WAIT_SECONDS, Desk, Script, desk, fresh
 

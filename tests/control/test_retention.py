@@ -16,7 +16,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.ports import Store
 from connector.records import Changes
-from connector.settings_fields import RetentionSettings
+from connector.settings.fields import RetentionSettings
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import OWN, agreement, edr, fact, idempotent, inbox, negotiation, outbound, pull, transfer
 from tests.pair import WAIT_SECONDS, desk, fresh

@@ -25,7 +25,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.errors import StoreError
 from connector.ports import Caller, Participant
 from connector.records import Agreement, Changes, Evidence, Outbound
-from connector.settings_fields import DeliverySettings, EdrSettings
+from connector.settings.fields import DeliverySettings, EdrSettings
 from tests.contracts.identity_contract import SetClock
 from tests.contracts.samples import OWN, PEER, dataset, negotiation, transfer
 from tests.contracts.samples import agreement as sample

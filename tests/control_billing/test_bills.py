@@ -20,7 +20,7 @@ from connector.metering.objects import digest
 from connector.metering.ranges import union
 from connector.odrl import Options
 from connector.records import Agreement, Changes, Conflict, Receipted
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, MANIFEST, NOW, PROVIDER, account, exchange
 from tests.metering_bills import priced
 from tests.metering_bills.priced import count, every, price, unit

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from connector.dsp.messages import Role
 from connector.metering_bills.prices import QIAO
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from tests.control.orders import D, order, settled
 from tests.control.test_quotas import used
 from tests.metering_bills.priced import leaf, money, price

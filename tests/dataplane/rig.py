@@ -43,7 +43,7 @@ from connector.intake.download import Downloads
 from connector.merkle import notes
 from connector.odrl.counters import Tally
 from connector.ports import Caller, Participant, Store, TransferView
-from connector.ports_ledger import Ledger as PortOfLedger
+from connector.ports.ledger import Ledger as PortOfLedger
 from connector.records import Agreement, Changes, Edr, Pull
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey, SigningKey, signing_key

@@ -11,9 +11,9 @@ from connector.errors import StoreError
 from connector.metering import chain, chain_consumer, credit
 from connector.metering.content import CHUNK_BYTES, digest_of
 from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, kept
-from connector.ports_ledger import Ledger
-from connector.records_ledger import Place
-from connector.records_metering import Metered
+from connector.ports.ledger import Ledger
+from connector.records.ledger import Place
+from connector.records.metering import Metered
 from tests.dataplane.rig import CONSUMER, POLICY, PROVIDER, TRANSFER, FakeIdentity, Rig
 
 WINDOW = {"window_bytes": CHUNK_BYTES, "credit_windows": 2}

@@ -17,7 +17,7 @@ from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Agreement, Changes
-from connector.settings_fields import EdrSettings
+from connector.settings.fields import EdrSettings
 from tests import pair
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import some_bytes

@@ -19,7 +19,7 @@ from connector.metering.objects import Ack, Rejected, digest, kept
 from connector.metering.statements import Statement
 from connector.ports import TransferView
 from connector.records import Changes, Conflict, Evidence
-from connector.records_metering import Counts
+from connector.records.metering import Counts
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, process, provider, some_bytes
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer, Facts

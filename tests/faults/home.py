@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.connectors import LISTENERS
-from tests.ports import free_block
+from tests.free_ports import free_block
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, str | float] = {

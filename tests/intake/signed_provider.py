@@ -31,9 +31,9 @@ from connector.metering.content import Header, Layout, digest_of, write_etag
 from connector.metering.credit import finite
 from connector.metering.objects import Ack, ContentLog, Manifest, Receipt, digest, kept
 from connector.metering.ranges import union, without
-from connector.ports_sinks import Sinks
+from connector.ports.sinks import Sinks
 from connector.records import Agreement, Changes, Edr, Pull
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from connector.signatures import jws
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, Counted, FakeIdentity, ShiftedClock, Watcher, key_of, serving
 

@@ -9,7 +9,7 @@ import pytest
 from connector.errors import PeerFailed, SinkFailed
 from connector.intake.legs import Cut, Moved, Pieces, Window, leaf_hashes, leg
 from connector.ports import Detached
-from connector.ports_sinks import Move
+from connector.ports.sinks import Move
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
 

@@ -16,7 +16,7 @@ from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.intake import account, patience, proven
 from connector.intake.promise import Broken
 from connector.metering.ranges import union
-from connector.ports_sinks import Sinks
+from connector.ports.sinks import Sinks
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, both, of_both

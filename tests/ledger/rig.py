@@ -13,7 +13,7 @@ from connector.control.journal import Journal
 from connector.errors import NotFound, PeerFailed
 from connector.ledger.book import Book
 from connector.ports import Caller, Participant, Reply, Store
-from connector.ports_ledger import Anchor
+from connector.ports.ledger import Anchor
 from connector.records import Changes, Evidence
 from connector.signatures.jws import PublicKey, SigningKey, signing_key
 from tests.contracts.samples import OWN, PEER, fact

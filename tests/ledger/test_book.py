@@ -7,7 +7,7 @@ from connector import telemetry
 from connector.ledger.book import signer_of
 from connector.merkle import notes
 from connector.records import Changes
-from connector.records_ledger import Place
+from connector.records.ledger import Place
 from tests.contracts.samples import OWN, PEER, fact
 from tests.ledger.rig import Site, key_of
 

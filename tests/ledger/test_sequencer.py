@@ -21,7 +21,7 @@ from connector.ledger.sequencer import GROUP_AT_MOST
 from connector.merkle import checkpoints, notes, proofs
 from connector.merkle.tree import leaf_hash, root_of, verify_consistency, verify_inclusion
 from connector.records import Changes, Conflict
-from connector.records_ledger import Log, Place
+from connector.records.ledger import Log, Place
 from tests.contracts.samples import OWN, fact
 from tests.ledger.rig import Clock, Site, disk, key_of
 

@@ -10,7 +10,7 @@ from connector.errors import NotFound
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import consistency, nodes_of, root_of
-from connector.records_ledger import Witnessed
+from connector.records.ledger import Witnessed
 from tests.contracts.samples import OTHER_PEER, OWN, PEER
 from tests.ledger.rig import Site, key_of
 

@@ -14,7 +14,7 @@ from connector.metering.counts import Counts
 from connector.metering.credit import Log, finite
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Read, Receipt
 from connector.metering.ranges import Ranges
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from connector.signatures import jws
 
 PROVIDER, CONSUMER, STRANGER = "did:web:hospital.example", "did:web:bio.example", "did:web:stranger.example"

@@ -19,7 +19,7 @@ from connector.metering.credit import Log, allowance, finite
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Receipt, Rejected, digest
 from connector.metering.ranges import union
 from connector.metering.statements import Flow, flow_of
-from connector.records_metering import Receipted
+from connector.records.metering import Receipted
 from connector.signatures import jws
 from tests.metering.rig import (
     CHECKPOINT,

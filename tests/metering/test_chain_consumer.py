@@ -14,7 +14,7 @@ from connector.metering.chain_consumer import Terms, accept, issued, judge_ack, 
 from connector.metering.counts import Counts
 from connector.metering.credit import finite
 from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, digest
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from connector.signatures import jws
 from tests.metering.rig import (
     CHUNK,

@@ -23,7 +23,7 @@ from connector.metering.chain_consumer import issued, judge_ack, restored
 from connector.metering.counts import Counts
 from connector.metering.credit import allowance, open_to
 from connector.metering.ranges import Ranges, covers, union, without
-from connector.records_metering import Metered
+from connector.records.metering import Metered
 from tests.metering.rig import CONSUMER, LAYOUT, MANIFEST, NOW, PROVIDER, STRANGER, account, judged, log, proven, receipt, signed
 
 MEASURE = log().measure

@@ -8,7 +8,7 @@ from connector.metering_bills.plans import plan_of
 from connector.metering_bills.prices import QIAO, Plan
 from connector.odrl import Policy, load
 from connector.odrl.values import microseconds
-from connector.records_metering import Counts
+from connector.records.metering import Counts
 from tests.odrl_forms.shipped import options
 
 SIGNED = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)

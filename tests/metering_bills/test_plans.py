@@ -13,7 +13,7 @@ from connector.odrl import load
 from connector.odrl.model import Event
 from connector.odrl.operands import PAY_AMOUNT
 from connector.odrl_forms.templates import instantiate
-from connector.records_metering import Counts
+from connector.records.metering import Counts
 from tests.metering_bills.priced import (
     NOTHING,
     SIGNED,

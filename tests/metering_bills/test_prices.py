@@ -9,7 +9,7 @@ from connector.metering_bills.currencies import CURRENCY, PLACES
 from connector.metering_bills.prices import Plan
 from connector.odrl.model import Span
 from connector.odrl.operands import PAY_AMOUNT
-from connector.records_metering import Counts
+from connector.records.metering import Counts
 from tests.metering_bills.priced import (
     NOTHING,
     count,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ports import free_ports
+from tests.free_ports import free_ports
 from tests.tck import config, kit, report
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ from connector.records import Agreement, Changes, Conflict, Record
 from connector.settings import Settings, parse
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey
-from tests.ports import free_ports
+from tests.free_ports import free_ports
 from tests.tck import config, script
 from tests.tck.__main__ import READY
 

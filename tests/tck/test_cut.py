@@ -17,7 +17,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Unauthenticated
 from connector.ports import Act
-from tests.ports import free_ports
+from tests.free_ports import free_ports
 from tests.tck import config, cut, script
 from tests.tck.__main__ import READY
 

@@ -3,7 +3,7 @@
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.ports import Store
-from connector.ports_ledger import LedgerStore
+from connector.ports.ledger import LedgerStore
 
 
 def test_every_store_reads_the_ledger():

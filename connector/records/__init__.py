@@ -17,8 +17,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.errors import InvalidRequest
-from connector.records_ledger import Log, Numbered, Subtree, Witnessed
-from connector.records_metering import Metered, Receipted
+from connector.records.ledger import Log, Numbered, Subtree, Witnessed
+from connector.records.metering import Metered, Receipted
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class Outbound:
 class Evidence:
     """One fact for the record and the event feed. `what` is from a closed set (`connector.telemetry`); `sequence` is
     given by the store. `detail` is plain JSON without secrets or personal data, and can be erased. `entry` is what the ledger holds of it
-    if that is a signed object (JWS), verbatim; None: the fact itself (`records_ledger`)."""
+    if that is a signed object (JWS), verbatim; None: the fact itself (`records.ledger`)."""
 
     what: str
     kind: Kind | None

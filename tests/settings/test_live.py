@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.settings_fields import (
+from connector.settings.fields import (
     ApprovalSettings,
     EdrSettings,
     EgressSettings,
@@ -17,7 +17,7 @@ from connector.settings_fields import (
     Settings,
     StoreSettings,
 )
-from connector.settings_live import LIVE, changed, taken
+from connector.settings.live import LIVE, changed, taken
 
 BASE = Settings(participant=ParticipantSettings(id="did:web:a.example", name="a", role="hospital"))
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from connector.records_ledger import Entry, Log, Numbered, Place, Witnessed
-from connector.records_metering import Metered, Receipted
+from connector.records.ledger import Entry, Log, Numbered, Place, Witnessed
+from connector.records.metering import Metered, Receipted
 
 
 class LedgerStore(Protocol):

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from connector import settings_fields
-from connector.settings import SECTIONS, Settings
+from connector.settings import SECTIONS, Settings, fields
 
 FIELDS = [
     pytest.param(section, spec, id=f"{section}.{spec.name}")
@@ -29,7 +28,7 @@ def test_a_field_is_documented_bounded_and_has_a_default(section: str, spec: dat
 
 
 def test_settings_cannot_be_changed():
-    own = settings_fields.ParticipantSettings(id="did:web:a", name="a", role="r")
+    own = fields.ParticipantSettings(id="did:web:a", name="a", role="r")
     settings = Settings(participant=own)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.participant = own

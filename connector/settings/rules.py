@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from connector.settings_fields import ListenerSettings, ManagementSettings, Settings
+from connector.settings.fields import ListenerSettings, ManagementSettings, Settings
 
 # Field -> the values it takes, where there is a closed choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -1,6 +1,6 @@
 import socket
 
-from tests.ports import free_block, free_ports
+from tests.free_ports import free_block, free_ports
 
 
 def test_ports_are_different_and_can_be_listened_on():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from connector.dsp.messages import Role
-from connector.records_metering import Counts, Metered
+from connector.records.metering import Counts, Metered
 
 
 def test_an_account_begins_with_nothing_signed_by_the_consumer():

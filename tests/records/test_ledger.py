@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Kind, Move
 from connector.records import Evidence
-from connector.records_ledger import ENTRY_BYTES_MAX, Witnessed, entry_of, hidden_of
+from connector.records.ledger import ENTRY_BYTES_MAX, Witnessed, entry_of, hidden_of
 
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
 facts = st.builds(

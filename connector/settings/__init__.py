@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, is_dataclass, replace
+from dataclasses import fields as fields_of
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from connector.errors import SettingsError
-from connector.settings_fields import ListenerSettings, ManagementSettings, Settings
-from connector.settings_rules import CHOICES, Finding, contradictions, on_disk
+from connector.settings.fields import ListenerSettings, ManagementSettings, Settings
+from connector.settings.rules import CHOICES, Finding, contradictions, on_disk
 
 __all__ = ["Contents", "Finding", "ListenerSettings", "ManagementSettings", "Settings", "load", "parse"]
 
@@ -66,7 +67,7 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str], directory: Pa
     findings = [Finding(name, "is not a section", _did_you_mean(name, SECTIONS)) for name in document if name not in SECTIONS]
     overrides = _overrides(environ, findings)
     values: dict[str, Any] = {}
-    for section in fields(Settings):
+    for section in fields_of(Settings):
         given = document.get(section.name, {})
         if not isinstance(given, Mapping):
             findings.append(Finding(section.name, f"is {_show(given)}", f"write a table: [{section.name}]"))
@@ -82,7 +83,7 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str], directory: Pa
 def _section(section: Field[Any], given: Mapping[str, Any], overrides: Mapping[str, str], directory: Path, findings: list[Finding]) -> Any:
     name, cls = section.name, SECTIONS[section.name]
     default = section.default_factory() if section.default_factory is not MISSING else None
-    known = {spec.name: spec for spec in fields(cls)}
+    known = {spec.name: spec for spec in fields_of(cls)}
     findings += [Finding(f"{name}.{key}", "is not a field", _did_you_mean(key, known)) for key in given if key not in known]
     values: dict[str, Any] = {}
     for key, spec in known.items():
@@ -170,7 +171,7 @@ def _overrides(environ: Mapping[str, str], findings: list[Finding]) -> dict[str,
         f"{PREFIX}{section}_{spec.name}".upper(): (section, spec.name)
         for section, cls in SECTIONS.items()
         if is_dataclass(cls)
-        for spec in fields(cls)
+        for spec in fields_of(cls)
     }
     found: dict[str, dict[str, str]] = {}
     for variable, text in environ.items():

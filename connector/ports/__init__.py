@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.odrl.counters import Tally
-from connector.ports_ledger import LedgerStore
+from connector.ports.ledger import LedgerStore
 from connector.records import (
     Agreement,
     Changes,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from connector.settings_fields import Settings
+from connector.settings.fields import Settings
 
 # A whole section, or `section.field`.
 LIVE = frozenset({

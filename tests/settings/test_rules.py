@@ -6,7 +6,7 @@ import pytest
 
 from connector.errors import SettingsError
 from connector.settings import load
-from connector.settings_rules import is_loopback
+from connector.settings.rules import is_loopback
 
 SETTINGS = """
 [participant]
