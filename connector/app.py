@@ -27,7 +27,7 @@ from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
 from connector.adapters_streams.mover import SpliceMover
-from connector.api import dsp_api, ledger_api, metering_api, middleware
+from connector.api import data_answers, dsp_api, ledger_api, metering_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
@@ -227,7 +227,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         publishing = Publishing(journal, policies, schemas, indexed, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
         metering = Metering(means, SpliceMover, settings.receipts.after)
-        downloads = Downloads(peer, identity, sinks, clock, metering=metering)
+        downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
         ops = OpsApi(
@@ -282,7 +282,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
         metered = metering_api.Metering(accounts, receipts, settings.data.url)
         served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
-        data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered)
+        signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
+        data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
 
         running = Connector(settings, store, operations, publishing, journal, book, ops, stack, reload, token_hash)
         limits_of = settings.limits

@@ -29,6 +29,7 @@ from connector.ports import Clock, Identity, Peer
 from connector.ports.sinks import Movers, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
+from connector.signatures.jws import SigningKey
 
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
@@ -48,7 +49,7 @@ class Metering:
 
 class Downloads:
     """Fetches what orders ask for into files of `sinks`. Without `metering` manifests are not looked at, and nothing is receipted;
-    without `signing` no request is signed, and signatures of answers are not looked at."""
+    `signer` returns the key that signs requests now; without it none is signed, and signatures of answers are not looked at."""
 
     def __init__(
         self,
@@ -58,12 +59,12 @@ class Downloads:
         clock: Clock,
         *,
         metering: Metering | None = None,
-        signing: Signing | None = None,
+        signer: Callable[[], SigningKey] | None = None,
         idle_seconds: float = IDLE_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._peer, self._identity, self._sinks, self._clock, self.metering = peer, identity, sinks, clock, metering
-        self._signing = signing
+        self._signing = None if signer is None else Signing(signer, identity.keys, clock)
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
 
     def check_out(self, out: str, id: str) -> None:

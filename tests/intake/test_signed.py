@@ -71,7 +71,7 @@ class Side:
 
     def downloads(self, rig: Rig, to: Path) -> Downloads:
         means = Means(self.store, self.journal.decide, self.identity, self.clock, Counted())
-        return rig.downloads(to, metering=Metering(means, SpliceMover, "write"), signing=self.signing, patience_seconds=2.0)
+        return rig.downloads(to, metering=Metering(means, SpliceMover, "write"), signer=self.signing.signer, patience_seconds=2.0)
 
 
 @pytest_asyncio.fixture
@@ -388,9 +388,9 @@ async def test_whoever_has_only_the_token_gets_nothing(tmp_path: Path):
         clock.shift_seconds = thief.clock.shift_seconds = 2.0
         await rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS}))
         edr = replace(rig.edr(), refresh_token=None)
-        for signing in (thief.signing, None):
+        for signer in (thief.signing.signer, None):
             with pytest.raises(PeerFailed, match="status 401"):
-                await rig.downloads(to, signing=signing, patience_seconds=0.1).fetch(order(to), edr, **Watcher().calls)
+                await rig.downloads(to, signer=signer, patience_seconds=0.1).fetch(order(to), edr, **Watcher().calls)
     assert list(to.iterdir()) == []
     await thief.peer.close()
 
@@ -405,7 +405,7 @@ async def test_a_lie_ends_the_download_at_once_with_its_reason(side: Side, tmp_p
             edr = replace(rig.edr(), address=address, refresh_token=None)
             began = time.monotonic()
             with pytest.raises(Broken) as broken:
-                await rig.downloads(tmp_path, signing=side.signing).fetch(order(tmp_path), edr, **Watcher().calls)
+                await rig.downloads(tmp_path, signer=side.signing.signer).fetch(order(tmp_path), edr, **Watcher().calls)
         assert broken.value.code == "signature-wrong"
         assert time.monotonic() - began < 2.0
         assert len(there.asked) == 1
