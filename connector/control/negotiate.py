@@ -14,7 +14,7 @@ from typing import Any
 from connector.control.compose import agreement_of, saying
 from connector.control.policies import PERMITS, USE, Document, Policies, Read, Verdict, not_understood
 from connector.control.terms import Settlement
-from connector.dsp import dcat, wire
+from connector.dsp import dcat, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.negotiation import State
@@ -89,7 +89,7 @@ class Negotiations:
         detail = self._keep(process, asked.document, verdict, claims) | {"offer": offer.id, "offered": self._policies.hash_of(envelope)}
         if settled.says or not verdict.permitted:
             detail |= {"changes": list(settled.says), "judged": envelope.document}
-        kept = replace(process, dataset=offer.dataset, detail=detail)
+        kept = exchange.changed(process, dataset=offer.dataset, detail=detail)
         if not verdict.permitted:
             return Reaction(kept, _refuse(Move.CONTRACT_TERMINATION, verdict))
         if offer.manual:
@@ -260,7 +260,7 @@ class Negotiations:
             used=self._policies.unused(read),
         )
         agreement = agreement_of(document, process, now, verdict.ends)
-        kept = replace(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
+        kept = exchange.changed(process, agreement=agreement.id, detail=dict(process.detail) | {"decision": verdict.document})
         return Reaction(kept, Act(Move.VERIFICATION), (agreement,), (Expect(Agreement, agreement.id, None),))
 
     def _faults(self, process: Process, agreement: Read) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class Steps:
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
         begins = now + act.delay_seconds if act is not None else now  # what we put off ourselves is not time that the peer took
-        process = replace(process, version=(version or 0) + 1, updated=now, due=due_of(process, self.sender.times, begins))
+        process = exchange.changed(process, version=(version or 0) + 1, updated=now, due=due_of(process, self.sender.times, begins))
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),

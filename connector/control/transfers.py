@@ -15,7 +15,7 @@ from connector.control.negotiate import Reaction
 from connector.control.rights import WITHDRAWN, Rights, Ruling, charge, outcome, refuse
 from connector.control.steps import Steps
 from connector.dataplane.edr import Tokens, grant_for, read_address
-from connector.dsp import dcat, wire
+from connector.dsp import dcat, exchange, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move, Role
 from connector.dsp.transfer import State
@@ -68,7 +68,7 @@ class Transfers:
             # The agreement stays in force, but there is nothing to start: say so instead of being silent until it is published again.
             raise Refused(ruling.verdict.reasons[0], code=WITHDRAWN)
         detail = dict(process.detail) | {"format": document["format"]}
-        return _answer(replace(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail), ruling, now)
+        return _answer(exchange.changed(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail), ruling, now)
 
     async def _resumed(self, process: Process, caller: Caller, now: float) -> Reaction:
         """Provider: the consumer resumes. Only a start of ours can carry a fresh data address, so we send one. While it is refused
@@ -102,7 +102,7 @@ class Transfers:
         """Consumer: keep the data address, and no longer what was said when it was suspended. A pull transfer cannot do without an
         address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its sender can still do
         something about it."""
-        process = replace(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
+        process = exchange.changed(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
         if address is None:
             return Reaction(process)
         try:
@@ -227,7 +227,7 @@ def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float
 def _answer(process: Process, ruling: Ruling, now: float) -> Reaction:
     """Start, or end with the reason."""
     detail = {name: value for name, value in ruling.kept(process, now).items() if name not in (*SAID, "held", "again")}
-    decided = replace(process, detail=detail)
+    decided = exchange.changed(process, detail=detail)
     if not ruling.permitted:
         return Reaction(decided, refuse(Move.TRANSFER_TERMINATION, ruling))
     return replace(charge(decided, ruling, now), act=Act(Move.START))
