@@ -216,7 +216,8 @@ class Pulls:
                     continue
                 raise PeerFailed("the provider started the transfer without a data address")
             ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(_moved_on, process)))
-            running = asyncio.create_task(self._fetch(pull, edr, process, ended.done))
+            over = partial(_known, ended)
+            running = asyncio.create_task(self._fetch(pull, edr, process, over))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not running.done() and _used_up(await ended):  # what has been charged is on its way, and was paid for
@@ -373,6 +374,11 @@ def _moved_on(begun: Process, process: Process) -> bool:
     """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
     is another data address, and the tokens of the one before have ended."""
     return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)
+
+
+def _known(ended: asyncio.Task[Process]) -> bool:
+    """Whether the transfer has moved on, unlike one of which nobody hears any more because the connector stops."""
+    return ended.done() and not ended.cancelled()
 
 
 def _used_up(process: Process) -> bool:

@@ -32,7 +32,7 @@ from connector.records.metering import Metered, Receipted
 
 QUIET_SECONDS = 1.0  # after which what was verified is receipted, be it less than a window
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without an ack is posted again; doubles
-LAST_SECONDS = 5.0  # for a receipt that says why we stop: whoever stops does not wait long
+LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does not wait long
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 Lines = Callable[[int, int], int]
@@ -154,13 +154,15 @@ class Account:
             await self._post()
         await self._settle()
 
-    async def abort(self, reason: str) -> None:
-        """Say why we stop, if it can be said quickly."""
+    async def last(self, reason: str | None = None) -> None:
+        """The last receipt as we stop: over what was verified since the one before, or with the `reason` why we stop. Only if it can be
+        said quickly."""
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._post()
-                await self._sign("aborted", reason=reason)
-                await self._post()
+                if reason is not None or (self._new and self._account.status not in CLOSED):
+                    await self._sign("partial" if reason is None else "aborted", reason=reason)
+                    await self._post()
                 await self._settle()
         except (ConnectorError, TimeoutError) as error:
             telemetry.log.info("no receipt about the end", transfer=self._transfer, reason=str(error))

@@ -25,6 +25,11 @@ class Patience:
         self._id, self._patience_seconds, self._over = id, patience_seconds, over
         self._failures, self._last_byte, self._refused_since = 0, asyncio.get_running_loop().time(), float("inf")
 
+    @property
+    def over(self) -> bool:
+        """Whether there is to be no other attempt."""
+        return self._over()
+
     async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""

@@ -97,7 +97,11 @@ class Proven:
             await self._patiently(account.complete)
         except ConnectorError as error:
             if self._account is not None:
-                await self._say_why(error, account, tasks)
+                await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
+            raise
+        except asyncio.CancelledError:
+            if self._account is not None and self._patience.over:  # the transfer ends, we do not: what has come until now is signed for
+                await self._sign_last(account, tasks)
             raise
         finally:
             await _stopped(tasks)
@@ -117,16 +121,16 @@ class Proven:
             except PeerFailed as failed:
                 await self._patience.bear(failed, 0)
 
-    async def _say_why(self, error: ConnectorError, account: Account, tasks: list[asyncio.Task[None]]) -> None:
-        """Let the provider hear that we stop: which leaf was wrong, or that our disk is at fault."""
-        writing, *others = tasks
-        await _stopped(others)
-        account.end()
-        if not writing.done():
-            await asyncio.wait({writing}, timeout=LAST_SECONDS)
-        await _stopped([writing])
-        if isinstance(error, SinkFailed):
-            await account.abort("sink")
+    async def _sign_last(self, account: Account, tasks: list[asyncio.Task[None]], reason: str | None = None) -> None:
+        """Let the provider hear what was verified until now, which leaf was wrong, or the `reason` why we stop."""
+        if tasks:
+            writing, *others = tasks
+            await _stopped(others)
+            account.end()
+            if not writing.done():
+                await asyncio.wait({writing}, timeout=LAST_SECONDS)
+            await _stopped([writing])
+        await account.last(reason)
 
     async def _look_again(self) -> None:
         """Compare what an earlier attempt has left. Raises SinkFailed, Broken, PeerFailed."""

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from connector.dsp.messages import Role
+from connector.metering.content import CHUNK_BYTES
 from connector.metering_bills.prices import QIAO
 from connector.records.metering import Metered
 from tests.control.orders import D, order, settled
@@ -81,5 +82,7 @@ async def test_a_budget_that_ends_in_the_middle_is_not_gone_over_by_the_bill_and
     assert sum(amount for _, _, amount in posted.posted) == 1_500_000, "to the last byte that the budget pays for"
     bills = [await side.asked("GET", f"/agreements/{quoted(agreement)}/invoice?{PERIOD}") for side in (two.provider, two.consumer)]
     assert bills[0] == bills[1]
-    assert bills[0]["counts"]["bytes"] <= 1_500_000, "no more than was verified, leaf by leaf, and signed for"
+    whole = 1_500_000 // CHUNK_BYTES * CHUNK_BYTES
+    assert bills[0]["counts"]["bytes"] == whole, "all that was verified, leaf by leaf, and no more: signed for after the end, too"
+    assert bills[0]["lines"][0]["attested"] == "both"
     assert float(bills[0]["total"]) <= 1.50

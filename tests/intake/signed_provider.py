@@ -257,15 +257,18 @@ class Consumer:
         agreement = Agreement(AGREEMENT, "urn:n", PROVIDER, PROVIDER, CONSUMER, "urn:dataset", DOCUMENT, bytes(32), True, version=1)
         await self.store.commit(Changes((), (process, agreement)))
 
-    async def fetch(self, order: Pull | None = None, *, over: str | None = None, **options: Any) -> Pull:
+    def edr(self, over: str | None = None) -> Edr:
+        """Where the data are, and the token for them; `over` is another address for the same provider."""
         address = {
             "@type": "DataAddress",
             "endpointType": "HttpData",
             "endpoint": f"{over or self.provider.url}/data/{self.provider.pid}",
             "endpointProperties": [],
         }
-        edr = Edr(self.provider.pid, address, "token", None, None, None)
-        return await self.downloads(**options).fetch(order or self.order(), edr, **self.watcher.calls)
+        return Edr(self.provider.pid, address, "token", None, None, None)
+
+    async def fetch(self, order: Pull | None = None, *, over: str | None = None, **options: Any) -> Pull:
+        return await self.downloads(**options).fetch(order or self.order(), self.edr(over), **self.watcher.calls)
 
     async def account(self) -> Metered:
         found = await self.store.metered(self.provider.pid)

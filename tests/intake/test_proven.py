@@ -300,6 +300,37 @@ async def test_a_download_that_is_cancelled_lets_go_of_everything_at_once(tmp_pa
     assert threading.active_count() <= threads + 8  # the loop's own workers
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_came_before_the_transfer_ended_is_signed_for(
+    tmp_path: Path, sinks: Sinks, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Be it that the provider cuts the last answer, or that we give it up on its word that the transfer is over."""
+    monkeypatch.setattr(account, "QUIET_SECONDS", 60.0)
+    come, never = asyncio.Event(), asyncio.Event()
+    async with both(tmp_path, CONTENT, sinks=sinks, window_bytes=30 * CHUNK) as (provider, consumer):
+
+        async def stop(leaf: int) -> None:
+            if leaf == 21:
+                await never.wait()
+
+        if cancelled:
+            provider._allow = stop  # type: ignore[method-assign]
+        else:
+            provider.cuts = [20 * CHUNK + 1000]
+        consumer.watcher.on_report = lambda seen: come.set() if seen.received_bytes == 20 * CHUNK else None
+        calls = consumer.watcher.calls | {"over": lambda: True}
+        fetching = asyncio.create_task(consumer.downloads().fetch(consumer.order(), consumer.edr(), **calls))
+        if cancelled:
+            await come.wait()
+            fetching.cancel()
+        with pytest.raises((PeerFailed, asyncio.CancelledError)):
+            await fetching
+        of_both(provider, await consumer.account())
+        assert provider.account.counts.bytes == 20 * CHUNK
+        assert (provider.account.status, provider.account.ranges) == ("open", ((1, 21),))
+        never.set()
+
+
 async def test_the_progress_is_what_is_verified(tmp_path: Path):
     async with both(tmp_path, CONTENT) as (provider, consumer):
         await consumer.fetch()
