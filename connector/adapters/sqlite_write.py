@@ -84,10 +84,9 @@ def prepare(number: int, changes: Changes) -> Prepared:
     writes += [save_outbound(number, row) for row in changes.outbox]
     evidence_rows = tuple(values_of_evidence(number, fact) for fact in changes.evidence)
     expects = tuple((expect, *_question(number, expect)) for expect in changes.expects)
-    for values in (*(values for _, values in writes), *evidence_rows, *(key for *_, key in expects)):
-        text = "".join([value for value in values if isinstance(value, str)])
-        if not text.isascii():
-            text.encode()  # half a surrogate pair has no UTF-8
+    rows = (*(values for _, values in writes), *evidence_rows, *(key for *_, key in expects))
+    texts = [value for values in rows for value in values if isinstance(value, str) and not value.isascii()]
+    "\n".join(texts).encode()  # half a surrogate pair has no UTF-8
     return Prepared(expects, implied(changes), writes, changes.evidence, evidence_rows)
 
 

@@ -154,13 +154,14 @@ class Rights:
         if caller is None or caller.expires <= now:
             reason = f"nobody vouches for `{agreement.consumer}` any more: it has left the data space, or has no valid key"
             return Ruling(_refusal(Code.CREDENTIAL_REVOKED, now, reason), agreement, dataset, agreement.ends)
-        tallies = self._policies.tallies(agreement.document)
+        terms = self._policies.read(agreement.document)
+        tallies = self._policies.tallies(terms)
         usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
         used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more) if usage else None
-        looks = self._policies.next_instant(agreement.document, now) if usage else None
+        looks = self._policies.next_instant(terms, now) if usage else None
         verdict = self._remembered(agreement, caller.claims, now, used, looks)
         if usage:
-            counters = self._policies.counters(agreement.document, usage)
+            counters = self._policies.counters(terms, usage)
             verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
         if verdict.permitted and dataset is not None and dataset.binding is not None and agreement.created <= dataset.binding:
             verdict = self.bound(verdict, agreement, dataset, caller.claims, now)
@@ -168,7 +169,7 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        counted_by = (tallies, usage, looks, demands(self._policies.parse(agreement.document)))
+        counted_by = (tallies, usage, looks, demands(terms.policy))
         return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
 
     def outdated(self, process: Process) -> bool:

@@ -40,8 +40,11 @@ def demands(policy: Policy | PolicyError) -> frozenset[str]:
     """What terms demand of a stream, as IRIs, known here or not. What stands in a branch of a choice counts as demanded."""
     if isinstance(policy, PolicyError):
         return frozenset()
-    demanding = (leaf for leaf in constraints_of(policy) if isinstance(leaf, Constraint) and leaf.operand in DEMANDING)
-    return frozenset(value for leaf in demanding for value in leaf.expected)
+    known: frozenset[str] | None = policy.memo.get(demands)
+    if known is None:
+        demanding = (leaf for leaf in constraints_of(policy) if isinstance(leaf, Constraint) and leaf.operand in DEMANDING)
+        known = policy.memo[demands] = frozenset(value for leaf in demanding for value in leaf.expected)
+    return known
 
 
 def settle(terms: Policy, envelope: Policy, *, party: str, target: str, options: Options = DEFAULT_OPTIONS) -> Settlement:

@@ -167,14 +167,17 @@ class Views:
         token has taken it, and so does a suspension or an end. Whether it may be read is decided anew, so nothing is served on what
         held once, least of all after a start."""
         process = await self._store.process(Kind.TRANSFER, pid)
-        ruling = await self._rights.of(process, self._clock.now()) if process else None
-        if process is None or ruling is None or (agreement := ruling.agreement) is None:
+        return await self._view(process) if process else None
+
+    async def _view(self, process: Process) -> TransferView | None:
+        ruling = await self._rights.of(process, self._clock.now())
+        if ruling is None or (agreement := ruling.agreement) is None:
             return None
         dataset = ruling.dataset or await self._store.dataset(process.dataset or "")
         if dataset is None:
             return None
         if not ruling.permitted and process.meant == State.STARTED:
-            self._refused(pid)
+            self._refused(process.pid)
         charged = process.detail.get("charged", ())
         return TransferView(
             pid=process.pid,
@@ -200,7 +203,7 @@ class Views:
         start carries none."""
         if process.role is Role.CONSUMER:
             return {}
-        view = await self.lookup(process.pid)
+        view = await self._view(process)
         if view is None:
             raise SourceFailed(f"dataset `{process.dataset}` is no longer published; the start waits until it is, or is terminated")
         if view.withheld is not None:  # it goes out when it is given back, or never

@@ -8,6 +8,7 @@ that is lost on its way costs nothing, and the old one ends by its own short lif
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ CHECKED_MAX = 4096  # tokens whose signature is remembered, some 1 KiB each
 NOT_VALID = "the token is not valid here"  # one text for foreign, forged and unknown ones: who tries them learns nothing
 # Names under which older connectors send the properties.
 PREFIXES = ("https://w3id.org/edc/v0.0.1/ns/", "https://w3id.org/tractusx/auth/", "edc:", "tx-auth:")
+VISIBLE = re.compile(r"[!-~]+")
 ADDRESS_URL_CHARACTERS_MAX = 2048
 
 
@@ -216,4 +218,4 @@ def _is_url(url: object) -> bool:
 
 def is_token(text: object) -> bool:
     """Visible ASCII only: what can stand in a header or a request line without becoming two."""
-    return isinstance(text, str) and text != "" and all("!" <= c <= "~" for c in text)
+    return isinstance(text, str) and VISIBLE.fullmatch(text) is not None
