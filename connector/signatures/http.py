@@ -102,13 +102,11 @@ def sign(message: Message, key: SigningKey, now: float, *, nonce: str | None = N
 
     Raises SignatureRefused for a value that a signature base cannot have, ValueError for a nonce that is no string of a structured field.
     """
-    parameters: dict[str, Bare] = {"created": int(now), "keyid": key.kid, "alg": ALGORITHM}
-    if nonce is not None:
-        parameters["nonce"] = nonce
-    parameters["tag"] = TAG
-    present = [(each, value) for each in _binding(message) if (value := value_of(each, message)) is not None]
-    line = write_inner_list((IDENTIFIERS[each] for each, _ in present), parameters)
-    signature = crypto_sign(base([(IDENTIFIERS[each], value) for each, value in present], line), key.secret)[:SIGNATURE_BYTES]
+    present = [(IDENTIFIERS[each], value) for each in _binding(message) if (value := value_of(each, message)) is not None]
+    named = "" if nonce is None else f";nonce={write_bare(nonce)}"
+    parameters = f';created={int(now)};keyid={write_bare(key.kid)};alg="{ALGORITHM}"{named};tag="{TAG}"'
+    line = f"({' '.join([identifier for identifier, _ in present])}){parameters}"
+    signature = crypto_sign(base(present, line), key.secret)[:SIGNATURE_BYTES]
     return f"{label}={line}", f"{label}={write_bare(signature)}"
 
 
@@ -177,6 +175,7 @@ def base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
     return text.encode("ascii")
 
 
+@lru_cache(maxsize=1024)  # the same transfers are asked for again and again
 def authority(url: str) -> str:
     """The authority of a target URI in its normal form (RFC 9421, 2.2.3): lower case, without the scheme's own port."""
     parts = urlsplit(url)
@@ -185,6 +184,7 @@ def authority(url: str) -> str:
     return host if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
 
 
+@lru_cache(maxsize=1024)
 def target_uri(url: str) -> str:
     """A target URI (RFC 9421, 2.2.2) with its scheme and authority in their normal form; path and query stay to the letter."""
     parts = urlsplit(url)

@@ -54,6 +54,7 @@ KEY = signing_key(f"{PROVIDER}#key", b"k" * 32)
 POLICY = {"@id": "urn:agreement", "@type": "Agreement", "permission": [{"action": "use"}]}
 
 
+@lru_cache
 def key_of(name: str) -> SigningKey:
     """The key of a participant: of its own for each name, and the same in each run."""
     return signing_key(f"{name}#key", hashlib.sha256(name.encode()).digest())
