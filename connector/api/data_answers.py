@@ -79,8 +79,9 @@ class Signing:
         headers[SIGNATURE_INPUT], headers[SIGNATURE] = given
 
     def _request(self, request: web.Request) -> http.Request:
-        headers = request.headers
-        return http.Request(request.method, f"{self._url}{request.raw_path}", lambda name: headers.getall(name, ()))
+        headers, path = request.headers, request.raw_path
+        url = f"{self._url}{path}" if path.startswith("/") else f"{self._url}/{path}"  # `*`, or a host: none that could be signed for
+        return http.Request(request.method, url, lambda name: headers.getall(name, ()))
 
 
 def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:

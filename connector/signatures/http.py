@@ -175,7 +175,7 @@ def base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
     return text.encode("ascii")
 
 
-@lru_cache(maxsize=1024)  # the same transfers are asked for again and again
+@lru_cache(maxsize=256)  # the same transfers are asked for again and again
 def authority(url: str) -> str:
     """The authority of a target URI in its normal form (RFC 9421, 2.2.3): lower case, without the scheme's own port."""
     parts = urlsplit(url)
@@ -184,7 +184,7 @@ def authority(url: str) -> str:
     return host if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def target_uri(url: str) -> str:
     """A target URI (RFC 9421, 2.2.2) with its scheme and authority in their normal form; path and query stay to the letter."""
     parts = urlsplit(url)

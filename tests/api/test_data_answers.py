@@ -1,5 +1,6 @@
 """What all routes of the data listener share: who presents no token is told how, and an error has its answer."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -307,3 +308,26 @@ async def test_an_answer_that_cannot_be_signed_leaves_without_a_signature():
     async with serving(app) as port, aiohttp.request("GET", f"http://127.0.0.1:{port}/", headers=ASKING) as answer:
         assert answer.status == 200
         assert "Signature" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CONNECT hospital.example:99999999999",
+        "GET http://hospital.example:99999999999/data/x",
+        "GET http://[x/data/x",
+        "OPTIONS *",
+        "GET //[/data/x?:99999999999",
+        "GET /data/x%00\u00e9",
+        "GET /data/x#y",
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_target_that_nobody_can_mean_is_answered_all_the_same(line: str, tmp_path: Path):
+    async with provider(tmp_path) as rig:
+        headers = "".join(f"{name}: {value}\r\n" for name, value in (ASKING | {"Signature": "x", "Range": "\u00e9"}).items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(rig.url.rpartition(":")[2]))
+        writer.write(f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode("latin-1"))
+        got = await asyncio.wait_for(reader.read(), 5.0)
+        writer.close()
+        assert got.split(b" ")[1][:1] == b"4", got
