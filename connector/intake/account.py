@@ -24,7 +24,7 @@ from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.credit import due, finite
 from connector.metering.objects import Receipt, Rejected, digest, kept
-from connector.metering.ranges import Ranges, covers, union
+from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Sink
 from connector.records import Changes, Evidence, Expect
@@ -88,7 +88,7 @@ class Account:
             promise.layout.leaves,
             promise.layout.size_bytes,
         )
-        self._verified: Ranges = ()
+        self._said: Ranges = ()
         self._news = asyncio.Event()
         self._rejected: list[Rejected] = []
         self._ending = False
@@ -121,7 +121,8 @@ class Account:
         while self._rejected or not self._ending:
             await self._until_due()
             if self._rejected:
-                await self._sign_rejected(self._rejected.pop(0))
+                await self._sign_rejected(self._rejected[0])
+                del self._rejected[0]
             elif self._new and not self._ending:
                 await self._sign("partial")
             else:
@@ -131,8 +132,13 @@ class Account:
 
     def verified(self, ranges: Ranges) -> None:
         """Say which leaves are verified and lie at their place, all of them so far that this transfer has brought."""
-        self._verified = ranges
+        self._said = ranges
         self._news.set()
+
+    @property
+    def _verified(self) -> Ranges:
+        """What can be signed for: a leaf that was wrong and is right by now not before it has been rejected."""
+        return without(self._said, tuple(sorted((each.leaf, each.leaf + 1) for each in self._rejected)))
 
     def reject(self, leaf: int, got: bytes) -> None:
         """Say that a leaf came with another hash."""
@@ -193,7 +199,7 @@ class Account:
 
     async def _sign_rejected(self, rejected: Rejected) -> None:
         telemetry.log.warning("leaf rejected", transfer=self._transfer, leaf=rejected.leaf, got=rejected.got.hex())
-        if covers(self._verified, self._account.ranges) and not covers(self._verified, ((rejected.leaf, rejected.leaf + 1),)):
+        if covers(self._verified, self._account.ranges):
             await self._sign("rejected", rejected=rejected)
 
     async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:

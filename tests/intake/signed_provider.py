@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import trustme
 from aiohttp import web
 
 from connector.adapters.egress import guard
@@ -281,24 +283,29 @@ class Consumer:
 
 
 @asynccontextmanager
-async def listening(provider: SignedProvider) -> AsyncIterator[SignedProvider]:
+async def listening(provider: SignedProvider, tls: ssl.SSLContext | None = None) -> AsyncIterator[SignedProvider]:
     app = web.Application()
     app.router.add_route("*", "/data/{pid}{slash:/?}{path:.*}", provider.serve)
-    async with serving(app) as port:
-        provider.url = f"http://127.0.0.1:{port}"
+    async with serving(app, tls) as port:
+        provider.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         provider.begin()
         yield provider
 
 
 @asynccontextmanager
 async def both(
-    root: Path, content: bytes, *, sinks: Sinks | None = None, after: str = "fsync", **options: Any
+    root: Path, content: bytes, *, sinks: Sinks | None = None, after: str = "fsync", authority: trustme.CA | None = None, **options: Any
 ) -> AsyncIterator[tuple[SignedProvider, Consumer]]:
-    """Both sides, with a directory for the file."""
+    """Both sides, with a directory for the file; with an `authority` over TLS."""
     directory = root / "out"
     directory.mkdir(exist_ok=True)
-    async with listening(SignedProvider(content, **options)) as provider:
-        consumer = Consumer(provider, directory, sinks or FileSinks([directory]), after=after)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if authority is not None else None
+    if authority is not None and tls is not None:
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        authority.cert_pem.write_to_path(str(root / "ca.pem"))
+    async with listening(SignedProvider(content, **options), tls) as provider:
+        peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=root / "ca.pem" if tls else None)
+        consumer = Consumer(provider, directory, sinks or FileSinks([directory]), after=after, peer=peer)
         await consumer.know()
         try:
             yield provider, consumer

@@ -9,17 +9,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
 from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
 from connector.intake import account, patience, proven
+from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
 from connector.intake.promise import Broken
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
-from tests.intake.signed_provider import CHUNK, Consumer, both, of_both
+from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
 WHOLE = ((1, 42),)
@@ -339,3 +341,58 @@ async def test_the_progress_is_what_is_verified(tmp_path: Path):
         assert (told[0], told[-1]) == (0, len(CONTENT))
         assert {each.size_bytes for each in consumer.watcher.reports} == {len(CONTENT)}
         assert {each.validator for each in consumer.watcher.reports} == {provider.etag}
+
+
+async def test_over_tls_leaves_are_compared_before_they_are_written(tmp_path: Path):
+    async with both(tmp_path, CONTENT, authority=trustme.CA(), required=True) as (provider, consumer):
+        provider.cuts, provider.corrupt = [7 * CHUNK + 5], {30: 1}
+        provider.barrier = asyncio.Barrier(PARALLEL_TLS)  # two connections at once, if nobody says how many
+        await consumer.fetch()
+        assert written(consumer) == CONTENT
+        assert [each.rejected.leaf for each in provider.receipts if each.rejected] == [30]
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("after", ["fsync", "write"])
+@pytest.mark.parametrize("stated", [True, False])
+async def test_when_a_transfer_is_over_all_may_be_here_already(tmp_path: Path, after: str, stated: bool):
+    """A digest proves it; without one what we have signed for, if that outlives a loss of power."""
+    async with both(tmp_path, CONTENT, after=after, stated=stated) as (provider, consumer):
+        await consumer.fetch()
+        consumer.out.rename(consumer.part)  # as before it had its name
+        order = next(each for each in reversed(consumer.watcher.reports) if each.sha256 is None or each.stated)
+        asked = provider.asked.total()
+        found = await consumer.downloads().finish(order, progress=consumer.watcher.progress)
+        assert provider.asked.total() == asked
+        assert (found is not None) is (stated or after == "fsync")
+        if found is not None:
+            assert (found.stage, found.reasons, consumer.out.read_bytes() == CONTENT) == ("download", (), True)
+
+
+async def test_what_has_gaps_is_not_all_that_it_is_long(tmp_path: Path):
+    async with both(tmp_path, CONTENT, stated=False) as (_, consumer):
+        sink = await consumer.sinks.open(str(consumer.out), "urn:pull", overwrite=False)
+        await sink.write(len(CONTENT) - 10, CONTENT[-10:])
+        await sink.close()
+        order = consumer.order(validator=consumer.provider.etag, size_bytes=len(CONTENT))
+        assert await consumer.downloads().finish(order, progress=consumer.watcher.progress) is None
+        assert consumer.part.stat().st_size == len(CONTENT)
+
+
+async def test_a_part_of_proven_leaves_is_begun_again_with_a_provider_that_proves_nothing(tmp_path: Path):
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        sink = await consumer.sinks.open(str(consumer.out), "urn:pull", overwrite=False)
+        await sink.write(10 * CHUNK, CONTENT[10 * CHUNK : 12 * CHUNK])
+        await sink.close()
+
+        def plain(told: SignedProvider, request: web.Request) -> web.Response:
+            body, headers = CONTENT, {"ETag": told.etag}
+            if (asked := request.http_range).start:
+                headers["Content-Range"] = f"bytes {asked.start}-{len(body) - 1}/{len(body)}"
+                return web.Response(status=206, body=body[asked.start :], headers=headers)
+            return web.Response(body=body, headers=headers)
+
+        provider.lies[""] = plain
+        done = await consumer.fetch(consumer.order(validator=provider.etag, size_bytes=len(CONTENT)))
+        assert (written(consumer), done.reasons) == (CONTENT, (ONLY_SIZE,))
+        assert await consumer.store.metered(provider.pid) is None
