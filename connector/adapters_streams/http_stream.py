@@ -1,0 +1,250 @@
+"""Streamed HTTP resources as sources without an end: lines of JSON, and events that a server sends.
+
+What goes on is whole records in one spelling: a line ends with a line feed and is not empty; an event has its fields in lines that end
+with a line feed, data among them, and one empty line behind (WHATWG HTML, 9.2). What keeps a connection alive is no record. Where to go on
+after a cut is said by the last event's id (`Last-Event-ID`), or by a member of the last line that a parameter of the query repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import orjson
+
+from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
+from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
+from connector.ports import Along, Download, Peer, Stat
+from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, RECORD_BYTES_MAX, LiveSource, Records, unit_of
+
+MEMBERS: Final = frozenset({"type", "url", "credential", "media_type", "since"})
+SINCE: Final = frozenset({"parameter", "member"})
+IDLE_SECONDS: Final = 3600.0  # a source may be quiet; one that is gone without a word is found out by then
+LOOK_SECONDS: Final = 10.0  # for the head of the answer at publication
+NAMED_CHARACTERS_MAX: Final = 64
+BOM: Final = "\ufeff".encode()
+
+
+class Cutter(Protocol):
+    """Turns what the network delivers into whole records. `position` is where to go on after the last one."""
+
+    position: str | None
+
+    def take(self, piece: bytes) -> bytes:
+        """The records that end in it. Raises SourceFailed for one that is too large."""
+
+
+class HttpStreams:
+    """Streams behind `peer`, the guarded client. `credential(name)` is the value of the `Authorization` header that the settings hold
+    under that name, or None."""
+
+    def __init__(self, peer: Peer, credential: Callable[[str], str | None]) -> None:
+        self._peer, self._credential = peer, credential
+
+    async def index(self, address: Mapping[str, Any], _along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
+        """Look at the head of the answer. See `connector.ports.live.LiveSources`."""
+        self._demand_allowed(address)
+        source = HttpStream(address, self._get, str(address.get("media_type") or ""))
+        media_type = await source.look()
+        if unit_of(media_type) == "none":
+            said = "; name one of them as the source's `media_type` if that is what it sends" if not address.get("media_type") else ""
+            raise InvalidRequest(
+                f"`{media_type}` is no media type of records: a live source sends `application/x-ndjson` or `text/event-stream`{said}",
+                pointer="/source/media_type",
+            )
+        if "since" in address and unit_of(media_type) != "line":
+            raise InvalidRequest("`since` is for lines of JSON; events are followed by their ids", pointer="/source/since")
+        return {**address, "media_type": media_type}, Stat(None, _version(address), None, media_type)
+
+    async def open(self, address: Mapping[str, Any]) -> LiveSource:
+        """See `connector.ports.live.LiveSources`."""
+        try:
+            self._demand_allowed(address)
+        except InvalidRequest as error:
+            raise SourceFailed(f"the source is not what was published: {error.message}") from None
+        return HttpStream(address, self._get, address["media_type"])
+
+    def _demand_allowed(self, address: Mapping[str, Any]) -> None:
+        if unknown := sorted(address.keys() - MEMBERS):
+            known = ", ".join(f"`{each}`" for each in sorted(MEMBERS - {"type"}))
+            raise InvalidRequest(f"an HTTP stream has no member `{unknown[0]}`; it has {known}", pointer=f"/source/{unknown[0]}")
+        url = address.get("url")
+        if not isinstance(url, str) or not 0 < len(url) <= URL_CHARACTERS_MAX or not all("!" <= c <= "~" for c in url):
+            text = f"the source's `url` is not a URL of 1 to {URL_CHARACTERS_MAX} visible ASCII characters; percent-encode the others"
+            raise InvalidRequest(text, pointer="/source/url")
+        try:
+            self._peer.check(url)
+        except EgressDenied as error:
+            raise InvalidRequest(f"the source's `url` cannot be used: {error.message}", pointer="/source/url") from None
+        name = address.get("credential")
+        if name is not None and (not isinstance(name, str) or self._credential(name) is None):
+            text = "the source's `credential` is not a name in the settings' section `credentials`"
+            raise InvalidRequest(text, pointer="/source/credential")
+        if "since" in address and not _is_since(address["since"]):
+            text = "`since` names the `parameter` of the query and the `member` of each line whose value it takes, both short texts"
+            raise InvalidRequest(text, pointer="/source/since")
+
+    def _get(
+        self, address: Mapping[str, Any], headers: Mapping[str, str], query: Mapping[str, str], idle_seconds: float
+    ) -> AbstractAsyncContextManager[Download]:
+        sent = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **headers}
+        if (name := address.get("credential")) is not None:
+            if (secret := self._credential(name)) is None:
+                raise SourceFailed("the credential of the source cannot be read any more; look after the settings' section `credentials`")
+            sent["Authorization"] = secret
+        return self._peer.stream("GET", _with(address["url"], query), headers=sent, idle_seconds=idle_seconds)
+
+
+Get = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, str], float], AbstractAsyncContextManager[Download]]
+
+
+class HttpStream:
+    """One stream. `get` asks for it."""
+
+    def __init__(self, address: Mapping[str, Any], get: Get, media_type: str) -> None:
+        self._address, self._get, self._media_type = address, get, media_type
+        self._seen_id = False
+
+    @property
+    def waits(self) -> bool:
+        """See the port. A server that has sent no id yet is not known to take one."""
+        return "since" in self._address or self._seen_id
+
+    async def look(self) -> str:
+        """The media type of what answers. Raises SourceFailed."""
+        try:
+            async with self._get(self._address, {"Accept": self._media_type or "*/*"}, {}, LOOK_SECONDS) as download:
+                self._demand_stream(download)
+                said = download.headers.get("content-type", "").strip()
+        except (PeerFailed, EgressDenied) as error:
+            raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
+        return self._media_type or (said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream")
+
+    async def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+        """See the port."""
+        headers, query = {"Accept": self._media_type}, {}
+        cutter: Cutter
+        if unit_of(self._media_type) == "line":
+            since = self._address.get("since")
+            cutter = Lines(since["member"] if since else None, position)
+            if since and position is not None:
+                query[since["parameter"]] = position
+        else:
+            cutter = Events(position)
+            if position is not None:
+                headers["Last-Event-ID"] = position
+        try:
+            async with self._get(self._address, headers, query, IDLE_SECONDS) as download:
+                self._demand_stream(download)
+                async for piece in download.chunks():
+                    for at in range(0, len(piece), BATCH_BYTES):
+                        if data := cutter.take(piece[at : at + BATCH_BYTES]):
+                            self._seen_id = self._seen_id or cutter.position is not None
+                            yield Records(data, cutter.position)
+        except (PeerFailed, EgressDenied) as error:
+            raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
+
+    async def close(self) -> None:
+        """Nothing stays open when nobody follows."""
+
+    def _demand_stream(self, download: Download) -> None:
+        if download.status != HTTPStatus.OK:
+            raise SourceFailed(f"the upstream of the source answered with status {download.status} instead of 200")
+        if download.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise SourceFailed("the upstream of the source sent a content encoding that was not asked for")
+
+
+class Lines:
+    """Lines of JSON; `member` of each says where to go on after it, if it has one name."""
+
+    def __init__(self, member: str | None, position: str | None) -> None:
+        self._member, self.position = member, position
+        self._rest = b""
+
+    def take(self, piece: bytes) -> bytes:
+        """See `Cutter`."""
+        whole, self._rest = _whole(self._rest + piece if self._rest else piece, b"\n")
+        if whole.startswith((b"\n", b"\r\n")) or b"\n\n" in whole or b"\n\r\n" in whole:
+            whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip())
+        if whole and self._member is not None:
+            self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)
+        return whole
+
+
+class Events:
+    """Events; the id of the last one says where to go on."""
+
+    def __init__(self, position: str | None) -> None:
+        self.position = position
+        self._rest = b""
+        self._begun = False
+
+    def take(self, piece: bytes) -> bytes:
+        """See `Cutter`."""
+        data = self._rest + piece if self._rest else piece
+        if not self._begun:
+            if len(data) < len(BOM) and BOM.startswith(data):
+                self._rest = data
+                return b""
+            data, self._begun = data.removeprefix(BOM), True
+        held = b""
+        if b"\r" in data:
+            if data.endswith(b"\r"):  # the line feed that belongs to it may be yet to come
+                data, held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        whole, rest = _whole(data, b"\n\n")
+        self._rest = rest + held
+        found = [event for each in whole.split(b"\n\n") if (event := each.lstrip(b"\n")) and self._holds(event)]
+        return b"\n\n".join(found) + b"\n\n" if found else b""
+
+    def _holds(self, event: bytes) -> bool:
+        """Whether it is one: with data. An id counts without, too."""
+        at = event.rfind(b"\nid:") + 1
+        if event.startswith(b"id:", at):
+            value = event[at + 3 :].partition(b"\n")[0].removeprefix(b" ")
+            text = value.decode("utf-8", "replace")
+            self.position = text if text.isprintable() and 0 < len(value) <= POSITION_BYTES_MAX else None
+        return event.startswith(b"data") or b"\ndata" in event
+
+
+def _whole(data: bytes, ending: bytes) -> tuple[bytes, bytes]:
+    """The records of `data` that are whole, and the rest. Raises SourceFailed if that is too large."""
+    end = data.rfind(ending)
+    whole, rest = (b"", data) if end < 0 else (data[: end + len(ending)], data[end + len(ending) :])
+    if len(rest) > RECORD_BYTES_MAX:
+        raise SourceFailed(f"the source has sent a record of more than {RECORD_BYTES_MAX} bytes")
+    return whole, rest
+
+
+def _position(line: bytes, member: str) -> str | None:
+    """The value of a member of a line: a text or a number. Raises SourceFailed if it has none, as nothing could go on after it."""
+    try:
+        value = orjson.loads(line).get(member)
+    except (ValueError, AttributeError):
+        value = None
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value).encode()) > POSITION_BYTES_MAX:
+        raise SourceFailed(f"a line of the source is no JSON object with a text or number `{member}`, by which it would be followed")
+    return str(value)
+
+
+def _is_since(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and value.keys() == SINCE
+        and all(isinstance(each, str) and 0 < len(each) <= NAMED_CHARACTERS_MAX for each in value.values())
+    )
+
+
+def _with(url: str, query: Mapping[str, str]) -> str:
+    """The URL with more parameters."""
+    if not query:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, urlencode(query))))))
+
+
+def _version(address: Mapping[str, Any]) -> str:
+    return orjson.dumps({**address}, option=orjson.OPT_SORT_KEYS).decode()

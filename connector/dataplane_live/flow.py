@@ -1,0 +1,239 @@
+"""One transfer of live data: its source is followed, what comes is sealed in leaves, spooled, signed, and read by the consumer.
+
+A leaf is sealed once a chunk is full or its first byte is SEAL_SECONDS old. A checkpoint is due WINDOW_BYTES or SEAL_SECONDS after the
+last one. The source is made to wait once so much is spooled that was neither acknowledged nor, where nobody signs, sent: whoever reads
+slowly costs the room of the spool and no more. A source that cannot go on from where it was left is not left waiting for ever: it is cut
+off, and so is whoever read too slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
+from time import monotonic
+from typing import Final
+
+from connector import telemetry
+from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.spool import Spool
+from connector.errors import ConnectorError, SourceFailed
+from connector.metering import live
+from connector.metering.content import CHUNK_BYTES, Leaf
+from connector.metering.objects import WINDOW_BYTES
+from connector.ports import Stage
+from connector.ports.live import LiveSource, Records
+
+SEAL_SECONDS: Final = 1.0
+HOP_BYTES: Final = 1024 * 1024  # hashed in a thread at once: below, the way there and back costs more than the hashing
+PIECE_BYTES: Final = 1024 * 1024
+SPOOL_BYTES: Final = 96 * 1024 * 1024  # a full credit of 64 MiB, and room to go on while its receipts are on their way
+WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
+SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
+
+
+class Flow:
+    """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
+    the transfer. A source waits while more than `spool_bytes` are spooled."""
+
+    def __init__(
+        self,
+        log: Growing,
+        spool: Spool,
+        source: LiveSource,
+        stages: Sequence[Stage],
+        cut: Callable[[str], None],
+        *,
+        spool_bytes: int = SPOOL_BYTES,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        self.log, self.spool = log, spool
+        self._source, self._stages, self._cut = source, tuple(stages), cut
+        self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self.signed = log.leaves  # what a checkpoint is given for
+        self._signed_at = monotonic()
+        self._free = spool.first  # what lies before is needed no more
+        self._news, self._room = asyncio.Condition(), asyncio.Event()
+        self._last = b"\n" if log.end else b""  # a batch of whole records comes after the end of one
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def runs(self) -> bool:
+        """Whether the source is followed."""
+        return any(not task.done() for task in self._tasks)
+
+    @property
+    def _spooled(self) -> int:
+        """How many bytes are needed yet."""
+        return self.log.end - self._free
+
+    def start(self) -> None:
+        """Follow the source, if nobody does."""
+        if not self.runs:
+            self._tasks = [
+                asyncio.create_task(self._pump(), name="live source"),
+                asyncio.create_task(self._sign(), name="live checkpoints"),
+            ]
+
+    async def stop(self) -> None:
+        """Follow it no longer. The log goes on where it stands."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tell(self.log.leaves)
+
+    async def close(self) -> None:
+        """Let go of the source."""
+        await self._source.close()
+
+    def release(self, offset: int) -> None:
+        """Nothing before `offset` is needed any more."""
+        if offset > self._free:
+            self._free = offset
+            self.spool.drop(offset)
+            self._room.set()
+
+    async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
+        """The bytes from `offset` on, up to `end`, as they come. Raises SourceFailed."""
+        while offset < end:
+            async with self._news:
+                while self.log.end <= offset:
+                    await self._news.wait()
+            piece = await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
+            yield piece
+            offset += len(piece)
+
+    async def checkpoint_after(self, leaves: int, seconds: float) -> int | None:
+        """The size of a checkpoint of more than `leaves` leaves, and at most WINDOW_BYTES beyond them: it is waited for. None if there is
+        none after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(lambda: self.signed > leaves)
+        except TimeoutError:
+            return None
+        return self.log.within(max(leaves, 1), WINDOW_BYTES, self.signed)
+
+    async def _pump(self) -> None:
+        """Follow the source for good: one that ends or fails is asked again."""
+        pause = PAUSE_SECONDS
+        while True:
+            before = self.log.end
+            while self._spooled >= self._spool_bytes:
+                self._room.clear()
+                await self._room.wait()
+            try:
+                async with aclosing(self._source.follow(self.log.position)) as batches:
+                    await self._copy(batches)
+                telemetry.log.info("live source ended its answer", log=self.log.snapshot)
+            except SourceFailed as error:
+                telemetry.log.warning("live source failed", log=self.log.snapshot, reason=error.message)
+            except ConnectorError as error:  # the disk: what cannot be written must not go on
+                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
+                self._cut(type(error).__name__)
+            pause = PAUSE_SECONDS if self.log.end > before else min(2 * pause, PAUSE_SECONDS_MAX)
+            await asyncio.sleep(pause)
+
+    async def _copy(self, batches: AsyncGenerator[Records, None]) -> None:
+        """Seal what comes, when it is due."""
+        coming: asyncio.Future[Records | None] | None = None
+        kept: list[bytes] = []
+        kept_bytes, position, due = 0, self.log.position, 0.0
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(batches, None))
+                if kept:
+                    await asyncio.wait({coming}, timeout=0 if kept_bytes >= CHUNK_BYTES else max(0.0, due - monotonic()))
+                if kept and (kept_bytes >= HOP_BYTES or not coming.done()):
+                    await self._seal(b"".join(kept) if len(kept) > 1 else kept[0], position)
+                    kept, kept_bytes = [], 0
+                    continue
+                (batch, coming) = await coming, None
+                if batch is None:
+                    break
+                due = due if kept else monotonic() + SEAL_SECONDS
+                kept.append(batch.data)
+                kept_bytes, position = kept_bytes + len(batch.data), batch.position
+            if kept:
+                await self._seal(b"".join(kept), position)
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+    async def _seal(self, data: bytes, position: str | None) -> None:
+        for stage in self._stages:
+            data = b"".join([piece async for piece in stage.run(_once(data))])
+        await self._wait_for_room(len(data))
+        if not data:
+            return
+        if len(data) < HOP_BYTES:
+            self._write(data, position)
+            self.log.show()
+        else:
+            work = asyncio.ensure_future(asyncio.to_thread(self._write, data, position))
+            try:
+                await _to_its_end(work)
+            finally:
+                if work.exception() is None:  # also if we are cancelled: what is written is a part of the log
+                    self.log.show()
+        self._last = data[-1:]
+        async with self._news:
+            self._news.notify_all()
+
+    def _write(self, data: bytes, position: str | None) -> None:
+        view, unit, last, leaves = memoryview(data), self.log.unit, self._last, list[Leaf]()
+        for first, end in live.cut(data, unit):
+            digest = hashlib.sha256(b"\0")
+            digest.update(view[first:end])
+            leaves.append(Leaf(digest.digest(), end - first, live.records(data, unit, first, end, last)))
+            last = data[end - 1 : end]
+        self.spool.write(self.log.end, [view])
+        self.log.append(leaves, position)
+
+    async def _wait_for_room(self, more_bytes: int) -> None:
+        """Raises SourceFailed if the source cannot wait for so long."""
+        until = monotonic() + self._wait_seconds
+        while self._spooled and self._spooled + more_bytes > self._spool_bytes:
+            self._room.clear()
+            try:
+                async with asyncio.timeout(None if self._source.waits else max(0.0, until - monotonic())):
+                    await self._room.wait()
+            except TimeoutError:
+                self._cut(SOURCE_CANNOT_WAIT)
+                text = f"nobody has taken {self._spooled} bytes for {self._wait_seconds:g} s, and the source cannot be told to wait"
+                raise SourceFailed(text) from None
+
+    async def _sign(self) -> None:
+        """Say when a checkpoint is due."""
+        while True:
+            async with self._news:
+                await self._news.wait_for(lambda: self.log.leaves > self.signed)
+                try:
+                    async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._signed_at + SEAL_SECONDS - monotonic()):
+                        await self._news.wait_for(lambda: self.log.span(self.signed, self.log.leaves)[1] >= WINDOW_BYTES)
+                except TimeoutError:
+                    pass
+            await self._tell(self.log.leaves)
+
+    async def _tell(self, leaves: int) -> None:
+        async with self._news:
+            self.signed, self._signed_at = leaves, monotonic()
+            self._news.notify_all()
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
+
+
+async def _to_its_end(work: asyncio.Future[None]) -> None:
+    """Wait for what is being written, also if we are cancelled meanwhile: nothing is written under whoever comes next."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        raise

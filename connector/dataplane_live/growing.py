@@ -1,0 +1,259 @@
+"""A content log that grows: one file with a row for each leaf, whatever has become of its bytes.
+
+    head      magic, length of the header leaf, and that leaf, in HEAD_BYTES
+    rows      for each leaf: where its data end, how many records there are up to there, and its hash
+
+in big endian. A batch of whole records is one write, whose last row is marked: what a crash has left behind the last mark never was part
+of the log. Where the source is to go on is written before the rows that it belongs to, into one of two slots, so that records neither
+are missing after a crash nor come twice.
+
+Nothing is flushed to the disk while it grows, so a loss of power may take what was signed. A log that was not closed in this life of the
+machine is therefore `lost`: it signs nothing more, as it could sign another tree than before.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Self
+
+from connector.errors import SinkFailed
+from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
+from connector.metering import live
+from connector.metering.content import SEALED, Header, Known, Leaf, read_header
+from connector.metering.ranges import Ranges
+
+MAGIC: Final = b"QIAOLIV1"
+HEAD: Final = struct.Struct(">8sH")
+HEAD_BYTES: Final = 4096
+ROW: Final = struct.Struct(">QQ32s")
+SUMS: Final = struct.Struct(">QQ")
+MARK: Final = 1 << 63  # in the sum of records: a batch ends here
+TILE_HASHES: Final = 256
+TILE_LEVELS: Final = 8
+SLOT: Final = struct.Struct(">IQH")  # CRC-32 of what follows, leaves, length of the position + 1, 0 for none
+SLOT_BYTES: Final = 4096
+MODE: Final = 0o600
+ROWS_FILE, POSITION_FILE, LIFE_FILE = "leaves", "position", "life"
+CLOSED: Final = "closed"
+
+
+class Growing:
+    """The log in `folder`. Raises SinkFailed if it cannot be read. It has the form of `connector.dataplane.index.Log`, without a root and a
+    size; `layout` is itself."""
+
+    root: bytes | None = None
+    size_bytes: int | None = None
+    sha256: bytes | None = None
+
+    def __init__(self, folder: Path, life: str) -> None:
+        self._folder, self._life = folder, life
+        try:
+            self._rows = os.open(folder / ROWS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            before = (folder / LIFE_FILE).read_text()
+            self.lost = before not in (CLOSED, life)
+            if not self.lost:
+                (folder / LIFE_FILE).write_text(life)
+        except OSError as error:
+            raise SinkFailed(f"the content log in `{folder}` cannot be read: {error.strerror}") from None
+        head = os.pread(self._rows, HEAD_BYTES, 0)
+        magic, length = HEAD.unpack_from(head)
+        if magic != MAGIC:
+            raise SinkFailed(f"`{folder / ROWS_FILE}` is no content log")
+        self.header = head[HEAD.size : HEAD.size + length]
+        header = read_header(self.header)
+        self.media_type, self.unit, self.counts = header.media_type, header.record_unit, header.record_unit != "none"
+        self.name = header.hash
+        self.snapshot = self.name.hex()[:32]
+        self.etag = live.write_etag(self.name)
+        self._slot = 1  # that was written last
+        self._upper: list[bytearray] = []  # by level of tiles, from 1
+        self.leaves = self._marked()
+        self.end, self.records_end = self._sums(self.leaves - 1)
+        self._grow_upper()
+        self.position = self._position()
+
+    @classmethod
+    def begin(cls, folder: Path, life: str, header: Header) -> Self:
+        """A new log in a new folder. Raises SinkFailed."""
+        try:
+            folder.mkdir(0o700, parents=True)
+            (folder / LIFE_FILE).write_text(life)
+            entry = header.entry
+            content = (HEAD.pack(MAGIC, len(entry)) + entry).ljust(HEAD_BYTES, b"\0") + ROW.pack(0, MARK, header.hash)
+            part = folder / f"{ROWS_FILE}.part"
+            part.write_bytes(content)
+            part.chmod(MODE)
+            part.rename(folder / ROWS_FILE)
+        except OSError as error:
+            raise SinkFailed(f"no content log can be made in `{folder}`: {error.strerror}; look after that disk") from None
+        return cls(folder, life)
+
+    @property
+    def layout(self) -> Self:
+        """Where the bytes of each leaf are."""
+        return self
+
+    def append(self, leaves: Sequence[Leaf], position: str | None) -> None:
+        """Take up the leaves of a batch of whole records, and where the source goes on after it. One call after the other, in a thread.
+        Raises SinkFailed. Nothing is to be seen of them before `show`."""
+        end, records, rows = self.end, self.records_end, bytearray()
+        for leaf in leaves:
+            end, records = end + leaf.length, records + leaf.records
+            rows += ROW.pack(end, records, leaf.hash)
+        last = len(rows) - ROW.size
+        rows[last:] = ROW.pack(end, records | MARK, leaves[-1].hash)
+        told = b"" if position is None else position.encode()
+        slot = SLOT.pack(0, self.leaves + len(leaves), 0 if position is None else len(told) + 1)[4:] + told
+        try:
+            at = SLOT_BYTES if self._slot == 0 else 0
+            os.pwrite(self._slots, zlib.crc32(slot).to_bytes(4, "big") + slot, at)
+            _write(self._rows, rows, HEAD_BYTES + self.leaves * ROW.size)
+        except OSError as error:
+            raise SinkFailed(f"the content log in `{self._folder}` cannot be written: {error.strerror}; look after that disk") from None
+        self._slot = 1 - self._slot
+        self._coming = (self.leaves + len(leaves), end, records, position)
+
+    def show(self) -> None:
+        """Let what was appended be a part of the log."""
+        self.leaves, self.end, self.records_end, self.position = self._coming
+        self._grow_upper()
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """(offset, length) in bytes of the leaves [first, last) of data, which are there."""
+        begin = self._sums(first - 1)[0]
+        return begin, self._sums(last - 1)[0] - begin if last > first else 0
+
+    def touched(self, offset: int, length: int) -> tuple[int, int]:
+        """The leaves [first, last) that have at least one of `length` bytes from `offset`."""
+        first = self._leaf_at(offset)
+        return (first, self._leaf_at(min(offset + length, self.end) - 1) + 1) if min(offset + length, self.end) > offset else (first, first)
+
+    def held(self, offset: int, length: int) -> tuple[int, int]:
+        """The leaves [first, last) that lie wholly within `length` bytes from `offset`."""
+        first = self._leaf_at(offset)
+        if first < self.leaves and self.span(first, first + 1)[0] < offset:
+            first += 1
+        last = self.leaves if offset + length >= self.end else self._leaf_at(offset + length)
+        return first, max(first, last)
+
+    def measure(self, ranges: Ranges) -> Known:
+        """What these leaves come to, none of which is behind the end; what an item is, live data do not say."""
+        return Known(sum(self.span(*each)[1] for each in ranges), sum(self.records(*each) for each in ranges), 0)
+
+    def records(self, first: int, end: int) -> int:
+        """How many records end in the leaves [first, end)."""
+        low, high = max(first, 1) - 1, min(end, self.leaves) - 1
+        return self._sums(high)[1] - self._sums(low)[1] if low < high else 0
+
+    def sealed(self, first: int, end: int) -> bytes:
+        """The list of the leaves [first, end) of data as it goes over the wire (`content.SEALED`)."""
+        rows = [SUMS.unpack_from(row) for row in self._read(first - 1, end)]
+        return b"".join(SEALED.pack(to - since, (so_far & ~MARK) - (before & ~MARK)) for (since, before), (to, so_far) in pairwise(rows))
+
+    def within(self, first: int, most_bytes: int, leaves: int) -> int:
+        """How many leaves the log of at most `leaves` leaves has with at most so many bytes from leaf `first` on; one of them at least."""
+        begin = self._sums(first - 1)[0]
+        return max(first + 1, min(leaves, self._leaf_at(begin + most_bytes)))
+
+    def hashes(self, level: int, first: int, count: int) -> bytes:
+        """`count` hashes of a level of tiles, as `connector.dataplane.index.Log.hashes`."""
+        if level:
+            upper = self._upper[level - 1] if level <= len(self._upper) else b""
+            return bytes(upper[first * HASH_BYTES : (first + count) * HASH_BYTES])
+        return b"".join(row[SUMS.size :] for row in self._read(first, min(first + count, self.leaves)))
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash over the leaves [index·2^level, (index+1)·2^level), all of which are there."""
+        tiles, height = divmod(level, TILE_LEVELS)
+        return self._folded(tiles, index << height, 1 << height)
+
+    def root_at(self, leaves: int) -> bytes | None:
+        """The root over the first `leaves` leaves; None if there are not so many."""
+        return frontier_at(leaves, self.node).root if 1 <= leaves <= self.leaves else None
+
+    def leaf(self, leaf: int) -> bytes | None:
+        """The hash of a leaf, None if there is none."""
+        return self.hashes(0, leaf, 1) or None
+
+    def close(self, *, durable: bool) -> None:
+        """Let go. A log that is `durable` goes on in another life of the machine. Raises OSError."""
+        if self._rows < 0:
+            return
+        if durable and not self.lost:
+            for descriptor in (self._rows, self._slots):
+                os.fsync(descriptor)
+            (self._folder / LIFE_FILE).write_text(CLOSED)
+        for descriptor in (self._rows, self._slots):
+            os.close(descriptor)
+        self._rows = self._slots = -1
+
+    def _marked(self) -> int:
+        """How many leaves there are up to the last mark; what is behind it is cut off."""
+        leaves = (os.fstat(self._rows).st_size - HEAD_BYTES) // ROW.size
+        while leaves > 1 and not SUMS.unpack(os.pread(self._rows, SUMS.size, HEAD_BYTES + (leaves - 1) * ROW.size))[1] & MARK:
+            leaves -= 1
+        os.ftruncate(self._rows, HEAD_BYTES + leaves * ROW.size)
+        return leaves
+
+    def _position(self) -> str | None:
+        """Where the source goes on: as the newest slot says that is not ahead of the rows."""
+        newest, found = -1, None
+        for number in range(2):
+            data = os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES)
+            if len(data) < SLOT.size:
+                continue
+            crc, leaves, length = SLOT.unpack_from(data)
+            told = data[SLOT.size : SLOT.size + max(length - 1, 0)]
+            if crc == zlib.crc32(data[4 : SLOT.size] + told) and newest < leaves <= self.leaves:
+                newest, self._slot, found = leaves, number, told.decode() if length else None
+        return found
+
+    def _sums(self, leaf: int) -> tuple[int, int]:
+        """Bytes and records up to the end of a leaf."""
+        end, records = SUMS.unpack(os.pread(self._rows, SUMS.size, HEAD_BYTES + leaf * ROW.size))
+        return end, records & ~MARK
+
+    def _read(self, first: int, end: int) -> list[bytes]:
+        data = os.pread(self._rows, max(end - first, 0) * ROW.size, HEAD_BYTES + first * ROW.size)
+        return [data[at : at + ROW.size] for at in range(0, len(data), ROW.size)]
+
+    def _leaf_at(self, offset: int) -> int:
+        """The leaf that has this byte; the one to come if it is behind the end."""
+        low, high = 1, self.leaves
+        while low < high:
+            middle = (low + high) // 2
+            if self._sums(middle)[0] <= offset:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _grow_upper(self) -> None:
+        """Fold the tiles that have become full."""
+        count = self.leaves
+        for level in range(TILE_LEVELS):
+            count //= TILE_HASHES
+            if not count:
+                return
+            if level == len(self._upper):
+                self._upper.append(bytearray())
+            upper = self._upper[level]
+            for index in range(len(upper) // HASH_BYTES, count):
+                upper += self._folded(level, index * TILE_HASHES, TILE_HASHES)
+
+    def _folded(self, level: int, first: int, count: int) -> bytes:
+        found = self.hashes(level, first, count)
+        return Frontier().extend(found[at : at + HASH_BYTES] for at in range(0, len(found), HASH_BYTES)).root
+
+
+def _write(descriptor: int, content: bytes | bytearray, at: int) -> None:
+    left = memoryview(content)
+    while left:
+        taken = os.pwrite(descriptor, left, at)
+        left, at = left[taken:], at + taken

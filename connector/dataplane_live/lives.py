@@ -1,0 +1,163 @@
+"""The live transfers of this process: each has a log and a spool of its own, in a folder that outlives it.
+
+A log begins with the first request of its transfer and goes on through suspensions and restarts, until the transfer has ended. Then its
+spool is emptied at once; the rows stay as long as the transfer is stored, since what was verified can be signed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Final
+
+from connector import telemetry
+from connector.dataplane.gate import Permit
+from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
+from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.spool import Spool
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.dsp.transfer import State
+from connector.errors import SettingsError, Withdrawn
+from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
+from connector.ports import Store
+from connector.ports.live import LiveSources, unit_of
+from connector.records import Changes, Evidence
+
+BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+NAME_FILE: Final = "transfer"
+LOST: Final = "live-log-lost"
+
+
+class Lives:
+    """`kinds` maps a source type to what opens it. `cut(transfer, code)` ends the streams of a transfer. Raises SettingsError if `folder`
+    cannot be used."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kinds: Mapping[str, LiveSources],
+        cut: Callable[[str, str], None],
+        *,
+        spool_bytes: int = SPOOL_BYTES,
+        wait_seconds: float = WAIT_SECONDS,
+        life: str | None = None,
+    ) -> None:
+        self._folder, self._kinds, self._cut = folder, kinds, cut
+        self.spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self._life = life or _life()
+        try:
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"`{folder}` cannot be used for live data: {error.strerror}; name a directory of ours") from error
+        self._flows: dict[str, Flow] = {}
+        self._addresses: dict[str, Mapping[str, Any]] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def serves(self, source: Mapping[str, Any]) -> bool:
+        """Whether a dataset with this private address is live."""
+        return source.get("type") in self._kinds
+
+    async def of(self, permit: Permit) -> Flow:
+        """The flow of a transfer, begun if there is none. Raises SourceFailed, SinkFailed, and Withdrawn if its log was lost."""
+        transfer = permit.transfer
+        async with self._opening.setdefault(transfer, asyncio.Lock()):
+            known = self._flows.get(transfer)
+            if known is None or self._addresses[transfer] != permit.source:
+                if known is not None:
+                    await self._close(transfer, known)
+                known = self._flows[transfer] = await self._open(permit)
+                self._addresses[transfer] = permit.source
+        self._opening.pop(transfer, None)
+        return known
+
+    def log_of(self, transfer: str) -> Growing | None:
+        """The log of a transfer, also of one that is over; None if there is none. Raises SinkFailed."""
+        if (flow := self._flows.get(transfer)) is not None:
+            return flow.log
+        folder = self._place(transfer)
+        return Growing(folder, self._life) if folder.exists() else None
+
+    async def _open(self, permit: Permit) -> Flow:
+        media_type = str(permit.source["media_type"])
+        folder = self._place(permit.transfer)
+        if folder.exists():
+            log = Growing(folder, self._life)
+        else:
+            header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
+            log = Growing.begin(folder, self._life, header)
+            (folder / NAME_FILE).write_text(permit.transfer)
+        if log.lost:
+            log.close(durable=False)
+            text = "what was not acknowledged of this transfer was lost when the provider's machine stopped; begin another transfer"
+            raise Withdrawn(text, LOST)
+        try:
+            source = await self._kinds[permit.source["type"]].open(permit.source)
+        except BaseException:
+            log.close(durable=True)
+            raise
+        limits = {"spool_bytes": self.spool_bytes, "wait_seconds": self._wait_seconds}
+        cut = lambda code: self._cut(permit.transfer, code)  # noqa: E731 - a name for what has one already
+        return Flow(log, Spool(folder, log.end), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits: the source of a transfer that is suspended is not followed, and that of one that is over never again."""
+        for record in changes.saves:
+            if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER:
+                flow = self._flows.get(record.pid)
+                if flow is not None and record.meant != State.STARTED:
+                    task = asyncio.create_task(self._end(record.pid, flow, final=record.final), name="live transfer")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+
+    async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
+        await flow.stop()
+        if final and self._flows.get(transfer) is flow:
+            flow.spool.empty()
+            telemetry.log.info("live transfer over", transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
+
+    async def sweep(self, store: Store) -> int:
+        """Remove what is left of transfers that are not stored any more; returns how many. At a start."""
+        removed = 0
+        for folder in tuple(self._folder.iterdir()):
+            try:
+                transfer = (folder / NAME_FILE).read_text()
+            except OSError:
+                transfer = ""  # a crash came while it was made: nobody has seen it
+            if not transfer or await store.process(Kind.TRANSFER, transfer) is None:
+                await asyncio.to_thread(rmtree, folder, ignore_errors=True)
+                removed += 1
+        return removed
+
+    async def close(self) -> None:
+        """Follow nothing any more, and make all of it outlive the machine."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transfer, flow in tuple(self._flows.items()):
+            await self._close(transfer, flow)
+
+    async def _close(self, transfer: str, flow: Flow) -> None:
+        await flow.stop()
+        self._flows.pop(transfer, None)
+        try:
+            await asyncio.to_thread(flow.spool.sync)
+            flow.log.close(durable=True)
+        except OSError as error:
+            telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error.strerror))
+        flow.spool.close()
+        await flow.close()
+
+    def _place(self, transfer: str) -> Path:
+        return self._folder / hashlib.sha256(transfer.encode()).hexdigest()[:32]
+
+
+def _life() -> str:
+    """What names the time since the machine started. Where nobody says it is another one each time: then nothing is taken up."""
+    with suppress(OSError):
+        return BOOT.read_text().strip()
+    return os.urandom(16).hex()

@@ -1,0 +1,109 @@
+"""The bytes of live data between the source and those who have them: files of SEGMENT_BYTES each, by their offset in the log.
+
+What was acknowledged is dropped, a whole file at a time. The room is bounded by whoever writes: he waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from connector.errors import SinkFailed, SourceFailed
+
+SEGMENT_BYTES: Final = 16 * 1024 * 1024
+PREFIX: Final = "data-"
+MODE: Final = 0o600
+OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Spool:
+    """The files in `folder` of a log whose data end at `end`; what lies behind that is of no log. Raises SinkFailed."""
+
+    def __init__(self, folder: Path, end: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder, self._segment_bytes = folder, segment_bytes
+        self._open: dict[int, int] = {}
+        try:
+            kept = sorted(int(path.name.removeprefix(PREFIX), 16) for path in folder.glob(f"{PREFIX}*"))
+        except OSError as error:
+            raise _failed(folder, error) from None
+        self.first = min(kept[0] * segment_bytes, end) if kept else end
+
+    def write(self, offset: int, pieces: Sequence[memoryview | bytes]) -> None:
+        """Write where the data end; in a thread. Raises SinkFailed."""
+        try:
+            for piece in pieces:
+                left = memoryview(piece)
+                while left:
+                    number, within = divmod(offset, self._segment_bytes)
+                    taken = os.pwrite(self._descriptor(number), left[: self._segment_bytes - within], within)
+                    left, offset = left[taken:], offset + taken
+        except OSError as error:
+            raise _failed(self._folder, error) from None
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`, or those up to the end of a file. Raises SourceFailed if they are not there."""
+        number, within = divmod(offset, self._segment_bytes)
+        count = min(count, self._segment_bytes - within)
+        if offset < self.first:
+            raise SourceFailed("these bytes of the log were dropped, as they had been acknowledged")
+        descriptor, buffer = self._descriptor(number), bytearray(count)
+        with suppress(OSError):  # EAGAIN: not all in memory
+            if os.preadv(descriptor, [buffer], within, os.RWF_NOWAIT) == count:
+                return bytes(buffer)
+        own = os.dup(descriptor)  # the file may be dropped meanwhile, and the number be another's
+        try:
+            found = await asyncio.shield(asyncio.to_thread(_read, own, count, within))
+        except OSError as error:
+            raise SourceFailed(f"the spool cannot be read: {error.strerror}") from None
+        if len(found) != count:
+            raise SourceFailed("bytes of the log are missing in its spool")
+        return found
+
+    def drop(self, before: int) -> None:
+        """Drop what lies before this offset, as far as whole files do. Raises SinkFailed."""
+        for number in range(self.first // self._segment_bytes, before // self._segment_bytes):
+            if (descriptor := self._open.pop(number, None)) is not None:
+                os.close(descriptor)
+            try:
+                self._path(number).unlink(missing_ok=True)
+            except OSError as error:
+                raise _failed(self._folder, error) from None
+            self.first = (number + 1) * self._segment_bytes
+
+    def empty(self) -> None:
+        """Drop everything: nothing leaves any more."""
+        self.close()
+        for path in self._folder.glob(f"{PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Make it outlive a loss of power."""
+        for descriptor in self._open.values():
+            os.fsync(descriptor)
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _descriptor(self, number: int) -> int:
+        if (found := self._open.get(number)) is None:
+            found = self._open[number] = os.open(self._path(number), OPEN, MODE)
+        return found
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{PREFIX}{number:012x}"
+
+
+def _read(descriptor: int, count: int, offset: int) -> bytes:
+    try:
+        return os.pread(descriptor, count, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _failed(folder: Path, error: OSError) -> SinkFailed:
+    return SinkFailed(f"the spool in `{folder}` cannot be written: {error.strerror}; look after that disk")

@@ -1,0 +1,51 @@
+"""A content log without an end: how data are cut into leaves while they come, and what counts as a record in them. Pure.
+
+A leaf ends with a record wherever a record ends within a chunk, so what a crash cuts off is never half of one. Only a record that is
+larger than a chunk goes over several leaves. It counts in the leaf in which its end is, as everywhere (`content.UNITS`): a line ends with
+a line feed; a message is an event that a server has sent, which ends with an empty line, whose line feed may be the first byte of a leaf.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, read_bytes, write_bytes
+
+LAST: Final = 2**53 - 1  # the last position of a range that has no end yet (RFC 8673, 2.2)
+ETAG: Final = re.compile(r'"l\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
+ENDS: Final = {"line": b"\n", "message": b"\n\n"}  # unit -> how a record of it ends
+
+
+def cut(data: bytes, unit: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
+    """The leaves [first, end) of `data`, whole records of this unit, each as long as fits into a chunk."""
+    first, ending = 0, ENDS.get(unit)
+    while len(data) - first > chunk_bytes:
+        found = data.rfind(ending, first, first + chunk_bytes) if ending is not None else -1
+        end = first + chunk_bytes if found < 0 or ending is None else found + len(ending)
+        yield first, end
+        first = end
+    if first < len(data):
+        yield first, len(data)
+
+
+def records(data: bytes, unit: str, first: int, end: int, before: bytes) -> int:
+    """How many records end in the leaf [first, end) of `data`; `before` is the byte before it, b"" at the start of the log."""
+    if (ending := ENDS.get(unit)) is None:
+        return 0
+    straddles = unit == "message" and before == b"\n" and data[first : first + 1] == b"\n"
+    return data.count(ending, first, end) + straddles
+
+
+def write_etag(name: bytes, chunk_bytes: int = CHUNK_BYTES) -> str:
+    """The strong entity tag of live data, quotes included. `name` is the hash of the log's header leaf, whose salt no other log has: the
+    bytes behind an offset never change, however many there are."""
+    return f'"l.{write_bytes(name)}.{chunk_bytes}"'
+
+
+def read_etag(value: str | None) -> tuple[bytes, int] | None:
+    """(hash of the header leaf, chunk in bytes) of an entity tag of live data in its only spelling, or None."""
+    found = ETAG.fullmatch(value) if value else None
+    name = read_bytes(found[1], HASH_BYTES) if found else None
+    return (name, int(found[2])) if found and name is not None and int(found[2]) in CHUNKS_BYTES else None

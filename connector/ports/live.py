@@ -1,0 +1,59 @@
+"""Sources without an end: the ports `LiveSources` and `LiveSource`.
+
+A streamed HTTP resource implements them; a broker or the log of a database is one adapter more, which passes
+`tests/contracts/live_source_contract.py`. What is done with the bytes (leaves, spool, checkpoints, credit) is no matter of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from connector.ports import Stat, counts_records
+
+RECORD_BYTES_MAX = 16 * 1024 * 1024  # of one record: nothing leaves before all of it is here
+BATCH_BYTES = 1024 * 1024  # of whole records that are handed on at once, if so many are there
+POSITION_BYTES_MAX = 2048  # of what a source is told to go on from
+EVENTS = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Some whole records, in order. `position` is what `LiveSource.follow` goes on from after them; None if the source cannot say."""
+
+    data: bytes
+    position: str | None
+
+
+class LiveSource(Protocol):
+    """The records behind one dataset, from now on."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can be followed from a position: then nothing is missed while nobody follows it."""
+
+    def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+        """The records after `position`, or from now on (None), as they come and until the source ends its answer, of which nothing
+        follows. One follower at a time, who makes it wait by asking for no more. Raises SourceFailed."""
+
+    async def close(self) -> None:
+        """Let go. Closing twice is closing."""
+
+
+class LiveSources(Protocol):
+    """Opens live sources of one kind; the private address says which."""
+
+    async def index(self, address: Mapping[str, Any]) -> tuple[Mapping[str, Any], Stat]:
+        """Look at the source, at publication: returns the address as it is kept, and what the source is; it has no size and no digest.
+        Raises InvalidRequest for an address that is not allowed, SourceFailed if nothing answers there as it should."""
+
+    async def open(self, address: Mapping[str, Any]) -> LiveSource:
+        """Open what `index` has kept. Raises SourceFailed."""
+
+
+def unit_of(media_type: str) -> str:
+    """What a record is in live data of this media type (`content.UNITS`)."""
+    if counts_records(media_type):
+        return "line"
+    return "message" if media_type.partition(";")[0].strip().lower() == EVENTS else "none"
