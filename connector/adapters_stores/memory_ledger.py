@@ -115,6 +115,13 @@ class MemoryLedger:
     async def entries(self, log: int, first: int, limit: int) -> Sequence[Entry]:
         return [self._entry(index, sequence) for index, sequence in self._places(log, first, limit)]
 
+    async def entries_of(self, pid: str, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        found: list[tuple[int, Entry]] = []
+        for sequence, fact in enumerate(self._open().evidence[max(after, 0) :], max(after, 0) + 1):
+            if fact.pid == pid and len(found) < _checked(limit) and (place := await self.numbered(sequence)) is not None:
+                found.append((place[0], self._entry(place[1], sequence)))
+        return found
+
     def _places(self, log: int, first: int, limit: int) -> list[tuple[int, int]]:
         """(index, sequence) of the entries [first, first + limit) of a log."""
         runs = sorted((run for run in self._open().run.values() if run.log == log), key=lambda run: run.first)

@@ -61,6 +61,12 @@ LIST_LEAVES = "select leaf from evidence where participant = ? and sequence >= ?
 LIST_SUBTREES = "select place, hash from subtree where participant = ? and log = ? and level = ? and place >= ? order by place limit ?"
 LIST_ENTRIES = f"""{select("evidence", f"{EVIDENCE}, leaf, salt, hidden")}
     where participant = ? and sequence >= ? and sequence < ? order by sequence"""
+LIST_ENTRIES_OF = f"""
+    select {", ".join(f"e.{name}" for name in f"{EVIDENCE}, leaf, salt, hidden".split(", "))}, n.log, n.first + e.sequence - n.sequence
+    from evidence e join numbered n on n.participant = e.participant and n.sequence = (
+      select max(sequence) from numbered where participant = e.participant and sequence <= e.sequence)
+    where e.participant = ? and e.pid = ? and e.sequence > ? and n.log > 0 and e.sequence < n.sequence + n.count
+    order by e.sequence limit ?"""  # noqa: S608 - names from constants
 LIST_ERASABLE = "select detail, salt, hidden from evidence where participant = ? and sequence = ?"
 # What is erased must not stay behind on the pages that SQLite frees.
 OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=off"
@@ -91,6 +97,11 @@ def _entry(index: int, row: Row) -> Entry:
     body = entry_of(fact, hidden_of(salt, detail or b"") if hidden is None else hidden)
     open_ = salt is not None and fact.entry is None
     return Entry(index, fact.sequence, body, leaf, fact.pid, fact.peer, (detail or b"") if open_ else None, salt if open_ else None)
+
+
+def _entry_of(row: Row) -> tuple[int, Entry]:
+    *columns, log, index = row
+    return log, _entry(index, tuple(columns))
 
 
 def _save_metered(number: int, m: Metered) -> list[Statement]:
@@ -249,6 +260,9 @@ class LedgerReads:
 
     async def entries(self, log: int, first: int, limit: int) -> Sequence[Entry]:
         return [entry for _, entry in await self._in_order(log, first, limit, LIST_ENTRIES, _entry)]
+
+    async def entries_of(self, pid: str, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        return await self._rows(_entry_of, LIST_ENTRIES_OF, pid, _bounded(after), _checked(limit))
 
     async def _in_order(self, log: int, first: int, limit: int, sql: str, make: Callable[[int, Row], T]) -> list[tuple[int, T]]:
         """What the evidence rows of entries [first, first + limit) come to, each with its index."""

@@ -43,6 +43,10 @@ class LedgerStore(Protocol):
     async def entries(self, log: int, first: int, limit: int) -> Sequence[Entry]:
         """Entries from index `first` on."""
 
+    async def entries_of(self, pid: str, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        """(number of the log, entry) of the facts about one process whose sequence is greater than `after`, in order; those only that are
+        in a log by now."""
+
     async def erase(self, sequence: int) -> bool:
         """Take away the `detail` of an evidence row and the salt of its entry, for good; the entry, and so the log, stays what it is. True
         once they are gone, False if there is no such row."""

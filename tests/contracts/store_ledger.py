@@ -110,6 +110,22 @@ class StoreLedger:
             assert (orjson.loads(entry.detail) if entry.detail else {}) == given.detail
             assert orjson.loads(entry.body)["detail"] == hidden_of(entry.salt, entry.detail).hex()
 
+    async def test_the_entries_of_one_process_are_told_page_by_page_from_all_logs(self, stores: Any):
+        store: Store = stores.open()
+        facts = [fact(pid="urn:uuid:a" if number % 2 else "urn:uuid:b", at=float(number)) for number in range(8)]
+        await store.commit(Changes(evidence=tuple(facts)))
+        assert [*await store.entries_of("urn:uuid:a", 0, 10)] == [], "nothing is in a log yet"
+        await numbered(store, 1, (0, 1, 3))
+        await numbered(store, 2, (0, 4, 2), (2, 6, 2))
+        found = [*await store.entries_of("urn:uuid:a", 0, 10)]
+        assert [(log, entry.index, entry.sequence) for log, entry in found] == [(1, 1, 2), (2, 0, 4), (2, 2, 6)]
+        assert [entry for _, entry in found] == [(await store.entries(log, entry.index, 1))[0] for log, entry in found]
+        assert [*await store.entries_of("urn:uuid:a", 2, 1)] == found[1:2]
+        assert [*await store.entries_of("urn:uuid:a", -5, 2)] == found[:2]
+        assert [*await store.entries_of("urn:uuid:c", 0, 10)] == []
+        await store.erase(4)
+        assert [entry.salt is None for _, entry in await store.entries_of("urn:uuid:a", 0, 10)] == [False, True, False]
+
     async def test_two_facts_that_say_the_same_have_entries_that_nobody_can_guess(self, stores: Any):
         store: Store = stores.open()
         await store.commit(Changes(evidence=(fact(), fact())))
