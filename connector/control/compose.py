@@ -50,17 +50,17 @@ class Outgoing:
 
 
 def outgoing(process: Process, act: Act, sender: Sender, *, id: str, now: float, trace: str | None, version: int) -> Outgoing:
-    """Put `act` in flight: returns the process, the outbox row (id `id`) and further records to save with them.
+    """Put `act` in flight: returns the process in its new `version`, the outbox row (id `id`) and further records to save with them.
 
     An act with a delay becomes a "decide" row: it is looked at again when it is due, and only counts if the process has
-    not changed meanwhile from `version`, with which it is saved now. Raises IllegalMessage if the state table forbids the move.
+    not changed meanwhile from that version. Raises IllegalMessage if the state table forbids the move.
     """
     times = sender.times
     if act.delay_seconds > 0:
         body = orjson.dumps({"version": version, "code": act.code, "reasons": act.reasons, "grounds": act.grounds})
         row = _row(process, act.move, "decide", body, id, now + act.delay_seconds, now, times, trace)
-        return Outgoing(process, row)
-    more: dict[str, Any] = {}
+        return Outgoing(exchange.changed(process, version=version, updated=now), row)
+    more: dict[str, Any] = {"version": version, "updated": now}
     if act.move is Move.CONTRACT_AGREEMENT:
         more["agreement"] = id
     if act.move is Move.START and process.role is Role.PROVIDER:  # each start ends the tokens of the one before

@@ -57,7 +57,11 @@ class Steps:
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
         begins = now + act.delay_seconds if act is not None else now  # what we put off ourselves is not time that the peer took
-        process = exchange.changed(process, version=(version or 0) + 1, updated=now, due=due_of(process, self.sender.times, begins))
+        due = due_of(process, self.sender.times, begins)
+        if act is None:
+            process = exchange.changed(process, version=(version or 0) + 1, updated=now, due=due)
+        elif due != process.due:
+            process = exchange.changed(process, due=due)
         return Changes(
             expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),

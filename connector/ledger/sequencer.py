@@ -285,14 +285,14 @@ class Sequencer:
         last = self._run if self._log is not None else await self._store.newest_numbered(log.number)
         if last is not None and (last.log != log.number or last.sequence + last.count != sequences[0]):
             last = None
-        runs = [last or Numbered(log.number, log.size, sequences[0], 0)]
+        run, runs = last or Numbered(log.number, log.size, sequences[0], 0), []
+        count = run.count
         for index, sequence in enumerate(sequences, log.size):
-            run = runs[-1]
-            if run.sequence + run.count == sequence:
-                runs[-1] = replace(run, count=run.count + 1)
-            else:
-                runs.append(Numbered(log.number, index, sequence, 1))
-        return runs
+            if run.sequence + count != sequence:
+                runs.append(replace(run, count=count))
+                run, count = Numbered(log.number, index, sequence, 0), 0
+            count += 1
+        return [*runs, replace(run, count=count)]
 
     async def _newest(self) -> Log | None:
         logs = await self._store.logs()

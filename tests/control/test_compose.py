@@ -124,7 +124,7 @@ def test_each_start_of_a_provider_ends_the_tokens_of_the_one_before():
 def test_an_act_that_is_put_off_is_a_row_to_decide_and_changes_nothing_yet():
     at = process(N, "REQUESTED", P)
     out = compose(at, Act(Move.CONTRACT_TERMINATION, 7.0, "X", ("because",)))
-    assert out.process is at
+    assert out.process == replace(at, version=5, updated=NOW), "but that it was written"
     assert out.saves == ()
     row = out.outbound
     assert (row.act, row.move, row.due, row.deadline) == ("decide", Move.CONTRACT_TERMINATION, NOW + 7, NOW + 107)
