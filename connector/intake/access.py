@@ -101,6 +101,8 @@ class Access:
         """Renew ahead of expiry until cancelled. A renewal that fails is tried again; the next request will say if it matters."""
         while self.renewable and self._edr.expires is not None:
             await asyncio.sleep(max(PAUSE_SECONDS_MIN, self._seconds_left()))
+            if self._seconds_left() > 0:  # somebody who needed one has renewed it meanwhile
+                continue
             try:
                 await self.renew(self._edr.access_token)
             except ConnectorError as error:

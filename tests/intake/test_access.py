@@ -9,7 +9,7 @@ import pytest
 
 from connector.dataplane.edr import ENDPOINT_TYPE
 from connector.errors import PeerFailed, PeerRefused, StoreError
-from connector.intake.access import RENEW_AT, Access
+from connector.intake.access import PAUSE_SECONDS_MIN, RENEW_AT, Access
 from connector.ports import Reply
 from connector.records import Edr
 from tests.contracts.identity_contract import SetClock
@@ -283,6 +283,19 @@ async def test_it_keeps_a_token_fresh_without_any_request_until_it_is_told_to_st
     await asyncio.gather(keeping, return_exceptions=True)
     assert access.renewals >= 3
     assert [edr.access_token for edr in desk.stored] == [f"token-{number + 1}" for number in range(access.renewals)]
+
+
+@pytest.mark.asyncio
+async def test_keeping_leaves_a_token_alone_that_somebody_has_renewed_meanwhile(desk: Desk):
+    desk.clock.at += LIFE + 1
+    access = desk.access()
+    keeper = asyncio.create_task(access.keep())
+    await asyncio.sleep(0)  # it waits for its turn
+    assert await access.token() == "token-1"
+    await asyncio.sleep(4 * PAUSE_SECONDS_MIN)
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    assert len(desk.stored) == 1
 
 
 @pytest.mark.asyncio
