@@ -11,9 +11,14 @@ from multidict import istr
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
+from connector.api.connections import cut
 from connector.api.middleware import again, problem
+from connector.dataplane.accounts import CREDIT_EXHAUSTED
+from connector.dataplane.gate import Permit
+from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
-from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, answer_to, told
+from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, Withdrawn, answer_to, told
+from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
 from connector.signatures import http
 from connector.signatures.jws import SigningKey
@@ -116,6 +121,24 @@ def refusal(request: web.Request, name: str, error: ConnectorError) -> web.Respo
         response.headers[ACCEPT_SIGNATURE] = to_sign(request)
     if isinstance(error, RangeNotSatisfiable):
         response.headers[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
+    return response
+
+
+def cut_short(
+    request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, meter: Meter | None
+) -> web.StreamResponse:
+    """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
+    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was charged before a quota
+    or a credit was used up is the reader's, however slow it is: the connection closes behind it."""
+    code = error.code if isinstance(error, Withdrawn) else type(error).__name__
+    if isinstance(error, ConnectorError | ConnectionError):
+        telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
+    else:
+        telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
+    used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED)
+    if not used_up and code != CREDIT_EXHAUSTED:
+        cut(request.transport)
+    response.force_close()
     return response
 
 

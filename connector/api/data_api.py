@@ -19,23 +19,33 @@ from multidict import CIMultiDict, istr
 
 from connector import telemetry
 from connector.api.bulk_door import way_out
-from connector.api.connections import cut
-from connector.api.data_answers import ACCEPT_SIGNATURE, NO_STORE, Signing, answered, bearer, not_allowed, not_found, proof_of, to_sign
+from connector.api.data_answers import (
+    ACCEPT_SIGNATURE,
+    NO_STORE,
+    Signing,
+    answered,
+    bearer,
+    cut_short,
+    not_allowed,
+    not_found,
+    proof_of,
+    to_sign,
+)
 from connector.api.metering_api import Metering, MeteringApi
 from connector.api.middleware import problem
+from connector.api_streams.live_api import LiveApi
 from connector.dataplane import bulk, ranges
-from connector.dataplane.accounts import CREDIT_EXHAUSTED, Account
+from connector.dataplane.accounts import Account
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
 from connector.dataplane.logs import Logs
-from connector.dataplane.meter import Meter, Meters
+from connector.dataplane.meter import Meters
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan, Span
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
-from connector.errors import ConnectorError, TooLarge, TooSlow, Withdrawn
-from connector.odrl.codes import Code
+from connector.errors import ConnectorError, TooLarge, TooSlow
 from connector.ports import Identity, Source, Sources
 
 SMALL_BYTES = 64 * 1024  # what an asyncio transport buffers before it makes the writer wait: as much as any answer may hold
@@ -81,6 +91,9 @@ class DataApi:
         self._opened: OpenSources[_Small] = OpenSources(sources)
         self._representations = Representations(self._opened, logs)
         self._metering, self._signing = metering, signing
+        self._live = None
+        if metering is not None and metering.lives is not None:
+            self._live = LiveApi(metering.lives, metering.accounts, flows, meters, metering.link, stall_seconds=stall_seconds)
         self._tracing = tracing
         self._stall_seconds = stall_seconds
         self._threads = bulk.Threads(bulk_threads)
@@ -95,7 +108,7 @@ class DataApi:
             add(method, "/data/{pid}", answered(self._tracing, "GET /data/{pid}", self._read))
         if self._metering is not None:
             shared = (self._gate, self._opened, self._representations, self._tracing, self._signing)
-            MeteringApi(self._metering, *shared).add_to(app)
+            MeteringApi(self._metering, *shared, self._live).add_to(app)
         add("POST", "/token", answered(self._tracing, "POST /token", self._renew))
         add("*", "/data/{pid}", not_allowed("GET, HEAD"))
         add("*", "/token", not_allowed("POST"))
@@ -111,6 +124,8 @@ class DataApi:
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         ask = partial(self._gate.permit, token, transfer, proof_of(self._signing, request))
         permit = await ask()
+        if self._live is not None and self._live.serves(permit):
+            return await self._live.read(request, ask, permit)
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
         if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale and not _bound(small.account):
             self._sent_small(transfer, small.representation, Span(0, len(small.body), len(small.body)), small.account)
@@ -208,7 +223,7 @@ class DataApi:
         except Exception as error:  # whatever it is: once bytes have gone out, an answer of its own would stand in the middle of them
             if not response.prepared:
                 raise
-            return _cut(request, response, permit, error, meter)
+            return cut_short(request, response, permit, error, meter)
         finally:
             if account is not None and self._metering is not None:
                 self._metering.accounts.written_soon(account)
@@ -247,22 +262,6 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
     yield first
     async for piece in rest:
         yield piece
-
-
-def _cut(request: web.Request, response: web.StreamResponse, permit: Permit, error: Exception, meter: Meter | None) -> web.StreamResponse:
-    """End the connection short of what was announced. The copy has let go of the transport by now; what still waits in its
-    buffer and in the kernel's is dropped, so that a slow reader gets nothing more either. Only what was charged before a quota
-    or a credit was used up is the reader's, however slow it is: the connection closes behind it."""
-    code = error.code if isinstance(error, Withdrawn) else type(error).__name__
-    if isinstance(error, ConnectorError | ConnectionError):
-        telemetry.log.info("stream cut", transfer=permit.transfer, code=code, reason=str(error))
-    else:
-        telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
-    used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED)
-    if not used_up and code != CREDIT_EXHAUSTED:
-        cut(request.transport)
-    response.force_close()
-    return response
 
 
 def _conditional(request: web.Request) -> bool:

@@ -19,11 +19,13 @@ from aiohttp import hdrs, web
 from connector import telemetry
 from connector.api.data_answers import NO_STORE, Signing, answered, bearer, not_allowed, proof_of
 from connector.api.middleware import problem
+from connector.api_streams.live_api import LiveApi
 from connector.dataplane.accounts import Account, Accounts
 from connector.dataplane.gate import Gate, Permit
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.receipts import Answered, Receipts
 from connector.dataplane.stream import Representations
+from connector.dataplane_live.lives import Lives
 from connector.errors import (
     ConnectorError,
     MeterRefused,
@@ -41,6 +43,7 @@ from connector.metering.chain import Outcome
 from connector.odrl.codes import Code
 from connector.signatures.jws import OBJECT_CHARACTERS_MAX
 
+LISTED: Final = r"/sealed/{first:[1-9]\d{0,17}}-{end:[1-9]\d{0,17}}"
 JWT, NOTE, OCTETS = "application/jwt", "text/plain", "application/octet-stream"
 RECEIPT_SECONDS: Final = 10.0  # for a body of some 600 bytes
 # (method, path below `/data/{pid}`, other methods)
@@ -55,11 +58,12 @@ STATES: Final = {Code.QUOTA_EXHAUSTED: "quota", "transfer-suspended": "suspended
 
 @dataclass(slots=True)
 class Metering:
-    """What the data listener needs to meter: `url` is its own address, as others use it."""
+    """What the data listener needs to meter: `url` is its own address, as others use it. `lives` are the transfers of live data."""
 
     accounts: Accounts
     receipts: Receipts
     url: str
+    lives: Lives | None = None
 
     def link(self, transfer: str) -> str:
         """The `Link` header of an answer with data (RFC 8288): where its manifest is."""
@@ -77,7 +81,9 @@ class MeteringApi:
         representations: Representations,
         tracing: telemetry.Tracing,
         signing: Signing | None,
+        live: LiveApi | None = None,
     ) -> None:
+        self._live = live
         self._accounts, self._receipts = metering.accounts, metering.receipts
         self._gate, self._signing = gate, signing
         self._opened, self._representations = opened, representations
@@ -93,17 +99,23 @@ class MeteringApi:
             ("GET", "/receipts", self._last),
             ("POST", "/receipts", self._take),
         )
+        if self._live is not None:
+            routes = (*routes, ("GET", LISTED, self._sealed))
         for method, path, handler in routes:
             for each in (method, "HEAD") if method == "GET" else (method,):
                 app.router.add_route(each, f"/data/{{pid}}{path}", answered(self._tracing, f"{method} /data/{{pid}}{path}", handler))
-        for path, allow in (ALLOWED | {"/tile/{path:.+}": "GET, HEAD"}).items():
+        for path, allow in (ALLOWED | {"/tile/{path:.+}": "GET, HEAD", LISTED: "GET, HEAD"}).items():
             app.router.add_route("*", f"/data/{{pid}}{path}", not_allowed(allow))
+
+    async def _permit(self, request: web.Request) -> Permit:
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        return await self._gate.permit(token, request.match_info["pid"], proof_of(self._signing, request))
 
     async def _account(self, request: web.Request) -> Account:
         """The account that a request is about, behind the gate."""
-        transfer = request.match_info["pid"]
-        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
-        permit = await self._gate.permit(token, transfer, proof_of(self._signing, request))
+        permit = await self._permit(request)
+        if self._live is not None and self._live.serves(permit):
+            return (await self._live.account(permit))[1]
         async with self._opened.use(permit) as (source, stat):
             representation = await self._representations.of(permit, source, stat)
         if representation.log is None:
@@ -116,8 +128,16 @@ class MeteringApi:
         return _answer(JWT, (await self._accounts.manifest(account)).encode("ascii"))
 
     async def _checkpoint(self, request: web.Request) -> web.Response:
+        if self._live is not None and self._live.serves(permit := await self._permit(request)):
+            return await self._live.checkpoint(request, permit)
         account = await self._account(request)
         return _answer(NOTE, self._accounts.checkpoint(account.log))
+
+    async def _sealed(self, request: web.Request) -> web.Response:
+        """The list beside the log of live data."""
+        if self._live is None or not self._live.serves(permit := await self._permit(request)):
+            raise NotFound("the leaves of these data are all full, so that nobody lists them")
+        return await self._live.sealed(request, permit)
 
     async def _header(self, request: web.Request) -> web.Response:
         """Leaf 0, whose hash is the first of the first tile."""

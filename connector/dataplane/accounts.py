@@ -19,12 +19,12 @@ from connector import telemetry
 from connector.dataplane.coverage import Coverage, add
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
-from connector.dataplane.index import Log
+from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
-from connector.metering.content import CHUNK_BYTES, Layout, digest_of, read_header
+from connector.metering.content import CHUNK_BYTES, SIZE_MAX, digest_of, read_header
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
 from connector.metering.ranges import Ranges, union
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
@@ -45,13 +45,14 @@ TO_SEND_RECEIPTS: Final = (
 class Account:
     """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet)."""
 
-    def __init__(self, permit: Permit, log: Log, stored: Metered | None) -> None:
+    def __init__(self, permit: Permit, log: Described, stored: Metered | None) -> None:
         self.permit, self.log, self.stored = permit, log, stored
         self._news = asyncio.Event()
         self._out: set[int] = set()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
         self._out_bytes = 0
-        self._layout = Layout(log.size_bytes)
-        self._sent = Coverage(log.etag, log.size_bytes)
+        self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
+        self._layout = log.layout
+        self._sent = Coverage(log.etag, SIZE_MAX if log.size_bytes is None else log.size_bytes)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._running, self._since = 0, 0.0
         self.calls, self._microseconds = 0, 0
@@ -65,7 +66,7 @@ class Account:
             self.calls, self._microseconds = _own(stored)
             return
         self.calls, self._microseconds = counts.calls, counts.microseconds
-        if stored.root != self.log.root:
+        if not _same(stored, self.log):
             self._before = replace(counts, calls=0, microseconds=0)
             return
         for first, last in stored.ranges:
@@ -86,16 +87,17 @@ class Account:
         """Whether what may leave depends on receipts."""
         return self.required or self.opened
 
-    def follow(self, permit: Permit, log: Log) -> None:
+    def follow(self, permit: Permit, log: Described) -> None:
         """Look at the transfer as it is now. Raises Withdrawn if nothing may leave on this account any more."""
         if unknown := permit.demands - {COUNTERSIGNED, SIGNED_REQUESTS}:
             raise Withdrawn(f"the agreement demands `{min(unknown)}` of a stream, which this connector does not know", "demand-unknown")
-        if log.root != self.log.root:
-            if self.opened:
-                text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
-                raise Withdrawn(text, "snapshot-changed")
+        other = log.snapshot != self.log.snapshot
+        if self.opened and (other or (log.root is None and not _same(self.stored, log))):
+            text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
+            raise Withdrawn(text, "snapshot-changed")
+        if other:
             self._before = replace(self.counts(), calls=0, microseconds=0)
-            self._layout, self._sent = Layout(log.size_bytes), Coverage(log.etag, log.size_bytes)
+            self._layout, self._sent = log.layout, Coverage(log.etag, SIZE_MAX if log.size_bytes is None else log.size_bytes)
         self.permit, self.log = permit, log
 
     def demand(self) -> None:
@@ -156,6 +158,7 @@ class Account:
         self._out = {leaf for leaf in self._out if not _within(leaf, stored.ranges)}
         self._out_bytes = sum(self._layout.span(leaf, leaf + 1)[1] for leaf in self._out)
         self._news.set()
+        self.heard(stored)
 
     def sent(self, first: int, length: int) -> None:
         """Bytes went out."""
@@ -220,7 +223,7 @@ class Accounts:
         self._writing: asyncio.Task[None] | None = None
         telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
 
-    async def of(self, permit: Permit, log: Log) -> Account:
+    async def of(self, permit: Permit, log: Described) -> Account:
         """The account of a transfer that gets the data of `log`. Raises Withdrawn as `Account.follow` does."""
         account = self._known.get(permit.transfer)
         if account is None:
@@ -245,7 +248,7 @@ class Accounts:
         """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. Raises Withdrawn if the
         agreement is gone, StoreError if it cannot be written."""
         stored = account.stored
-        if stored is None or stored.root != account.log.root:
+        if stored is None or not _same(stored, account.log):
             stored = await self._promise(account)
         return stored.manifest
 
@@ -256,7 +259,7 @@ class Accounts:
         async def step() -> Changes | None:
             nonlocal made
             stored = await self._store.metered(permit.transfer)
-            if stored is not None and stored.root == log.root:
+            if _same(stored, log):
                 made = stored
                 return None
             agreement = await self._store.agreement(permit.agreement)
@@ -276,7 +279,7 @@ class Accounts:
                 consumer_pid=process.peer_pid,
                 provider_pid=permit.transfer,
                 dataset=permit.dataset,
-                snapshot=_snapshot(log),
+                snapshot=log.snapshot,
                 log=ContentLog(origin, CHUNK_BYTES, log.root, log.size_bytes),
                 unit=read_header(log.header).record_unit,
                 receipts=f"{self._url}/data/{permit.transfer}/receipts",
@@ -288,7 +291,8 @@ class Accounts:
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
             version = stored.version if stored is not None else None
             counts = stored.counts if stored is not None else Counts()
-            made = Metered(*shape, log.root, log.leaves, log.size_bytes, counts=counts, version=(version or 0) + 1, updated=now)
+            leaves = None if log.root is None else log.leaves
+            made = Metered(*shape, log.root, leaves, log.size_bytes, counts=counts, version=(version or 0) + 1, updated=now)
             fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
             evidence = Evidence(*fact, digest=digest(token), entry=token)
             return Changes((Expect(Metered, permit.transfer, version),), (made,), evidence=(evidence,))
@@ -299,14 +303,15 @@ class Accounts:
         account.stored = made
         return made
 
-    def origin(self, log: Log) -> str:
+    def origin(self, log: Described) -> str:
         """The name of a content log in its checkpoints."""
-        return f"{urlsplit(self._url).netloc}/log/{_snapshot(log)}"
+        return f"{urlsplit(self._url).netloc}/log/{log.snapshot}"
 
-    def checkpoint(self, log: Log) -> bytes:
-        """The signed checkpoint of a content log (C2SP signed note)."""
-        origin = self.origin(log)
-        return checkpoints.sign(checkpoints.Checkpoint(origin, log.leaves, log.root), [self._signer(origin)])
+    def checkpoint(self, log: Described, leaves: int | None = None) -> bytes:
+        """The signed checkpoint of a content log (C2SP signed note), or of its first `leaves` leaves, which are there."""
+        origin, leaves = self.origin(log), log.leaves if leaves is None else leaves
+        root = log.root_at(leaves) or b""
+        return checkpoints.sign(checkpoints.Checkpoint(origin, leaves, root), [self._signer(origin)])
 
     def written_soon(self, account: Account) -> None:
         """What was sent of a transfer is to be stored, together with what others do meanwhile."""
@@ -339,7 +344,7 @@ class Accounts:
         async def step() -> Changes | None:
             nonlocal after
             stored, after = await self._store.metered(account.permit.transfer), None
-            if stored is None or stored.sequence or stored.root != account.log.root:
+            if stored is None or stored.sequence or not _same(stored, account.log):
                 return None
             counts, leaves = account.counts(), account.sent_leaves()
             if not stored.counts.within(counts) or stored.counts == counts:
@@ -359,9 +364,11 @@ class Accounts:
         await self.write_now()
 
 
-def _snapshot(log: Log) -> str:
-    """The name of the data as they were published: part of the root, which is salted, so it tells nobody what they are."""
-    return log.root.hex()[:32]
+def _same(stored: Metered | None, log: Described) -> bool:
+    """Whether an account is of this log. One without a root is known by its name."""
+    if stored is None or stored.root != log.root:
+        return False
+    return log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}")
 
 
 def _own(stored: Metered) -> tuple[int, int]:

@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from connector.errors import MeterRefused, SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
+from connector.metering import credit
 from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, write_etag
+from connector.metering.objects import Manifest
 
 TILE_HASHES: Final = 256  # C2SP tlog-tiles: a tile has this many, and each of the next level stands for one of these
 TILE_LEVELS: Final = 8  # 256^8 leaves are more than can be counted
@@ -161,6 +163,38 @@ class _Tree:
         return Frontier().extend(found[at : at + HASH_BYTES] for at in range(0, len(found), HASH_BYTES)).root
 
 
+class Place(Protocol):
+    """Where the bytes of each leaf of a content log are: see `connector.metering.content.Layout`."""
+
+    def span(self, first: int, last: int) -> tuple[int, int]: ...
+    def touched(self, offset: int, length: int) -> tuple[int, int]: ...
+    def held(self, offset: int, length: int) -> tuple[int, int]: ...
+
+
+class Described(Protocol):
+    """A content log, to whoever promises, counts and proves its data: `Log`, and the one of live data, which grows and has no root and no
+    size. `snapshot` names it among all logs."""
+
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def leaves(self) -> int: ...
+    @property
+    def root(self) -> bytes | None: ...
+    @property
+    def size_bytes(self) -> int | None: ...
+    @property
+    def etag(self) -> str: ...
+    @property
+    def snapshot(self) -> str: ...
+    @property
+    def layout(self) -> Place: ...
+    def hashes(self, level: int, first: int, count: int) -> bytes: ...
+    def records(self, first: int, end: int) -> int: ...
+    def root_at(self, leaves: int) -> bytes | None: ...
+    def known(self, manifest: Manifest) -> credit.Log: ...
+
+
 class Log:
     """The content log that an index describes: `header` is leaf 0, `leaves` counts it, `etag` is the entity tag of the data.
 
@@ -199,6 +233,23 @@ class Log:
             raise Damaged(error.message) from None
         if self.leaves != Layout(self.size_bytes).leaves:
             raise Damaged("it has another number of leaves than its header says")
+
+    @property
+    def snapshot(self) -> str:
+        """The name of the data as they were published: part of the root, which is salted, so it tells nobody what they are."""
+        return self.root.hex()[:32]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.size_bytes)
+
+    def root_at(self, leaves: int) -> bytes | None:
+        """The root over the first `leaves` leaves; None but for all of them."""
+        return self.root if leaves == self.leaves else None
+
+    def known(self, manifest: Manifest) -> credit.Log:
+        """What receipts are judged by."""
+        return credit.finite(manifest, records=self.records if self.counts else None, leaf=lambda leaf: self.hashes(0, leaf, 1) or None)
 
     def hashes(self, level: int, first: int, count: int) -> bytes:
         """`count` hashes, 32 bytes each, of a level of tiles (0: the leaves; 1: each stands for 256 of them; ...), from index `first`;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -17,6 +18,7 @@ from typing import Any
 from connector import telemetry
 from connector.dataplane.accounts import Account, Accounts
 from connector.dataplane.flows import Flows
+from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
@@ -34,6 +36,7 @@ from connector.records.metering import Counts, Metered, Receipted
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
+GONE = "the log of these live data is not kept any more; what was acknowledged stands"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
 
 
@@ -48,7 +51,8 @@ class Answered:
 
 
 class Receipts:
-    """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself."""
+    """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself.
+    `live(transfer)` opens the log of live data, which no manifest describes."""
 
     def __init__(
         self,
@@ -60,7 +64,10 @@ class Receipts:
         accounts: Accounts,
         flows: Flows,
         ledger: Ledger | None = None,
+        *,
+        live: Callable[[str], AbstractContextManager[Described | None]] = lambda _: nullcontext(),
     ) -> None:
+        self._live = live
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
         self._numbers: dict[bytes, int] = {}  # digest of a receipt -> sequence of its evidence, until it is acknowledged
@@ -117,10 +124,12 @@ class Receipts:
             # What was counted without receipts is no part of the chain that begins now.
             signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
             told = signed.counts.bytes
-            judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=_log(stored, account), now=now)
-            judged = judge()
-            if judged.outcome is Outcome.STALE:
-                judged = judge(known=await self._store.receipts(transfer))
+            with self._live(transfer) if stored.root is None else nullcontext() as growing:
+                log = _log(stored, account, growing)
+                judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
+                judged = judge()
+                if judged.outcome is Outcome.STALE:
+                    judged = judge(known=await self._store.receipts(transfer))
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             return self._written(stored, judged, token, now)
@@ -232,13 +241,14 @@ def _fact(what: str, stored: Metered, token: str, now: float) -> Evidence:
     return Evidence(what, Kind.TRANSFER, stored.transfer, stored.peer, None, now, digest=digest(token), entry=token)
 
 
-def _log(stored: Metered, account: Account | None) -> credit.Log:
-    """What we know of the content log: all of it while its index is at hand, else as much as the manifest says."""
+def _log(stored: Metered, account: Account | None, live: Described | None) -> credit.Log:
+    """What we know of the content log: all of it while it is at hand, else as much as the manifest says."""
     manifest = manifest_of(stored.manifest)
-    if account is None or account.log.root != stored.root:
-        return credit.finite(manifest)
-    log = account.log
-    return credit.finite(manifest, records=log.records if log.counts else None, leaf=lambda leaf: log.hashes(0, leaf, 1) or None)
+    if stored.root is None:
+        if live is None or manifest.snapshot != live.snapshot:
+            raise MeterRefused(GONE, "log-gone")
+        return live.known(manifest)
+    return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
 
 
 def _late(stored: Metered, account: Account | None) -> bool:

@@ -162,7 +162,7 @@ async def _exactly(output: AsyncIterator[bytes], skip: int, left: int | None) ->
 
 async def stream(
     _permit: Permit,
-    source: Source,
+    source: Source | None,
     span: Span,
     outlet: Outlet,
     output: AsyncIterator[bytes] | None,
@@ -176,7 +176,7 @@ async def stream(
     """Copy `span` to `outlet`, piece by piece. Whoever asks for it holds a permit, which the caller keeps true: `still()` is called
     before each piece and raises Withdrawn once nothing more may leave.
 
-    `output` is what `pieces` yields for it, or None to send the source's own file, which `by_file` allows. `sent(first, length)`
+    `output` is what `pieces` yields for it, or None to send the file of `source` itself, which `by_file` allows. `sent(first, length)`
     is called after each piece. `stall_seconds` is the time that a reader has for PIECE_BYTES. `meter` says what may leave, where
     that is counted, and `credit` how much of it may be on its way. Raises Withdrawn when `still` or `credit` does, a quota is used up
     or the reader is too slow, SourceFailed, ConnectionError. What the client got is then short of what it was promised: the caller
@@ -192,9 +192,9 @@ async def stream(
             if meter is not None:
                 count = await meter.allow(min(METERED_PIECE_BYTES, count))
             # The kernel sends what the file holds now; it must still be what was published.
-            await source.stat()
-            descriptor = source.fileno()
-            if descriptor is None:
+            if source is not None:
+                await source.stat()
+            if source is None or (descriptor := source.fileno()) is None:
                 raise SourceFailed("the source is no open file any more")
             taking = outlet.send_file(descriptor, offset, count)
         else:

@@ -23,8 +23,9 @@ from typing import Final, Self
 
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
-from connector.metering import live
+from connector.metering import credit, live
 from connector.metering.content import SEALED, Header, Known, Leaf, read_header
+from connector.metering.objects import Manifest
 from connector.metering.ranges import Ranges
 
 MAGIC: Final = b"QIAOLIV1"
@@ -141,6 +142,10 @@ class Growing:
             first += 1
         last = self.leaves if offset + length >= self.end else self._leaf_at(offset + length)
         return first, max(first, last)
+
+    def known(self, _manifest: Manifest) -> credit.Log:
+        """What receipts are judged by: as much as there is by now."""
+        return credit.Log(self.leaves, self.measure, self.root_at, self.leaf, ended=False)
 
     def measure(self, ranges: Ranges) -> Known:
         """What these leaves come to, none of which is behind the end; what an item is, live data do not say."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
@@ -77,12 +77,19 @@ class Lives:
         self._opening.pop(transfer, None)
         return known
 
-    def log_of(self, transfer: str) -> Growing | None:
+    @contextmanager
+    def log_of(self, transfer: str) -> Iterator[Growing | None]:
         """The log of a transfer, also of one that is over; None if there is none. Raises SinkFailed."""
         if (flow := self._flows.get(transfer)) is not None:
-            return flow.log
-        folder = self._place(transfer)
-        return Growing(folder, self._life) if folder.exists() else None
+            yield flow.log
+        elif not (folder := self._place(transfer)).exists():
+            yield None
+        else:
+            log = Growing(folder, self._life)
+            try:
+                yield log
+            finally:
+                log.close(durable=True)
 
     async def _open(self, permit: Permit) -> Flow:
         media_type = str(permit.source["media_type"])

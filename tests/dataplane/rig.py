@@ -23,6 +23,7 @@ from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
+from connector.adapters_streams.http_stream import HttpStreams
 from connector.api.connections import Connection, Entrance
 from connector.api.data_answers import Signing
 from connector.api.data_api import DataApi
@@ -36,6 +37,7 @@ from connector.dataplane.logs import Logs
 from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
+from connector.dataplane_live.lives import Lives
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import Unauthenticated
@@ -193,6 +195,12 @@ class Rig:
         assert stat.sha256 == hashlib.sha256(content).digest()
         return stat.sha256
 
+    async def publish_live(self, url: str, **members: Any) -> None:
+        """Make what comes from `url` the dataset behind the transfer."""
+        address, _ = await HttpStreams(self.peer, {}.get).index({"type": "http-stream", "url": url} | members)
+        self.transfers.views[TRANSFER] = view(address)
+        self.flows.look_again()
+
     def change(self, **changed: Any) -> None:
         """Commit a change of the transfer."""
         self.transfers.views[TRANSFER] = changed_view = replace(self.transfers.views[TRANSFER], **changed)
@@ -264,13 +272,15 @@ async def provider(
     bulk_threads: int = 4,
     metered: bool = False,
     facts: PortOfLedger | None = None,
+    live: Mapping[str, Any] | None = None,
     **promised: int,
 ) -> AsyncIterator[Rig]:
     """A provider that serves files below `root`, and counts in `store` what is used up. With `metered` it has content logs, and accounts
-    with windows and credit as `promised`; acks wait for `facts`."""
+    with windows and credit as `promised`; acks wait for `facts`. `live` are the limits of live data."""
     clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
     peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
     sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
+    streams = HttpStreams(peer, {"upstream": "Bearer upstream-secret"}.get)
     flows = Flows(clock, covered.append)
     identity = FakeIdentity(PROVIDER)
     at = free_socket()
@@ -288,10 +298,12 @@ async def provider(
     if metered:
         logs = Logs(root.with_name(f"{root.name}.logs"))
         sources = {kind: logs.indexing(each) for kind, each in sources.items()}
+        lives = Lives(root.with_name(f"{root.name}.live"), {"http-stream": streams}, flows.cut, **(live or {}))
         accounts = Accounts(store, journal.decide, identity, clock, url, _note_signer, **promised)
-        receipts = Receipts(store, journal.decide, identity, clock, Counted(), accounts, flows, facts)
+        receipts = Receipts(store, journal.decide, identity, clock, Counted(), accounts, flows, facts, live=lives.log_of)
         journal.listen(receipts.committed)
-        metering = Metering(accounts, receipts, url)
+        journal.listen(lives.committed)
+        metering = Metering(accounts, receipts, url, lives)
         if await store.agreement("urn:agreement") is None:
             await store.commit(Changes(saves=(agreed(), process("STARTED"))))
     options: dict[str, Any] = {"stall_seconds": stall_seconds, "bulk_threads": bulk_threads, "logs": logs, "metering": metering}
@@ -306,6 +318,8 @@ async def provider(
             await metering.receipts.close()
             await metering.accounts.close()
             await logs.close()
+            if metering.lives is not None:
+                await metering.lives.close()
         await ledger.close()
         await peer.close()
         tracing.close()
