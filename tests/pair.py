@@ -287,6 +287,8 @@ class Scripted:
         return found[count - 1]
 
     async def handle(self, request: web.Request) -> web.Response:
+        if request.path.startswith("/ledger/"):
+            return web.Response(status=404)  # a peer that keeps no ledger: many do not
         body = await request.read()
         document = orjson.loads(body) if body else {}
         path = request.path.removeprefix(PATH)

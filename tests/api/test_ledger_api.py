@@ -211,8 +211,8 @@ async def test_two_connectors_that_deal_with_each_other_witness_each_other(
 
         async with asyncio.timeout(pair.WAIT_SECONDS):
             while not await both():
-                changed.clear()
                 await changed.wait()
+                changed.clear()
         for us, them in ((provider, consumer), (consumer, provider)):
             (row,) = (await us.asked("GET", "/ledger"))["cosigned"]
             (log,) = (await us.asked("GET", "/ledger"))["logs"]
