@@ -233,8 +233,9 @@ async def test_who_finds_nothing_left_waits_for_what_a_slow_reader_holds_and_get
     assert await held.exchange([bytes_up_to(SMALL * 400)], {}, {BYTE_COUNT: SMALL * 398}) == "granted"
     before = held.left(BYTE_COUNT)
     first = asyncio.create_task(fetch(http, rig))
-    await once(lambda: len(rig.ledger._news) == 1)  # somebody waits
-    assert (await rig.store.usage(AGREEMENT)).spent(RULE, BYTE_COUNT) == SMALL * 400 - before
+    async with asyncio.timeout(WAIT_SECONDS):  # until somebody has taken all that was left, and waits
+        while (await rig.store.usage(AGREEMENT)).spent(RULE, BYTE_COUNT) != SMALL * 400 - before or not rig.ledger._news:
+            await asyncio.sleep(0.01)
     assert not first.done(), "others may give something back"
     assert rig.marks.asked == []
     held.spend(BYTE_COUNT, SMALL * 100)
