@@ -20,6 +20,8 @@ from tests.faults.home import ROOT
 from tests.faults.ledger import SIDES
 from tests.faults.pair import PATIENCE_SECONDS, Pair
 from tests.faults.plan import Target
+from tests.faults.streams import run as streams
+from tests.faults.streams import table as streams_table
 from tests.faults.table import Report
 
 BUILD = ROOT / "build"
@@ -89,11 +91,21 @@ def self_check(seed: int) -> int:
     return 1 if toothless else 0
 
 
+def of_streams(count: int, seed: int) -> int:
+    """Cut so many transfers; returns the exit status."""
+    BUILD.mkdir(exist_ok=True)
+    report = asyncio.run(streams.run(count, seed, BUILD))
+    (BUILD / "faults-streams.json").write_text(json.dumps(streams_table.document(report) | {"seed": seed}, indent=1) + "\n")
+    print("\n".join(streams_table.lines(report)), f"(seed {seed}, build/faults-streams.json)")
+    return 0 if report.good else 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status."""
     faulthandler.register(signal.SIGUSR2)
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=30, help="random kills under load, after those at every point")
+    parser.add_argument("--streams", type=int, help="instead of all that: so many transfers that are cut at offsets of chance, and revoked")
     parser.add_argument("--seed", type=int, default=None, help="of the random kills; default: another one each time")
     parser.add_argument("--bug", choices=sorted(BUGS), help="plant this defect; the run has to turn red")
     parser.add_argument("--self-check", action="store_true", help="plant each defect in turn and demand that each is found")
@@ -101,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     if options.self_check:
         return self_check(seed)
+    if options.streams is not None:
+        return of_streams(options.streams, seed)
     report = asyncio.run(run(options.kills, seed, options.bug))
     BUILD.mkdir(exist_ok=True)
     Path(BUILD / "faults.json").write_text(json.dumps(table.document(report) | {"seed": seed, "bug": options.bug}, indent=1) + "\n")

@@ -5,7 +5,8 @@ The program imports the product once, then reads orders from its standard input,
 - `{"start": {}}` forks a process that runs the connector as `connector run` does; answer `{"started": PID}`.
   It counts the await points that it passes, and SIGUSR1 writes them to its log. With `"kill": POINT` and `"passage": N` it
   ends itself with SIGKILL when it passes that point for the Nth time. The product knows nothing of it: the points are seen by
-  a task factory, COMMITs by a wrapper around the writer's connection.
+  a task factory, COMMITs by a wrapper around the writer's connection. With `"watched": false` nothing is seen, nor slowed
+  down; with `"idle_seconds": S` its downloads give up a connection after that time without a byte.
 - `{"reap": PID}` waits for its end; answer `{"ended": PID, "status": CODE}`.
 
 A fork instead of a fresh interpreter saves the second that imports take, several hundred times.
@@ -26,6 +27,7 @@ from typing import Any
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
+from connector.intake.download import Downloads
 from connector.records import Usage
 from connector.settings import load
 from tests.faults.bugs import BUGS
@@ -140,10 +142,16 @@ def live(settings: Path, order: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)
     random.seed()
+    environ = dict(os.environ)
+    if (idle_seconds := order.get("idle_seconds")) is not None:
+        defaults = Downloads.__init__.__kwdefaults__
+        defaults["idle_seconds"] = idle_seconds
+    if not order.get("watched", True):
+        app.run(load(settings, environ), path=settings, environ=environ)
+        return
     passages = Passages(order.get("kill"), order.get("passage", 1))
     signal.signal(signal.SIGUSR1, lambda *_: passages.say())
     observe(passages.passed)
-    environ = dict(os.environ)
     app.run(load(settings, environ), path=settings, environ=environ)
 
 

@@ -1,0 +1,232 @@
+"""Two connectors with a wire between them, on one road: they transfer what they are told to while they are cut and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import shutil
+import signal
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import trustme
+
+from connector.client.management import ManagementClient
+from connector.client.views import AgreementUsage, Pull, Transfer
+from connector.ports import COUNTERSIGNED
+from tests.bench.connectors import LISTENERS
+from tests.faults.home import Home, make, with_values
+from tests.faults.ledger import CONSUMER, PROVIDER, SIDES
+from tests.faults.side import Side
+from tests.faults.streams.plan import KILLS, MIB, Cut, Errand, Road
+from tests.faults.streams.wire import DOWN, Wire
+from tests.free_ports import free_ports
+
+PATIENCE_SECONDS = 120.0  # for a transfer, from its last cut on: the longest pauses between receipts are 30 s
+IDLE_SECONDS = 3.0  # without a byte: in the field it is 30, and nothing depends on how long it is
+ORDER = {"watched": False, "idle_seconds": IDLE_SECONDS}
+STOP_SECONDS = 30.0
+METERING = {"leftOperand": "https://w3id.org/qiao/v1/metering", "operator": "eq", "rightOperand": COUNTERSIGNED}
+OPEN: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use"}]}
+DEMANDING: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use", "constraint": [METERING]}]}
+
+
+@dataclass
+class Done:
+    """What became of an errand. `wrong` are complaints of ours, `cuts` what was really cut; `brought_bytes` came down the wire."""
+
+    errand: Errand
+    cuts: list[Cut] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    brought_bytes: int = 0
+    records: int = 0
+    agreement: str = ""
+    order: str = ""
+
+
+class Lane:
+    """An asynchronous context manager around a pair below `root`. `wire` is between the consumer and the provider's data listener."""
+
+    def __init__(self, root: Path, road: Road, rate: float | None = None) -> None:
+        self.root, self.road, self._rate = root.resolve(), road, rate
+        self.done: list[Done] = []
+        self._striking = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.homes = await asyncio.to_thread(make, self.root, SIDES)
+        data = self.homes[PROVIDER].port + LISTENERS.index("data")
+        (public,) = free_ports(1)
+        self._write_settings(public)
+        self.sides = {name: Side(home) for name, home in self.homes.items()}
+        async with AsyncExitStack() as stack:
+            self.wire = await stack.enter_async_context(Wire(public, data, self._rate))
+            for side in self.sides.values():
+                stack.push_async_callback(side.close)
+                await side.open()
+                await side.start(**ORDER)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _write_settings(self, public: int) -> None:
+        """The provider's data listener is where the wire listens."""
+        scheme, certificate = "http", {}
+        if self.road.tls:
+            authority = trustme.CA()
+            made, folder = authority.issue_cert("127.0.0.1"), self.homes[PROVIDER].directory
+            (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+            (folder / "key.pem").write_bytes(made.private_key_pem.bytes())
+            (folder / "key.pem").chmod(0o600)
+            authority.cert_pem.write_to_path(self.homes[CONSUMER].directory / "ca.pem")
+            scheme, certificate = "https", {"data.certificate": "chain.pem", "data.key": "key.pem"}
+            _write(self.homes[CONSUMER], {}, ('ca_file = ""', 'ca_file = "ca.pem"'))
+        url = {"data.url": f"{scheme}://127.0.0.1:{public}"}
+        _write(self.homes[PROVIDER], url | certificate | {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": 60.0})
+        _write(self.homes[CONSUMER], {"receipts.after": self.road.after})
+
+    @property
+    def consumer(self) -> Side:
+        return self.sides[CONSUMER]
+
+    @property
+    def provider(self) -> Side:
+        return self.sides[PROVIDER]
+
+    async def strike(self, cut: Cut) -> None:
+        """Kill, and start again after a while."""
+        names = KILLS[cut.how]
+        for name in names:
+            await self.sides[name].kill()
+        async with self._striking:
+            await asyncio.sleep(cut.pause_seconds)
+            await asyncio.gather(*(self.sides[name].start(**ORDER) for name in names if self.sides[name].dead.is_set()))
+
+    async def run(self, errand: Errand) -> Done:
+        """Publish, order, cut, and look at what has come."""
+        done, name = Done(errand), f"{errand.number}.{'ndjson' if errand.lines else 'bin'}"
+        self.done.append(done)
+        source, out = self.homes[PROVIDER].directory / "data" / name, self.homes[CONSUMER].directory / "out" / name
+        out.parent.mkdir(exist_ok=True)
+        digest, done.records = await asyncio.to_thread(_make, source, errand)
+        dataset, began = f"urn:streams:{errand.number}", time.monotonic()
+        await self.publish(dataset, name, errand.demanded)
+        self.wire.arm(errand.cuts, self.strike)
+        pull = await self.pulled(dataset, out, errand.parallel)
+        done.cuts, done.order, done.agreement = self.wire.disarm(), pull.id, pull.agreement or ""
+        done.brought_bytes, done.seconds = self.wire.passed[DOWN], time.monotonic() - began
+        await self.wire.settled()
+        if pull.stage != "done":
+            done.wrong.append(f"the order ended in `{pull.stage}`: {'; '.join(pull.reasons) or 'nobody says why'}")
+        elif not out.exists():
+            done.wrong.append("the order is done and there is no file")
+        else:
+            done.wrong += await asyncio.to_thread(_compared, out, errand.size_bytes, digest)
+            await self._billed(done, pull)
+        if not done.cuts:
+            done.wrong.append("nothing was cut: the first cut lies beyond everything that came")
+        for each in (source, out):
+            each.unlink(missing_ok=True)
+        return done
+
+    async def publish(self, dataset: str, name: str, demanded: bool) -> None:
+        """Publish a file of the provider's, with receipts `demanded` or not."""
+        media_type = {"media_type": "application/x-ndjson"} if name.endswith(".ndjson") else {}
+        body = {"title": dataset, "source": {"type": "file", "path": name} | media_type, "policies": [DEMANDING if demanded else OPEN]}
+        await self.provider.insist(lambda client: client.publish(dataset, body))
+
+    async def ordered(self, dataset: str, out: Path, parallel: int) -> Pull:
+        """Order it into a file."""
+        key = f"order-{dataset}"
+        return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), parallel=parallel or None, key=key))
+
+    async def pulled(self, dataset: str, out: Path, parallel: int) -> Pull:
+        """Order it and wait for the end, which comes by itself, or as it stands after PATIENCE_SECONDS."""
+        pull = await self.ordered(dataset, out, parallel)
+        found: list[Pull] = []
+
+        def over(seen: Pull) -> bool:
+            found.append(seen)
+            return seen.is_over
+
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.consumer.until(pull.id, lambda client: client.pull_order(pull.id), over)
+        except TimeoutError:
+            return found[-1]
+
+    async def _billed(self, done: Done, pull: Pull) -> None:
+        """Wait until the provider knows of the end, and compare both bills with what lies on the disk."""
+        mine = await self.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self.provider.until(mine.peer_pid or "", _transfer(mine.peer_pid or ""), lambda seen: seen.state == "COMPLETED")
+        except TimeoutError:
+            done.wrong.append("the provider never learned that the transfer is completed")
+        for side in self.sides.values():
+            used = await side.insist(_usage(done.agreement))
+            expected = {"bytes": done.errand.size_bytes} | ({"records": done.records} if done.errand.lines else {})
+            for kind, counts in (("counted", used.counts), ("signed for", used.signed)):
+                if (got := {unit: counts[unit] for unit in expected}) != expected:
+                    done.wrong.append(f"the {side.name} has {kind} {got}, not {expected}")
+
+    async def stop(self) -> list[str]:
+        """Stop both connectors as an operator would; returns what they complained of."""
+        for side in self.sides.values():
+            async with asyncio.timeout(STOP_SECONDS):
+                await side.kill(signal.SIGTERM)
+        return [f"{name}: {what} ({count} times)" for name, side in self.sides.items() for what, count in side.complaints.items()]
+
+
+def _write(home: Home, values: dict[str, Any], *replaced: tuple[str, str]) -> None:
+    text = with_values(home.settings.read_text(), values)
+    for old, new in replaced:
+        text = text.replace(old, new)
+    home.settings.write_text(text)
+
+
+def _usage(agreement: str) -> Any:
+    async def ask(client: ManagementClient) -> AgreementUsage:
+        return await client.usage(agreement)
+
+    return ask
+
+
+def _transfer(pid: str) -> Any:
+    async def ask(client: ManagementClient) -> Transfer:
+        return await client.transfer_process(pid)
+
+    return ask
+
+
+def _make(file: Path, errand: Errand) -> tuple[bytes, int]:
+    """Write data of chance; returns their SHA-256 and how many line feeds they have."""
+    chance, digest, records, left = random.Random(errand.number), hashlib.sha256(), 0, errand.size_bytes
+    with file.open("wb") as out:
+        while left:
+            piece = chance.randbytes(min(left, MIB))
+            if errand.lines:  # a line has some hundred bytes, and the last one ends the file
+                piece = piece.replace(b"\n", b".").replace(b"\x01", b"\n")
+                piece = piece if left > len(piece) else piece[:-1] + b"\n"
+            out.write(piece)
+            digest.update(piece)
+            records += piece.count(b"\n")
+            left -= len(piece)
+    return digest.digest(), records
+
+
+def _compared(file: Path, size_bytes: int, digest: bytes) -> list[str]:
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").digest()
+    size = file.stat().st_size
+    return [
+        *([f"the file has {size} bytes, not {size_bytes}"] if size != size_bytes else []),
+        *(["the file has another SHA-256"] if found != digest else []),
+    ]

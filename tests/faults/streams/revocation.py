@@ -1,0 +1,114 @@
+"""Transfers that are revoked while they flow: how long bytes still leave, and how many.
+
+What is measured is what comes out of the provider's data listener, as the wire sees it, from the instant at which the operator's call
+was sent off and from the one at which it was answered. The reader is slower than the provider could send, so there is always more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from connector.client.management import ManagementClient
+from connector.client.views import Transfer
+from connector.dsp.messages import Kind
+from tests.faults.streams.books import differences, opened
+from tests.faults.streams.lane import Lane
+from tests.faults.streams.plan import MIB, Road
+from tests.faults.streams.wire import DOWN
+
+FILE_BYTES: Final = 1 << 30  # sparse: it takes no disk, and nobody gets so far
+RATE: Final = 100e6  # bytes a second, of each connection
+MARKS: Final = (9 * MIB, 40 * MIB)  # after which it is revoked
+QUIET_SECONDS: Final = 0.5  # without a byte, after which none is expected any more
+SECONDS_MAX, WINDOW_BYTES = 1.0, 16 * MIB  # of the promise
+END_SECONDS: Final = 30.0
+ROADS: Final = (Road("plain", False, "fsync", WINDOW_BYTES), Road("TLS", True, "fsync", WINDOW_BYTES))
+Call = Callable[[ManagementClient, str, str], Awaitable[object]]
+CALLS: Final[dict[str, Call]] = {
+    "terminated": lambda client, pid, _: client.move_transfer(pid, "terminate", "revoked"),
+    "suspended": lambda client, pid, _: client.move_transfer(pid, "suspend", "revoked"),
+    "agreement closed": lambda client, _, agreement: client.close_agreement(agreement, "revoked"),
+}
+
+
+@dataclass
+class Revoked:
+    """One of them: `seconds` from the call to the last byte, `bytes` that came after its answer; `signed` by the consumer, in the end."""
+
+    how: str
+    road: str
+    parallel: int
+    demanded: bool
+    seconds: float = 0.0
+    bytes: int = 0
+    signed: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] = ROADS, parallels: Sequence[int] = (1, 4)) -> list[Revoked]:
+    """Revoke over these roads and so many connections in every way, below `root`; complaints of connectors go to `complaints`."""
+    found: list[Revoked] = []
+    for road in roads:
+        async with Lane(root, road, RATE) as lane:
+            with (lane.homes["provider"].directory / "data" / "much.bin").open("wb") as much:
+                much.truncate(FILE_BYTES)
+            mine: list[tuple[Revoked, str]] = []
+            for number, (how, call) in enumerate(CALLS.items()):
+                for parallel in parallels:
+                    one = Revoked(how, road.name, parallel, (number + parallel) % 2 == 0)
+                    mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1])))
+            complaints += await lane.stop()
+            for one, transfer in mine:
+                await _settled(lane, one, transfer)
+                found.append(one)
+    return found
+
+
+async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
+    """Returns the consumer's pid of the transfer."""
+    wire, name = lane.wire, f"{one.how}-{one.parallel}".replace(" ", "-")
+    await lane.publish(f"urn:streams:{name}", "much.bin", one.demanded)
+    wire.mark = mark
+    wire.arm((), lane.strike)
+    pull = await lane.ordered(f"urn:streams:{name}", lane.homes["consumer"].directory / name, one.parallel)
+    await asyncio.wait_for(wire.flowing.wait(), END_SECONDS)
+    pull = await lane.consumer.insist(lambda client: client.pull_order(pull.id))
+    mine = await lane.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
+    sent = time.monotonic()
+    await lane.provider.insist(lambda client: call(client, mine.peer_pid or "", pull.agreement or ""))
+    answered_bytes = wire.passed[DOWN]
+    while time.monotonic() - max(wire.last_down, sent) < QUIET_SECONDS:  # noqa: ASYNC110 - that nothing comes any more is no event
+        await asyncio.sleep(0.01)
+    one.seconds, one.bytes = max(0.0, wire.last_down - sent), wire.passed[DOWN] - answered_bytes
+    if one.seconds > SECONDS_MAX:
+        one.wrong.append(f"bytes came for {one.seconds:.2f} s")
+    if one.bytes > WINDOW_BYTES:
+        one.wrong.append(f"{one.bytes} bytes came after the answer, more than one window")
+    ended = "SUSPENDED" if one.how == "suspended" else "TERMINATED"
+
+    async def look(client: ManagementClient) -> Transfer:
+        return await client.transfer_process(mine.pid)
+
+    await asyncio.wait_for(lane.consumer.until(mine.pid, look, lambda seen: seen.state == ended), END_SECONDS)
+    if ended == "SUSPENDED":
+        await lane.provider.insist(lambda client: client.move_transfer(mine.peer_pid or "", "terminate"))
+    await asyncio.wait_for(lane.consumer.until(pull.id, lambda client: client.pull_order(pull.id), lambda seen: seen.is_over), END_SECONDS)
+    return mine.pid
+
+
+async def _settled(lane: Lane, one: Revoked, transfer: str) -> None:
+    """What was verified before it ended is signed for, on both sides alike."""
+    consumer, provider = (opened(lane.homes[name]) for name in ("consumer", "provider"))
+    try:
+        process = await consumer.store.process(Kind.TRANSFER, transfer)
+        mine, theirs = await consumer.store.metered(transfer), await provider.store.metered(process.peer_pid)
+    finally:
+        await consumer.store.close()
+        await provider.store.close()
+    one.wrong += differences(mine, theirs)
+    one.signed = mine.counts.bytes if mine is not None else 0

@@ -1,0 +1,85 @@
+"""A part of the program on each road, with real connectors; and that a bill, a file or a chain that is wrong is seen."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.dsp.messages import Role
+from connector.metering.counts import Counts
+from connector.records.metering import Metered, Receipted
+from tests.faults.streams import lane, table
+from tests.faults.streams.books import differences, opened, replayed
+from tests.faults.streams.lane import Lane
+from tests.faults.streams.plan import ROADS, Cut, Errand, Road, errands
+from tests.faults.streams.revocation import ROADS as REVOKED_ON
+from tests.faults.streams.revocation import revocations
+from tests.faults.streams.run import cut, ledger_verified
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
+
+
+@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+async def test_four_transfers_of_each_road_are_cut_and_come_whole_and_are_billed_once(road: Road, tmp_path: Path):
+    todo = [errand for errand in errands(60, 11) if errand.road is road and errand.size_bytes < 40_000_000][:4]
+    report = await cut(todo, tmp_path)
+    assert report.good, "\n".join(table.lines(report))
+    assert len(report.done) == 4
+    assert sum(book.provider_bytes for book in report.books) == sum(errand.size_bytes for errand in todo)
+    assert "difference 0;" in table.closing(report)
+
+
+@pytest.mark.parametrize("road", REVOKED_ON, ids=lambda road: road.name)
+async def test_what_is_revoked_while_it_flows_stops_within_a_second_and_a_window(road: Road, tmp_path: Path):
+    complaints: list[str] = []
+    found = await revocations(tmp_path, complaints, [road], parallels=(4,))
+    assert not complaints
+    assert len(found) == 3
+    for one in found:
+        assert not one.wrong, one
+        assert one.signed > 0
+
+
+async def test_what_is_wrong_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One transfer without a cut, whose books are read, and then read again with something changed."""
+    errand = Errand(1, ROADS[1], 10_000_000, False, True, 1, ())
+    monkeypatch.setattr(lane, "_compared", lambda *_: ["the file has another SHA-256"])
+    async with Lane(tmp_path, errand.road, 8e6) as one:
+        done = await one.run(errand)
+        assert done.wrong == ["the file has another SHA-256", "nothing was cut: the first cut lies beyond everything that came"]
+        done = await one.run(replace(errand, number=2, cuts=(Cut("orderly end", "down", 2_000_000, 0.0),)))
+        assert len(done.cuts) == 1
+        assert not (await asyncio.to_thread(ledger_verified, one.homes["consumer"])).startswith("BAD")
+        (one.homes["provider"].directory / "admin-token").write_text("another one")
+        assert (await asyncio.to_thread(ledger_verified, one.homes["provider"])).startswith("BAD provider")
+        assert await one.stop() == []
+        consumer, provider = opened(one.homes["consumer"]), opened(one.homes["provider"])
+        pull = await consumer.store.pull(done.order)
+        mine = await consumer.store.metered(pull.transfer)
+        theirs = (await provider.store.metered_of(done.agreement))[0]
+        rows = await provider.store.receipts(theirs.transfer)
+        _see(mine, theirs, list(rows), provider, consumer)
+        await consumer.store.close()
+        await provider.store.close()
+
+
+def _see(mine: Metered, theirs: Metered, rows: list[Receipted], provider: Any, consumer: Any) -> None:
+    assert theirs.role is Role.PROVIDER
+    assert differences(mine, theirs) == []
+    assert differences(None, None) == []
+    assert differences(mine, None) == ["only the consumer has an account"]
+    more = replace(theirs, counts=theirs.counts + Counts(bytes=1))
+    assert len(differences(mine, more)) == 1
+    assert replayed(theirs, rows, provider, consumer) == []
+    assert len(rows) >= 3
+    assert "come to" in replayed(more, rows, provider, consumer)[0]
+    assert replayed(theirs, rows[:-1], provider, consumer)
+    assert "does not follow: sequence-gap" in replayed(theirs, [rows[0], *rows[2:]], provider, consumer)[0]
+    altered = replace(rows[1], receipt=rows[1].receipt[:-2] + ("A" if rows[1].receipt[-2] != "A" else "B") + rows[1].receipt[-1])
+    assert "does not follow: jws-" in replayed(theirs, [rows[0], altered, *rows[2:]], provider, consumer)[0]
+    swapped = replace(rows[1], ack=rows[0].ack)
+    assert "the ack of receipt 2 does not hold: ack-stale" in replayed(theirs, [rows[0], swapped, *rows[2:]], provider, consumer)[0]
+    twice = replace(rows[1], ack=None)
+    assert replayed(theirs, [*rows, twice], provider, consumer) == ["receipt 2 came twice, and was another"]
