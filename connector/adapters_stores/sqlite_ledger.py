@@ -105,7 +105,6 @@ def _entry_of(row: Row) -> tuple[int, Entry]:
 
 
 def _save_metered(number: int, m: Metered) -> list[Statement]:
-    counts = m.counts
     rest = {
         "role": m.role,
         "peer": m.peer,
@@ -119,11 +118,13 @@ def _save_metered(number: int, m: Metered) -> list[Statement]:
         "receipt": m.receipt,
         "ack": m.ack,
         "ranges": m.ranges,
-        "counts": [counts.bytes, counts.records, counts.items, counts.calls, counts.microseconds],
+        "counts": _numbers(m.counts),
         "credit_bytes": m.credit_bytes,
         "status": m.status,
         "attested": m.attested,
         "updated": m.updated,
+        "sent": m.sent,
+        "before": _numbers(m.before),
     }
     return [(SAVE_METERED, (number, m.transfer, m.agreement, m.version, json_of(rest)))]
 
@@ -131,9 +132,14 @@ def _save_metered(number: int, m: Metered) -> list[Statement]:
 def metered_of(row: Row) -> Metered:
     _, transfer, agreement, version, blob = row
     rest = orjson.loads(blob)
-    rest |= {"role": ROLES[rest["role"]], "root": bytes_of(rest["root"]), "counts": Counts(*rest["counts"])}
-    rest["ranges"] = tuple(map(tuple, rest["ranges"]))
+    rest |= {"role": ROLES[rest["role"]], "root": bytes_of(rest["root"])}
+    rest |= {name: Counts(*rest[name]) for name in ("counts", "before")}
+    rest |= {name: tuple(map(tuple, rest[name])) for name in ("ranges", "sent")}
     return Metered(transfer=transfer, agreement=agreement, version=version, **rest)
+
+
+def _numbers(counts: Counts) -> list[int]:
+    return [counts.bytes, counts.records, counts.items, counts.calls, counts.microseconds]
 
 
 def _save_receipted(number: int, r: Receipted) -> list[Statement]:

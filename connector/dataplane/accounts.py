@@ -16,17 +16,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from connector import telemetry
-from connector.dataplane.coverage import Coverage, add
+from connector.dataplane.coverage import Sent
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dsp.messages import Kind, Role
-from connector.errors import MeterRefused, Withdrawn
+from connector.errors import ConnectorError, MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
-from connector.metering.content import CHUNK_BYTES, SIZE_MAX, digest_of, read_header
+from connector.metering.content import CHUNK_BYTES, digest_of, read_header
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
-from connector.metering.ranges import Ranges, union
+from connector.metering.ranges import Ranges
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Counts, Metered
@@ -52,7 +52,7 @@ class Account:
         self._out_bytes = 0
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
         self._layout = log.layout
-        self._sent = Coverage(log.etag, SIZE_MAX if log.size_bytes is None else log.size_bytes)
+        self._sent = Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._running, self._since = 0, 0.0
         self.calls, self._microseconds = 0, 0
@@ -69,8 +69,8 @@ class Account:
         if not _same(stored, self.log):
             self._before = replace(counts, calls=0, microseconds=0)
             return
-        for first, last in stored.ranges:
-            self._sent = add(self._sent, *self._layout.span(first, last))
+        self._before = stored.before
+        self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
 
     @property
     def required(self) -> bool:
@@ -97,7 +97,7 @@ class Account:
             raise Withdrawn(text, "snapshot-changed")
         if other:
             self._before = replace(self.counts(), calls=0, microseconds=0)
-            self._layout, self._sent = log.layout, Coverage(log.etag, SIZE_MAX if log.size_bytes is None else log.size_bytes)
+            self._layout, self._sent = log.layout, Sent(log)
         self.permit, self.log = permit, log
 
     def demand(self) -> None:
@@ -153,7 +153,10 @@ class Account:
         return last
 
     def acknowledged(self, stored: Metered) -> None:
-        """A receipt was accepted and its ack is durable, or the account is disputed."""
+        """A receipt was accepted and its ack is durable, or the account is disputed. What was sent before the first of them is on its way
+        as well: nobody has signed for it."""
+        if not self.opened:
+            self._out = self._sent.touched()
         self.stored = stored
         self._out = {leaf for leaf in self._out if not _within(leaf, stored.ranges)}
         self._out_bytes = sum(self._layout.span(leaf, leaf + 1)[1] for leaf in self._out)
@@ -163,7 +166,7 @@ class Account:
     def sent(self, first: int, length: int) -> None:
         """Bytes went out."""
         if not self.opened:
-            self._sent = add(self._sent, first, length)
+            self._sent.add(first, length)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -187,17 +190,18 @@ class Account:
     @property
     def out_bytes(self) -> int:
         """What is on its way or arrived and is not acknowledged: without an account that both sides attest, all that was sent."""
-        return self._out_bytes if self.opened else sum(last - first for first, last in self._sent.ranges)
+        return self._out_bytes if self.opened else self._sent.counts().bytes
 
     def counts(self) -> Counts:
-        """What was sent to a consumer that signs nothing, each byte once; records as far as whole leaves were sent."""
-        records = sum(self.log.records(*each) for each in self.sent_leaves())
-        data = Counts(sum(last - first for first, last in self._sent.ranges), records, int(self._sent.full))
-        return self._before + data + Counts(calls=self.calls, microseconds=self.microseconds)
+        """What was sent to a consumer that signs nothing."""
+        return self._before + self._sent.counts() + Counts(calls=self.calls, microseconds=self.microseconds)
 
-    def sent_leaves(self) -> Ranges:
-        """The leaves that were sent as a whole."""
-        return union(self._layout.held(first, last - first) for first, last in self._sent.ranges)
+    def written(self, stored: Metered, now: float) -> Metered | None:
+        """The account with what was sent by now to who signs nothing; None if `stored` says so already."""
+        if (counts := self.counts()) == stored.counts or not stored.counts.within(counts):
+            return None
+        sent = (self._sent.leaves(), self._sent.ranges)
+        return replace(stored, counts=counts, ranges=sent[0], sent=sent[1], before=self._before, version=stored.version + 1, updated=now)
 
 
 class Accounts:
@@ -291,8 +295,9 @@ class Accounts:
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
             version = stored.version if stored is not None else None
             counts = stored.counts if stored is not None else Counts()
-            leaves = None if log.root is None else log.leaves
-            made = Metered(*shape, log.root, leaves, log.size_bytes, counts=counts, version=(version or 0) + 1, updated=now)
+            data = (log.root, None if log.root is None else log.leaves, log.size_bytes)
+            before = replace(counts, calls=0, microseconds=0)
+            made = Metered(*shape, *data, counts=counts, before=before, version=(version or 0) + 1, updated=now)
             fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
             evidence = Evidence(*fact, digest=digest(token), entry=token)
             return Changes((Expect(Metered, permit.transfer, version),), (made,), evidence=(evidence,))
@@ -324,11 +329,14 @@ class Accounts:
     async def _write_all(self) -> None:
         while self._unwritten:
             await asyncio.sleep(WRITE_SECONDS)
-            await self.write_now()
+            try:
+                await self.write_now()
+            except ConnectorError as error:  # what could not be written is still to be
+                telemetry.log.error("accounts not written", reason=error.message)
 
     async def write_now(self, transfer: str | None = None) -> None:
-        """Store what was sent to those who sign nothing, or to one of them. An account that cannot be written is said, and keeps nobody
-        from theirs."""
+        """Store what was sent to those who sign nothing, or to one of them. An account of a transfer that is gone is said, and keeps nobody
+        from theirs. Raises StoreError: what is not stored then is still to be."""
         for pid in tuple(self._unwritten) if transfer is None else (transfer,):
             if (account := self._unwritten.pop(pid, None)) is None:
                 continue
@@ -336,6 +344,9 @@ class Accounts:
                 await self._write(account)
             except (Withdrawn, MeterRefused) as error:
                 telemetry.log.warning("account not written", transfer=account.permit.transfer, reason=error.message)
+            except BaseException:
+                self._unwritten.setdefault(pid, account)
+                raise
 
     async def _write(self, account: Account) -> None:
         await self.manifest(account)
@@ -346,10 +357,8 @@ class Accounts:
             stored, after = await self._store.metered(account.permit.transfer), None
             if stored is None or stored.sequence or not _same(stored, account.log):
                 return None
-            counts, leaves = account.counts(), account.sent_leaves()
-            if not stored.counts.within(counts) or stored.counts == counts:
+            if (after := account.written(stored, self._clock.now())) is None:
                 return None
-            after = replace(stored, counts=counts, ranges=leaves, version=stored.version + 1, updated=self._clock.now())
             return Changes((Expect(Metered, stored.transfer, stored.version),), (after,))
 
         await self._decide(step, account.permit.transfer)

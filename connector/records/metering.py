@@ -17,7 +17,8 @@ class Metered:
     None while a live log grows), `chunk_bytes` and `size_bytes` its form. `sequence`, `receipt` and `ack` are of the last receipt that was
     accepted ("" and 0 before the first), `ranges` the union of leaves that it covers, each [from, to), and `counts` what they come to.
     `credit_bytes` is the offset up to which the provider sends. `status` is open, complete, rejected, aborted or disputed; `attested`
-    is both or provider-only.
+    is both or provider-only. Of a consumer that signs nothing, `sent` are the bytes that went out, each [from, to), and `before` what
+    `counts` holds of other data that were published under the same transfer before these.
     """
 
     transfer: str
@@ -40,6 +41,8 @@ class Metered:
     attested: str = "provider-only"
     version: int = 0
     updated: float = 0.0
+    sent: tuple[tuple[int, int], ...] = ()
+    before: Counts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

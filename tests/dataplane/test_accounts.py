@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import accounts
 from connector.dataplane.accounts import Account
+from connector.dataplane.coverage import RANGES_MAX
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Log, Writing
@@ -27,6 +29,7 @@ from connector.metering.content import CHUNK_BYTES, Header, Layout
 from connector.metering.objects import ContentLog, Manifest
 from connector.metering.ranges import Ranges, union
 from connector.ports import COUNTERSIGNED
+from connector.records import Changes
 from connector.records.metering import Counts, Metered
 from tests.dataplane.reader import a_wire, reading
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, provider, some_bytes, view
@@ -218,7 +221,7 @@ async def test_small_data_from_memory_are_counted_as_well(consumer: Consumer):
 async def test_counts_go_on_where_a_restart_has_left_them(tmp_path: Path):
     (tmp_path / "data").mkdir()
     store, source = MemoryStore(), None
-    for last, expected in ((2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1), (3 * CHUNK_BYTES, 3 * CHUNK_BYTES + 1), (0, 3 * CHUNK_BYTES + 1)):
+    for last in (2 * CHUNK_BYTES, 3 * CHUNK_BYTES, 0):
         async with provider(tmp_path / "data", metered=True, store=store, **WINDOW) as rig, aiohttp.ClientSession() as http:
             if source is None:
                 await rig.publish(LARGE)
@@ -226,7 +229,78 @@ async def test_counts_go_on_where_a_restart_has_left_them(tmp_path: Path):
             rig.transfers.views[TRANSFER] = view(source)
             await Consumer(rig, http).get(Range=f"bytes=0-{last}")
             counts = (await written(rig)).counts
-        assert expected - CHUNK_BYTES <= counts.bytes <= expected  # of a leaf that was not sent as a whole a restart knows nothing
+        assert counts.bytes == (last or 3 * CHUNK_BYTES) + 1
+
+
+@pytest.mark.asyncio
+async def test_what_was_counted_of_data_before_these_is_not_lost_in_a_restart(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    store = MemoryStore()
+    async with provider(tmp_path / "data", metered=True, store=store, **WINDOW) as rig, aiohttp.ClientSession() as http:
+        await rig.publish(LARGE)
+        await Consumer(rig, http).get()
+        await written(rig)
+        await rig.publish(LARGE[:-1], "other.bin")
+        source = rig.transfers.views[TRANSFER].source
+        await Consumer(rig, http).get(Range=f"bytes=0-{CHUNK_BYTES}")
+        assert (await written(rig)).counts.bytes == len(LARGE) + CHUNK_BYTES + 1
+    async with provider(tmp_path / "data", metered=True, store=store, **WINDOW) as rig, aiohttp.ClientSession() as http:
+        rig.transfers.views[TRANSFER] = view(source)
+        await Consumer(rig, http).get()
+        assert (await written(rig)).counts.bytes == 2 * len(LARGE) - 1
+
+
+@pytest.mark.asyncio
+async def test_who_reads_in_more_pieces_than_are_remembered_is_counted_for_all_of_them(consumer: Consumer):
+    size = 400
+    await consumer.rig.publish(some_bytes(2 * RANGES_MAX * size))
+    for odd in (0, 1):
+        for at in range(odd * size, 2 * RANGES_MAX * size, 2 * size):
+            assert (await consumer.get(Range=f"bytes={at}-{at + size - 1}"))[0] == 206
+    counts = (await written(consumer.rig)).counts
+    assert (counts.bytes, counts.calls) == (2 * RANGES_MAX * size, 2 * RANGES_MAX)
+
+
+@pytest.mark.asyncio
+async def test_what_went_out_before_the_first_receipt_uses_up_credit_after_it(consumer: Consumer):
+    await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}")
+    await consumer.begin()
+    await consumer.sign()
+    assert known(consumer.rig).out_bytes == CREDIT_BYTES
+    assert (await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}"))[0] == 206
+    opening = asyncio.create_task(consumer.get(Range=f"bytes={CREDIT_BYTES}-{CREDIT_BYTES + 9}"))
+    done, _ = await asyncio.wait({opening}, timeout=NOT_YET_SECONDS)
+    assert not done
+    await consumer.sign((1, 2))
+    assert (await opening)[1] == LARGE[CREDIT_BYTES : CREDIT_BYTES + 10]
+
+
+@pytest.mark.asyncio
+async def test_what_could_not_be_written_is_written_as_soon_as_it_can_be(consumer: Consumer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounts, "WRITE_SECONDS", 0.01)
+    await consumer.get(Range="bytes=0-9")
+    await written(consumer.rig)
+    refused, real = asyncio.Event(), consumer.rig.store.commit
+
+    async def full(_changes: object) -> None:
+        refused.set()
+        raise StoreError("the disk is full")
+
+    consumer.rig.store.commit = full  # type: ignore[method-assign, assignment]
+    await consumer.get(Range="bytes=0-99")
+    await refused.wait()
+    stored = asyncio.Event()
+
+    async def commit(changes: Changes) -> Any:
+        done = await real(changes)
+        stored.set()
+        return done
+
+    consumer.rig.store.commit = commit  # type: ignore[method-assign, assignment]
+    await stored.wait()
+    found = await consumer.rig.store.metered(TRANSFER)
+    assert found is not None
+    assert found.counts.bytes == 100
 
 
 @pytest.mark.asyncio
