@@ -153,6 +153,10 @@ class FileSink:
     async def read(self, offset: int, length: int) -> bytes:
         return await self._do(_read, self._descriptor, offset, length)
 
+    async def cut(self, size_bytes: int) -> None:
+        if self.size_bytes > size_bytes:
+            await self._do(os.ftruncate, self._descriptor, size_bytes)
+
     async def sync(self) -> None:
         await self._do(os.fdatasync, self._descriptor)
 

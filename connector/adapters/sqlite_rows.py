@@ -231,6 +231,8 @@ def _save_pull(number: int, p: Pull) -> list[Statement]:
         "transfers": p.transfers,
         "earlier": p.earlier,
         "parallel": p.parallel,
+        "most_bytes": p.most_bytes,
+        "until": p.until,
         "updated": p.updated,
     }
     return [(SAVE_PULL, (number, p.id, int(p.stage not in CLOSED), p.created, p.version, json_of(rest)))]

@@ -8,26 +8,23 @@ ends by its own deadlines. What it had to begin again, and why, stands in its re
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
 
 from connector import telemetry
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
+from connector.control_streams.orders import brought, joined, left_by, moved_on, next_transfer, passes, told, used_up
 from connector.dsp import dcat
-from connector.dsp.answers import LATER
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
-from connector.odrl import Code
+from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused
 from connector.ports import Ids
-from connector.ports.sinks import Downloads
+from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
 PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
@@ -50,17 +47,28 @@ class Pulls:
         self._ids = ids
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
+        self._enough: dict[str, Enough] = {}  # of the downloads that run
         self.live: dict[str, Pull] = {}
 
     async def order(
-        self, peer: str, dataset: str, out: str, purposes: tuple[str, ...], key: Idempotent | None, *, parallel: int = 0
+        self,
+        peer: str,
+        dataset: str,
+        out: str,
+        purposes: tuple[str, ...],
+        key: Idempotent | None,
+        *,
+        parallel: int = 0,
+        most_bytes: int | None = None,
+        seconds: float | None = None,
     ) -> Pull:
-        """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Raises NotFound, InvalidRequest; nothing has
-        happened then."""
+        """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Data without an end are taken until there are
+        `most_bytes`, or for so many `seconds`. Raises NotFound, InvalidRequest; nothing has happened then."""
         participant, id = self._operations.participant(peer), self._ids.new()
         self._downloads.check_out(out, id)
         now = self._journal.clock.now()
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
+        pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None)
         changes, earlier = self._write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
@@ -71,6 +79,21 @@ class Pulls:
         if earlier is None:
             self._start(pull)
         return earlier or pull
+
+    async def enough(self, id: str) -> Pull:
+        """Take no more of data without an end: the order is done with what has come. Raises NotFound; Contradiction if it is over, or has
+        not begun to fetch."""
+        pull = await self._store.pull(id)
+        if pull is None:
+            raise NotFound(f"there is no pull `{id}`")
+        if pull.stage != "download":
+            raise Contradiction(f"the order is at `{pull.stage}`: what can end is the download of data without an end")
+        ended = replace(pull, until=self._journal.clock.now(), version=pull.version + 1, updated=self._journal.clock.now())
+        if isinstance(await self._journal.commit(self._write(pull, ended)), Conflict):
+            return await self.enough(id)  # it has moved on meanwhile
+        if (running := self._enough.get(id)) is not None:
+            running.said.set()
+        return ended
 
     async def recover(self) -> None:
         """Go on with every order that is not finished."""
@@ -119,10 +142,10 @@ class Pulls:
             process = await self._store.process(kind, pid) if pid is not None else None
             if process is not None and not process.final:
                 try:
-                    await self._operations.terminate(kind, process.pid, _told(error))
+                    await self._operations.terminate(kind, process.pid, told(error))
                 except ConnectorError as e:
                     telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
-        await self._save(current, stage=FAILED, reasons=_joined(current.reasons, reasons))
+        await self._save(current, stage=FAILED, reasons=joined(current.reasons, reasons))
 
     async def _negotiate(self, pull: Pull) -> Pull:
         """Have an agreement. One that stands here already was refused: it is not used again."""
@@ -148,10 +171,10 @@ class Pulls:
             try:
                 process = await self._operations.negotiate(pull.peer, pull.dataset, purposes=pull.purposes, key=key)
             except PeerFailed as e:
-                if not _passes(e) or clock.now() + longest > patient_until:
+                if not passes(e) or clock.now() + longest > patient_until:
                     raise
                 telemetry.log.info("catalog not reached", pull=pull.id, reason=e.message)
-                self.live[pull.id] = replace(pull, reasons=_joined(pull.reasons, e.reasons))
+                self.live[pull.id] = replace(pull, reasons=joined(pull.reasons, e.reasons))
                 self._feed.nudge()
             else:
                 self.live.pop(pull.id, None)
@@ -178,7 +201,7 @@ class Pulls:
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
         if process.state == TERMINATED:
             failure = self._failure("transfer", process)
-            if reused and process.detail.get("ended_by") == "peer" and not _used_up(process):
+            if reused and process.detail.get("ended_by") == "peer" and not used_up(process):
                 return await self._anew(pull, failure.message)
             raise failure
         return await self._save(pull, stage="download")
@@ -186,7 +209,7 @@ class Pulls:
     async def _anew(self, pull: Pull, why: str) -> Pull:
         why = f"agreement `{pull.agreement}` from an earlier order could not be used: {why}"
         telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
-        return await self._save(pull, stage="negotiate", **_next_transfer(pull, why))
+        return await self._save(pull, stage="negotiate", **next_transfer(pull, why))
 
     async def _again(self, pull: Pull) -> Pull:
         """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
@@ -196,7 +219,7 @@ class Pulls:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
         telemetry.log.info("transfer begun again", pull=pull.id, reason=why)
-        return await self._save(pull, stage="transfer", **_next_transfer(pull, why))
+        return await self._save(pull, stage="transfer", **next_transfer(pull, why))
 
     async def _download(self, pull: Pull) -> Pull:
         """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
@@ -215,12 +238,12 @@ class Pulls:
                 if await self._moved(process):
                     continue
                 raise PeerFailed("the provider started the transfer without a data address")
-            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(_moved_on, process)))
+            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(moved_on, process)))
             over = partial(_known, ended)
             running = asyncio.create_task(self._fetch(pull, edr, process, over))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not running.done() and _used_up(await ended):  # what has been charged is on its way, and was paid for
+                if not running.done() and used_up(await ended):  # what has been charged is on its way, and was paid for
                     await asyncio.wait({running}, timeout=LAST_SECONDS)
                 elif not running.done() and (await ended).state != "COMPLETED":
                     running.cancel()
@@ -241,8 +264,13 @@ class Pulls:
             """Keep the renewed address, unless the process has moved on: a later start's is never replaced by one of before."""
             await self._journal.commit(Changes((Expect(Process, process.pid, process.version),), (edr,)))
 
+        enough = self._enough[pull.id] = Enough(pull.most_bytes, pull.until)
         progress = partial(self._progress, pull.id)
-        return await self._fetched(await self._downloads.fetch(pull, edr, renewed=renewed, progress=progress, over=over))
+        try:
+            found = await self._downloads.fetch(pull, edr, renewed=renewed, progress=progress, over=over, enough=enough)
+            return await self._fetched(found)
+        finally:
+            del self._enough[pull.id]
 
     async def _progress(self, id: str, seen: Pull) -> None:
         stored = await self._store.pull(id) or seen
@@ -255,13 +283,13 @@ class Pulls:
     async def _fetched(self, result: Pull) -> Pull:
         stored = await self._store.pull(result.id) or result
         known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
-        return await self._save(stored, stage="complete", reasons=_joined(stored.reasons, result.reasons), **known)
+        return await self._save(stored, stage="complete", reasons=joined(stored.reasons, result.reasons), **known)
 
     async def _inherit(self, pull: Pull) -> Pull:
         """Go on with the part that a failed order has left, if it was to fetch the same dataset into the same file."""
         if pull.part is not None or pull.validator is not None:
             return pull
-        known = await self._store.idempotent(_left_by(pull))
+        known = await self._store.idempotent(left_by(pull))
         left = await self._store.pull(known.answer.decode()) if known else None
         if left is None or left.stage != FAILED:
             return pull
@@ -272,12 +300,12 @@ class Pulls:
             validator=left.validator,
             size_bytes=left.size_bytes,
             sha256=left.sha256 if left.stated else None,
-            earlier=_brought(left),
+            earlier=brought(left),
         )
 
     async def _moved(self, begun: Process) -> bool:
         process = await self._store.process(Kind.TRANSFER, begun.pid)
-        return process is not None and _moved_on(begun, process)
+        return process is not None and moved_on(begun, process)
 
     async def _explained(self, begun: Process, error: ConnectorError) -> bool:
         """Whether the transfer is not any more what it was when the download began. The data listener may refuse before we have
@@ -287,7 +315,7 @@ class Pulls:
         if isinstance(error, PeerRefused) and not await self._moved(begun):
             state = await self._operations.ask(begun)
             telemetry.log.info("data refused", pid=begun.pid, reason=error.message, state=begun.state, state_at_peer=state)
-            await self._feed.wait(Kind.TRANSFER, begun.pid, partial(_moved_on, begun), EXPLAIN_SECONDS)
+            await self._feed.wait(Kind.TRANSFER, begun.pid, partial(moved_on, begun), EXPLAIN_SECONDS)
         return await self._moved(begun)
 
     async def _complete(self, pull: Pull) -> Pull:
@@ -312,7 +340,7 @@ class Pulls:
     @staticmethod
     def _failure(what: str, process: Process) -> ConnectorError:
         reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
-        if _used_up(process):
+        if used_up(process):
             reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
         return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
 
@@ -329,7 +357,7 @@ class Pulls:
         evidence: tuple[Evidence, ...] = ()
         left: tuple[Idempotent, ...] = ()
         if before is not None and (before.stage, pull.stage) == ("download", FAILED):
-            left = (Idempotent(_left_by(pull), b"", pull.id.encode(), pull.updated),)
+            left = (Idempotent(left_by(pull), b"", pull.id.encode(), pull.updated),)
         if before is None or before.stage != pull.stage:
             detail = {
                 "pull": pull.id,
@@ -342,51 +370,6 @@ class Pulls:
         return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
 
 
-def _left_by(pull: Pull) -> str:
-    """The key under which stands which order has last left a part of this dataset beside this file."""
-    place = hashlib.sha256("\0".join((pull.peer, pull.dataset, pull.out)).encode()).hexdigest()
-    return f"pull:part:{place}"
-
-
-def _brought(pull: Pull) -> tuple[str, ...]:
-    """The transfers that have brought something of the part, so that nothing is signed for under two of them."""
-    return _joined(pull.earlier, (pull.transfer,) if pull.transfer else ())
-
-
-def _next_transfer(pull: Pull, why: str) -> dict[str, Any]:
-    more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": _joined(pull.reasons, (why,))}
-    return more | {"earlier": _brought(pull)}
-
-
-def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    """Both, and nothing twice."""
-    return tuple(dict.fromkeys((*known, *more)))
-
-
-def _told(error: Exception) -> str:
-    """What the provider reads of an order that failed: what it did itself. Our files and disks are our operator's."""
-    if isinstance(error, PeerFailed):
-        return f"the consumer could not fetch the data: {error.message}"
-    return "the consumer cannot go on, for reasons of its own; its operator knows them"
-
-
-def _moved_on(begun: Process, process: Process) -> bool:
-    """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
-    is another data address, and the tokens of the one before have ended."""
-    return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)
-
-
 def _known(ended: asyncio.Task[Process]) -> bool:
     """Whether the transfer has moved on, unlike one of which nobody hears any more because the connector stops."""
     return ended.done() and not ended.cancelled()
-
-
-def _used_up(process: Process) -> bool:
-    """Whether a transfer ended because its agreement allows no more. A new agreement would allow as much again, which is not for a
-    machine to take: a quota would bind nobody."""
-    return process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED
-
-
-def _passes(error: PeerFailed) -> bool:
-    """Whether the peer may answer otherwise soon: it gave no answer, or one that says "not now"."""
-    return not isinstance(error, PeerRefused) or error.status in LATER or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR

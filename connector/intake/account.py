@@ -19,10 +19,10 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused
 from connector.intake.beside import Beside, problem_code
-from connector.intake.promise import Broken, Promise
+from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
-from connector.metering.credit import due, finite
+from connector.metering.credit import due
 from connector.metering.objects import Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
@@ -60,7 +60,7 @@ class Account:
     def __init__(
         self,
         means: Means,
-        promise: Promise,
+        promise: Promised,
         beside: Beside,
         sink: Sink,
         *,
@@ -75,7 +75,7 @@ class Account:
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
         self._measured = measured
         manifest = promise.manifest
-        self._log = finite(manifest, records=lines if manifest.unit == "line" else None)
+        self._log = promise.known(lines if manifest.unit == "line" else None)
         self._account = Metered(
             transfer,
             Role.CONSUMER,
@@ -83,10 +83,7 @@ class Account:
             peer,
             promise.token,
             manifest.log.origin,
-            promise.layout.chunk_bytes,
-            promise.root,
-            promise.layout.leaves,
-            promise.layout.size_bytes,
+            *promise.form,
         )
         self._said: Ranges = ()
         self._news = asyncio.Event()
@@ -98,6 +95,11 @@ class Account:
     def told(self) -> Ranges:
         """The leaves that were receipted."""
         return self._account.ranges
+
+    @property
+    def stored(self) -> Metered:
+        """The account as it stands."""
+        return self._account
 
     async def open(self) -> None:
         """Take up the account where it stands, here or at the provider, and have its last receipt acknowledged, or the first one, which
@@ -155,7 +157,7 @@ class Account:
         """The last receipt, once all is verified. Raises as `run`, PeerFailed: then it may be called again."""
         await self._post()
         if self._account.status not in CLOSED:
-            whole = covers(union(self._verified, self._account.ranges), self._promise.layout.whole)
+            whole = covers(union(self._verified, self._account.ranges), self._promise.whole)
             await self._sign("complete" if whole else "partial")
             await self._post()
         await self._settle()
@@ -212,7 +214,7 @@ class Account:
             self._account,
             verified if reason is None else (),
             log=self._log,
-            checkpoint=self._promise.checkpoint,
+            checkpoint=self._promise.signed(union(verified if reason is None else (), self._account.ranges)),
             id=self._means.ids.new(),
             now=self._means.clock.now(),
             after=self._after,

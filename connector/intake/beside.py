@@ -15,8 +15,9 @@ from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.access import Access
 from connector.intake.heads import LATER, NotNow, seconds_of
-from connector.merkle.tiles import TILE_BYTES, Tile
-from connector.metering.content import HEADER_BYTES_MAX
+from connector.merkle.tiles import TILE_BYTES, WIDTH, Tile, over
+from connector.merkle.tree import HASH_BYTES
+from connector.metering.content import HEADER_BYTES_MAX, SEALED
 from connector.ports import Peer, Reply
 
 OBJECT_BYTES_MAX = 64 * 1024  # of a signed object: ours have 1 KiB, a receipt with many ranges 8
@@ -46,6 +47,22 @@ class Beside:
         """A signed note."""
         return await self._get(f"{self._base}/checkpoint", CHECKPOINT_BYTES_MAX)
 
+    async def checkpoint_after(self, leaves: int) -> bytes | None:
+        """The next signed note of a log that grows, for somebody who has so many leaves; None if there is none yet."""
+        return await self._get(f"{self._base}/checkpoint?after={leaves}", CHECKPOINT_BYTES_MAX) or None
+
+    async def sealed(self, first: int, end: int) -> bytes:
+        """The list of the leaves [first, end) of a log that grows."""
+        return await self._get(f"{self._base}/sealed/{first}-{end}", SEALED.size * (end - first))
+
+    async def leaves(self, first: int, end: int) -> list[bytes]:
+        """The hashes of the leaves [first, end) of a log of at least `end` leaves."""
+        found: list[bytes] = []
+        for tile in over(first, end, end):
+            data, start = await self.tile(tile), tile.index * WIDTH
+            found += [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)][max(first - start, 0) :]
+        return found
+
     async def tile(self, tile: Tile) -> bytes:
         """The hashes of one tile."""
         return await self._get(f"{self._base}/{tile.path}", TILE_BYTES)
@@ -69,7 +86,7 @@ class Beside:
     async def _get(self, url: str, limit_bytes: int) -> bytes:
         async def call(token: str | None) -> bytes:
             reply = await self._peer.send("GET", url, headers=_headers(token), limit_bytes=limit_bytes)
-            if reply.status != HTTPStatus.OK:
+            if reply.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
                 raise _refusal(reply)
             return reply.body
 

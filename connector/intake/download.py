@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
@@ -18,15 +19,18 @@ from connector.intake.access import Access
 from connector.intake.account import Account, Means, durable
 from connector.intake.attempts import Attempts, Described, Downloaded, Progress, stated
 from connector.intake.beside import Beside
+from connector.intake.live import Following
+from connector.intake.live_promise import LivePromise
 from connector.intake.patience import Patience
-from connector.intake.promise import Broken, Promise, obtain
+from connector.intake.promise import Broken, Promise, Promised, Unending, obtain
 from connector.intake.proven import Proven, Road
 from connector.intake.signed import SignedPeer, Signing, demanded
+from connector.metering import live
 from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of, read_etag
 from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Peer
-from connector.ports.sinks import Movers, Sink, Sinks
+from connector.ports.sinks import Enough, Movers, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
 from connector.signatures.jws import SigningKey
@@ -79,16 +83,17 @@ class Downloads:
         renewed: Callable[[Edr], Awaitable[None]],
         progress: Progress,
         over: Callable[[], bool] = lambda: False,
+        enough: Enough | None = None,
         overwrite: bool = False,
     ) -> Pull:
         """Download, resume, check, receipt and rename; returns the order with validator, size, digest and bytes received.
 
         `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
         the digest) as soon as it is known, and then with the bytes received. Once `over` says so there is no further request: what
-        runs may end, a cut is the last one. If the provider stated no digest, `reasons` says that only the size was checked.
-        Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left then), SinkFailed, InvalidRequest,
-        Contradiction. After any other failure, and after a cancellation, the part is kept for the next call, unless nothing has
-        come yet.
+        runs may end, a cut is the last one. Data without an end come until there is `enough`. If the provider stated no digest,
+        `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left
+        then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the part is kept for the
+        next call, unless nothing has come yet.
         """
         if (found := await self._finished(pull)) is not None:
             return found
@@ -97,7 +102,8 @@ class Downloads:
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
         try:
-            result = await self._obtain(pull, sink, access, progress, Patience(pull.id, self._patience_seconds, over))
+            patience = Patience(pull.id, self._patience_seconds, over)
+            result = await self._obtain(pull, sink, access, progress, patience, enough or Enough())
             await _give_name(sink, pull, result, progress)
         finally:
             keeper.cancel()
@@ -117,7 +123,7 @@ class Downloads:
         decide = means.decide if means is not None else None
         return SignedPeer(self._peer, self._signing, pull.peer, pull.transfer or "", demanded=asked, decide=decide)
 
-    async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience) -> Downloaded:
+    async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience, enough: Enough) -> Downloaded:
         """Have all of the data at its place, right."""
         metering, described = self.metering, None
         known = await metering.means.store.metered(pull.transfer or "") if metering is not None else None
@@ -128,9 +134,10 @@ class Downloads:
                 return outcome
             described = outcome
         try:
-            found = await self._promised(pull, access, patience, metering, known, described) if metering is not None else None
-            if metering is not None and found is not None:
-                promise, terms = found
+            if metering is not None:
+                promise, terms = await self._promised(pull, access, patience, metering, known, described)
+                if isinstance(promise, Unending):
+                    return await self._follow(pull, sink, access, progress, patience, metering, promise, terms, described, enough)
                 return await self._prove(pull, sink, access, progress, patience, metering, promise, terms, described)
         finally:
             if described is not None:
@@ -142,8 +149,8 @@ class Downloads:
 
     async def _promised(
         self, pull: Pull, access: Access, patience: Patience, metering: Metering, known: Metered | None, described: Described | None
-    ) -> tuple[Promise, Terms] | None:
-        """What the provider has signed of this transfer; None for data without an end. Raises Broken, and as `Patience.bear`."""
+    ) -> tuple[Promise | Unending, Terms]:
+        """What the provider has signed of this transfer. Raises Broken, and as `Patience.bear`."""
         store = metering.means.store
         process = await store.process(Kind.TRANSFER, pull.transfer or "")
         agreement = await store.agreement(pull.agreement or "")
@@ -169,7 +176,7 @@ class Downloads:
             except PeerFailed as failed:
                 await patience.bear(failed, 0)
             else:
-                return None if promise is None else (promise, terms)
+                return promise, terms
 
     async def _prove(
         self,
@@ -187,18 +194,29 @@ class Downloads:
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await self._held(pull, metering, promise)
         download = Proven(pull, sink, road, promise, progress, patience, held)
-        account = Account(
-            metering.means,
-            promise,
-            Beside(access, access.peer),
-            sink,
-            transfer=terms.consumer_pid,
-            peer=terms.provider,
-            agreement=terms.agreement,
-            after=metering.after,
-            lines=download.lines,
-            measured=download.measured,
-        )
+        account = _account(metering, promise, access, sink, terms, download.measured, download.lines)
+        return await download.run(account, described)
+
+    async def _follow(
+        self,
+        pull: Pull,
+        sink: Sink,
+        access: Access,
+        progress: Progress,
+        patience: Patience,
+        metering: Metering,
+        unending: Unending,
+        terms: Terms,
+        described: Described | None,
+        enough: Enough,
+    ) -> Downloaded:
+        """Data without an end."""
+        accounts = [await metering.means.store.metered(transfer) for transfer in pull.earlier]
+        before_bytes = sum(each.counts.bytes for each in accounts if each is not None)
+        promise, keys = LivePromise(unending), partial(self._identity.keys, pull.peer)
+        flow = (pull, sink, promise, access, access.peer, keys, self._clock.now, progress, patience, enough)
+        download = Following(*flow, before_bytes=before_bytes, durable=metering.after == "fsync")
+        account = _account(metering, promise, access, sink, terms, download.measured)
         return await download.run(account, described)
 
     async def _held(self, pull: Pull, metering: Metering, promise: Promise) -> Ranges:
@@ -211,6 +229,8 @@ class Downloads:
         or wrong: then whatever is here stays for the next `fetch`. Raises SinkFailed, InvalidRequest, Contradiction."""
         if (found := await self._finished(pull)) is not None:
             return found
+        if live.read_etag(pull.validator) is not None:
+            return await self._finish_live(pull, progress)
         expected, proven = stated(pull), read_etag(pull.validator) is not None
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
         try:
@@ -229,6 +249,19 @@ class Downloads:
             await sink.close()
         return _done(pull, result) if whole else None
 
+    async def _finish_live(self, pull: Pull, progress: Progress) -> Pull | None:
+        """Data without an end end with what was signed for."""
+        metered = [await self.metering.means.store.metered(each) for each in (*pull.earlier, pull.transfer or "")] if self.metering else []
+        size_bytes = sum(each.counts.bytes for each in metered if each is not None)
+        sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=False)
+        try:
+            await sink.cut(size_bytes)
+            result = Downloaded(await sink.resume(), sink.digest(), True, False, 0, 0, pull.validator)
+            await _give_name(sink, pull, result, progress)
+        finally:
+            await sink.close()
+        return _done(pull, result)
+
     async def _receipted(self, pull: Pull) -> bool:
         """Whether we have signed for all of the data, and what we have signed for outlives a loss of power."""
         account = await self.metering.means.store.metered(pull.transfer or "") if self.metering is not None else None
@@ -243,8 +276,31 @@ class Downloads:
         found = await self._sinks.existing(pull.out, _part_of(pull)) if expected else None
         if found is None or found[1] != expected:
             return None
-        proven = read_etag(pull.validator) is not None
+        proven = read_etag(pull.validator) is not None or live.read_etag(pull.validator) is not None
         return _done(pull, Downloaded(found[0], found[1], pull.stated or proven, pull.stated, 0, 0, pull.validator))
+
+
+def _account(
+    metering: Metering,
+    promise: Promised,
+    access: Access,
+    sink: Sink,
+    terms: Terms,
+    measured: Callable[[], tuple[int, int]],
+    lines: Callable[[int, int], int] = lambda _first, _end: 0,
+) -> Account:
+    return Account(
+        metering.means,
+        promise,
+        Beside(access, access.peer),
+        sink,
+        transfer=terms.consumer_pid,
+        peer=terms.provider,
+        agreement=terms.agreement,
+        after=metering.after,
+        lines=lines,
+        measured=measured,
+    )
 
 
 def _part_of(pull: Pull) -> str:

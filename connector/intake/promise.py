@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from connector.errors import MeterRefused, PeerFailed, ProofRefused
 from connector.intake.beside import Beside
 from connector.intake.leaves import Leaves
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
+from connector.metering import credit
 from connector.metering.chain_consumer import Terms, accept
 from connector.metering.content import Header, Layout, read_header, write_etag
 from connector.metering.objects import Checkpoint, Manifest, Read
+from connector.metering.ranges import Ranges
 from connector.ports import VerificationKey
 
 
@@ -37,8 +40,21 @@ class Promise:
     leaves: Leaves
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """What is verified against."""
+    def form(self) -> tuple[int, bytes | None, int | None, int | None]:
+        """Chunk in bytes, root, leaves and size in bytes, as an account has them."""
+        return self.layout.chunk_bytes, self.root, self.layout.leaves, self.layout.size_bytes
+
+    @property
+    def whole(self) -> Ranges:
+        """All leaves of data."""
+        return self.layout.whole
+
+    def known(self, records: Callable[[int, int], int] | None) -> credit.Log:
+        """What the content log is to a receipt; `records(first, end)` end in these leaves, where they are counted."""
+        return credit.finite(self.manifest, records=records)
+
+    def signed(self, _ranges: Ranges) -> Checkpoint | None:
+        """By which leaves are verified."""
         return Checkpoint(self.layout.leaves, self.root)
 
     @property
@@ -47,23 +63,46 @@ class Promise:
         return write_etag(self.root, self.layout.chunk_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Unending:
+    """Data without an end as the provider has promised them."""
+
+    token: str
+    manifest: Manifest
+    header: Header
+
+
+class Promised(Protocol):
+    """What an account has to know of a promise: see `Promise`."""
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def form(self) -> tuple[int, bytes | None, int | None, int | None]: ...
+    @property
+    def whole(self) -> Ranges: ...
+    def known(self, records: Callable[[int, int], int] | None) -> credit.Log: ...
+    def signed(self, ranges: Ranges) -> Checkpoint | None: ...
+
+
 async def obtain(
     beside: Beside, *, url: str | None, token: str | None, terms: Terms, proven: Read, keys: Iterable[VerificationKey], now: float
-) -> Promise | None:
+) -> Promise | Unending:
     """Fetch manifest, header, checkpoint and the edge of the tree, and check that they are one promise for this very transfer.
 
-    `url` is that of the manifest, `token` the one that was accepted before, if any. `keys` are the provider's. None for live data, whose
-    log has no end yet. Raises Broken with the code of the rule that does not hold, PeerFailed if something cannot be fetched.
+    `url` is that of the manifest, `token` the one that was accepted before, if any. `keys` are the provider's. Of live data there
+    are the manifest and the header; what they promise is checked as it comes. Raises Broken with the code of the rule that does not
+    hold, PeerFailed if something cannot be fetched.
     """
     token = token or await beside.manifest(url)
     try:
         manifest = accept(token, terms, proven=proven, now=now)
         if (layout := manifest.log.layout) is None or (root := manifest.log.root) is None:
-            return None
+            return Unending(token, manifest, _header(await beside.header(), manifest))
         entry, note = await asyncio.gather(beside.header(), beside.checkpoint())
-        header = read_header(entry)
-        if (header.chunk_bytes, header.size_bytes, header.record_unit) != (layout.chunk_bytes, layout.size_bytes, manifest.unit):
-            raise ProofRefused("the header of the content log says something else than the manifest", "header-other")
+        header = _header(entry, manifest)
         origin = manifest.log.origin
         verifiers = [VerifierKey(origin, key.public) for key in keys if key.valid(now)]
         signed = checkpoints.open(note, origin, verifiers).checkpoint
@@ -74,3 +113,11 @@ async def obtain(
     except (MeterRefused, ProofRefused) as error:
         raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
     return Promise(token, manifest, header, layout, root, leaves)
+
+
+def _header(entry: bytes, manifest: Manifest) -> Header:
+    """The header leaf, which says the same as the manifest. Raises MeterRefused, ProofRefused."""
+    header = read_header(entry)
+    if (header.chunk_bytes, header.size_bytes, header.record_unit) != (manifest.log.chunk, manifest.log.size, manifest.unit):
+        raise ProofRefused("the header of the content log says something else than the manifest", "header-other")
+    return header

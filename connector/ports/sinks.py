@@ -44,6 +44,9 @@ class Sink(Protocol):
     async def read(self, offset: int, length: int) -> bytes:
         """What the part has there, shorter if it ends before. A gap reads as zeros."""
 
+    async def cut(self, size_bytes: int) -> None:
+        """Let the part end there, where it is longer."""
+
     async def sync(self) -> None:
         """Make all that was written before durable: on return it outlives a loss of power."""
 
@@ -112,6 +115,15 @@ class Movers(Protocol):
         once nothing has arrived for `idle_seconds`."""
 
 
+class Enough:
+    """How much is wanted of data that have no end: the leaf with byte number `most_bytes` is the last, or what has come at `until` (POSIX
+    seconds); None for no bound. `said` is set once nothing more is wanted at all."""
+
+    def __init__(self, most_bytes: int | None = None, until: float | None = None) -> None:
+        self.most_bytes, self.until = most_bytes, until
+        self.said = asyncio.Event()
+
+
 class Downloads(Protocol):
     """Fetches what orders ask for to where they say."""
 
@@ -126,10 +138,11 @@ class Downloads(Protocol):
         renewed: Callable[[Edr], Awaitable[None]],
         progress: Callable[[Pull], Awaitable[None]],
         over: Callable[[], bool],
+        enough: Enough,
     ) -> Pull:
         """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
         with what has to survive a crash (validator, size, digest) and for whoever watches. Once `over` says so a request that
-        runs may end, and there is none after it. Raises ConnectorError."""
+        runs may end, and there is none after it. Of data without an end `enough` says where they end. Raises ConnectorError."""
 
     async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
         """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is

@@ -107,7 +107,8 @@ class Pull:
     download insists on. `sha256` is the provider's word if `stated`, else what we counted over the whole file. `part` is the id
     under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
     counts those that ended before all of the data had come; `reasons` say so, and why it failed. `earlier` are the transfers (our pids)
-    that have brought some of the part before the present one. `parallel` connections are used at once, 0: as many as seems good."""
+    that have brought some of the part before the present one. `parallel` connections are used at once, 0: as many as seems good. Of data
+    without an end the order takes `most_bytes`, or what comes `until` an instant (POSIX seconds); None for no bound."""
 
     id: str
     peer: str
@@ -128,6 +129,8 @@ class Pull:
     transfers: int = 0
     earlier: tuple[str, ...] = ()
     parallel: int = 0
+    most_bytes: int | None = None
+    until: float | None = None
     version: int = 0
     created: float = 0.0
     updated: float = 0.0

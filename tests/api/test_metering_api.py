@@ -19,7 +19,7 @@ from connector.metering import chain, chain_consumer
 from connector.metering.content import CHUNK_BYTES, read_etag, read_header
 from connector.metering.objects import Checkpoint
 from connector.records.metering import Counts
-from tests.dataplane.rig import CONSUMER, KEY, STRANGER, TRANSFER, Rig, provider, some_bytes
+from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, TRANSFER, Rig, key_of, provider, some_bytes
 from tests.dataplane.signing import JWT, WINDOW, Consumer
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
@@ -62,7 +62,7 @@ async def test_the_bytes_lead_to_the_manifest_and_their_tag_is_the_root(consumer
 async def test_every_leaf_is_proven_by_tiles_under_the_signed_checkpoint(consumer: Consumer):
     manifest = await consumer.begin()
     _, note, _ = await consumer.get("/checkpoint")
-    opened = checkpoints.open(note, manifest.log.origin, [notes.VerifierKey(manifest.log.origin, KEY.key.public)]).checkpoint
+    opened = checkpoints.open(note, manifest.log.origin, [notes.VerifierKey(manifest.log.origin, key_of(PROVIDER).key.public)]).checkpoint
     assert opened.root == manifest.log.root
     _, header, _ = await consumer.get("/header")
     assert read_header(header).size_bytes == len(LARGE)

@@ -92,6 +92,11 @@ class MemorySink:
     async def read(self, offset: int, length: int) -> bytes:
         return bytes(self._content[offset : offset + length])
 
+    async def cut(self, size_bytes: int) -> None:
+        del self._content[size_bytes:]
+        written = self._sinks.written[self._key]
+        written.difference_update({n for n in written if n * PIECE_BYTES >= size_bytes})
+
     async def sync(self) -> None:
         self._sinks.syncs += 1
 

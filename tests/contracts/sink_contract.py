@@ -140,6 +140,17 @@ class SinkContract:
             await sink.write(9, b"-")
             assert os.pread(descriptor, 5, 7) == b"mo-ed"
 
+    async def test_a_part_ends_where_it_is_cut_and_grows_again_from_there(self, shelf: Shelf):
+        async with opened(shelf) as sink:
+            await sink.write(0, CONTENT[:100_000])
+            for size_bytes in (200_000, 70_000):
+                await sink.cut(size_bytes)
+            assert sink.size_bytes == 70_000
+            await sink.write(70_000, b"other")
+            assert await sink.read(69_999, 10) == CONTENT[69_999:70_000] + b"other"
+            await sink.commit()
+        assert shelf.under(NAME) == CONTENT[:70_000] + b"other"
+
     async def test_starting_again_leaves_nothing_of_the_longer_part_before(self, shelf: Shelf):
         async with opened(shelf) as sink:
             await sink.append([CONTENT])

@@ -335,7 +335,8 @@ def agreed(**changed: Any) -> Agreement:
 
 
 def _note_signer(origin: str) -> notes.Signer:
-    return notes.Signer(notes.VerifierKey(origin, KEY.key.public), lambda message: crypto_sign(message, KEY.secret)[:64])
+    key = key_of(PROVIDER)
+    return notes.Signer(notes.VerifierKey(origin, key.key.public), lambda message: crypto_sign(message, key.secret)[:64])
 
 
 def _key_of(kid: str) -> bytes:

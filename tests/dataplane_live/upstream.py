@@ -2,14 +2,11 @@
 
     python -m tests.dataplane_live.upstream PORT
 
-`GET /lines?since=N` and `GET /events` (`Last-Event-ID: N`) send what comes after N, or from the first on; `count=N` ends the answer after so
-many, `pause=S` waits between batches, `size=B` pads each record. Without them as fast as it is taken.
+`GET /lines?since=N` and `GET /events` (`Last-Event-ID: N`) send what comes after N, or from the first on; `count=N` ends the answer after
+so many, `pause=S` waits between records, `size=B` pads each of them. Without them as fast as it is taken.
 """
 
 import asyncio
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -57,7 +54,7 @@ def main() -> None:
 @asynccontextmanager
 async def running(port: int) -> AsyncIterator[str]:
     """Its URL; it is killed in the end."""
-    child = subprocess.Popen([sys.executable, "-m", "tests.dataplane_live.upstream", str(port)])
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.dataplane_live.upstream", str(port))
     url = f"http://127.0.0.1:{port}"
     try:
         async with ClientSession() as http, asyncio.timeout(20):
@@ -67,12 +64,12 @@ async def running(port: int) -> AsyncIterator[str]:
                         await answer.read()
                     break
                 except ClientConnectorError:
-                    assert child.poll() is None
+                    assert child.returncode is None
                     await asyncio.sleep(0.05)  # it is not listening yet, and nothing says when it will
         yield url
     finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        child.kill()
+        await child.wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Use cases of streams: what follows for an order from how its transfer goes."""

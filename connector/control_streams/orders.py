@@ -1,0 +1,62 @@
+"""What is said about orders, and what follows from how a transfer of one goes. No I/O.
+
+Whoever carries them out is `connector.control.pulls`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from connector.dsp.answers import LATER
+from connector.dsp.exchange import Process
+from connector.errors import PeerFailed, PeerRefused
+from connector.odrl import Code
+from connector.records import Pull
+
+
+def left_by(pull: Pull) -> str:
+    """The key under which stands which order has last left a part of this dataset beside this file."""
+    place = hashlib.sha256("\0".join((pull.peer, pull.dataset, pull.out)).encode()).hexdigest()
+    return f"pull:part:{place}"
+
+
+def brought(pull: Pull) -> tuple[str, ...]:
+    """The transfers that have brought something of the part, so that nothing is signed for under two of them."""
+    return joined(pull.earlier, (pull.transfer,) if pull.transfer else ())
+
+
+def next_transfer(pull: Pull, why: str) -> dict[str, Any]:
+    more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": joined(pull.reasons, (why,))}
+    return more | {"earlier": brought(pull)}
+
+
+def joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """Both, and nothing twice."""
+    return tuple(dict.fromkeys((*known, *more)))
+
+
+def told(error: Exception) -> str:
+    """What the provider reads of an order that failed: what it did itself. Our files and disks are our operator's."""
+    if isinstance(error, PeerFailed):
+        return f"the consumer could not fetch the data: {error.message}"
+    return "the consumer cannot go on, for reasons of its own; its operator knows them"
+
+
+def moved_on(begun: Process, process: Process) -> bool:
+    """Whether a download has to stop: its transfer is not running any more, or the provider has started it again. Then there
+    is another data address, and the tokens of the one before have ended."""
+    return process.final or process.state == "SUSPENDED" or process.last_accepted not in (None, begun.last_accepted)
+
+
+def used_up(process: Process) -> bool:
+    """Whether a transfer ended because its agreement allows no more. A new agreement would allow as much again, which is not for a
+    machine to take: a quota would bind nobody."""
+    return process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED
+
+
+def passes(error: PeerFailed) -> bool:
+    """Whether the peer may answer otherwise soon: it gave no answer, or one that says "not now"."""
+    return not isinstance(error, PeerRefused) or error.status in LATER or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR

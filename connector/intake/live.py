@@ -1,0 +1,334 @@
+"""Data without an end: what comes is hashed leaf by leaf, compared with the tree that the provider signs, and appended to a file.
+
+The tree grows here from our own hashes alone: its next signed state has to be the one that we come to, which proves the bytes and that the
+log goes on as it was. After a restart we go on behind what we have signed for. Whatever lies in the file behind that comes again; and the
+tree begins anew with hashes that the provider keeps, and that have to give the root of our last receipt. Nothing is kept beside the file.
+
+What has come and is not proven yet is held back, at most a window of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from connector import telemetry
+from connector.errors import ConnectorError, MeterRefused, PeerFailed, ProofRefused, SinkFailed
+from connector.intake.access import Access
+from connector.intake.account import Account
+from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers
+from connector.intake.beside import Beside
+from connector.intake.heads import Unfit, read_head
+from connector.intake.live_promise import Goal, LivePromise, State, states_of
+from connector.intake.patience import Patience
+from connector.intake.promise import Broken
+from connector.merkle import checkpoints
+from connector.merkle.notes import VerifierKey
+from connector.merkle.tiles import edge, nodes_from
+from connector.merkle.tree import Frontier, frontier_at, leaf_hash
+from connector.metering import live
+from connector.metering.content import read_sealed
+from connector.metering.objects import WINDOW_BYTES, Checkpoint, Manifest
+from connector.ports import Download as Incoming
+from connector.ports import Peer, VerificationKey
+from connector.ports.sinks import Enough, Sink
+from connector.records import Pull
+
+IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
+LAST_SECONDS: Final = 5.0  # for a receipt that is under way as we stop
+WRONG_MAX: Final = 2  # times that the same leaves may come with other bytes than were signed
+
+
+class Following:
+    """One such download, into `sink` behind `before_bytes` that earlier transfers have brought. `keys` are the provider's of now."""
+
+    def __init__(
+        self,
+        pull: Pull,
+        sink: Sink,
+        promise: LivePromise,
+        access: Access,
+        peer: Peer,
+        keys: Callable[[], Iterable[VerificationKey]],
+        now: Callable[[], float],
+        progress: Progress,
+        patience: Patience,
+        enough: Enough,
+        *,
+        before_bytes: int,
+        durable: bool,
+    ) -> None:
+        self._pull, self._sink, self._promise, self._access, self._peer = pull, sink, promise, access, peer
+        self._beside, self._keys, self._now = Beside(access, peer), keys, now
+        self._progress, self._patience, self._enough, self._durable = progress, patience, enough, durable
+        self._base = before_bytes
+        self._etag = live.write_etag(promise.header.hash, promise.header.chunk_bytes)
+        self._state, self._frontier = State(), Frontier().append(promise.header.hash)
+        self._last = b""
+        self._wrong = self._resumed = self._calls = 0
+        self._since, self._nanoseconds, self._reported = 0, 0, 0.0
+        self._account: Account | None = None
+        self._heard = False  # from the provider, by what it signs: a source may be quiet for any time
+
+    def measured(self) -> tuple[int, int]:
+        """Calls, and the microseconds in which data flowed."""
+        running = time.monotonic_ns() - self._since if self._since else 0
+        return self._calls, (self._nanoseconds + running) // 1000
+
+    async def run(self, account: Account, described: Described | None) -> Downloaded:
+        """Returns once enough has come, or no more comes; all of it is signed for. Raises as `Downloads.fetch`."""
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._open(account)
+            writing = asyncio.create_task(account.run(), name=f"receipts {self._pull.transfer}")
+            following = asyncio.create_task(self._follow(described), name=f"data {self._pull.id}")
+            tasks = [writing, following, asyncio.create_task(self._until_enough(), name=f"end {self._pull.id}")]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await self._sign_last(account, tasks)
+        except ConnectorError as error:
+            await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
+            raise
+        except asyncio.CancelledError:
+            if self._patience.over:  # the transfer ends, we do not: what has come until now is signed for
+                await self._sign_last(account, tasks)
+            raise
+        finally:
+            await _stopped(tasks)
+            if described is not None:
+                await described.stack.aclose()
+        await self._sink.cut(self._end)
+        await self._report(force=True)
+        await self._sink.resume()
+        return Downloaded(self._end, self._sink.digest(), True, False, self._resumed, 0, self._etag, self._durable)
+
+    @property
+    def _end(self) -> int:
+        """Where the proven part of the file ends."""
+        return self._base + self._state.size_bytes
+
+    async def _open(self, account: Account) -> None:
+        """Take up the account, the tree and the file where they stand."""
+        while True:
+            try:
+                await account.open()
+                await self._take_up(account)
+            except Broken:
+                raise
+            except PeerFailed as failed:
+                await self._patience.bear(failed, 0)
+            else:
+                self._account = account
+                return
+
+    async def _take_up(self, account: Account) -> None:
+        self._promise.states |= states_of(account.stored)
+        self._state = state = self._promise.states[account.told[-1][1] if account.told else 1]
+        if state.checkpoint is not None:
+            self._frontier = await self._grown(state.checkpoint)
+        if self._sink.size_bytes < self._end:
+            lost = self._end - self._sink.size_bytes
+            telemetry.log.warning("live data lost", pull=self._pull.id, lost_bytes=lost, reason="signed for, and not in the file any more")
+            self._base = self._sink.size_bytes - state.size_bytes
+        self._resumed += state.leaves > 1
+        self._last = await self._sink.read(self._end - 1, 1) if state.size_bytes and self._end else b""
+        await self._sink.cut(self._end)
+        if state.leaves > 1:
+            account.verified(((1, state.leaves),))
+        await self._report(force=True)
+
+    async def _grown(self, signed: Checkpoint) -> Frontier:
+        """The tree that we have signed for, from the provider's tiles. Raises Broken if they are of another one."""
+        tiles = edge(signed.size)
+        found = dict(zip(tiles, await asyncio.gather(*(self._beside.tile(tile) for tile in tiles)), strict=True))
+        try:
+            frontier = frontier_at(signed.size, nodes_from(signed.size, found.__getitem__))
+        except ProofRefused as error:
+            raise Broken(f"the provider's content log does not hold: {error.message}", error.code) from None
+        if frontier.root != signed.root:
+            raise Broken("the provider's log does not begin with what it had signed before", "consistency-old-mismatch")
+        return frontier
+
+    async def _until_enough(self) -> None:
+        """Return once nothing more is wanted."""
+        until = self._enough.until
+        while until is None or (left := until - self._now()) > 0:
+            try:
+                async with asyncio.timeout(None if until is None else min(left, 60.0)):
+                    await self._enough.said.wait()
+                return
+            except TimeoutError:
+                continue
+
+    async def _follow(self, described: Described | None) -> None:
+        """One answer after the other. Returns once enough has come, or the transfer is over."""
+        while not self._has_enough:
+            before, self._heard = self._state.size_bytes, False
+            try:
+                await self._go(described)
+            except Broken:
+                raise
+            except PeerFailed as failed:
+                if self._patience.over:
+                    return
+                await self._patience.bear(failed, self._state.size_bytes - before or int(self._heard))
+            finally:
+                described = None
+
+    @property
+    def _has_enough(self) -> bool:
+        most = self._enough.most_bytes
+        return most is not None and self._end >= most
+
+    async def _go(self, described: Described | None) -> None:
+        """Read one answer. Raises PeerFailed for a cut, Broken."""
+        async with self._answer(described) as incoming:
+            self._calls += 1
+            self._since = time.monotonic_ns()
+            coming: asyncio.Future[bytes] | None = None
+            ahead: asyncio.Task[Goal | None] = asyncio.create_task(self._next(self._state), name="checkpoint")
+            try:
+                pieces, goal, have, held_bytes = incoming.chunks(), None, deque[bytes](), 0
+                while not self._has_enough:
+                    waits: set[asyncio.Future[Any]] = {ahead} if goal is None else set()
+                    if held_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
+                        coming = coming or asyncio.ensure_future(anext(pieces, b""))
+                        waits.add(coming)
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                    if goal is None and ahead.done():
+                        goal = ahead.result()
+                        at = self._state if goal is None else replace(self._state, leaves=goal.checkpoint.size)
+                        ahead = asyncio.create_task(self._next(at), name="checkpoint")
+                    if coming is not None and coming.done():
+                        piece, coming = coming.result(), None
+                        if not piece:
+                            raise PeerFailed("the provider ended its answer, which has no end")
+                        have.append(piece)
+                        held_bytes += len(piece)
+                    if goal is not None and held_bytes >= goal.size_bytes:
+                        body = b"".join(have)
+                        await self._prove(body[: goal.size_bytes], goal)
+                        have, held_bytes, goal = deque([body[goal.size_bytes :]]), held_bytes - goal.size_bytes, None
+            finally:
+                self._nanoseconds, self._since = self._nanoseconds + time.monotonic_ns() - self._since, 0
+                await _stopped([ahead] if coming is None else [ahead, coming])
+
+    @asynccontextmanager
+    async def _answer(self, described: Described | None) -> AsyncIterator[Incoming]:
+        """An answer with the bytes from where the proven part ends."""
+        offset = self._state.size_bytes
+        if described is not None and described.head is not None and described.head.first == offset == 0:
+            async with described.stack:
+                if described.head.validator == self._etag:
+                    yield described.incoming
+                    return
+        elif described is not None:
+            await described.stack.aclose()
+
+        async with AsyncExitStack() as stack:
+
+            async def call(token: str | None) -> Incoming:
+                headers = request_headers(token, (f"{offset}-{live.LAST}", self._etag))
+                opened = self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=IDLE_SECONDS)
+                incoming = await stack.enter_async_context(opened)
+                head = read_head(incoming.status, incoming.headers, offset, part=True)
+                if head.validator != self._etag or head.first != offset:
+                    raise Unfit("the provider answered with other data than those that its manifest promises, or from another place")
+                return incoming
+
+            yield await self._access.presented(call)
+
+    async def _next(self, state: State) -> Goal | None:
+        """What the provider signs next. None if it has nothing to sign yet. Raises PeerFailed, Broken."""
+        note = await self._beside.checkpoint_after(state.leaves)
+        self._heard = True
+        if note is None:
+            return None
+        origin = self._promise.manifest.log.origin
+        try:
+            verifiers = [VerifierKey(origin, key.public) for key in self._keys() if key.valid(self._now())]
+            found = checkpoints.open(note, origin, verifiers).checkpoint
+            if found.size <= state.leaves:
+                raise ProofRefused("the checkpoint has no more leaves than the one before", "checkpoint-older")
+            listed = await self._beside.sealed(state.leaves, found.size)
+            sealed = read_sealed(listed, self._promise.header.chunk_bytes)
+        except (MeterRefused, ProofRefused) as error:
+            raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
+        count = found.size - state.leaves
+        if sealed.leaves - 1 != count or sealed.size_bytes > max(self._manifest.window_bytes, WINDOW_BYTES):
+            raise Broken("the list of leaves is not that of the checkpoint, or longer than a window", "list-other")
+        lengths = tuple(sealed.span(leaf, leaf + 1)[1] for leaf in range(1, count + 1))
+        return Goal(lengths, sealed.size_bytes, Checkpoint(found.size, found.root))
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._promise.manifest
+
+    async def _prove(self, body: bytes, goal: Goal) -> None:
+        """Compare what has come with what was signed, and write it. Raises PeerFailed the first time that it is wrong, then Broken."""
+        hashes, records = await asyncio.to_thread(_hashed, body, goal.lengths, self._manifest.unit, self._last)
+        grown = self._frontier.extend(hashes)
+        if grown.root != goal.checkpoint.root:
+            await self._wrong_leaf(hashes, goal)
+        await self._sink.write(self._end, body)
+        state = State(goal.checkpoint.size, self._state.size_bytes + len(body), self._state.records + records, goal.checkpoint)
+        self._state, self._frontier, self._last, self._wrong = state, grown, body[-1:], 0
+        told = self._account.told[-1][1] if self._account is not None and self._account.told else 1
+        self._promise.states = {end: each for end, each in self._promise.states.items() if end >= told} | {state.leaves: state}
+        if self._account is not None:
+            self._account.verified(((1, state.leaves),))
+        await self._report()
+
+    async def _wrong_leaf(self, hashes: list[bytes], goal: Goal) -> None:
+        """Say which leaf is not the one that was signed. Raises PeerFailed, Broken."""
+        self._wrong += 1
+        first = self._state.leaves
+        expected = await self._beside.leaves(first, goal.checkpoint.size)
+        wrong = next((n for n, (got, right) in enumerate(zip(hashes, expected, strict=False)) if got != right), None)
+        if wrong is not None and self._frontier.extend(expected).root == goal.checkpoint.root and self._account is not None:
+            self._account.reject(first + wrong, hashes[wrong])
+        text = f"leaf {first + (wrong or 0)} or one behind it is not what the provider has signed"
+        if self._wrong >= WRONG_MAX:
+            raise Broken(f"{text}, twice; the part is kept", "leaf-wrong")
+        raise PeerFailed(text)
+
+    async def _sign_last(self, account: Account, tasks: list[asyncio.Task[None]], reason: str | None = None) -> None:
+        """Let the provider hear what was proven until now, or the `reason` why we stop."""
+        if self._account is None:
+            return
+        await _stopped(tasks[1:])
+        account.end()
+        if tasks:
+            await asyncio.wait(tasks[:1], timeout=LAST_SECONDS)
+            await _stopped(tasks[:1])
+        await account.last(reason)
+
+    async def _report(self, *, force: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        if force or now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
+            await self._progress(replace(self._pull, validator=self._etag, received_bytes=self._end))
+
+
+def _hashed(body: bytes, lengths: tuple[int, ...], unit: str, last: bytes) -> tuple[list[bytes], int]:
+    """The hash of each leaf, and how many records there are."""
+    view, at, records, hashes = memoryview(body), 0, 0, list[bytes]()
+    for length in lengths:
+        hashes.append(leaf_hash(view[at : at + length]))
+        records += live.records(body, unit, at, at + length, last)
+        at += length
+        last = body[at - 1 : at]
+    return hashes, records
+
+
+async def _stopped(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

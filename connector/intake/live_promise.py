@@ -1,0 +1,73 @@
+"""What is known of data without an end: how far they are proven, and what the provider has signed up to there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from connector.intake.promise import Broken, Unending
+from connector.metering import credit
+from connector.metering.content import SIZE_MAX, Known
+from connector.metering.objects import Checkpoint, Receipt, kept
+from connector.metering.ranges import Ranges
+from connector.records.metering import Metered
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far it is proven: so many leaves, bytes and records, and what was signed of them (None: nothing yet)."""
+
+    leaves: int = 1
+    size_bytes: int = 0
+    records: int = 0
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The next leaves: how long each is, by what the provider says, and what it has signed of the log with them."""
+
+    lengths: tuple[int, ...]
+    size_bytes: int
+    checkpoint: Checkpoint
+
+
+class LivePromise:
+    """What an account has to know of data without an end: see `connector.intake.promise.Promised`. `states` are those since the last
+    receipt."""
+
+    def __init__(self, promise: Unending) -> None:
+        self.token, self.manifest, self.header = promise.token, promise.manifest, promise.header
+        self.states: dict[int, State] = {1: State()}
+
+    @property
+    def form(self) -> tuple[int, None, None, None]:
+        return self.manifest.log.chunk, None, None, None
+
+    @property
+    def whole(self) -> Ranges:
+        return ((1, SIZE_MAX),)  # there is no end that could have come
+
+    def known(self, _records: Callable[[int, int], int] | None) -> credit.Log:
+        return credit.Log(1, self._measure, lambda _: None, ended=False)
+
+    def signed(self, ranges: Ranges) -> Checkpoint | None:
+        return self._at(ranges).checkpoint
+
+    def _measure(self, ranges: Ranges) -> Known:
+        state = self._at(ranges)
+        return Known(state.size_bytes, state.records, 0)
+
+    def _at(self, ranges: Ranges) -> State:
+        return self.states[ranges[-1][1] if ranges else 1]
+
+
+def states_of(stored: Metered) -> dict[int, State]:
+    """What the last receipt of an account of ours covers; empty if it covers nothing. Raises Broken if it is of another kind of log."""
+    if not stored.receipt or not stored.ranges:
+        return {}
+    receipt = kept(Receipt, stored.receipt)
+    end = stored.ranges[-1][1]
+    if len(stored.ranges) != 1 or receipt.checkpoint is None or receipt.checkpoint.size != end:
+        raise Broken("our last receipt is of another kind of log", "restored-other")
+    return {end: State(end, stored.counts.bytes, stored.counts.records, receipt.checkpoint)}

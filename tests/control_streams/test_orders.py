@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+import pytest
+
+from connector.control_streams import orders
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import PeerFailed, PeerRefused, SinkFailed
+from connector.odrl import Code
+from connector.records import Pull
+
+ORDER = Pull("urn:pull", "did:web:a", "urn:dataset", "x", "download", transfer="urn:t2", earlier=("urn:t1",))
+RUNNING = Process(Kind.TRANSFER, "urn:t2", Role.CONSUMER, "did:web:a", "https://a", "STARTED", peer_pid="urn:p", version=1)
+
+
+def test_the_next_transfer_knows_all_that_have_brought_something_and_why_it_was_begun():
+    assert orders.next_transfer(ORDER, "it ended") == {
+        "transfer": None,
+        "transfers": 1,
+        "reasons": ("it ended",),
+        "earlier": ("urn:t1", "urn:t2"),
+    }
+    assert orders.brought(replace(ORDER, transfer="urn:t1")) == ("urn:t1",)
+
+
+def test_parts_are_found_again_by_peer_dataset_and_file():
+    keys = [orders.left_by(each) for each in (ORDER, replace(ORDER, out="y"), replace(ORDER, peer="b"), replace(ORDER, dataset="c"))]
+    assert len(set(keys)) == 4
+    assert orders.left_by(replace(ORDER, id="other", transfer=None)) == keys[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "stops"),
+    [({}, False), ({"state": "SUSPENDED"}, True), ({"state": "TERMINATED"}, True), ({"last_accepted": "another"}, True)],
+)
+def test_a_download_stops_with_its_transfer_or_its_address(changed: dict[str, str], stops: bool):
+    assert orders.moved_on(RUNNING, replace(RUNNING, **changed)) is stops  # type: ignore[arg-type]
+
+
+def test_only_a_transfer_that_ended_by_its_quota_is_used_up():
+    ended = replace(RUNNING, state="TERMINATED", detail={"code": Code.QUOTA_EXHAUSTED})
+    assert orders.used_up(ended)
+    assert not orders.used_up(replace(ended, detail={}))
+    assert not orders.used_up(replace(ended, state="STARTED"))
+
+
+def test_the_provider_hears_what_it_did_and_nothing_of_our_files():
+    assert "no bytes" in orders.told(PeerFailed("no bytes"))
+    assert "secret" not in orders.told(SinkFailed("disk of secret"))
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"), [(PeerFailed("x"), True), (PeerRefused("x", status=503), True), (PeerRefused("x", status=404), False)]
+)
+def test_a_peer_that_may_answer_otherwise_is_asked_again(error: PeerFailed, passes: bool):
+    assert orders.passes(error) is passes
