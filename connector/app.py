@@ -26,12 +26,14 @@ from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
+from connector.adapters_streams.http_stream import HttpStreams
 from connector.adapters_streams.mover import SpliceMover
 from connector.api import data_answers, dsp_api, ledger_api, metering_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
+from connector.app_end import drain, end, spawn
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
 from connector.control.journal import Feed, Journal
@@ -56,6 +58,7 @@ from connector.dataplane.logs import Sweeping
 from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
+from connector.dataplane_live.lives import Lives
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
@@ -176,7 +179,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             journal, steps, rights, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds
         )
         background: set[asyncio.Task[None]] = set()
-        flows = Flows(clock, lambda pid: _spawn(background, watch.covered(pid)))
+        flows = Flows(clock, lambda pid: spawn(background, watch.covered(pid)))
         journal.listen(flows.committed)
         views = Views(store, rights, tokens, clock, watch.suspect)
         negotiations, transfers = Negotiations(store, policies, identity), Transfers(store, rights, peer.check)
@@ -210,7 +213,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         catalogs = PeerCatalogs(peer, identity, schemas, expander)
         operations = Operations(journal, steps, policies, catalogs, identity, transfers)
         files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
-        sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, lambda name: parts.credential(running.settings, name))}
+
+        def credential(name: str) -> str | None:
+            return parts.credential(running.settings, name)
+
+        sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, credential)}
+        streams = {"http-stream": HttpStreams(peer, credential)}
         logs = parts.content_logs(settings, stack)
         stack.push_async_callback(logs.close)
         sweeping = Sweeping(logs, store)
@@ -220,11 +228,15 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name)
         )
         stack.push_async_callback(accounts.close)
-        receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book)
+        lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes)
+        journal.listen(lives.committed)
+        stack.push_async_callback(lives.close)
+        await lives.sweep(store)
+        receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         journal.listen(receipts.committed)
         stack.push_async_callback(receipts.close)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
-        publishing = Publishing(journal, policies, schemas, indexed, service)
+        publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
         metering = Metering(means, SpliceMover, settings.receipts.after)
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
@@ -261,6 +273,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             outbox.doubt_seconds = now.delivery.doubt_seconds
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
             accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows
+            lives.spool_bytes = now.metering.spool_bytes
             retention.keep = parts.keep(now)
             limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes
             limits.body_seconds = operator_limits.body_seconds = now.limits.body_seconds
@@ -280,7 +293,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
-        metered = metering_api.Metering(accounts, receipts, settings.data.url)
+        metered = metering_api.Metering(accounts, receipts, settings.data.url, lives)
         served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
         signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
@@ -300,7 +313,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         for name, at, routes, middlewares in doors_open:
             listeners.append(await listen(parts.door(name, at, limits_of), routes.add_to, middlewares, stack))
             running.ports[name] = listeners[-1].port
-        stack.push_async_callback(_end, background)
+        stack.push_async_callback(end, background)
 
         def known_otherwise(participant: str) -> None:
             """A participant is not what it was: the next request of it is judged anew at once, and what runs as soon as can be."""
@@ -317,7 +330,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(outbox.close)
         await pulls.recover()
         # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
-        stack.push_async_callback(_drain, listeners[1:], flows, limits_of.drain_seconds)
+        stack.push_async_callback(drain, listeners[1:], flows, lives, limits_of.drain_seconds)
         stack.callback(feed.close)
         stack.push_async_callback(pulls.close)
         for each in listeners[1:]:
@@ -327,27 +340,6 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         telemetry.log.info("ready", participant=own.id, ports=running.ports, recovered=recovered)
         return running
     raise AssertionError("unreachable")
-
-
-def _spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:
-    task = asyncio.create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tuple(tasks):
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _drain(listeners: Sequence[Listening], flows: Flows, seconds: float) -> None:
-    """Let what runs at these doors finish; a stream that takes longer is cut, and its reader comes back for the rest."""
-    cut = asyncio.get_running_loop().call_later(seconds, flows.cut_everything, "shutdown")
-    try:
-        await asyncio.gather(*(each.drain() for each in listeners))
-    finally:
-        cut.cancel()
 
 
 async def _store_fault(store: Store) -> str | None:
@@ -374,7 +366,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     running = await start(settings, path=path, environ=environ)
     reloads: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGHUP, lambda: _spawn(reloads, _reload(running)))
+    loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reloads, _reload(running)))
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)

@@ -16,7 +16,7 @@ from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
-from connector.api_management import billing_api
+from connector.api_management import billing_api, pulls_api
 from connector.control.catalog import PeerCatalogs
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
@@ -125,6 +125,7 @@ class ManagementApi:
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
             *billing_api.routes(self._d),
+            *pulls_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:
@@ -313,7 +314,10 @@ class ManagementApi:
             known = await self._d.store.pull(key.answer.decode())
             if known is not None:
                 return shapes.answer(shapes.pull_view(known), 201, {hdrs.LOCATION: f"/v1/pulls/{known.id}"})
-        pull = await self._d.pulls.order(said.peer, said.dataset, said.out, tuple(said.purposes), key, parallel=said.parallel)
+        pull = await self._d.pulls.order(
+            said.peer, said.dataset, said.out, tuple(said.purposes), key, parallel=said.parallel, most_bytes=said.most_bytes,
+            seconds=said.seconds,
+        )  # fmt: skip
         return shapes.answer(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
 
     async def _pulls(self, request: web.Request) -> web.Response:

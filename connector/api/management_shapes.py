@@ -115,6 +115,8 @@ class OrderPull(Body):
     out: str
     purposes: list[str] = []
     parallel: Annotated[int, msgspec.Meta(ge=0, le=PARALLEL_MAX)] = 0
+    most_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -268,6 +270,8 @@ def pull_view(p: Pull) -> dict[str, Any]:
         "transfer": p.transfer,
         "reused": p.agreement is not None and p.negotiation is None,
         "reasons": list(p.reasons),
+        "most_bytes": p.most_bytes,
+        "until": instant(p.until) if p.until is not None else None,
         "created": instant(p.created),
         "updated": instant(p.updated),
     }

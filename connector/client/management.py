@@ -224,13 +224,15 @@ class ManagementClient:
         """Address and token of a started transfer on the consumer's side."""
         return await self._call("GET", f"/v1/transfers/{_part(pid)}/edr", Edr)
 
-    async def pull(
-        self, peer: str, dataset: str, out: str, *, purposes: Sequence[str] = (), parallel: int | None = None, key: str | None = None
-    ) -> Pull:
-        """Order a dataset into the file `out` (absolute, as the connector sees it): offer, agreement, transfer, checks. `parallel`
-        connections fetch it, if that is said."""
-        body = _given(peer=peer, dataset=dataset, out=out, purposes=list(purposes) or None, parallel=parallel)
+    async def pull(self, peer: str, dataset: str, out: str, *, purposes: Sequence[str] = (), key: str | None = None, **bounds: Any) -> Pull:
+        """Order a dataset into the file `out` (absolute, as the connector sees it). `bounds`: `parallel` connections; of data without an
+        end `most_bytes`, or what comes in so many `seconds`."""
+        body = _given(peer=peer, dataset=dataset, out=out, purposes=list(purposes) or None, **bounds)
         return await self._call("POST", "/v1/pulls", Pull, body, key=key or new_key())
+
+    async def enough(self, id: str) -> Pull:
+        """Take no more of data without an end."""
+        return await self._call("POST", f"/v1/pulls/{_part(id)}/end", Pull)
 
     async def pulls(self, *, after: str | None = None, limit: int | None = None) -> Page[Pull]:
         """A page of the pulls, newest first."""

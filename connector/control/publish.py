@@ -21,6 +21,7 @@ from connector.dsp.messages import CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import InvalidRequest, NotFound, PolicyError
 from connector.ports import Sources
+from connector.ports.live import LiveSources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
 
 ID_CHARACTERS_MAX = 512  # ids travel in URLs
@@ -54,7 +55,9 @@ class Manifest:
 class Publishing:
     """Publishes and withdraws datasets. `sources` maps a source type to what opens it, `service` is our data service's id."""
 
-    def __init__(self, journal: Journal, policies: Policies, schemas: Schemas, sources: Mapping[str, Sources], service: str) -> None:
+    def __init__(
+        self, journal: Journal, policies: Policies, schemas: Schemas, sources: Mapping[str, Sources | LiveSources], service: str
+    ) -> None:
         self._journal = journal
         self._policies = policies
         self._schemas = schemas

@@ -45,7 +45,8 @@ class Logs:
     """The indexes in `folder`, which is made if it is not there. Raises SettingsError if it cannot be used."""
 
     def __init__(self, folder: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._folder, self._patience_seconds = folder, patience_seconds
+        self.folder = self._folder = folder
+        self._patience_seconds = patience_seconds
         try:
             folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             for left in folder.glob(f"{PART}*"):  # by a process that ended while it wrote

@@ -60,6 +60,11 @@ class Lives:
         self._opening: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def transfers(self) -> tuple[str, ...]:
+        """Those that were read since this process started."""
+        return tuple(self._flows)
+
     def serves(self, source: Mapping[str, Any]) -> bool:
         """Whether a dataset with this private address is live."""
         return source.get("type") in self._kinds

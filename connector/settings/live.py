@@ -11,7 +11,8 @@ from connector.settings.fields import Settings
 # A whole section, or `section.field`.
 LIVE = frozenset({
     "approval", "catalog", "credentials", "delivery", "edr", "egress.allow", "egress.http", "egress.ports", "limits.body_seconds",
-    "limits.catalog_page", "limits.management_bytes", "limits.message_bytes", "metering.credit_windows", "metering.window_bytes",
+    "limits.catalog_page", "limits.management_bytes", "limits.message_bytes", "metering.credit_windows", "metering.spool_bytes",
+    "metering.window_bytes",
     "pulls", "receipts", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
 })  # fmt: skip
 

@@ -1,0 +1,36 @@
+"""How a connector comes to its end: what runs finishes, within its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from connector.api.listener import Listening
+from connector.dataplane.flows import Flows
+from connector.dataplane_live.lives import Lives
+
+
+def spawn(tasks: set[asyncio.Task[None]], work: Any) -> None:
+    """Run something that nobody waits for, until `end`."""
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def end(tasks: set[asyncio.Task[None]]) -> None:
+    """Give up what is still running of it."""
+    for task in tuple(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def drain(listeners: Sequence[Listening], flows: Flows, lives: Lives, seconds: float) -> None:
+    """Let what runs at these doors finish; a stream that takes longer, or has no end, is cut, and its reader comes back for the rest."""
+    for transfer in lives.transfers:
+        flows.cut(transfer, "shutdown")
+    cut = asyncio.get_running_loop().call_later(seconds, flows.cut_everything, "shutdown")
+    try:
+        await asyncio.gather(*(each.drain() for each in listeners))
+    finally:
+        cut.cancel()
