@@ -234,7 +234,7 @@ async def test_who_finds_nothing_left_waits_for_what_a_slow_reader_holds_and_get
     before = held.left(BYTE_COUNT)
     first = asyncio.create_task(fetch(http, rig))
     async with asyncio.timeout(WAIT_SECONDS):  # until somebody has taken all that was left, and waits
-        while (await rig.store.usage(AGREEMENT)).spent(RULE, BYTE_COUNT) != SMALL * 400 - before or not rig.ledger._news:
+        while (await rig.store.usage(AGREEMENT)).spent(RULE, BYTE_COUNT) != SMALL * 400 - before or not rig.ledger._news:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
     assert not first.done(), "others may give something back"
     assert rig.marks.asked == []
