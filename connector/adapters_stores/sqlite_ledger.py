@@ -125,6 +125,7 @@ def _save_metered(number: int, m: Metered) -> list[Statement]:
         "updated": m.updated,
         "sent": m.sent,
         "before": _numbers(m.before),
+        "days": [[day, *_numbers(counts)] for day, counts in m.days],
     }
     return [(SAVE_METERED, (number, m.transfer, m.agreement, m.version, json_of(rest)))]
 
@@ -135,6 +136,7 @@ def metered_of(row: Row) -> Metered:
     rest |= {"role": ROLES[rest["role"]], "root": bytes_of(rest["root"])}
     rest |= {name: Counts(*rest[name]) for name in ("counts", "before")}
     rest |= {name: tuple(map(tuple, rest[name])) for name in ("ranges", "sent")}
+    rest["days"] = tuple((day, Counts(*counts)) for day, *counts in rest["days"])
     return Metered(transfer=transfer, agreement=agreement, version=version, **rest)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
 from connector.dsp.messages import Role
 from connector.errors import NotFound, PolicyError
-from connector.metering.counts import total
-from connector.metering.objects import Receipt, digest, kept, manifest_of
+from connector.metering.counts import DAY_SECONDS, total
+from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
 from connector.metering_bills.prices import Plan
@@ -62,9 +64,9 @@ class Bills:
         }
 
     async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
-        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to now). Raises
-        NotFound for an agreement that is not here or has no prices, PolicyError for prices that are not understood, InvalidRequest for a
-        period that is none."""
+        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to now). What only we
+        have counted is in it by whole days (UTC), once they are over. Raises NotFound for an agreement that is not here or has no prices,
+        PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
         plan = self._plan(agreement)
         if plan is None:
@@ -86,20 +88,21 @@ class Bills:
         return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
 
     async def _readings(self, account: Metered) -> list[Reading]:
-        """What an account had come to at each of its receipts that were acknowledged; or as it stands, if it has none and we have counted
-        it."""
-        found = list(_signed(account, await self._store.receipts(account.transfer))) if account.sequence else []
-        if found or account.role is Role.CONSUMER:
-            return found
-        return [Reading(account.transfer, account.updated, account.counts)]
+        """What an account had come to at the end of each day on which we alone have counted it, and at each of its receipts that were
+        acknowledged."""
+        counted = [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
+        if not account.sequence:
+            return counted
+        receipts = await self._store.receipts(account.transfer)
+        return counted + await asyncio.to_thread(lambda: list(_signed(account, receipts)))  # hundreds of objects for 10 GB
 
 
 def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading]:
+    """At the instants of the acks, which both sides have: what a receipt says of its own time would let its signer choose the invoice."""
     manifest = manifest_of(account.manifest)
     for each in receipts:
-        if each.ack is not None:
-            receipt = kept(Receipt, each.receipt)
-            at = float(receipt.issued)
+        if each.ack:
+            receipt, at = kept(Receipt, each.receipt), float(kept(Ack, each.ack).issued)
             yield Reading(manifest.provider_pid, at, receipt.counts, receipt.sequence, receipt.manifest, each.digest)
 
 

@@ -25,6 +25,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
+from connector.metering.counts import by_day
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
 from connector.metering.ranges import Ranges
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
@@ -200,8 +201,8 @@ class Account:
         """The account with what was sent by now to who signs nothing; None if `stored` says so already."""
         if (counts := self.counts()) == stored.counts or not stored.counts.within(counts):
             return None
-        sent = (self._sent.leaves(), self._sent.ranges)
-        return replace(stored, counts=counts, ranges=sent[0], sent=sent[1], before=self._before, version=stored.version + 1, updated=now)
+        after = replace(stored, ranges=self._sent.leaves(), sent=self._sent.ranges, before=self._before, version=stored.version + 1)
+        return replace(after, counts=counts, days=by_day(stored.days, now, counts), updated=now)
 
 
 class Accounts:
@@ -293,14 +294,13 @@ class Accounts:
             )
             token = self._identity.sign(manifest.claims(), Manifest.TYP)
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
-            version = stored.version if stored is not None else None
-            counts = stored.counts if stored is not None else Counts()
-            data = (log.root, None if log.root is None else log.leaves, log.size_bytes)
-            before = replace(counts, calls=0, microseconds=0)
-            made = Metered(*shape, *data, counts=counts, before=before, version=(version or 0) + 1, updated=now)
+            made = Metered(*shape, log.root, None if log.root is None else log.leaves, log.size_bytes, version=1, updated=now)
+            if stored is not None:
+                before = replace(stored.counts, calls=0, microseconds=0)
+                made = replace(made, version=stored.version + 1, counts=stored.counts, before=before, days=stored.days)
             fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
             evidence = Evidence(*fact, digest=digest(token), entry=token)
-            return Changes((Expect(Metered, permit.transfer, version),), (made,), evidence=(evidence,))
+            return Changes((Expect(Metered, permit.transfer, stored.version if stored else None),), (made,), evidence=(evidence,))
 
         await self._decide(step, permit.transfer)
         if made is None:

@@ -39,6 +39,8 @@ class Counts:
 
 
 NOTHING: Final = Counts()
+DAY_SECONDS: Final = 86_400
+Days = tuple[tuple[int, Counts], ...]
 COUNTED: Final = {"bytes": "bytes", "records": "records", "items": "items", "calls": "calls", "us": "microseconds"}
 COUNTS: Final[read.Table] = dict.fromkeys(COUNTED, read.number)
 
@@ -46,6 +48,13 @@ COUNTS: Final[read.Table] = dict.fromkeys(COUNTED, read.number)
 def counts_of(values: Mapping[str, int]) -> Counts:
     """The counts in claims that were read."""
     return Counts(**{attribute: values[name] for name, attribute in COUNTED.items()})
+
+
+def by_day(days: Days, at: float, counts: Counts) -> Days:
+    """`days` (number since 1970 in UTC, and what the counts had come to by its end) once the counts come to this at an instant (POSIX
+    seconds). A day that is over stays as it was, whatever becomes of the clock."""
+    day = max(int(at // DAY_SECONDS), days[-1][0] if days else 0)
+    return *(days[:-1] if days and days[-1][0] == day else days), (day, counts)
 
 
 def total(counts: Iterable[Counts]) -> Counts:

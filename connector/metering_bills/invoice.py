@@ -1,8 +1,9 @@
 """The invoice of an agreement and a period: what the meters say, priced by the agreement, as a value that both sides come to. Pure.
 
 It is made of readings: what a flow had come to, cumulative, at an instant. Where the consumer has signed a receipt that is its reading, at
-the instant that the receipt itself names, so both sides have the same readings and make the same invoice of them, to the unit and to the
-digest. What only the provider has counted is a line of its own, marked `provider-only`, and the consumer does not find it in its own.
+the instant that its ack names, so both sides have the same readings and make the same invoice of them, to the unit and to the digest. What
+only the provider has counted is a line of its own, marked `provider-only`, and the consumer does not find it in its own; a reading of it
+is of the end of a day, and changes no more when that is over. So what was in one invoice is not in the next one again.
 
 A period holds its beginning and not its end. A line is what its price had come to by the end, rounded, less what it had come to by the
 beginning, rounded (`connector.metering_bills.prices`), so that invoices of consecutive periods add up to that of the whole. Where a part of

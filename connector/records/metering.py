@@ -17,8 +17,9 @@ class Metered:
     None while a live log grows), `chunk_bytes` and `size_bytes` its form. `sequence`, `receipt` and `ack` are of the last receipt that was
     accepted ("" and 0 before the first), `ranges` the union of leaves that it covers, each [from, to), and `counts` what they come to.
     `credit_bytes` is the offset up to which the provider sends. `status` is open, complete, rejected, aborted or disputed; `attested`
-    is both or provider-only. Of a consumer that signs nothing, `sent` are the bytes that went out, each [from, to), and `before` what
-    `counts` holds of other data that were published under the same transfer before these.
+    is both or provider-only. Of a consumer that signs nothing, `sent` are the bytes that went out, each [from, to), `before` what `counts`
+    holds of other data that were published under the same transfer before these, and `days` what the counts had come to by the end of each
+    day on which there was something to count (days since 1970, UTC): nothing else says when it was, once it is billed.
     """
 
     transfer: str
@@ -43,6 +44,7 @@ class Metered:
     updated: float = 0.0
     sent: tuple[tuple[int, int], ...] = ()
     before: Counts = NOTHING
+    days: tuple[tuple[int, Counts], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

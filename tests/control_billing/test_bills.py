@@ -15,7 +15,7 @@ from connector.control.policies import Policies
 from connector.control_billing.bills import Bills
 from connector.dsp.messages import Role
 from connector.errors import InvalidRequest, NotFound, PolicyError
-from connector.metering.counts import Counts, total
+from connector.metering.counts import Counts, by_day, total
 from connector.metering.objects import digest
 from connector.metering.ranges import union
 from connector.odrl import Options
@@ -71,7 +71,8 @@ def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]], calls: int
 
 def unsigned(transfer: str, counts: Counts) -> Metered:
     """What the provider has counted of a peer that signs nothing."""
-    return replace(account(Role.PROVIDER, replace(MANIFEST, provider_pid=transfer)), transfer=transfer, counts=counts, updated=NOW + 1.0)
+    known = account(Role.PROVIDER, replace(MANIFEST, provider_pid=transfer))
+    return replace(known, transfer=transfer, counts=counts, days=by_day((), NOW + 1.0, counts), updated=NOW + 1.0)
 
 
 @pytest.mark.asyncio
@@ -117,7 +118,7 @@ def test_whatever_was_cut_and_sent_again_meters_invoices_and_bytes_are_equal_to_
 async def test_what_the_consumer_has_not_signed_is_on_the_provider_s_invoice_alone_and_marked():
     mine, theirs = flow("t1", [((1, 11),)])
     one = await bills(Role.PROVIDER, *mine, unsigned("t2", Counts(bytes=7_000_000, calls=2)))
-    other = await bills(Role.CONSUMER, *theirs, replace(unsigned("c-t2", Counts(bytes=5)), role=Role.CONSUMER))
+    other = await bills(Role.CONSUMER, *theirs, replace(account(Role.CONSUMER), transfer="c-t2"))
     provider, consumer = [await each.invoice(ID, None, NOW + DAY) for each in (one, other)]
     assert [(line.attested, line.quantity) for line in provider.lines if line.price.unit.name == "MB"] == [
         ("both", 10 * CHUNK),
@@ -136,6 +137,35 @@ async def test_a_receipt_without_an_ack_is_no_ground_for_a_bill_yet():
     last = next(each for each in reversed(mine) if isinstance(each, Receipted))
     kept = [replace(each, ack=None) if each is last else each for each in mine]
     assert (await (await bills(Role.PROVIDER, *kept)).invoice(ID, None, NOW + DAY)).counts.bytes == 10 * CHUNK
+
+
+@pytest.mark.asyncio
+async def test_what_only_the_provider_counted_is_billed_once_however_long_the_flow_lasts():
+    one, two = Counts(bytes=7_000_000, calls=2), Counts(bytes=9_000_000, calls=3)
+    first = unsigned("t1", one)
+    then = replace(first, counts=two, days=by_day(first.days, NOW + 3 * DAY, two))
+    early, late = await bills(Role.PROVIDER, first), await bills(Role.PROVIDER, then)
+    ends = [None, NOW + 2.0 * DAY, NOW + 9.0 * DAY]
+    parts = [await early.invoice(ID, *ends[:2]), await late.invoice(ID, *ends[1:])]
+    whole = await late.invoice(ID, ends[0], ends[2])
+    assert [each.counts.bytes for each in parts] == [7_000_000, 2_000_000]
+    assert sum(each.total for each in parts) == whole.total
+    assert (await late.invoice(ID, *ends[:2])).to_json() == parts[0].to_json(), "what was billed does not change"
+    assert not (await early.invoice(ID, None, NOW + 2.0)).counts.bytes, "the day is not over"
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_signs_an_earlier_time_does_not_choose_its_invoice():
+    mine, theirs = flow("t1", [((1, 11),)])
+    manifest, at = replace(MANIFEST, provider_pid="t1"), NOW
+    pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
+    provider, consumer = exchange(*pair, ((1, 11),), now=at - 200, acked=at)
+    mine[0] = replace(mine[0], digest=digest(provider.receipt), receipt=provider.receipt, ack=provider.ack)
+    theirs[0] = replace(theirs[0], digest=digest(consumer.receipt), receipt=consumer.receipt, ack=consumer.ack)
+    one, other = await bills(Role.PROVIDER, *mine), await bills(Role.CONSUMER, *theirs)
+    for each in (one, other):
+        assert not (await each.invoice(ID, None, float(at))).counts.bytes
+        assert (await each.invoice(ID, float(at), NOW + DAY)).counts.bytes == 10 * CHUNK
 
 
 @pytest.mark.asyncio
