@@ -128,7 +128,7 @@ class FileSink:
         return self._appended_bytes
 
     async def restart(self) -> None:
-        await self._do(os.ftruncate, self._descriptor, 0)
+        await self._do(_empty, self._descriptor)
         self._appended_bytes, self._digest = 0, hashlib.sha256()
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -281,6 +281,12 @@ def _write(descriptor: int, offset: int, piece: bytes | memoryview) -> None:
     while rest:
         written = os.pwrite(descriptor, rest, offset)
         offset, rest = offset + written, rest[written:]
+
+
+def _empty(descriptor: int) -> None:
+    """Not what is empty: ext4 takes a file that was cut to nothing for one that is replaced, and its close waits for the disk."""
+    if os.fstat(descriptor).st_size:
+        os.ftruncate(descriptor, 0)
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:

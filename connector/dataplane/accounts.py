@@ -8,6 +8,7 @@ is counted by what was sent, each byte once. An agreement may demand receipts: t
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ from connector.merkle import checkpoints, notes
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
 from connector.metering.counts import by_day
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
-from connector.metering.ranges import Ranges
+from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Counts, Metered
@@ -49,7 +50,7 @@ class Account:
     def __init__(self, permit: Permit, log: Described, stored: Metered | None) -> None:
         self.permit, self.log, self.stored = permit, log, stored
         self._news = asyncio.Event()
-        self._out: set[int] = set()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
+        self._out: Ranges = ()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
         self._out_bytes = 0
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
         self._layout = log.layout
@@ -142,15 +143,15 @@ class Account:
         if (stored := self.stored) is None:
             return last
         left = manifest_of(stored.manifest).credit_bytes - self._out_bytes
-        for leaf in range(first, last):
-            if leaf in self._out or _within(leaf, stored.ranges):
-                continue
-            size_bytes = self._layout.span(leaf, leaf + 1)[1]
-            if size_bytes > left:
-                return leaf
-            self._out.add(leaf)
+        for begin, after in without(((first, last),), union(self._out, stored.ranges)):
+            ends = range(begin + 1, after + 1)
+            end = begin + bisect_right(ends, left, key=lambda end: self._layout.span(begin, end)[1])
+            size_bytes = self._layout.span(begin, end)[1]
+            self._out = union(self._out, ((begin, end),))
             self._out_bytes += size_bytes
             left -= size_bytes
+            if end < after:
+                return end
         return last
 
     def acknowledged(self, stored: Metered) -> None:
@@ -159,8 +160,8 @@ class Account:
         if not self.opened:
             self._out = self._sent.touched()
         self.stored = stored
-        self._out = {leaf for leaf in self._out if not _within(leaf, stored.ranges)}
-        self._out_bytes = sum(self._layout.span(leaf, leaf + 1)[1] for leaf in self._out)
+        self._out = without(self._out, stored.ranges)
+        self._out_bytes = self._measure(self._out)
         self._news.set()
         self.heard(stored)
 
@@ -187,6 +188,13 @@ class Account:
     def microseconds(self) -> int:
         """The time in which data flowed."""
         return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if self._running else 0)
+
+    def beyond(self, ranges: Ranges) -> int:
+        """How many bytes are on their way, or were, beside these leaves and those that were acknowledged."""
+        return self._measure(without(self._out, ranges))
+
+    def _measure(self, ranges: Ranges) -> int:
+        return sum(self._layout.span(*each)[1] for each in ranges)
 
     @property
     def out_bytes(self) -> int:
@@ -386,15 +394,3 @@ def _own(stored: Metered) -> tuple[int, int]:
         return 0, 0
     ack = kept(Ack, stored.ack)
     return ack.calls, ack.microseconds
-
-
-def _within(leaf: int, ranges: Ranges) -> bool:
-    """Whether a leaf lies in one of these ranges."""
-    low, high = 0, len(ranges)
-    while low < high:
-        middle = (low + high) // 2
-        if ranges[middle][1] <= leaf:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(ranges) and ranges[low][0] <= leaf

@@ -93,9 +93,9 @@ class Sent:
         """The leaves that were sent as a whole."""
         return union(self._log.layout.held(first, last - first) for first, last in self.ranges)
 
-    def touched(self) -> set[int]:
+    def touched(self) -> Ranges:
         """The leaves of which anything was sent."""
-        return {leaf for first, last in self.ranges for leaf in range(*self._log.layout.touched(first, last - first))}
+        return union(self._log.layout.touched(first, last - first) for first, last in self.ranges)
 
     def _remembered(self) -> Counts:
         records = sum(self._log.records(*each) for each in self.leaves())
