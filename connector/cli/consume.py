@@ -72,6 +72,9 @@ def get(
     purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
     acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
     parallel: Annotated[int | None, Parameter(validator=Number(gte=1, lte=16))] = None,
+    follow: Annotated[bool, Parameter(negative=())] = False,
+    max_bytes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    seconds: Annotated[float | None, Parameter(name="--for", validator=Number(gt=0))] = None,
     common: Common | None = None,
 ) -> int:
     """Fetch a dataset into a file: finds the offer, negotiates or reuses a contract, transfers, checks, signs for it, completes.
@@ -93,6 +96,12 @@ def get(
         first, and the data is fetched under it
     parallel
         connections to fetch it with at the same time, 1 to 16, from a provider that signs what it serves; default: one, or two with TLS
+    follow
+        of data without an end take what comes until this command is interrupted, and then complete the order
+    max_bytes
+        of data without an end take no more once there are so many bytes
+    seconds
+        of data without an end take what comes in so many seconds
     """
     common = common or Common()
     if out.is_dir():
@@ -101,10 +110,19 @@ def get(
     target, limits = str(out.absolute()), [read_policy(path) for path in acceptance or ()]
 
     async def work(client: ManagementClient) -> tuple[Pull, AgreementUsage | None]:
+        import asyncio
+
         if limits:
             _agreed(await _settled(client, await client.negotiate(peer, dataset, purposes=purpose or (), acceptance=limits)))
-        order = await client.pull(peer, dataset, target, purposes=purpose or [], parallel=parallel)
-        return await _follow(client, order)
+        order = await client.pull(peer, dataset, target, purposes=purpose or [], parallel=parallel, most_bytes=max_bytes, seconds=seconds)
+        if not follow:
+            return await _follow(client, order)
+        try:
+            return await _follow(client, order, ends=True)
+        except asyncio.CancelledError:  # Ctrl-C: there is enough
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            return await _follow(client, await client.enough(order.id))
 
     return _ended(*ask(common, work), common)
 
@@ -210,8 +228,9 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
     return _ended(*ask(common, work), common)
 
 
-async def _follow(client: ManagementClient, order: Pull) -> tuple[Pull, AgreementUsage | None]:
-    """Show the order until it is over, and return its last view, with what was used under its agreement if it is done."""
+async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) -> tuple[Pull, AgreementUsage | None]:
+    """Show the order until it is over, and return its last view, with what was used under its agreement if it is done. `ends` says that
+    it ends with whoever looks."""
     last, used, looked = order, None, 0.0
     try:
         with _progress() as update:
@@ -222,7 +241,7 @@ async def _follow(client: ManagementClient, order: Pull) -> tuple[Pull, Agreemen
                         used, looked = await _usage(client, last.agreement), monotonic()
                     update(last, used)
     finally:
-        if not last.is_over:
+        if not last.is_over and not ends:
             show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it")
     return last, await _usage(client, last.agreement) if last.stage == "done" and last.agreement is not None else None
 

@@ -1,6 +1,10 @@
 """`connector catalog`, `get`, `pulls`: what a peer offers, one call to have it, and an exit code that can be relied on."""
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -102,6 +106,39 @@ def test_get_is_one_call_and_follows_it_to_the_end(command: Command, fake: FakeC
     body = {"peer": "hospital", "dataset": "urn:d:1", "out": str(home / "in" / "x.csv"), "purposes": ["research", "quality"]}
     assert fake.bodies("POST", "/v1/pulls") == [body]
     assert fake.paths() == ["POST /v1/pulls", "GET /v1/events?after=now", *[f"GET {PATH}"] * 3, "GET /v1/agreements/urn%3Aa%3A1/usage"]
+
+
+def test_data_without_an_end_are_taken_as_far_as_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("done"))
+    ended = command("get", "hospital", "urn:d:1", "--out", "x", "--follow", "--max-bytes", "1000", "--for", "2.5")
+    assert ended.code == 0, ended.err
+    body = {"peer": "hospital", "dataset": "urn:d:1", "out": str(home / "x"), "most_bytes": 1000, "seconds": 2.5}
+    assert fake.bodies("POST", "/v1/pulls") == [body]
+
+
+def test_an_interruption_is_enough_of_data_without_an_end(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("download"))
+    fake.answers[("POST", f"{PATH}/end")] = (200, pull_view("download"))
+    fake.answers[("GET", PATH)] = (200, pull_view("download"))
+
+    def interrupt() -> None:
+        while not any("events" in path for path in fake.paths()):
+            time.sleep(0.01)
+        fake.answers[("GET", PATH)] = (200, pull_view("done", received_bytes=9, size_bytes=9))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake.streams = [[moving(pull_view("download", received_bytes=5))], [stage(3, "done")], []]
+    threading.Thread(target=interrupt, daemon=True).start()
+    ended = command("get", "hospital", "urn:d:1", "--out", "x", "--follow")
+    assert ended.code == 0, ended.err
+    assert len(fake.bodies("POST", f"{PATH}/end")) == 1
+    assert "goes on with it" not in ended.err
+
+
+@pytest.mark.parametrize("bound", [("--max-bytes", "0"), ("--for", "0"), ("--for", "-1")])
+def test_a_bound_of_nothing_is_a_mistake(command: Command, fake: FakeConnector, bound: tuple[str, str]):
+    assert command("get", "hospital", "urn:d:1", "--out", "x", *bound).code != 0
+    assert fake.bodies("POST", "/v1/pulls") == []
 
 
 def test_what_an_order_waits_for_is_said(command: Command, fake: FakeConnector, home: Path):

@@ -62,6 +62,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("edr", ("t",), {}, "GET", "/v1/transfers/t/edr", None, {"endpoint": "u", "authorization": "x", "expires": None}),
     ("pull", ("h", "d", "/x"), {}, "POST", "/v1/pulls", {"peer": "h", "dataset": "d", "out": "/x"}, pull_view("negotiate")),
     ("pulls", (), {}, "GET", "/v1/pulls", None, PAGE),
+    ("enough", ("p",), {}, "POST", "/v1/pulls/p/end", None, pull_view("download")),
     ("pull_order", ("p",), {}, "GET", "/v1/pulls/p", None, pull_view("done")),
     ("decision", ("negotiations", "n"), {"language": "zh"}, "GET", "/v1/negotiations/n/decision?lang=zh", None, EXPLAINED),
     (

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from connector.dsp.messages import Kind
@@ -14,6 +15,7 @@ from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from tests import pair
 from tests.dataplane_live import upstream
+from tests.dataplane_live.child import Child
 from tests.free_ports import free_ports
 from tests.test_app import ended
 
@@ -23,12 +25,12 @@ SINCE = {"parameter": "since", "member": "n"}
 pytestmark = pytest.mark.asyncio
 
 
-async def publish(at: pair.Running, url: str, **members: Any) -> None:
+async def publish(at: pair.Running | Child, url: str, **members: Any) -> None:
     body = {"title": "live", "source": {"type": "http-stream", "url": url} | members, "policies": [pair.OPEN]}
     await at.asked("PUT", f"/datasets/{pair.quoted(DATASET)}", body, status=201)
 
 
-async def follow(at: pair.Running, name: str = "file", **bounds: float) -> str:
+async def follow(at: pair.Running | Child, name: str = "file", **bounds: float) -> str:
     """Order it; returns the id of the order."""
     wish = {"peer": "hospital", "dataset": DATASET, "out": str(at.site.root / "out" / name)}
     return str((await at.asked("POST", "/pulls", wish | bounds, status=201))["id"])
@@ -37,11 +39,15 @@ async def follow(at: pair.Running, name: str = "file", **bounds: float) -> str:
 @asynccontextmanager
 async def both(tmp_path: Path, path: str = "/lines?size=500", **members: Any) -> AsyncIterator[pair.Pair]:
     async with upstream.running(free_ports(1)[0]) as url, pair.pair(tmp_path, store="sqlite") as two:
-        await publish(two.provider, url + path, **({"since": SINCE} if path.startswith("/lines") else {}) | members)
+        await publish(two.provider, url + path, **(resumable(path) | members))
         yield two
 
 
-def numbers(at: pair.Running, name: str = "file") -> list[int]:
+def resumable(path: str) -> dict[str, Any]:
+    return {"since": SINCE} if path.startswith("/lines") else {}
+
+
+def numbers(at: pair.Running | Child, name: str = "file") -> list[int]:
     lines = (at.site.root / "out" / name).read_bytes().splitlines(keepends=True)
     assert all(line.endswith(b"\n") for line in lines)
     return [json.loads(line)["n"] for line in lines]
@@ -57,13 +63,13 @@ async def accounts(two: pair.Pair, transfer: str) -> tuple[Metered, Metered]:
     return ours, theirs
 
 
-async def until_receipts(at: pair.Running, count: int) -> None:
-    """Wait until so many more receipts of ours are acknowledged."""
+async def until(at: pair.Running, what: str, count: int = 1) -> None:
+    """Wait until so many more facts of this kind are on record."""
     left, done = count, asyncio.Event()
 
     def heard(_changes: Changes, evidence: tuple[Evidence, ...]) -> None:
         nonlocal left
-        left -= sum(fact.what == "receipt-acknowledged" for fact in evidence)
+        left -= sum(fact.what == what for fact in evidence)
         if left <= 0:
             done.set()
 
@@ -85,3 +91,90 @@ async def test_what_never_ends_is_taken_until_there_is_enough_and_both_counts_ar
         assert size >= 3_000_000
         assert (ours.attested, theirs.attested) == ("both", "both")
         await two.provider.until(Kind.TRANSFER, theirs.transfer, lambda p: p.state == "COMPLETED")
+
+
+async def stop(at: pair.Running | Child, id: str) -> dict[str, Any]:
+    await at.asked("POST", f"/pulls/{id}/end")
+    async with asyncio.timeout(20):
+        while (order := await at.asked("GET", f"/pulls/{id}"))["stage"] not in ("done", "failed"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a process of its own tells nobody
+    assert order["stage"] == "done", order
+    return dict(order)
+
+
+def without_gaps(found: list[int]) -> bool:
+    """Nothing is missing, nothing came twice, and all of it in order."""
+    return bool(found) and found == list(range(1, len(found) + 1))
+
+
+async def test_events_are_followed_by_their_ids_and_counted(tmp_path: Path):
+    async with both(tmp_path, "/events?size=2000&count=500") as two:  # its answer ends again and again
+        order = await ended(two.consumer, await follow(two.consumer, most_bytes=4_000_000))
+        events = (two.consumer.site.root / "out" / "file").read_bytes().split(b"\n\n")[:-1]
+        assert without_gaps([int(event.split(b"id: ")[1].split(b"\n")[0]) for event in events])
+        ours, theirs = await accounts(two, order["transfer"])
+        assert ours.counts == theirs.counts
+        assert ours.counts.records == len(events)
+
+
+async def test_it_ends_when_its_time_is_up_or_its_operator_says_so(tmp_path: Path):
+    async with both(tmp_path, "/lines?pause=0.02") as two:
+        timed = await follow(two.consumer, "timed", seconds=2.5)
+        stopped = await follow(two.consumer, "stopped")
+        await until(two.consumer, "receipt-signed", 4)  # an account is opened with one of nothing
+        await stop(two.consumer, stopped)
+        await ended(two.consumer, timed)
+        assert without_gaps(numbers(two.consumer, "timed"))
+        assert without_gaps(numbers(two.consumer, "stopped"))
+
+
+async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(tmp_path: Path):
+    async with both(tmp_path, "/lines?pause=0.005") as two:
+        id = await follow(two.consumer)
+        await until(two.consumer, "receipt-signed", 2)
+        order = await two.consumer.asked("GET", f"/pulls/{id}")
+        before, theirs = await accounts(two, order["transfer"])
+        await two.provider.asked("POST", f"/transfers/{pair.quoted(theirs.transfer)}/suspend", {"reason": "a pause"})
+        await two.consumer.state(Kind.TRANSFER, order["transfer"], "SUSPENDED")
+        await two.provider.asked("POST", f"/transfers/{pair.quoted(theirs.transfer)}/resume")
+        await until(two.consumer, "receipt-signed")
+        await stop(two.consumer, id)
+        after, theirs = await accounts(two, order["transfer"])
+        assert (after.manifest, after.counts) == (before.manifest, theirs.counts)
+        assert after.sequence > before.sequence
+        assert without_gaps(numbers(two.consumer))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["provider", "consumer"])
+async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_twice(tmp_path: Path, victim: str):
+    one, other = (
+        pair.site(tmp_path / "hospital", "hospital", store="sqlite"),
+        pair.site(tmp_path / "biopharma", "biopharma", store="sqlite"),
+    )
+    one.meet(other)
+    survives, dies = (other, one) if victim == "provider" else (one, other)
+    path = "/lines?pause=0.002&size=4000"
+    async with upstream.running(free_ports(1)[0]) as url, pair.running(survives) as alive, aiohttp.ClientSession() as http:
+        child = Child(dies, http)
+        try:
+            await child.start()
+            provider, consumer = (child, alive) if victim == "provider" else (alive, child)
+            await publish(provider, url + path, **resumable(path))
+            id = await follow(consumer)
+            fact = "receipt-signed" if victim == "provider" else "ack-signed"
+            for _ in range(2):
+                await until(alive, fact, 2)
+                await child.kill()
+                await child.start()
+            await until(alive, fact, 2)
+            order = await stop(consumer, id)
+            found, size = numbers(consumer), (consumer.site.root / "out" / "file").stat().st_size
+            agreement = pair.quoted(order["agreement"])
+            used = [await each.asked("GET", f"/agreements/{agreement}/usage") for each in (provider, consumer)]
+        finally:
+            await child.kill()
+    assert without_gaps(found)
+    counts = [each["transfers"][0]["counts"] for each in used]
+    assert counts[0] == counts[1]
+    assert (counts[0]["bytes"], counts[0]["records"]) == (size, len(found))
