@@ -16,7 +16,7 @@ from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
-from connector.api_management import billing_api, pulls_api
+from connector.api_management import billing_api, evidence_api, pulls_api
 from connector.control.catalog import PeerCatalogs
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
@@ -117,7 +117,6 @@ class ManagementApi:
             ("GET", "/pulls", self._pulls),
             ("GET", "/pulls/{id}", self._pull),
             ("GET", "/events", self._events),
-            ("GET", "/processes/{pid}/evidence", self._evidence),
             ("GET", "/dead-letters", self._letters),
             ("POST", "/dead-letters/{id}/replay", self._replay),
             ("DELETE", "/dead-letters/{id}", self._discard),
@@ -126,6 +125,7 @@ class ManagementApi:
             *policies_api.routes(self._d, self._limits),
             *billing_api.routes(self._d),
             *pulls_api.routes(self._d),
+            *evidence_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )
         for method, path, handler in table:
@@ -366,10 +366,6 @@ class ManagementApi:
             return response  # the reader has gone
         finally:
             self._d.feed.leave(reader)
-
-    async def _evidence(self, request: web.Request) -> web.Response:
-        rows = await self._d.store.evidence_of(request.match_info["pid"])
-        return shapes.answer({"items": [shapes.event_view(e) for e in rows], "next": None})
 
     async def _letters(self, request: web.Request) -> web.Response:
         page = await self._d.store.dead_letters(after=request.query.get("after"), limit=_limit(request))

@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
             processes.agreements,
             operate.usage,
             operate.invoice,
+            operate.evidence,
             processes.show_process,
             explain.explain,
             processes.approve,

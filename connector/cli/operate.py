@@ -1,5 +1,5 @@
-"""`connector participants`, `usage`, `invoice`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what was used and
-is owed, what is on record, what got stuck, and going on."""
+"""`connector participants`, `usage`, `invoice`, `evidence`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what
+was used and is owed, what is on record and proves it, what got stuck, and going on."""
 
 from __future__ import annotations
 
@@ -121,6 +121,79 @@ def _counted(counts: Mapping[str, int]) -> str:
     told = {"records": counts.get("records", 0), "items": counts.get("items", 0), "calls": counts.get("calls", 0)}
     more = "".join(f", {number} {name}" for name, number in told.items() if number)
     return f"{counts.get('bytes', 0)} bytes{more}" + (f", {seconds:.1f} s" if seconds else "")
+
+
+def evidence(
+    action: Literal["export", "verify"],
+    subject: str,
+    other: Path | None = None,
+    *,
+    out: Path | None = None,
+    cose: Path | None = None,
+    witnesses: Literal["counterparty", "all"] = "counterparty",
+    trust: Path | None = None,
+    common: Common | None = None,
+) -> int:
+    """Export what proves an agreement into one file, or verify such a file, which needs nothing else.
+
+    `connector evidence export AGREEMENT` writes agreement, identities, decisions, manifests, receipts, acks and proofs.
+    `connector evidence verify FILE [FILE]` checks all of it without network, database and settings, and names the byte that was
+    altered; of the exports of both sides it says whether they tell the same. It ends with 0 if all is well, else with 1.
+
+    Parameters
+    ----------
+    action
+        export or verify
+    subject
+        the id of an agreement, as `connector agreements` shows it; or an evidence file
+    other
+        the export of the other side, to compare
+    out
+        a new file to export into; default: one that is named as the agreement
+    cose
+        a folder for the entries of the ledger as COSE receipts (RFC 9942) beside the export
+    witnesses
+        whose cosignatures are exported; `all` tells the reader with whom else we deal
+    trust
+        keys to verify by, instead of those in the file: a folder of self-descriptions, one of them, or a file with verifier keys
+    """
+    common = common or Common()
+    if action == "export":
+        if other is not None or trust is not None:
+            raise ConnectorError("`evidence export` takes an agreement, `--out`, `--cose` and `--witnesses`")
+        return _export_evidence(subject, out, cose, witnesses, common)
+    if out is not None or cose is not None or witnesses != "counterparty":
+        raise ConnectorError("`evidence verify` takes one file or two, and `--trust`")
+    from connector.cli_evidence.verifying import check
+
+    checked = check([Path(subject), *([other] if other is not None else [])], trust)
+    if common.json:
+        show.document(checked.to_json())
+        return 0 if checked.good else 1
+    for name, report in checked.reports.items():
+        if len(checked.reports) > 1:
+            show.line(f"{name}:")
+        for said in report.verdict():
+            show.line(said)
+    if checked.differences is not None:
+        show.line("Both files tell the same." if not checked.differences else "The files do NOT tell the same:")
+        for said in checked.differences:
+            show.line(f"- {said}", indent=2)
+    return 0 if checked.good else 1
+
+
+def _export_evidence(agreement: str, out: Path | None, cose: Path | None, witnesses: Literal["counterparty", "all"], common: Common) -> int:
+    from connector.cli_evidence.exporting import export, named
+
+    path = out or named(agreement)
+    size_bytes, receipts = ask(common, lambda client: export(client, agreement, path, witnesses, cose))
+    if common.json:
+        show.document({"agreement": agreement, "file": str(path), "size_bytes": size_bytes, "receipts": receipts})
+        return 0
+    show.line(f"{path} holds the evidence of {agreement} ({show.size(size_bytes)}); `connector evidence verify` checks it anywhere")
+    if cose is not None:
+        show.line(f"{cose} holds {receipts} entries of the ledger with their COSE receipts")
+    return 0
 
 
 def dead_letters(*, common: Common | None = None) -> None:

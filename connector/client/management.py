@@ -186,6 +186,14 @@ class ManagementClient:
         query = {"format": format, "from": begins, "to": ends}
         return await self._open.call("GET", f"/v1/agreements/{_part(agreement)}/invoice", query=query)
 
+    def agreement_evidence(self, agreement: str, *, witnesses: Literal["counterparty", "all"] = "counterparty") -> AsyncGenerator[bytes]:
+        """The evidence file of an agreement, piece by piece, with the cosignatures of its other party or of all witnesses."""
+        return self._open.pieces(f"/v1/agreements/{_part(agreement)}/evidence", {"witnesses": witnesses})
+
+    async def transparent(self, sequence: int) -> bytes:
+        """The ledger's entry of an event as a signed statement with its COSE receipt (RFC 9942)."""
+        return await self._open.call("GET", f"/v1/evidence/{sequence}/cose")
+
     async def perform(
         self, id: str, duty: str, *, action: str | None = None, at: str | None = None, by: str | None = None,
         amounts: Mapping[str, str] | None = None,

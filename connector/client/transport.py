@@ -101,6 +101,18 @@ class Transport:
             raise failure(response.status, answer)
         return answer
 
+    async def pieces(self, path: str, query: Mapping[str, str | int | float | None] | None = None) -> AsyncGenerator[bytes]:
+        """Yield the body of a good answer piece by piece, however large it is. Raises ManagementError, also for one that was cut."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=CALL_SECONDS)
+        try:
+            async with self._session.get(self._url(path, query), timeout=timeout) as response:
+                if response.status >= CLIENT_ERROR:
+                    raise failure(response.status, await response.read())
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+
     async def stream(self, after: int | None) -> AsyncGenerator[Event | Pull | None]:
         """Yield what the event feed says: the record after that sequence (None: from now on), then live, and between it pulls
         that move on. None stands for a new connection: what happened before it may have been missed.

@@ -31,6 +31,26 @@ class Altered:
     was: int | None = None
 
 
+class Sealing:
+    """The seal of a body that is written piece by piece, and of which nothing is kept."""
+
+    def __init__(self) -> None:
+        self._size, self._sum, self._moment, self._hashed = 0, 0, 0, hashlib.sha256()
+
+    def add(self, piece: bytes) -> bytes:
+        """Take the next piece; returns it."""
+        self._sum += sum(piece)
+        self._moment += sum(map(mul, count(self._size + 1), piece))
+        self._size += len(piece)
+        self._hashed.update(piece)
+        return piece
+
+    @property
+    def seal(self) -> bytes:
+        """The seal over all pieces so far."""
+        return _SEAL.format(size=self._size, digest=self._hashed.hexdigest(), total=self._sum, moment=self._moment).encode()
+
+
 def sealed(body: bytes) -> bytes:
     """`body` with its seal."""
     return body + _seal(body)
@@ -66,8 +86,9 @@ def unsealed(data: bytes) -> bytes | Altered:
 
 
 def _seal(body: bytes) -> bytes:
-    digest = hashlib.sha256(body).hexdigest()
-    return _SEAL.format(size=len(body), digest=digest, total=sum(body), moment=_moment(body)).encode()
+    sealing = Sealing()
+    sealing.add(body)
+    return sealing.seal
 
 
 def _moment(body: bytes) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from nacl.bindings import crypto_sign
 
-from connector.ledger.reading import log_of
+from connector.errors import NotFound
+from connector.ledger.reading import log_of, prove_inclusion, read_entry
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.ledger.witness import Witness
 from connector.ledger.witnesses import Witnesses
-from connector.merkle import notes
+from connector.merkle import checkpoints, cose, notes
 from connector.ports import Clock, Identity, Peer, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Evidence
@@ -35,8 +37,9 @@ class Book:
         holder: str,
     ) -> None:
         self.store = store
+        self._key = key
         self.sequencer = Sequencer(store, commit, clock, identity, anchor, lambda log: signer_of(key(), log), origin, holder)
-        own = identity.own.id
+        self._own = own = identity.own.id
         self.witness = Witness(store, commit, clock, identity, lambda: signer_of(key(), own, notes.Kind.COSIGNATURE))
         self.witnesses = Witnesses(store, commit, clock, identity, peer, self.sequencer)
 
@@ -77,6 +80,25 @@ class Book:
         if int(growing.split("\n", 2)[1]) <= beyond < log.size:
             growing = await self.sequencer.checkpoint(fresh_seconds=0.0) or growing
         return log, growing
+
+    async def transparent(self, sequence: int, now: float) -> bytes:
+        """The entry of the evidence row `sequence` as a signed statement with its COSE receipt (RFC 9943, RFC 9942), both by our key of
+        `now` (POSIX seconds). The receipt is of the statement's payload: the entry as it stands in the log. Raises NotFound, StoreError."""
+        place = await self.store.numbered(sequence)
+        if place is None:
+            raise NotFound(f"there is no entry of an event {sequence} in the ledger")
+        number, index = place
+        origin = next(log.origin for log in await self.store.logs() if log.number == number)
+        log, note = await self.shown(origin, beyond=index)
+        size = checkpoints.read(notes.read(note.encode()).text).size
+        entry, proof = await read_entry(self.store, log, index), await prove_inclusion(self.store, log, index, size)
+        key = self._key()
+        said = cose.Statement(key.kid, log.origin, entry.pid or log.origin, int(now))
+        sign = signer_of(key, log.origin).sign
+        receipt = cose.inclusion_receipt(said, entry.leaf, index, size, proof, sign)
+        media_type = "application/jwt" if entry.body.startswith(b"eyJ") else "application/json" if entry.body[:1] == b"{" else "text/plain"
+        by = replace(said, issuer=self._own)
+        return cose.transparent_statement(by, entry.body, media_type, [receipt], sign)
 
     def suspected(self, peer: str) -> bool:
         """See the port."""

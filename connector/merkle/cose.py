@@ -22,8 +22,8 @@ from connector.merkle.tree import root_from_consistency, root_from_inclusion
 RECEIPT_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 8
 SIGN1_TAG = 0xD2  # tag 18 in its shortest form (RFC 9052, 2)
-ALG, CRIT, KID, CLAIMS = 1, 2, 4, 15  # RFC 9052, 3.1; RFC 9597
-VDS, VDP = 395, 396  # RFC 9942, 2: the structure and the proofs
+ALG, CRIT, CONTENT_TYPE, KID, CLAIMS = 1, 2, 3, 4, 15  # RFC 9052, 3.1; RFC 9597
+RECEIPTS, VDS, VDP = 394, 395, 396  # RFC 9942, 2: receipts beside a statement, the structure and the proofs
 EDDSA, ED25519 = -8, -19  # RFC 9053, 2.2, which everybody sends; RFC 9864, which renames it
 RFC9162_SHA256 = 1
 INCLUSION, CONSISTENCY = -1, -2  # RFC 9942, 5.2 and 5.3
@@ -85,6 +85,18 @@ def consistency_receipt(statement: Statement, old: int, old_root: bytes, size: i
     """
     root = root_from_consistency(old, old_root, size, hashes)
     return _receipt(statement, size, root, CONSISTENCY, [old, size, list(hashes)], sign)
+
+
+def transparent_statement(statement: Statement, payload: bytes, media_type: str, receipts: Sequence[bytes], sign: Sign) -> bytes:
+    """A statement with the receipts that make it transparent (RFC 9943, 5 and 7): a COSE_Sign1 over `payload` by `statement.issuer`, the
+    receipts beside it in the unprotected header, where they can be added without touching what is signed. What the receipts are of, here
+    `payload` itself, is a matter of the log."""
+    claims: dict[int, Any] = {ISS: statement.issuer, SUB: statement.subject}
+    if statement.at is not None:
+        claims[IAT] = statement.at
+    protected = _encoded({ALG: EDDSA, CONTENT_TYPE: media_type, KID: statement.kid.encode("utf-8"), CLAIMS: claims})
+    signature = sign(_to_be_signed(protected, payload))
+    return bytes([SIGN1_TAG]) + _encoded([protected, {RECEIPTS: list(receipts)}, payload, signature])
 
 
 def verify_inclusion_receipt(receipt: bytes, leaf: bytes, key_of: KeyOf) -> Included:

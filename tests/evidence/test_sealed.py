@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.evidence.sealed import SEAL_BYTES, Altered, sealed, unsealed
+from connector.evidence.sealed import SEAL_BYTES, Altered, Sealing, sealed, unsealed
 
 BODIES = st.binary(min_size=1, max_size=2_000)
 
@@ -11,6 +11,13 @@ BODIES = st.binary(min_size=1, max_size=2_000)
 @given(BODIES)
 def test_a_file_as_it_was_sealed_is_whole(body: bytes):
     assert unsealed(sealed(body)) == body
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_a_body_that_is_written_piece_by_piece_has_the_seal_of_the_whole(pieces: list[bytes]):
+    sealing = Sealing()
+    body = b"".join(map(sealing.add, pieces))
+    assert body + sealing.seal == sealed(body)
 
 
 @given(BODIES, st.data())

@@ -90,6 +90,26 @@ def test_our_receipts_of_consistency_carry_what_another_implementation_verifies(
     assert scitt_cose.verify_consistency(root_of(LEAVES[:old]).hex(), result.root.hex(), start, end, [hash_.hex() for hash_ in hashes])
 
 
+@settings(max_examples=20)
+@given(SIZES, st.data())
+def test_a_statement_with_its_receipts_is_read_by_another_implementation(size: int, data: st.DataObject):
+    index = data.draw(st.integers(0, size - 1))
+    receipts = [included(index, size), included(index, COUNT)]
+    made = cose.transparent_statement(STATEMENT, ENTRIES[index], "application/json", receipts, LOG.sign)
+    said = scitt_cose.parse_signed_statement(made, public_key_pem=PEM)
+    assert said["signature_verified"] is True, said
+    assert (said["issuer"], said["subject"], said["content_type"], said["payload"]) == (
+        STATEMENT.issuer,
+        STATEMENT.subject,
+        "application/json",
+        ENTRIES[index],
+    )
+    assert scitt_cose.extract_receipts(made) == receipts
+    assert all(scitt_cose.verify_receipt(each, leaf_entry_hex=said["payload"].hex(), log_public_key_pem=PEM).ok for each in receipts)
+    altered = made.replace(ENTRIES[index], b"x" * len(ENTRIES[index])) if ENTRIES[index] else made[:-1] + bytes((made[-1] ^ 1,))
+    assert scitt_cose.parse_signed_statement(altered, public_key_pem=PEM)["signature_verified"] is False
+
+
 # ---- our own
 
 

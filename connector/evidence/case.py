@@ -1,0 +1,129 @@
+"""What the checks of an evidence file share: the members by kind, whose keys count, and what was found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from connector.errors import MeterRefused, Unauthenticated
+from connector.evidence.members import Finding, Member, finding
+from connector.merkle.notes import Kind, VerifierKey
+from connector.metering.objects import Read, Signed, digest, opened
+from connector.signatures import jws
+
+S = TypeVar("S", bound=Signed)
+AHEAD_SECONDS: Final = 300  # how far the clocks of two participants, or of one before and after it was set, may be apart
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a verifier knows without the file: the `keys` of participants (by id), and `notes`, verifier keys of logs and of witnesses.
+    Where a participant is named here nothing else counts for it."""
+
+    keys: Mapping[str, Sequence[jws.PublicKey]] = field(default_factory=dict)
+    notes: tuple[VerifierKey, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        return bool(self.keys or self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A signed object that was read: where it stands, what it is named by, and what it says."""
+
+    member: Member
+    digest: bytes
+    value: Any
+
+    @property
+    def token(self) -> str:
+        return str(self.member.value["jws"])
+
+    @property
+    def transfer(self) -> str:
+        return str(self.member.value["transfer"])
+
+
+@dataclass(slots=True)
+class Case:
+    """One file under examination. `header` and `agreement` are its members of that kind; `keys` are those that count, by participant;
+    `notes` the verifier keys of `Trust`; `found` takes what does not hold."""
+
+    members: Mapping[str, Sequence[Member]]
+    header: Member
+    agreement: Member
+    found: list[Finding]
+    keys: dict[str, tuple[jws.PublicKey, ...]] = field(default_factory=dict)
+    notes: tuple[VerifierKey, ...] = ()
+
+    @property
+    def provider(self) -> str:
+        return str(self.agreement.value["provider"])
+
+    @property
+    def consumer(self) -> str:
+        return str(self.agreement.value["consumer"])
+
+    @property
+    def exporter(self) -> str:
+        return str(self.header.value["by"])
+
+    @property
+    def counterparty(self) -> str:
+        return self.consumer if self.exporter == self.provider else self.provider
+
+    def of(self, kind: str) -> Sequence[Member]:
+        """The members of a kind, in the order of the file."""
+        return self.members.get(kind, ())
+
+    def fault(self, code: str, at: Member | None = None, pointer: str = "", **values: object) -> None:
+        """Say that something does not hold."""
+        self.found.append(finding(code, at, pointer, values))
+
+    def accuse(self, code: str, at: Member, **values: object) -> None:
+        """Say that a party has signed what contradicts itself."""
+        self.found.append(finding(code, at, "", values, accuses=True))
+
+    def refused(self, code: str, says: str, at: Member, pointer: str = "") -> None:
+        """Say what an object, a note or a proof says wrong, with its own code."""
+        self.found.append(Finding(code, says, at.line, at.offset, pointer))
+
+    def reads(self, issuer: str) -> Read:
+        """Reads what a participant has signed, by the keys that counted when it says that it did."""
+
+        def read(token: str, typ: str) -> Mapping[str, Any]:
+            at = jws.claims_of(token).get("iat")
+            if not isinstance(at, int | float):
+                raise Unauthenticated("the object's `iat` is not a number of seconds", fault="payload")
+            return jws.read(token, typ, issuer, self.keys.get(issuer, ()), float(at))
+
+        return read
+
+    def object(self, kind: type[S], issuer: str, at: Member) -> Object | None:
+        """The object of a member; None, and a finding, if it does not hold."""
+        token = str(at.value["jws"])
+        try:
+            return Object(at, digest(token), opened(kind, token, self.reads(issuer)))
+        except UnicodeEncodeError:
+            self.refused("jws-parts", "the object is not a compact JWS of three parts", at, "/jws")
+        except MeterRefused as refused:
+            self.refused(refused.code, refused.message, at, "/jws")
+        return None
+
+    def log_keys(self, owner: str, origin: str) -> tuple[VerifierKey, ...]:
+        """The keys that sign for a log: those that are pinned for it, else those of its owner."""
+        pinned = tuple(key for key in self.notes if key.kind is Kind.ED25519 and key.name == origin)
+        return pinned or tuple(VerifierKey(origin, key.public) for key in self.keys.get(owner, ()))
+
+    def witness_keys(self, owner: str) -> tuple[VerifierKey, ...]:
+        """The keys of all who may have cosigned a log of `owner`."""
+        pinned = {key.name: key for key in self.notes if key.kind is Kind.COSIGNATURE}
+        others = [
+            VerifierKey(id, key.public, Kind.COSIGNATURE)
+            for id, keys in self.keys.items()
+            if id != owner and id not in pinned
+            for key in keys
+        ]
+        return (*pinned.values(), *others)

@@ -1,0 +1,114 @@
+"""What accounts, statements and the invoice say of transfers, against the receipts that they rest on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from connector.evidence.case import Case, Object
+from connector.evidence.flows import DIGEST_BYTES, Flows
+from connector.evidence.members import Member
+from connector.metering.chain import STATUS
+from connector.metering.content import read_bytes, write_bytes
+from connector.metering.counts import NOTHING, counts_of
+
+
+def check(case: Case, found: Flows) -> None:
+    """All of it."""
+    for member in case.of("transfer"):
+        _account(case, found, member)
+    for statement in found.statements:
+        _statement(case, found, statement)
+    for member in case.of("invoice"):
+        _invoice(case, found, member)
+
+
+def _account(case: Case, found: Flows, at: Member) -> None:
+    """Whether the account is what its own receipt makes of it. Receipts that came while the file was written may go beyond it."""
+    if (said := at.value["account"]) is None:
+        return
+    signed = said["sequence"] > 0
+    if signed != (said["attested"] == "both") and not (signed and case.exporter == case.consumer and said["ack"] is None):
+        case.fault("account-attested", at, "/account/attested")
+    if not said["sequence"]:
+        return
+    receipt = found.receipts.get(_digest(said["receipt"]))
+    if receipt is None or receipt.transfer != at.value["pid"]:
+        case.fault("account-absent", at, "/account/receipt")
+        return
+    if receipt.value.sequence != said["sequence"]:
+        case.fault("account-sequence", at, "/account/sequence")
+    if receipt.value.counts.claims() != said["counts"]:
+        case.fault("account-counts", at, "/account/counts")
+    if said["status"] not in (STATUS[receipt.value.state], "disputed"):
+        case.fault("account-status", at, "/account/status")
+    acks = found.flows[receipt.value.manifest].acks.get(receipt.digest, [])
+    if said["ack"] is not None and _digest(said["ack"]) not in [ack.digest for ack in acks]:
+        case.fault("account-ack", at, "/account/ack")
+
+
+def _statement(case: Case, found: Flows, at: Object) -> None:
+    said, other = at.value, {case.provider: case.consumer, case.consumer: case.provider}
+    if said.audience != other[said.issuer]:
+        case.fault("statement-by", at.member, "/jws")
+    if said.agreement != case.agreement.value["id"]:
+        case.fault("object-agreement", at.member, "/jws")
+    pids = {member.value["providerPid"] for member in case.of("transfer")}
+    for flow in said.flows:
+        if flow.transfer not in pids:
+            case.fault("statement-transfer", at.member, "/jws")
+            continue
+        if flow.manifest is not None and flow.manifest not in found.flows:
+            case.fault("statement-manifest", at.member, "/jws")
+            continue
+        if flow.receipt is None:
+            continue
+        receipt = found.receipts.get(flow.receipt)
+        if receipt is None or (receipt.value.sequence, receipt.value.manifest) != (flow.sequence, flow.manifest):
+            case.fault("statement-receipt", at.member, "/jws")
+        elif receipt.value.counts != flow.counts:
+            case.fault("statement-counts", at.member, "/jws")
+
+
+def _invoice(case: Case, found: Flows, at: Member) -> None:
+    said = dict(at.value["document"])
+    digest = said.pop("digest", None)
+    if digest != write_bytes(sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()):
+        case.fault("invoice-digest", at, "/document/digest")
+    agreed = case.agreement.value
+    expected = (agreed["id"], agreed["provider"], agreed["consumer"], agreed["dataset"])
+    if tuple(said.get(name) for name in ("agreement", "provider", "consumer", "dataset")) != expected:
+        case.fault("invoice-agreement", at, "/document/agreement")
+    for number, flow in enumerate(_list(said.get("flows"))):
+        pointer = f"/document/flows/{number}"
+        if flow.get("receipt") is None:
+            continue
+        receipt = found.receipts.get(_digest(flow["receipt"]))
+        if receipt is None or receipt.value.sequence != flow.get("sequence"):
+            case.fault("invoice-receipt", at, f"{pointer}/receipt")
+        elif flow.get("counts_so_far") != receipt.value.counts.claims():
+            case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
+    if not _adds_up(said):
+        case.fault("invoice-total", at, "/document/total")
+
+
+def _adds_up(said: dict[str, Any]) -> bool:
+    """Whether lines add up to the total, and flows to the counts. Exact: decimal texts of one currency have as many digits."""
+    try:
+        amounts = sum((Decimal(line["amount"]) for line in _list(said.get("lines"))), Decimal(0))
+        counted = sum((counts_of(flow["counts"]) for flow in _list(said.get("flows"))), NOTHING)
+        return amounts == Decimal(said["total"]) and counted == counts_of(said["counts"])
+    except (InvalidOperation, KeyError, TypeError, ValueError):
+        return False
+
+
+def _list(value: object) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _digest(text: object) -> bytes:
+    return read_bytes(text, DIGEST_BYTES) or b""

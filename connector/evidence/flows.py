@@ -1,0 +1,199 @@
+"""What was signed of transfers: each chain of receipts judged anew, by the rules by which it was judged when it came. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from connector.errors import MeterRefused, Unauthenticated
+from connector.evidence.case import AHEAD_SECONDS, Case, Object
+from connector.evidence.members import Member
+from connector.metering import chain, credit
+from connector.metering.chain import Outcome
+from connector.metering.chain_consumer import Terms, accept, judge_ack
+from connector.metering.content import Known, read_bytes
+from connector.metering.counts import NOTHING, Counts
+from connector.metering.objects import Ack, Manifest, Receipt
+from connector.metering.ranges import Ranges
+from connector.metering.statements import Statement
+from connector.signatures.jws import claims_of
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """An account as the receipts make it, one after the other (`metering.chain.Account`)."""
+
+    manifest: str
+    sequence: int = 0
+    receipt: str = ""
+    ack: str = ""
+    ranges: Ranges = ()
+    counts: Counts = NOTHING
+    credit_bytes: int = 0
+    status: str = "open"
+    attested: str = "provider-only"
+
+
+@dataclass(slots=True)
+class Flow:
+    """One manifest with its receipts, by their numbers, and the acks of these, by the digests of the receipts. `last` is the last receipt
+    that follows from those before it, `acked` the last of them that has its ack; `counts` are what that one comes to. `whole` says
+    whether all that is there was followed to its end."""
+
+    manifest: Object
+    receipts: dict[int, list[Object]] = field(default_factory=dict)
+    acks: dict[bytes, list[Object]] = field(default_factory=dict)
+    last: Object | None = None
+    acked: Object | None = None
+    counts: Counts = NOTHING
+    whole: bool = False
+
+
+@dataclass(slots=True)
+class Flows:
+    """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks` and `statements` as they stand, and `objects`, all
+    of them by digest."""
+
+    flows: dict[bytes, Flow] = field(default_factory=dict)
+    receipts: dict[bytes, Object] = field(default_factory=dict)
+    acks: list[Object] = field(default_factory=list)
+    statements: list[Object] = field(default_factory=list)
+    objects: dict[bytes, Member] = field(default_factory=dict)
+
+    def of(self, transfer: str) -> list[Flow]:
+        """The flows of a transfer, by the exporter's pid: one for each manifest."""
+        return [flow for flow in self.flows.values() if flow.manifest.transfer == transfer]
+
+
+def check(case: Case) -> Flows:
+    """Read all objects, put them in their chains, and follow these."""
+    found = Flows()
+    transfers = {str(member.value["pid"]): member for member in case.of("transfer")}
+    for kind in ("manifest", "receipt", "ack", "statement"):
+        for member in case.of(kind):
+            name = sha256(str(member.value["jws"]).encode()).digest()
+            if name in found.objects:
+                case.fault("object-twice", member, "/jws")
+                continue
+            found.objects[name] = member
+            if member.value["transfer"] not in transfers:
+                case.fault("object-transfer", member, "/transfer")
+                continue
+            _READERS[kind](case, found, member)
+    for flow in found.flows.values():
+        _follow(case, flow)
+    return found
+
+
+def _manifest(case: Case, found: Flows, at: Member) -> None:
+    read = case.object(Manifest, case.provider, at)
+    if read is None:
+        return
+    manifest, agreed = read.value, case.agreement.value
+    transfer = next(member.value for member in case.of("transfer") if member.value["pid"] == read.transfer)
+    pids = manifest.consumer_pid, manifest.provider_pid
+    policy = read_bytes(agreed["policy"], DIGEST_BYTES) or b""
+    terms = Terms(case.provider, case.consumer, agreed["id"], policy, *pids, agreed["dataset"])
+    try:
+        accept(read.token, terms, proven=case.reads(case.provider), now=manifest.issued)
+    except MeterRefused as refused:
+        case.refused(refused.code, refused.message, at, "/jws")
+        return
+    if (transfer["consumerPid"], transfer["providerPid"]) != pids:
+        case.fault("transfer-pids", at, "/transfer")
+    found.flows[read.digest] = Flow(read)
+
+
+def _receipt(case: Case, found: Flows, at: Member) -> None:
+    read = case.object(Receipt, case.consumer, at)
+    if read is None:
+        return
+    flow = found.flows.get(read.value.manifest)
+    if flow is None or flow.manifest.transfer != read.transfer:
+        case.fault("manifest-absent", at, "/jws")
+        return
+    found.receipts[read.digest] = read
+    flow.receipts.setdefault(read.value.sequence, []).append(read)
+
+
+def _ack(case: Case, found: Flows, at: Member) -> None:
+    read = case.object(Ack, case.provider, at)
+    if read is None:
+        return
+    receipt = found.receipts.get(read.value.receipt)
+    if receipt is None or receipt.transfer != read.transfer:
+        case.fault("receipt-absent", at, "/jws")
+        return
+    found.acks.append(read)
+    found.flows[receipt.value.manifest].acks.setdefault(receipt.digest, []).append(read)
+
+
+def _stated(case: Case, found: Flows, at: Member) -> None:
+    """Either side may have made it: the one whose key it names is to have signed it."""
+    issuer = next((who for who in (case.provider, case.consumer) if _says(at, who)), None)
+    if issuer is None:
+        case.fault("statement-by", at, "/jws")
+        return
+    if (read := case.object(Statement, issuer, at)) is not None:
+        found.statements.append(read)
+
+
+_READERS = {"manifest": _manifest, "receipt": _receipt, "ack": _ack, "statement": _stated}
+
+
+def _says(at: Member, issuer: str) -> bool:
+    try:
+        return bool(claims_of(str(at.value["jws"])).get("iss") == issuer)
+    except Unauthenticated:
+        return False
+
+
+def _follow(case: Case, flow: Flow) -> None:
+    """Judge the receipts of a flow in their order, each with its ack, and stop at the first that does not follow."""
+    account, manifest = Replayed(flow.manifest.token), flow.manifest.value
+    numbers = sorted(flow.receipts)
+    for number in range(1, (numbers[-1] if numbers else 0) + 1):
+        signed = flow.receipts.get(number, [])
+        if not signed:
+            later = flow.receipts[min(each for each in numbers if each > number)][0]
+            case.fault("receipt-missing", later.member, "/jws", number=number)
+            return
+        signed.sort(key=lambda each: each.digest not in flow.acks)  # the one that was accepted has an ack
+        for other in signed[1:]:
+            case.accuse("receipt-conflict", other.member)
+        receipt = signed[0]
+        judged = chain.judge(
+            account, receipt.token, proven=case.reads(case.consumer), log=_log(manifest, receipt.value), now=receipt.value.issued
+        )
+        if judged.outcome is not Outcome.ACCEPTED:
+            case.refused(judged.code, judged.message, receipt.member, "/jws")
+            return
+        account, flow.last = judged.account, receipt
+        acks = flow.acks.get(receipt.digest, [])
+        for other in acks[1:]:
+            case.accuse("ack-twice", other.member)
+        if not acks:
+            if number < numbers[-1]:
+                case.fault("ack-missing", receipt.member, "/jws")
+                return
+            break
+        ack = acks[0]
+        answered = judge_ack(account, ack.token, proven=case.reads(case.provider), now=ack.value.issued)
+        if answered.outcome is not Outcome.ACCEPTED:
+            case.refused(answered.code, answered.message, ack.member, "/jws")
+            return
+        if ack.value.issued < receipt.value.issued - AHEAD_SECONDS:
+            case.fault("ack-before", ack.member, "/jws")
+        account, flow.acked, flow.counts = answered.account, receipt, receipt.value.counts
+    flow.whole = True
+
+
+def _log(manifest: Manifest, receipt: Receipt) -> credit.Log:
+    """What can be known of a content log without its data: all that follows from sizes where it is finite; of a live one what the receipt
+    itself was verified against."""
+    if manifest.log.layout is not None:
+        return credit.finite(manifest)
+    size, root = (receipt.checkpoint.size, receipt.checkpoint.root) if receipt.checkpoint else (1, b"")
+    return credit.Log(size, lambda _: Known(receipt.counts.bytes), {size: root}.get)

@@ -1,0 +1,276 @@
+"""What is in the file of ledgers: every checkpoint signed, the exporter's all of one log, and each entry at its place in it. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain as together
+from typing import Any
+
+import orjson
+
+from connector.errors import ProofRefused
+from connector.evidence.case import AHEAD_SECONDS, Case
+from connector.evidence.flows import Flows
+from connector.evidence.members import Member
+from connector.merkle import checkpoints, notes
+from connector.merkle.tree import leaf_hash, verify_consistency, verify_inclusion
+from connector.metering.content import read_bytes
+
+DIGEST_BYTES = 32
+FACT = {"at", "detail", "digest", "kind", "move", "peer", "pid", "state", "v", "what"}  # members of an entry that is no signed object
+AGREED, FINALIZED = "ContractAgreementMessage", "ContractNegotiationEventMessage:FINALIZED"
+TRANSFER = ("TransferRequestMessage", "TransferStartMessage")  # each that was metered has had them
+
+Place = tuple[str, str, int]  # whose ledger, its origin, its size
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint of the exporter's ledger that somebody else has cosigned: `by` (participant or name of a pinned key), at `at` (POSIX
+    seconds)."""
+
+    origin: str
+    size: int
+    by: str
+    at: int
+
+
+@dataclass(slots=True)
+class Ledgers:
+    """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
+    with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
+    signed objects stand."""
+
+    newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
+    seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
+    cosigned: list[Cosigned] = field(default_factory=list)
+    entries: dict[str, list[int]] = field(default_factory=dict)
+    erased: int = 0
+    places: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    moves: dict[str, set[str]] = field(default_factory=dict)
+    _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
+
+
+def check(case: Case, flows: Flows) -> Ledgers:
+    """All of it."""
+    found = Ledgers()
+    for member in case.of("checkpoint"):
+        _checkpoint(case, found, member)
+    for owner, note, member in _shown(case, flows):
+        _note(case, found, owner, note, member, "/jws")
+    _grown(case, found)
+    _entries(case, found, flows)
+    _unlogged(case, found, flows)
+    return found
+
+
+def _shown(case: Case, flows: Flows) -> Iterator[tuple[str, str, Member]]:
+    """The notes in signed objects: of whose ledger, the note, and where."""
+    for each in together(flows.receipts.values(), flows.acks, flows.statements):
+        if each.value.ledger is not None:
+            yield each.value.issuer, each.value.ledger, each.member
+    for each in flows.statements:
+        if each.value.peer is not None:
+            yield each.value.audience, each.value.peer, each.member
+
+
+def _checkpoint(case: Case, found: Ledgers, at: Member) -> None:
+    owner, note = str(at.value["of"]), str(at.value["note"])
+    if owner not in case.keys:
+        case.fault("checkpoint-owner", at, "/of")
+        return
+    if (owner, note) in found._notes:
+        case.fault("checkpoint-twice", at, "/note")
+        return
+    place = _note(case, found, owner, note, at, "/note")
+    if place is None or owner != case.exporter:
+        return
+    _, origin, size = place
+    newest = found.newest.get(origin)
+    if newest is None or newest.size < size:
+        found.newest[origin] = checkpoints.read(notes.read(note.encode()).text)
+    _cosignatures(case, found, note, place, at)
+
+
+def _cosignatures(case: Case, found: Ledgers, note: str, place: Place, at: Member) -> None:
+    owner, origin, size = place
+    read, witnesses = notes.read(note.encode()), case.witness_keys(owner)
+    if len(read.signatures) == 1:
+        return
+    try:
+        verified = notes.verify(read, witnesses)
+    except ProofRefused as refused:
+        code = "checkpoint-cosigner" if refused.code == "signature-untrusted" else refused.code
+        case.refused(code, refused.message, at, "/note")
+        return
+    for each in verified:
+        at_instant = each.at or 0
+        keys = [key for key in case.keys.get(each.key.name, ()) if key.public == each.key.public]
+        if keys and not any(key.valid(at_instant) for key in keys):
+            case.fault("cosignature-ended", at, "/note")
+        else:
+            found.cosigned.append(Cosigned(origin, size, each.key.name, at_instant))
+
+
+def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer: str) -> Place | None:
+    """The place that a note signs for; None, and a finding, if it does not hold. Notes that stand in many objects are looked at once."""
+    if (owner, note) in found._notes:
+        return found._notes[owner, note]
+    found._notes[owner, note] = None
+    data = note.encode("utf-8", "surrogatepass")
+    origin = note.partition("\n")[0]
+    try:
+        said = checkpoints.open(data, origin, case.log_keys(owner, origin)).checkpoint
+    except ProofRefused as refused:
+        case.refused(refused.code, refused.message, at, pointer)
+        return None
+    place = found._notes[owner, note] = (owner, origin, said.size)
+    root, _ = found.seen.setdefault(place, (said.root, at))
+    if root != said.root:
+        if owner == case.exporter:
+            case.fault("checkpoint-forked", at, pointer, size=said.size)
+        else:
+            case.accuse("checkpoint-forked", at, size=said.size)
+    return place
+
+
+def _grown(case: Case, found: Ledgers) -> None:
+    """Whether each checkpoint that the exporter has signed is the beginning of its newest."""
+    proven = set()
+    for member in case.of("consistency"):
+        log, old = str(member.value["log"]), int(member.value["old"])
+        newest, known = found.newest.get(log), found.seen.get((case.exporter, log, old))
+        if newest is None or known is None or member.value["size"] != newest.size:
+            case.fault("consistency-root", member, "/old")
+            continue
+        if (log, old) in proven:
+            case.fault("consistency-twice", member, "/old")
+        try:
+            verify_consistency(old, known[0], newest.size, newest.root, _hashes(member.value["proof"]))
+        except ProofRefused as refused:
+            case.refused(refused.code, refused.message, member, "/proof")
+        proven.add((log, old))
+    for (owner, origin, size), (_, member) in found.seen.items():
+        if owner != case.exporter or (origin, size) in proven:
+            continue
+        newest = found.newest.get(origin)
+        if newest is None or newest.size < size:
+            case.fault("checkpoint-absent", member)
+        elif newest.size != size:
+            case.fault("checkpoint-unproven", member, size=size)
+
+
+def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
+    pids = {str(member.value["pid"]) for member in case.of("transfer")} | {str(case.agreement.value["negotiation"])}
+    sequences: set[int] = set()
+    standing: dict[str, dict[int, tuple[int, Member]]] = {}
+    for member in case.of("entry"):
+        said = member.value
+        log, index, sequence = str(said["log"]), int(said["index"]), int(said["sequence"])
+        newest, places = found.newest.get(log), standing.setdefault(log, {})
+        if newest is None:
+            case.fault("entry-log", member, "/log")
+        elif sequence in sequences or index in places:
+            case.fault("entry-twice", member, "/index")
+        elif said["pid"] not in pids:
+            case.fault("entry-foreign", member, "/pid")
+        elif (entry := _body(case, found, flows, member)) is not None:
+            try:
+                verify_inclusion(leaf_hash(entry), index, newest.size, _hashes(said["proof"]), newest.root)
+            except ProofRefused as refused:
+                code = "entry-index" if refused.code == "index-outside" else refused.code
+                case.refused(code, refused.message, member, "/proof")
+                continue
+            sequences.add(sequence)
+            places[index] = sequence, member
+    for log, places in standing.items():
+        found.entries[log] = sorted(places)
+        _in_order(case, [places[index] for index in found.entries[log]])
+
+
+def _in_order(case: Case, entries: Sequence[tuple[int, Member]]) -> None:
+    """Whether entries, in the order of their places, are in the order of their sequences, and of the clock that they were written by."""
+    last, latest = 0, float("-inf")
+    for sequence, member in entries:
+        if sequence <= last:
+            case.fault("entry-order", member, "/sequence")
+        last = max(last, sequence)
+        if (at := _instant(member.value)) is not None:
+            if at < latest - AHEAD_SECONDS:
+                case.fault("entry-back-dated", member, "/body", most=AHEAD_SECONDS)
+            latest = max(latest, at)
+
+
+def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:
+    """The bytes of an entry; None, and a finding, if it is none of this agreement."""
+    said = at.value
+    if (said["body"] is None) == (said["jws"] is None):
+        case.fault("entry-form", at)
+        return None
+    if said["jws"] is not None:
+        name = read_bytes(said["jws"], DIGEST_BYTES) or b""
+        signed = flows.objects.get(name)
+        if signed is None or signed.value["transfer"] != said["pid"]:
+            case.fault("entry-object", at, "/jws")
+            return None
+        found.places.setdefault(name, (str(said["log"]), int(said["index"])))
+        return str(signed.value["jws"]).encode()
+    return str(said["body"]).encode() if _fact(case, found, at) else None
+
+
+def _fact(case: Case, found: Ledgers, at: Member) -> bool:
+    said = at.value
+    try:
+        fact = orjson.loads(said["body"])
+    except orjson.JSONDecodeError:
+        fact = None
+    if not isinstance(fact, dict) or fact.keys() != FACT or not isinstance(fact["at"], int | float):
+        case.fault("entry-json", at, "/body")
+        return False
+    if (fact["pid"], fact["peer"]) != (said["pid"], case.counterparty):
+        case.fault("entry-foreign", at, "/body")
+        return False
+    if (said["detail"] is None) != (said["salt"] is None):
+        case.fault("entry-half", at, "/detail")
+        return False
+    if said["detail"] is None:
+        found.erased += 1
+    elif sha256(bytes.fromhex(said["salt"]) + said["detail"].encode()).hexdigest() != fact["detail"]:
+        case.fault("entry-detail", at, "/detail")
+        return False
+    if isinstance(fact["move"], str):
+        found.moves.setdefault(str(fact["pid"]), set()).add(fact["move"])
+    return True
+
+
+def _instant(said: Mapping[str, Any]) -> float | None:
+    """The instant that a fact says; a signed object says one of its signer's clock."""
+    return float(orjson.loads(said["body"])["at"]) if said["body"] is not None else None
+
+
+def _unlogged(case: Case, found: Ledgers, flows: Flows) -> None:
+    """Whether everything that has to be in the exporter's ledger is there, and stands where it was said to stand."""
+    if not found.newest:
+        return
+    for name, member in flows.objects.items():
+        if name not in found.places:
+            case.fault("entry-unlogged", member, "/jws")
+    if case.exporter == case.provider:
+        for ack in flows.acks:
+            place = found.places.get(ack.value.receipt)
+            if ack.value.index is not None and place is not None and place[1] != ack.value.index:
+                case.fault("ack-index", ack.member, "/jws")
+    wanted: dict[str, Sequence[str]] = {flow.manifest.transfer: TRANSFER for flow in flows.flows.values()}
+    wanted[str(case.agreement.value["negotiation"])] = (AGREED, FINALIZED) if case.agreement.value["final"] else (AGREED,)
+    for pid, moves in wanted.items():
+        known = found.moves.get(pid)
+        for move in moves if known else ():
+            if move not in (known or ()):
+                case.fault("entry-message", case.agreement, "", move=move)
+
+
+def _hashes(proof: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(map(b64decode, proof))

@@ -1,0 +1,286 @@
+"""What an evidence file is made of: JSON Lines, one member a line, each kind with exactly its members, each line in one spelling. Pure.
+
+evidence      the header: format, version, which agreement, exported by whom, in which role, and when
+identity      a participant and its keys with their validity, as the exporter knows them
+agreement     the ODRL document, its digest, its parties
+negotiation   the process that led to it, and the terms that were on the table last
+transfer      a transfer under it, and its account as the exporter keeps it
+decision      a stored decision about the negotiation or a transfer
+invoice       what is owed, where the agreement has prices
+checkpoint    a signed note of a ledger: the exporter's newest, those that witnesses have cosigned, those of the counterparty
+manifest, receipt, ack, statement    signed objects (JWS), verbatim
+entry         an entry of the exporter's ledger with its proof: its body, or the digest of the signed object that it is
+consistency   the proof that an older checkpoint of the exporter's ledger is the beginning of the newest
+end           how many members there are of each kind
+(seal)        `sealed`: says which byte was altered
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+import rfc8785
+
+from connector.evidence.codes import CODES
+from connector.metering.content import read_bytes
+from connector.metering.counts import COUNTED
+
+FORMAT: Final = "https://w3id.org/qiao/v1/evidence"
+VERSION: Final = 1
+LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # a policy, or the decision about one; a receipt has 1 KB
+SIZE_MAX: Final = 2**53 - 1
+HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
+DIGEST_BYTES: Final = 32
+NO_VALUES: Final[Mapping[str, object]] = {}
+
+Is = Callable[[object], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a value has to be: whether it `holds`, and `what` that is in words."""
+
+    holds: Is
+    what: str
+
+
+def _optional(form: Form) -> Form:
+    return Form(lambda value: value is None or form.holds(value), f"{form.what}, or null")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= SIZE_MAX
+
+
+def _instant(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _base64(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        data = b64decode(value, validate=True)
+    except ValueError:
+        return False
+    return len(data) == DIGEST_BYTES and b64encode(data).decode("ascii") == value
+
+
+def _object(*names: str) -> Is:
+    return lambda value: isinstance(value, dict) and value.keys() == set(names)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == COUNTED.keys() and all(map(_number, value.values()))
+
+
+def _account(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"sequence", "receipt", "ack", "status", "attested", "counts"}:
+        return False
+    digests = all(value[name] is None or DIGEST.holds(value[name]) for name in ("receipt", "ack"))
+    texts = isinstance(value["status"], str) and isinstance(value["attested"], str)
+    return digests and texts and _number(value["sequence"]) and _counts(value["counts"])
+
+
+def _key(value: object) -> bool:
+    if not _object("kid", "x", "notBefore", "notAfter")(value) or not isinstance(value, dict):
+        return False
+    times = all(value[name] is None or _instant(value[name]) for name in ("notBefore", "notAfter"))
+    return times and isinstance(value["kid"], str) and isinstance(value["x"], str)
+
+
+def _each(form: Is) -> Is:
+    return lambda value: isinstance(value, list) and all(map(form, value))
+
+
+TEXT: Final = Form(lambda value: isinstance(value, str) and bool(value), "a text")
+NUMBER: Final = Form(_number, "a whole number from 0 to 2^53 - 1")
+INSTANT: Final = Form(_instant, "an instant in POSIX seconds")
+FLAG: Final = Form(lambda value: isinstance(value, bool), "true or false")
+DOCUMENT: Final = Form(lambda value: isinstance(value, dict), "a JSON object")
+DIGEST: Final = Form(lambda value: read_bytes(value, DIGEST_BYTES) is not None, "a SHA-256 in base64url")
+ROLE: Final = Form(lambda value: value in ("provider", "consumer"), "provider or consumer")
+SIDE: Final = Form(lambda value: value in ("us", "peer"), "us or peer")
+BODY: Final = Form(lambda value: isinstance(value, str), "a text")
+HASHES: Final = Form(_each(_base64), "an array of SHA-256 hashes in base64")
+SALT: Final = Form(lambda value: isinstance(value, str) and HEX.fullmatch(value) is not None, "bytes in hexadecimal")
+SIGNED: Final = {"jws": TEXT, "transfer": TEXT}
+
+KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
+    "evidence": {"format": TEXT, "version": NUMBER, "agreement": TEXT, "by": TEXT, "role": ROLE, "at": INSTANT},
+    "identity": {
+        "id": TEXT,
+        "name": _optional(TEXT),
+        "role": _optional(TEXT),
+        "protocol": _optional(TEXT),
+        "keys": Form(_each(_key), "an array of keys with `kid`, `x`, `notBefore`, `notAfter`"),
+    },
+    "agreement": {
+        "id": TEXT,
+        "document": DOCUMENT,
+        "policy": DIGEST,
+        "provider": TEXT,
+        "consumer": TEXT,
+        "dataset": TEXT,
+        "negotiation": TEXT,
+        "created": INSTANT,
+        "final": FLAG,
+        "ends": _optional(INSTANT),
+        "closed": _optional(INSTANT),
+        "closedBy": _optional(SIDE),
+        "reason": _optional(TEXT),
+        "performed": Form(_each(DOCUMENT.holds), "an array of JSON objects"),
+    },
+    "negotiation": {
+        "pid": TEXT,
+        "consumerPid": _optional(TEXT),
+        "providerPid": _optional(TEXT),
+        "state": TEXT,
+        "agreement": _optional(TEXT),
+        "terms": _optional(DOCUMENT),
+        "created": INSTANT,
+        "updated": INSTANT,
+    },
+    "transfer": {
+        "pid": TEXT,
+        "consumerPid": _optional(TEXT),
+        "providerPid": _optional(TEXT),
+        "agreement": TEXT,
+        "state": _optional(TEXT),
+        "code": _optional(TEXT),
+        "created": _optional(INSTANT),
+        "updated": INSTANT,
+        "account": Form(lambda value: value is None or _account(value), "an account, or null"),
+    },
+    "decision": {"pid": TEXT, "document": DOCUMENT},
+    "invoice": {"document": DOCUMENT},
+    "checkpoint": {"of": TEXT, "note": TEXT},
+    "manifest": SIGNED,
+    "receipt": SIGNED,
+    "ack": SIGNED,
+    "statement": SIGNED,
+    "entry": {
+        "log": TEXT,
+        "index": NUMBER,
+        "sequence": NUMBER,
+        "pid": TEXT,
+        "body": _optional(BODY),
+        "jws": _optional(DIGEST),
+        "detail": _optional(BODY),
+        "salt": _optional(SALT),
+        "proof": HASHES,
+    },
+    "consistency": {"log": TEXT, "old": NUMBER, "size": NUMBER, "proof": HASHES},
+    "end": {"members": Form(lambda value: isinstance(value, dict) and all(map(_number, value.values())), "counts by kind")},
+}
+# The order of kinds: what stands before the objects and entries, these in the order of the ledger, and the end.
+BEFORE: Final = ("evidence", "identity", "agreement", "negotiation", "transfer", "decision", "invoice", "checkpoint")
+PLACES: Final = {kind: place for place, kind in enumerate(BEFORE)} | {"end": len(BEFORE) + 1}
+OBJECTS: Final = ("manifest", "receipt", "ack", "statement")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One line: its number from 1, where it begins in the file (bytes from 0), its kind and what it says."""
+
+    line: int
+    offset: int
+    kind: str
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not hold: a code and its sentence; the line and the byte at which the member begins, and the place in it
+    (RFC 6901), as far as it is about one."""
+
+    code: str
+    says: str
+    line: int | None = None
+    offset: int | None = None
+    pointer: str = ""
+    accuses: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "says": self.says,
+            "line": self.line,
+            "offset": self.offset,
+            "pointer": self.pointer,
+            "accuses": self.accuses,
+        }
+
+
+def finding(
+    code: str, at: Member | None = None, pointer: str = "", values: Mapping[str, object] = NO_VALUES, *, accuses: bool = False
+) -> Finding:
+    """The finding with one of the codes of an evidence file; `values` are what its sentence names."""
+    line, offset = (None, None) if at is None else (at.line, at.offset)
+    return Finding(code, CODES[code].format(**values), line, offset, pointer, accuses)
+
+
+def write(kind: str, value: Mapping[str, Any]) -> bytes:
+    """The line of a member, its newline included. Raises ValueError for what its kind does not have, or what JSON cannot say."""
+    faults = list(_faults(kind, value))
+    if faults:
+        code, pointer, values = faults[0]
+        raise ValueError(f"a member of kind `{kind}` cannot be written: {CODES[code].format(**values)} at `{pointer}`")
+    return rfc8785.dumps({"kind": kind, **value}) + b"\n"
+
+
+def read(body: bytes, found: list[Finding]) -> Iterator[Member]:
+    """The members of a body, those that can be read; `found` takes what is wrong with the others."""
+    offset = 0
+    for line, text in enumerate(body.split(b"\n"), 1):
+        at = Member(line, offset, "", {})
+        offset += len(text) + 1
+        if offset > len(body):  # behind the last newline
+            if text:
+                found.append(finding("line-json", at))
+            return
+        if len(text) > LINE_BYTES_MAX:
+            found.append(finding("line-long", at, values={"most": LINE_BYTES_MAX}))
+            continue
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = None
+        if not isinstance(value, dict):
+            found.append(finding("line-json", at))
+        elif not _is_canonical(value, text):
+            found.append(finding("line-spelling", at))
+        else:
+            kind = value.pop("kind", None)
+            member = Member(line, at.offset, str(kind), value)
+            faults = [finding(code, member, pointer, values) for code, pointer, values in _faults(kind, value)]
+            found += faults
+            if not faults:
+                yield member
+
+
+def _is_canonical(value: dict[str, Any], text: bytes) -> bool:
+    try:
+        return rfc8785.dumps(value) == text
+    except (rfc8785.CanonicalizationError, RecursionError):  # a number that JSON does not carry without loss; too deep
+        return False
+
+
+def _faults(kind: object, value: Mapping[str, Any]) -> Iterable[tuple[str, str, dict[str, object]]]:
+    if not isinstance(kind, str) or kind not in KINDS:
+        yield "kind-unknown", "/kind", {}
+        return
+    forms = KINDS[kind]
+    for name in sorted(forms.keys() - value.keys()):
+        yield "member-missing", "", {"name": name}
+    for name in sorted(value.keys() - forms.keys()):
+        yield "member-unknown", "", {"name": name[:80]}
+    for name, form in forms.items():
+        if name in value and not form.holds(value[name]):
+            yield "member-form", f"/{name}", {"name": name, "what": form.what}

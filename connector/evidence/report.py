@@ -1,0 +1,165 @@
+"""What a checked evidence file says: a verdict in plain words for whoever has to judge, and the same as data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from connector.evidence.members import Finding
+from connector.metering.counts import Counts, total
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTold:
+    """One manifest: the transfer (the provider's pid), the dataset, when it was promised, how far both have signed, and the digests of
+    all that was signed, by what it is (`manifest`, `receipt 1`, `ack 1`, ...)."""
+
+    transfer: str
+    dataset: str
+    promised: int
+    receipts: int
+    acknowledged: int
+    state: str
+    after: str
+    until: int | None
+    counts: Counts
+    objects: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "transfer": self.transfer,
+            "dataset": self.dataset,
+            "promised": rfc3339(self.promised),
+            "receipts": self.receipts,
+            "acknowledged": self.acknowledged,
+            "state": self.state,
+            "after": self.after,
+            "until": None if self.until is None else rfc3339(self.until),
+            "counts": self.counts.claims(),
+            "objects": dict(self.objects),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a file tells of an agreement: who, what, how much, when, attested by whom. `policy` is the digest of the agreement's document;
+    `alone` are counts that no consumer has signed for; `witnesses` say who has cosigned how much of the exporter's ledger."""
+
+    agreement: str
+    by: str
+    role: str
+    at: float
+    provider: str
+    consumer: str
+    dataset: str
+    policy: str
+    created: float
+    final: bool
+    closed: float | None
+    flows: tuple[FlowTold, ...]
+    alone: int
+    entries: int
+    erased: int
+    witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
+    invoice: tuple[str, str, str] | None  # total, currency, digest
+    statements: int
+
+    @property
+    def counts(self) -> Counts:
+        """What both have signed for, over all transfers."""
+        return total(flow.counts for flow in self.flows)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome. `told` is None if too little of the file could be read; `unproven` says what a sound file does not prove."""
+
+    findings: tuple[Finding, ...]
+    told: Told | None
+    trusted: bool
+    unproven: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with the file."""
+        return all(each.accuses for each in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report in plain JSON types."""
+        told = self.told
+        return {
+            "sound": self.sound,
+            "findings": [each.to_json() for each in self.findings],
+            "identities": "trusted" if self.trusted else "of the file",
+            "agreement": None if told is None else _told(told),
+            "unproven": list(self.unproven),
+            "verdict": list(self.verdict()),
+        }
+
+    def verdict(self) -> Iterator[str]:
+        """The lines for a person."""
+        if self.sound:
+            yield "The file is sound: nothing in it was altered, and all that is signed, counted and numbered in it holds."
+        else:
+            yield "The file is NOT sound: nothing in it should be relied on before the following is explained."
+        for each in self.findings:
+            where = ", ".join(filter(None, (f"line {each.line}" if each.line else "", f"byte {each.offset}" if each.line else "")))
+            at = f" ({where}{f', {each.pointer}' if each.pointer else ''})" if where else ""
+            yield f"{'Accusation' if each.accuses else 'Fault'} {each.code}{at}: {each.says}."
+        if self.told is not None and self.sound:
+            yield from _said(self.told)
+            for text in self.unproven:
+                yield f"Not proven: {text}."
+
+
+def rfc3339(at: float) -> str:
+    """POSIX seconds as RFC 3339, to the second."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _told(told: Told) -> dict[str, Any]:
+    return {
+        "id": told.agreement,
+        "exported_by": told.by,
+        "role": told.role,
+        "at": rfc3339(told.at),
+        "provider": told.provider,
+        "consumer": told.consumer,
+        "dataset": told.dataset,
+        "policy": told.policy,
+        "created": rfc3339(told.created),
+        "final": told.final,
+        "closed": None if told.closed is None else rfc3339(told.closed),
+        "counts": told.counts.claims(),
+        "flows": [flow.to_json() for flow in told.flows],
+        "provider_only_bytes": told.alone,
+        "entries": told.entries,
+        "erased": told.erased,
+        "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
+        "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
+        "statements": told.statements,
+    }
+
+
+def _said(told: Told) -> Iterator[str]:
+    yield f"Who: {told.provider} provides, {told.consumer} consumes; exported by the {told.role} at {rfc3339(told.at)}."
+    closed = f", closed {rfc3339(told.closed)}" if told.closed is not None else ""
+    state = "final" if told.final else "not final"
+    yield f"What: dataset {told.dataset} under agreement {told.agreement}, {state}, made {rfc3339(told.created)}{closed}."
+    for flow in told.flows:
+        amount = f"{flow.counts.bytes} bytes" + (f", {flow.counts.records} records" if flow.counts.records else "")
+        until = f", the last of them at {rfc3339(flow.until)}" if flow.until is not None else ""
+        yield (
+            f"How much: {amount} in transfer {flow.transfer}, promised {rfc3339(flow.promised)}; {flow.receipts} receipts signed by the "
+            f"consumer{until}, {flow.acknowledged} acknowledged by the provider; {flow.state}."
+        )
+    if told.alone:
+        yield f"Counted by the provider alone: {told.alone} bytes."
+    if told.invoice is not None:
+        yield f"Owed: {told.invoice[0]} {told.invoice[1]} (invoice {told.invoice[2]})."
+    erased = f"; the details of {told.erased} were erased, which the entries outlive" if told.erased else ""
+    yield f"On record: {told.entries} entries of the exporter's ledger, each at its place in the signed log{erased}."
+    for by, size, count, at in told.witnesses:
+        yield f"Witnessed: {by} has cosigned the ledger with {size} entries at {rfc3339(at)}, which are {count} of those in the file."

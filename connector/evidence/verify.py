@@ -1,0 +1,159 @@
+"""An evidence file checked without network and without database: what it says, whether that holds, and what it does not prove. Pure."""
+
+from __future__ import annotations
+
+from connector.evidence import figures, flows, identities, ledgers, parties, private
+from connector.evidence.case import Case, Trust
+from connector.evidence.flows import Flow, Flows
+from connector.evidence.ledgers import Ledgers
+from connector.evidence.members import BEFORE, PLACES, Finding, Member, finding, read
+from connector.evidence.report import FlowTold, Report, Told
+from connector.evidence.sealed import Altered, unsealed
+from connector.metering.content import write_bytes
+
+FINDINGS_MAX = 200  # findings of one file; more are not read
+
+
+def verify(data: bytes, trust: Trust | None = None) -> Report:
+    """Check a file as `connector evidence export` writes it. Raises nothing for anything that it may hold."""
+    trust = trust or Trust()
+    body = unsealed(data)
+    if isinstance(body, Altered):
+        one = body.offset is not None
+        line = data.count(b"\n", 0, body.offset) + 1 if one else None
+        altered = Finding("byte-altered" if one else "bytes-altered", body.says, line, body.offset)
+        return Report((altered,), None, trust.given)
+    found: list[Finding] = []
+    members: dict[str, list[Member]] = {}
+    ordered = list(read(body, found))
+    for member in ordered:
+        members.setdefault(member.kind, []).append(member)
+    _shape(members, ordered, found)
+    if found:
+        return Report(tuple(found[:FINDINGS_MAX]), None, trust.given)
+    case = Case(members, members["evidence"][0], members["agreement"][0], found)
+    identities.check(case, trust)
+    parties.check(case)
+    signed = flows.check(case)
+    figures.check(case, signed)
+    logs = ledgers.check(case, signed)
+    private.check(case)
+    _strangers(case, logs)
+    return Report(tuple(found[:FINDINGS_MAX]), _told(case, signed, logs), trust.given, tuple(_unproven(case, signed, logs, trust)))
+
+
+def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[Finding]) -> None:
+    """Whether the file has what it needs so that anything can be said of it: a header, an agreement, an end that counts, in their order."""
+    if not ordered:
+        found.append(finding("file-empty"))
+        return
+    headers, ends = members.get("evidence", []), members.get("end", [])
+    if ordered[0].kind != "evidence" or len(headers) != 1:
+        found.append(finding("header-first", ordered[0]))
+    if ordered[-1].kind != "end" or len(ends) != 1:
+        found.append(finding("end-last", ordered[-1]))
+    elif not found:
+        said = ends[0].value["members"]
+        for kind in sorted(said.keys() | (members.keys() - {"end"})):
+            if said.get(kind, 0) != len(members.get(kind, ())):
+                values = {"kind": kind[:40], "said": said.get(kind, 0), "found": len(members.get(kind, ()))}
+                found.append(finding("end-counts", ends[0], "/members", values))
+    agreements = members.get("agreement", [])
+    if len(agreements) != 1:
+        found.append(finding("agreement-missing", agreements[1] if agreements else None))
+    place = 0
+    for member in ordered:
+        here = PLACES.get(member.kind, len(BEFORE))
+        if here < place:
+            found.append(finding("order-other", member, "/kind", {"kind": member.kind}))
+        place = max(place, here)
+
+
+def _strangers(case: Case, logs: Ledgers) -> None:
+    """Whoever is in the file without having said anything in it does not belong there."""
+    known = {case.provider, case.consumer, *(each.by for each in logs.cosigned)}
+    for member in case.of("identity"):
+        if member.value["id"] not in known:
+            case.fault("identity-stranger", member, "/id")
+
+
+def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
+    said, agreed = case.header.value, case.agreement.value
+    invoice = next((member.value["document"] for member in case.of("invoice")), None)
+    accounts = [member.value["account"] for member in case.of("transfer") if member.value["account"] is not None]
+    witnesses = []
+    for each in sorted(logs.cosigned, key=lambda each: (each.by, each.size)):
+        count = sum(1 for index in logs.entries.get(each.origin, ()) if index < each.size)
+        witnesses.append((each.by, each.size, count, each.at))
+    return Told(
+        agreement=agreed["id"],
+        by=case.exporter,
+        role=said["role"],
+        at=said["at"],
+        provider=case.provider,
+        consumer=case.consumer,
+        dataset=agreed["dataset"],
+        policy=agreed["policy"],
+        created=agreed["created"],
+        final=agreed["final"],
+        closed=agreed["closed"],
+        flows=tuple(sorted((_flow(flow) for flow in signed.flows.values()), key=lambda flow: (flow.transfer, flow.objects["manifest"]))),
+        alone=sum(account["counts"]["bytes"] for account in accounts if account["attested"] == "provider-only"),
+        entries=sum(map(len, logs.entries.values())),
+        erased=logs.erased,
+        witnesses=tuple(witnesses),
+        invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
+        statements=len(signed.statements),
+    )
+
+
+def _flow(flow: Flow) -> FlowTold:
+    manifest, last = flow.manifest.value, flow.last.value if flow.last is not None else None
+    objects = {"manifest": write_bytes(flow.manifest.digest)}
+    for number, receipts in sorted(flow.receipts.items()):
+        objects[f"receipt {number}"] = write_bytes(receipts[0].digest)
+        if acks := flow.acks.get(receipts[0].digest):
+            objects[f"ack {number}"] = write_bytes(acks[0].digest)
+    return FlowTold(
+        transfer=manifest.provider_pid,
+        dataset=manifest.dataset,
+        promised=manifest.issued,
+        receipts=len(flow.receipts),
+        acknowledged=sum(1 for receipts in flow.receipts.values() if receipts[0].digest in flow.acks),
+        state=last.state if last is not None else "no receipt",
+        after=last.after if last is not None else "",
+        until=last.issued if last is not None else None,
+        counts=flow.counts,
+        objects=objects,
+    )
+
+
+def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[str]:
+    """What this file, sound as it may be, does not prove."""
+    texts = []
+    if not trust.given:
+        texts.append("who the participants are: their keys are taken from the file; give keys from elsewhere with --trust")
+    if not signed.flows:
+        texts.append("that the other party agreed: nothing in the file is signed by it; the agreement rests on the exporter's ledger alone")
+    elif not signed.receipts:
+        texts.append("that the consumer got anything: it has signed no receipt")
+    if any(flow.last is not flow.acked for flow in signed.flows.values()):
+        texts.append("that the provider has got the last receipt: it has no ack")
+    if any(flow.receipts and flow.last is not None and flow.last.value.state != "complete" for flow in signed.flows.values()):
+        texts.append("that there are no later receipts: whoever exports may leave out the last ones, and the other side's export shows")
+    if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
+        texts.append("the number of records by the data themselves: both have signed for it, and the data are not in the file")
+    if any(flow.manifest.value.log.root is None for flow in signed.flows.values()):
+        texts.append("the number of bytes of live data by the data themselves: both have signed for it")
+    entries = sum(map(len, logs.entries.values()))
+    seen = {log: max((each.size for each in logs.cosigned if each.origin == log), default=0) for log in logs.entries}
+    unseen = sum(1 for log, indexes in logs.entries.items() for index in indexes if index >= seen[log])
+    if not logs.newest:
+        texts.append("when anything was written down: there is no ledger in the file")
+    elif unseen:
+        texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
+    if str(case.agreement.value["negotiation"]) not in logs.moves:
+        texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
+    texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
+    texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
+    return texts

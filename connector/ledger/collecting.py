@@ -1,0 +1,323 @@
+"""What there is of an agreement, as an evidence file: read from the store page by page, proven in the ledger, and written as it is read.
+
+What is said of accounts is read first, then everything that is on record is numbered, and the file ends with the checkpoint of that
+moment: so whatever the file says of itself is in it. What comes meanwhile is for the next export.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode, urlsafe_b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import NotFound
+from connector.evidence.bundle import Bundle
+from connector.ledger.book import Book
+from connector.ledger.proving import Proving
+from connector.merkle import checkpoints, notes
+from connector.metering.content import digest_of, write_bytes
+from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_of
+from connector.metering.statements import Statement
+from connector.ports import Clock, Identity, Participant, Store
+from connector.records import Agreement
+from connector.records.ledger import Entry, Log, Witnessed
+from connector.records.metering import Metered, Receipted
+from connector.signatures import jws
+
+PAGE = 200  # entries at once: 400 kB of signed objects
+PROCESSES = 500
+NUMBERED = 256
+KINDS = {Manifest.TYP: "manifest", Receipt.TYP: "receipt", Ack.TYP: "ack", Statement.TYP: "statement"}
+
+Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    """Our logs at one moment: each with its signed checkpoint and what is proven with it; and what others have seen of them."""
+
+    logs: Mapping[int, tuple[Log, str, int]]  # by number: the log, its note, the size that this signs for
+    seen: tuple[Witnessed, ...]
+    proving: Proving
+
+    @property
+    def ours_seen(self) -> list[Witnessed]:
+        """What others have cosigned of ours."""
+        ours = {log.origin for log, _, _ in self.logs.values()}
+        return [row for row in self.seen if row.origin in ours]
+
+    @property
+    def others_seen(self) -> list[Witnessed]:
+        """What we have seen of others."""
+        ours = {log.origin for log, _, _ in self.logs.values()}
+        return [row for row in self.seen if row.origin not in ours]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is said of an agreement beside the ledger, as it stood when the export began."""
+
+    agreement: Agreement
+    negotiation: Process | None
+    transfers: Mapping[str, Process]
+    accounts: Mapping[str, Metered]
+    invoice: Mapping[str, Any] | None
+
+    @property
+    def pids(self) -> list[str]:
+        """All transfers, those too of which only the account is left."""
+        return sorted(self.transfers.keys() | self.accounts.keys())
+
+
+class Exports:
+    """Writes evidence files. `invoiced` gives the invoice of an agreement as JSON, None where it has no prices."""
+
+    def __init__(self, store: Store, book: Book, identity: Identity, clock: Clock, invoiced: Invoiced) -> None:
+        self._store, self._book, self._identity, self._clock, self._invoiced = store, book, identity, clock, invoiced
+
+    async def open(self, id: str, *, everybody: bool = False) -> AsyncIterator[bytes]:
+        """The lines of the file of agreement `id`, one after the other. The cosignatures in it are those of the counterparty; with
+        `everybody` those of all witnesses, which tells the reader with whom else we deal. Raises NotFound, StoreError before the first."""
+        agreement = await self._store.agreement(id)
+        if agreement is None:
+            raise NotFound(f"there is no agreement `{id}`")
+        seen = tuple(row for row in await self._store.witnesses() if everybody or row.peer == agreement.peer)
+        accounts = {account.transfer: account for account in await self._store.metered_of(id)}
+        transfers = await self._transfers(agreement)
+        invoice = await self._invoiced(id)
+        negotiation = await self._store.process(Kind.NEGOTIATION, agreement.negotiation)
+        return self._lines(_Told(agreement, negotiation, transfers, accounts, invoice), await self._numbered(seen))
+
+    async def _transfers(self, agreement: Agreement) -> dict[str, Process]:
+        found: dict[str, Process] = {}
+        after = None
+        while True:
+            page = await self._store.processes(Kind.TRANSFER, after=after, limit=PROCESSES, state=None, peer=agreement.peer)
+            found |= {process.pid: process for process in page.items if process.agreement == agreement.id}
+            if (after := page.next) is None:
+                return found
+
+    async def _numbered(self, seen: tuple[Witnessed, ...]) -> _Ledger:
+        """Our logs, with everything in them that is on record now."""
+        logs = await self._store.logs()
+        last, rows = logs[-1].sequence if logs else 0, [(0, b"")] * NUMBERED
+        while len(rows) == NUMBERED:
+            rows = list(await self._store.unnumbered(last, NUMBERED))
+            last = rows[-1][0] if rows else last
+        if last and (not logs or last > logs[-1].sequence):
+            await self._book.index_of(last)
+        found = {}
+        for each in await self._store.logs():
+            if each.size:
+                log, note = await self._book.shown(each.origin, beyond=each.size - 1)
+                found[log.number] = log, note, size_of(note)
+        return _Ledger(found, seen, Proving(self._store))
+
+    async def _lines(self, told: _Told, ledger: _Ledger) -> AsyncIterator[bytes]:
+        bundle, agreement = Bundle(), told.agreement
+        for line in self._head(bundle, told, ledger):
+            yield line
+        writing = _Writing(bundle, ledger, self._identity.own.id)
+        for row in ledger.ours_seen:
+            async for line in writing.continued(row.note):
+                yield line
+        for pid in (agreement.negotiation, *told.pids):
+            after = 0
+            while page := await self._store.entries_of(pid, after, PAGE):
+                for number, entry in page:
+                    async for line in writing.entry(pid, number, entry):
+                        yield line
+                    await asyncio.sleep(0)  # half a millisecond of work for each: nobody else has to wait for all of them
+                after = page[-1][1].sequence
+            account = told.accounts.get(pid)
+            if account is not None and account.receipt and digest(account.receipt) not in writing.written:
+                for each in await self._store.receipts(pid):  # what the counterparty had kept for us, and our ledger has not
+                    for line in writing.receipted(pid, each):
+                        yield line
+        yield bundle.close()
+
+    def _head(self, bundle: Bundle, told: _Told, ledger: _Ledger) -> Iterator[bytes]:
+        """All that stands before the ledger."""
+        own, agreement = self._identity.own.id, told.agreement
+        role = Role.PROVIDER if agreement.provider == own else Role.CONSUMER
+        yield bundle.header(agreement.id, own, str(role), self._clock.now())
+        cosigners = [row.peer for row in ledger.ours_seen]
+        for who in dict.fromkeys((agreement.provider, agreement.consumer, *cosigners)):
+            yield bundle.add("identity", _identity(who, self._identity))
+        yield bundle.add("agreement", _agreement(agreement))
+        if told.negotiation is not None:
+            yield bundle.add("negotiation", _negotiation(told.negotiation))
+        for pid in told.pids:
+            yield bundle.add("transfer", _transfer(pid, agreement.id, told.transfers.get(pid), told.accounts.get(pid)))
+        for process in (told.negotiation, *map(told.transfers.get, told.pids)):
+            if process is not None and (decided := process.detail.get("decision")) is not None:
+                yield bundle.add("decision", {"pid": process.pid, "document": decided})
+        if told.invoice is not None:
+            yield bundle.add("invoice", {"document": told.invoice})
+        for of, note in dict.fromkeys(_checkpoints(own, ledger)):
+            yield bundle.add("checkpoint", {"of": of, "note": note})
+
+
+class _Writing:
+    """The entries of a file, with the objects that they are, each once. `written` are the digests of these."""
+
+    def __init__(self, bundle: Bundle, ledger: _Ledger, own: str) -> None:
+        self._bundle, self._ledger, self._own = bundle, ledger, own
+        self._proven = {(log.origin, size) for log, _, size in ledger.logs.values()}
+        self.written: set[bytes] = set()
+
+    async def entry(self, pid: str, number: int, entry: Entry) -> AsyncIterator[bytes]:
+        """An entry of the log `number`, with the object that it is, and with the proof that the checkpoint in that is one of our log."""
+        log, _, size = self._ledger.logs[number]
+        if entry.index >= size:
+            return
+        text, kind = entry.body.decode(), kind_of(entry.body)
+        if kind is not None:
+            for line in self.object(kind, pid, text):
+                yield line
+            claims = jws.claims_of(text)
+            if claims["iss"] == self._own and claims.get("led") is not None:
+                async for line in self.continued(claims["led"]):
+                    yield line
+        proof = await self._ledger.proving.inclusion(log, entry.index, size)
+        yield self._bundle.add(
+            "entry",
+            {
+                "log": log.origin,
+                "index": entry.index,
+                "sequence": entry.sequence,
+                "pid": pid,
+                "body": text if kind is None else None,
+                "jws": None if kind is None else write_bytes(digest(text)),
+                "detail": None if entry.detail is None else entry.detail.decode(),
+                "salt": None if entry.salt is None else entry.salt.hex(),
+                "proof": _hashes(proof),
+            },
+        )
+
+    def object(self, kind: str, transfer: str, token: str) -> Iterator[bytes]:
+        """A signed object, if it is not in the file yet."""
+        if (name := digest(token)) not in self.written:
+            self.written.add(name)
+            yield self._bundle.add(kind, {"jws": token, "transfer": transfer})
+
+    def receipted(self, transfer: str, each: Receipted) -> Iterator[bytes]:
+        """A stored receipt and its ack."""
+        yield from self.object("receipt", transfer, each.receipt)
+        if each.ack:
+            yield from self.object("ack", transfer, each.ack)
+
+    async def continued(self, note: str) -> AsyncIterator[bytes]:
+        """The proof that a checkpoint of ours is the beginning of the newest, if it is not in the file yet."""
+        said = checkpoints.read(notes.read(note.encode()).text)
+        found = next(((log, size) for log, _, size in self._ledger.logs.values() if log.origin == said.origin), None)
+        if found is None or (said.origin, said.size) in self._proven or said.size > found[1]:
+            return
+        log, size = found
+        self._proven.add((said.origin, said.size))
+        proof = await self._ledger.proving.consistency(log, said.size, size)
+        yield self._bundle.add("consistency", {"log": said.origin, "old": said.size, "size": size, "proof": _hashes(proof)})
+
+
+def kind_of(entry: bytes) -> str | None:
+    """Which signed object an entry of the ledger is; None for a fact."""
+    if not entry.startswith(b"eyJ"):
+        return None
+    header = entry.partition(b".")[0].decode("ascii")
+    return KINDS.get(orjson.loads(urlsafe_b64decode(header + "=="))["typ"])
+
+
+def size_of(note: str) -> int:
+    """Of how many entries a checkpoint is."""
+    return checkpoints.read(notes.read(note.encode()).text).size
+
+
+def _checkpoints(own: str, ledger: _Ledger) -> Iterator[tuple[str, str]]:
+    """Of whom, and the note: our newest, those that others have cosigned, those of others."""
+    yield from ((own, note) for _, note, _ in ledger.logs.values())
+    yield from ((own, row.note) for row in ledger.ours_seen)
+    for row in ledger.others_seen:
+        yield row.peer, row.note
+        if row.conflict is not None:
+            yield row.peer, row.conflict
+
+
+def _identity(who: str, identity: Identity) -> dict[str, Any]:
+    known: Participant | None = identity.own if who == identity.own.id else identity.find(who)
+    keys = [
+        {"kid": key.kid, "x": write_bytes(key.public), "notBefore": key.not_before, "notAfter": key.not_after} for key in identity.keys(who)
+    ]
+    more = {"name": known.name, "role": known.role, "protocol": known.protocol} if known else dict.fromkeys(("name", "role", "protocol"))
+    return {"id": who, **more, "keys": keys}
+
+
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    return {
+        "id": agreement.id,
+        "document": dict(agreement.document),
+        "policy": write_bytes(digest_of(agreement.document)),
+        "provider": agreement.provider,
+        "consumer": agreement.consumer,
+        "dataset": agreement.dataset,
+        "negotiation": agreement.negotiation,
+        "created": agreement.created,
+        "final": agreement.final,
+        "ends": agreement.ends,
+        "closed": agreement.closed,
+        "closedBy": agreement.closed_by,
+        "reason": agreement.reason or None,
+        "performed": [dict(act) for act in agreement.performed],
+    }
+
+
+def _negotiation(process: Process) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "consumerPid": process.consumer_pid,
+        "providerPid": process.provider_pid,
+        "state": str(process.state),
+        "agreement": process.agreement,
+        "terms": process.detail.get("terms"),
+        "created": process.created,
+        "updated": process.updated,
+    }
+
+
+def _transfer(pid: str, agreement: str, process: Process | None, account: Metered | None) -> dict[str, Any]:
+    """A transfer; of one that is not stored any more what its account says."""
+    consumer, provider = (process.consumer_pid, process.provider_pid) if process else (None, None)
+    if process is None and account is not None:
+        manifest = manifest_of(account.manifest)
+        consumer, provider = manifest.consumer_pid, manifest.provider_pid
+    return {
+        "pid": pid,
+        "consumerPid": consumer,
+        "providerPid": provider,
+        "agreement": agreement,
+        "state": str(process.state) if process else None,
+        "code": str(process.detail["code"]) if process and process.detail.get("code") else None,
+        "created": process.created if process else None,
+        "updated": process.updated if process else account.updated if account else 0.0,
+        "account": None if account is None else _account(account),
+    }
+
+
+def _account(account: Metered) -> dict[str, Any]:
+    return {
+        "sequence": account.sequence,
+        "receipt": write_bytes(digest(account.receipt)) if account.receipt else None,
+        "ack": write_bytes(digest(account.ack)) if account.ack else None,
+        "status": account.status,
+        "attested": account.attested,
+        "counts": account.counts.claims(),
+    }
+
+
+def _hashes(proof: Iterable[bytes]) -> list[str]:
+    return [b64encode(node).decode("ascii") for node in proof]

@@ -1,0 +1,19 @@
+"""The codes of an evidence file: each is what some forgery is refused with, each has its sentence."""
+
+from connector.evidence.codes import CODES
+from tests.evidence.forgeries import FORGERIES, LIES
+
+ELSEWHERE = {
+    "byte-altered", "bytes-altered",  # `test_verify`
+    "trust-unknown", "trust-key", "trust-validity",  # `test_identities`
+    "ack-twice",  # `test_flows`
+}  # fmt: skip
+
+
+def test_every_code_is_what_something_is_refused_with():
+    used = {code for _, code, _ in FORGERIES} | {code for _, code, _ in LIES} | ELSEWHERE
+    assert sorted(CODES.keys() - used) == []
+
+
+def test_sentences_are_sentences_without_their_full_stop():
+    assert [code for code, says in CODES.items() if says.endswith(".") or not says] == []

@@ -1,0 +1,32 @@
+"""What accounts, statements and invoices say, against the receipts: what came after them is no contradiction."""
+
+from connector.metering.content import write_bytes
+from connector.metering.objects import digest
+from tests.evidence.forgeries import invoiced
+from tests.evidence.rig import SOUND, Story
+
+
+def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_written():
+    draft = SOUND.copy()
+    receipt, ack = (write_bytes(digest(draft.one(kind)["jws"])) for kind in ("receipt", "ack"))
+    counts = dict.fromkeys(draft.one("transfer")["account"]["counts"], 0)
+    draft.one("transfer")["account"].update(sequence=1, receipt=receipt, ack=ack, status="open", counts=counts)
+    assert draft.codes() == set()
+
+
+def test_a_disputed_account_stays_what_its_receipt_says():
+    draft = SOUND.copy()
+    draft.one("transfer")["account"]["status"] = "disputed"
+    assert draft.codes() == set()
+
+
+def test_an_agreement_without_prices_has_no_invoice():
+    assert Story(invoice=False).draft().codes() == set()
+
+
+def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
+    draft = SOUND.copy()
+    said = draft.one("invoice")["document"]
+    alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
+    invoiced(flows=[alone])(draft)
+    assert draft.codes() == set()

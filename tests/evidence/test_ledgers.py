@@ -1,0 +1,56 @@
+"""Ledgers in a file: what a witness has cosigned tells how much of it was written before."""
+
+from base64 import b64encode
+
+from connector.evidence.verify import verify
+from connector.merkle.tree import leaf_hash
+from tests.evidence.rig import CONSUMER, KEYS, NOW, SOUND, STRANGER, Story, cosigned, identity, note_over
+
+
+def test_a_witness_whose_identity_is_in_the_file_counts():
+    draft = SOUND.copy()
+    bare = draft.one("checkpoint")["note"]
+    draft.put("identity", identity(STRANGER), "agreement")
+    draft.put("checkpoint", {"of": draft.one("evidence")["by"], "note": cosigned(bare, STRANGER, NOW + 40)}, "consistency")
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    assert report.told.witnesses == ((CONSUMER, 12, 11, NOW + 30), (STRANGER, 14, 12, NOW + 40))
+    assert not any("were not written later" in text for text in report.unproven)
+
+
+def test_a_counterparty_whose_ledger_forks_is_accused_and_the_file_is_sound():
+    draft = SOUND.copy()
+    draft.put("checkpoint", {"of": CONSUMER, "note": note_over([leaf_hash(b"other")] * 20, CONSUMER)}, "consistency")
+    report = verify(draft.data)
+    assert [(each.code, each.accuses) for each in report.findings] == [("checkpoint-forked", True)]
+    assert report.sound
+    assert any(each.startswith("Accusation checkpoint-forked") for each in report.verdict())
+
+
+def test_a_file_without_a_ledger_says_so():
+    draft = SOUND.copy()
+    kept = [
+        each
+        for each in draft.members
+        if each[0] not in ("entry", "consistency") and not (each[0] == "checkpoint" and each[1]["of"] != CONSUMER)
+    ]
+    draft.members = [each for each in kept if each[0] not in ("ack", "statement", "invoice")]
+    draft.one("transfer")["account"] = None
+    codes = draft.codes()
+    assert "entry-unlogged" not in codes
+    assert any("there is no ledger" in text for text in verify(draft.data).unproven)
+
+
+def test_a_ledger_that_was_signed_by_a_key_that_is_no_longer_used_holds():
+    """A note has no time of its own: the keys that have ended count for it."""
+    draft = Story().draft()
+    note = note_over([leaf_hash(b"theirs %d" % n) for n in range(20)], CONSUMER, KEYS[CONSUMER])
+    assert draft.one("checkpoint", 2)["note"] == note
+    assert verify(draft.data).sound
+
+
+def test_hashes_are_in_base64_in_one_spelling():
+    draft = SOUND.copy()
+    draft.move("TransferStartMessage")["proof"][0] = b64encode(b"x" * 31).decode()
+    assert draft.codes() == {"member-form"}

@@ -1,0 +1,76 @@
+"""Members of a file: where each stands, and that every kind is read as strictly as it is written."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.evidence.members import KINDS, Finding, read, write
+from tests.evidence.rig import SOUND
+
+SAMPLES = dict(reversed(SOUND.members)) | {"end": {"members": {"entry": 1}}}
+
+
+def test_there_is_a_sample_of_every_kind():
+    assert SAMPLES.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_member_has_exactly_what_its_kind_has(kind: str):
+    value = SAMPLES[kind]
+    for name in value:
+        less = {other: each for other, each in value.items() if other != name}
+        with pytest.raises(ValueError, match=f"lacks `{name}`"):
+            write(kind, less)
+    with pytest.raises(ValueError, match="has `more`"):
+        write(kind, value | {"more": 1})
+
+
+@given(st.data())
+def test_each_member_says_at_which_byte_it_begins(data: st.DataObject):
+    chosen = data.draw(st.lists(st.sampled_from(sorted(SAMPLES)), min_size=1, max_size=6))
+    lines = [write(kind, SAMPLES[kind]) for kind in chosen]
+    found: list[Finding] = []
+    members = list(read(b"".join(lines), found))
+    assert found == []
+    assert [(member.line, member.offset) for member in members] == [(n + 1, sum(map(len, lines[:n]))) for n in range(len(lines))]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"", "line-json"),
+        (b"\xff", "line-json"),
+        (b"{}", "kind-unknown"),
+        (b'{"kind":7}', "kind-unknown"),
+        (b'{"kind":"end","members":{}} ', "line-spelling"),
+        (b'{"members":{},"kind":"end"}', "line-spelling"),
+        (b'{"kind":"end","members":{"x":1e2}}', "line-spelling"),
+        (b'{"kind":"end","members":{"x":9007199254740993}}', "line-spelling"),
+        (b"[" * 5_000, "line-json"),
+    ],
+)
+def test_what_is_no_line_is_told_with_its_place(text: bytes, code: str):
+    found: list[Finding] = []
+    first = write("end", {"members": {}})
+    assert len(list(read(first + text + b"\n" + first, found))) == 2, "the others are read"
+    assert [(each.code, each.line, each.offset) for each in found] == [(code, 2, len(first))]
+
+
+def test_what_stands_behind_the_last_newline_is_no_line():
+    found: list[Finding] = []
+    assert list(read(b'{"kind":', found)) == []
+    assert [each.code for each in found] == ["line-json"]
+
+
+VALUES: list[Any] = [None, True, -1, 1.5, "", [], {}, "A" * 43]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_of_another_form_is_told_with_its_pointer(kind: str):
+    for name, form in KINDS[kind].items():
+        for value in VALUES:
+            if not form.holds(value):
+                with pytest.raises(ValueError, match=f"`{name}` is not .* at `/{name}`"):
+                    write(kind, SAMPLES[kind] | {name: value})
