@@ -49,3 +49,23 @@ class Remembered(Generic[K, V]):
         """Drop a value, if it is kept."""
         if (found := self._kept.pop(key, None)) is not None:
             self.size_bytes -= found[1]
+
+
+class Paces(Generic[K]):
+    """How often each of many may do what costs us something that is never given back: `burst` times at once, and once more every `seconds`.
+    Who was not heard of for longest is forgotten, if there are more than `count_max`."""
+
+    def __init__(self, burst: int, seconds: float, count_max: int) -> None:
+        self._burst, self._seconds, self._count_max = burst, seconds, count_max
+        self._left: OrderedDict[K, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: K, now: float) -> bool:
+        """Whether it may at this instant (seconds of a clock that nobody sets); if so, that was one time."""
+        left, at = self._left.get(key, (float(self._burst), now))
+        left = min(float(self._burst), left + (now - at) / self._seconds)
+        allowed = left >= 1
+        self._left[key] = (left - allowed, now)
+        self._left.move_to_end(key)
+        if len(self._left) > self._count_max:
+            self._left.popitem(last=False)
+        return allowed

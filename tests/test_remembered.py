@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.remembered import SHARE, Remembered
+from connector.remembered import SHARE, Paces, Remembered
 
 COUNT, BYTES = 8, 3_200  # so that one value may have 100 bytes
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "get", "forget"]), st.integers(0, 12), st.integers(0, 2 * BYTES // SHARE)), max_size=80)
@@ -46,3 +46,26 @@ def test_what_has_grown_too_large_is_not_kept_as_it_was_before():
     ours.put("a", "large", BYTES // SHARE + 1)
     assert ours.get("a") is None
     assert (len(ours), ours.size_bytes) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 5)), max_size=60))
+def test_nobody_is_faster_than_the_pace_and_nobody_slows_down_another(steps: list[tuple[str, float]]):
+    paces, now = Paces[str](3, 2.0, 2), 100.0
+    times: dict[str, list[float]] = {"a": [], "b": []}
+    for who, pause in steps:
+        now += pause
+        recent = [at for at in times[who] if now - at <= 2.0]
+        if paces.take(who, now):
+            times[who].append(now)
+        else:
+            assert recent, "who has paused for one time has one again"
+    for each in times.values():
+        for at, first in enumerate(each):
+            for count, last in enumerate(each[at:], 1):
+                assert count <= 3 + (last - first) / 2.0 + 1e-6
+
+
+def test_of_more_than_can_be_told_apart_the_one_that_was_quiet_for_longest_begins_anew():
+    paces = Paces[str](1, 60.0, 2)
+    assert [paces.take(who, 1.0) for who in "aabbc"] == [True, False, True, False, True]
+    assert [paces.take(who, 2.0) for who in "ba"] == [False, True]

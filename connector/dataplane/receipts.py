@@ -3,6 +3,9 @@
 Each of the two writes, the receipt and its ack, changes the account as it was read, or is judged again. A crash between them loses
 nothing: the consumer sends the same receipt again and gets the ack that is made then. What cannot be written is not acknowledged, and
 without an ack there is no new credit.
+
+While a window more is on its way, the two are one write, and the ack names no place in the ledger: the stream would wait for three turns
+of the disk instead of one, and that of its next receipt, which takes the place of this one, or of the last one is named all the same.
 """
 
 from __future__ import annotations
@@ -12,17 +15,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from time import perf_counter
-from typing import Any
+from time import monotonic, perf_counter
+from typing import Any, Final
 
 from connector import telemetry
 from connector.dataplane.accounts import Account, Accounts
-from connector.dataplane.flows import Flows
+from connector.dataplane.flows import TRANSFERS_MAX, Flows
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import MeterRefused
+from connector.errors import MeterRefused, TooMany
 from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
@@ -32,7 +35,10 @@ from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.ledger import Ledger
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Counts, Metered, Receipted
+from connector.remembered import Paces
 
+IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
+IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
@@ -70,6 +76,7 @@ class Receipts:
         self._live = live
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
+        self._paces: Paces[str] = Paces(IDLE_AT_ONCE, IDLE_SECONDS, TRANSFERS_MAX)
         self._numbers: dict[bytes, int] = {}  # digest of a receipt -> sequence of its evidence, until it is acknowledged
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -85,12 +92,13 @@ class Receipts:
     async def take(self, transfer: str, token: str, state: str) -> Answered:
         """Take a receipt (JWS) for a transfer. `state` is what its ack says of the transfer: ok, quota, revoked or suspended.
 
-        Raises MeterRefused if there is no manifest yet, StoreError if it cannot be made durable: then nothing is acknowledged.
+        Raises MeterRefused if there is no manifest yet, TooMany if too many came that sign for nothing new, StoreError if it cannot be made
+        durable: then nothing is acknowledged.
         """
         began = perf_counter()
         if self._ledger is not None and self._ledger.suspected((await self._demand(transfer)).peer):
             raise MeterRefused(SUSPECTED, "ledger-suspected")
-        judged = await self._judge(transfer, token)
+        judged = await self._judge(transfer, token, state)
         telemetry.receipts.labels(judged.outcome.value).inc()
         if judged.outcome is Outcome.CONFLICT:
             self._acknowledged(judged.account)
@@ -112,8 +120,9 @@ class Receipts:
             raise MeterRefused(MISSING, "manifest-missing")
         return stored
 
-    async def _judge(self, transfer: str, token: str) -> Judged[Metered]:
-        """Judge it, and write what follows."""
+    async def _judge(self, transfer: str, token: str, state: str) -> Judged[Metered]:
+        """Judge it, and write what follows: with its ack, if that is not to wait for the ledger."""
+        note = await self._ledger.checkpoint() if self._ledger is not None else None
         judged: Judged[Metered] | None = None
         told = 0
 
@@ -132,6 +141,11 @@ class Receipts:
                     judged = judge(known=await self._store.receipts(transfer))
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
+            if state == "ok" and self._flows_on(judged, account):
+                ack = self._signed(judged.account, account, state, now, note)
+                judged = replace(judged, account=chain.acked(judged.account, ack), ack=ack)
+            if judged.outcome in (Outcome.ACCEPTED, Outcome.CONFLICT) and judged.account.counts.bytes <= told:
+                self._demand_pace(transfer)
             return self._written(stored, judged, token, now)
 
         await self._decide(step, transfer)
@@ -139,7 +153,22 @@ class Receipts:
             raise AssertionError("a step judges")
         if judged.outcome is Outcome.ACCEPTED:
             telemetry.receipted_bytes.inc(judged.account.counts.bytes - told)
+        if judged.outcome is Outcome.ACCEPTED and judged.ack:
+            self._numbers.pop(digest(token), None)
+            self._acknowledged(judged.account)
         return judged
+
+    def _flows_on(self, judged: Judged[Metered], account: Account | None) -> bool:
+        """Whether another window is on its way beside what this receipt covers, and the ledger keeps up with what is to be numbered."""
+        if judged.outcome is not Outcome.ACCEPTED or judged.receipt is None or judged.receipt.state != "partial" or account is None:
+            return False
+        beyond = account.beyond(judged.account.ranges)
+        return beyond >= manifest_of(judged.account.manifest).window_bytes and (self._ledger is None or not self._ledger.behind())
+
+    def _demand_pace(self, transfer: str) -> None:
+        """Raises TooMany for one more that signs for nothing new, if there were too many."""
+        if not self._paces.take(transfer, monotonic()):
+            raise TooMany(IDLE, retry_seconds=int(IDLE_SECONDS))
 
     def _proven(self, consumer: str) -> Callable[[str, str], Mapping[str, Any]]:
         return lambda token, typ: self._identity.read(token, typ, consumer)
@@ -149,9 +178,17 @@ class Receipts:
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
         after = replace(judged.account, version=stored.version + 1, updated=now)
-        what = telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT
-        row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, "" if accepted else None, now)
-        return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=(_fact(what, stored, token, now),))
+        facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
+        if accepted and judged.ack:
+            facts.append(_fact(telemetry.ACK, stored, judged.ack, now))
+        row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, judged.ack if accepted else None, now)
+        return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=tuple(facts))
+
+    def _signed(self, stored: Metered, account: Account | None, state: str, now: float, note: str | None, index: int | None = None) -> str:
+        """The ack of the receipt that was accepted last."""
+        own = Counts(calls=account.calls, microseconds=account.microseconds) if account is not None else None
+        ack = chain.answer(stored, now=now, index=index, state=state, own=own, ledger=note)
+        return self._identity.sign(ack.claims(), Ack.TYP)
 
     async def _acknowledge(self, transfer: str, token: str, state: str) -> str:
         """Sign the ack of the receipt that was accepted last, once that has its place in the ledger, and make it durable."""
@@ -167,10 +204,7 @@ class Receipts:
             if stored.ack or digest(stored.receipt) != name:  # somebody was quicker: with the same, or with one that takes its place
                 signed = stored.ack
                 return None
-            account = self._accounts.at_hand(transfer)
-            own = Counts(calls=account.calls, microseconds=account.microseconds) if account is not None else None
-            ack = chain.answer(stored, now=now, index=index, state=state, own=own, ledger=note)
-            signed = self._identity.sign(ack.claims(), Ack.TYP)
+            signed = self._signed(stored, self._accounts.at_hand(transfer), state, now, note, index)
             after = replace(chain.acked(stored, signed), version=stored.version + 1, updated=now)
             saves = (after, Receipted(transfer, stored.sequence, name, token, signed, stored.updated))
             return Changes((Expect(Metered, transfer, stored.version),), saves, evidence=(_fact(telemetry.ACK, stored, signed, now),))

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from connector.adapters.memory import MemoryStore
+from connector.dataplane import receipts
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
@@ -147,6 +148,22 @@ async def test_what_was_read_within_the_credit_before_the_first_receipt_is_forgi
         stored = await rig.store.metered(TRANSFER)
         assert stored is not None
         assert (stored.counts, stored.ranges, stored.attested) == (Counts(), (), "both")
+
+
+@pytest.mark.asyncio
+async def test_receipts_that_sign_for_nothing_new_do_not_fill_the_ledger(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        for _ in range(receipts.IDLE_AT_ONCE):
+            await consumer.sign()
+        before = len(await facts_of(rig))
+        status, body = await consumer.post(consumer.receipt())
+        assert (status, orjson.loads(body)["type"]) == (429, "urn:qiao:problem:too-many")
+        assert len(await facts_of(rig)) == before
+        await consumer.sign((1, 2))  # who has something to sign for is not kept from it
+        for number in range(receipts.IDLE_AT_ONCE):
+            assert (await consumer.post(consumer.receipt(sequence=1, previous=None, id=f"other{number}")))[0] in (409, 429)
+        assert len(await facts_of(rig)) <= before + 4
 
 
 @pytest.mark.asyncio
