@@ -57,7 +57,8 @@ class HttpStreams:
             )
         if "since" in address and unit_of(media_type) != "line":
             raise InvalidRequest("`since` is for lines of JSON; events are followed by their ids", pointer="/source/since")
-        return {**address, "media_type": media_type}, Stat(None, _version(address), None, media_type)
+        kept = {**address, "media_type": media_type}
+        return kept, Stat(None, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode(), None, media_type)
 
     async def open(self, address: Mapping[str, Any]) -> LiveSource:
         """See `connector.ports.live.LiveSources`."""
@@ -168,7 +169,7 @@ class Lines:
         """See `Cutter`."""
         whole, self._rest = _whole(self._rest + piece if self._rest else piece, b"\n")
         if whole.startswith((b"\n", b"\r\n")) or b"\n\n" in whole or b"\n\r\n" in whole:
-            whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip())
+            whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip(b"\r\n"))
         if whole and self._member is not None:
             self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)
         return whole
@@ -244,7 +245,3 @@ def _with(url: str, query: Mapping[str, str]) -> str:
         return url
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, urlencode(query))))))
-
-
-def _version(address: Mapping[str, Any]) -> str:
-    return orjson.dumps({**address}, option=orjson.OPT_SORT_KEYS).decode()

@@ -1,0 +1,234 @@
+"""Lines and events over HTTP, from a source in a process of its own and from servers that say what a test wants."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.adapters.egress import guard
+from connector.adapters.peer_http import HttpPeer
+from connector.adapters_streams import http_stream
+from connector.adapters_streams.http_stream import Events, HttpStreams, Lines
+from connector.errors import InvalidRequest, SourceFailed
+from connector.metering.live import ENDS
+from tests.contracts.live_source_contract import LiveSourceContract, Spring
+from tests.dataplane.rig import serving
+from tests.dataplane_live import upstream
+from tests.free_ports import free_ports
+
+SINCE = {"parameter": "since", "member": "n"}
+
+
+def peer() -> HttpPeer:
+    return HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]))
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], web.Response]) -> AsyncIterator[tuple[str, HttpStreams]]:
+    """A server that answers so, and sources that may dial it."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(request)
+
+    app, dialling = web.Application(), peer()
+    app.router.add_route("*", "/{path:.*}", handle)
+    async with serving(app) as port:
+        yield f"http://127.0.0.1:{port}", HttpStreams(dialling, {"upstream": "Bearer secret"}.get)
+    await dialling.close()
+
+
+class HttpSpring(Spring):
+    def __init__(self, url: str, path: str, resumable: bool, stop: asyncio.Event, stopped: asyncio.Event) -> None:
+        self.url, self.path, self.resumable, self.stop, self.stopped = url, path, resumable, stop, stopped
+        self.peer = peer()
+        self.sources = HttpStreams(self.peer, {}.get)
+
+    def address(self, **members: Any) -> Mapping[str, Any]:
+        since = {"since": SINCE} if self.path == "/lines" and self.resumable else {}
+        return {"type": "http-stream", "url": self.url + self.path} | since | members
+
+    async def remove(self) -> None:
+        self.stop.set()
+        await self.stopped.wait()
+
+    def numbers(self, data: bytes) -> list[int]:
+        if self.path == "/lines":
+            return [json.loads(line)["n"] for line in data.splitlines()]
+        return [int(number) for number in re.findall(rb"id: (\d+)", data)]
+
+
+@pytest_asyncio.fixture(params=["lines", "lines without a way to go on", "events"])
+async def spring(request: pytest.FixtureRequest) -> AsyncIterator[HttpSpring]:
+    stop, stopped, begun = asyncio.Event(), asyncio.Event(), asyncio.Queue[str]()
+
+    async def run() -> None:
+        async with upstream.running(free_ports(1)[0]) as url:
+            begun.put_nowait(url)
+            await stop.wait()
+        stopped.set()
+
+    running = asyncio.create_task(run())
+    path = "/events" if request.param == "events" else "/lines"
+    found = HttpSpring(await begun.get(), path, "without" not in request.param, stop, stopped)
+    yield found
+    stop.set()
+    await running
+    await found.peer.close()
+
+
+class TestContract(LiveSourceContract):
+    pass
+
+
+EVENT = st.builds(
+    lambda id, lines: (f"id: {id}\n".encode() if id else b"") + b"".join(b"data: " + line + b"\n" for line in lines),
+    st.none() | st.integers(1, 99),
+    st.lists(st.text(alphabet="ab:\u00fc ", max_size=9).map(str.encode), min_size=1, max_size=3),
+)
+NOISE = st.sampled_from([b": keep-alive\n", b"retry: 10\n", b"id: 7\n", b"event: x\n", b""])
+
+
+@given(st.lists(EVENT | NOISE, max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.integers(1, 40), st.booleans())
+def test_events_come_out_in_one_spelling_however_they_are_spelled_and_cut(blocks: list[bytes], newline: bytes, step: int, marked: bool):
+    sent = b"".join(block + b"\n" for block in blocks).replace(b"\n", newline)
+    sent = http_stream.BOM + sent if marked else sent
+    cutter = Events(None)
+    found = b"".join(cutter.take(sent[at : at + step]) for at in range(0, len(sent), step)) + cutter.take(b"")
+    expected = [block for block in blocks if block.startswith(b"data") or b"\ndata" in block]
+    if newline == b"\r" and expected and found != b"".join(block + b"\n" for block in expected):
+        expected = expected[:-1] if blocks[-1] is expected[-1] else expected  # the line feed of the last line may be yet to come
+    assert found == b"".join(block + b"\n" for block in expected)
+    assert found.count(ENDS["message"]) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("sent", "position"),
+    [
+        (b"id: 5\ndata: x\n\n", "5"),
+        (b"id:5\ndata: x\n\ndata: y\n\n", "5"),
+        (b"data: x\nid: 6\n\n", "6"),
+        (b"id: 5\nid: 6\ndata: x\n\n", "6"),
+        (b"id: 5\ndata: x\n\nid\ndata: y\n\n", "5"),
+        (b"id: 5\ndata: x\n\nid:\ndata: y\n\n", None),
+        (b"id: 5\ndata: x\n\nid: a\0b\ndata: y\n\n", None),
+        (b"id: " + b"9" * 3000 + b"\ndata: x\n\n", None),
+        (b"id: 5\n\n", "5"),
+        ("id: \u00fc\ndata: x\n\n".encode(), "\u00fc"),
+        (b"id: 5\ndata: x\n", None),
+    ],
+)
+def test_the_id_of_the_last_whole_event_says_where_to_go_on(sent: bytes, position: str | None):
+    cutter = Events(None)
+    cutter.take(sent)
+    assert cutter.position == position
+
+
+@given(st.lists(st.sampled_from([b'{"n":1}', b'{"n":"x"}', b"", b"\r"]), max_size=12), st.integers(1, 20))
+def test_lines_come_out_whole_and_none_is_empty(lines: list[bytes], step: int):
+    sent = b"".join(line + b"\n" for line in lines) + b'{"n":'
+    cutter = Lines(None, None)
+    found = b"".join(cutter.take(sent[at : at + step]) for at in range(0, len(sent), step))
+    assert found == b"".join(line + b"\n" for line in lines if line.strip(b"\r"))
+
+
+@pytest.mark.parametrize(
+    "line", [b"no json", b"[]", b'{"m":1}', b'{"n":true}', b'{"n":null}', b'{"n":[1]}', b'{"n":"' + b"x" * 3000 + b'"}']
+)
+def test_a_line_by_which_nothing_can_go_on_is_a_fault_of_the_source(line: bytes):
+    with pytest.raises(SourceFailed, match="`n`, by which"):
+        Lines("n", None).take(line + b"\n")
+
+
+@pytest.mark.parametrize("cutter", [Lines(None, None), Events(None)], ids=["line", "event"])
+def test_a_record_without_an_end_is_not_kept_for_ever(cutter: http_stream.Cutter, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_stream, "RECORD_BYTES_MAX", 10_000)
+    assert cutter.take(b"data:" + b"x" * 9_000) == b""
+    with pytest.raises(SourceFailed, match="more than 10000 bytes"):
+        cutter.take(b"x" * 2_000)
+
+
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    ({"url": ""}, "visible ASCII", "/source/url"),
+    ({"url": 5}, "visible ASCII", "/source/url"),
+    ({"url": "http://127.0.0.1/a b"}, "visible ASCII", "/source/url"),
+    ({"url": "ftp://127.0.0.1/"}, "cannot be used", "/source/url"),
+    ({"url": "http://u:p@127.0.0.1/"}, "cannot be used", "/source/url"),
+    ({"credential": "none"}, "section `credentials`", "/source/credential"),
+    ({"since": "n"}, "`parameter` of the query", "/source/since"),
+    ({"since": {"parameter": "since"}}, "`parameter` of the query", "/source/since"),
+    ({"since": {"parameter": "", "member": "n"}}, "`parameter` of the query", "/source/since"),
+    ({"since": SINCE | {"more": "x"}}, "`parameter` of the query", "/source/since"),
+    ({"media_type": "text/csv"}, "no media type of records", "/source/media_type"),
+    ({"media_type": "text/event-stream", "since": SINCE}, "followed by their ids", "/source/since"),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("changed", "text", "pointer"), MISTAKES, ids=lambda value: str(value)[:40])
+async def test_a_mistake_in_an_address_is_named_where_it_is(changed: dict[str, Any], text: str, pointer: str):
+    async with answering(lambda _: web.Response(body=b"{}\n", content_type="application/x-ndjson")) as (url, sources):
+        with pytest.raises(InvalidRequest, match=text) as caught:
+            await sources.index({"type": "http-stream", "url": url} | changed)
+        assert caught.value.pointer == pointer
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (web.Response(status=404), "status 404 instead of 200"),
+        (web.Response(status=302, headers={"Location": "/x"}), "status 302"),
+        (web.Response(body=b"x", headers={"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}), "content encoding"),
+    ],
+)
+async def test_an_upstream_that_does_not_stream_is_told_as_it_is(answer: web.Response, text: str):
+    async with answering(lambda _: answer) as (url, sources):
+        with pytest.raises(SourceFailed, match=text):
+            await sources.index({"type": "http-stream", "url": url})
+
+
+@pytest.mark.asyncio
+async def test_the_credential_is_sent_and_never_told():
+    seen: list[str | None] = []
+
+    def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(body=b'{"n":1}\n', content_type="application/x-ndjson")
+
+    async with answering(answer) as (url, sources):
+        address, _ = await sources.index({"type": "http-stream", "url": url, "credential": "upstream"})
+        found, _ = await _all(sources, address)
+        assert (found, seen) == (b'{"n":1}\n', ["Bearer secret"] * 2)
+        assert "secret" not in json.dumps(address)
+
+
+@pytest.mark.asyncio
+async def test_a_position_is_sent_as_the_source_wants_it_beside_what_the_url_has():
+    seen: list[tuple[str, str | None]] = []
+
+    def answer(request: web.Request) -> web.Response:
+        seen.append((request.rel_url.raw_query_string, request.headers.get("Last-Event-ID")))
+        kind = "text/event-stream" if request.path == "/events" else "application/x-ndjson"
+        return web.Response(body=b"", content_type=kind)
+
+    async with answering(answer) as (url, sources):
+        for path, more in (("/lines?a=b", {"since": SINCE}), ("/events", {})):
+            address, _ = await sources.index({"type": "http-stream", "url": url + path} | more)
+            await _all(sources, address, "x y&z")
+    assert seen == [("a=b", None), ("a=b&since=x+y%26z", None), ("", None), ("", "x y&z")]
+
+
+async def _all(sources: HttpStreams, address: Mapping[str, Any], position: str | None = None) -> tuple[bytes, str | None]:
+    source = await sources.open(address)
+    data = b""
+    async for batch in source.follow(position):
+        data, position = data + batch.data, batch.position
+    return data, position

@@ -1,0 +1,137 @@
+"""What every implementation of the ports `LiveSources` and `LiveSource` must do, as tests. An adapter's test file inherits, and its
+fixture `spring` says where the records of one source come from."""
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from connector.errors import InvalidRequest, SourceFailed
+from connector.metering.live import ENDS
+from connector.ports.live import LiveSource, LiveSources, Records, unit_of
+
+WAIT_SECONDS = 10.0
+
+
+class Spring(ABC):
+    """Where one source comes from. Its records are numbered from 1, and `numbers` reads them."""
+
+    sources: LiveSources
+    resumable: bool
+
+    @abstractmethod
+    def address(self, **members: Any) -> Mapping[str, Any]:
+        """The address that an operator would give."""
+
+    @abstractmethod
+    async def remove(self) -> None:
+        """Let there be nothing any more."""
+
+    @abstractmethod
+    def numbers(self, data: bytes) -> list[int]:
+        """The numbers of whole records."""
+
+
+@asynccontextmanager
+async def opened(spring: Spring, **members: Any) -> AsyncIterator[LiveSource]:
+    """Look at it, and let the address go through a store, as publishing does."""
+    address, _ = await spring.sources.index(spring.address(**members))
+    source = await spring.sources.open(json.loads(json.dumps(address)))
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+async def taken(spring: Spring, source: LiveSource, count: int, position: str | None = None) -> tuple[list[int], list[Records]]:
+    """At least so many records after a position."""
+    found: list[int] = []
+    batches: list[Records] = []
+    async with asyncio.timeout(WAIT_SECONDS), aclosing(source.follow(position)) as coming:
+        async for batch in coming:
+            batches.append(batch)
+            found += spring.numbers(batch.data)
+            if len(found) >= count:
+                break
+    return found, batches
+
+
+class LiveSourceContract:
+    """Publishing, following, and going on. `spring` is a fixture."""
+
+    pytestmark = pytest.mark.asyncio
+
+    async def test_it_has_no_size_and_no_digest_and_says_what_its_records_are(self, spring: Spring):
+        address, stat = await spring.sources.index(spring.address())
+        assert (stat.size_bytes, stat.sha256) == (None, None)
+        assert unit_of(stat.media_type) in ENDS
+        assert address["media_type"] == stat.media_type
+
+    async def test_each_batch_is_whole_records_in_order(self, spring: Spring):
+        address, stat = await spring.sources.index(spring.address())
+        source = await spring.sources.open(address)
+        found, batches = await taken(spring, source, 1000)
+        assert found == list(range(found[0], found[0] + len(found)))
+        ending = ENDS[unit_of(stat.media_type)]
+        assert all(batch.data.endswith(ending) for batch in batches)
+        assert sum(batch.data.count(ending) for batch in batches) == len(found)
+        await source.close()
+
+    async def test_it_goes_on_after_any_position_that_it_has_named(self, spring: Spring):
+        if not spring.resumable:
+            pytest.skip("this source cannot go on")
+        async with opened(spring) as source:
+            _, batches = await taken(spring, source, 500)
+            for number in (0, len(batches) // 2, len(batches) - 1):
+                last = spring.numbers(batches[number].data)[-1]
+                more, _ = await taken(spring, source, 10, batches[number].position)
+                assert more[:10] == list(range(last + 1, last + 11))
+            assert source.waits
+
+    async def test_a_source_that_cannot_go_on_says_so(self, spring: Spring):
+        if spring.resumable:
+            pytest.skip("this source can go on")
+        async with opened(spring) as source:
+            _, batches = await taken(spring, source, 10)
+            assert not source.waits
+            assert all(batch.position is None for batch in batches)
+
+    async def test_a_follower_may_leave_at_any_time_and_another_begin(self, spring: Spring):
+        async with opened(spring) as source:
+            for _ in range(3):
+                found, _ = await taken(spring, source, 1)
+                assert found
+
+    async def test_it_waits_for_whoever_asks_for_no_more(self, spring: Spring):
+        async with opened(spring) as source, aclosing(source.follow(None)) as coming:
+            first = await anext(coming)
+            await asyncio.sleep(0.2)
+            second = await anext(coming)
+            assert spring.numbers(second.data)[0] == spring.numbers(first.data)[-1] + 1
+
+    async def test_what_is_not_there_cannot_be_published_or_followed(self, spring: Spring):
+        address, _ = await spring.sources.index(spring.address())
+        source = await spring.sources.open(address)
+        await spring.remove()
+        with pytest.raises(SourceFailed):
+            await spring.sources.index(spring.address())
+        with pytest.raises(SourceFailed):
+            await taken(spring, source, 1)
+        await source.close()
+
+    async def test_closing_twice_is_closing(self, spring: Spring):
+        async with opened(spring) as source:
+            await source.close()
+
+    async def test_a_member_that_no_such_source_has_is_a_mistake_that_is_named(self, spring: Spring):
+        with pytest.raises(InvalidRequest, match="no member `pasword`; it has") as caught:
+            await spring.sources.index(spring.address(pasword="x"))
+        assert caught.value.pointer == "/source/pasword"
+
+    async def test_publishing_what_was_published_gives_the_same(self, spring: Spring):
+        address, stat = await spring.sources.index(spring.address())
+        assert await spring.sources.index(address) == (address, stat)
