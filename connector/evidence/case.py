@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from connector.errors import MeterRefused, Unauthenticated
@@ -115,15 +116,20 @@ class Case:
     def log_keys(self, owner: str, origin: str) -> tuple[VerifierKey, ...]:
         """The keys that sign for a log: those that are pinned for it, else those of its owner."""
         pinned = tuple(key for key in self.notes if key.kind is Kind.ED25519 and key.name == origin)
-        return pinned or tuple(VerifierKey(origin, key.public) for key in self.keys.get(owner, ()))
+        return pinned or tuple(_verifier_key(origin, key.public, Kind.ED25519) for key in self.keys.get(owner, ()))
 
     def witness_keys(self, owner: str) -> tuple[VerifierKey, ...]:
         """The keys of all who may have cosigned a log of `owner`."""
         pinned = {key.name: key for key in self.notes if key.kind is Kind.COSIGNATURE}
         others = [
-            VerifierKey(id, key.public, Kind.COSIGNATURE)
+            _verifier_key(id, key.public, Kind.COSIGNATURE)
             for id, keys in self.keys.items()
             if id != owner and id not in pinned
             for key in keys
         ]
         return (*pinned.values(), *others)
+
+
+@lru_cache(maxsize=1024)  # a key is looked at closely once, and stands under thousands of notes
+def _verifier_key(name: str, public: bytes, kind: Kind) -> VerifierKey:
+    return VerifierKey(name, public, kind)

@@ -21,8 +21,9 @@ def check(case: Case, found: Flows) -> None:
     """All of it."""
     for member in case.of("transfer"):
         _account(case, found, member)
+    pids = {str(member.value["providerPid"]) for member in case.of("transfer")}
     for statement in found.statements:
-        _statement(case, found, statement)
+        _statement(case, found, statement, pids)
     for member in case.of("invoice"):
         _invoice(case, found, member)
 
@@ -51,13 +52,12 @@ def _account(case: Case, found: Flows, at: Member) -> None:
         case.fault("account-ack", at, "/account/ack")
 
 
-def _statement(case: Case, found: Flows, at: Object) -> None:
+def _statement(case: Case, found: Flows, at: Object, pids: set[str]) -> None:
     said, other = at.value, {case.provider: case.consumer, case.consumer: case.provider}
     if said.audience != other[said.issuer]:
         case.fault("statement-by", at.member, "/jws")
     if said.agreement != case.agreement.value["id"]:
         case.fault("object-agreement", at.member, "/jws")
-    pids = {member.value["providerPid"] for member in case.of("transfer")}
     for flow in said.flows:
         if flow.transfer not in pids:
             case.fault("statement-transfer", at.member, "/jws")

@@ -54,23 +54,19 @@ class Flow:
 @dataclass(slots=True)
 class Flows:
     """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks` and `statements` as they stand, and `objects`, all
-    of them by digest."""
+    of them by digest; `transfers` are the members of that kind by the exporter's pids."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
     acks: list[Object] = field(default_factory=list)
     statements: list[Object] = field(default_factory=list)
     objects: dict[bytes, Member] = field(default_factory=dict)
-
-    def of(self, transfer: str) -> list[Flow]:
-        """The flows of a transfer, by the exporter's pid: one for each manifest."""
-        return [flow for flow in self.flows.values() if flow.manifest.transfer == transfer]
+    transfers: dict[str, Member] = field(default_factory=dict)
 
 
 def check(case: Case) -> Flows:
     """Read all objects, put them in their chains, and follow these."""
-    found = Flows()
-    transfers = {str(member.value["pid"]): member for member in case.of("transfer")}
+    found = Flows(transfers={str(member.value["pid"]): member for member in case.of("transfer")})
     for kind in ("manifest", "receipt", "ack", "statement"):
         for member in case.of(kind):
             name = sha256(str(member.value["jws"]).encode()).digest()
@@ -78,7 +74,7 @@ def check(case: Case) -> Flows:
                 case.fault("object-twice", member, "/jws")
                 continue
             found.objects[name] = member
-            if member.value["transfer"] not in transfers:
+            if member.value["transfer"] not in found.transfers:
                 case.fault("object-transfer", member, "/transfer")
                 continue
             _READERS[kind](case, found, member)
@@ -92,7 +88,7 @@ def _manifest(case: Case, found: Flows, at: Member) -> None:
     if read is None:
         return
     manifest, agreed = read.value, case.agreement.value
-    transfer = next(member.value for member in case.of("transfer") if member.value["pid"] == read.transfer)
+    transfer = found.transfers[read.transfer].value
     pids = manifest.consumer_pid, manifest.provider_pid
     policy = read_bytes(agreed["policy"], DIGEST_BYTES) or b""
     terms = Terms(case.provider, case.consumer, agreed["id"], policy, *pids, agreed["dataset"])

@@ -6,7 +6,7 @@ from connector.evidence.verify import verify
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack
 from connector.signatures.jws import claims_of
-from tests.evidence.forgeries import dropped, other
+from tests.evidence.forgeries import dropped, other, told
 from tests.evidence.rig import CHUNK, KEYS, PROVIDER, SOUND, TRANSFER, Draft, Story, signed
 
 
@@ -50,13 +50,20 @@ def _unsigned() -> Draft:
 
 
 def test_live_data_are_counted_by_what_both_have_signed():
+    counts = Counts(196_000, 12, 0, 1, 7)
     live = Story(
         {
-            "manifest": lambda each: replace(each, log=replace(each.log, root=None, size=None)),
-            "receipt 2": other(checkpoint=None, ranges=(), counts=Counts(0, 0, 0, 1, 7)),
+            "manifest": lambda each: replace(each, unit="line", log=replace(each.log, root=None, size=None)),
+            "receipt 2": other(counts=counts),
+            "ack 2": other(credit_bytes=counts.bytes + 4 * CHUNK),
+            "statement": told(counts=counts),
         },
         invoice=False,
-    )
-    found = {each.code for each in verify(live.draft().data).findings}
-    assert "claim-root" not in found
-    assert "bytes-differ" not in found
+    ).draft()
+    live.one("transfer")["account"]["counts"] = counts.claims()
+    report = verify(live.data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    assert report.told.counts == counts
+    assert [text for text in report.unproven if "live data" in text]
+    assert [text for text in report.unproven if "the number of records" in text]
