@@ -24,7 +24,7 @@ from connector.errors import ConnectorError, InvalidRequest, SourceFailed
 from connector.ports import Along, Source, Stat
 
 PIECE_BYTES = 1024 * 1024  # a hop to a thread costs 0.1 ms: it pays from here on
-ALONG_PIECES = 4  # that who reads along may be behind: enough for neither thread to wait where both have a core
+ALONG_BYTES, ALONG_PIECES = 2 * 1024 * 1024, 3  # who reads along is so far behind at most: neither waits, and what both read is in a cache
 OCTETS = "application/octet-stream"
 MEMBERS = frozenset({"type", "path", "media_type", "inode", "mtime_ns", "size_bytes", "sha256"})
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -113,7 +113,7 @@ def hash_file(descriptor: int, stop: threading.Event) -> tuple[int, hashlib._Has
 
 def hash_along(descriptor: int, stop: threading.Event, along: Along) -> tuple[int, hashlib._Hash]:
     """As `hash_file`, and `along` reads each piece in a second thread, while this one hashes it: both let go of the interpreter."""
-    digest, offset, free = hashlib.sha256(), 0, [memoryview(bytearray(PIECE_BYTES)) for _ in range(ALONG_PIECES)]
+    digest, offset, free = hashlib.sha256(), 0, [memoryview(bytearray(ALONG_BYTES)) for _ in range(ALONG_PIECES)]
     behind: deque[tuple[memoryview, Future[None]]] = deque()
     with ThreadPoolExecutor(1, "index") as beside:
         while not stop.is_set():
