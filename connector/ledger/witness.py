@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 
 from prometheus_client import Counter
 
@@ -19,10 +20,13 @@ from connector.merkle import checkpoints, notes, witness
 from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
+from connector.remembered import Paces
 
 CONTRADICTIONS = frozenset({"witness-forked", "consistency-old-mismatch", "consistency-mismatch", "witness-successor"})
 ATTEMPTS_MAX = 8  # two checkpoints of one log at once come from two replicas; more in a row are a defect
-CONTRADICTED = 409
+CONTRADICTED, TOO_OFTEN = 409, 429  # RFC 9110, RFC 6585
+AT_ONCE, SECONDS = 64, 1.0  # checkpoints of one peer that are new; each is an entry of our own ledger, and ours come once a minute
+PEERS_MAX = 10_000
 NOTE_BYTES_MAX = 16 * 1024  # it becomes an entry of our own ledger; a checkpoint with three witnesses has 700
 
 consistency_failures = Counter(
@@ -36,6 +40,7 @@ class Witness:
     def __init__(self, store: Store, commit: Commit, clock: Clock, identity: Identity, signer: Callable[[], notes.Signer]) -> None:
         self._store, self._commit, self._clock, self._identity, self._signer = store, commit, clock, identity, signer
         self._suspects: set[str] = set()
+        self._paces: Paces[str] = Paces(AT_ONCE, SECONDS, PEERS_MAX)
 
     async def start(self) -> None:
         """Remember whom an earlier process has found out."""
@@ -72,6 +77,9 @@ class Witness:
                 changes = self._contradiction(held, request, now)
             elif answer.seen is None or answer.seen == seen:
                 return answer
+            elif not self._paces.take(peer, monotonic()):
+                reason = "checkpoints of this participant come faster than they are remembered here; send fewer"
+                return witness.Answer(TOO_OFTEN, f"witness-too-often: {reason}\n".encode(), code="witness-too-often")
             else:
                 changes = self._continuation(known, peer, request, now)
             if not isinstance(await self._commit(changes), Conflict):

@@ -8,6 +8,7 @@ from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.errors import NotFound
 from connector.ledger.book import signer_of
+from connector.ledger.witness import AT_ONCE
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import consistency, nodes_of, root_of
 from connector.records.ledger import Witnessed
@@ -57,6 +58,19 @@ async def test_the_same_checkpoint_again_is_cosigned_again_and_nothing_is_writte
         again = await site.book.witness.add(PEER, request(3, LEAVES[:3]))
         assert again.status == 200
         assert await facts(site) == [telemetry.WITNESSED]
+
+
+async def test_a_log_that_grows_too_often_does_not_fill_ours():
+    leaves = [bytes([number]) * 32 for number in range(AT_ONCE + 2)]
+    async with Site(OWN, PEER, OTHER_PEER) as site:
+        for size in range(1, AT_ONCE + 1):
+            assert (await site.book.witness.add(PEER, request(size - 1, leaves[:size]))).status == 200
+        answer = await site.book.witness.add(PEER, request(AT_ONCE, leaves))
+        assert (answer.status, answer.code) == (429, "witness-too-often")
+        assert len(await facts(site)) == AT_ONCE
+        assert not site.book.suspected(PEER)
+        other = request(0, LEAVES[:3], origin="other.example/ledger", peer=OTHER_PEER)
+        assert (await site.book.witness.add(OTHER_PEER, other)).status == 200
 
 
 async def test_a_log_that_remembers_another_checkpoint_than_we_is_told_ours():
