@@ -116,6 +116,10 @@ class MeteringApi:
         permit = await self._permit(request)
         if self._live is not None and self._live.serves(permit):
             return (await self._live.account(permit))[1]
+        return await self._finite(permit)
+
+    async def _finite(self, permit: Permit) -> Account:
+        """The account of a transfer of data that have an end."""
         async with self._opened.use(permit) as (source, stat):
             representation = await self._representations.of(permit, source, stat)
         if representation.log is None:
@@ -128,9 +132,10 @@ class MeteringApi:
         return _answer(JWT, (await self._accounts.manifest(account)).encode("ascii"))
 
     async def _checkpoint(self, request: web.Request) -> web.Response:
-        if self._live is not None and self._live.serves(permit := await self._permit(request)):
+        permit = await self._permit(request)  # once: a signature holds for one look
+        if self._live is not None and self._live.serves(permit):
             return await self._live.checkpoint(request, permit)
-        account = await self._account(request)
+        account = await self._finite(permit)
         return _answer(NOTE, self._accounts.checkpoint(account.log))
 
     async def _sealed(self, request: web.Request) -> web.Response:

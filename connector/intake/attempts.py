@@ -16,7 +16,7 @@ from http import HTTPStatus
 from connector import telemetry
 from connector.errors import ConnectorError, Contradiction, PeerFailed, PeerRefused
 from connector.intake.access import Access
-from connector.intake.beside import problem_code
+from connector.intake.beside import code_of
 from connector.intake.heads import Head, manifest_url, read_head
 from connector.intake.patience import Patience
 from connector.metering.content import read_etag
@@ -26,7 +26,6 @@ from connector.ports.sinks import Sink
 from connector.records import Pull
 
 BATCH_BYTES = 1024 * 1024  # handed to the thread at once: below, the hop costs more than the work
-PROBLEM_BYTES_MAX = 16 * 1024  # of a refusal that is read
 RESTARTS_MAX = 5  # data that changes more often than it can be read is no dataset
 PROGRESS_SECONDS = 0.2  # between two reports: five a second look smooth
 
@@ -172,9 +171,10 @@ class Attempts:
         async with AsyncExitStack() as stack:
             opened = self._peer.stream("GET", self._access.endpoint, headers=asked, idle_seconds=self._idle_seconds)
             incoming = await stack.enter_async_context(opened)
-            if self._proven and incoming.status == HTTPStatus.FORBIDDEN and await _wants_receipts(incoming):
+            code = await code_of(incoming)
+            if self._proven and incoming.status == HTTPStatus.FORBIDDEN and code == "receipt-required":
                 return Described(None, None, incoming, stack.pop_all())
-            head = read_head(incoming.status, incoming.headers, offset)
+            head = read_head(incoming.status, incoming.headers, offset, code=code)
             if self._proven and (url := manifest_url(incoming.headers, self._access.endpoint)) is not None:
                 return Described(url, head, incoming, stack.pop_all())
             if self._gaps:
@@ -266,16 +266,6 @@ class Attempts:
         if force or now - self._reported >= PROGRESS_SECONDS:
             self._reported = now
             await self._progress(replace(self._pull, sha256=self._expected, stated=True, received_bytes=self._sink.size_bytes))
-
-
-async def _wants_receipts(incoming: Incoming) -> bool:
-    """Whether a refusal says that nothing leaves before a first receipt."""
-    body = b""
-    async for piece in incoming.chunks():
-        body += piece
-        if len(body) > PROBLEM_BYTES_MAX:
-            return False
-    return problem_code(body) == "receipt-required"
 
 
 async def _to_its_end(writing: asyncio.Task[None]) -> None:

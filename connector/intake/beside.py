@@ -5,6 +5,7 @@ All of it is behind the same token as the data, small, and bounded. Nothing here
 
 from __future__ import annotations
 
+import asyncio
 import re
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
@@ -14,14 +15,16 @@ import orjson
 from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.access import Access
-from connector.intake.heads import LATER, NotNow, seconds_of
+from connector.intake.heads import LATER, NotNow, answered, same_origin, seconds_of
 from connector.merkle.tiles import TILE_BYTES, WIDTH, Tile, over
 from connector.merkle.tree import HASH_BYTES
 from connector.metering.content import HEADER_BYTES_MAX, SEALED
-from connector.ports import Peer, Reply
+from connector.ports import Download, Peer, Reply
 
 OBJECT_BYTES_MAX = 64 * 1024  # of a signed object: ours have 1 KiB, a receipt with many ranges 8
 CHECKPOINT_BYTES_MAX = 16 * 1024  # of a signed note with its cosignatures
+PROBLEM_BYTES_MAX = 16 * 1024  # of a refusal that is read
+PROBLEM_SECONDS = 5.0  # for it to arrive
 JWT = "application/jwt"
 CODE = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -34,6 +37,10 @@ class Beside:
         self._access, self._peer = access, peer
         parts = urlsplit(access.endpoint)
         self._base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+    def demand_here(self, url: str, what: str) -> None:
+        """Raise Unfit for a URL at another origin than that of the data: the token is not sent there."""
+        same_origin(url, self._access.endpoint, what)
 
     async def manifest(self, url: str | None = None) -> str:
         """The JWS at `url`, else where it stands beside the data."""
@@ -105,15 +112,32 @@ def problem_code(body: bytes) -> str | None:
     return code if isinstance(code, str) and CODE.fullmatch(code) else None
 
 
+async def code_of(incoming: Download) -> str | None:
+    """The code in the body of a streamed answer with an error status; None if it has none, or does not say it in time."""
+    body = b""
+    if incoming.status < HTTPStatus.BAD_REQUEST:
+        return None
+    try:
+        async with asyncio.timeout(PROBLEM_SECONDS):
+            async for piece in incoming.chunks():
+                body += piece
+                if len(body) > PROBLEM_BYTES_MAX:
+                    return None
+    except (PeerFailed, TimeoutError):
+        return None  # the status says that it is a refusal; what for, nobody hears
+    return problem_code(body)
+
+
 def _headers(token: str | None) -> dict[str, str]:
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"} | telemetry.trace_header()
     return headers if token is None else headers | {"Authorization": f"Bearer {token}"}
 
 
 def _refusal(reply: Reply) -> PeerFailed:
+    code = problem_code(reply.body)
     if reply.status in LATER:
-        return NotNow(reply.status, seconds_of(reply.headers.get("retry-after")))
-    return PeerRefused(f"the provider's data listener answered with status {reply.status}", status=reply.status)
+        return NotNow(reply.status, seconds_of(reply.headers.get("retry-after")), code)
+    return PeerRefused(answered(reply.status, code), status=reply.status)
 
 
 def _text(body: bytes) -> str:

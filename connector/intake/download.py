@@ -121,7 +121,10 @@ class Downloads:
         agreement = await means.store.agreement(pull.agreement or "") if means is not None else None
         asked = agreement is not None and demanded(agreement.document)
         decide = means.decide if means is not None else None
-        return SignedPeer(self._peer, self._signing, pull.peer, pull.transfer or "", demanded=asked, decide=decide)
+        signed = SignedPeer(self._peer, self._signing, pull.peer, pull.transfer or "", demanded=asked, decide=decide)
+        if means is not None:
+            signed.expect(await means.store.evidence_of(pull.transfer or ""))
+        return signed
 
     async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience, enough: Enough) -> Downloaded:
         """Have all of the data at its place, right."""

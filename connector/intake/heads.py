@@ -37,8 +37,8 @@ class Head:
 class NotNow(PeerFailed):
     """An error status that asks for patience: `retry_after_seconds`, 0 if the provider named no time."""
 
-    def __init__(self, status: int, retry_after_seconds: float) -> None:
-        super().__init__(f"the provider's data listener answered with status {status}")
+    def __init__(self, status: int, retry_after_seconds: float, code: str | None = None) -> None:
+        super().__init__(answered(status, code))
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -46,16 +46,21 @@ class Unfit(PeerFailed):
     """An answer that cannot be meant. Whoever sends such a thing will send it again: patience is for those who are away."""
 
 
-def read_head(status: int, headers: Mapping[str, str], offset: int, *, part: bool = False) -> Head:
+def answered(status: int, code: str | None) -> str:
+    """What an error says of an answer with an error status, and of the `code` that its problem details have."""
+    return f"the provider's data listener answered with status {status}" + (f", `{code}`" if code else "")
+
+
+def read_head(status: int, headers: Mapping[str, str], offset: int, *, part: bool = False, code: str | None = None) -> Head:
     """Read the head of the answer to a request for the bytes from `offset`, or for a part that ends before the data do (`part`).
-    `headers` has lower-case names.
+    `headers` has lower-case names; `code` is that of the problem details of an answer with an error status.
 
     Raises NotNow and PeerRefused for error statuses, Unfit for an answer that fits neither the request nor RFC 9110.
     """
     if status in LATER:
-        raise NotNow(status, seconds_of(headers.get("retry-after")))
+        raise NotNow(status, seconds_of(headers.get("retry-after")), code)
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise PeerRefused(f"the provider's data listener answered with status {status}", status=status)
+        raise PeerRefused(answered(status, code), status=status)
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Unfit("the provider sent the data in a content encoding that was not asked for")
     validator, sha256 = strong(headers.get("etag")), read_repr_digest(headers.get("repr-digest"))

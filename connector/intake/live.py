@@ -22,7 +22,7 @@ from connector.errors import ConnectorError, MeterRefused, PeerFailed, ProofRefu
 from connector.intake.access import Access
 from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers
-from connector.intake.beside import Beside
+from connector.intake.beside import Beside, code_of
 from connector.intake.heads import Unfit, read_head
 from connector.intake.live_promise import Goal, LivePromise, State, states_of
 from connector.intake.patience import Patience
@@ -238,7 +238,7 @@ class Following:
                 headers = request_headers(token, (f"{offset}-{live.LAST}", self._etag))
                 opened = self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=IDLE_SECONDS)
                 incoming = await stack.enter_async_context(opened)
-                head = read_head(incoming.status, incoming.headers, offset, part=True)
+                head = read_head(incoming.status, incoming.headers, offset, part=True, code=await code_of(incoming))
                 if head.validator != self._etag or head.first != offset:
                     raise Unfit("the provider answered with other data than those that its manifest promises, or from another place")
                 return incoming

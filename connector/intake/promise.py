@@ -9,6 +9,7 @@ from typing import Protocol
 
 from connector.errors import MeterRefused, PeerFailed, ProofRefused
 from connector.intake.beside import Beside
+from connector.intake.heads import Unfit
 from connector.intake.leaves import Leaves
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
@@ -99,6 +100,7 @@ async def obtain(
     token = token or await beside.manifest(url)
     try:
         manifest = accept(token, terms, proven=proven, now=now)
+        beside.demand_here(manifest.receipts, "a place for receipts")
         if (layout := manifest.log.layout) is None or (root := manifest.log.root) is None:
             return Unending(token, manifest, _header(await beside.header(), manifest))
         entry, note = await asyncio.gather(beside.header(), beside.checkpoint())
@@ -112,6 +114,8 @@ async def obtain(
         await leaves.enter()
     except (MeterRefused, ProofRefused) as error:
         raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
+    except Unfit as error:
+        raise Broken(error.message, "receipts-origin") from None
     return Promise(token, manifest, header, layout, root, leaves)
 
 

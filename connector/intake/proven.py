@@ -19,6 +19,7 @@ from connector.errors import ConnectorError, PeerFailed, ProofRefused, SinkFaile
 from connector.intake.access import Access
 from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers, stated
+from connector.intake.beside import code_of
 from connector.intake.heads import Head, Unfit, read_head
 from connector.intake.legs import Cut, Leg, Window, leaf_hashes, leg
 from connector.intake.patience import Patience
@@ -224,7 +225,7 @@ class Proven:
                 headers = request_headers(token, None if whole else (f"{offset}-{last}", self._promise.etag))
                 opened = self._road.peer.stream("GET", self._road.access.endpoint, headers=headers, idle_seconds=self._road.idle_seconds)
                 incoming = await stack.enter_async_context(opened)
-                head = read_head(incoming.status, incoming.headers, offset, part=not whole)
+                head = read_head(incoming.status, incoming.headers, offset, part=not whole, code=await code_of(incoming))
                 self._checked(head)
                 if head.first != offset:
                     raise Unfit("the provider sent all from the start instead of the part that was asked for")

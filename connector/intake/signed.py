@@ -2,7 +2,8 @@
 
 Every request asks for a signed answer. It is signed itself once the provider has shown that it knows signatures, by one of its answers or
 by asking for ours, and from the first on if the agreement demands it. An answer that is signed has to hold: one that contradicts what its
-provider has signed is none. What both sides have signed of an answer with data is put on record beside it.
+provider has signed is none, nor is one with data and no signature after others that had one. What both sides have signed of an answer
+with data is put on record beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,6 +33,10 @@ DATA = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
 DEMANDED = b"signed-requests"  # the last part of `ports.SIGNED_REQUESTS`, whichever prefix a policy writes before it
 SHOWN_CHARACTERS_MAX = 256
 SHOWN = ("etag", "content-range")  # of an answer, on record beside its signature
+UNSIGNED = (
+    "the provider has signed answers of this transfer before, and this one with data came without a signature:"
+    " whoever took that off may have changed the answer"
+)
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 
@@ -65,7 +70,11 @@ class SignedPeer:
     ) -> None:
         self._peer, self._signing, self._provider, self._transfer = peer, signing, provider, transfer
         self._decide = decide
-        self._signs = demanded
+        self._signs, self._signed = demanded, False
+
+    def expect(self, facts: Iterable[Evidence]) -> None:
+        """Take from what is on record of the transfer whether its provider has signed answers with data before."""
+        self._signed = self._signed or any(fact.what == telemetry.LEG and "answer" in fact.detail for fact in facts)
 
     def check(self, url: str) -> None:
         """See the port."""
@@ -91,6 +100,9 @@ class SignedPeer:
                 asked = self._ask(method, url, headers)
                 incoming = await stack.enter_async_context(self._peer.stream(method, url, headers=asked.headers, idle_seconds=idle_seconds))
                 signed = self._look(asked, incoming.status, incoming.headers)
+                if signed is None and self._signed and incoming.status in DATA:
+                    telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=incoming.status)
+                    raise Broken(UNSIGNED, "answer-unsigned")
                 if not _refused_unsigned(asked, incoming.status, incoming.headers):
                     break
                 await stack.aclose()
@@ -135,7 +147,7 @@ class SignedPeer:
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=status, code=refused.code)
             raise Broken(f"the provider's answer does not hold: {refused.message}", refused.code) from None
-        self._signs = True
+        self._signs = self._signed = True
         return found
 
     async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:

@@ -1,14 +1,14 @@
 """What lies beside the data is asked for with the data's token, bounded, and refused by its status."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.access import Access
-from connector.intake.beside import Beside, problem_code
-from connector.intake.heads import NotNow
+from connector.intake.beside import Beside, code_of, problem_code
+from connector.intake.heads import NotNow, Unfit
 from connector.merkle.tiles import Tile
 from connector.ports import Reply
 from connector.records import Edr
@@ -78,6 +78,50 @@ async def test_an_answer_to_a_receipt_is_an_answer_whatever_it_says(status: int)
 async def test_a_receipt_that_was_not_looked_at_is_no_answer(status: int, error: type[PeerFailed]):
     with pytest.raises(error):
         await beside(Peer([Reply(status, {}, b"")])).post("https://p.example/r", "a.b.c")
+
+
+@pytest.mark.parametrize("status", [401, 404, 503])
+async def test_a_refusal_says_the_code_that_the_provider_gave(status: int):
+    said = b'{"type":"urn:qiao:problem:signature-old"}'
+    with pytest.raises(PeerFailed, match=f"status {status}, `signature-old`"):
+        await beside(Peer([Reply(status, {}, said)])).header()
+
+
+class Incoming:
+    """A streamed answer whose body a test gives."""
+
+    def __init__(self, status: int, *pieces: bytes | Exception) -> None:
+        self.status, self.headers, self._pieces = status, {}, pieces
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+@pytest.mark.parametrize(
+    ("incoming", "code"),
+    [
+        (Incoming(403, b'{"code":', b'"receipt-required"}'), "receipt-required"),
+        (Incoming(200, b'{"code":"data"}'), None),
+        (Incoming(403, b" " * 20_000, b'{"code":"late"}'), None),
+        (Incoming(403, b'{"code":"cut"}', PeerFailed("cut")), None),
+    ],
+)
+async def test_the_code_of_a_streamed_refusal_is_read_within_bounds(incoming: Incoming, code: str | None):
+    assert await code_of(incoming) == code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["https://p.example/r", "https://p.example:443/r"])
+async def test_the_origin_of_the_data_gets_the_token(url: str):
+    beside(Peer([])).demand_here(url, "a place")
+
+
+@pytest.mark.parametrize("url", ["https://q.example/r", "http://p.example/r", "https://p.example:444/r"])
+async def test_no_other_origin_gets_the_token(url: str):
+    with pytest.raises(Unfit, match="names a place at another origin"):
+        beside(Peer([])).demand_here(url, "a place")
 
 
 async def test_a_token_that_has_ended_is_renewed_once():

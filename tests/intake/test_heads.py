@@ -88,6 +88,12 @@ def test_any_other_status_is_a_refusal_that_keeps_its_number(status: int):
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_refusal_says_the_code_that_the_provider_gave(status: int):
+    with pytest.raises(PeerFailed, match=rf"status {status}, `signature-old`$"):
+        read_head(status, {}, 0, code="signature-old")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP"])
 def test_bytes_in_an_encoding_that_nobody_asked_for_are_refused(encoding: str):
     with pytest.raises(PeerFailed, match="content encoding"):

@@ -247,6 +247,22 @@ async def test_an_answer_that_contradicts_its_signature_is_none(side: Side, code
         assert await side.legs() == []
 
 
+@pytest.mark.asyncio
+async def test_data_without_a_signature_are_refused_once_there_were_some_with_one(side: Side):
+    async with listening() as there:
+        peer = side.signed()
+        assert await read(peer, there.url) == b"data"
+        there.signs = False
+        for again in (peer, side.signed()):  # the second is one after a restart, which reads what is on record
+            again.expect(await side.store.evidence_of(TRANSFER))
+            with pytest.raises(Broken, match="without a signature") as broken:
+                await read(again, there.url)
+            assert broken.value.code == "answer-unsigned"
+        assert len(await side.legs()) == 1
+        there.status = 503  # a proxy that signs nothing may say that nobody is there
+        assert await read(peer, there.url) == b"data"
+
+
 @pytest.mark.parametrize("demanded", [False, True])
 @pytest.mark.asyncio
 async def test_an_answer_of_before_is_none_of_now(side: Side, demanded: bool):
@@ -389,7 +405,7 @@ async def test_whoever_has_only_the_token_gets_nothing(tmp_path: Path):
         await rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS}))
         edr = replace(rig.edr(), refresh_token=None)
         for signer in (thief.signing.signer, None):
-            with pytest.raises(PeerFailed, match="status 401"):
+            with pytest.raises(PeerFailed, match="status 401, `signature-"):
                 await rig.downloads(to, signer=signer, patience_seconds=0.1).fetch(order(to), edr, **Watcher().calls)
     assert list(to.iterdir()) == []
     await thief.peer.close()
