@@ -222,6 +222,9 @@ class Log:
         if digest != self._bytes[end:]:
             raise Damaged("its digest is not that of its content")
         self.counts, self.sha256, self.key = bool(counts), sha256 if sha256 != NO_DIGEST else None, key
+        self._sums = array("Q", (0,))  # of the records before each 256th leaf of data: each receipt asks for its ranges
+        for at in range(0, data if counts else 0, TILE_HASHES):
+            self._sums.append(self._sums[-1] + self._counted(at, min(at + TILE_HASHES, data)))
         self.header = self._bytes[HEADER_AT : HEADER_AT + length]
         self.etag = write_etag(self.root, CHUNK_BYTES)
         self._tree = _Tree(self._bytes, self.leaves)
@@ -265,6 +268,14 @@ class Log:
         low, high = max(first, 1) - 1, min(end, self.leaves) - 1
         if not self.counts or low >= high:
             return 0
+        return self._before(high) - self._before(low)
+
+    def _before(self, leaf: int) -> int:
+        """How many records there are before a leaf of data, counted from 0."""
+        tile = leaf // TILE_HASHES
+        return self._sums[tile] + self._counted(tile * TILE_HASHES, leaf)
+
+    def _counted(self, low: int, high: int) -> int:
         return sum(_big_endian(array("I", self._bytes[self._records_at + low * RECORD_BYTES : self._records_at + high * RECORD_BYTES])))
 
 

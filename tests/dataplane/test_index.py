@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dataplane.index import HASHES_AT, HEADER_AT, Damaged, Log, Writing
+from connector.dataplane.index import HASHES_AT, HEADER_AT, TILE_HASHES, Damaged, Log, Writing
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, inclusion, leaf_hash, node_hash, nodes_of, root_of, verify_inclusion
 from connector.metering.content import CHUNK_BYTES, Header, Leaf, write_etag
@@ -77,6 +77,28 @@ def test_records_are_the_lines_that_end_in_a_leaf(tmp_path_factory: pytest.TempP
     for leaf in range(1, log.leaves):
         assert log.records(leaf, leaf + 1) == content[(leaf - 1) * CHUNK_BYTES : leaf * CHUNK_BYTES].count(b"\n")
     assert log.records(2, 2) == log.records(0, 1) == 0
+
+
+def test_the_records_of_any_range_are_known_without_looking_at_each_of_its_leaves(tmp_path: Path):
+    counts = [number * number % 1000 for number in range(1000)]
+    with Writing(tmp_path, counts=True) as writing:
+        for records in counts:
+            writing.append(Leaf(b"h" * 32, CHUNK_BYTES, records))
+        log = writing.finish("l.log", b"k" * 32, lambda size: Header(CHUNK_BYTES, size, "application/x-ndjson", "line", b"s" * 32))
+    for first in (0, 1, 2, 255, 256, 257, 258, 512, 513, 1000, 1001):
+        for end in (1, 2, 256, 257, 258, 513, 514, 1000, 1001, 1002):
+            assert log.records(first, end) == sum(counts[max(first, 1) - 1 : end - 1])
+    looked = 0
+    inner = log._counted
+
+    def counted(low: int, high: int) -> int:
+        nonlocal looked
+        looked += high - low
+        return inner(low, high)
+
+    log._counted = counted  # type: ignore[method-assign]
+    assert log.records(1, 1001) == sum(counts)
+    assert looked < 2 * TILE_HASHES
 
 
 def test_the_digest_of_the_data_is_kept_with_them(tmp_path: Path):

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,26 @@ async def test_an_index_goes_with_the_withdrawal_and_stays_as_long_as_another_da
         while sweeping._task is not None and not sweeping._task.done():
             await sweeping._task
         assert len(names(folder)) == left
+    await sweeping.close()
+
+
+@pytest.mark.asyncio
+async def test_while_indexes_are_looked_through_everything_else_goes_on(folder: Path, data: Path):
+    class Watched(Logs):
+        at: threading.Thread | None = None
+
+        def sweep(self, addresses: Iterable[Mapping[str, Any]]) -> int:
+            self.at = threading.current_thread()
+            return super().sweep(addresses)
+
+    logs = Watched(folder)
+    sweeping = Sweeping(logs, MemoryStore(), 0.0)
+    await published(Logs(folder), data)
+    sweeping.start()
+    assert sweeping._task is not None
+    await sweeping._task
+    assert logs.at not in (None, threading.current_thread())
+    assert not names(folder)
     await sweeping.close()
 
 
