@@ -1,0 +1,156 @@
+"""A log that grows: what its rows come to, and what is left of it after an end at any moment."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.dataplane_live.growing import HEAD_BYTES, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.errors import SinkFailed
+from connector.merkle.tree import consistency, root_of, verify_consistency
+from connector.metering.content import CHUNK_BYTES, Header, Known, Leaf, read_sealed
+
+HEADER = Header(CHUNK_BYTES, None, "application/x-ndjson", "line", b"s" * 32)
+LEAF = st.builds(lambda length, seed: Leaf(hashlib.sha256(b"%d" % seed).digest(), length, length // 10), st.integers(1, 900), st.integers())
+BATCHES = st.lists(st.tuples(st.lists(LEAF, min_size=1, max_size=5), st.none() | st.text(max_size=9)), max_size=12)
+Batches = list[tuple[list[Leaf], str | None]]
+
+
+def begun(folder: Path, batches: Batches, life: str = "life") -> Growing:
+    log = Growing.begin(folder, life, HEADER)
+    for leaves, position in batches:
+        log.append(leaves, position)
+        log.show()
+    return log
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory):
+    return lambda: tmp_path_factory.mktemp("log") / "x"
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches=BATCHES)
+def test_it_comes_to_the_same_as_all_its_leaves_together_also_when_it_is_opened_again(fresh, batches: Batches):
+    folder = fresh()
+    begun(folder, batches).close(durable=False)
+    log = Growing(folder, "life")
+    leaves = [leaf for each, _ in batches for leaf in each]
+    hashes = [HEADER.hash, *(leaf.hash for leaf in leaves)]
+    assert (log.leaves, log.end, log.records_end) == (len(hashes), sum(e.length for e in leaves), sum(e.records for e in leaves))
+    assert log.position == (batches[-1][1] if batches else None)
+    assert log.hashes(0, 0, 1000) == b"".join(hashes)
+    roots = [log.root_at(size) for size in range(1, len(hashes) + 1)]
+    assert roots == [root_of(hashes[:size]) for size in range(1, len(hashes) + 1)]
+    assert (log.root_at(0), log.root_at(len(hashes) + 1)) == (None, None)
+    for size in range(1, len(hashes)):
+        verify_consistency(size, roots[size - 1] or b"", len(hashes), roots[-1] or b"", consistency(size, len(hashes), log.node))
+    if leaves:
+        listed = read_sealed(log.sealed(1, log.leaves), CHUNK_BYTES)
+        assert listed.measure(((1, log.leaves),)) == Known(log.end, log.records_end)
+        assert log.measure(((1, log.leaves),)) == Known(log.end, log.records_end, 0)
+    log.close(durable=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches=BATCHES.filter(bool), data=st.data())
+def test_every_byte_is_in_the_leaf_in_which_it_is(fresh, batches: Batches, data: st.DataObject):
+    log = begun(fresh(), batches)
+    leaves = [leaf for each, _ in batches for leaf in each]
+    owner = [n for n, leaf in enumerate(leaves, 1) for _ in range(leaf.length)]
+    offset = data.draw(st.integers(0, log.end))
+    length = data.draw(st.integers(0, log.end - offset))
+    inside = owner[offset : offset + length]
+    first, last = log.touched(offset, length)
+    assert list(range(first, last)) == sorted(set(inside))
+    low, high = log.held(offset, length)
+    whole = [n for n, leaf in enumerate(leaves, 1) if log.span(n, n + 1)[0] >= offset and sum(log.span(n, n + 1)) <= offset + length]
+    assert list(range(low, high)) == whole
+    most = data.draw(st.integers(0, log.end + 5))
+    start = data.draw(st.integers(1, log.leaves - 1))
+    size = log.within(start, most, log.leaves)
+    assert size == start + 1 or log.span(start, size)[1] <= most
+    assert size == log.leaves or log.span(start, size + 1)[1] > most
+    log.close(durable=False)
+
+
+def batch(count: int, seed: int = 0) -> list[Leaf]:
+    return [Leaf(hashlib.sha256(b"%d %d" % (seed, n)).digest(), 100, 3) for n in range(count)]
+
+
+@pytest.mark.parametrize("torn", range(1, 3 * ROW.size + 1, 7))
+def test_a_batch_that_is_not_whole_never_was_a_part_of_the_log(tmp_path: Path, torn: int):
+    log = begun(tmp_path / "x", [(batch(2), "a"), (batch(3, 1), "b")])
+    before = log.root_at(3)
+    log.close(durable=False)
+    file = tmp_path / "x" / ROWS_FILE
+    os.truncate(file, file.stat().st_size - torn)
+    again = Growing(tmp_path / "x", "life")
+    assert (again.leaves, again.end, again.position, again.root_at(3)) == (3, 200, "a", before)
+    again.append(batch(1, 2), "c")
+    again.show()
+    assert (again.leaves, again.end, again.position) == (4, 300, "c")
+    again.close(durable=False)
+
+
+def test_an_end_between_the_place_in_the_source_and_the_rows_goes_on_from_the_place_before(tmp_path: Path):
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    rows = (tmp_path / "x" / ROWS_FILE).read_bytes()
+    log.append(batch(3, 1), "b")
+    log.close(durable=False)
+    (tmp_path / "x" / ROWS_FILE).write_bytes(rows)
+    again = Growing(tmp_path / "x", "life")
+    assert (again.leaves, again.position) == (3, "a")
+    again.close(durable=False)
+
+
+def test_a_torn_place_counts_as_none(tmp_path: Path):
+    begun(tmp_path / "x", [(batch(1), "a"), (batch(1, 1), "b")]).close(durable=False)
+    file = tmp_path / "x" / POSITION_FILE
+    content = bytearray(file.read_bytes())
+    content[14] ^= 1
+    file.write_bytes(content)
+    again = Growing(tmp_path / "x", "life")
+    assert again.position in ("a", "b")
+    again.close(durable=False)
+
+
+def test_full_tiles_stand_for_their_leaves_also_above_the_first_level(tmp_path: Path):
+    log = begun(tmp_path / "x", [(batch(200, n), None) for n in range(4)])
+    hashes = [log.hashes(0, n, 1) for n in range(log.leaves)]
+    assert log.hashes(1, 0, 256) == b"".join(root_of(hashes[at : at + 256]) for at in (0, 256, 512))
+    assert log.root_at(800) == root_of(hashes[:800])
+    log.close(durable=False)
+    again = Growing(tmp_path / "x", "life")
+    assert (again.root_at(801), again.hashes(1, 2, 1)) == (root_of(hashes), root_of(hashes[512:768]))
+    again.close(durable=False)
+
+
+def test_a_log_that_was_not_closed_in_this_life_of_the_machine_is_lost_for_good(tmp_path: Path):
+    begun(tmp_path / "x", [(batch(2), "a")], life="before").close(durable=False)
+    for _ in range(2):
+        log = Growing(tmp_path / "x", "after")
+        assert log.lost
+        log.close(durable=True)
+
+
+def test_a_log_that_was_closed_goes_on_in_another_life(tmp_path: Path):
+    begun(tmp_path / "x", [(batch(2), "a")], life="before").close(durable=True)
+    log = Growing(tmp_path / "x", "after")
+    assert not log.lost
+    log.close(durable=False)
+    assert Growing(tmp_path / "x", "third").lost
+
+
+def test_what_is_no_log_is_refused(tmp_path: Path):
+    begun(tmp_path / "x", []).close(durable=False)
+    (tmp_path / "x" / ROWS_FILE).write_bytes(b"x" * HEAD_BYTES)
+    with pytest.raises(SinkFailed, match="no content log"):
+        Growing(tmp_path / "x", "life")
+    with pytest.raises(SinkFailed, match="cannot be read"):
+        Growing(tmp_path / "y", "life")
+    with pytest.raises(SinkFailed, match="can be made"):
+        Growing.begin(tmp_path / "x", "life", HEADER)
