@@ -262,6 +262,14 @@ class SqliteStore(LedgerReads):
     async def _write(self, *writes: Statement) -> None:
         await self._writer.submit(Prepared((), (), writes, (), ()))
 
+    async def _fold(self) -> None:
+        """Fold the write-ahead log into the database, so that nothing is left of it. Raises StoreError while somebody else reads in it."""
+        busy, *_ = await self._read(lambda db: db.execute("pragma wal_checkpoint(truncate)").fetchone())
+        if busy:
+            raise StoreError(
+                "it is erased, and still stands in the write-ahead log, in which another program reads; erase it again when that has ended"
+            )
+
     async def _sweep(self, of: type[Any], with_it: tuple[type[Any], ...], rows: Sequence[Row]) -> int:
         """Delete what has these keys and versions; what somebody touched meanwhile is not old any more, and stays."""
         swept = 0

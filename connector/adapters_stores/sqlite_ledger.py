@@ -68,7 +68,7 @@ LIST_ENTRIES_OF = f"""
     where e.participant = ? and e.pid = ? and e.sequence > ? and n.log > 0 and e.sequence < n.sequence + n.count
     order by e.sequence limit ?"""  # noqa: S608 - names from constants
 LIST_ERASABLE = "select detail, salt, hidden from evidence where participant = ? and sequence = ?"
-# What is erased must not stay behind on the pages that SQLite frees.
+# What is erased must not stay behind on the pages that SQLite frees, nor in the write-ahead log, which has them as they were.
 OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=off"
 ERASE = "update evidence set detail = null, salt = null, hidden = ? where participant = ? and sequence = ?"
 
@@ -236,6 +236,7 @@ class LedgerReads:
         def _row(self, sql: str, *key: str) -> Row | None: ...
         async def _rows(self, make: Callable[[Row], T], sql: str, *values: Any) -> list[T]: ...
         async def _write(self, *writes: Statement) -> None: ...
+        async def _fold(self) -> None: ...
 
     async def metered(self, transfer: str) -> Metered | None:
         row = self._row(READ_METERED, transfer)
@@ -294,6 +295,7 @@ class LedgerReads:
         if detail is not None or salt is not None:
             kept = hidden if salt is None else hidden_of(salt, detail or b"")
             await self._write((OVERWRITE, ()), (ERASE, (kept, self._number, sequence)), (OVERWRITE_NO_MORE, ()))
+        await self._fold()  # also for what was erased before: then nobody may have come to this
         return True
 
     async def witnessed(self, peer: str, origin: str) -> Witnessed | None:

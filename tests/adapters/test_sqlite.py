@@ -271,3 +271,26 @@ def test_no_reader_holds_the_log_back(tmp_path: Path):
         await store.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.asyncio
+async def test_what_was_erased_is_in_no_file_any_more(tmp_path: Path):
+    store, secret = SqliteStore(tmp_path / "q.db", OWN), b"born on 1 May 1953"
+    await store.commit(Changes(evidence=(fact(detail={"why": secret.decode()}), fact(detail={"why": "weather"}))))
+
+    def left() -> int:
+        return sum(path.read_bytes().count(secret) for path in tmp_path.iterdir())
+
+    other = sqlite3.connect(tmp_path / "q.db", isolation_level=None)
+    other.execute("begin")
+    other.execute("select count(*) from evidence").fetchone()
+    assert left()
+    store._lists.execute("pragma busy_timeout=1")
+    with pytest.raises(StoreError, match="erase it again when that has ended"):
+        await store.erase(1)
+    assert left()
+    other.close()
+    assert await store.erase(1)
+    assert not left()
+    assert [event.detail for event in await store.events(0, 10)] == [{}, {"why": "weather"}]
+    await store.close()
