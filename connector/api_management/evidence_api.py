@@ -35,8 +35,6 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         except (NotFound, PolicyError):
             return None  # there are no prices, or none that anybody could bill by
 
-    exports = Exports(doors.store, doors.book, doors.identity, doors.journal.clock, invoiced)
-
     async def recorded(request: web.Request) -> web.Response:
         """The events of one process."""
         rows = await doors.store.evidence_of(request.match_info["pid"])
@@ -47,6 +45,7 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         witnesses = request.query.get("witnesses", "counterparty")
         if witnesses not in WITNESSES or request.query.keys() - {"witnesses"}:
             raise InvalidRequest(f"an export takes `witnesses` alone, which is one of {', '.join(WITNESSES)}")
+        exports = Exports(doors.store, doors.book, doors.identity, doors.journal.clock, invoiced)
         lines = await exports.open(request.match_info["id"], everybody=witnesses == "all")
         patient(request, UNREAD_SECONDS)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: JSON_LINES, hdrs.CACHE_CONTROL: "no-store"})

@@ -84,12 +84,11 @@ class Book:
     async def transparent(self, sequence: int, now: float) -> bytes:
         """The entry of the evidence row `sequence` as a signed statement with its COSE receipt (RFC 9943, RFC 9942), both by our key of
         `now` (POSIX seconds). The receipt is of the statement's payload: the entry as it stands in the log. Raises NotFound, StoreError."""
-        place = await self.store.numbered(sequence)
-        if place is None:
-            raise NotFound(f"there is no entry of an event {sequence} in the ledger")
-        number, index = place
-        origin = next(log.origin for log in await self.store.logs() if log.number == number)
-        log, note = await self.shown(origin, beyond=index)
+        if not [row for row in await self.store.events(sequence - 1, 1) if row.sequence == sequence]:
+            raise NotFound(f"there is no event {sequence}")
+        place = await self.index_of(sequence)
+        index = place.index
+        log, note = await self.shown(place.origin, beyond=index)
         size = checkpoints.read(notes.read(note.encode()).text).size
         entry, proof = await read_entry(self.store, log, index), await prove_inclusion(self.store, log, index, size)
         key = self._key()
@@ -99,6 +98,10 @@ class Book:
         media_type = "application/jwt" if entry.body.startswith(b"eyJ") else "application/json" if entry.body[:1] == b"{" else "text/plain"
         by = replace(said, issuer=self._own)
         return cose.transparent_statement(by, entry.body, media_type, [receipt], sign)
+
+    def behind(self) -> bool:
+        """See the port."""
+        return self.sequencer.fault is not None
 
     def suspected(self, peer: str) -> bool:
         """See the port."""

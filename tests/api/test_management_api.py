@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from connector.api.management_api import ManagementApi
 from connector.api.middleware import Limits
 from connector.dsp.messages import Kind, Role
+from connector.evidence.verify import verify
 from tests import pair
 from tests.api.conftest import events
 from tests.pair import OPEN, TOKEN, Desk, Pair, Running, call, purpose_policy, quoted
@@ -135,6 +136,13 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     assert (usage["role"], usage["cost"]) == ("provider", None)
     unpriced = await consumer("GET /agreements/{id}/invoice", status=404, id=agreement["id"])
     assert "has no prices" in unpriced["detail"]  # tests/api_management/test_billing_api.py has some
+
+    # what proves it, which is no JSON: tests/api_management/test_evidence_api.py looks into it
+    proof = await two.provider.manage("GET", f"/agreements/{quoted(agreement['id'])}/evidence")
+    (_, fact, *_) = await two.consumer.evidence(begun["pid"])
+    receipt = await two.consumer.manage("GET", f"/evidence/{fact.sequence}/cose")
+    provider.used |= {"GET /agreements/{id}/evidence", "GET /evidence/{sequence}/cose"}
+    assert (proof.status, verify(proof.body).sound, receipt.status) == (200, True, 200)
 
     # and no more of them
     third = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)

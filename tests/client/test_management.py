@@ -1,5 +1,6 @@
 """The management client: each method is the call that the API documents, and its answer typed."""
 
+import json
 from typing import Any
 
 import pytest
@@ -114,6 +115,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("template", ("a/b",), {}, "GET", "/v1/templates/a%2Fb", None, {"id": "a/b", "version": "1", "label": {}, "parameters": []}),
     ("draft", (), {"text": "offer", "language": "zh"}, "POST", "/v1/policies", {"text": "offer", "lang": "zh"}, {"refused": True}),
     ("draft", (), {"templates": []}, "POST", "/v1/policies", {"templates": [], "lang": "en"}, {"refused": True}),
+    ("transparent", (7,), {}, "GET", "/v1/evidence/7/cose", None, {}),
     ("evidence", ("n",), {}, "GET", "/v1/processes/n/evidence", None, PAGE),
     ("dead_letters", (), {}, "GET", "/v1/dead-letters", None, PAGE),
     ("replay", ("x",), {}, "POST", "/v1/dead-letters/x/replay", {}, {"replayed": "x"}),
@@ -136,7 +138,20 @@ async def test_each_method_makes_its_call():
 
 def test_each_method_is_tested():
     public = {name for name in vars(ManagementClient) if not name.startswith("_")}
-    assert public - {name for name, *_ in CALLS} == {"follow", "events", "live"}
+    assert public - {name for name, *_ in CALLS} == {"follow", "events", "live", "agreement_evidence"}
+
+
+@pytest.mark.asyncio
+async def test_evidence_comes_piece_by_piece_or_says_why_not():
+    path = "/v1/agreements/urn%3Aa/evidence"
+    answers = [(200, {"kind": "evidence"}), (404, problem(404, "not-found", "there is no agreement"))]
+    with serving(FakeConnector({("GET", path): answers})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            pieces = [piece async for piece in client.agreement_evidence("urn:a", witnesses="all")]
+            assert json.loads(b"".join(pieces)) == {"kind": "evidence"}
+            with pytest.raises(ManagementError, match="there is no agreement"):
+                await anext(client.agreement_evidence("urn:a"))
+    assert fake.paths() == [f"GET {path}?witnesses=all", f"GET {path}?witnesses=counterparty"]
 
 
 @pytest.mark.asyncio
