@@ -225,8 +225,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         journal.listen(sweeping.committed)
         stack.push_async_callback(sweeping.close)
         accounts = Accounts(
-            store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name)
-        )
+            store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name),
+            prices=policies.prices,
+        )  # fmt: skip
         stack.push_async_callback(accounts.close)
         lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes)
         journal.listen(lives.committed)
@@ -238,7 +239,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
         publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
-        metering = Metering(means, SpliceMover, settings.receipts.after)
+        metering = Metering(means, SpliceMover, settings.receipts.after, policies.prices)
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))

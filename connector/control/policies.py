@@ -26,6 +26,7 @@ from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.plans import pays, plan_of
 from connector.metering_bills.prices import Plan
+from connector.metering_bills.terms import name_of
 from connector.odrl import (
     DEFAULT_OPTIONS,
     PURPOSE,
@@ -268,6 +269,14 @@ class Policies:
         if isinstance(policy, PolicyError):
             raise policy
         return plan_of(policy)
+
+    def prices(self, document: Document) -> bytes | None:
+        """The name of the prices of an agreement (`metering_bills.terms`): None if it has none, or none that are understood."""
+        policy = self.parse(document)
+        try:
+            return None if isinstance(policy, PolicyError) else name_of(policy)
+        except PolicyError:
+            return None
 
     def next_instant(self, document: Document, now: float) -> float | None:
         """The next point in time (POSIX seconds) at which a constraint of the policy may say something else, whatever becomes of the

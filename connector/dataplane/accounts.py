@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from connector import telemetry
@@ -214,7 +214,8 @@ class Account:
 
 
 class Accounts:
-    """All accounts of this process. `url` is that of the data listener, `signer(origin)` our key of now under the name of a log."""
+    """All accounts of this process. `url` is that of the data listener, `signer(origin)` our key of now under the name of a log,
+    `prices(document)` the name of the prices of an agreement."""
 
     def __init__(
         self,
@@ -227,7 +228,9 @@ class Accounts:
         *,
         window_bytes: int = WINDOW_BYTES,
         credit_windows: int = CREDIT_WINDOWS,
+        prices: Callable[[Mapping[str, Any]], bytes | None] = lambda _: None,
     ) -> None:
+        self.prices = prices
         self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
@@ -299,6 +302,7 @@ class Accounts:
                 window_bytes=self.window_bytes,
                 credit_windows=self.credit_windows,
                 required=account.required,
+                prices=self.prices(agreement.document),
             )
             token = self._identity.sign(manifest.claims(), Manifest.TYP)
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)

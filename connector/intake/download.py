@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
@@ -44,11 +45,13 @@ PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no n
 
 @dataclass(slots=True)
 class Metering:
-    """How a consumer that signs receipts does so: `after` is `write` or `fsync`, what was done with the data before it signs."""
+    """How a consumer that signs receipts does so: `after` is `write` or `fsync`, what was done with the data before it signs;
+    `prices(document)` names the prices of an agreement, as a manifest does."""
 
     means: Means
     movers: Movers
     after: str = "fsync"
+    prices: Callable[[Mapping[str, Any]], bytes | None] = lambda _: None
 
 
 class Downloads:
@@ -159,9 +162,9 @@ class Downloads:
         agreement = await store.agreement(pull.agreement or "")
         if process is None or process.peer_pid is None or agreement is None:
             raise PeerFailed("the transfer of this order, or its agreement, is not stored any more")
-        terms = Terms(
-            pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), process.pid, process.peer_pid, pull.dataset
-        )
+        prices = metering.prices(agreement.document)
+        ids = process.pid, process.peer_pid, pull.dataset
+        terms = Terms(pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), *ids, prices)
         beside = Beside(access, access.peer)
         while True:
             try:

@@ -6,6 +6,7 @@ The provider's side, and how both go together, is in `chain`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from connector.errors import MeterRefused
 from connector.metering import credit
@@ -15,11 +16,13 @@ from connector.metering.codes import refused
 from connector.metering.objects import Ack, Checkpoint, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
 from connector.metering.ranges import Ranges, limited, union
 
+NOT_READ: Final = b""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a consumer knows of a transfer before it sees the manifest: the parties, the ids, and the SHA-256 of the agreed policy's JCS
-    form."""
+    """What a consumer knows of a transfer before it sees the manifest: the parties, the ids, the SHA-256 of the agreed policy's JCS form,
+    and the name of its prices (`metering_bills.terms`), None if it has none, NOT_READ where only the policy is there to go by."""
 
     provider: str
     consumer: str
@@ -28,6 +31,7 @@ class Terms:
     consumer_pid: str
     provider_pid: str
     dataset: str
+    prices: bytes | None = NOT_READ
 
 
 def accept(token: str, terms: Terms, *, proven: Read, now: float) -> Manifest:
@@ -40,6 +44,7 @@ def accept(token: str, terms: Terms, *, proven: Read, now: float) -> Manifest:
         ("manifest-policy", manifest.policy == terms.policy),
         ("manifest-transfer", (manifest.consumer_pid, manifest.provider_pid) == (terms.consumer_pid, terms.provider_pid)),
         ("manifest-dataset", manifest.dataset == terms.dataset),
+        ("manifest-prices", terms.prices in (NOT_READ, manifest.prices)),
         ("manifest-ahead", manifest.issued <= now + AHEAD_SECONDS_MAX),
         ("manifest-ended", now <= manifest.expires),
     )

@@ -83,6 +83,7 @@ CODES: dict[str, str] = {
     "manifest-policy": "the manifest's `pol` is not the digest of the policy that was agreed",
     "manifest-transfer": "the manifest is for another transfer",
     "manifest-dataset": "the manifest is for another dataset",
+    "manifest-prices": "the manifest's `prices` are not the digest of the price terms that were agreed",
     "manifest-ahead": "the manifest's `iat` lies in the future; compare the clocks of both sides",
     "manifest-ended": "the manifest had ended when this was signed; get a new one",
     # of a receipt, in its place in the chain

@@ -220,6 +220,8 @@ MANIFESTS: Final = [
     changed("manifest", "of another transfer of ours", "manifest-transfer", **within("tp", consumerPid="urn:uuid:other")),
     changed("manifest", "of another transfer of theirs", "manifest-transfer", **within("tp", providerPid="urn:uuid:other")),
     changed("manifest", "of another dataset", "manifest-dataset", ds="urn:other"),
+    changed("manifest", "at other prices", "manifest-prices", prices=OTHER),
+    changed("manifest", "with receipts to somebody else", "receipts-origin", receipts="http://127.0.0.1:9/data/1/receipts"),
     changed("manifest", "out of the future", "manifest-ahead", iat=lambda t: t.claims["iat"] + 1000, exp=lambda t: t.claims["exp"] + 1000),
     changed("manifest", "that has ended", "manifest-ended", iat=lambda t: t.claims["iat"] - 1000, exp=lambda t: t.claims["iat"] - 10),
     changed("manifest", "that ends before it begins", "claim-exp", exp=lambda t: t.claims["iat"]),

@@ -48,6 +48,7 @@ def test_more_than_two_hundred_are_told_and_no_refusal_of_the_product_is_left_ou
         "header-other",
         "header-leaf",
         "checkpoint-other-tree",
+        "receipts-origin",
     }
 
 

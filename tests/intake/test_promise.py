@@ -35,6 +35,7 @@ CHANGED: list[tuple[str, Callable[[SignedProvider], dict[str, Any]]]] = [
     ("manifest-transfer", lambda _: {"consumer_pid": "urn:uuid:other"}),
     ("manifest-transfer", lambda _: {"provider_pid": "urn:uuid:other"}),
     ("manifest-dataset", lambda _: {"dataset": "urn:other"}),
+    ("manifest-prices", lambda _: {"prices": bytes(32)}),
     ("receipts-origin", lambda p: {"receipts": "http://127.0.0.1:9/data/1/receipts"}),
     ("manifest-ahead", lambda p: {"issued": p.manifest.issued + 1000, "expires": p.manifest.expires + 1000}),
     ("manifest-ended", lambda p: {"issued": p.manifest.issued - 1000, "expires": p.manifest.issued - 10}),

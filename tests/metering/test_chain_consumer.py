@@ -10,7 +10,7 @@ import pytest
 from connector.dsp.messages import Role
 from connector.errors import MeterRefused
 from connector.metering.chain import Outcome, acked, answer
-from connector.metering.chain_consumer import Terms, accept, issued, judge_ack, restored
+from connector.metering.chain_consumer import NOT_READ, Terms, accept, issued, judge_ack, restored
 from connector.metering.counts import Counts
 from connector.metering.credit import finite
 from connector.metering.objects import Ack, Checkpoint, Manifest, Receipt, digest
@@ -36,7 +36,8 @@ from tests.metering.rig import (
     signed,
 )
 
-TERMS = Terms(PROVIDER, CONSUMER, MANIFEST.agreement, MANIFEST.policy, MANIFEST.consumer_pid, MANIFEST.provider_pid, MANIFEST.dataset)
+IDS = MANIFEST.consumer_pid, MANIFEST.provider_pid, MANIFEST.dataset
+TERMS = Terms(PROVIDER, CONSUMER, MANIFEST.agreement, MANIFEST.policy, *IDS, MANIFEST.prices)
 CLAIMS = MANIFEST.claims()
 LOG = CLAIMS["log"]
 
@@ -102,6 +103,8 @@ MANIFESTS: dict[str, tuple[str, str]] = {
     "for another transfer of theirs": (promised(provider_pid="urn:uuid:other"), "manifest-transfer"),
     "pids exchanged": (promised(consumer_pid=MANIFEST.provider_pid, provider_pid=MANIFEST.consumer_pid), "manifest-transfer"),
     "for another dataset": (promised(dataset="urn:uuid:other"), "manifest-dataset"),
+    "for other prices": (promised(prices=b"x" * 32), "manifest-prices"),
+    "for no prices": (promised(prices=None), "manifest-prices"),
     "from the future": (promised(issued=NOW + 301), "manifest-ahead"),
     "one that has ended": (promised(expires=NOW - 1), "manifest-ended"),
 }
@@ -116,6 +119,11 @@ def test_a_mutated_manifest_is_refused_with_its_code(token: str, code: str):
     with pytest.raises(MeterRefused) as refused:
         accept(token, TERMS, proven=proven(PROVIDER), now=NOW)
     assert refused.value.code == code
+
+
+def test_whoever_cannot_read_the_prices_takes_the_manifest_by_its_policy():
+    terms = replace(TERMS, prices=NOT_READ)
+    assert accept(promised(prices=b"x" * 32), terms, proven=proven(PROVIDER), now=NOW).prices == b"x" * 32
 
 
 def test_a_manifest_of_another_provider_is_refused_whoever_vouches_for_it():
