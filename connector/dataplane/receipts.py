@@ -4,7 +4,7 @@ Each of the two writes, the receipt and its ack, changes the account as it was r
 nothing: the consumer sends the same receipt again and gets the ack that is made then. What cannot be written is not acknowledged, and
 without an ack there is no new credit.
 
-While a window more is on its way, the two are one write, and the ack names no place in the ledger: the stream would wait for three turns
+While more is on its way, the two are one write, and the ack names no place in the ledger: the stream would wait for three turns
 of the disk instead of one, and that of its next receipt, which takes the place of this one, or of the last one is named all the same.
 """
 
@@ -159,11 +159,10 @@ class Receipts:
         return judged
 
     def _flows_on(self, judged: Judged[Metered], account: Account | None) -> bool:
-        """Whether another window is on its way beside what this receipt covers, and the ledger keeps up with what is to be numbered."""
+        """Whether more is on its way than this receipt covers, and the ledger keeps up with what is to be numbered."""
         if judged.outcome is not Outcome.ACCEPTED or judged.receipt is None or judged.receipt.state != "partial" or account is None:
             return False
-        beyond = account.beyond(judged.account.ranges)
-        return beyond >= manifest_of(judged.account.manifest).window_bytes and (self._ledger is None or not self._ledger.behind())
+        return account.beyond(judged.account.ranges) > 0 and (self._ledger is None or not self._ledger.behind())
 
     def _demand_pace(self, transfer: str) -> None:
         """Raises TooMany for one more that signs for nothing new, if there were too many."""

@@ -2,7 +2,8 @@
 
 A receipt is signed when a window more was verified, a second after something was, when a leaf is wrong, and at the end. It is stored
 before it is posted, so that after a crash the same one goes out again and no other with its number. One at a time waits for its ack; it
-is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after` says.
+is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after` says; if that is
+`fsync`, the disk writes what the next one covers while this one is under way.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does n
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 Lines = Callable[[int, int], int]
+Look = Callable[[], None]
 Measured = Callable[[], tuple[int, int]]
 
 
@@ -54,7 +56,8 @@ class Means:
 class Account:
     """The account of the transfer `transfer` (our pid) with `peer` under `agreement`.
 
-    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the calls and microseconds so far.
+    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the calls and microseconds so far. `look()`
+    calls `verified` if there is more by now.
     """
 
     def __init__(
@@ -70,10 +73,11 @@ class Account:
         after: str,
         lines: Lines,
         measured: Measured,
+        look: Look = lambda: None,
     ) -> None:
         self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
-        self._measured = measured
+        self._measured, self._look = measured, look
         manifest = promise.manifest
         self._log = promise.known(lines if manifest.unit == "line" else None)
         self._account = Metered(
@@ -86,7 +90,9 @@ class Account:
             *promise.form,
         )
         self._said: Ranges = ()
-        self._news = asyncio.Event()
+        self._kept: Ranges = ()  # what of it has got as far as `after` says
+        self._news, self._more = asyncio.Event(), asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
         self._rejected: list[Rejected] = []
         self._ending = False
         self._unsaved = False  # an ack is here that is not on record
@@ -120,27 +126,68 @@ class Account:
 
     async def run(self) -> None:
         """Write receipts until `end`. Raises Broken if the provider refuses one, PeerRefused, SinkFailed, StoreError."""
-        while self._rejected or not self._ending:
-            await self._until_due()
-            if self._rejected:
-                await self._sign_rejected(self._rejected[0])
-                del self._rejected[0]
-            elif self._new and not self._ending:
-                await self._sign("partial")
-            else:
-                await self._settle()
-            await self._post_until_acknowledged()
+        if self._after == "fsync":
+            self._keeping = asyncio.create_task(self._keep_up(), name=f"disk {self._transfer}")
+            self._keeping.add_done_callback(lambda _: self._news.set())
+        try:
+            while self._rejected or not self._ending:
+                await self._until_due()
+                if self._rejected:
+                    await self._sign_rejected(self._rejected[0])
+                    del self._rejected[0]
+                elif self._new and not self._ending:
+                    await self._sign("partial")
+                else:
+                    await self._settle()
+                await self._post_until_acknowledged()
+        finally:
+            if self._keeping is not None:
+                self._keeping.cancel()
+                await asyncio.gather(self._keeping, return_exceptions=True)
+                self._keeping = None
         await self._settle()
+
+    async def _keep_up(self) -> None:
+        """Let each window get to the disk as soon as it has come, and the one before is there. Raises SinkFailed."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._bytes(self._said) - self._bytes(self._kept) >= self._promise.manifest.window_bytes:
+                await self._keep()
+
+    async def _keep(self) -> None:
+        """Let what is verified by now get as far as `after` says. What comes meanwhile may get there as well; it is told the next time."""
+        self._look()
+        said = self._said
+        if self._after == "fsync":
+            await self._sink.sync()
+        self._kept = union(self._kept, said)  # two may be at it
+        self._news.set()
+
+    def _bytes(self, ranges: Ranges) -> int:
+        return self._log.measure(ranges).bytes
 
     def verified(self, ranges: Ranges) -> None:
         """Say which leaves are verified and lie at their place, all of them so far that this transfer has brought."""
         self._said = ranges
         self._news.set()
+        self._more.set()
 
     @property
     def _verified(self) -> Ranges:
-        """What can be signed for: a leaf that was wrong and is right by now not before it has been rejected."""
-        return without(self._said, tuple(sorted((each.leaf, each.leaf + 1) for each in self._rejected)))
+        """What can be signed for, now or when it is on the disk."""
+        return self._to_sign(self._said)
+
+    def _to_sign(self, ranges: Ranges) -> Ranges:
+        """Without the leaves that were wrong and are right by now, until they have been rejected."""
+        return without(ranges, tuple(sorted((each.leaf, each.leaf + 1) for each in self._rejected)))
+
+    @property
+    def _due(self) -> bool:
+        """Whether there is a window to be signed for that has got as far as `after` says."""
+        ranges = self._to_sign(self._kept if self._after == "fsync" else self._said)
+        covered = covers(ranges, self._account.ranges)
+        return covered and due(self._promise.manifest, self._account.counts, self._log.measure, ranges)
 
     def reject(self, leaf: int, got: bytes) -> None:
         """Say that a leaf came with another hash."""
@@ -187,8 +234,11 @@ class Account:
     async def _until_due(self) -> None:
         loop = asyncio.get_running_loop()
         by: float | None = None
+        self._look()
         while not (self._ending or self._rejected):
-            if self._new and due(self._promise.manifest, self._account.counts, self._log.measure, self._verified):
+            if self._keeping is not None and self._keeping.done():
+                await self._keeping  # raises what has ended it
+            if self._due:
                 return
             if self._new or self._unsaved:
                 by = by or loop.time() + QUIET_SECONDS
@@ -205,10 +255,12 @@ class Account:
             await self._sign("rejected", rejected=rejected)
 
     async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:
-        """Sign the next receipt over what is verified now, and store it."""
-        verified = self._verified if covers(self._verified, self._account.ranges) else ()
-        if self._after == "fsync" and reason is None:
-            await self._sink.sync()  # what came after `verified` was taken may be in it, and is told the next time
+        """Sign the next receipt over what is verified now, and store it. One in the course of things covers what is on the disk by now."""
+        if reason is None and not (self._after == "fsync" and state == "partial" and self._due):
+            await self._keep()
+        verified = self._to_sign(self._kept)
+        if not covers(verified, self._account.ranges):
+            verified = ()
         calls, microseconds = self._measured()
         receipt = chain.receipt_for(
             self._account,

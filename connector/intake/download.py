@@ -200,7 +200,7 @@ class Downloads:
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await self._held(pull, metering, promise)
         download = Proven(pull, sink, road, promise, progress, patience, held)
-        account = _account(metering, promise, access, sink, terms, download.measured, download.lines)
+        account = _account(metering, promise, access, sink, terms, download.measured, download.lines, download.look)
         return await download.run(account, described)
 
     async def _follow(
@@ -294,6 +294,7 @@ def _account(
     terms: Terms,
     measured: Callable[[], tuple[int, int]],
     lines: Callable[[int, int], int] = lambda _first, _end: 0,
+    look: Callable[[], None] = lambda: None,
 ) -> Account:
     return Account(
         metering.means,
@@ -306,6 +307,7 @@ def _account(
         after=metering.after,
         lines=lines,
         measured=measured,
+        look=look,
     )
 
 

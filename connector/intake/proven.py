@@ -72,6 +72,11 @@ class Proven:
         """The records that end in these leaves."""
         return sum(self._lines.get(leaf, 0) for leaf in range(first, end))
 
+    def look(self) -> None:
+        """Take up what has come by now."""
+        for window in tuple(self._windows):
+            self._see(window)
+
     def measured(self) -> tuple[int, int]:
         """Calls, and the microseconds in which data flowed."""
         running = time.monotonic_ns() - self._since if self._flowing else 0
@@ -292,8 +297,7 @@ class Proven:
         """Look at what has come, five times a second."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            for window in tuple(self._windows):
-                self._see(window)
+            self.look()
             await self._report()
 
     async def _report(self) -> None:

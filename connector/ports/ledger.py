@@ -67,6 +67,9 @@ class Ledger(Protocol):
         """Our newest signed checkpoint that may be shown to others, at most a second older than the newest of all; None if nothing is in
         the ledger yet. Raises StoreError."""
 
+    def behind(self) -> bool:
+        """Whether the ledger could not be extended when it should have been: who acknowledges then waits for it (`index_of`)."""
+
     def suspected(self, peer: str) -> bool:
         """Whether this participant has signed checkpoints of its ledger that contradict each other: nothing is acknowledged to it."""
 

@@ -94,5 +94,8 @@ class Facts(Ledger):
     async def checkpoint(self) -> str | None:
         return "hospital.example/ledger\n7\nroot\n\n\u2014 hospital.example/ledger c2lnbmF0dXJl\n"
 
+    def behind(self) -> bool:
+        return self.fault is not None
+
     def suspected(self, peer: str) -> bool:
         return peer in self.suspects

@@ -36,10 +36,12 @@ class Failing(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.fails_at: str | None = None
+        self.commits = 0
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         if any(fact.what == self.fails_at for fact in changes.evidence):
             raise StoreError("the disk is full")
+        self.commits += 1
         return await super().commit(changes)
 
 
@@ -69,6 +71,28 @@ async def test_an_ack_names_the_place_of_its_receipt_in_the_ledger_and_our_newes
         ack = await consumer.sign((1, 2))
         (number,) = [fact.sequence for fact in await rig.store.evidence_of(TRANSFER) if fact.what == "receipt-accepted"]
         assert (ack.index, ack.ledger) == (number, await facts.checkpoint())
+
+
+@pytest.mark.asyncio
+async def test_while_more_is_on_its_way_a_receipt_and_its_ack_are_one_write_and_the_last_one_has_its_place(tmp_path: Path):
+    store, facts = Failing(), Facts()
+    async with metered(tmp_path, store, facts) as (rig, consumer):
+        await consumer.begin()
+        first = await consumer.sign()
+        async with reading(consumer.rig.endpoint, consumer.headers) as reader:
+            await reader.take(CREDIT_BYTES)
+            commits = store.commits
+            ack = await consumer.sign((1, 2))
+            assert store.commits == commits + 1
+            assert (ack.index, ack.receipt, ack.credit_bytes) == (None, digest(consumer.account.receipt), CREDIT_BYTES + CHUNK_BYTES)
+            await reader.take(CHUNK_BYTES)
+            facts.fault = "no space left"  # then nobody gets credit for what has no place
+            assert (await consumer.post(token := consumer.receipt((1, 3))))[0] == 503
+            facts.fault = None
+            assert (await consumer.post(token))[0] == 200
+        assert first.index is not None
+        assert kept(Ack, (await rig.store.receipts(TRANSFER))[-1].ack or "").index is not None
+        assert await facts_of(rig) == ["manifest-signed", *3 * ["receipt-accepted", "ack-signed"]]
 
 
 @pytest.mark.parametrize("where", ["receipt-accepted", "ack-signed", "ledger"])

@@ -11,14 +11,18 @@ import pytest
 from aiohttp import web
 
 from connector import telemetry
+from connector.adapters.egress import guard
 from connector.adapters.memory import MemoryStore
+from connector.adapters.peer_http import HttpPeer
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake import account, patience, proven
 from connector.intake.account import durable
 from connector.intake.promise import Broken
 from connector.metering.objects import Ack, Receipt, digest, kept
+from connector.ports import Reply
 from connector.records import Changes
 from connector.signatures import jws
+from tests.contracts.memory_sinks import MemorySink, MemorySinks
 from tests.dataplane.rig import PROVIDER, STRANGER, key_of, some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
@@ -282,6 +286,59 @@ async def test_only_what_was_synced_is_said_to_outlive_a_loss_of_power(tmp_path:
             await consumer.fetch()
             assert durable(await consumer.account()) is (after == "fsync")
             assert not durable(replace(await consumer.account(), receipt=""))
+
+
+class Gate(MemorySinks):
+    """Its parts let all but two windows in only once a receipt for them is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted, self.synced = asyncio.Event(), asyncio.Event()
+
+    async def open(self, out: str, part: str, *, overwrite: bool) -> "Gated":
+        await super().open(out, part, overwrite=overwrite)
+        return Gated(self, out, part, overwrite)
+
+
+class Gated(MemorySink):
+    def __init__(self, gate: Gate, out: str, part: str, overwrite: bool) -> None:
+        super().__init__(gate, out, part, overwrite)
+        self._gate = gate
+
+    async def write(self, offset: int, piece: bytes | memoryview) -> None:
+        if offset >= 8 * CHUNK:
+            await self._gate.posted.wait()
+        await super().write(offset, piece)
+
+    async def sync(self) -> None:
+        if self._gate.posted.is_set():
+            self._gate.synced.set()
+        await super().sync()
+
+
+class Slow(HttpPeer):
+    """Receipt 2, the first that covers anything, is under way until the disk has been given more."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(guard(["127.0.0.0/8"], http=True, ports=[]))
+        self._gate, self._posts = gate, 0
+
+    async def send(self, method: str, url: str, **rest: Any) -> Reply:
+        self._posts += method == "POST"
+        if method == "POST" and self._posts == 2:
+            self._gate.posted.set()
+            await asyncio.wait_for(self._gate.synced.wait(), 10)
+        return await super().send(method, url, **rest)
+
+
+async def test_the_disk_is_given_the_next_window_while_a_receipt_is_under_way(tmp_path: Path):
+    gate = Gate()
+    async with both(tmp_path, CONTENT, sinks=gate, required=True, window_bytes=4 * CHUNK, credit_windows=4) as (provider, consumer):
+        await consumer.peer.close()
+        consumer.peer = Slow(gate)
+        await consumer.fetch()
+        assert gate.synced.is_set()
+        of_both(provider, await consumer.account())
 
 
 async def test_the_newest_checkpoint_of_our_ledger_goes_along(tmp_path: Path):

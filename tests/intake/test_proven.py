@@ -188,21 +188,29 @@ async def test_data_are_on_the_disk_before_they_are_signed_for_and_the_receipt_s
     tmp_path: Path, after: str, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "out").mkdir()
-    synced: list[int] = []
+    synced: list[int] = []  # how much of the file there was when a sync began that has ended
+    told: list[tuple[int, int]] = []
     sync = os.fdatasync
 
     def seen(descriptor: int) -> None:
+        size_bytes = os.fstat(descriptor).st_size
         sync(descriptor)
-        synced.append(os.fstat(descriptor).st_size)
+        synced.append(size_bytes)
+
+    def noted(provider: SignedProvider, _request: web.Request) -> None:
+        told.append((provider.receipts[-1].counts.bytes, max(synced, default=0)))
 
     whole: list[int] = []
     everything = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (everything(descriptor), whole.append(descriptor)))
     monkeypatch.setattr(os, "fdatasync", seen)
     async with both(tmp_path, CONTENT, after=after) as (provider, consumer):
+        provider.lies["ack"] = noted
         await consumer.fetch()
         assert {each.after for each in provider.receipts} == {after}
-        assert len(synced) == (len(provider.receipts) if after == "fsync" else 0)
+        assert told[-1][0] == len(CONTENT)
+        assert after == "write" or all(signed <= durable for signed, durable in told)
+        assert bool(synced) is (after == "fsync")
         assert bool(whole) is (after == "fsync")
 
 
