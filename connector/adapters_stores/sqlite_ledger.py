@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -46,6 +46,11 @@ READ_METERED = f"{select('metered', METERED)} where participant = ? and transfer
 READ_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? and id = ?"
 LIST_METERED_OF = f"{select('metered', METERED)} where participant = ? and agreement = ? order by transfer"
 LIST_RECEIPTS = f"{select('receipt', RECEIPT)} where participant = ? and transfer = ? order by sequence, at"
+LIST_UNSTATED = """
+    select p.pid from process p join metered m on m.participant = p.participant and m.transfer = p.pid
+    where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
+      select 1 from evidence e where e.participant = ?1 and e.pid = p.pid and e.what in (select value from json_each(?3)))
+    order by p.pid"""
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
 LIST_UNNUMBERED = """
@@ -125,6 +130,7 @@ def _save_metered(number: int, m: Metered) -> list[Statement]:
         "updated": m.updated,
         "sent": m.sent,
         "before": _numbers(m.before),
+        "own": _numbers(m.own),
         "days": [[day, *_numbers(counts)] for day, counts in m.days],
     }
     return [(SAVE_METERED, (number, m.transfer, m.agreement, m.version, json_of(rest)))]
@@ -134,7 +140,7 @@ def metered_of(row: Row) -> Metered:
     _, transfer, agreement, version, blob = row
     rest = orjson.loads(blob)
     rest |= {"role": ROLES[rest["role"]], "root": bytes_of(rest["root"])}
-    rest |= {name: Counts(*rest[name]) for name in ("counts", "before")}
+    rest |= {name: Counts(*rest[name]) for name in ("counts", "before", "own")}
     rest |= {name: tuple(map(tuple, rest[name])) for name in ("ranges", "sent")}
     rest["days"] = tuple((day, Counts(*counts)) for day, *counts in rest["days"])
     return Metered(transfer=transfer, agreement=agreement, version=version, **rest)
@@ -247,6 +253,9 @@ class LedgerReads:
 
     async def receipts(self, transfer: str) -> Sequence[Receipted]:
         return await self._rows(receipted_of, LIST_RECEIPTS, transfer)
+
+    async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
+        return [pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since)]
 
     async def logs(self) -> Sequence[Log]:
         return await self._rows(log_of, LIST_LOGS)

@@ -27,7 +27,7 @@ from connector.errors import ConnectorError, MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
 from connector.metering.counts import by_day
-from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, Ack, ContentLog, Manifest, digest, kept, manifest_of
+from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest, manifest_of
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
 from connector.records import Changes, Evidence, Expect
@@ -65,7 +65,7 @@ class Account:
         """Go on from what is stored: as far as that was sent, it is not counted again."""
         counts = stored.counts
         if stored.sequence:
-            self.calls, self._microseconds = _own(stored)
+            self.calls, self._microseconds = stored.own.calls, stored.own.microseconds
             return
         self.calls, self._microseconds = counts.calls, counts.microseconds
         if not _same(stored, self.log):
@@ -390,11 +390,3 @@ def _same(stored: Metered | None, log: Described) -> bool:
     if stored is None or stored.root != log.root:
         return False
     return log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}")
-
-
-def _own(stored: Metered) -> tuple[int, int]:
-    """What we have counted ourselves of calls and time, as the last ack says."""
-    if not stored.ack:
-        return 0, 0
-    ack = kept(Ack, stored.ack)
-    return ack.calls, ack.microseconds

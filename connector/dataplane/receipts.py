@@ -176,7 +176,8 @@ class Receipts:
         accepted = judged.outcome is Outcome.ACCEPTED
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
-        after = replace(judged.account, version=stored.version + 1, updated=now)
+        own = _own(stored, self._accounts.at_hand(stored.transfer))
+        after = replace(judged.account, own=own, version=stored.version + 1, updated=now)
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
             facts.append(_fact(telemetry.ACK, stored, judged.ack, now))
@@ -185,8 +186,7 @@ class Receipts:
 
     def _signed(self, stored: Metered, account: Account | None, state: str, now: float, note: str | None, index: int | None = None) -> str:
         """The ack of the receipt that was accepted last."""
-        own = Counts(calls=account.calls, microseconds=account.microseconds) if account is not None else None
-        ack = chain.answer(stored, now=now, index=index, state=state, own=own, ledger=note)
+        ack = chain.answer(stored, now=now, index=index, state=state, own=_own(stored, account), ledger=note)
         return self._identity.sign(ack.claims(), Ack.TYP)
 
     async def _acknowledge(self, transfer: str, token: str, state: str) -> str:
@@ -282,6 +282,13 @@ def _log(stored: Metered, account: Account | None, live: Described | None) -> cr
             raise MeterRefused(GONE, "log-gone")
         return live.known(manifest)
     return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
+
+
+def _own(stored: Metered, account: Account | None) -> Counts:
+    """What we have counted ourselves of calls and time; as the last receipt found it, where nobody has asked for data since a start."""
+    if account is not None:
+        return Counts(calls=account.calls, microseconds=account.microseconds)
+    return stored.own if stored.sequence else Counts(calls=stored.counts.calls, microseconds=stored.counts.microseconds)
 
 
 def _late(stored: Metered, account: Account | None) -> bool:

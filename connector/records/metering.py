@@ -19,7 +19,8 @@ class Metered:
     `credit_bytes` is the offset up to which the provider sends. `status` is open, complete, rejected, aborted or disputed; `attested`
     is both or provider-only. Of a consumer that signs nothing, `sent` are the bytes that went out, each [from, to), `before` what `counts`
     holds of other data that were published under the same transfer before these, and `days` what the counts had come to by the end of each
-    day on which there was something to count (days since 1970, UTC): nothing else says when it was, once it is billed.
+    day on which there was something to count (days since 1970, UTC): nothing else says when it was, once it is billed. Of one that signs,
+    `own` are the calls and the time that the provider has counted itself by its last receipt.
     """
 
     transfer: str
@@ -45,6 +46,7 @@ class Metered:
     sent: tuple[tuple[int, int], ...] = ()
     before: Counts = NOTHING
     days: tuple[tuple[int, Counts], ...] = ()
+    own: Counts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

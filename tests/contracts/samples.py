@@ -86,7 +86,12 @@ def metered(transfer: str = "urn:uuid:t1", **values: Any) -> Metered:
     base: dict[str, Any] = {"role": Role.PROVIDER, "agreement": "urn:uuid:a1", "peer": PEER, "manifest": "a.b.c"}
     base |= {"origin": "hospital.example/ds/1", "chunk_bytes": 262_144, "root": b"\x05" * 32, "leaves": 4097, "size_bytes": 1 << 30}
     base |= {"sequence": 2, "receipt": "d.e.f", "ack": "g.h.i", "ranges": ((1, 65), (80, 96)), "counts": Counts(1 << 40, 7, 1, 3, 250_000)}
-    base |= {"sent": ((0, 5), (9, 1 << 30)), "before": Counts(4, 1), "days": ((20_000, Counts(5, 2)), (20_007, Counts(9)))}
+    base |= {
+        "sent": ((0, 5), (9, 1 << 30)),
+        "before": Counts(4, 1),
+        "days": ((20_000, Counts(5, 2)), (20_007, Counts(9))),
+        "own": Counts(0, 0, 0, 4, 9),
+    }
     return Metered(**(base | {"transfer": transfer, "credit_bytes": 1 << 26, "attested": "both", "version": 3, "updated": 7.5} | values))
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 import pytest
 
+from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import receipts
 from connector.errors import StoreError
@@ -308,3 +309,25 @@ async def test_our_own_counts_of_calls_and_time_go_on_after_a_restart(tmp_path: 
         again.count = consumer.count
         await again.get(Range="bytes=0-9")
         assert (calls, (await again.sign((1, 3))).calls) == (1, 2)
+    async with metered(tmp_path, store, before=view) as (_, last):
+        last.account, last.log, last.count = again.account, again.log, again.count
+        assert (await last.sign((1, 4))).calls == 2  # before anybody has asked for data
+
+
+@pytest.mark.asyncio
+async def test_our_own_counts_are_not_lost_between_a_receipt_and_its_ack(tmp_path: Path):
+    store = Failing()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.begin()
+        await consumer.sign()
+        await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}")
+        assert (await consumer.sign((1, 2))).calls == 1
+        store.fails_at = telemetry.ACK
+        token = consumer.receipt((1, 3))
+        assert (await consumer.post(token))[0] == 503
+    store.fails_at = None
+    async with metered(tmp_path, store, before=view) as (_, again):
+        await again.get(Range="bytes=0-9")
+        status, body = await again.post(token)
+        assert (status, kept(Ack, body.decode()).calls) == (200, 2)
