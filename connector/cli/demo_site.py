@@ -35,7 +35,7 @@ HTTP_OK = 200
 STOPPED = (0, -signal.SIGTERM, -signal.SIGINT)
 PIECE_BYTES = 32 * 1024  # what goes over the line at once
 SOCKET_BYTES = 64 * 1024  # what the operating system may hold back on either side: what counts is what has arrived
-RANGE = re.compile(rb"^range: bytes=(\d+)-\r?$", re.IGNORECASE | re.MULTILINE)
+RANGE = re.compile(rb"^range: bytes=(\d+)-\d*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
 class Site:
