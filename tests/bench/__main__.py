@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from tests.bench import calls, catalog, data, ledger, policies, process
+from tests.bench import calls, catalog, data, ledger, policies, process, streams
 from tests.bench.connectors import BUILD, ROOT
 from tests.bench.rows import Found, Promise, judged, promises, table
 from tests.bench.size import ROUNDS, Size
@@ -35,6 +35,9 @@ MEASURES: dict[str, Callable[[Size], Awaitable[dict[str, Found]]]] = {
     "small": data.small,
     "large": data.large,
     "get": data.get,
+    "streams": streams.plain,
+    "streams-tls": streams.tls,
+    "indexing": streams.indexing,
     "policies": policies.measure,
     "ledger": ledger.measure,
 }

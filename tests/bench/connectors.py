@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ class Connector:
     folder: Path
     port: int
     environ: Mapping[str, str] = field(default_factory=dict)
+    command: Sequence[str] = COMMAND
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, listener: str) -> str:
@@ -65,7 +66,12 @@ class Connector:
         begun = time.perf_counter()
         with log:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", "--config", str(self.folder / "connector.toml")], cwd=ROOT, env=environ, stdout=log, stderr=log
+                [*self.command, "run", "--config", str(self.folder / "connector.toml")],
+                cwd=ROOT,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a group of its own for a kernel that shares out cores by session
             )
         while not self._ready():
             if self.process.poll() is not None or time.perf_counter() - begun > READY_SECONDS:
@@ -123,14 +129,14 @@ class Pair:
 
 
 @contextmanager
-def pair(name: str, **settings: str) -> Iterator[Pair]:
+def pair(name: str, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Pair]:
     """A pair of connectors below `build/bench/<name>`, not started yet; afterwards both are ended and the folder is removed.
 
-    `settings` go into the environment of both, such as QIAO_EDR_TOKEN_SECONDS.
+    `settings` go into the environment of both, such as QIAO_EDR_TOKEN_SECONDS; `command` is the program that they run.
     """
     folder = BUILD / name
     shutil.rmtree(folder, ignore_errors=True)
-    made = [_init(each, folder / each, settings) for each in ROLES]
+    made = [_init(each, folder / each, settings, command) for each in ROLES]
     for one, other in (made, made[::-1]):
         shutil.copy(other.folder / "participants" / f"{other.name}.jsonld", one.folder / "participants")
     try:
@@ -144,7 +150,7 @@ def pair(name: str, **settings: str) -> Iterator[Pair]:
     shutil.rmtree(folder)
 
 
-def _init(name: str, folder: Path, environ: Mapping[str, str]) -> Connector:
+def _init(name: str, folder: Path, environ: Mapping[str, str], command: Sequence[str]) -> Connector:
     port = free_block(len(LISTENERS))
     subprocess.run(
         [
@@ -155,7 +161,7 @@ def _init(name: str, folder: Path, environ: Mapping[str, str]) -> Connector:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return Connector(name, folder, port, environ)
+    return Connector(name, folder, port, environ, command)
 
 
 @contextmanager

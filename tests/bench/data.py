@@ -1,4 +1,4 @@
-"""Measures bytes: small reads beside a bare handler, a large one beside nginx, and the memory of fetching 5 GB."""
+"""Measures bytes: small reads beside a bare handler, a large one beside nginx, and the memory of fetching 10 GB."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from tests.free_ports import free_ports
 
 SMALL_BYTES, PARALLEL, GETS = 10 * 1024, 32, 4_000
 LARGE_BYTES = 1 << 30
-GET_BYTES, GET_SECONDS = 5_000_000_000, 300.0
+GET_BYTES, GET_SECONDS = 10_000_000_000, 300.0
 SPARE_BYTES = 2_000_000_000  # of disk that are to stay free
 LOOK_SECONDS = 0.02  # between two looks at the memory
 BUFFER = bytearray(1 << 20)
@@ -36,7 +37,7 @@ http {{
   sendfile on; tcp_nopush on; access_log off; default_type application/octet-stream;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {root}; }}
+  server {{ listen 127.0.0.1:{port}{secured}; root {root}; }}
 }}
 """
 
@@ -81,11 +82,11 @@ async def large(size: Size) -> dict[str, Found]:
     theirs: list[float] = []
     with pair("large") as both:
         file = both.provider.folder / "data" / "large.bin"
-        _sparse(file, size.of(LARGE_BYTES))
+        sparse(file, size.of(LARGE_BYTES))
         both.start()
         async with driven(both) as load, session() as client:
-            await publish(client, both.provider, "urn:bench:large", file.name, _policy("large"))
-            edr = await load.transfer(await _agreed(client, both, "urn:bench:large", "large"))
+            await publish(client, both.provider, "urn:bench:large", file.name, policy("large"))
+            edr = await load.transfer(await agreed(client, both, "urn:bench:large", "large"))
             with nginx(both.provider.folder / "nginx", file.parent) as port:
                 pulls = [
                     (ours, edr["endpoint"], {"Authorization": f"Bearer {edr['authorization']}"}),
@@ -118,8 +119,9 @@ def drain(url: str, headers: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def nginx(folder: Path, root: Path) -> Iterator[int]:
-    """nginx over the files in `root`, with its own files in `folder`; yields its port."""
+def nginx(folder: Path, root: Path, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
+    """nginx over the files in `root`, with its own files in `folder`, and a certificate chain and key if it is to speak TLS; yields its
+    port."""
     command = next((found for name in NGINX if (found := shutil.which(name))), None)
     if command is None:
         raise RuntimeError("nginx is not installed: `sh tests/install_servers.sh nginx`")
@@ -127,20 +129,18 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
     (port,) = free_ports(1)
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder, root=root, port=port, user=user))
-    with subprocess.Popen([command, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]) as process:
+    secured = f" ssl; ssl_protocols TLSv1.3; ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}" if tls is not None else ""
+    configuration.write_text(CONFIGURATION.format(folder=folder, root=root, port=port, user=user, secured=secured))
+    started = [command, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]
+    with subprocess.Popen(started, start_new_session=True) as process:
         try:
             for _ in range(200):
                 time.sleep(0.02)
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
                 try:
-                    connection.request("HEAD", "/")
-                    connection.getresponse()
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
                     break
                 except OSError:
                     continue
-                finally:
-                    connection.close()
             else:
                 raise RuntimeError("nginx does not answer")
             yield port
@@ -149,22 +149,22 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
 
 
 async def get(size: Size) -> dict[str, Found]:
-    """5 GB by an order to the consumer, which is what `connector get` gives; the memory of both on the way."""
+    """10 GB by an order to the consumer, which is what `connector get` gives; the memory of both on the way."""
     count = size.of(GET_BYTES)
     BUILD.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(BUILD).free) < count + SPARE_BYTES:
         missing = Found([], fault=f"{free / 1e9:.1f} GB of disk are free, {(count + SPARE_BYTES) / 1e9:.1f} are needed")
-        return {"get-5-gb-provider-memory": missing, "get-5-gb-consumer-memory": missing}
+        return {"get-10-gb-provider-memory": missing, "get-10-gb-consumer-memory": missing}
     with pair("get") as both:
         file = both.provider.folder / "data" / "huge.bin"
-        _sparse(file, count)
+        sparse(file, count)
         both.start()
         async with session() as client:
-            await publish(client, both.provider, "urn:bench:huge", file.name, _policy("huge"))
+            await publish(client, both.provider, "urn:bench:huge", file.name, policy("huge"))
             most, seconds = await _fetched(client, both, "urn:bench:huge", count)
     note = f"{count / 1e9:g} GB in {seconds:.1f} s, {count / 1e6 / seconds:.0f} MB/s"
     short = f"only {count:,} bytes" if count < GET_BYTES else ""
-    return {f"get-5-gb-{name}-memory": Found([most[name]], note=note, fault=short) for name in most}
+    return {f"get-10-gb-{name}-memory": Found([most[name]], note=note, fault=short) for name in most}
 
 
 async def _fetched(client: aiohttp.ClientSession, both: Pair, dataset: str, size_bytes: int) -> tuple[dict[str, float], float]:
@@ -198,14 +198,14 @@ def _memory(connector: Connector) -> float:
     return connector.memory_mb("RssAnon", "RssShmem")
 
 
-def _policy(name: str) -> dict[str, object]:
+def policy(name: str) -> dict[str, object]:
     return POLICY | {"@id": f"urn:bench:offer:{name}"}
 
 
-async def _agreed(client: aiohttp.ClientSession, both: Pair, dataset: str, name: str) -> str:
+async def agreed(client: aiohttp.ClientSession, both: Pair, dataset: str, name: str) -> str:
     """The agreement of a negotiation about another dataset than the load's own."""
     begin, token = f"{both.consumer.url('management')}/v1/negotiations", both.consumer.token | {"Content-Type": "application/json"}
-    said = {"peer": "provider", "dataset": dataset, "offer": f"urn:bench:offer:{name}", "policy": _policy(name)}
+    said = {"peer": "provider", "dataset": dataset, "offer": f"urn:bench:offer:{name}", "policy": policy(name)}
     async with client.post(begin, data=orjson.dumps(said), headers=token) as response:
         pid = orjson.loads(await response.read())["pid"]
     async with client.get(f"{begin}/{pid}?wait=final", headers=token) as response:
@@ -215,7 +215,7 @@ async def _agreed(client: aiohttp.ClientSession, both: Pair, dataset: str, name:
     return str(view["agreement"])
 
 
-def _sparse(file: Path, size_bytes: int) -> None:
+def sparse(file: Path, size_bytes: int) -> None:
     """A file of zeros that takes no disk; what reads it does the same work as for any other."""
     with file.open("wb") as out:
         out.truncate(size_bytes)

@@ -1,0 +1,36 @@
+"""The connector with signing, metering and ledger of streams switched off, to see what they cost.
+
+What is left is our own stream: the provider sends the same bytes the same way, and the consumer compares each leaf with the content log
+and stores it. No receipt is signed, posted, judged or acknowledged, and nothing of what was sent is counted. What comes after
+`python -m tests.bench.unmetered` is what comes after `connector`.
+"""
+
+from typing import Any
+
+from connector.__main__ import main
+from connector.dataplane.accounts import Account as Served
+from connector.dataplane.accounts import Accounts
+from connector.intake.account import Account
+
+
+async def nothing(*_: Any, **__: Any) -> None:
+    """Instead of a receipt."""
+
+
+def ignored(*_: Any) -> None:
+    """Instead of counting."""
+
+
+def switch_off() -> None:
+    """Before the connector starts."""
+    consumer: Any = Account
+    consumer.open = consumer.run = consumer.complete = consumer.last = nothing
+    served: Any = Served
+    served.sent = ignored
+    accounts: Any = Accounts
+    accounts.written_soon = ignored
+
+
+if __name__ == "__main__":
+    switch_off()
+    main()
