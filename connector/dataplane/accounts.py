@@ -15,9 +15,10 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from connector import telemetry
-from connector.dataplane.coverage import Sent
+from connector.dataplane.coverage import Open, Sent
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
@@ -45,29 +46,28 @@ TO_SEND_RECEIPTS: Final = (
 
 
 class Account:
-    """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet)."""
+    """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet), `open_` what
+    all transfers of its agreement have on their way."""
 
-    def __init__(self, permit: Permit, log: Described, stored: Metered | None) -> None:
+    def __init__(self, permit: Permit, log: Described, stored: Metered | None, open_: Open | None = None) -> None:
         self.permit, self.log, self.stored = permit, log, stored
-        self._news = asyncio.Event()
+        self._all = open_ or Open()
         self._out: Ranges = ()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
         self._out_bytes = 0
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
         self._layout = log.layout
         self._sent = Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
-        self._running, self._since = 0, 0.0
-        self.calls, self._microseconds = 0, 0
+        self._running, self._since, self.calls, self._microseconds = 0, 0.0, 0, 0
         if stored is not None:
             self._resume(stored)
 
     def _resume(self, stored: Metered) -> None:
         """Go on from what is stored: as far as that was sent, it is not counted again."""
-        counts = stored.counts
-        if stored.sequence:
-            self.calls, self._microseconds = stored.own.calls, stored.own.microseconds
-            return
+        counts = stored.own if stored.sequence else stored.counts
         self.calls, self._microseconds = counts.calls, counts.microseconds
+        if stored.sequence:
+            return
         if not _same(stored, self.log):
             self._before = replace(counts, calls=0, microseconds=0)
             return
@@ -123,8 +123,8 @@ class Account:
             try:
                 async with asyncio.timeout(CREDIT_SECONDS):
                     while (end := self._granted(first, last)) == first:
-                        self._news.clear()
-                        await self._news.wait()
+                        self._all.news.clear()
+                        await self._all.news.wait()
                         self.demand()
             except TimeoutError:
                 text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit of the manifest is used up; send it, and ask for the rest"
@@ -142,13 +142,13 @@ class Account:
         """The end of those of the leaves [first, last) that may leave, from the first on."""
         if (stored := self.stored) is None:
             return last
-        left = manifest_of(stored.manifest).credit_bytes - self._out_bytes
+        left = self._all.left(manifest_of(stored.manifest).credit_bytes, self._out_bytes, together=self.required)
         for begin, after in without(((first, last),), union(self._out, stored.ranges)):
             ends = range(begin + 1, after + 1)
             end = begin + bisect_right(ends, left, key=lambda end: self._layout.span(begin, end)[1])
             size_bytes = self._layout.span(begin, end)[1]
             self._out = union(self._out, ((begin, end),))
-            self._out_bytes += size_bytes
+            self._hold(self._out_bytes + size_bytes)
             left -= size_bytes
             if end < after:
                 return end
@@ -161,9 +161,13 @@ class Account:
             self._out = self._sent.touched()
         self.stored = stored
         self._out = without(self._out, stored.ranges)
-        self._out_bytes = self._measure(self._out)
-        self._news.set()
+        self._hold(self._measure(self._out))
+        self._all.news.set()
         self.heard(stored)
+
+    def _hold(self, size_bytes: int) -> None:
+        self._all.size_bytes += size_bytes - self._out_bytes
+        self._out_bytes = size_bytes
 
     def sent(self, first: int, length: int) -> None:
         """Bytes went out."""
@@ -235,6 +239,7 @@ class Accounts:
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
         self._known: dict[str, Account] = {}
+        self._open: WeakValueDictionary[str, Open] = WeakValueDictionary()  # by agreement
         self._unwritten: dict[str, Account] = {}
         self._writing: asyncio.Task[None] | None = None
         telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
@@ -244,7 +249,8 @@ class Accounts:
         account = self._known.get(permit.transfer)
         if account is None:
             stored = await self._store.metered(permit.transfer)
-            account = self._known.setdefault(permit.transfer, Account(permit, log, stored))
+            open_ = self._open.setdefault(permit.agreement, Open())
+            account = self._known.setdefault(permit.transfer, Account(permit, log, stored, open_))
             if len(self._known) > TRANSFERS_MAX:
                 self._forget_one()
         account.follow(permit, log)
@@ -257,6 +263,7 @@ class Accounts:
     def _forget_one(self) -> None:
         for transfer, account in self._known.items():
             if not account._running and transfer not in self._unwritten:
+                account._hold(0)
                 del self._known[transfer]
                 return
 

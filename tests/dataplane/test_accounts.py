@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import accounts
 from connector.dataplane.accounts import Account
-from connector.dataplane.coverage import RANGES_MAX
+from connector.dataplane.coverage import RANGES_MAX, Open
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Log, Writing
@@ -363,15 +363,15 @@ async def test_what_is_known_is_bounded_and_forgets_nothing_unwritten(rig: Rig, 
 # --- the law of the credit, against the pure one
 
 
-def account_of(log: Log, size_bytes: int) -> Account:
-    permit = Permit(TRANSFER, "urn:agreement", CONSUMER, "urn:dataset", {}, (), None, "", Lease())
+def account_of(log: Log, size_bytes: int, open_: Open | None = None, demands: frozenset[str] = frozenset()) -> Account:
+    permit = Permit(TRANSFER, "urn:agreement", CONSUMER, "urn:dataset", {}, (), None, "", Lease(), demands=demands)
     content = ContentLog("p.example/log", CHUNK_BYTES, log.root, size_bytes)
     ids = ("urn:agreement", b"p" * 32, "urn:c", TRANSFER, "urn:dataset", "snap")
     manifest = Manifest(PROVIDER, CONSUMER, 1, 2, *ids, content, "none", "https://p.example/receipts", CHUNK_BYTES, 3)
     token = FakeIdentity(PROVIDER).sign(manifest.claims(), Manifest.TYP)
     shape = (TRANSFER, Role.PROVIDER, "urn:agreement", CONSUMER, token, "p.example/log", CHUNK_BYTES)
     stored = Metered(*shape, log.root, log.leaves, size_bytes, sequence=1, receipt="r", attested="both", credit_bytes=3 * CHUNK_BYTES)
-    return Account(permit, log, stored)
+    return Account(permit, log, stored, open_)
 
 
 @pytest.fixture(scope="module")
@@ -407,6 +407,22 @@ def test_whatever_is_asked_for_in_whatever_order_the_credit_holds(log: Log, asks
             account.acknowledged(stored)
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("demands", [frozenset(), frozenset({COUNTERSIGNED})])
+@pytest.mark.asyncio
+async def test_more_transfers_bring_no_more_credit_where_receipts_are_demanded(log: Log, demands: frozenset[str]):
+    under = Open()
+    flows = [account_of(log, len(LARGE), under, demands) for _ in range(3)]
+    for each in flows[:2]:
+        await each.allow_all(0, 3 * CHUNK_BYTES)
+    third = asyncio.create_task(flows[2].allow(0, 3 * CHUNK_BYTES))
+    done, _ = await asyncio.wait({third}, timeout=NOT_YET_SECONDS)
+    assert bool(done) is not bool(demands)
+    stored = flows[0].stored
+    assert stored is not None
+    flows[0].acknowledged(replace(stored, ranges=((1, 3),), counts=Counts(2 * CHUNK_BYTES)))
+    assert await third == (2 if demands else 3) * CHUNK_BYTES
 
 
 @pytest.mark.asyncio
