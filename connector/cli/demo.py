@@ -18,6 +18,8 @@ from pathlib import Path
 from connector.cli import demo_data, demo_screen, policy_text, show
 from connector.cli.demo_screen import Screen
 from connector.cli.demo_site import Line, Site
+from connector.cli_evidence.exporting import export
+from connector.cli_evidence.verifying import check
 from connector.client.management import ManagementClient
 from connector.client.views import Event, Negotiation, Pull
 from connector.errors import ConnectorError
@@ -91,6 +93,7 @@ async def _play(screen: Screen, home: Path, patients: int, line_seconds: float) 
             agreed = await _negotiate(stage)
             pull = await _pull(stage)
             _check_digest(stage, pull)
+            await _signed(stage, pull)
             await _table(stage)
             await _nothing_twice(stage)
             await _trace(stage, agreed)
@@ -226,6 +229,35 @@ def _check_digest(stage: Stage, pull: Pull) -> None:
     stage.screen.say(f"{len(lines):,} FHIR resources, the first of them:")
     stage.screen.crop(lines[0])
     _demand(here == there == pull.sha256, "the file is not the source")
+
+
+async def _signed(stage: Stage, pull: Pull) -> None:
+    agreement, sites = pull.agreement or "", ((stage.biopharma, stage.consumer), (stage.hospital, stage.provider))
+    stage.screen.title("What both have signed", "the counts of the pull, and the evidence of each side checked without either of them")
+    counts = [(await client.usage(agreement)).signed for _, client in sites]
+    stage.screen.facts(
+        {site.name: f"{count['bytes']:,} bytes, {count['records']:,} records" for (site, _), count in zip(sites, counts, strict=True)}
+    )
+    _demand(counts[0] == counts[1] and counts[0]["bytes"] == pull.size_bytes, f"signed for are {counts}, and came {pull.size_bytes} bytes")
+    files = [site.directory / "agreement.evidence.jsonl" for site, _ in sites]
+    for file, (_, client) in zip(files, sites, strict=True):
+        await export(client, agreement, file, "counterparty", None)
+    checked = await asyncio.to_thread(check, files, stage.biopharma.directory / "participants")
+    _demand(checked.good, f"the evidence does not hold: {checked.to_json()}")
+    sizes = " and ".join(show.size(file.stat().st_size) for file in files)
+    stage.screen.say(f"connector evidence export, on both sides: {sizes}; verify: both are sound, and tell the same")
+    forged = bytearray(files[1].read_bytes())
+    forged[len(forged) // 2] ^= 1
+    (report,) = (
+        await asyncio.to_thread(check, [_written(stage.hospital.directory / "forged.jsonl", bytes(forged))], None)
+    ).reports.values()
+    stage.screen.say(f"with one bit turned over: {report.findings[0].says}")
+    _demand(report.findings[0].offset == len(forged) // 2, "the byte that was altered was not found")
+
+
+def _written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 async def _table(stage: Stage) -> None:

@@ -74,7 +74,9 @@ class Publishing:
         kind = str(manifest.source.get("type", ""))
         if kind not in self._sources:
             raise InvalidRequest(f"source type `{kind}` is not known; known are {', '.join(sorted(self._sources))}", pointer="/source/type")
-        address, stat = await self._sources[kind].index(manifest.source)
+        # What a dataset is said to be its bytes are, too, unless the source says otherwise: records are counted by it.
+        said_of_bytes = {"media_type": manifest.media_type} if manifest.media_type is not None else {}
+        address, stat = await self._sources[kind].index(said_of_bytes | dict(manifest.source))
         for policy in (*manifest.policies, *([manifest.envelope] if manifest.envelope is not None else [])):
             self._policies.demand_measured(policy, stat.media_type)
         document = dcat.dataset_document(

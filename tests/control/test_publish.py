@@ -91,6 +91,16 @@ async def test_a_dataset_is_pinned_described_and_offered(at: Desk):
 
 
 @pytest.mark.asyncio
+async def test_what_a_dataset_is_said_to_be_its_bytes_are_too_unless_the_source_says_otherwise(at: Desk):
+    lines, table = "application/x-ndjson", "text/csv"
+    for source, expected in ((SOURCE, lines), (SOURCE | {"media_type": table}, table)):
+        assert (await put(at, OPEN, source=source, media_type=lines)).status in (200, 201)
+        stored = await at.us.connector.store.dataset(D)
+        assert stored is not None
+        assert stored.media_type == expected
+
+
+@pytest.mark.asyncio
 async def test_publishing_the_same_again_changes_no_offer(at: Desk):
     first, second = await put(at, OPEN, purpose_policy("x")), await put(at, purpose_policy("x"), OPEN)
     assert (first.status, second.status) == (201, 200)
