@@ -191,6 +191,12 @@ async def _fetched(client: aiohttp.ClientSession, both: Pair, dataset: str, size
     seconds = time.perf_counter() - begun
     if pull["stage"] != "done" or (both.consumer.folder / "huge.bin").stat().st_size != size_bytes:
         raise RuntimeError(f"the fetch failed: {pull['reasons']}")
+    async with client.get(
+        f"{both.provider.url('management')}/v1/agreements/{pull['agreement']}/usage", headers=both.provider.token
+    ) as response:
+        signed = orjson.loads(await response.read())["signed"]["bytes"]
+    if signed != size_bytes:
+        raise RuntimeError(f"the provider has receipts for {signed} of the {size_bytes} bytes")
     return most, seconds
 
 

@@ -17,6 +17,8 @@ import trustme
 
 from connector.client.management import ManagementClient
 from connector.client.views import AgreementUsage, Pull, Transfer
+from connector.evidence.compared import compare
+from connector.evidence.verify import verify
 from connector.ports import COUNTERSIGNED
 from tests.bench.connectors import LISTENERS
 from tests.faults.home import Home, make, with_values
@@ -163,7 +165,7 @@ class Lane:
             return found[-1]
 
     async def _billed(self, done: Done, pull: Pull) -> None:
-        """Wait until the provider knows of the end, and compare both bills with what lies on the disk."""
+        """Wait until the provider knows of the end, compare both bills with what lies on the disk, and check the evidence of both."""
         mine = await self.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -176,6 +178,12 @@ class Lane:
             for kind, counts in (("counted", used.counts), ("signed for", used.signed)):
                 if (got := {unit: counts[unit] for unit in expected}) != expected:
                     done.wrong.append(f"the {side.name} has {kind} {got}, not {expected}")
+        reports = {name: verify(await side.insist(_evidence(done.agreement))) for name, side in self.sides.items()}
+        for name, report in reports.items():
+            done.wrong += [f"the evidence of the {name} does not hold: {found.code}: {found.says}" for found in report.findings]
+        told = [report.told for report in reports.values() if report.told is not None]
+        if len(told) == len(SIDES):
+            done.wrong += [f"the evidence of both sides differs: {text}" for text in compare(*told)]
 
     async def stop(self) -> list[str]:
         """Stop both connectors as an operator would; returns what they complained of."""
@@ -195,6 +203,13 @@ def _write(home: Home, values: dict[str, Any], *replaced: tuple[str, str]) -> No
 def _usage(agreement: str) -> Any:
     async def ask(client: ManagementClient) -> AgreementUsage:
         return await client.usage(agreement)
+
+    return ask
+
+
+def _evidence(agreement: str) -> Any:
+    async def ask(client: ManagementClient) -> bytes:
+        return b"".join([piece async for piece in client.agreement_evidence(agreement)])
 
     return ask
 
