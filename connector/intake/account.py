@@ -18,7 +18,7 @@ import orjson
 
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused, Unauthenticated
 from connector.intake.beside import Beside, problem_code
 from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
@@ -116,16 +116,14 @@ class Account:
                 raise Broken("the provider has signed another manifest for this transfer than before", "manifest-changed")
             self._account = stored
         await self._restore()
-        if stored is None and not self._account.sequence:
-            await self._save(self._account, telemetry.MANIFEST_ACCEPTED, self._promise.token)
         await self._post()
         if not self._account.sequence:
             await self._sign("partial")
             await self._post()
-        await self._settle()
 
     async def run(self) -> None:
-        """Write receipts until `end`. Raises Broken if the provider refuses one, PeerRefused, SinkFailed, StoreError."""
+        """Write receipts until `end`; `complete` or `last` follows. Raises Broken if the provider refuses one, PeerRefused, SinkFailed,
+        StoreError."""
         if self._after == "fsync":
             self._keeping = asyncio.create_task(self._keep_up(), name=f"disk {self._transfer}")
             self._keeping.add_done_callback(lambda _: self._news.set())
@@ -145,7 +143,6 @@ class Account:
                 self._keeping.cancel()
                 await asyncio.gather(self._keeping, return_exceptions=True)
                 self._keeping = None
-        await self._settle()
 
     async def _keep_up(self) -> None:
         """Let each window get to the disk as soon as it has come, and the one before is there. Raises SinkFailed."""
@@ -184,10 +181,11 @@ class Account:
 
     @property
     def _due(self) -> bool:
-        """Whether there is a window to be signed for that has got as far as `after` says."""
-        ranges = self._to_sign(self._kept if self._after == "fsync" else self._said)
-        covered = covers(ranges, self._account.ranges)
-        return covered and due(self._promise.manifest, self._account.counts, self._log.measure, ranges)
+        """Whether there is a window to be signed for that has got as far as `after` says. Of the last one `complete` says all there is."""
+        ranges, told = self._to_sign(self._kept if self._after == "fsync" else self._said), self._account
+        if not covers(ranges, told.ranges) or covers(self._verified, self._promise.whole):
+            return False
+        return due(self._promise.manifest, told.counts, self._log.measure, ranges)
 
     def reject(self, leaf: int, got: bytes) -> None:
         """Say that a leaf came with another hash."""
@@ -342,7 +340,14 @@ class Account:
         return dict(self._means.identity.read(token, typ, self._peer))
 
     def _own(self, token: str, typ: str) -> dict[str, Any]:
-        return dict(self._means.identity.read(token, typ, self._means.identity.own.id))
+        """By a key that counted when we signed: it may have been replaced since."""
+        identity = self._means.identity
+        try:
+            return dict(identity.read(token, typ, identity.own.id))
+        except Unauthenticated as error:
+            if error.fault != "key-ended":
+                raise
+        return dict(identity.read(token, typ, identity.own.id, at=kept(Receipt, token).issued))
 
     async def _save(self, account: Metered, what: str = "", token: str = "") -> None:
         """Commit the account with the object that has changed it, and with the last ack, if that is not on record yet. Durable on return.
@@ -357,6 +362,8 @@ class Account:
         if self._unsaved:
             rows[digest(before.receipt)] = self._row(before, now)
             facts.append(self._fact(telemetry.RECEIPT_ACKNOWLEDGED, before.ack, now))
+        if not account.version:
+            facts.append(self._fact(telemetry.MANIFEST_ACCEPTED, self._promise.token, now))
         if token:
             facts.append(self._fact(what, token, now))
         if saved.receipt:

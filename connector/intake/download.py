@@ -29,12 +29,13 @@ from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.metering import live
 from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of, read_etag
+from connector.metering.objects import Read
 from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Peer
 from connector.ports.sinks import Enough, Movers, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
-from connector.signatures.jws import SigningKey
+from connector.signatures.jws import SigningKey, claims_of
 
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
@@ -166,6 +167,9 @@ class Downloads:
         ids = process.pid, process.peer_pid, pull.dataset
         terms = Terms(pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), *ids, prices)
         beside = Beside(access, access.peer)
+        proven: Read = lambda token, typ: self._identity.read(token, typ, pull.peer)  # noqa: E731 - one of two
+        if known is not None:  # it was proven before it was stored, by a key that may have been replaced since
+            proven = lambda token, _: claims_of(token)  # noqa: E731
         while True:
             try:
                 promise = await obtain(
@@ -173,7 +177,7 @@ class Downloads:
                     url=described.url if described is not None else None,
                     token=known.manifest if known is not None else None,
                     terms=terms,
-                    proven=lambda token, typ: self._identity.read(token, typ, pull.peer),
+                    proven=proven,
                     keys=self._identity.keys(pull.peer),
                     now=self._clock.now(),
                 )

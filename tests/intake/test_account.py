@@ -1,6 +1,7 @@
 """Receipts: stored before they are posted, posted until they are acknowledged, taken up after any loss on either side, never twice."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,16 @@ from connector import telemetry
 from connector.adapters.egress import guard
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import PeerFailed, PeerRefused, Unauthenticated
 from connector.intake import account, patience, proven
 from connector.intake.account import durable
 from connector.intake.promise import Broken
-from connector.metering.objects import Ack, Receipt, digest, kept
+from connector.metering.objects import Ack, Manifest, Receipt, digest, kept
 from connector.ports import Reply
 from connector.records import Changes
 from connector.signatures import jws
 from tests.contracts.memory_sinks import MemorySink, MemorySinks
-from tests.dataplane.rig import PROVIDER, STRANGER, key_of, some_bytes
+from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, key_of, some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
@@ -196,6 +197,31 @@ async def test_a_consumer_that_has_lost_its_memory_takes_it_up_from_the_provider
         of_both(provider, await consumer.account())
 
 
+class Later(FakeIdentity):
+    """Our key of until now has ended, and the one by which the provider signed its manifest is known no more."""
+
+    def keys(self, participant: str) -> list[jws.PublicKey]:
+        found = super().keys(participant)
+        return [replace(each, not_after=self.ends) for each in found] if participant == self.name else found
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        if typ == Manifest.TYP:
+            raise Unauthenticated("the object's `kid` is not a key that its issuer is known to have", fault="key-unknown")
+        return super().read(token, typ, issuer, at=at)
+
+    ends = 0.0
+
+
+async def test_keys_may_be_replaced_while_a_download_is_under_way(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        await interrupted(provider, consumer)
+        consumer.identity = Later(CONSUMER)
+        consumer.identity.ends = time.time()
+        await consumer.fetch()
+        assert provider.account.counts.bytes == len(CONTENT)
+        of_both(provider, await consumer.account())
+
+
 async def test_a_consumer_whose_memory_is_of_yesterday_goes_on_from_the_provider_s(tmp_path: Path):
     async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
         commits: list[Changes] = []
@@ -210,7 +236,7 @@ async def test_a_consumer_whose_memory_is_of_yesterday_goes_on_from_the_provider
         old = MemoryStore()  # as a backup had it that was made after two receipts
         consumer.store = old
         await consumer.know()
-        for changes in commits[:4]:
+        for changes in commits[:2]:
             await old.commit(changes)
         assert (await consumer.account()).sequence == 2
         await consumer.fetch()
