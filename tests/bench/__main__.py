@@ -37,6 +37,7 @@ MEASURES: dict[str, Callable[[Size], Awaitable[dict[str, Found]]]] = {
     "get": data.get,
     "streams": streams.plain,
     "streams-tls": streams.tls,
+    "streams-live": streams.live,
     "indexing": streams.indexing,
     "policies": policies.measure,
     "ledger": ledger.measure,

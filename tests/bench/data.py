@@ -34,7 +34,7 @@ CONFIGURATION = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
 events {{ worker_connections 64; }}
 http {{
-  sendfile on; tcp_nopush on; access_log off; default_type application/octet-stream;
+  sendfile on; tcp_nopush on; access_log off; default_type application/octet-stream; types {{ application/x-ndjson ndjson; }}
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{ listen 127.0.0.1:{port}{secured}; root {root}; }}

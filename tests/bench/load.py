@@ -148,9 +148,17 @@ class Load:
         return Burst(count, count / seconds, sum(c.cpu_seconds() for c in self.pair) - before, time.process_time() - own)
 
 
-async def publish(http: aiohttp.ClientSession, provider: Connector, dataset: str, file: str, policy: Mapping[str, Any]) -> None:
-    """Publish a file below the provider's `data` folder."""
-    body = orjson.dumps({"title": dataset, "source": {"type": "file", "path": file}, "policies": [policy]})
+async def publish(
+    http: aiohttp.ClientSession,
+    provider: Connector,
+    dataset: str,
+    file: str,
+    policy: Mapping[str, Any],
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> None:
+    """Publish a file below the provider's `data` folder, or another `source`."""
+    body = orjson.dumps({"title": dataset, "source": source or {"type": "file", "path": file}, "policies": [policy]})
     headers = provider.token | {"Content-Type": "application/json"}
     async with http.put(f"{provider.url('management')}/v1/datasets/{dataset}", data=body, headers=headers) as response:
         if response.status >= 300:

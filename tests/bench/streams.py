@@ -25,6 +25,7 @@ from tests.bench.size import Size
 FILE_BYTES, BLOCK_BYTES = 1 << 30, 1 << 24
 DATASET, NAME = "urn:bench:stream", "stream.bin"
 UNMETERED = (sys.executable, "-m", "tests.bench.unmetered")
+LINE = b'{"text":"' + b"x" * 501 + b'"}\n'  # 512 bytes
 CURL_SECONDS = 120
 CORE = "1"  # on which both are that compute hashes
 INDEXED = 3  # times in one process, after one that nobody counts
@@ -149,6 +150,40 @@ async def tls(size: Size) -> dict[str, Found]:
     return {"stream-tls": Found(ours, theirs, fault=f"only {count:,} bytes" if count < FILE_BYTES else "")}
 
 
+async def live(size: Size) -> dict[str, Found]:
+    """Lines that come over HTTP, hashed while they go through, into the same reader as nginx sends them to."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    count = size.of(FILE_BYTES)
+    with pair("stream-live") as both:
+        file = both.provider.folder / "data" / "lines.ndjson"
+        filled(file, count, LINE)
+        both.start()
+        async with driven(both) as load, session() as client:
+            with nginx(both.provider.folder / "nginx", file.parent) as port:
+                url = f"http://127.0.0.1:{port}/{file.name}"
+                for number in range(size.rounds + 1):
+                    dataset = f"urn:bench:live:{number}"  # a source without an end is followed once for each transfer
+                    source = {"type": "http-stream", "url": url}
+                    await publish(client, both.provider, dataset, file.name, policy(f"live-{number}"), source=source)
+                    edr = await load.transfer(await agreed(client, both, dataset, f"live-{number}"))
+                    ways = [(ours, edr["endpoint"], {"Authorization": f"Bearer {edr['authorization']}"}), (theirs, url, {})]
+                    for found, address, headers in ways if number % 2 == 0 else ways[::-1]:
+                        rate = await asyncio.to_thread(read, address, headers, count)
+                        if number:  # the first one warms up
+                            found.append(rate)
+    return {"stream-live": Found(ours, theirs, fault=f"only {count:,} bytes" if count < FILE_BYTES else "")}
+
+
+def read(url: str, headers: Mapping[str, str], size_bytes: int) -> float:
+    """Read so many bytes of an answer, in a process of its own, and throw them away; MB/s from the request on."""
+    command = [sys.executable, "-m", "tests.bench.reader", url, str(size_bytes), *(f"{name}: {value}" for name, value in headers.items())]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CURL_SECONDS, start_new_session=True, check=False)
+    if ran.returncode:
+        raise RuntimeError(ran.stderr[-500:])
+    return float(ran.stdout)
+
+
 async def curled(url: str, size_bytes: int, out: Path | None = None, *, headers: Mapping[str, str] | None = None) -> float:
     """Let curl fetch it; MB/s by its own clock. Raises RuntimeError if it is not all of it. It is thrown away,
     also where it was stored before in a file `out`."""
@@ -164,9 +199,10 @@ async def curled(url: str, size_bytes: int, out: Path | None = None, *, headers:
     return size_bytes / 1e6 / float(ran.stdout.split()[2])
 
 
-def filled(file: Path, size_bytes: int) -> None:
-    """A file with every page of it in the cache, as reading and sending depend on what those are; what stands in them is no matter."""
-    block = os.urandom(min(BLOCK_BYTES, size_bytes))
+def filled(file: Path, size_bytes: int, line: bytes = b"") -> None:
+    """A file with every page of it in the cache, as reading and sending depend on what those are; what stands in them is no matter, or so
+    many lines."""
+    block = line * (BLOCK_BYTES // len(line)) if line else os.urandom(min(BLOCK_BYTES, size_bytes))
     with file.open("wb") as out:
         for at in range(0, size_bytes, len(block)):
             out.write(block[: size_bytes - at])
