@@ -33,7 +33,9 @@ from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
+from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
+from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
 from connector.control.journal import Feed, Journal
@@ -119,6 +121,7 @@ class Connector:
     publishing: Publishing
     journal: Journal
     book: Book
+    states: Stated
     ops: OpsApi
     stack: AsyncExitStack
     reload: Callable[[], Any]
@@ -236,6 +239,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         journal.listen(receipts.committed)
         stack.push_async_callback(receipts.close)
+        states = stated(journal, identity, ids, book, receipts, peer, stack)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
         publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
@@ -290,7 +294,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
-            {"data": settings.data.url, "version": connector.__version__}, book, Bills(store, policies, clock, lambda: identity.own.id),
+            {"data": settings.data.url, "version": connector.__version__}, book,
+            Bills(store, policies, clock, lambda: identity.own.id, states.stating),
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
@@ -299,7 +304,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
 
-        running = Connector(settings, store, operations, publishing, journal, book, ops, stack, reload, token_hash)
+        running = Connector(settings, store, operations, publishing, journal, book, states, ops, stack, reload, token_hash)
         limits_of = settings.limits
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
@@ -308,7 +313,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             ("ops", settings.ops, ops, [guards["ops"]]),
             ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),
             ("data", settings.data, data, []),
-            ("protocol", settings.protocol, Together((protocol, beside)), [guards["protocol"]]),
+            ("protocol", settings.protocol, Together((protocol, beside, StatementsApi(states.statements, protocol.caller, limits))),
+             [guards["protocol"]]),
         )
         listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:
@@ -327,6 +333,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         retention.start()
         sweeping.start()
         stack.push_async_callback(retention.close)
+        await states.recover()
         recovered = await outbox.recover()
         stack.push_async_callback(outbox.close)
         await pulls.recover()

@@ -60,7 +60,9 @@ MANIFEST = "manifest-signed"  # what we promise of the data of a transfer
 RECEIPT = "receipt-accepted"  # a consumer has signed what it has verified
 RECEIPT_CONFLICT = "receipt-conflict"  # a consumer has signed two receipts with the same number
 ACK = "ack-signed"  # our answer to a receipt
-STATEMENT = "statement-signed"  # what a transfer came to
+STATEMENT = "statement-signed"  # what a transfer came to, or what was signed for in a period
+STATEMENT_AGREED = "statement-agreed"  # the other side has signed the same as we
+STATEMENT_DISPUTED = "statement-disputed"  # the other side has signed what contradicts ours
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -89,6 +91,8 @@ WHATS = (
     RECEIPT_CONFLICT,
     ACK,
     STATEMENT,
+    STATEMENT_AGREED,
+    STATEMENT_DISPUTED,
     MANIFEST_ACCEPTED,
     RECEIPT_SIGNED,
     LEG,

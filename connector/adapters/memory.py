@@ -79,7 +79,6 @@ def _plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class _Tables(LedgerTables):
-    process: dict[str, Process] = field(default_factory=dict)
     dataset: dict[str, Dataset] = field(default_factory=dict)
     agreement: dict[str, Agreement] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)

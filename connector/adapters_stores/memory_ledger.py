@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Role
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
 from connector.records import Evidence
@@ -41,8 +43,9 @@ class Entered:
 
 @dataclass(slots=True)
 class LedgerTables:
-    """The tables of the ledger and the meter. `entered` is in step with `evidence`."""
+    """The tables of the ledger and the meter, and of the processes that they are about. `entered` is in step with `evidence`."""
 
+    process: dict[str, Process] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
     metered: dict[str, Metered] = field(default_factory=dict)
@@ -91,6 +94,12 @@ class MemoryLedger:
     async def receipts(self, transfer: str) -> Sequence[Receipted]:
         rows = [row for row in self._open().receipt.values() if row.transfer == transfer]
         return sorted(rows, key=lambda row: (row.sequence, row.at))
+
+    async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
+        tables = self._open()
+        said = {fact.pid for fact in tables.evidence if fact.what in whats}
+        over = [p for p in tables.process.values() if p.final and p.role is role and p.updated >= since]
+        return sorted(p.pid for p in over if p.pid in tables.metered and p.pid not in said)
 
     async def logs(self) -> Sequence[Log]:
         return sorted(self._open().log.values(), key=lambda log: log.number)

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from connector.api.management_shapes import answer, read_instant
 from connector.api.middleware import Handler
-from connector.errors import InvalidRequest
+from connector.errors import InvalidRequest, NotFound
 from connector.metering_bills.invoice import Invoice
 from connector.metering_bills.pages import as_csv, as_html
 
@@ -27,7 +27,8 @@ ALONE: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-PARAMETERS: Final = frozenset({"format", "from", "to"})
+PERIOD: Final = frozenset({"from", "to"})
+PARAMETERS: Final = PERIOD | {"format"}
 
 
 def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
@@ -39,21 +40,36 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
 
     async def invoice(request: web.Request) -> web.Response:
         """The invoice for the period [`from`, `to`); from the signing and up to now where they are not given."""
-        _demand_known(request.query)
+        _demand_known(request.query, "an invoice", PARAMETERS)
         format = request.query.get("format", "json")
         if format not in FORMATS:
             raise InvalidRequest(f"`format` is `{format[:40]}`; it is one of {', '.join(FORMATS)}")
-        begins, ends = (None if (said := request.query.get(name)) is None else read_instant(said, name) for name in ("from", "to"))
         media_type, write = FORMATS[format]
-        found = await doors.bills.invoice(request.match_info["id"], begins, ends)
+        found = await doors.bills.invoice(request.match_info["id"], *_period(request.query))
         return web.Response(text=write(found), content_type=media_type, charset="utf-8", headers=ALONE | {hdrs.CACHE_CONTROL: "no-store"})
 
-    return (("GET", "/agreements/{id}/usage", usage), ("GET", "/agreements/{id}/invoice", invoice))
+    async def statement(request: web.Request) -> web.Response:
+        """Have both sides sign for the period [`from`, `to`); from the beginning and up to a moment ago where they are not given."""
+        _demand_known(request.query, "a statement", PERIOD)
+        if doors.bills.stating is None:
+            raise NotFound("this connector signs no statements")
+        found = await doors.bills.stating.period(request.match_info["id"], *_period(request.query))
+        return answer(found.to_json())
+
+    return (
+        ("GET", "/agreements/{id}/usage", usage),
+        ("GET", "/agreements/{id}/invoice", invoice),
+        ("POST", "/agreements/{id}/statement", statement),
+    )
 
 
-def _demand_known(query: Mapping[str, str]) -> None:
+def _period(query: Mapping[str, str]) -> tuple[float | None, float | None]:
+    begins, ends = (None if (said := query.get(name)) is None else read_instant(said, name) for name in ("from", "to"))
+    return begins, ends
+
+
+def _demand_known(query: Mapping[str, str], what: str, parameters: frozenset[str]) -> None:
     """A misspelled `from` would be an invoice of everything."""
-    if strange := sorted(set(query) - PARAMETERS):
-        raise InvalidRequest(
-            f"`{strange[0][:40]}` is not known here; an invoice takes {', '.join(f'`{name}`' for name in sorted(PARAMETERS))}"
-        )
+    if strange := sorted(set(query) - parameters):
+        known = ", ".join(f"`{name}`" for name in sorted(parameters))
+        raise InvalidRequest(f"`{strange[0][:40]}` is not known here; {what} takes {known}")

@@ -9,6 +9,7 @@ from math import nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
+from connector.control_billing.stating import Stating
 from connector.dsp.messages import Role
 from connector.errors import NotFound, PolicyError
 from connector.metering.counts import DAY_SECONDS, total
@@ -25,15 +26,19 @@ NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage
 
 
 class Bills:
-    """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are."""
+    """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are. `stating` has both sides sign
+    for a period."""
 
-    def __init__(self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str]) -> None:
+    def __init__(
+        self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str], stating: Stating | None = None
+    ) -> None:
         self._store, self._policies, self._clock, self._own = store, policies, clock, own
+        self.stating = stating
 
     async def usage(self, id: str) -> dict[str, Any]:
         """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of
-        its `transfers`; the `cost` so far, None without prices, or with the `reasons` for which nobody can say it; and, where we are the
-        provider, the `counters` of its quotas and budgets. Raises NotFound."""
+        its `transfers`, and which of them are `disputed`; the `cost` so far, None without prices, or with the `reasons` for which nobody
+        can say it; and, where we are the provider, the `counters` of its quotas and budgets. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
         last = standing([reading for account in accounts for reading in await self._readings(account)])
@@ -61,6 +66,7 @@ class Bills:
             "cost": cost,
             "counters": counters,
             "transfers": [_told(account) for account in accounts],
+            "disputed": _disputed(accounts),
         }
 
     async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
@@ -71,10 +77,12 @@ class Bills:
         plan = self._plan(agreement)
         if plan is None:
             raise NotFound(NO_PRICES.format(id))
-        readings = [reading for account in await self._store.metered_of(id) for reading in await self._readings(account)]
+        accounts = await self._store.metered_of(id)
+        readings = [reading for account in accounts for reading in await self._readings(account)]
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
         last = self._clock.now() if ends is None else ends
-        return invoice_of(_parties(agreement), plan, readings, min(first, last) if begins is None else begins, last)
+        period = min(first, last) if begins is None else begins, last
+        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts))
 
     async def _agreement(self, id: str) -> Agreement:
         found = await self._store.agreement(id)
@@ -108,6 +116,11 @@ def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading
 
 def _parties(agreement: Agreement) -> Parties:
     return Parties(agreement.id, agreement.digest, agreement.dataset, agreement.provider, agreement.consumer)
+
+
+def _disputed(accounts: Sequence[Metered]) -> list[str]:
+    """The transfers (the provider's pids, as in a statement) of which the two sides have signed what contradicts itself."""
+    return sorted(manifest_of(each.manifest).provider_pid for each in accounts if each.status == "disputed")
 
 
 def _told(account: Metered) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Account:
         if self.required and not self.opened:
             raise Withdrawn(f"the agreement demands receipts that the consumer signs; {TO_SEND_RECEIPTS}", "receipt-required")
         if self.stored is not None and self.stored.status == "disputed":
-            raise Withdrawn("the account is disputed, as two receipts with the same `seq` were signed", "account-disputed")
+            raise Withdrawn("the account is disputed: what both sides have signed of it contradicts itself", "account-disputed")
 
     async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while

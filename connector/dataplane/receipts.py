@@ -11,7 +11,7 @@ of the disk instead of one, and that of its next receipt, which takes the place 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +40,7 @@ from connector.remembered import Paces
 IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
+STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
 GONE = "the log of these live data is not kept any more; what was acknowledged stands"
@@ -236,6 +237,25 @@ class Receipts:
             found["statement"] = next((fact.entry for fact in reversed(rows) if fact.what == telemetry.STATEMENT), None)
         return found
 
+    async def stated(self, transfer: str) -> dict[str, str | None]:
+        """`last`, with a statement of what the account has come to by now: one more is signed if there is none of it yet."""
+        found = await self.last(transfer)
+        said, stored = found["statement"], await self._demand(transfer)
+        if said is None or kept(Statement, said).flows != (flow_of(stored),):
+            await self.state(transfer)
+            found = await self.last(transfer)
+        return found
+
+    def recover(self) -> None:
+        """Begin to state what had ended and was not stated when an earlier process ended."""
+        self._soon(self._make_good())
+
+    async def _make_good(self) -> None:
+        since = self._clock.now() - STATED_SECONDS
+        for transfer in await self._store.unstated(Role.PROVIDER, (telemetry.STATEMENT,), since):
+            await self.state(transfer)
+            telemetry.log.info("statement made good", transfer=transfer)
+
     async def state(self, transfer: str) -> None:
         """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data."""
         await self._accounts.write_now(transfer)
@@ -255,7 +275,10 @@ class Receipts:
         await self._decide(step, transfer)
 
     def _state_soon(self, transfer: str) -> None:
-        task = asyncio.create_task(self.state(transfer), name="statement")
+        self._soon(self.state(transfer))
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="statement")
         self._tasks.add(task)
         task.add_done_callback(self._stated)
 

@@ -99,7 +99,7 @@ CODES: dict[str, str] = {
     "sequence-gap": "the receipt's `seq` leaves some out; the next one is {expected}",
     "previous-other": "the receipt's `prev` is not the digest of the receipt that was accepted last (null before the first)",
     "account-complete": "the account is complete: the last receipt said that everything is there",
-    "account-disputed": "the account is disputed, as two receipts with the same `seq` were signed; it takes no more",
+    "account-disputed": "the account is disputed: two receipts with the same `seq`, or statements apart, were signed; it takes no more",
     "ranges-outside": "the receipt covers leaves from {limit} on, which the log of its checkpoint does not have",
     "ranges-shrunk": "the receipt covers less than the one before; ranges are cumulative",
     "bytes-differ": "the receipt's `bytes` are not the {known} that its ranges come to",

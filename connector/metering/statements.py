@@ -138,7 +138,8 @@ def flow_of(account: Account) -> Flow:
 
 
 def compare(theirs: Statement, own: Statement) -> None:
-    """Whether both sides say the same. What is attested by the provider alone is not compared: there is nothing that both have signed.
+    """Whether both sides say the same. What is attested by the provider alone is not compared: there is nothing that both have signed, and
+    the consumer need not have heard of it.
 
     Raises MeterRefused with a `statement-` code.
     """
@@ -146,12 +147,24 @@ def compare(theirs: Statement, own: Statement) -> None:
         raise refused("statement-parties")
     if (theirs.agreement, theirs.begins, theirs.ends) != (own.agreement, own.begins, own.ends):
         raise refused("statement-agreement")
-    one, other = ({flow.transfer: flow for flow in each.flows} for each in (theirs, own))
-    if one.keys() != other.keys():
+    if any(one is None or other is None for one, other in _apart(theirs, own).values()):
         raise refused("statement-flow")
-    for transfer, flow in one.items():
-        if flow != other[transfer] and {flow.attested, other[transfer].attested} != {"provider-only"}:
-            raise refused("statement-differs")
+    if _apart(theirs, own):
+        raise refused("statement-differs")
+
+
+def contradicted(theirs: Statement, own: Statement) -> tuple[str, ...]:
+    """The transfers (the provider's pids) of which both have signed, for the same number of receipts, what cannot both be. One that knows a
+    later receipt than the other is only ahead."""
+    pairs = _apart(theirs, own).items()
+    return tuple(sorted(pid for pid, (one, other) in pairs if one is not None and other is not None and one.sequence == other.sequence))
+
+
+def _apart(theirs: Statement, own: Statement) -> dict[str, tuple[Flow | None, Flow | None]]:
+    """The flows that differ, as both have them, as far as either says that both have signed them."""
+    one, other = ({flow.transfer: flow for flow in each.flows} for each in (theirs, own))
+    pairs = {pid: (one.get(pid), other.get(pid)) for pid in one.keys() | other.keys()}
+    return {pid: pair for pid, pair in pairs.items() if pair[0] != pair[1] and any(flow and flow.attested == "both" for flow in pair)}
 
 
 def _hash(value: bytes | None) -> str | None:

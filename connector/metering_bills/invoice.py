@@ -79,7 +79,8 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds)."""
+    """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds). Of the flows `disputed` (the provider's pids) the
+    two sides have signed what contradicts itself."""
 
     parties: Parties
     plan: Plan
@@ -87,7 +88,7 @@ class Invoice:
     ends: float
     lines: tuple[Line, ...]
     flows: tuple[Flow, ...]
-
+    disputed: tuple[str, ...] = ()
     @property
     def total(self) -> int:
         """What is owed, in minor units of the currency."""
@@ -111,6 +112,9 @@ class Invoice:
     def to_json(self) -> dict[str, Any]:
         """The invoice as plain JSON; amounts are decimal texts."""
         return self._said() | {"digest": self.digest}
+
+    def _argued(self) -> dict[str, Any]:
+        return {"disputed": list(self.disputed)} if self.disputed else {}
 
     def _said(self) -> dict[str, Any]:
         currency, parties = self.plan.currency, self.parties
@@ -153,12 +157,15 @@ class Invoice:
                 for flow in self.flows
             ],
             "attested": "both" if self.complete else "in-part",
-        }
+        } | self._argued()
 
 
-def invoice_of(parties: Parties, plan: Plan, readings: Iterable[Reading], begins: float, ends: float) -> Invoice:
+def invoice_of(
+    parties: Parties, plan: Plan, readings: Iterable[Reading], begins: float, ends: float, *, disputed: Iterable[str] = ()
+) -> Invoice:
     """The invoice for the period [`begins`, `ends`) (POSIX seconds). `readings` are of all flows of the agreement, in any order; of several
-    of one flow the last one before an instant counts. Raises InvalidRequest for a period that is none."""
+    of one flow the last one before an instant counts. `disputed` are those of which the two sides have signed what contradicts itself: an
+    invoice says so of those that are in it. Raises InvalidRequest for a period that is none."""
     if not begins <= ends:
         raise InvalidRequest("the period ends before it begins; give `from` before `to`", pointer="/from")
     known = list(readings)
@@ -169,7 +176,8 @@ def invoice_of(parties: Parties, plan: Plan, readings: Iterable[Reading], begins
         if counts != NOTHING:
             flows.append(Flow(reading, counts))
     lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
-    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows))
+    said = tuple(sorted(set(disputed) & after.keys()))
+    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said)
 
 
 def standing(readings: Iterable[Reading]) -> dict[str, Reading]:

@@ -22,6 +22,7 @@ ATTESTED: Final = {
     "agreed": "the agreement",
 }
 ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
+DISPUTED: Final = "Disputed: the two sides have signed what contradicts itself about"
 PLACES_SHOWN: Final = 6  # of a quantity that has no end in decimals: minutes
 STYLE: Final = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #111; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -40,7 +41,7 @@ def as_csv(invoice: Invoice) -> str:
     said = invoice.to_json()
     about = {name: said[name] for name in ("agreement", "dataset", "provider", "consumer", "from", "to", "currency", "digest")}
     rows = [about | line | {"line": line["price"]} for line in said["lines"]]
-    rows.append(about | {"line": TOTAL, "attested": said["attested"], "amount": said["total"]})
+    rows.append(about | {"line": TOTAL, "attested": "disputed" if invoice.disputed else said["attested"], "amount": said["total"]})
     table = [",".join(COLUMNS), *(",".join(_cell(name, row.get(name)) for name in COLUMNS) for row in rows)]
     return "".join(f"{row}\r\n" for row in table)
 
@@ -62,6 +63,8 @@ def as_html(invoice: Invoice) -> str:
     lines = "".join(_line(line, currency) for line in said["lines"]) or '<tr><td colspan="5">Nothing was used.</td></tr>'
     flows = "".join(_flow(flow) for flow in said["flows"])
     warning = "" if invoice.complete else f"<p><strong>{ALONE}</strong></p>"
+    if invoice.disputed:
+        warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Invoice {escape(said['agreement'])}</title><style>{STYLE}</style></head><body>\n<h1>Invoice</h1>\n<table>"

@@ -5,9 +5,10 @@ What they write goes through `Store.commit` as everything does; these are the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from connector.dsp.messages import Role
 from connector.records.ledger import Entry, Log, Numbered, Place, Witnessed
 from connector.records.metering import Metered, Receipted
 
@@ -21,6 +22,10 @@ class LedgerStore(Protocol):
 
     async def receipts(self, transfer: str) -> Sequence[Receipted]:
         """All receipts of a transfer, in order of sequence and of time."""
+
+    async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
+        """Our pids of the transfers with an account in `role` that ended at `since` (POSIX seconds) or later and about which there is no
+        fact of one of `whats`, in order."""
 
     async def logs(self) -> Sequence[Log]:
         """All logs of this participant, in order of their numbers: the last one grows."""

@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from connector.dsp.messages import Kind, Move
+from connector.dsp.messages import Kind, Move, Role
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
 from connector.ports import Store
 from connector.records import Changes, Conflict, Expect
 from connector.records.ledger import ENTRY_BYTES_MAX, Log, Numbered, Subtree, Witnessed, hidden_of
 from connector.records.metering import Metered
-from tests.contracts.samples import OTHER_PEER, PEER, agreement, fact, log, metered, receipted, witnessed
+from tests.contracts.samples import OTHER_PEER, PEER, agreement, fact, log, metered, receipted, transfer, witnessed
 
 
 async def numbered(store: Store, log: int = 1, *runs: tuple[int, int, int]) -> None:
@@ -51,6 +51,24 @@ class StoreLedger:
         await store.commit(Changes(saves=(whole, live, metered("urn:uuid:t0", agreement="urn:uuid:a2"))))
         assert [*await store.metered_of("urn:uuid:a1")] == [live, whole]
         assert await store.metered("urn:uuid:t2") == whole
+
+    async def test_what_nobody_has_stated_is_found_once_it_is_over(self, stores: Any):
+        store: Store = stores.open()
+        over = transfer("urn:uuid:t1", state="COMPLETED", role=Role.PROVIDER, updated=50.0)
+        others = (
+            replace(over, pid="urn:uuid:t2", peer_pid="2", state="STARTED"),
+            replace(over, pid="urn:uuid:t3", peer_pid="3", role=Role.CONSUMER),
+            replace(over, pid="urn:uuid:t4", peer_pid="4", updated=9.0),
+            replace(over, pid="urn:uuid:t5", peer_pid="5"),
+            replace(over, pid="urn:uuid:t6", peer_pid="6", state="TERMINATED"),
+        )
+        saves = (over, *others, *(metered(f"urn:uuid:t{n}") for n in (1, 2, 3, 4, 6)))
+        await store.commit(Changes(saves=saves, evidence=(fact(what="manifest-signed", pid="urn:uuid:t1"),)))
+        said = ("statement-signed", "statement-agreed")
+        assert [*await store.unstated(Role.PROVIDER, said, 10.0)] == ["urn:uuid:t1", "urn:uuid:t6"]
+        assert [*await store.unstated(Role.CONSUMER, said, 10.0)] == ["urn:uuid:t3"]
+        await store.commit(Changes(evidence=(fact(what="statement-agreed", pid="urn:uuid:t1"),)))
+        assert [*await store.unstated(Role.PROVIDER, said, 10.0)] == ["urn:uuid:t6"]
 
     async def test_receipts_are_kept_as_they_came_two_of_a_number_beside_each_other(self, stores: Any):
         store: Store = stores.open()

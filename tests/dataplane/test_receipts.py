@@ -247,7 +247,7 @@ async def ended(rig: Rig) -> None:
     before = await rig.store.process(process("STARTED").kind, TRANSFER)
     assert before is not None
     assert rig.metering is not None
-    changes = Changes(saves=(replace(before, state="COMPLETED", version=before.version + 1),))
+    changes = Changes(saves=(replace(before, state="COMPLETED", version=before.version + 1, updated=rig.clock.now()),))
     evidence = await rig.store.commit(changes)
     assert isinstance(evidence, tuple)
     rig.metering.receipts.committed(changes, evidence)
@@ -274,6 +274,41 @@ async def test_the_end_of_a_transfer_is_stated_and_what_is_signed_afterwards_too
         assert rig.metering is not None
         await rig.metering.receipts.close()
         assert (await statement(consumer)).totals.bytes == len(LARGE)
+
+
+@pytest.mark.asyncio
+async def test_an_end_that_a_crash_has_left_without_a_statement_is_stated_at_the_next_start(tmp_path: Path):
+    store = Failing()
+    async with metered(tmp_path, store) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 3))
+        store.fails_at = "statement-signed"
+        await ended(rig)
+        assert orjson.loads((await consumer.get("/receipts"))[1])["statement"] is None
+        store.fails_at, view = None, rig.transfers.views[TRANSFER]
+    async with metered(tmp_path, store, before=view) as (again, _):
+        assert again.metering is not None
+        for _ in range(2):
+            again.metering.receipts.recover()
+            await again.metering.receipts.close()
+        assert (await facts_of(again)).count("statement-signed") == 1
+        said = kept(Statement, (await again.metering.receipts.last(TRANSFER))["statement"] or "")
+        assert said.totals.bytes == CREDIT_BYTES
+
+
+@pytest.mark.asyncio
+async def test_who_asks_gets_a_statement_of_what_the_account_has_come_to(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 3))
+        await ended(rig)
+        assert rig.metering is not None
+        first = await rig.metering.receipts.stated(TRANSFER)
+        assert await rig.metering.receipts.stated(TRANSFER) == first
+        rig.change(state="COMPLETED")
+        await consumer.sign((1, 8), state="complete")
+        said = await rig.metering.receipts.stated(TRANSFER)
+        assert kept(Statement, said["statement"] or "").totals.bytes == len(LARGE)
 
 
 @pytest.mark.asyncio

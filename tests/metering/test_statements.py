@@ -6,7 +6,7 @@ import pytest
 from connector.errors import MeterRefused
 from connector.metering.counts import Counts
 from connector.metering.objects import opened
-from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, flow_of
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, contradicted, flow_of
 from tests.metering.rig import CONSUMER, NOW, PROVIDER, both, proven, signed
 
 BOTH = Flow("urn:uuid:1", bytes(32), 3, b"r" * 32, "both", Counts(100, 10, 1, 2, 3))
@@ -73,6 +73,8 @@ OWN = replace(STATEMENT, issuer=CONSUMER, audience=PROVIDER, id="c1")
 def test_both_sides_say_the_same_of_what_both_have_signed():
     compare(STATEMENT, OWN)
     compare(STATEMENT, replace(OWN, flows=(replace(ALONE, counts=Counts(49)), BOTH)))  # what nobody has signed is not compared
+    compare(STATEMENT, replace(OWN, flows=(BOTH,)))  # nor need a consumer have heard of it
+    assert contradicted(STATEMENT, OWN) == ()
 
 
 DIFFERENT = {
@@ -80,8 +82,8 @@ DIFFERENT = {
     "of this side": (STATEMENT, "statement-parties"),
     "of another agreement": (replace(OWN, agreement="urn:uuid:other"), "statement-agreement"),
     "of another period": (replace(OWN, ends=NOW + 1), "statement-agreement"),
-    "without a flow": (replace(OWN, flows=(BOTH,)), "statement-flow"),
-    "with a flow more": (replace(OWN, flows=(*OWN.flows, replace(ALONE, transfer="urn:uuid:3"))), "statement-flow"),
+    "without a flow": (replace(OWN, flows=(ALONE,)), "statement-flow"),
+    "with a flow more": (replace(OWN, flows=(*OWN.flows, replace(BOTH, transfer="urn:uuid:3"))), "statement-flow"),
     "with other bytes": (replace(OWN, flows=(replace(BOTH, counts=Counts(101, 10, 1, 2, 3)), ALONE)), "statement-differs"),
     "with an earlier receipt": (replace(OWN, flows=(replace(BOTH, sequence=2, receipt=b"q" * 32), ALONE)), "statement-differs"),
     "under another manifest": (replace(OWN, flows=(replace(BOTH, manifest=b"m" * 32), ALONE)), "statement-differs"),
@@ -94,6 +96,21 @@ def test_what_differs_is_named(other: Statement, code: str):
     with pytest.raises(MeterRefused) as refused:
         compare(STATEMENT, other)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("flow", "found"),
+    [
+        (replace(BOTH, counts=Counts(101, 10, 1, 2, 3)), ("urn:uuid:1",)),
+        (replace(BOTH, receipt=b"q" * 32), ("urn:uuid:1",)),
+        (replace(BOTH, sequence=2, receipt=b"q" * 32), ()),  # it has not heard of the last one yet
+        (replace(ALONE, transfer="urn:uuid:1"), ()),
+        (replace(BOTH, transfer="urn:uuid:3"), ()),
+    ],
+)
+def test_who_is_behind_contradicts_nobody(flow: Flow, found: tuple[str, ...]):
+    other = replace(OWN, flows=(flow, ALONE))
+    assert contradicted(STATEMENT, other) == contradicted(other, STATEMENT) == found
 
 
 def test_a_flow_is_what_an_account_says():

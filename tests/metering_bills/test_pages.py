@@ -8,7 +8,7 @@ import pytest
 
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import Reading, invoice_of
-from connector.metering_bills.pages import ALONE, COLUMNS, as_csv, as_html, quantity
+from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, as_csv, as_html, quantity
 from tests.metering_bills.priced import count, every, plan, price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
 
@@ -61,6 +61,17 @@ def test_a_page_stands_alone_and_says_all_that_the_invoice_does():
     assert not [value for name, value in page.attributes if name in ("src", "href") or name.startswith("on")]
     assert ("lang", "en") in page.attributes
     assert as_html(invoice).count('class="alone"') == 2, "the line and the flow that only the provider vouches for"
+
+
+def test_what_is_disputed_is_said_in_every_form():
+    plain = bill(READINGS)
+    argued = invoice_of(PARTIES, PLAN, READINGS, plain.begins, plain.ends, disputed=["urn:uuid:t1", "urn:uuid:elsewhere"])
+    assert argued.to_json()["disputed"] == ["urn:uuid:t1"]
+    assert "disputed" not in plain.to_json()
+    assert argued.digest != plain.digest
+    assert list(csv.DictReader(StringIO(as_csv(argued), newline="")))[-1]["attested"] == "disputed"
+    assert f"{DISPUTED} urn:uuid:t1" in Page(as_html(argued)).text
+    assert DISPUTED not in Page(as_html(plain)).text
 
 
 def test_a_page_without_doubt_has_no_warning():

@@ -1,0 +1,66 @@
+"""Statements at the protocol listener, for the participants that they concern: `GET` and `POST /ledger/statements/{transfer}` at the end of
+a transfer, by the provider's pid, and `POST /ledger/statements` for a period of an agreement.
+
+Whoever proves to be the other side is heard, whatever has become of the access token of the transfer by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector.api.middleware import Limits, read_body
+from connector.control_billing.statements import Statements
+from connector.errors import MeterRefused
+from connector.ports import Caller
+
+PATH: Final = "/ledger/statements"
+JWT: Final = "application/jwt"
+NO_STORE: Final = {hdrs.CACHE_CONTROL: "no-store"}
+
+
+class StatementsApi:
+    """The handlers. `caller` proves who sends a request, or raises Unauthenticated; `spend(participant)` raises TooMany for one more that
+    is written."""
+
+    def __init__(
+        self, statements: Statements, caller: Callable[[web.Request], Any], limits: Limits, spend: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._statements, self._caller, self._limits, self._spend = statements, caller, limits, spend
+
+    def add_to(self, app: web.Application) -> None:
+        """Register all routes."""
+        app.router.add_route("GET", f"{PATH}/{{transfer}}", self._show)
+        app.router.add_route("POST", f"{PATH}/{{transfer}}", self._hear)
+        app.router.add_route("POST", PATH, self._answer)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        """What both compare: our last receipt and ack, and our statement."""
+        caller: Caller = await self._caller(request)
+        found = await self._statements.shown(caller.participant.id, request.match_info["transfer"])
+        return web.Response(body=orjson.dumps(dict(found)), content_type="application/json", headers=NO_STORE)
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        """The consumer's own statement: agreed or disputed, it is on record."""
+        caller, token = await self._sent(request)
+        outcome = await self._statements.hear(caller, request.match_info["transfer"], token)
+        said = {"outcome": outcome.word, "code": outcome.code or None}
+        return web.Response(body=orjson.dumps(said), content_type="application/json", headers=NO_STORE)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """A statement for a period, which is answered by ours."""
+        caller, token = await self._sent(request)
+        own = await self._statements.answer(caller, token)
+        return web.Response(body=own.encode("ascii"), content_type=JWT, headers=NO_STORE)
+
+    async def _sent(self, request: web.Request) -> tuple[str, str]:
+        caller: Caller = await self._caller(request)
+        self._spend(caller.participant.id)
+        body = await read_body(request, self._limits, (JWT,))
+        try:
+            return caller.participant.id, body.decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise MeterRefused("the statement is not a compact JWS: it has other characters than ASCII", "jws-parts") from None

@@ -1,0 +1,37 @@
+"""How the parts that sign and compare statements are put together: for the composition root alone."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from connector.control.journal import Journal
+from connector.control_billing.statements import Means, Statements
+from connector.control_billing.stating import Stating
+from connector.dataplane.receipts import Receipts
+from connector.ledger.book import Book
+from connector.ports import Identity, Ids, Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Both halves: `statements` answers, `stating` asks."""
+
+    receipts: Receipts
+    statements: Statements
+    stating: Stating
+
+    async def recover(self) -> None:
+        """Make good what a crash has left without a statement, on either side."""
+        self.receipts.recover()
+        await self.stating.recover()
+
+
+def stated(journal: Journal, identity: Identity, ids: Ids, book: Book, receipts: Receipts, peer: Peer, stack: AsyncExitStack) -> Stated:
+    """Both halves, told of every commit; `stack` ends what they do."""
+    means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
+    statements = Statements(means, receipts.stated)
+    stating = Stating(means, statements, peer)
+    journal.listen(stating.committed)
+    stack.push_async_callback(stating.close)
+    return Stated(receipts, statements, stating)

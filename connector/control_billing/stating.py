@@ -1,0 +1,256 @@
+"""We as the consumer, who states too what a transfer came to; and whoever asks the other side for its statement of a period.
+
+Once a transfer for which we have signed receipts is over, the provider is asked for its statement; it is compared with our account, ours
+is signed, and posted. That is tried until it is done, also after a restart; a provider without such an address is left alone. An ack that
+a crash has kept from us comes with it, so that both sides have the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from connector import telemetry
+from connector.control_billing.statements import DISPUTED, WHATS, Means, Outcome, Statements, concluded
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused
+from connector.metering import chain_consumer
+from connector.metering.chain import AHEAD_SECONDS_MAX
+from connector.metering.chain import Outcome as Judgement
+from connector.metering.counts import Counts
+from connector.metering.objects import Receipt, digest, kept, manifest_of, opened
+from connector.metering.statements import Flow, Statement, compare, flow_of
+from connector.ports import Participant, Peer, Reply
+from connector.records import Agreement, Changes, Evidence, Expect
+from connector.records.metering import Metered, Receipted
+
+PROTOCOL_PATH, PATH = "/dsp/2025-1", "/ledger/statements"
+JWT: Final = "application/jwt"
+ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
+SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 3600.0  # between two attempts; doubles
+SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """What both sides have signed for a period of an agreement: `own` and `theirs` are JWS."""
+
+    agreement: str
+    begins: int
+    ends: int
+    own: str
+    theirs: str
+    code: str
+
+    def to_json(self) -> dict[str, Any]:
+        said = kept(Statement, self.own)
+        outcome = {"outcome": Outcome(self.own, self.code).word, "code": self.code or None}
+        flows = [flow.claims() for flow in said.flows]
+        period = {"agreement": self.agreement, "from": self.begins, "to": self.ends}
+        return period | outcome | {"totals": said.totals.claims(), "flows": flows, "own": self.own, "theirs": self.theirs}
+
+
+class Stating:
+    """States what is over. `statements` is the other half."""
+
+    def __init__(self, means: Means, statements: Statements, peer: Peer) -> None:
+        self._means, self._statements, self._peer = means, statements, peer
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits: which transfers are over."""
+        for record in changes.saves:
+            if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.CONSUMER and record.final:
+                self._begin(record.pid)
+
+    async def recover(self) -> None:
+        """Go on with what an earlier process has not brought to its end."""
+        since = self._means.clock.now() - SINCE_SECONDS
+        for pid in await self._means.store.unstated(Role.CONSUMER, tuple(WHATS.values()), since):
+            self._begin(pid)
+
+    async def close(self) -> None:
+        """Stop; the next start goes on."""
+        self._closed = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, pid: str) -> None:
+        if not self._closed and pid not in self._tasks:
+            task = self._tasks[pid] = asyncio.create_task(self._settled(pid), name=f"statement {pid}")
+            task.add_done_callback(lambda _: self._tasks.pop(pid, None))
+
+    async def _settled(self, pid: str) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self.settle(pid)
+            except (PeerRefused, NotFound) as error:
+                telemetry.log.info("no statement with this provider", transfer=pid, reason=error.message)
+                return None
+            except ConnectorError as error:
+                telemetry.log.info("statement put off", transfer=pid, reason=error.message)
+            except Exception as error:
+                telemetry.log.error("statement failed", transfer=pid, exc_info=error)
+                return None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def settle(self, pid: str) -> None:
+        """Compare, sign and post, unless that is done. Raises PeerFailed if it has to be tried again, PeerRefused if it cannot be done with
+        this provider, MeterRefused for what the provider has signed and what does not hold."""
+        store = self._means.store
+        stored, process = await store.metered(pid), await store.process(Kind.TRANSFER, pid)
+        if stored is None or process is None or process.peer_pid is None or not stored.sequence:
+            return
+        facts = await store.evidence_of(pid)
+        if any(fact.what in WHATS.values() for fact in facts):
+            return
+        place = f"{self._place(stored.peer)}/{quote(process.peer_pid, safe='')}"
+        told = _told(await self._ask("GET", place, stored.peer))
+        stored = await self._take_ack(stored, told)
+        theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
+        own = await self._own(stored, theirs, facts)
+        code = _contradiction(theirs, kept(Statement, own), manifest_of(stored.manifest).issued, self._means.clock.now())
+        heard = orjson.loads((await self._ask("POST", place, stored.peer, own)).body)
+        if not code and isinstance(heard, dict) and heard.get("outcome") == DISPUTED:
+            code = "statement-differs"  # it says so of what is the same here
+        apart = (pid,) if code else ()
+        await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], Outcome(own, code), apart)
+
+    async def _take_ack(self, stored: Metered, told: Mapping[str, str]) -> Metered:
+        """The account with the ack of its last receipt, if that had not come."""
+        if stored.ack or not told["ack"] or told["receipt"] != stored.receipt:
+            return stored
+        judged = chain_consumer.judge_ack(stored, told["ack"], proven=self._means.proven(stored.peer), now=self._means.clock.now())
+        if judged.outcome is not Judgement.ACCEPTED:
+            raise MeterRefused(judged.message, judged.code)
+        now = self._means.clock.now()
+        saved = replace(judged.account, version=stored.version + 1, updated=now)
+        row = Receipted(stored.transfer, saved.sequence, digest(saved.receipt), saved.receipt, saved.ack, now)
+        name = telemetry.RECEIPT_ACKNOWLEDGED
+        fact = Evidence(name, Kind.TRANSFER, saved.transfer, saved.peer, None, now, digest=digest(saved.ack), entry=saved.ack)
+
+        async def step() -> Changes:
+            return Changes((Expect(Metered, stored.transfer, stored.version),), (saved, row), evidence=(fact,))
+
+        await self._means.decide(step, stored.transfer)
+        return saved
+
+    async def _own(self, stored: Metered, theirs: Statement, facts: list[Evidence] | Any) -> str:
+        """Our statement (JWS) for the period of theirs, on record before anybody sees it; the one of before, if a crash came after it."""
+        flow = await self._flow(stored, theirs)
+        for fact in facts:
+            if fact.what == telemetry.STATEMENT and fact.entry:
+                said = kept(Statement, fact.entry)
+                if (said.begins, said.ends, said.flows) == (theirs.begins, theirs.ends, (flow,)):
+                    return str(fact.entry)
+        means = self._means
+        note, now = await means.note(), means.clock.now()
+        parties = means.identity.own.id, stored.peer, means.ids.new(), int(now), stored.agreement
+        statement = Statement(*parties, theirs.begins, theirs.ends, (flow,), note, theirs.ledger)
+        token = means.identity.sign(statement.claims(), Statement.TYP)
+        about = Kind.TRANSFER, stored.transfer, stored.peer, None, now
+        fact = Evidence(telemetry.STATEMENT, *about, digest=digest(token), entry=token)
+
+        async def step() -> Changes:
+            return Changes(evidence=(fact,))
+
+        await means.decide(step, stored.transfer)
+        return token
+
+    async def _flow(self, stored: Metered, theirs: Statement) -> Flow:
+        """What the transfer came to for us. Of a last receipt without an ack nobody knows whether the provider has it: then what it has
+        signed says so."""
+        whole = flow_of(stored)
+        if stored.ack or whole in theirs.flows:
+            return whole
+        rows = [row for row in await self._means.store.receipts(stored.transfer) if row.ack and row.sequence < stored.sequence]
+        if not rows:
+            return Flow(whole.transfer, whole.manifest, 0, None, "provider-only", Counts())
+        last = rows[-1]
+        return Flow(whole.transfer, whole.manifest, last.sequence, last.digest, "both", kept(Receipt, last.receipt).counts)
+
+    async def period(self, id: str, begins: float | None, ends: float | None) -> Period:
+        """Sign what was signed for under an agreement in a period (POSIX seconds; None: from its beginning, up to a moment ago), and have
+        the other side sign its own. Raises NotFound for an agreement that is not here, InvalidRequest for a period that is none or not
+        over, PeerFailed and PeerRefused if the other side does not answer: what we have signed is on record then."""
+        agreement = await self._means.store.agreement(id)
+        if agreement is None:
+            raise NotFound(f"there is no agreement `{id}`")
+        last = int(self._means.clock.now()) - SETTLED_SECONDS
+        first, end = int(agreement.created if begins is None else begins), last if ends is None else int(ends)
+        if begins is None:
+            first = min(first, end)
+        if not first <= end:
+            raise InvalidRequest("the period ends before it begins; give `from` before `to`", pointer="/from")
+        if end > last:
+            raise InvalidRequest(f"the period is not over; it ends {SETTLED_SECONDS} s ago at the latest", pointer="/to")
+        return await self._agreed(agreement, first, end)
+
+    async def _agreed(self, agreement: Agreement, begins: int, ends: int) -> Period:
+        place = self._place(agreement.peer)
+        own = await self._statements.sign(agreement, begins, ends)
+        token = (await self._ask("POST", place, agreement.peer, own)).body.decode("ascii", "replace")
+        try:
+            theirs = opened(Statement, token, self._means.proven(agreement.peer))
+        except MeterRefused as refused:
+            raise PeerFailed(f"the other side's statement does not hold: {refused.message}") from refused
+        outcome = await self._statements.conclude(agreement, token, theirs, own)
+        return Period(agreement.id, begins, ends, own, token, outcome.code)
+
+    def _place(self, peer: str) -> str:
+        """Where a participant takes statements. Raises PeerRefused if it has no such place."""
+        known: Participant | None = self._means.identity.find(peer)
+        protocol = (known.protocol if known is not None else None) or ""
+        if not protocol.endswith(PROTOCOL_PATH):
+            raise PeerRefused(f"`{peer}` has no address at which it takes statements")
+        return protocol.removesuffix(PROTOCOL_PATH) + PATH
+
+    async def _ask(self, method: str, url: str, peer: str, token: str | None = None) -> Reply:
+        headers = {"Authorization": await self._means.identity.mint(peer), "Accept": "*/*"} | telemetry.trace_header()
+        if token is not None:
+            headers["Content-Type"] = JWT
+        body = None if token is None else token.encode("ascii")
+        reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=ANSWER_BYTES_MAX)
+        if reply.status == HTTPStatus.OK:
+            return reply
+        text = f"the other side answered a statement with status {reply.status}"
+        with suppress(orjson.JSONDecodeError, AttributeError):
+            text += f", `{str(orjson.loads(reply.body)['type']).rpartition(':')[2][:64]}`"
+        if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            raise PeerRefused(text, status=reply.status)
+        raise PeerFailed(text)
+
+
+def _told(reply: Reply) -> dict[str, str]:
+    """What the provider has on record of a transfer. Raises PeerFailed if it cannot be read."""
+    try:
+        told = orjson.loads(reply.body)
+        found = {name: told[name] or "" for name in ("receipt", "ack", "statement")}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        found = {}
+    if not found or not all(isinstance(value, str) for value in found.values()):
+        raise PeerFailed("what the provider has on record of the transfer cannot be read")
+    return found
+
+
+def _contradiction(theirs: Statement, own: Statement, began: int, now: float) -> str:
+    """The code of what is wrong with the provider's statement beside ours; "" if nothing is."""
+    try:
+        compare(theirs, own)
+    except MeterRefused as refused:
+        return refused.code
+    return "" if theirs.begins == began and theirs.ends <= now + AHEAD_SECONDS_MAX else "statement-agreement"

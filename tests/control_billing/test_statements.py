@@ -1,0 +1,95 @@
+"""What a provider hears at the end of a transfer: from its consumer alone, once it is over, and only what answers its own statement."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from connector.dsp.messages import Kind
+from connector.metering.objects import Receipt, kept
+from connector.metering.statements import Statement
+from connector.records import Evidence
+from tests import pair
+from tests.control_billing.test_stating import SAID, fact, fetched, quick
+
+__all__ = ["quick"]
+pytestmark = pytest.mark.asyncio
+
+
+async def ask(one: pair.Running, other: pair.Running, method: str, path: str, token: str | None = None) -> pair.Answer:
+    """What `one` says to the statements of `other`."""
+    identity = one.connector.states.stating._means.identity
+    headers = {"Authorization": await identity.mint(other.connector.settings.participant.id)} | (
+        {"Content-Type": "application/jwt"} if token is not None else {}
+    )
+    url = f"{other.connector.settings.protocol.url}/ledger/statements{path}"
+    return await pair.call(one.http, method, url, token.encode() if token is not None else None, headers)
+
+
+def signed(at: pair.Running, token: str, **changed: Any) -> str:
+    """The statement in a token with other claims, by the key of `at`."""
+    return str(at.connector.states.stating._means.identity.sign(kept(Statement, token).claims() | changed, Statement.TYP))
+
+
+async def facts(at: pair.Running, pid: str) -> list[Evidence]:
+    return [each for each in await at.evidence(pid) if each.what in SAID]
+
+
+async def test_a_statement_is_taken_once_and_only_if_it_answers_ours(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        token = (await fact(both.consumer, ours, "statement-signed")).entry or ""
+        before = await facts(both.provider, theirs)
+        again = await ask(both.consumer, both.provider, "POST", f"/{pair.quoted(theirs)}", token)
+        assert (again.status, orjson.loads(again.body)) == (200, {"outcome": "agreed", "code": None})
+        receipt = (await both.consumer.connector.store.receipts(ours))[-1].receipt
+        assert kept(Receipt, receipt)
+        lies = {
+            "not-ascii\xe9": "jws-parts",
+            "a.b.c": "jws-header",
+            receipt: "jws-typ",
+            signed(both.provider, token): "jws-issuer",
+            signed(both.consumer, token, to=kept(Statement, token).ends + 1): "statement-agreement",
+        }
+        for lie, code in lies.items():
+            answer = await ask(both.consumer, both.provider, "POST", f"/{pair.quoted(theirs)}", lie)
+            assert answer.status == 422, answer.body
+            assert orjson.loads(answer.body)["type"].endswith((code, "jws-kid") if code == "jws-issuer" else code)
+        assert await facts(both.provider, theirs) == before
+
+
+async def test_nobody_else_hears_of_a_transfer_and_nobody_before_it_is_over(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, agreement = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        for one, other, pid in (
+            (both.provider, both.provider, theirs),
+            (both.provider, both.consumer, ours),
+            (both.consumer, both.provider, "x"),
+        ):
+            assert (await ask(one, other, "GET", f"/{pair.quoted(pid)}")).status == 404
+        token = (await fact(both.consumer, ours, "statement-signed")).entry or ""
+        assert (await ask(both.provider, both.consumer, "POST", f"/{pair.quoted(ours)}", token)).status == 404
+        stranger = signed(both.consumer, token, agr="urn:uuid:other")
+        assert (await ask(both.consumer, both.provider, "POST", "", stranger)).status == 404
+        ahead = signed(both.consumer, token, to=9_999_999_999)
+        answer = await ask(both.consumer, both.provider, "POST", "", ahead)
+        assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:statement-agreement")
+        assert await facts(both.provider, agreement) == []
+        process = await both.provider.connector.store.process(Kind.TRANSFER, theirs)
+        assert process is not None
+        await both.provider.put(replace(process, state="STARTED", version=process.version + 1))
+        assert (await ask(both.consumer, both.provider, "GET", f"/{pair.quoted(theirs)}")).status == 409
+
+
+async def test_the_same_statement_for_a_period_has_the_same_answer(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, _, agreement = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        token = (await fact(both.consumer, ours, "statement-signed")).entry or ""
+        one, two = [await ask(both.consumer, both.provider, "POST", "", token) for _ in range(2)]
+        assert (one.status, one.body) == (200, two.body)
+        assert len(await both.provider.evidence(agreement)) == 2

@@ -1,0 +1,232 @@
+"""At the end of a transfer, and for a period, both sides sign what it came to; what contradicts itself is said on both."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.control_billing import stating
+from connector.dsp.messages import Kind, Role
+from connector.metering.counts import Counts
+from connector.metering.objects import digest, kept
+from connector.metering.statements import Statement
+from connector.records import Changes, Evidence, Expect
+from connector.records.metering import Metered
+from tests import pair
+from tests.dataplane.rig import some_bytes
+from tests.metering_bills.priced import price
+from tests.test_app import pulled
+
+CONTENT = some_bytes(700_000)
+DATASET = "urn:test:stated"
+PRICED = {"@type": "Offer", "permission": [{"action": "use", "duty": [price("0.5", "megabyte")]}]}
+SAID = ("statement-agreed", "statement-disputed")
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stating, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+async def fact(at: pair.Running, pid: str, *whats: str) -> Evidence:
+    """The newest fact of these kinds, once there is one."""
+    news = asyncio.Event()
+    at.connector.journal.listen(lambda _changes, _evidence: news.set())
+    async with asyncio.timeout(pair.WAIT_SECONDS):
+        while not (found := [each for each in await at.evidence(pid) if each.what in whats]):
+            await news.wait()
+            news.clear()
+    return found[-1]
+
+
+async def fetched(both: pair.Pair) -> tuple[str, str, str]:
+    """Our pid, the provider's, and the agreement of a transfer by which the data came."""
+    await both.provider.publish(DATASET, PRICED, content=CONTENT)
+    order = await pulled(both.consumer, "hospital", DATASET)
+    assert (order["stage"], order["sha256"]) == ("done", hashlib.sha256(CONTENT).hexdigest()), order
+    transfer = await both.consumer.connector.store.process(Kind.TRANSFER, order["transfer"])
+    assert transfer is not None
+    return transfer.pid, transfer.peer_pid or "", transfer.agreement or ""
+
+
+async def stored(at: pair.Running, pid: str) -> Metered:
+    found = await at.connector.store.metered(pid)
+    assert found is not None
+    return found
+
+
+async def falsify(at: pair.Running, pid: str, **changed: Any) -> None:
+    before = await stored(at, pid)
+    after = replace(before, version=before.version + 1, **changed)
+    assert isinstance(await at.connector.store.commit(Changes((Expect(Metered, pid, before.version),), (after,))), tuple)
+
+
+async def test_both_sides_sign_the_same_at_the_end_and_have_both_on_record(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, agreement = await fetched(both)
+        mine, other = await fact(both.consumer, ours, *SAID), await fact(both.provider, theirs, *SAID)
+        assert (mine.what, other.what) == ("statement-agreed", "statement-agreed")
+        signed = await fact(both.consumer, ours, "statement-signed")
+        assert signed.entry == other.entry
+        assert (await fact(both.provider, theirs, "statement-signed")).entry == mine.entry
+        here, there = kept(Statement, signed.entry or ""), kept(Statement, mine.entry or "")
+        assert (here.issuer, here.audience) == (there.audience, there.issuer)
+        assert (here.flows, here.totals.bytes) == (there.flows, len(CONTENT))
+        assert here.flows[0].receipt == digest((await stored(both.consumer, ours)).receipt)
+        for at in (both.consumer, both.provider):
+            said = await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/usage")
+            assert said["disputed"] == []
+
+
+LIES: dict[str, Callable[[Metered], dict[str, Any]]] = {
+    "other counts": lambda m: {"counts": replace(m.counts, bytes=m.counts.bytes - 1)},
+    "no receipt": lambda m: {"receipt": "", "ack": "", "sequence": 0},
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+async def test_a_contradiction_is_disputed_on_both_sides_and_said_in_usage_and_invoice(
+    tmp_path: Path, lie: Callable[[Metered], dict[str, Any]]
+):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        stated = both.provider.connector.states.receipts
+        false = stated.state
+
+        async def state(transfer: str) -> None:
+            await falsify(both.provider, transfer, **lie(await stored(both.provider, transfer)))
+            await false(transfer)
+
+        stated.state = state  # type: ignore[method-assign]
+        ours, theirs, agreement = await fetched(both)
+        mine, other = await fact(both.consumer, ours, *SAID), await fact(both.provider, theirs, *SAID)
+        assert (mine.what, mine.detail["code"]) == ("statement-disputed", "statement-differs")
+        assert (other.what, other.detail["code"]) == ("statement-disputed", "statement-differs")
+        for at, pid in ((both.consumer, ours), (both.provider, theirs)):
+            assert (await stored(at, pid)).status == "disputed"
+            said = await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/usage")
+            assert (said["disputed"], said["transfers"][0]["status"]) == ([theirs], "disputed")
+        said = await both.consumer.asked("GET", f"/agreements/{pair.quoted(agreement)}/invoice")
+        assert said["disputed"] == [theirs]
+
+
+async def test_the_last_ack_that_a_crash_has_kept_from_us_comes_with_the_statement(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        held = asyncio.Event()
+        begin = both.consumer.connector.states.stating.settle
+
+        async def settle(pid: str) -> None:
+            await held.wait()
+            await begin(pid)
+
+        both.consumer.connector.states.stating.settle = settle  # type: ignore[method-assign]
+        ours, theirs, _ = await fetched(both)
+        whole = await stored(both.consumer, ours)
+        rows = await both.consumer.connector.store.receipts(ours)
+        await both.consumer.connector.store.commit(Changes(saves=(replace(rows[-1], ack=None),)))
+        await falsify(both.consumer, ours, ack="")
+        held.set()
+        assert (await fact(both.consumer, ours, *SAID)).what == "statement-agreed"
+        assert (await stored(both.consumer, ours)).ack == whole.ack == (await stored(both.provider, theirs)).ack
+        assert (await both.consumer.connector.store.receipts(ours))[-1].ack == whole.ack
+
+
+CRASHES = ("statement-signed", "statement-agreed")
+
+
+@pytest.mark.parametrize("at", CRASHES)
+async def test_a_crash_on_the_way_is_made_good_at_the_next_start_by_the_same_statement(tmp_path: Path, at: str):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        broken = asyncio.Event()
+
+        async def crash(changes: Changes) -> Any:
+            if any(each.what == at for each in changes.evidence):
+                broken.set()
+                await asyncio.Event().wait()  # for ever: the process ends here
+            store = both.consumer.connector.store
+            return await type(store).commit(store, changes)  # type: ignore[arg-type]
+
+        with both.consumer.commits(crash):
+            ours, theirs, _ = await fetched(both)
+            async with asyncio.timeout(pair.WAIT_SECONDS):
+                await broken.wait()
+            await both.consumer.connector.states.stating.close()
+        before = [each.entry for each in await both.consumer.evidence(ours) if each.what == "statement-signed"]
+        site = both.consumer.site
+        await both.consumer.connector.close()
+        async with pair.running(site) as again:
+            assert (await fact(again, ours, *SAID)).what == "statement-agreed"
+            signed = [each.entry for each in await again.evidence(ours) if each.what == "statement-signed"]
+            assert len(signed) == 1
+            assert before in ([], signed)
+            heard = [each for each in await both.provider.evidence(theirs) if each.what in SAID]
+            assert [each.entry for each in heard] == signed
+
+
+async def test_for_a_period_both_sides_sign_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stating, "SETTLED_SECONDS", -2)
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, agreement = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        for one, other in ((both.consumer, both.provider), (both.provider, both.consumer)):
+            said = await one.asked("POST", f"/agreements/{pair.quoted(agreement)}/statement")
+            assert (said["outcome"], said["code"], said["totals"]["bytes"]) == ("agreed", None, len(CONTENT))
+            assert [flow["transfer"] for flow in said["flows"]] == [theirs]
+            mine, answer = kept(Statement, said["own"]), kept(Statement, said["theirs"])
+            assert (mine.flows, mine.begins, mine.ends) == (answer.flows, answer.begins, answer.ends)
+            for at, own, heard in ((one, "own", "theirs"), (other, "theirs", "own")):
+                on_record = {(each.what, each.entry) for each in await at.evidence(agreement)}
+                assert {("statement-signed", said[own]), ("statement-agreed", said[heard])} <= on_record
+        said = await both.consumer.asked("POST", f"/agreements/{pair.quoted(agreement)}/statement?from=2026-01-01&to=2026-01-02")
+        assert (said["outcome"], said["flows"], said["totals"]["bytes"]) == ("agreed", [], 0)
+
+
+async def test_a_period_that_contradicts_disputes_the_account_and_one_that_is_behind_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stating, "SETTLED_SECONDS", -2)
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, agreement = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        rows = await both.provider.connector.store.receipts(theirs)
+        path = f"/agreements/{pair.quoted(agreement)}/statement"
+        await both.provider.connector.store.commit(Changes(saves=(replace(rows[-1], ack=None),)))  # it has not heard of the last one
+        said = await both.consumer.asked("POST", path)
+        assert (said["outcome"], said["code"]) == ("disputed", "statement-differs" if len(rows) > 1 else "statement-flow")
+        assert (await stored(both.consumer, ours)).status == (await stored(both.provider, theirs)).status == "complete"
+        await both.provider.connector.store.commit(Changes(saves=(replace(rows[-1], digest=b"x" * 32),)))
+        said = await both.consumer.asked("POST", path)
+        assert (said["outcome"], said["code"]) == ("disputed", "statement-differs")
+        assert (await stored(both.consumer, ours)).status == (await stored(both.provider, theirs)).status == "disputed"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "reason"),
+    [
+        ("?form=2026-01-01", 400, "a statement takes `from`, `to`"),
+        ("?from=2026-01-02&to=2026-01-01", 400, "ends before it begins"),
+        ("?to=2999-01-01", 400, "the period is not over"),
+    ],
+)
+async def test_a_period_that_is_none_is_said(tmp_path: Path, query: str, status: int, reason: str):
+    async with pair.pair(tmp_path) as both:
+        _, _, agreement = await fetched(both)
+        answer = await both.consumer.manage("POST", f"/agreements/{pair.quoted(agreement)}/statement{query}")
+        assert (answer.status, reason in answer.body.decode()) == (status, True), answer.body
+        assert await both.consumer.evidence(agreement) == []
+
+
+async def test_what_nobody_has_signed_is_compared_with_nobody(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        alone = replace(await stored(both.consumer, ours), transfer="urn:alone", sequence=0, receipt="", ack="", counts=Counts(), version=1)
+        await both.consumer.connector.store.commit(Changes(saves=(alone,)))
+        await both.consumer.connector.states.stating.settle("urn:alone")
+        assert await both.consumer.evidence("urn:alone") == []
+        assert (await stored(both.provider, theirs)).role is Role.PROVIDER
