@@ -51,11 +51,6 @@ LIST_UNSTATED = """
     where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
       select 1 from evidence e where e.participant = ?1 and e.pid = p.pid and e.what in (select value from json_each(?3)))
     order by p.pid"""
-LIST_UNSTATED = """
-    select p.pid from process p join metered m on m.participant = p.participant and m.transfer = p.pid
-    where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
-      select 1 from evidence e where e.participant = ?1 and e.pid = p.pid and e.what in (select value from json_each(?3)))
-    order by p.pid"""
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
 LIST_UNNUMBERED = """
@@ -258,9 +253,6 @@ class LedgerReads:
 
     async def receipts(self, transfer: str) -> Sequence[Receipted]:
         return await self._rows(receipted_of, LIST_RECEIPTS, transfer)
-
-    async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
-        return [pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since)]
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
         return [pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since)]

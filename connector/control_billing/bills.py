@@ -29,9 +29,7 @@ class Bills:
     """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are. `stating` has both sides sign
     for a period."""
 
-    def __init__(
-        self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str], stating: Stating | None = None
-    ) -> None:
+    def __init__(self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str], stating: Stating | None = None) -> None:
         self._store, self._policies, self._clock, self._own = store, policies, clock, own
         self.stating = stating
 
