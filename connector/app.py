@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from aiohttp import web
 
 import connector
 from connector import app_settings as parts
@@ -22,7 +20,6 @@ from connector.adapters.expander import Expander
 from connector.adapters.file_sink import FileSinks
 from connector.adapters.file_source import FileSources
 from connector.adapters.http_source import HttpSources
-from connector.adapters.keys import Keys
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters.registry import own_description, participant
 from connector.adapters.tokens import RegistryIdentity
@@ -35,6 +32,7 @@ from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
+from connector.app_parts import Together, own_key, store_fault
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -65,7 +63,7 @@ from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.dsp.schemas import Schemas
-from connector.errors import SettingsError, Unauthenticated
+from connector.errors import SettingsError
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
 from connector.ledger.book import Book, signer_of
@@ -97,17 +95,6 @@ class Replaced:
 
     identity: Identity | None = None
     approver: Approver | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Routes that share a door."""
-
-    parts: Sequence[Any]
-
-    def add_to(self, app: web.Application) -> None:
-        for part in self.parts:
-            part.add_to(app)
 
 
 @dataclass(slots=True)
@@ -172,7 +159,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             own.id,
             settings.data.url,
             signer=lambda: keys.active(clock.now()),
-            key_of=lambda kid: _own_key(keys, kid, clock.now()),
+            key_of=lambda kid: own_key(keys, kid, clock.now()),
             clock=clock,
             ids=ids,
             token_seconds=settings.edr.token_seconds,
@@ -195,6 +182,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             parts.log_of(settings), own.id,
         )  # fmt: skip
         journal.listen(book.committed)
+        book.exchange(settings.ledger.witness)
         await book.start()
         stack.push_async_callback(book.close)
         outbox = Outbox(
@@ -248,7 +236,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
         ops = OpsApi(
-            (("store", lambda: _store_fault(store)), ("ledger", book.fault), ("watch", watch.fault), ("retention", retention.fault))
+            (("store", lambda: store_fault(store)), ("ledger", book.fault), ("watch", watch.fault), ("retention", retention.fault))
         )
 
         async def reload() -> list[str]:
@@ -279,6 +267,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
             accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows
             lives.spool_bytes = now.metering.spool_bytes
+            book.exchange(now.ledger.witness)
             retention.keep = parts.keep(now)
             limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes
             limits.body_seconds = operator_limits.body_seconds = now.limits.body_seconds
@@ -309,12 +298,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
         beside = ledger_api.LedgerApi(book, protocol.caller, limits)
+        on_statements = StatementsApi(states.statements, protocol.caller, limits)
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
             ("ops", settings.ops, ops, [guards["ops"]]),
             ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),
             ("data", settings.data, data, []),
-            ("protocol", settings.protocol, Together((protocol, beside, StatementsApi(states.statements, protocol.caller, limits))),
-             [guards["protocol"]]),
+            ("protocol", settings.protocol, Together((protocol, beside, on_statements)), [guards["protocol"]]),
         )
         listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:
@@ -348,21 +337,6 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         telemetry.log.info("ready", participant=own.id, ports=running.ports, recovered=recovered)
         return running
     raise AssertionError("unreachable")
-
-
-async def _store_fault(store: Store) -> str | None:
-    try:
-        await store.next_due()
-    except Exception as e:
-        return f"the store does not answer: {type(e).__name__}"
-    return None
-
-
-def _own_key(keys: Keys, kid: str, now: float) -> bytes:
-    for key in keys.public(now):
-        if key.kid == kid:
-            return key.public
-    raise Unauthenticated("the token was signed by a key that is not ours")
 
 
 async def serve(

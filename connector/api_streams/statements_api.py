@@ -7,6 +7,7 @@ Whoever proves to be the other side is heard, whatever has become of the access 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 import orjson
@@ -14,22 +15,22 @@ from aiohttp import hdrs, web
 
 from connector.api.middleware import Limits, read_body
 from connector.control_billing.statements import Statements
-from connector.errors import MeterRefused
+from connector.errors import MeterRefused, TooMany
 from connector.ports import Caller
+from connector.remembered import Paces
 
 PATH: Final = "/ledger/statements"
 JWT: Final = "application/jwt"
+AT_ONCE, SECONDS, PEERS_MAX = 64, 1.0, 10_000  # statements of one peer: each is two entries of our ledger
 NO_STORE: Final = {hdrs.CACHE_CONTROL: "no-store"}
 
 
 class StatementsApi:
-    """The handlers. `caller` proves who sends a request, or raises Unauthenticated; `spend(participant)` raises TooMany for one more that
-    is written."""
+    """The handlers. `caller` proves who sends a request, or raises Unauthenticated."""
 
-    def __init__(
-        self, statements: Statements, caller: Callable[[web.Request], Any], limits: Limits, spend: Callable[[str], None] = lambda _: None
-    ) -> None:
-        self._statements, self._caller, self._limits, self._spend = statements, caller, limits, spend
+    def __init__(self, statements: Statements, caller: Callable[[web.Request], Any], limits: Limits) -> None:
+        self._statements, self._caller, self._limits = statements, caller, limits
+        self._paces: Paces[str] = Paces(AT_ONCE, SECONDS, PEERS_MAX)
 
     def add_to(self, app: web.Application) -> None:
         """Register all routes."""
@@ -58,7 +59,8 @@ class StatementsApi:
 
     async def _sent(self, request: web.Request) -> tuple[str, str]:
         caller: Caller = await self._caller(request)
-        self._spend(caller.participant.id)
+        if not self._paces.take(caller.participant.id, monotonic()):
+            raise TooMany("statements come faster than they are put on record here; send fewer")
         body = await read_body(request, self._limits, (JWT,))
         try:
             return caller.participant.id, body.decode("ascii").strip()

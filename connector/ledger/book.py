@@ -49,6 +49,10 @@ class Book:
         await self.witness.start()
         await self.witnesses.start()
 
+    def exchange(self, on: bool) -> None:
+        """Whether checkpoints are exchanged with counterparties: ours shown to them for cosignatures, and theirs cosigned."""
+        self.witness.on = self.witnesses.on = on
+
     async def close(self) -> None:
         await self.witnesses.close()
         await self.sequencer.close()

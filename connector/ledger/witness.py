@@ -24,7 +24,7 @@ from connector.remembered import Paces
 
 CONTRADICTIONS = frozenset({"witness-forked", "consistency-old-mismatch", "consistency-mismatch", "witness-successor"})
 ATTEMPTS_MAX = 8  # two checkpoints of one log at once come from two replicas; more in a row are a defect
-CONTRADICTED, TOO_OFTEN = 409, 429  # RFC 9110, RFC 6585
+NOT_FOUND, CONTRADICTED, TOO_OFTEN = 404, 409, 429  # RFC 9110, RFC 6585
 AT_ONCE, SECONDS = 64, 1.0  # checkpoints of one peer that are new; each is an entry of our own ledger, and ours come once a minute
 PEERS_MAX = 10_000
 NOTE_BYTES_MAX = 16 * 1024  # it becomes an entry of our own ledger; a checkpoint with three witnesses has 700
@@ -35,12 +35,13 @@ consistency_failures = Counter(
 
 
 class Witness:
-    """Judges and cosigns the checkpoints of peers. `signer` gives our key of now for cosignatures, under our id."""
+    """Judges and cosigns the checkpoints of peers, while it is `on`. `signer` gives our key of now for cosignatures, under our id."""
 
     def __init__(self, store: Store, commit: Commit, clock: Clock, identity: Identity, signer: Callable[[], notes.Signer]) -> None:
         self._store, self._commit, self._clock, self._identity, self._signer = store, commit, clock, identity, signer
         self._suspects: set[str] = set()
         self._paces: Paces[str] = Paces(AT_ONCE, SECONDS, PEERS_MAX)
+        self.on = True
 
     async def start(self) -> None:
         """Remember whom an earlier process has found out."""
@@ -52,6 +53,8 @@ class Witness:
 
     async def add(self, peer: str, body: bytes) -> witness.Answer:
         """Judge what `peer` posts as `add-checkpoint`, remember it, and only then answer with our cosignature."""
+        if not self.on:
+            return witness.Answer(NOT_FOUND, b"witness-off: this participant witnesses no ledgers of others\n", code="witness-off")
         try:
             request = witness.read(body)
             if len(request.note) > NOTE_BYTES_MAX:

@@ -36,7 +36,7 @@ cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a pe
 
 
 class Witnesses:
-    """Asks peers for cosignatures of our log. `path` is where a peer's ledger stands below its base."""
+    """Asks peers for cosignatures of our log, while it is `on`."""
 
     def __init__(self, store: Store, commit: Commit, clock: Clock, identity: Identity, peer: Peer, sequencer: Sequencer) -> None:
         self._store, self._commit, self._clock, self._identity = store, commit, clock, identity
@@ -45,6 +45,7 @@ class Witnesses:
         self._newest: dict[str, int] = {}  # participant -> the last fact about it
         self._not_before: dict[str, float] = {}
         self._changed = asyncio.Event()
+        self.on = True
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -65,7 +66,7 @@ class Witnesses:
 
     def _note(self, facts: Sequence[Evidence]) -> None:
         for fact in facts:
-            if fact.peer is None or fact.what in OWN:
+            if fact.peer is None or fact.what in OWN or not self.on:
                 continue
             self._newest[fact.peer] = fact.sequence
             if fact.peer not in self._due:

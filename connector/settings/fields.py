@@ -156,6 +156,13 @@ class MeteringSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """How others can tell that our ledger only grows."""
+
+    witness: bool = _f("exchange checkpoints with counterparties: they cosign ours, and we theirs; without, nobody vouches for us", True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionSettings:
     """How long finished things are kept."""
 
@@ -225,6 +232,7 @@ class Settings:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     edr: EdrSettings = field(default_factory=EdrSettings)
     metering: MeteringSettings = field(default_factory=MeteringSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)

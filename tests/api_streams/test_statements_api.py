@@ -6,6 +6,7 @@ import orjson
 import pytest
 from aiohttp import hdrs
 
+from connector.api_streams import statements_api
 from connector.api_streams.statements_api import PATH
 from tests import pair
 from tests.control_billing.test_statements import ask
@@ -34,3 +35,12 @@ async def test_only_a_signed_object_is_read_and_no_answer_is_stored_on_the_way(t
         shown = await ask(both.consumer, both.provider, "GET", f"/{pair.quoted(theirs)}")
         assert (shown.status, shown.headers[hdrs.CACHE_CONTROL]) == (200, "no-store")
         assert orjson.loads(shown.body).keys() == {"manifest", "receipt", "ack", "statement"}
+
+
+async def test_a_peer_that_sends_them_faster_than_they_are_needed_is_told_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(statements_api, "AT_ONCE", 2)
+    monkeypatch.setattr(statements_api, "SECONDS", 3600.0)
+    async with pair.pair(tmp_path) as both:
+        answers = [await ask(both.consumer, both.provider, "POST", "", "a.b.c") for _ in range(3)]
+        assert [each.status for each in answers] == [422, 422, 429]
+        assert int(answers[2].headers["Retry-After"]) >= 1

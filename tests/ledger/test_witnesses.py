@@ -54,6 +54,23 @@ async def test_whom_we_deal_with_cosigns_our_log_and_both_keep_it():
         assert (telemetry.registry.get_sample_value("qiao_ledger_last_cosignature_timestamp_seconds") or 0) == 1_764_000_000
 
 
+async def test_who_exchanges_no_checkpoints_asks_nobody_and_cosigns_nothing():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:
+        other.book.exchange(False)
+        await other.say(2, peer=OWN)
+        await site.say(1)
+        async with asyncio.timeout(5):
+            await network.heard.wait()
+        assert [(method, url.rpartition("/")[2]) for method, url, _ in network.sent] == [("POST", "add-checkpoint")]
+        assert await other.store.witnesses() == [] == await site.store.witnesses()
+        assert not other.book.witnesses._due
+        answer = await other.book.witness.add(OWN, network.sent[0][2] or b"")
+        assert (answer.status, answer.code) == (404, "witness-off")
+        other.book.exchange(True)
+        assert (await other.book.witness.add(OWN, network.sent[0][2] or b"")).status == 200
+
+
 async def test_exchanging_checkpoints_calls_for_no_exchange_of_checkpoints():
     network = Network()
     async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network) as other:

@@ -1,0 +1,48 @@
+"""Small parts of the composition root."""
+
+import pytest
+from aiohttp import web
+
+from connector.adapters.memory import MemoryStore
+from connector.app_parts import Together, own_key, store_fault
+from connector.errors import Unauthenticated
+from tests.ledger.rig import key_of
+
+
+class Route:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def add_to(self, app: web.Application) -> None:
+        async def answer(_request: web.Request) -> web.Response:
+            return web.Response(text=self._path)
+
+        app.router.add_get(self._path, answer)
+
+
+def test_routes_that_share_a_door_are_all_there():
+    app = web.Application()
+    Together((Route("/a"), Route("/b"))).add_to(app)
+    assert {resource.canonical for resource in app.router.resources()} == {"/a", "/b"}
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_does_not_answer_is_a_fault():
+    store = MemoryStore()
+    assert await store_fault(store) is None
+    await store.close()
+    assert await store_fault(store) == "the store does not answer: StoreError"
+
+
+class Held:
+    """Keys of ours, as far as they are asked for."""
+
+    def public(self, _now: float) -> list[object]:
+        return [key_of("did:web:us.example").key]
+
+
+def test_a_token_by_a_key_that_is_not_ours_proves_nothing():
+    key = key_of("did:web:us.example")
+    assert own_key(Held(), key.kid, 0.0) == key.key.public  # type: ignore[arg-type]
+    with pytest.raises(Unauthenticated, match="not ours"):
+        own_key(Held(), "did:web:us.example#other", 0.0)  # type: ignore[arg-type]
