@@ -12,7 +12,7 @@ from connector.control.policies import Policies
 from connector.control_billing.stating import Stating
 from connector.dsp.messages import Role
 from connector.errors import NotFound, PolicyError
-from connector.metering.counts import DAY_SECONDS, total
+from connector.metering.counts import DAY_SECONDS, Counts, total
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
@@ -40,7 +40,7 @@ class Bills:
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
         last = standing([reading for account in accounts for reading in await self._readings(account)])
-        counts = total(each.counts for each in last.values())
+        counts = total(each.whole for each in last.values())
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
         now = self._clock.now()
@@ -108,8 +108,10 @@ def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading
     manifest = manifest_of(account.manifest)
     for each in receipts:
         if each.ack:
-            receipt, at = kept(Receipt, each.receipt), float(kept(Ack, each.ack).issued)
-            yield Reading(manifest.provider_pid, at, receipt.counts, receipt.sequence, receipt.manifest, each.digest)
+            receipt, ack = kept(Receipt, each.receipt), kept(Ack, each.ack)
+            signed = receipt.counts
+            beyond = Counts(calls=max(0, ack.calls - signed.calls), microseconds=max(0, ack.microseconds - signed.microseconds))
+            yield Reading(manifest.provider_pid, float(ack.issued), signed, receipt.sequence, receipt.manifest, each.digest, beyond)
 
 
 def _parties(agreement: Agreement) -> Parties:

@@ -2,8 +2,10 @@
 
 It is made of readings: what a flow had come to, cumulative, at an instant. Where the consumer has signed a receipt that is its reading, at
 the instant that its ack names, so both sides have the same readings and make the same invoice of them, to the unit and to the digest. What
-only the provider has counted is a line of its own, marked `provider-only`, and the consumer does not find it in its own; a reading of it
-is of the end of a day, and changes no more when that is over. So what was in one invoice is not in the next one again.
+only the provider has counted is a line of its own, marked `provider-only`. Of calls and time, which each side can only see for itself, that
+is what an ack has beyond its receipt: both sides hold both, so it stands in both invoices, and a consumer that signs for less owes no less.
+Where nothing was signed the consumer does not find it in its own; a reading of it is of the end of a day, and changes no more when that is
+over. So what was in one invoice is not in the next one again.
 
 A period holds its beginning and not its end. A line is what its price had come to by the end, rounded, less what it had come to by the
 beginning, rounded (`connector.metering_bills.prices`), so that invoices of consecutive periods add up to that of the whole. Where a part of
@@ -32,9 +34,9 @@ MICROSECONDS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a flow had come to at the instant `at` (POSIX seconds): `counts`, cumulative. `transfer` is the provider's pid. `manifest` and
-    `receipt` are the digests of what was signed, and `sequence` the number of the receipt; None and 0 where the consumer has signed
-    nothing."""
+    """What a flow had come to at the instant `at` (POSIX seconds): `counts`, cumulative, and `beyond` them what the ack of the receipt says
+    that the receipt does not. `transfer` is the provider's pid. `manifest` and `receipt` are the digests of what was signed, and `sequence`
+    the number of the receipt; None and 0 where the consumer has signed nothing."""
 
     transfer: str
     at: float
@@ -42,10 +44,19 @@ class Reading:
     sequence: int = 0
     manifest: bytes | None = None
     receipt: bytes | None = None
+    beyond: Counts = NOTHING
+
+    @property
+    def whole(self) -> Counts:
+        """What was counted, whoever attests it."""
+        return self.counts + self.beyond
 
     @property
     def attested(self) -> Attested:
         return "both" if self.receipt is not None else "provider-only"
+
+
+NONE: Final = Reading("", 0.0, NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One transfer in the period: its last reading, and what was counted in the period."""
+    """One transfer in the period: its last reading, and what was counted in the period, of that `beyond` by the provider alone though the
+    consumer has signed for the rest. Less than nothing if the consumer has since signed for what had been beyond before."""
 
     reading: Reading
     counts: Counts
+    beyond: Counts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,7 @@ class Invoice:
     lines: tuple[Line, ...]
     flows: tuple[Flow, ...]
     disputed: tuple[str, ...] = ()
+
     @property
     def total(self) -> int:
         """What is owed, in minor units of the currency."""
@@ -102,7 +116,7 @@ class Invoice:
     @property
     def complete(self) -> bool:
         """Whether all that was metered is attested by both."""
-        return all(flow.reading.attested == "both" for flow in self.flows)
+        return all(flow.reading.attested == "both" and flow.beyond == NOTHING for flow in self.flows)
 
     @property
     def digest(self) -> str:
@@ -154,6 +168,7 @@ class Invoice:
                     "counts": flow.counts.claims(),
                     "counts_so_far": flow.reading.counts.claims(),
                 }
+                | ({"beyond": flow.beyond.claims()} if flow.beyond != NOTHING else {})
                 for flow in self.flows
             ],
             "attested": "both" if self.complete else "in-part",
@@ -172,9 +187,10 @@ def invoice_of(
     before, after = _standing(known, begins), _standing(known, ends)
     flows = []
     for transfer, reading in sorted(after.items()):
-        counts = _less(reading.counts, before[transfer].counts if transfer in before else NOTHING)
-        if counts != NOTHING:
-            flows.append(Flow(reading, counts))
+        early = before.get(transfer, NONE)
+        counts, beyond = _less(reading.whole, early.whole), _less(reading.beyond, early.beyond)
+        if counts != NOTHING or beyond != NOTHING:
+            flows.append(Flow(reading, counts, beyond))
     lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
     said = tuple(sorted(set(disputed) & after.keys()))
     return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said)
@@ -205,7 +221,7 @@ def _steps(plan: Plan, price: Price, readings: dict[str, Reading], at: float) ->
     def come_to(counts: Counts) -> tuple[int, int]:
         return plan.quantity(price, counts, last), plan.rounded(price, counts, last)
 
-    everything = come_to(total(each.counts for each in readings.values()))
+    everything = come_to(total(each.whole for each in readings.values()))
     if not price.unit.counted:
         return {"agreed": everything}
     both = come_to(total(each.counts for each in readings.values() if each.attested == "both"))

@@ -132,6 +132,33 @@ async def test_what_the_consumer_has_not_signed_is_on_the_provider_s_invoice_alo
 
 
 @pytest.mark.asyncio
+async def test_calls_that_a_consumer_does_not_sign_for_are_billed_by_the_ack_on_both_sides_and_marked():
+    manifest = replace(MANIFEST, provider_pid="t1")
+    pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
+    mine: list[Any] = []
+    theirs: list[Any] = []
+    for number, (calls, own) in enumerate(((0, 5), (3, 7)), 1):
+        known = Counts(calls=own, microseconds=own)
+        pair = exchange(*pair, ((1, 11 * number),), now=NOW + number, calls=calls, own=known)
+        for kept, side, pid in ((mine, pair[0], "t1"), (theirs, pair[1], "c-t1")):
+            kept.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + number))
+    mine.append(replace(pair[0], transfer="t1"))
+    theirs.append(replace(pair[1], transfer="c-t1"))
+    one, other = await bills(Role.PROVIDER, *mine), await bills(Role.CONSUMER, *theirs)
+    billed = []
+    for begins, ends in ((None, NOW + 2.0), (NOW + 2.0, NOW + DAY), (None, NOW + DAY)):
+        left, right = await one.invoice(ID, begins, ends), await other.invoice(ID, begins, ends)
+        assert left.to_json() == right.to_json()
+        billed.append([(line.attested, line.quantity) for line in left.lines if line.price.unit.name == "call"])
+        assert (left.complete, left.to_json()["attested"]) == (False, "in-part")
+    assert billed == [[("provider-only", 5)], [("both", 3), ("provider-only", -1)], [("both", 3), ("provider-only", 4)]]
+    for each in (one, other):
+        told = await each.usage(ID)
+        assert (told["counts"]["calls"], told["signed"]["calls"]) == (7, 3)
+        assert told["cost"]["amount"] == (await each.invoice(ID, None, NOW + DAY)).to_json()["total"]
+
+
+@pytest.mark.asyncio
 async def test_a_receipt_without_an_ack_is_no_ground_for_a_bill_yet():
     mine, _ = flow("t1", [((1, 11),), ((11, 21),)])
     last = next(each for each in reversed(mine) if isinstance(each, Receipted))

@@ -95,11 +95,12 @@ def judged(at: Metered, token: str, now: float = NOW, **more: Any) -> Judged[Met
 def exchange(provider: Metered, consumer: Metered, verified: Ranges, **changed: Any) -> tuple[Metered, Metered]:
     """One receipt and its ack, without any fault."""
     at, when = changed.get("log", log()), changed.pop("acked", changed.get("now", NOW))
+    own = changed.pop("own", None)
     token = signed(receipt(consumer, verified, **changed))
     consumer = issued(consumer, token)
     verdict = judged(provider, token, when, log=at)
     assert verdict.outcome is Outcome.ACCEPTED, verdict
-    ack = signed(answer(verdict.account, now=when, index=verdict.account.sequence))
+    ack = signed(answer(verdict.account, now=when, index=verdict.account.sequence, own=own))
     got = judge_ack(consumer, ack, proven=proven(PROVIDER), now=when)
     assert got.outcome is Outcome.ACCEPTED, got
     return acked(verdict.account, ack), got.account
