@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
 import connector
 from connector.cli import consume, explain, init, operate, processes, publish, run, show, simulate
@@ -66,7 +66,9 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         show.failure(error)
         return FAILED
     except CycloptsError as error:
-        show.note(f"connector: {error} See `{' '.join((*app.name, *(error.command_chain or ())))} --help`.")
+        unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
+        said = f"`{unused[0]:.40}` is a word too many." if unused else error
+        show.note(f"connector: {said} See `{' '.join((*app.name, *(error.command_chain or ())))} --help`.")
         return NOT_UNDERSTOOD
     except KeyboardInterrupt:
         return INTERRUPTED

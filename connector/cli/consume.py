@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from connector.client.views import AgreementUsage, Negotiation, Pull
 
 CATALOG_DEPTH = 8  # of catalogs within catalogs that are shown
-USAGE_SECONDS = 2.0  # between two looks at what was signed for and what it costs, while data come
+USAGE_SECONDS = 1.0  # between two looks at what was signed for and what it costs, while data come
 SETTLED_SECONDS = 60.0  # that a negotiation is waited for; it goes on without anybody who waits
 STAGES = {
     "negotiate": "negotiating the contract",
@@ -231,7 +231,7 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
 async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) -> tuple[Pull, AgreementUsage | None]:
     """Show the order until it is over, and return its last view, with what was used under its agreement if it is done. `ends` says that
     it ends with whoever looks."""
-    last, used, looked = order, None, 0.0
+    last, used, looked = order, None, monotonic()  # not at once: of data that have just begun to come nobody has signed for any
     try:
         with _progress() as update:
             update(order, None)

@@ -23,6 +23,9 @@ LOGICAL = {"and": " and ", "or": " or ", "xone": " or else ", "andSequence": " a
 PREFIXES = ("odrl:", "urn:qiao:")  # of names that are told from others without them
 NOBODY = "not checked"  # who holds a condition that is not understood
 DEPTH = 8  # of nested conditions that are shown; a policy that the connector takes is flatter
+REFINEMENTS = ("refinement", "odrl:refinement")  # of an action
+UNITS = ("unit", "odrl:unit")  # of a number
+ACTIONS = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#value", "rdf:value")  # what is refined
 RULES = (("permission", ""), ("prohibition", "must not "), ("obligation", "must "), ("duty", "must "))
 
 
@@ -43,12 +46,23 @@ def summary(policy: Mapping[str, Any], held: Mapping[str, str] | None = None) ->
 def _rule(rule: Any, path: str, held: Mapping[str, str] | None) -> str:
     if not isinstance(rule, Mapping):
         return short(rule)
-    text = " and ".join(short(action) for action in _many(rule.get("action"))) or "use"
+    text = " and ".join(_action(action, place, held) for place, action in _places(rule.get("action"), f"{path}/action")) or "use"
     if said := [_condition(each, place, held, DEPTH) for place, each in _places(rule.get("constraint"), f"{path}/constraint")]:
         text += f", if {' and '.join(said)}"
     if duties := [_rule(duty, place, held) for place, duty in _places(rule.get("duty"), f"{path}/duty")]:
         text += f", and then must {' and '.join(duties)}"
     return text
+
+
+def _action(action: Any, path: str, held: Mapping[str, str] | None) -> str:
+    """An action with what refines it: of a duty to pay that is the price."""
+    if not isinstance(action, Mapping):
+        return short(action)
+    name = short(next((action[key] for key in ACTIONS if key in action), action))
+    said = [
+        _condition(each, place, held, DEPTH) for member in REFINEMENTS for place, each in _places(action.get(member), f"{path}/{member}")
+    ]
+    return f"{name} ({' and '.join(said)})" if said else name
 
 
 def _condition(condition: Any, path: str, held: Mapping[str, str] | None, depth: int) -> str:
@@ -62,6 +76,7 @@ def _condition(condition: Any, path: str, held: Mapping[str, str] | None, depth:
             return f"({word.join(_condition(part, place, held, depth - 1) for place, part in _places(inner, below))})"
     operator = short(condition.get("operator"))
     text = f"{short(condition.get('leftOperand'))} {OPERATORS.get(operator, operator)} {short(condition.get('rightOperand'))}"
+    text += "".join(f" {short(condition[member])}" for member in UNITS if member in condition)
     return text if held is None else f"{text} [{held.get(path, NOBODY)}]"
 
 

@@ -158,11 +158,20 @@ class Transport:
         return URL(self._base + path, encoded=True).with_query(given)
 
     def _unreachable(self, error: Exception) -> ManagementError:
+        if isinstance(error, aiohttp.ClientSSLError):  # it is an OSError as well, whose number means nothing
+            cause = getattr(getattr(error, "certificate_error", error), "verify_message", "") or str(error)
+            return ManagementError(
+                f"no TLS with the connector at `{self._base}` ({cause}); `management.certificate` in the settings has to be the certificate"
+                " with which it runs, or one whose authority this system trusts, and valid for management.url"
+            )
         number = error.errno if isinstance(error, OSError) else None
         cause = os.strerror(number).lower() if number is not None and number > 0 else str(error) or type(error).__name__
-        return ManagementError(
-            f"no answer from the connector at `{self._base}` ({cause}); start it with `connector run`, or check management.url"
-        )
+        remedy = "start it with `connector run`, or check management.url"
+        if self._base.startswith("https:") and not isinstance(
+            error, aiohttp.ClientConnectorError
+        ):  # TLS 1.3: who shows none is cut off after it
+            remedy += "; if it asks for a certificate of clients, give `--client-certificate`, or put `admin.pem` beside the settings"
+        return ManagementError(f"no answer from the connector at `{self._base}` ({cause}); {remedy}")
 
 
 def failure(status: int, body: bytes) -> ManagementError:

@@ -212,7 +212,7 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _bounds(low: float | None, high: float | None) -> str:
-    return f"from {low:g} to {high:g}" if high is not None else f"of at least {low:g}"
+    return f"from {low:.15g} to {high:.15g}" if high is not None else f"of at least {low:.15g}"
 
 
 def _show(value: Any) -> str:

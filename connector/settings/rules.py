@@ -94,6 +94,10 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
     spans = settings.telemetry.spans_file
     if spans is not None and (spans.is_dir() or not os.access(spans if spans.exists() else spans.parent, os.W_OK)):
         yield Finding("telemetry.spans_file", f"is `{spans}`, where no file can be written", "name a file in a directory of ours")
+    if (logs := settings.metering.directory) is not None:
+        there = next(path for path in (logs, *logs.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            yield Finding("metering.directory", f"is `{logs}`, where nothing can be kept", "name a directory of ours")
     if settings.store.kind == "sqlite":
         directory = settings.store.path.parent
         if settings.store.path.is_dir() or not directory.is_dir() or not os.access(directory, os.W_OK):

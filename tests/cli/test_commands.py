@@ -47,6 +47,8 @@ def test_every_command_explains_itself_and_every_option(command: Command, name: 
         (("get", "h", "d", "--out", "x", "--color", "red"), "--color"),
         (("init", "--name", "x", "--id", "y", "--role", "z", "--port", "eighty"), "eighty"),
         (("approve",), "--pid"),
+        (("usage", "urn:a", "urn:b"), "`urn:b` is a word too many"),
+        (("usage", "urn:a", "x" * 50), f"`{'x' * 40}` is a word too many"),
     ],
 )
 def test_a_command_line_that_is_not_understood_ends_with_2(command: Command, arguments: tuple[str, ...], says: str):

@@ -12,6 +12,22 @@ PURPOSE = {"leftOperand": "purpose", "operator": "eq", "rightOperand": "https://
 UNTIL = {"leftOperand": "dateTime", "operator": "lteq", "rightOperand": {"@value": "2027-01-01T00:00:00Z", "@type": "xsd:dateTime"}}
 
 
+PRICE = {
+    "action": {
+        "http://www.w3.org/1999/02/22-rdf-syntax-ns#value": {"@id": "odrl:compensate"},
+        "odrl:refinement": [
+            {
+                "leftOperand": "odrl:payAmount",
+                "operator": "eq",
+                "rightOperand": {"@value": "0.02", "@type": "xsd:decimal"},
+                "odrl:unit": {"@id": "http://publications.europa.eu/resource/authority/currency/EUR"},
+            },
+            {"leftOperand": "odrl:unitOfCount", "operator": "eq", "rightOperand": {"@id": "https://w3id.org/qiao/v1/megabyte"}},
+        ],
+    }
+}
+
+
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
@@ -26,6 +42,10 @@ UNTIL = {"leftOperand": "dateTime", "operator": "lteq", "rightOperand": {"@value
             "use, if (purpose is AcademicResearch or dateTime <= 2027-01-01T00:00:00Z)",
         ),
         ({"permission": [{"action": "use", "duty": [{"action": "delete"}]}]}, "use, and then must delete"),
+        (
+            {"permission": [{"action": "use", "duty": [PRICE]}]},
+            "use, and then must compensate (payAmount is 0.02 EUR and unitOfCount is megabyte)",
+        ),
         ({"prohibition": [{"action": "sell"}], "obligation": [{"action": "attribute"}]}, "must not sell; must attribute"),
         (
             {

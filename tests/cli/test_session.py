@@ -51,6 +51,18 @@ def test_without_a_token_the_remedy_is_said(command: Command, fake: FakeConnecto
     assert fake.asked == []
 
 
+@pytest.mark.asyncio
+async def test_a_listener_with_another_certificate_than_that_of_the_settings_is_not_one_that_does_not_run(
+    asking: tuple[Path, trustme.CA], command: Command
+):
+    settings, _operators = asking
+    trustme.CA().issue_cert("127.0.0.1").cert_chain_pems[0].write_to_path(settings.parent / "chain.pem")  # renewed, and not yet in use
+    ended = await asyncio.to_thread(command, "participants", "--config", str(settings))
+    assert ended.code == 1
+    assert "no TLS with the connector at `https://127.0.0.1:" in ended.err
+    assert "`management.certificate` in the settings has to be the certificate with which it runs" in ended.err
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "says"), [(TOKEN, 0o644, "chmod 600"), ("", 0o600, "holds no admin token"), ("a\nb", 0o600, "holds no admin token")]
 )
@@ -167,6 +179,7 @@ async def test_without_the_right_certificate_or_with_the_wrong_token_nothing_is_
         ended = await asyncio.to_thread(command, "participants", "--config", str(settings), *options)
         assert ended.code == 1
         assert "no answer from the connector at `https://127.0.0.1:" in ended.err
+        assert "if it asks for a certificate of clients, give `--client-certificate`" in ended.err
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = await asyncio.to_thread(command, "participants", "--config", str(settings), "--client-certificate", str(right))
     assert (ended.code, "does not take our admin token" in ended.err) == (1, True)

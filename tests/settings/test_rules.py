@@ -99,6 +99,14 @@ def test_spans_go_into_a_file_that_can_be_written(home: Path, path: str):
     assert mistakes(home, "[telemetry]\nspans_file = 'spans.jsonl'\n") == []
 
 
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_hashes_are_kept_in_a_directory_that_is_there_or_can_be_made(home: Path, place: str):
+    (home / "a-file").touch()
+    (found,) = mistakes(home, f"[metering]\ndirectory = '{place}'\n")
+    assert found == f"`metering.directory` is `{home}/{place}`, where nothing can be kept; name a directory of ours"
+    assert mistakes(home, "[metering]\ndirectory = 'new/place'\n") == []
+
+
 def test_a_caller_of_the_connector_need_not_see_its_files(tmp_path: Path):
     (tmp_path / "connector.toml").write_text(SETTINGS)
     assert load(tmp_path / "connector.toml", {}, look_at_files=False).participant.name == "hospital"

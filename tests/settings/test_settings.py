@@ -104,7 +104,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("[delivery]\nfirst_retry_seconds = 900", "delivery.retry_seconds_max", "below delivery.first_retry_seconds"),
     ("[edr]\ntoken_seconds = 100000", "edr.token_seconds", "from 1 to 86400"),
     ("[edr]\ntoken_seconds = 0.5", "edr.token_seconds", "from 1 to 86400"),  # a data address states whole seconds
-    ("[metering]\nwindow_bytes = 1000", "metering.window_bytes", "from 262144"),
+    ("[metering]\nwindow_bytes = 1000", "metering.window_bytes", "from 262144 to 1073741824"),
     (
         "[metering]\nwindow_bytes = 600000",
         "metering.window_bytes",
