@@ -26,10 +26,11 @@ from connector.control_billing.measured import Used, used_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.dsp.transfer import FINAL, State
+from connector.errors import PolicyError
 from connector.odrl import Code
 from connector.odrl.counters import Tally
 from connector.odrl.operands import COUNT
-from connector.ports import Act, Identity, Store
+from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
 from connector.remembered import Remembered
 
@@ -59,7 +60,7 @@ class Ruling:
     """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
     refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
     was asked, or nobody does. `tallies` and `usage` are what was counted by, () and None where nothing is counted; `looks` is the next
-    instant at which a use may count under other rules. `demands` is what the agreement demands of a stream."""
+    instant at which a use may count under other rules."""
 
     verdict: Verdict
     agreement: Agreement | None
@@ -71,7 +72,6 @@ class Ruling:
     tallies: tuple[Tally, ...] = ()
     usage: Usage | None = None
     looks: float | None = None
-    demands: frozenset[str] = frozenset()
 
     @property
     def permitted(self) -> bool:
@@ -169,8 +169,14 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        counted_by = (tallies, usage, looks, demands(terms.policy))
+        counted_by = (tallies, usage, looks)
         return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
+
+    def demanded(self, agreement: Agreement) -> frozenset[str]:
+        """What an agreement demands of a stream, as IRIs, whatever has become of it and of its dataset. One whose terms are not understood
+        any more may have demanded that requests are signed, so it does."""
+        policy = self._policies.read(agreement.document).policy
+        return frozenset({SIGNED_REQUESTS}) if isinstance(policy, PolicyError) else demands(policy)
 
     def outdated(self, process: Process) -> bool:
         """Whether a transfer was given access by what is not so of its peer any more."""

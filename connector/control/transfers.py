@@ -169,6 +169,13 @@ class Views:
         process = await self._store.process(Kind.TRANSFER, pid)
         return await self._view(process) if process else None
 
+    async def demands(self, pid: str) -> frozenset[str] | None:
+        """What the agreement of a transfer demands of a stream, also once it is over or the dataset withdrawn; None if there is no such
+        transfer or agreement."""
+        process = await self._store.process(Kind.TRANSFER, pid)
+        agreement = await self._store.agreement(process.agreement or "") if process else None
+        return self._rights.demanded(agreement) if agreement else None
+
     async def _view(self, process: Process) -> TransferView | None:
         ruling = await self._rights.of(process, self._clock.now())
         if ruling is None or (agreement := ruling.agreement) is None:
@@ -195,7 +202,7 @@ class Views:
             withheld=None if ruling.permitted else ruling.verdict.code,
             proven_until=ruling.expires,
             counted_until=ruling.looks,
-            demands=ruling.demands,
+            demands=self._rights.demanded(agreement),
         )
 
     async def address(self, _row: Outbound, process: Process) -> Mapping[str, Any]:

@@ -76,13 +76,16 @@ class Gate:
         return known.permit
 
     async def party(self, token: str, transfer: str, proof: Proof | None = None) -> None:
-        """Raise as `permit` unless `token` is one for `transfer`, whether or not that runs: also what has ended can be signed for."""
+        """Raise as `permit` unless `token` is one for `transfer`, whether or not that runs: also what has ended can be signed for. What
+        its agreement demands of a request is demanded too where nothing is published there any more."""
         claims = self._tokens.check_access(token, transfer)
         try:
-            known = await self._look_up(transfer)
+            demands: frozenset[str] | None = (await self._look_up(transfer)).view.demands
         except TokenRefused:  # nothing is published there any more, which is no reason to hear its consumer no more
-            return
-        if SIGNED_REQUESTS in known.view.demands:
+            demands = await self._transfers.demands(transfer)
+        if demands is None:
+            raise TokenRefused(NOT_VALID)
+        if SIGNED_REQUESTS in demands:
             demand(proof, claims.consumer)
 
     async def renewable(self, refresh_token: str, consumer: str, proof: Proof | None = None) -> Grant:

@@ -365,6 +365,10 @@ class Transfers(Protocol):
     async def lookup(self, pid: str) -> TransferView | None:
         """The transfer with this pid of ours as it is committed, or None if there is none, or no dataset behind it any more."""
 
+    async def demands(self, pid: str) -> frozenset[str] | None:
+        """What the agreement of a transfer demands of a stream, as IRIs, whether or not there is a dataset behind it; None if no such
+        transfer or agreement is stored."""
+
 
 class Expander(Protocol):
     """JSON-LD that is not in compact form, handled in a worker with limits of time and memory."""

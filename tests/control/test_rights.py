@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.control.negotiate import Reaction
-from connector.control.policies import Verdict
-from connector.control.rights import Ruling, charge, follow
+from connector.control.policies import Policies, Verdict
+from connector.control.rights import Rights, Ruling, charge, follow
+from connector.control.transfers import Views
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -24,10 +25,12 @@ from connector.dsp import exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Message, Move, Role
 from connector.errors import ConnectorError, Contradiction, Refused, TokenRefused, Withdrawn
+from connector.odrl import Options
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT
-from connector.ports import Caller, Participant
+from connector.ports import SIGNED_REQUESTS, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
+from connector.vocabulary import read_profiles
 from tests.contracts.identity_contract import SetClock
 from tests.control.running import DATASET, Live, assembled
 from tests.control.test_rights_running import HEALTH, in_the_industry
@@ -491,6 +494,27 @@ async def test_a_suspension_that_the_peer_refuses_takes_access_away_all_the_same
     await made.publish()
     await made.quiet()
     assert ((await made.process(process.pid)).meant, len(made.sent[process.pid])) == ("STARTED", 2)
+
+
+@pytest.mark.asyncio
+async def test_what_an_agreement_demands_of_a_stream_it_demands_until_it_is_forgotten():
+    made = await opened()
+    rights = Rights(made.store, Policies(Options(profiles=read_profiles())), made.identity)  # type: ignore[arg-type]
+    views = Views(made.store, rights, made.rig.tokens, made.rig.clock, lambda _: None)
+    process = await made.run(terms(permission(constraint("https://w3id.org/qiao/v1/possession", "eq", SIGNED_REQUESTS))))
+    seen = await views.lookup(process.pid)
+    assert seen is not None
+    assert seen.demands == {SIGNED_REQUESTS}
+    await made.operations.close(process.agreement or "", "the study is over")
+    closed = await views.lookup(process.pid)
+    assert closed is not None
+    assert (closed.withheld, closed.demands) == ("AGREEMENT_CLOSED", {SIGNED_REQUESTS})
+    await made.withdraw()
+    assert await views.lookup(process.pid) is None
+    assert await views.demands(process.pid) == {SIGNED_REQUESTS}
+    assert await views.demands("urn:uuid:unknown") is None
+    strange = await made.agree({"permission": [{"action": "use", "mood": "good"}]})
+    assert rights.demanded(strange) == {SIGNED_REQUESTS}, "whoever does not understand terms does not take them to demand nothing"
 
 
 # Operators, peers, and what is between them

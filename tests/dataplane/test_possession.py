@@ -29,11 +29,22 @@ URL = f"https://hospital.example/data/{TRANSFER}"
 NONCE = "n" * 22
 
 
+class KnownAgreements(FakeTransfers):
+    """Also knows what an agreement demands where no dataset is behind its transfer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.withdrawn: dict[str, frozenset[str]] = {}
+
+    async def demands(self, pid: str) -> frozenset[str] | None:
+        return self.views[pid].demands if pid in self.views else self.withdrawn.get(pid)
+
+
 class Door:
     """A gate whose only transfer demands signed requests, some seconds after its start."""
 
     def __init__(self) -> None:
-        self.clock, self.identity, self.transfers = ShiftedClock(), FakeIdentity(PROVIDER), FakeTransfers()
+        self.clock, self.identity, self.transfers = ShiftedClock(), FakeIdentity(PROVIDER), KnownAgreements()
         self.possession = Possession(self.identity.keys, self.clock)
         self.clock.shift_seconds = 5.0
         self.tokens = Tokens(
@@ -158,9 +169,21 @@ async def test_a_party_signs_for_what_has_ended_too(door: Door):
         await door.gate.party(door.token, TRANSFER, door.proof(None))
     with pytest.raises(TokenRefused):
         await door.gate.party("other", TRANSFER, door.proof(nonce="m" * 22))
+
+
+@pytest.mark.asyncio
+async def test_what_an_agreement_demands_of_a_party_it_demands_once_its_dataset_is_withdrawn(door: Door):
+    token = door.token
     door.transfers.views.clear()
     door.flows.look_again()
-    await door.gate.party(door.token, TRANSFER)
+    with pytest.raises(TokenRefused):  # of what is not known nobody can say what it demands
+        await door.gate.party(token, TRANSFER, door.proof())
+    door.transfers.withdrawn[TRANSFER] = frozenset({SIGNED_REQUESTS})
+    with pytest.raises(SignatureRefused):
+        await door.gate.party(token, TRANSFER)
+    await door.gate.party(token, TRANSFER, door.proof())
+    door.transfers.withdrawn[TRANSFER] = frozenset()
+    await door.gate.party(token, TRANSFER)
 
 
 @pytest.mark.asyncio
