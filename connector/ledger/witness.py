@@ -2,7 +2,8 @@
 
 Of each peer we know one log, and one newest checkpoint of it. Its next one has to continue that; a log that takes the place of
 another has to say so, with all that we have seen of it. What contradicts itself is kept, both sides of it, and from then on
-nothing is acknowledged to that peer until an operator has looked at it.
+nothing is acknowledged to that peer until an operator has looked at it. Only two notes that the peer has signed prove that, to anybody:
+a proof of consistency is signed by nobody and may be of any bytes, so one that does not hold is refused, and nothing more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
 from connector.remembered import Paces
 
-CONTRADICTIONS = frozenset({"witness-forked", "consistency-old-mismatch", "consistency-mismatch", "witness-successor"})
+CONTRADICTIONS = frozenset({"witness-forked", "witness-successor"})
 ATTEMPTS_MAX = 8  # two checkpoints of one log at once come from two replicas; more in a row are a defect
 NOT_FOUND, CONTRADICTED, TOO_OFTEN = 404, 409, 429  # RFC 9110, RFC 6585
 AT_ONCE, SECONDS = 64, 1.0  # checkpoints of one peer that are new; each is an entry of our own ledger, and ours come once a minute

@@ -115,7 +115,7 @@ OTHERS = [bytes([number + 100]) * 32 for number in range(40)]
     ("body", "code"),
     [
         (request(3, OTHERS[:3]), "witness-forked"),
-        (witness.write(3, consistency(3, 9, nodes_of(OTHERS[:9])), note_of(OTHERS[:9])), "consistency-old-mismatch"),
+        (witness.write(3, (bytes(32),), note_of(OTHERS[:3])), "witness-forked"),
         (request(0, LEAVES[:9], origin="pharma.example/ledger/9"), "witness-successor"),
         (request(0, OTHERS[:9], f"follows {ORIGIN} 2 {'A' * 43}=", origin="pharma.example/ledger/9"), "witness-successor"),
         (request(0, OTHERS[:9], f"follows {ORIGIN} 3 {'A' * 43}=", origin="pharma.example/ledger/9"), "witness-successor"),
@@ -150,6 +150,27 @@ async def test_what_contradicts_itself_is_an_alarm_both_notes_are_kept_and_nothi
         line = after.extensions
         grown = await again.book.witness.add(PEER, request(after.size, leaves[: after.size + 1], *line, origin=after.origin))
         assert grown.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (witness.write(3, consistency(3, 9, nodes_of(OTHERS[:9])), note_of(LEAVES[:9])), "consistency-old-mismatch"),
+        (witness.write(3, consistency(3, 9, nodes_of(OTHERS[:9])), note_of(OTHERS[:9])), "consistency-old-mismatch"),
+        (witness.write(3, consistency(3, 7, nodes_of(LEAVES[:7])), note_of(LEAVES[:8])), "consistency-mismatch"),
+    ],
+)
+async def test_a_proof_that_does_not_hold_proves_nothing_against_whose_checkpoint_it_is(body: bytes, code: str):
+    async with Site(OWN, PEER) as site:
+        await site.book.witness.add(PEER, request(0, LEAVES[:3]))
+        answer = await site.book.witness.add(PEER, body)
+        assert (answer.status, answer.code) == (422, code)
+        assert not site.book.suspected(PEER)
+        known = await site.store.witnessed(PEER, ORIGIN)
+        assert known is not None
+        assert (known.note.encode(), known.conflict) == (note_of(LEAVES[:3]), None)
+        assert await facts(site) == [telemetry.WITNESSED]
+        assert (await site.book.witness.add(PEER, request(3, LEAVES[:9]))).status == 200
 
 
 async def test_there_is_nothing_to_forgive_where_nothing_contradicts_itself():
