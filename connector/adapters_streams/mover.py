@@ -28,7 +28,7 @@ from connector.ports.sinks import Move
 
 PIPE_BYTES: Final = 1 << 20  # what a user may have; also the most that one step moves
 STEP_BYTES: Final = 1 << 20  # handed to the hashing thread at once: below, the hop costs more than the work
-READ_BYTES: Final = 1 << 18  # read back for hashing at once: stays in the processor's cache
+READ_BYTES: Final = 1 << 20  # read back for hashing at once: each call gives the interpreter's lock away, and has to wait for it again
 LEAF: Final = b"\0"  # RFC 6962, 2.1: what stands before a leaf in its hash (`connector.merkle.tree.leaf_hash`)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -185,13 +185,18 @@ class SpliceMover:
             end = job.offset + job.length
             try:
                 while broken is None and not self._closed:
-                    first = job.offset + len(hashes) * job.chunk_bytes
-                    last = min(first + job.chunk_bytes, end)
-                    if first >= end or last > come.end:
+                    first, chunk_bytes = job.offset + len(hashes) * job.chunk_bytes, job.chunk_bytes
+                    there = come.end - first if come.end == end else (come.end - first) // chunk_bytes * chunk_bytes
+                    if there <= 0:
                         break
-                    digest, lines = _hash(self._into, first, last - first, buffer, job.lines)
-                    job.move.lines.append(lines)
-                    hashes.append(digest)
+                    if len(buffer) < chunk_bytes:
+                        buffer = bytearray(chunk_bytes)
+                    got = _read(self._into, first, min(there, len(buffer) // chunk_bytes * chunk_bytes), buffer)
+                    for at in range(0, len(got), chunk_bytes):
+                        leaf = hashlib.sha256(LEAF)
+                        leaf.update(got[at : at + chunk_bytes])
+                        job.move.lines.append(buffer.count(b"\n", at, min(at + chunk_bytes, len(got))) if job.lines else 0)
+                        hashes.append(leaf.digest())
             except ConnectorError as error:
                 broken = error
             stopped = PeerFailed("the download was stopped") if self._closed else None
@@ -264,22 +269,18 @@ def _write(into: int, offset: int, piece: bytes | memoryview) -> None:
         raise _disk(error) from None
 
 
-def _hash(into: int, offset: int, length: int, buffer: bytearray, lines: bool) -> tuple[bytes, int]:
-    """The leaf hash of what lies there, and the line feeds in it if they are counted. Read, not mapped: a file that somebody truncates
-    under us must not end the process."""
-    leaf, view, found = hashlib.sha256(LEAF), memoryview(buffer), 0
-    while length:
+def _read(into: int, offset: int, length: int, buffer: bytearray) -> memoryview:
+    """What lies there, in `buffer`. Read, not mapped: a file that somebody truncates under us must not end the process."""
+    view, have = memoryview(buffer)[:length], 0
+    while have < length:
         try:
-            got = os.preadv(into, [view[:length]], offset)
+            got = os.preadv(into, [view[have:]], offset + have)
         except OSError as error:
             raise _disk(error) from None
         if not got:
             raise SinkFailed("the part was made shorter while it was written")
-        leaf.update(view[:got])
-        if lines:
-            found += buffer.count(b"\n", 0, got)
-        offset, length = offset + got, length - got
-    return leaf.digest(), found
+        have += got
+    return view
 
 
 def _disk(error: OSError) -> SinkFailed:

@@ -252,7 +252,7 @@ async def test_a_defect_in_a_thread_reaches_whoever_waits(into: int, monkeypatch
     def broken(*_arguments: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "_hash", broken)
+    monkeypatch.setattr(module, "_read", broken)
     wire = Wire(into)
     move = wire.mover.move(0, MIB, CHUNK)
     await wire.send(CONTENT[:MIB])
