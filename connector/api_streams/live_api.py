@@ -113,12 +113,11 @@ class LiveApi:
                 if permit.lease.stale:
                     permit = await ask()
                 with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code, permit.counted_until) as running:
-                    flow.start()
                     await response.prepare(request)
                     await _send_head(response)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:
                         copy = partial(stream, still=running.demand, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
-                        with account.running():
+                        with account.running(), flow.reading():
                             await copy(permit, None, span, outlet, output, credit=account)
                     await response.write_eof()
         except Exception as error:  # whatever it is: an answer of its own would stand in the middle of what has gone out

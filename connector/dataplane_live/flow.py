@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from time import monotonic
 from typing import Final
 
@@ -52,6 +52,7 @@ class Flow:
         self.log, self.spool = log, spool
         self._source, self._stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self.readers = 0
         self.signed = log.leaves  # what a checkpoint is given for
         self._signed_at = monotonic()
         self._free = spool.first  # what lies before is needed no more
@@ -79,10 +80,9 @@ class Flow:
 
     async def stop(self) -> None:
         """Follow it no longer. The log goes on where it stands."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._tell(self.log.leaves)
 
     async def close(self) -> None:
@@ -95,6 +95,16 @@ class Flow:
             self._free = offset
             self.spool.drop(offset)
             self._room.set()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room."""
+        self.readers += 1
+        self.start()
+        try:
+            yield
+        finally:
+            self.readers -= 1
 
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` on, up to `end`, as they come. Raises SourceFailed."""

@@ -19,7 +19,7 @@ from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing
-from connector.dataplane_live.spool import Spool
+from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
@@ -51,6 +51,7 @@ class Lives:
         self._folder, self._kinds, self._cut = folder, kinds, cut
         self.spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
         self._life = life or _life()
+        self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +59,7 @@ class Lives:
         self._flows: dict[str, Flow] = {}
         self._addresses: dict[str, Mapping[str, Any]] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        self._stopped: set[str] = set()  # that are suspended or over
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -79,6 +81,8 @@ class Lives:
                     await self._close(transfer, known)
                 known = self._flows[transfer] = await self._open(permit)
                 self._addresses[transfer] = permit.source
+            else:
+                self.admit(False)
         self._opening.pop(transfer, None)
         return known
 
@@ -99,6 +103,7 @@ class Lives:
     async def _open(self, permit: Permit) -> Flow:
         media_type = str(permit.source["media_type"])
         folder = self._place(permit.transfer)
+        self.admit(not folder.exists())
         if folder.exists():
             log = Growing(folder, self._life)
         else:
@@ -116,23 +121,34 @@ class Lives:
             raise
         limits = {"spool_bytes": self.spool_bytes, "wait_seconds": self._wait_seconds}
         cut = lambda code: self._cut(permit.transfer, code)  # noqa: E731 - a name for what has one already
-        return Flow(log, Spool(folder, log.end), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
+        return Flow(log, Spool(folder, log.end, SEGMENT_BYTES), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits: the source of a transfer that is suspended is not followed, and that of one that is over never again."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER:
+                self._stopped.discard(record.pid)
                 flow = self._flows.get(record.pid)
                 if flow is not None and record.meant != State.STARTED:
+                    self._stopped.add(record.pid)
                     task = asyncio.create_task(self._end(record.pid, flow, final=record.final), name="live transfer")
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
     async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
         await flow.stop()
+        if flow.readers and transfer not in self._stopped:  # it was started again meanwhile
+            flow.start()
         if final and self._flows.get(transfer) is flow:
             flow.spool.empty()
+            self._stopped.discard(transfer)
             telemetry.log.info("live transfer over", transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
+
+    async def halt(self, code: str) -> None:
+        """Cut every reader and follow no source, until somebody asks again."""
+        for transfer, flow in tuple(self._flows.items()):
+            self._cut(transfer, code)
+            await flow.stop()
 
     async def sweep(self, store: Store) -> int:
         """Remove what is left of transfers that are not stored any more; returns how many. At a start."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -24,12 +23,12 @@ from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers
 from connector.intake.beside import Beside, code_of
 from connector.intake.heads import Unfit, read_head
-from connector.intake.live_promise import Goal, LivePromise, State, states_of
+from connector.intake.live_promise import Goal, LivePromise, State, told_of
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
-from connector.merkle.tiles import edge, nodes_from
+from connector.merkle.tiles import CheckedTiles, Tile, edge, needed, nodes_from
 from connector.merkle.tree import Frontier, frontier_at, leaf_hash
 from connector.metering import live
 from connector.metering.content import read_sealed
@@ -70,6 +69,7 @@ class Following:
         self._etag = live.write_etag(promise.header.hash, promise.header.chunk_bytes)
         self._state, self._frontier = State(), Frontier().append(promise.header.hash)
         self._last = b""
+        self._held, self._held_bytes = list[bytes](), 0
         self._wrong = self._resumed = self._calls = 0
         self._since, self._nanoseconds, self._reported = 0, 0, 0.0
         self._account: Account | None = None
@@ -129,10 +129,13 @@ class Following:
                 return
 
     async def _take_up(self, account: Account) -> None:
-        self._promise.states |= states_of(account.stored)
-        self._state = state = self._promise.states[account.told[-1][1] if account.told else 1]
-        if state.checkpoint is not None:
-            self._frontier = await self._grown(state.checkpoint)
+        if (told := told_of(account.stored)) is not None:
+            state, signed = told
+            self._frontier = await self._grown(state.leaves, signed)
+            self._state = replace(state, checkpoint=Checkpoint(state.leaves, self._frontier.root))
+            self._promise.newest = signed
+            self._promise.states[state.leaves] = self._state
+        state = self._state
         if self._sink.size_bytes < self._end:
             lost = self._end - self._sink.size_bytes
             telemetry.log.warning("live data lost", pull=self._pull.id, lost_bytes=lost, reason="signed for, and not in the file any more")
@@ -144,17 +147,20 @@ class Following:
             account.verified(((1, state.leaves),))
         await self._report(force=True)
 
-    async def _grown(self, signed: Checkpoint) -> Frontier:
-        """The tree that we have signed for, from the provider's tiles. Raises Broken if they are of another one."""
-        tiles = edge(signed.size)
-        found = dict(zip(tiles, await asyncio.gather(*(self._beside.tile(tile) for tile in tiles)), strict=True))
+    async def _grown(self, leaves: int, signed: Checkpoint) -> Frontier:
+        """The tree of the first leaves of the one that we have signed for, from the provider's tiles. Raises Broken if they are of another
+        one."""
+        checked, found = CheckedTiles(signed.size, signed.root), dict[Tile, bytes]()
         try:
-            frontier = frontier_at(signed.size, nodes_from(signed.size, found.__getitem__))
+            edges = edge(signed.size)
+            found |= dict(zip(edges, await asyncio.gather(*(self._beside.tile(tile) for tile in edges)), strict=True))
+            checked.enter(found)
+            for wanted in needed(signed.size, lambda nodes: frontier_at(leaves, nodes)):
+                for tile in checked.way(wanted):
+                    found[tile] = checked.take(tile, await self._beside.tile(tile))
+            return frontier_at(leaves, nodes_from(signed.size, found.__getitem__))
         except ProofRefused as error:
-            raise Broken(f"the provider's content log does not hold: {error.message}", error.code) from None
-        if frontier.root != signed.root:
-            raise Broken("the provider's log does not begin with what it had signed before", "consistency-old-mismatch")
-        return frontier
+            raise Broken(f"the provider's log does not begin with what it had signed before: {error.message}", error.code) from None
 
     async def _until_enough(self) -> None:
         """Return once nothing more is wanted."""
@@ -170,7 +176,7 @@ class Following:
     async def _follow(self, described: Described | None) -> None:
         """One answer after the other. Returns once enough has come, or the transfer is over."""
         while not self._has_enough:
-            before, self._heard = self._state.size_bytes, False
+            before, self._heard = self._state.size_bytes + self._held_bytes, False
             try:
                 await self._go(described)
             except Broken:
@@ -178,7 +184,8 @@ class Following:
             except PeerFailed as failed:
                 if self._patience.over:
                     return
-                await self._patience.bear(failed, self._state.size_bytes - before or int(self._heard))
+                moved_bytes = self._state.size_bytes + self._held_bytes - before
+                await self._patience.bear(failed, max(moved_bytes, int(self._heard)))
             finally:
                 described = None
 
@@ -195,10 +202,10 @@ class Following:
             coming: asyncio.Future[bytes] | None = None
             ahead: asyncio.Task[Goal | None] = asyncio.create_task(self._next(self._state), name="checkpoint")
             try:
-                pieces, goal, have, held_bytes = incoming.chunks(), None, deque[bytes](), 0
+                pieces, goal = incoming.chunks(), None
                 while not self._has_enough:
                     waits: set[asyncio.Future[Any]] = {ahead} if goal is None else set()
-                    if held_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
+                    if self._held_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
                         coming = coming or asyncio.ensure_future(anext(pieces, b""))
                         waits.add(coming)
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -210,20 +217,26 @@ class Following:
                         piece, coming = coming.result(), None
                         if not piece:
                             raise PeerFailed("the provider ended its answer, which has no end")
-                        have.append(piece)
-                        held_bytes += len(piece)
-                    if goal is not None and held_bytes >= goal.size_bytes:
-                        body = b"".join(have)
+                        self._hold(piece)
+                    if goal is not None and self._held_bytes >= goal.size_bytes:
+                        body = b"".join(self._held)
+                        self._held, self._held_bytes = [], 0  # what is wrong comes again
                         await self._prove(body[: goal.size_bytes], goal)
-                        have, held_bytes, goal = deque([body[goal.size_bytes :]]), held_bytes - goal.size_bytes, None
+                        self._hold(body[goal.size_bytes :])
+                        goal = None
             finally:
                 self._nanoseconds, self._since = self._nanoseconds + time.monotonic_ns() - self._since, 0
                 await _stopped([ahead] if coming is None else [ahead, coming])
 
+    def _hold(self, piece: bytes) -> None:
+        """Keep what has come until it is proven, also over a cut: a line that breaks within each window gets on, too."""
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+
     @asynccontextmanager
     async def _answer(self, described: Described | None) -> AsyncIterator[Incoming]:
-        """An answer with the bytes from where the proven part ends."""
-        offset = self._state.size_bytes
+        """An answer with the bytes behind those that are here."""
+        offset = self._state.size_bytes + self._held_bytes
         if described is not None and described.head is not None and described.head.first == offset == 0:
             async with described.stack:
                 if described.head.validator == self._etag:
@@ -293,6 +306,7 @@ class Following:
         expected = await self._beside.leaves(first, goal.checkpoint.size)
         wrong = next((n for n, (got, right) in enumerate(zip(hashes, expected, strict=False)) if got != right), None)
         if wrong is not None and self._frontier.extend(expected).root == goal.checkpoint.root and self._account is not None:
+            self._promise.newest = goal.checkpoint
             self._account.reject(first + wrong, hashes[wrong])
         text = f"leaf {first + (wrong or 0)} or one behind it is not what the provider has signed"
         if self._wrong >= WRONG_MAX:

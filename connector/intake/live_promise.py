@@ -34,11 +34,12 @@ class Goal:
 
 class LivePromise:
     """What an account has to know of data without an end: see `connector.intake.promise.Promised`. `states` are those since the last
-    receipt."""
+    receipt; no receipt names an older checkpoint than `newest`, which may be further than what is proven: a leaf of it was rejected."""
 
     def __init__(self, promise: Unending) -> None:
         self.token, self.manifest, self.header = promise.token, promise.manifest, promise.header
         self.states: dict[int, State] = {1: State()}
+        self.newest: Checkpoint | None = None
 
     @property
     def form(self) -> tuple[int, None, None, None]:
@@ -52,7 +53,8 @@ class LivePromise:
         return credit.Log(1, self._measure, lambda _: None, ended=False)
 
     def signed(self, ranges: Ranges) -> Checkpoint | None:
-        return self._at(ranges).checkpoint
+        found = self._at(ranges).checkpoint
+        return self.newest if found is None or (self.newest is not None and found.size < self.newest.size) else found
 
     def _measure(self, ranges: Ranges) -> Known:
         state = self._at(ranges)
@@ -62,12 +64,13 @@ class LivePromise:
         return self.states[ranges[-1][1] if ranges else 1]
 
 
-def states_of(stored: Metered) -> dict[int, State]:
-    """What the last receipt of an account of ours covers; empty if it covers nothing. Raises Broken if it is of another kind of log."""
+def told_of(stored: Metered) -> tuple[State, Checkpoint] | None:
+    """What the last receipt of an account of ours covers, and the checkpoint that it names, of at least as many leaves. None if it covers
+    nothing. Raises Broken if it is of another kind of log."""
     if not stored.receipt or not stored.ranges:
-        return {}
+        return None
     receipt = kept(Receipt, stored.receipt)
     end = stored.ranges[-1][1]
-    if len(stored.ranges) != 1 or receipt.checkpoint is None or receipt.checkpoint.size != end:
+    if stored.ranges != ((1, end),) or receipt.checkpoint is None or receipt.checkpoint.size < end:
         raise Broken("our last receipt is of another kind of log", "restored-other")
-    return {end: State(end, stored.counts.bytes, stored.counts.records, receipt.checkpoint)}
+    return State(end, stored.counts.bytes, stored.counts.records), receipt.checkpoint

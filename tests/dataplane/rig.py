@@ -273,10 +273,12 @@ async def provider(
     metered: bool = False,
     facts: PortOfLedger | None = None,
     live: Mapping[str, Any] | None = None,
+    front: str | None = None,
     **promised: int,
 ) -> AsyncIterator[Rig]:
     """A provider that serves files below `root`, and counts in `store` what is used up. With `metered` it has content logs, and accounts
-    with windows and credit as `promised`; acks wait for `facts`. `live` are the limits of live data."""
+    with windows and credit as `promised`; acks wait for `facts`. `live` are the limits of live data. `front` is its URL as
+    others use it, where something stands before it."""
     clock, transfers, covered = clock or ShiftedClock(), FakeTransfers(), list[str]()
     peer = HttpPeer(guard(["127.0.0.0/8"], http=True, ports=[]), ca_file=ca_file)
     sources = {"file": FileSources([root]), "http": HttpSources(peer, {"upstream": "Bearer upstream-secret"}.get)}
@@ -299,7 +301,7 @@ async def provider(
         logs = Logs(root.with_name(f"{root.name}.logs"))
         sources = {kind: logs.indexing(each) for kind, each in sources.items()}
         lives = Lives(root.with_name(f"{root.name}.live"), {"http-stream": streams}, flows.cut, **(live or {}))
-        accounts = Accounts(store, journal.decide, identity, clock, url, _note_signer, **promised)
+        accounts = Accounts(store, journal.decide, identity, clock, front or url, _note_signer, **promised)
         receipts = Receipts(store, journal.decide, identity, clock, Counted(), accounts, flows, facts, live=lives.log_of)
         journal.listen(receipts.committed)
         journal.listen(lives.committed)

@@ -107,6 +107,7 @@ def without_gaps(found: list[int]) -> bool:
     return bool(found) and found == list(range(1, len(found) + 1))
 
 
+@pytest.mark.slow
 async def test_events_are_followed_by_their_ids_and_counted(tmp_path: Path):
     async with both(tmp_path, "/events?size=2000&count=500") as two:  # its answer ends again and again
         order = await ended(two.consumer, await follow(two.consumer, most_bytes=4_000_000))
@@ -117,6 +118,7 @@ async def test_events_are_followed_by_their_ids_and_counted(tmp_path: Path):
         assert ours.counts.records == len(events)
 
 
+@pytest.mark.slow
 async def test_it_ends_when_its_time_is_up_or_its_operator_says_so(tmp_path: Path):
     async with both(tmp_path, "/lines?pause=0.02") as two:
         timed = await follow(two.consumer, "timed", seconds=2.5)

@@ -1,0 +1,36 @@
+"""An operator says that there is enough of an order."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from connector.records import Changes, Pull
+from tests import pair
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_an_order_that_is_not_there_or_does_not_fetch_cannot_be_stopped(tmp_path: Path):
+    async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
+        assert (await us.manage("POST", "/pulls/none/end")).status == 404
+        await us.connector.store.commit(Changes(saves=(Pull("urn:p", "did:web:x", "urn:d", "x", "done", version=1),)))
+        answer = await us.manage("POST", f"/pulls/{pair.quoted('urn:p')}/end")
+        assert (answer.status, "the order is at `done`" in answer.json["detail"]) == (409, True)
+
+
+async def test_an_order_that_fetches_ends_now_also_if_nobody_fetches_at_the_moment(tmp_path: Path):
+    async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
+        await us.connector.store.commit(Changes(saves=(Pull("urn:p", "did:web:x", "urn:d", "x", "download", version=1),)))
+        view = await us.asked("POST", f"/pulls/{pair.quoted('urn:p')}/end")
+        assert view["until"] is not None
+        stored = await us.connector.store.pull("urn:p")
+        assert stored is not None
+        assert (stored.until or 0) <= time.time()
+
+
+@pytest.mark.parametrize("bound", [{"most_bytes": 0}, {"most_bytes": "x"}, {"seconds": 0}, {"seconds": -1}])
+async def test_a_bound_of_nothing_is_refused(tmp_path: Path, bound: dict[str, object]):
+    async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
+        wish = {"peer": "x", "dataset": "urn:d", "out": "/x"}
+        assert (await us.manage("POST", "/pulls", wish | bound)).status == 400

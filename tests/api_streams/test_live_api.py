@@ -1,0 +1,194 @@
+"""Live data over HTTP: an ordinary client reads them, goes on where it was, and is told what is not to be had."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from connector.api_streams import live_api
+from connector.dataplane_live import flow, lives
+from connector.merkle import checkpoints, notes
+from connector.merkle.tree import leaf_hash, root_of
+from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_sealed
+from connector.metering.live import LAST, read_etag
+from connector.metering.objects import Manifest, kept
+from connector.ports import COUNTERSIGNED
+from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
+from tests.dataplane_live import upstream
+from tests.free_ports import free_ports
+
+SINCE = {"parameter": "since", "member": "n"}
+
+pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class Client:
+    rig: Rig
+    http: aiohttp.ClientSession
+
+    def get(self, path: str = "", method: str = "GET", **headers: str) -> aiohttp.client._RequestContextManager:
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.request(method, self.rig.endpoint + path, headers=self.rig.authorization() | said)
+
+    async def body(self, path: str, status: int = 200) -> bytes:
+        async with self.get(path) as answer:
+            assert answer.status == status
+            return await answer.read()
+
+    async def take(self, count: int, **headers: str) -> tuple[aiohttp.ClientResponse, bytes]:
+        async with asyncio.timeout(20), self.get(**headers) as answer:
+            data = b""
+            while len(data) < count:
+                piece = await answer.content.readany()
+                assert piece, "it has no end"
+                data += piece
+            return answer, data
+
+
+@asynccontextmanager
+async def client(tmp_path: Path, path: str = "/lines?size=900", **live: int) -> AsyncIterator[Client]:
+    (tmp_path / "root").mkdir()
+    async with upstream.running(free_ports(1)[0]) as url, provider(tmp_path / "root", metered=True, live=live) as rig:
+        await rig.publish_live(url + path, since=SINCE)
+        async with aiohttp.ClientSession() as http:
+            yield Client(rig, http)
+
+
+def numbers(data: bytes) -> list[int]:
+    return [json.loads(line)["n"] for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+async def test_an_ordinary_client_reads_as_it_comes_and_goes_on_where_it_was(tmp_path: Path):
+    async with client(tmp_path) as at:
+        answer, data = await at.take(300_000)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+        assert "Content-Length" not in answer.headers
+        etag = answer.headers["ETag"]
+        assert read_etag(etag) is not None
+        for end in (LAST, None):
+            more, rest = await at.take(100_000, Range=f"bytes={len(data)}-{end or ''}", If_Range=etag)
+            assert (more.status, more.headers["Content-Range"]) == (206, f"bytes {len(data)}-{LAST}/*")
+            data += rest
+        found = numbers(data)
+        assert found == list(range(1, len(found) + 1))
+
+
+async def test_a_part_that_has_an_end_is_just_that_also_where_it_is_yet_to_come(tmp_path: Path):
+    async with client(tmp_path, "/lines?size=900&pause=0.01") as at:
+        _, data = await at.take(5_000)
+        async with asyncio.timeout(20), at.get(Range="bytes=1000-19999") as answer:
+            part = await answer.read()
+        assert (answer.status, answer.headers["Content-Range"], len(part)) == (206, "bytes 1000-19999/*", 19_000)
+        assert part.startswith(data[1000:20_000])
+
+
+async def test_what_lies_beside_proves_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flow, "WINDOW_BYTES", 2 * CHUNK_BYTES)
+    async with client(tmp_path) as at:
+        _, data = await at.take(2_000_000)
+        header = await at.body("/header")
+        manifest = kept(Manifest, (await at.body("/manifest")).decode())
+        assert (manifest.log.root, manifest.log.size, read_header(header).size_bytes, manifest.unit) == (None, None, None, "line")
+        key = notes.VerifierKey(manifest.log.origin, key_of(PROVIDER).key.public)
+        size, sealed = 1, Sealed()
+        while sealed.size_bytes < 1_000_000:
+            note = await at.body(f"/checkpoint?after={size}")
+            said = checkpoints.open(note, manifest.log.origin, [key]).checkpoint
+            assert said.size > size
+            read_sealed(await at.body(f"/sealed/{size}-{said.size}"), CHUNK_BYTES, sealed)
+            size = said.size
+            spans = [sealed.span(leaf, leaf + 1) for leaf in range(1, size)]
+        hashes = [leaf_hash(header), *(leaf_hash(data[first : first + length]) for first, length in spans)]
+        assert said.root == root_of(hashes)
+        assert sealed.measure(((1, size),)).records == data[: sealed.size_bytes].count(b"\n")
+        tile = await at.body(f"/tile/0/000.p/{min(size, 255)}")
+        assert tile[:32] == leaf_hash(header)
+
+
+async def test_what_is_dropped_or_lies_ahead_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lives, "SEGMENT_BYTES", 1024 * 1024)
+    async with client(tmp_path, "/lines?size=9000", spool_bytes=4 * 1024 * 1024) as at:
+        answer, _ = await at.take(10_000_000)
+        assert at.rig.metering is not None
+        assert at.rig.metering.lives is not None
+        with at.rig.metering.lives.log_of(TRANSFER) as log:
+            assert log is not None
+            end = log.end
+        async with at.get(Range="bytes=0-", If_Range=answer.headers["ETag"]) as dropped:
+            assert dropped.status == 416
+            assert "are dropped, as they were acknowledged" in (await dropped.json())["detail"]
+        async with at.get(Range=f"bytes={end + 10**9}-") as ahead:
+            assert (ahead.status, "so far" in (await ahead.json())["detail"]) == (416, True)
+        whole, rest = await at.take(100_000)
+        assert (whole.status, "ETag" in whole.headers) == (200, False)
+        found = numbers(rest)
+        assert found == list(range(found[0], found[0] + len(found)))
+        assert found[0] > 1
+
+
+async def test_a_range_of_another_log_is_answered_with_what_there_is(tmp_path: Path):
+    async with client(tmp_path) as at:
+        answer, _ = await at.take(1000, Range="bytes=500-", If_Range='"other"')
+        assert answer.status == 200
+        async with at.get(method="HEAD") as head:
+            assert (head.status, "ETag" in head.headers, await head.read()) == (200, True, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/checkpoint?after=0", 400),
+        ("/checkpoint?after=x", 400),
+        ("/checkpoint?after=99999999999999999999", 400),
+        ("/sealed/0-1", 404),
+        ("/sealed/2-1", 404),
+        ("/sealed/1-99999999", 404),
+        ("/sealed/1", 404),
+        ("/tile/0/999", 404),
+    ],
+)
+async def test_what_is_not_there_beside_is_refused(tmp_path: Path, path: str, status: int):
+    async with client(tmp_path) as at:
+        await at.take(1000)
+        await at.body(path, status)
+
+
+async def test_without_news_a_request_for_a_checkpoint_ends_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live_api, "PATIENCE_SECONDS", 0.05)
+    async with client(tmp_path) as at:
+        assert await at.body("/checkpoint?after=1", 204) == b""
+
+
+async def test_nothing_leaves_before_a_receipt_where_the_agreement_demands_them(tmp_path: Path):
+    async with client(tmp_path) as at:
+        at.rig.change(demands=frozenset({COUNTERSIGNED}))
+        async with at.get() as answer:
+            assert (answer.status, (await answer.json())["type"].rpartition(":")[2]) == (403, "receipt-required")
+
+
+async def test_what_a_client_gets_that_signs_nothing_is_counted_by_what_was_sent(tmp_path: Path):
+    async with client(tmp_path) as at:
+        _, data = await at.take(1_000_000)
+        await at.take(10_000, Range="bytes=0-", If_Range="x")
+        assert at.rig.metering is not None
+        await at.rig.metering.accounts.write_now()
+        stored = await at.rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert (stored.attested, stored.counts.calls >= 1, stored.counts.bytes >= len(data)) == ("provider-only", True, True)
+
+
+async def test_a_transfer_that_is_suspended_is_cut_and_its_token_opens_nothing(tmp_path: Path):
+    async with client(tmp_path, "/lines?pause=0.01") as at, at.get() as answer:
+        await answer.content.readany()
+        at.rig.change(state="SUSPENDED")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with asyncio.timeout(10):
+                await answer.content.read()
+        async with at.get() as refused:
+            assert refused.status == 403

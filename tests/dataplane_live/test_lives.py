@@ -1,0 +1,147 @@
+"""Which transfers are followed, and what is left of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.dataplane.flows import Lease
+from connector.dataplane.gate import Permit
+from connector.dataplane_live import flow as flow_module
+from connector.dataplane_live.lives import LOST, Lives
+from connector.errors import SettingsError, Withdrawn
+from connector.records import Changes
+from tests.dataplane.rig import CONSUMER, TRANSFER, process
+from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet, Faucets
+
+SOURCE = {"type": "faucet", "media_type": MEDIA_TYPE}
+PERMIT = Permit(TRANSFER, "urn:agreement", CONSUMER, "urn:dataset", SOURCE, (), None, "", Lease())
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_module, "SEAL_SECONDS", 0.05)
+
+
+@asynccontextmanager
+async def living(folder: Path, faucet: Faucet, **options: Any) -> AsyncIterator[Lives]:
+    lives = Lives(folder / "live", {"faucet": Faucets(faucet)}, lambda _transfer, _code: None, **({"life": "now"} | options))
+    try:
+        yield lives
+    finally:
+        await lives.close()
+
+
+async def come(lives: Lives, faucet: Faucet, data: bytes, permit: Permit = PERMIT) -> None:
+    """Let it flow and be read."""
+    flow = await lives.of(permit)
+    flow.start()
+    offset = flow.log.end
+    faucet.pour(data, "1")
+    async with asyncio.timeout(10), aclosing(flow.pieces(offset)) as pieces:
+        assert await anext(pieces) == data
+
+
+async def test_a_transfer_has_one_log_whoever_asks_and_another_one_has_another(tmp_path: Path):
+    async with living(tmp_path, Faucet()) as lives:
+        first, second = await asyncio.gather(lives.of(PERMIT), lives.of(PERMIT))
+        other = await lives.of(replace(PERMIT, transfer="urn:other"))
+        assert first is second
+        assert first.log.snapshot != other.log.snapshot
+        assert lives.serves(SOURCE)
+        assert not lives.serves({"type": "file"})
+
+
+async def test_a_transfer_that_is_suspended_is_not_followed_and_goes_on_in_the_same_log(tmp_path: Path):
+    faucet = Faucet()
+    async with living(tmp_path, faucet) as lives:
+        await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        lives.committed(Changes(saves=(process("SUSPENDED"),)), ())
+        async with asyncio.timeout(10):
+            while flow.runs:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+        assert (faucet.open, flow.log.end) == (0, 2)
+        lives.committed(Changes(saves=(process("STARTED"),)), ())
+        await come(lives, faucet, b"b\n")
+        assert (await lives.of(PERMIT)).log is flow.log
+        assert faucet.followed == [None, "1"]
+
+
+async def test_of_a_transfer_that_is_over_the_rows_stay_and_the_bytes_do_not(tmp_path: Path):
+    faucet = Faucet()
+    async with living(tmp_path, faucet) as lives:
+        await come(lives, faucet, b"a\n")
+        lives.committed(Changes(saves=(process("COMPLETED"),)), ())
+    assert [path.name for path in (tmp_path / "live").glob("*/data-*")] == []
+    async with living(tmp_path, Faucet()) as lives:
+        with lives.log_of(TRANSFER) as log:
+            assert log is not None
+            assert (log.leaves, log.end) == (2, 2)
+        with lives.log_of("urn:other") as log:
+            assert log is None
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_after_a_loss_of_power_a_log_that_was_not_closed_is_lost_and_says_what_to_do(tmp_path: Path, clean: bool):
+    faucet = Faucet()
+    lives = Lives(tmp_path / "live", {"faucet": Faucets(faucet)}, lambda _transfer, _code: None, life="before")
+    await come(lives, faucet, b"a\n")
+    if clean:
+        await lives.close()
+    else:
+        await (await lives.of(PERMIT)).stop()
+    async with living(tmp_path, faucet, life="after") as again:
+        if clean:
+            assert (await again.of(PERMIT)).log.end == 2
+        else:
+            with pytest.raises(Withdrawn, match="begin another transfer") as caught:
+                await again.of(PERMIT)
+            assert caught.value.code == LOST
+    await lives.close()
+
+
+async def test_what_was_killed_in_the_same_life_of_the_machine_goes_on(tmp_path: Path):
+    faucet = Faucet()
+    lives = Lives(tmp_path / "live", {"faucet": Faucets(faucet)}, lambda _transfer, _code: None, life="now")
+    await come(lives, faucet, b"a\n")
+    await (await lives.of(PERMIT)).stop()
+    async with living(tmp_path, faucet) as again:
+        await come(again, faucet, b"b\n")
+        flow = await again.of(PERMIT)
+        assert (flow.log.leaves, flow.log.end, await flow.spool.read(0, 4)) == (3, 4, b"a\nb\n")
+    await lives.close()
+
+
+async def test_another_source_of_the_same_transfer_is_followed_once_it_is_published(tmp_path: Path):
+    faucet = Faucet()
+    async with living(tmp_path, faucet) as lives:
+        await come(lives, faucet, b"a\n")
+        await come(lives, faucet, b"b\n", replace(PERMIT, source=SOURCE | {"url": "other"}))
+        assert (len(faucet.followed), faucet.open) == (2, 1)
+
+
+async def test_what_is_left_of_transfers_that_are_not_stored_is_removed_at_a_start(tmp_path: Path):
+    async with living(tmp_path, Faucet()) as lives:
+        await lives.of(PERMIT)
+        await lives.of(replace(PERMIT, transfer="urn:other"))
+    (tmp_path / "live" / "half").mkdir()
+    store = MemoryStore()
+    await store.commit(Changes(saves=(process("COMPLETED"),)))
+    async with living(tmp_path, Faucet()) as lives:
+        assert await lives.sweep(store) == 2
+        with lives.log_of(TRANSFER) as log:
+            assert log is not None
+
+
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be used for live data"):
+        Lives(tmp_path / "file", {}, lambda _transfer, _code: None)

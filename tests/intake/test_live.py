@@ -1,0 +1,346 @@
+"""A consumer of data without an end: whatever is cut comes again, and every lie about leaves, lists and checkpoints is found and named."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from connector.adapters.memory import MemoryStore
+from connector.adapters_streams.mover import SpliceMover
+from connector.control.journal import Journal
+from connector.dataplane_live import flow
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.errors import ConnectorError, PeerRefused
+from connector.intake import account, live, patience
+from connector.intake.account import Means
+from connector.intake.download import Metering
+from connector.intake.promise import Broken
+from connector.merkle.checkpoints import Checkpoint, sign
+from connector.metering.content import SEALED
+from connector.metering.counts import Counts
+from connector.metering.live import LAST, write_etag
+from connector.metering.objects import Receipt, kept
+from connector.ports.sinks import Enough
+from connector.records import Changes, Pull
+from connector.records.metering import Metered
+from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agreed, free_socket, provider, pull, serving
+from tests.dataplane.rig import _note_signer as note_signer
+from tests.dataplane_live import upstream
+from tests.free_ports import free_ports
+
+OURS = "urn:uuid:consumer"
+SINCE = {"parameter": "since", "member": "n"}
+HOP = {"Transfer-Encoding", "Content-Length", "Connection", "Date", "Server"}
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "SEAL_SECONDS", 0.05)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.1)
+
+
+@dataclass
+class Between:
+    """HTTP between both sides. `lies` maps the end of a path to what is made of an answer's body; `cuts` are the bytes after which an
+    answer with data breaks off; `asked` are the ranges."""
+
+    url: str
+    http: aiohttp.ClientSession
+    lies: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    bend: Callable[[bytes], bytes] = lambda piece: piece
+    asked: list[str | None] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        said = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
+        body = await request.read() or None
+        async with self.http.request(request.method, self.url + request.raw_path, headers=said, data=body) as answer:
+            headers = {name: value for name, value in answer.headers.items() if name not in HOP}
+            headers = {name: value.replace(self.url, f"http://{request.host}") for name, value in headers.items()}
+            name = next((each for each in self.lies if each in request.path), "")
+            if not request.path.endswith(TRANSFER) or answer.status >= 300:
+                found = await answer.read()
+                lied = self.lies[name](found) if name and answer.status == 200 else found
+                return web.Response(status=answer.status, body=lied, headers=headers)
+            self.asked.append(request.headers.get("Range"))
+            response = web.StreamResponse(status=answer.status, headers=headers | self.headers)
+            await response.prepare(request)
+            left = self.cuts.pop(0) if self.cuts else 1 << 60
+            try:
+                while left > 0 and (piece := await answer.content.readany()):
+                    await response.write(self.bend(piece[:left]))
+                    left -= len(piece)
+            except ConnectionError:
+                return response
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+
+
+@dataclass
+class Stand:
+    rig: Rig
+    between: Between
+    over: str
+    root: Path
+    store: MemoryStore = field(default_factory=MemoryStore)
+    watcher: Watcher = field(default_factory=Watcher)
+
+    def order(self, **changed: Any) -> Pull:
+        return replace(pull(self.root / "file", transfer=OURS, agreement="urn:agreement"), **changed)
+
+    async def fetch(self, most_bytes: int | None = 1_000_000, order: Pull | None = None, **options: Any) -> Pull:
+        if await self.store.process(Kind.TRANSFER, OURS) is None:
+            mine = Process(Kind.TRANSFER, OURS, Role.CONSUMER, PROVIDER, "https://x", "STARTED", peer_pid=TRANSFER, version=1)
+            await self.store.commit(Changes(saves=(agreed(peer=PROVIDER), replace(mine, agreement="urn:agreement"))))
+        means = Means(self.store, Journal(self.store, self.rig.clock).decide, self.rig.consumer, self.rig.clock, Counted())
+        downloads = self.rig.downloads(self.root, metering=Metering(means, SpliceMover, "write"), patience_seconds=2.0)
+        edr = self.rig.edr(endpoint=self.over)
+        enough = Enough(most_bytes)
+        return await downloads.fetch(order or self.order(), edr, **({"enough": enough} | options), **self.watcher.calls)
+
+    async def accounts(self) -> tuple[Metered, Metered]:
+        ours, theirs = await self.store.metered(OURS), await self.rig.store.metered(TRANSFER)
+        assert ours is not None
+        assert theirs is not None
+        return ours, theirs
+
+    def part(self) -> Path:
+        return self.root / "file.urn-pull.part"
+
+
+@asynccontextmanager
+async def stand(tmp_path: Path, path: str = "/lines?size=2000") -> AsyncIterator[Stand]:
+    for each in ("root", "out"):
+        (tmp_path / each).mkdir()
+    at = free_socket()
+    over = f"http://127.0.0.1:{at.getsockname()[1]}"
+    async with (
+        upstream.running(free_ports(1)[0]) as url,
+        provider(tmp_path / "root", metered=True, front=over) as rig,
+        aiohttp.ClientSession(auto_decompress=False) as http,
+    ):
+        await rig.publish_live(url + path, since=SINCE)
+        between, app = Between(rig.url, http), web.Application()
+        app.router.add_route("*", "/{path:.*}", between.handle)
+        async with serving(app, at=at):
+            yield Stand(rig, between, over, tmp_path / "out")
+
+
+def without_gaps(path: Path) -> int:
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["n"] for line in lines] == list(range(1, len(lines) + 1))
+    return len(lines)
+
+
+async def agree(at: Stand, path: Path) -> None:
+    """Both accounts and the file say the same."""
+    ours, theirs = await at.accounts()
+    assert ours.counts == theirs.counts
+    assert (ours.counts.bytes, ours.counts.records) == (os.path.getsize(path), without_gaps(path))  # noqa: ASYNC240 - it is here
+
+
+async def test_every_cut_goes_on_where_it_is_proven_and_nothing_is_counted_twice(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.between.cuts = [0, 1, 300_000, 700_001, 17_000_000]
+        await at.fetch(25_000_000)
+        await agree(at, at.root / "file")
+        assert len(at.between.asked) >= 6
+        assert all(asked is None or asked.endswith(f"-{LAST}") for asked in at.between.asked)
+
+
+async def test_after_a_crash_it_goes_on_behind_what_was_signed_for(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        done = asyncio.create_task(at.fetch(None))
+        async with asyncio.timeout(20):
+            while (mine := await at.store.metered(OURS)) is None or mine.sequence < 3 or not mine.ack:  # noqa: ASYNC110 - a store tells nobody
+                await asyncio.sleep(0.02)
+        done.cancel()
+        await asyncio.gather(done, return_exceptions=True)
+        with at.part().open("ab") as part:  # what came and was not signed for, and what a crash has made of it
+            part.write(b"torn" * 1000)
+        before = (await at.accounts())[0].counts.bytes
+        await at.fetch(before + 1_000_000)
+        await agree(at, at.root / "file")
+        assert int((at.between.asked[-1] or "").removeprefix("bytes=").split("-")[0]) >= before
+
+
+async def test_a_consumer_with_an_older_store_takes_its_receipts_up_from_the_provider(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        await at.fetch()
+        mine = await at.store.metered(OURS)
+        assert mine is not None
+        size = os.path.getsize(at.root / "file")  # noqa: ASYNC240 - it is here
+        (at.root / "file").rename(at.part())
+        before = replace(mine, sequence=0, receipt="", ack="", ranges=(), counts=Counts(), version=mine.version + 1)
+        await at.store.commit(Changes(saves=(before,)))
+        await at.fetch(size + 500_000)
+        await agree(at, at.root / "file")
+
+
+async def test_what_was_signed_for_and_is_lost_here_is_not_made_up(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        await at.fetch()
+        (at.root / "file").unlink()
+        await at.fetch(400_000)
+        ours, theirs = await at.accounts()
+        assert ours.counts == theirs.counts
+        first = json.loads((at.root / "file").read_bytes().splitlines()[0])["n"]
+        assert first > 1
+
+
+async def test_another_transfer_of_the_same_order_goes_on_in_the_same_file(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.part().write_bytes(b"before\n" * 1000 + b"what was not signed for")
+        shape = ("urn:earlier", Role.CONSUMER, "urn:agreement", PROVIDER, "manifest", "origin", 262_144)
+        await at.store.commit(Changes(saves=(Metered(*shape, counts=Counts(7000)),)))
+        await at.fetch(order=at.order(earlier=("urn:earlier",), validator=write_etag(b"e" * 32)))
+        content = (at.root / "file").read_bytes()
+        (at.root / "file").write_bytes(content.removeprefix(b"before\n" * 1000))
+        await agree(at, at.root / "file")
+
+
+def _signed(size: int, root: bytes) -> bytes:
+    return sign(Checkpoint(_origin[0], size, root), [note_signer(_origin[0])])
+
+
+def _salted(entry: bytes) -> bytes:
+    document = json.loads(entry)
+    salt = document["salt"]
+    return entry.replace(salt.encode(), (("A" if salt[0] != "A" else "B") + salt[1:]).encode())
+
+
+def _elsewhere(listed: bytes) -> bytes:
+    length, records = SEALED.unpack_from(listed)
+    return SEALED.pack(length - 1, min(records, length - 1)) + listed[8:]
+
+
+_origin = [""]
+
+
+LIES: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
+    ("a checkpoint of nobody", "/checkpoint", lambda note: note[:-10] + b"AAAAAAAA=\n", "signature-"),
+    ("no checkpoint", "/checkpoint", lambda _: b"x", "note-"),
+    ("an old checkpoint", "/checkpoint", lambda _: _signed(1, b"r" * 32), "checkpoint-older"),
+    ("a checkpoint of another tree", "/checkpoint", lambda note: _signed(int(note.split(b"\n")[1]), b"r" * 32), "leaf-wrong"),
+    ("another header", "/header", lambda entry: entry.replace(b'"salt":"', b'"salt":"A')[: len(entry)], "header-"),
+    ("a header of another salt", "/header", _salted, "unfit"),
+    ("a list that ends within a leaf", "/sealed", lambda listed: listed[:-1], "list-length"),
+    ("a list that is too short", "/sealed", lambda listed: listed[:-8] or SEALED.pack(1, 0) * 2, "list-other"),
+    ("a leaf that is too long", "/sealed", lambda listed: SEALED.pack(1 << 30, 0) + listed[8:], "list-chunk"),
+    ("a leaf that is empty", "/sealed", lambda listed: SEALED.pack(0, 0) + listed[8:], "list-chunk"),
+    ("more records than bytes", "/sealed", lambda listed: SEALED.pack(1, 2) + listed[8:], "list-records"),
+    ("leaves cut elsewhere", "/sealed", _elsewhere, "leaf-wrong"),
+]
+
+
+@pytest.mark.parametrize(("_name", "path", "lie", "code"), LIES, ids=[each[0] for each in LIES])
+async def test_every_lie_is_found_and_named_and_nothing_of_it_is_kept(
+    tmp_path: Path, _name: str, path: str, lie: Callable[[bytes], bytes], code: str
+):
+    async with stand(tmp_path, "/lines?size=2000&pause=0.001") as at:
+        async with at.between.http.get(f"{at.rig.endpoint}/checkpoint", headers=at.rig.authorization()) as answer:
+            _origin[0] = (await answer.text()).split("\n")[0]
+        at.between.lies[path] = lie
+        with pytest.raises(ConnectorError) as caught:
+            await at.fetch()
+        found = caught.value.code if isinstance(caught.value, Broken) else "unfit"
+        assert found.startswith(code)
+        assert not at.part().exists() or at.part().stat().st_size == 0
+        mine = await at.store.metered(OURS)
+        assert mine is None or mine.counts.bytes == 0
+
+
+async def test_bytes_that_are_not_those_that_were_signed_are_rejected_by_their_leaf_and_asked_for_once_more(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        wrong = iter([True])
+        at.between.bend = lambda piece: b"X" + piece[1:] if next(wrong, False) else piece
+        await at.fetch()
+        await agree(at, at.root / "file")
+        receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
+        rejected = [each.rejected.leaf for each in receipts if each.rejected is not None]
+        assert rejected == [1]
+
+
+async def test_bytes_that_are_wrong_twice_end_the_order_and_name_the_leaf(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.between.bend = lambda piece: bytes(byte ^ 1 for byte in piece[:64]) + piece[64:]
+        with pytest.raises(Broken, match="twice; the part is kept") as caught:
+            await at.fetch()
+        assert caught.value.code == "leaf-wrong"
+
+
+async def test_a_log_that_does_not_go_on_as_it_was_is_found_after_a_restart(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        await at.fetch()
+        (at.root / "file").rename(at.part())
+        at.between.lies["/tile/"] = lambda tile: bytes(32) + tile[32:]
+        with pytest.raises(Broken, match="does not begin with what it had signed") as caught:
+            await at.fetch(5_000_000)
+        assert caught.value.code == "tile-root"
+
+
+async def test_an_answer_with_another_tag_is_none_of_ours(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.between.headers["ETag"] = '"other"'
+        with pytest.raises(ConnectorError, match="other data than those that its manifest promises"):
+            await at.fetch()
+
+
+async def test_a_transfer_that_is_over_ends_with_what_has_come(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        over = asyncio.Event()
+        at.between.cuts = [5_000_000] * 100
+        at.watcher.on_report = lambda seen: over.set() if seen.received_bytes > 1_000_000 else None
+        done = await at.fetch(None, over=over.is_set)
+        assert done.received_bytes == (at.root / "file").stat().st_size
+        await agree(at, at.root / "file")
+
+
+async def test_a_transfer_that_the_provider_refuses_is_not_asked_for_without_end(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        edr = at.rig.edr()
+        assert edr
+        at.rig.change(state="TERMINATED")
+        with pytest.raises(PeerRefused):
+            await at.fetch()
+
+
+async def test_a_receipt_is_written_for_each_window_or_moment_and_names_the_state_that_it_was_verified_by(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        await at.fetch(3_000_000)
+        receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
+        assert len(receipts) >= 2
+        assert (receipts[0].ranges, receipts[0].checkpoint) == ((), None)
+        for each in receipts[1:]:
+            assert each.checkpoint is not None
+            assert each.ranges == ((1, each.checkpoint.size),)
+
+
+async def test_no_more_than_a_window_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    held: list[int] = []
+    proven = live.Following._prove
+
+    async def watched(self: live.Following, body: bytes, goal: live.Goal) -> None:
+        held.append(len(body))
+        await proven(self, body, goal)
+
+    monkeypatch.setattr(live.Following, "_prove", watched)
+    async with stand(tmp_path, "/lines?size=9000") as at:
+        await at.fetch(60_000_000)
+    assert max(held) <= live.WINDOW_BYTES
