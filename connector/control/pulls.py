@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -18,7 +18,7 @@ from typing import Any
 from connector import telemetry
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
-from connector.control_streams.orders import brought, joined, left_by, moved_on, next_transfer, passes, told, used_up
+from connector.control_streams.orders import brought, joined, left_by, moved_on, next_transfer, passes, same, told, used_up
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
@@ -63,12 +63,19 @@ class Pulls:
         seconds: float | None = None,
     ) -> Pull:
         """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Data without an end are taken until there are
-        `most_bytes`, or for so many `seconds`. Raises NotFound, InvalidRequest; nothing has happened then."""
+        `most_bytes`, or for so many `seconds`. The same asked for again, while it runs, is the same order. Raises NotFound, InvalidRequest;
+        nothing has happened then."""
         participant, id = self._operations.participant(peer), self._ids.new()
-        self._downloads.check_out(out, id)
         now = self._journal.clock.now()
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
         pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None)
+        async for running in self._open():
+            if same(pull, running):
+                if key is not None:
+                    noted = (replace(key, answer=running.id.encode()),)
+                    await self._journal.commit(Changes((Expect(Idempotent, key.key, None),), noted))
+                return self.live.get(running.id, running)
+        self._downloads.check_out(out, id)
         changes, earlier = self._write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
@@ -97,11 +104,15 @@ class Pulls:
 
     async def recover(self) -> None:
         """Go on with every order that is not finished."""
+        async for pull in self._open():
+            self._start(pull)
+
+    async def _open(self) -> AsyncIterator[Pull]:
         after = None
         while True:
             page = await self._store.pulls(open_only=True, after=after, limit=200)
             for pull in page.items:
-                self._start(pull)
+                yield pull
             if (after := page.next) is None:
                 return
 
@@ -274,7 +285,8 @@ class Pulls:
 
     async def _progress(self, id: str, seen: Pull) -> None:
         stored = await self._store.pull(id) or seen
-        self.live[id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, stage="download")
+        waits = joined(stored.reasons, seen.reasons)
+        self.live[id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, reasons=waits, stage="download")
         known = {name: getattr(seen, name) for name in ("validator", "size_bytes", "sha256", "stated")}
         if replace(stored, **known) != stored:
             await self._save(stored, **known)

@@ -23,6 +23,11 @@ def left_by(pull: Pull) -> str:
     return f"pull:part:{place}"
 
 
+def same(one: Pull, other: Pull) -> bool:
+    """Whether two orders ask for the same data in the same file, over however many connections."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("peer", "dataset", "out", "purposes", "most_bytes", "until"))
+
+
 def brought(pull: Pull) -> tuple[str, ...]:
     """The transfers that have brought something of the part, so that nothing is signed for under two of them."""
     return joined(pull.earlier, (pull.transfer,) if pull.transfer else ())

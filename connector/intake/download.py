@@ -93,9 +93,9 @@ class Downloads:
         """Download, resume, check, receipt and rename; returns the order with validator, size, digest and bytes received.
 
         `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
-        the digest) as soon as it is known, and then with the bytes received. Once `over` says so there is no further request: what
-        runs may end, a cut is the last one. Data without an end come until there is `enough`. If the provider stated no digest,
-        `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left
+        the digest) as soon as it is known, and then with the bytes received; while it waits, `reasons` says for what. Once `over` says so
+        there is no further request: what runs may end, a cut is the last one. Data without an end come until there is `enough`. If the
+        provider stated no digest, `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left
         then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the part is kept for the
         next call, unless nothing has come yet.
         """
@@ -105,10 +105,20 @@ class Downloads:
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
+        seen = pull
+
+        async def noted(now: Pull) -> None:
+            nonlocal seen
+            seen = now
+            await progress(now)
+
+        async def waits(why: str) -> None:
+            await progress(replace(seen, reasons=(*seen.reasons, why)))
+
         try:
-            patience = Patience(pull.id, self._patience_seconds, over)
-            result = await self._obtain(pull, sink, access, progress, patience, enough or Enough())
-            await _give_name(sink, pull, result, progress)
+            patience = Patience(pull.id, self._patience_seconds, over, waits)
+            result = await self._obtain(pull, sink, access, noted, patience, enough or Enough())
+            await _give_name(sink, pull, result, noted)
         finally:
             keeper.cancel()
             try:

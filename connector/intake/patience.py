@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
@@ -19,10 +19,13 @@ PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
 
 class Patience:
     """The attempts of one download. Without a byte it lasts `patience_seconds` over all of them: a provider that restarts or moves is
-    back by then. Once `over` says so, an attempt that fails was the last one. `id` is that of the order."""
+    back by then. Once `over` says so, an attempt that fails was the last one. `id` is that of the order; whoever watches it hears through
+    `waits` why there is a pause."""
 
-    def __init__(self, id: str, patience_seconds: float, over: Callable[[], bool]) -> None:
-        self._id, self._patience_seconds, self._over = id, patience_seconds, over
+    def __init__(
+        self, id: str, patience_seconds: float, over: Callable[[], bool], waits: Callable[[str], Awaitable[None]] | None = None
+    ) -> None:
+        self._id, self._patience_seconds, self._over, self._waits = id, patience_seconds, over, waits
         self._failures, self._last_byte, self._refused_since = 0, asyncio.get_running_loop().time(), float("inf")
 
     @property
@@ -50,7 +53,10 @@ class Patience:
             raise PeerFailed(f"nothing came for {self._patience_seconds:g} s: {error.message}; the part is kept")
         telemetry.log.info("download cut", pull=self._id, reason=error.message, moved_bytes=moved_bytes, failures=self._failures)
         if not self._over():
-            await asyncio.sleep(max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(self._failures)))
+            pause = max(min(pause, PAUSE_SECONDS_MAX), back_off_seconds(self._failures))
+            if pause > 0 and self._waits is not None:
+                await self._waits(error.message)
+            await asyncio.sleep(pause)
         if self._over():
             raise PeerFailed(f"the transfer is over and not all of the data has come: {error.message}; the part is kept")
 

@@ -142,6 +142,31 @@ async def test_orders_under_one_key_are_one_order(both: Pair):
     assert len((await both.consumer.asked("GET", "/pulls"))["items"]) == 1
 
 
+@pytest.mark.asyncio
+async def test_the_same_asked_for_again_while_it_runs_is_the_same_order(both: Pair):
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        again = await order(both.consumer, **{"Idempotency-Key": "k1"})
+        assert (again["id"], again["received_bytes"] > 0) == (pull.id, True)
+        source.go_on.set()
+        assert (await settled(both.consumer, pull.id)).stage == "done"
+    assert (await order(both.consumer, **{"Idempotency-Key": "k1"}))["id"] == pull.id, "also when it is over"
+    assert await counts(both.provider) == (1, 1, 1)
+    assert len((await both.consumer.asked("GET", "/pulls"))["items"]) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_download_that_waits_for_its_provider_says_why(both: Pair):
+    await both.provider.publish(D, content=CONTENT)
+    (file,) = (both.provider.site.root / "data").glob("*.bin")
+    file.write_bytes(CONTENT[::-1])
+    id = (await order(both.consumer))["id"]
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not (seen := await both.consumer.asked("GET", f"/pulls/{id}"))["reasons"]:
+            pass
+    assert (seen["stage"], "`source-failed`" in seen["reasons"][0]) == ("download", True)
+
+
 @pytest.mark.parametrize("by_provider", [True, False])
 @pytest.mark.asyncio
 async def test_a_suspended_transfer_pauses_the_order_and_the_next_start_lets_it_go_on(both: Pair, by_provider: bool):

@@ -370,7 +370,7 @@ async def test_a_part_is_taken_over_only_for_the_same_dataset_and_the_same_file(
 async def test_of_two_orders_for_one_file_the_second_fails_and_does_not_disturb_the_first(both: Pair):
     async with upstream() as source:
         pull = await under_way(both, source)
-        again = await order(both.consumer, status=507)
+        again = await order(both.consumer, "research", status=507)
         assert "another download is writing to" in again["detail"]
         source.go_on.set()
         assert (await settled(both.consumer, pull.id)).stage == "done"

@@ -29,6 +29,12 @@ def test_parts_are_found_again_by_peer_dataset_and_file():
     assert orders.left_by(replace(ORDER, id="other", transfer=None)) == keys[0]
 
 
+@pytest.mark.parametrize("name", ["peer", "dataset", "out", "purposes", "most_bytes", "until"])
+def test_an_order_is_another_if_it_asks_for_something_else_and_not_if_it_asks_otherwise(name: str):
+    assert orders.same(ORDER, replace(ORDER, id="other", parallel=4, stage="negotiate", transfer=None))
+    assert not orders.same(ORDER, replace(ORDER, **{name: "another"}))
+
+
 @pytest.mark.parametrize(
     ("changed", "stops"),
     [({}, False), ({"state": "SUSPENDED"}, True), ({"state": "TERMINATED"}, True), ({"last_accepted": "another"}, True)],

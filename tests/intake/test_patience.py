@@ -51,6 +51,20 @@ async def test_an_attempt_that_brought_much_counts_as_the_first_failure_again(sl
 
 
 @pytest.mark.asyncio
+async def test_whoever_watches_hears_why_there_is_a_pause_and_nothing_of_single_cuts(slept: list[float]):
+    heard: list[str] = []
+
+    async def waits(why: str) -> None:
+        heard.append(why)
+
+    patience = Patience("p", 900, lambda: False, waits)
+    await patience.bear(CUT, 0)
+    assert heard == []
+    await patience.bear(CUT, 0)
+    assert heard == [CUT.message]
+
+
+@pytest.mark.asyncio
 async def test_a_provider_that_asks_for_time_gets_it_within_bounds(slept: list[float]):
     patience = Patience("p", 900, lambda: False)
     await patience.bear(NotNow(503, 7.0), 0)
