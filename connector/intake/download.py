@@ -95,9 +95,9 @@ class Downloads:
         `renewed` stores a renewed data address; `progress` gets the order with what has to survive a crash (validator, size, and
         the digest) as soon as it is known, and then with the bytes received; while it waits, `reasons` says for what. Once `over` says so
         there is no further request: what runs may end, a cut is the last one. Data without an end come until there is `enough`. If the
-        provider stated no digest, `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest are wrong: nothing is left
-        then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the part is kept for the
-        next call, unless nothing has come yet.
+        provider stated no digest, `reasons` says that only the size was checked. Raises PeerRefused, PeerFailed (also if size or digest
+        are wrong: nothing is left then), SinkFailed, InvalidRequest, Contradiction. After any other failure, and after a cancellation, the
+        part is kept for the next call, unless nothing has come yet.
         """
         if (found := await self._finished(pull)) is not None:
             return found
