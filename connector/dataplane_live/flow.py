@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from time import monotonic
@@ -28,6 +29,7 @@ from connector.ports.live import LiveSource, Records
 SEAL_SECONDS: Final = 1.0
 HOP_BYTES: Final = 1024 * 1024  # hashed in a thread at once: below, the way there and back costs more than the hashing
 PIECE_BYTES: Final = 1024 * 1024
+RECENT: Final = 2  # batches at hand, mostly of HOP_BYTES
 SPOOL_BYTES: Final = 96 * 1024 * 1024  # a full credit of 64 MiB, and room to go on while its receipts are on their way
 WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
@@ -52,6 +54,7 @@ class Flow:
         self.log, self.spool = log, spool
         self._source, self._stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
         self.signed = log.leaves  # what a checkpoint is given for
         self._signed_at = monotonic()
@@ -112,9 +115,16 @@ class Flow:
             async with self._news:
                 while self.log.end <= offset:
                     await self._news.wait()
-            piece = await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
+            piece = self._at_hand(offset, end) or await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
             yield piece
             offset += len(piece)
+
+    def _at_hand(self, offset: int, end: int) -> bytes:
+        """What came just now, for a reader who is up to it: the spool is for those who are not."""
+        for first, data in self._recent:
+            if first <= offset < first + len(data):
+                return data if first == offset and first + len(data) <= end else data[offset - first : end - first]
+        return b""
 
     async def checkpoint_after(self, leaves: int, seconds: float) -> int | None:
         """The size of a checkpoint of more than `leaves` leaves, and at most WINDOW_BYTES beyond them: it is waited for. None if there is
@@ -190,6 +200,7 @@ class Flow:
                 if work.exception() is None:  # also if we are cancelled: what is written is a part of the log
                     self.log.show()
         self._last = data[-1:]
+        self._recent.append((self.log.end - len(data), data))
         async with self._news:
             self._news.notify_all()
 
