@@ -32,7 +32,7 @@ from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
-from connector.app_parts import Together, own_key, store_fault
+from connector.app_parts import Together, kept_room, own_key, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -58,6 +58,7 @@ from connector.dataplane.logs import Sweeping
 from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
+from connector.dataplane_disk.disks import Disks
 from connector.dataplane_live.lives import Lives
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
@@ -109,6 +110,7 @@ class Connector:
     journal: Journal
     book: Book
     states: Stated
+    disks: Disks
     ops: OpsApi
     stack: AsyncExitStack
     reload: Callable[[], Any]
@@ -144,6 +146,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             settings.participant.id, settings.participant.name, settings.participant.role, settings.protocol.url + dsp_api.PATH
         )
         identity = instead.identity or RegistryIdentity(own, registry, keys, clock)
+        kept = kept_room(settings)
         store = parts.store_of(settings, own.id, stack)
         stack.push_async_callback(store.close)
         ca_file, certificate, key = parts.client_files(settings)
@@ -224,6 +227,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         journal.listen(lives.committed)
         stack.push_async_callback(lives.close)
         await lives.sweep(store)
+        disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         journal.listen(receipts.committed)
         stack.push_async_callback(receipts.close)
@@ -236,8 +240,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         pulls = Pulls(journal, feed, operations, downloads, ids)
         retention = Retention(journal, parts.keep(settings))
         ops = OpsApi(
-            (("store", lambda: store_fault(store)), ("ledger", book.fault), ("watch", watch.fault), ("retention", retention.fault))
-        )
+            (("store", lambda: store_fault(store)), ("disk", disks.fault), ("ledger", book.fault), ("watch", watch.fault),
+             ("retention", retention.fault))
+        )  # fmt: skip
 
         async def reload() -> list[str]:
             """Registry, keys, certificates, the admin token, and what settings can change while running; the others are named.
@@ -268,6 +273,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows
             lives.spool_bytes = now.metering.spool_bytes
             book.exchange(now.ledger.witness)
+            disks.percent = now.store.free_percent
             retention.keep = parts.keep(now)
             limits.body_bytes, operator_limits.body_bytes = now.limits.message_bytes, now.limits.management_bytes
             limits.body_seconds = operator_limits.body_seconds = now.limits.body_seconds
@@ -280,6 +286,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
         operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)
         protocol = dsp_api.DspApi(receiver, catalog, outbox, identity, schemas, expander, limits, settings.limits.catalog_page, description)
+        protocol.admit = disks.admit
         doors = Doors(
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
@@ -293,7 +300,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
 
-        running = Connector(settings, store, operations, publishing, journal, book, states, ops, stack, reload, token_hash)
+        running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)
         limits_of = settings.limits
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)

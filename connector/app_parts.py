@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from connector.adapters.keys import Keys
-from connector.errors import Unauthenticated
+from connector.dataplane.accounts import Accounts
+from connector.dataplane.logs import Logs
+from connector.dataplane_disk.disks import DATABASE, FULL_BYTES, Disks, Reserve, look
+from connector.dataplane_live.lives import Lives
+from connector.errors import SettingsError, Unauthenticated
 from connector.ports import Store
+from connector.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +45,33 @@ def own_key(keys: Keys, kid: str, now: float) -> bytes:
         if key.kid == kid:
             return key.public
     raise Unauthenticated("the token was signed by a key that is not ours")
+
+
+def kept_room(settings: Settings) -> Reserve | None:
+    """The file that is kept for a full disk, given up at once if it is: the store needs room to be opened. None with a store in memory.
+    Raises SettingsError."""
+    if settings.store.kind == "memory":
+        return None
+    path = settings.store.path.resolve()
+    try:
+        reserve = Reserve(path.with_name(f"{path.name}.reserve"))
+        if reserve.held and look(path.parent).free_bytes < FULL_BYTES:
+            reserve.give_up()
+    except OSError as error:
+        raise SettingsError(f"`{path.parent}` cannot be used: {error.strerror}; name a directory of ours in `store.path`") from error
+    return reserve
+
+
+async def watched_disks(
+    settings: Settings, reserve: Reserve | None, logs: Logs, lives: Lives, accounts: Accounts, stack: AsyncExitStack
+) -> Disks:
+    """What serving writes to, watched until `stack` ends: transfers are admitted by what is free."""
+    folders = {"index": logs.folder, "spool": logs.folder / "live"}
+    if reserve is not None:
+        folders[DATABASE] = settings.store.path.resolve().parent
+    disks = Disks(folders, settings.store.free_percent, reserve, lives.halt)
+    accounts.admit = disks.admit
+    lives.admit = lambda new: disks.admit() if new else disks.admit_data()
+    await disks.start()
+    stack.push_async_callback(disks.close)
+    return disks

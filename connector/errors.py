@@ -17,7 +17,8 @@
     ├── TooSlow                    a body that did not arrive in its time
     ├── UnsupportedMedia           a media type or an encoding that this door does not take
     ├── Busy                       something that every request needs is short or stopping; later will do
-    │   └── TooMany                this caller has more under way than its share; others are served
+    │   ├── TooMany                this caller has more under way than its share; others are served
+    │   └── DiskShort              a disk is all but full: what runs goes on, and nothing new begins
     ├── PeerFailed                 the other connector did not answer, or not with what the protocol says
     │   └── PeerRefused            it answered with an error of its own
     ├── EgressDenied               an address that we do not dial
@@ -144,6 +145,10 @@ class TooMany(Busy):
     """This caller has more under way than its share of something bounded. Others are still served."""
 
 
+class DiskShort(Busy):
+    """A disk has too little room for one more transfer."""
+
+
 class PeerFailed(ConnectorError):
     """The peer could not be reached or answered outside of the protocol."""
 
@@ -239,6 +244,7 @@ ANSWERS: dict[type[ConnectorError], tuple[int, str]] = {
     UnsupportedMedia: (415, "unsupported-media"),
     Busy: (503, "busy"),
     TooMany: (429, "too-many"),
+    DiskShort: (503, "disk-short"),
     PeerFailed: (502, "peer-failed"),
     PeerRefused: (502, "peer-refused"),
     EgressDenied: (502, "egress-denied"),

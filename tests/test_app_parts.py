@@ -1,12 +1,16 @@
 """Small parts of the composition root."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from aiohttp import web
 
 from connector.adapters.memory import MemoryStore
-from connector.app_parts import Together, own_key, store_fault
-from connector.errors import Unauthenticated
+from connector.app_parts import Together, kept_room, own_key, store_fault
+from connector.errors import SettingsError, Unauthenticated
 from tests.ledger.rig import key_of
+from tests.pair import site
 
 
 class Route:
@@ -46,3 +50,13 @@ def test_a_token_by_a_key_that_is_not_ours_proves_nothing():
     assert own_key(Held(), key.kid, 0.0) == key.key.public  # type: ignore[arg-type]
     with pytest.raises(Unauthenticated, match="not ours"):
         own_key(Held(), "did:web:us.example#other", 0.0)  # type: ignore[arg-type]
+
+
+def test_what_is_kept_for_a_full_disk_lies_beside_the_database_and_a_place_that_is_none_is_named(tmp_path: Path):
+    settings = site(tmp_path / "a", "hospital", store="sqlite").settings
+    reserve = kept_room(settings)
+    assert reserve is not None
+    assert not reserve.held
+    assert kept_room(replace(settings, store=replace(settings.store, kind="memory"))) is None
+    with pytest.raises(SettingsError, match=r"store\.path"):
+        kept_room(replace(settings, store=replace(settings.store, path=tmp_path / "nowhere" / "connector.db")))

@@ -57,7 +57,7 @@ class Description:
 
 
 class DspApi:
-    """The handlers. `page_datasets` is the size of a catalog page."""
+    """The handlers. `page_datasets` is the size of a catalog page; `admit` raises while no transfer may begin here."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class DspApi:
         self._expander = expander
         self._limits = limits
         self.page_datasets = page_datasets
+        self.admit: Callable[[], None] = lambda: None
         self._description = description
 
     def add_to(self, app: web.Application) -> None:
@@ -112,6 +113,8 @@ class DspApi:
             pid = request.match_info.get("pid")
             if pid is not None:
                 await self._receiver.find(caller, moves[0].kind, pid)
+            if Move.TRANSFER_REQUEST in moves:
+                self.admit()
             message = wire.read(await self._document(request, moves[0].type, caller), moves)
             request[MESSAGE] = message
             return _json(await self._receiver.message(caller, message, pid))

@@ -219,7 +219,7 @@ class Account:
 
 class Accounts:
     """All accounts of this process. `url` is that of the data listener, `signer(origin)` our key of now under the name of a log,
-    `prices(document)` the name of the prices of an agreement."""
+    `prices(document)` the name of the prices of an agreement, `admit` raises for a transfer that must not begin now."""
 
     def __init__(
         self,
@@ -233,8 +233,9 @@ class Accounts:
         window_bytes: int = WINDOW_BYTES,
         credit_windows: int = CREDIT_WINDOWS,
         prices: Callable[[Mapping[str, Any]], bytes | None] = lambda _: None,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
-        self.prices = prices
+        self.prices, self.admit = prices, admit
         self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
@@ -246,9 +247,9 @@ class Accounts:
 
     async def of(self, permit: Permit, log: Described) -> Account:
         """The account of a transfer that gets the data of `log`. Raises Withdrawn as `Account.follow` does."""
-        account = self._known.get(permit.transfer)
-        if account is None:
-            stored = await self._store.metered(permit.transfer)
+        if (account := self._known.get(permit.transfer)) is None:
+            if (stored := await self._store.metered(permit.transfer)) is None:
+                self.admit()
             open_ = self._open.setdefault(permit.agreement, Open())
             account = self._known.setdefault(permit.transfer, Account(permit, log, stored, open_))
             if len(self._known) > TRANSFERS_MAX:

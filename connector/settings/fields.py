@@ -84,6 +84,7 @@ class StoreSettings:
 
     kind: str = _f("sqlite; memory forgets everything at the end and is for tests", "sqlite")
     path: Path = _f("the database file", Path("connector.db"))
+    free_percent: float = _f("with less free of a disk that we write to, no new transfer is served; 0: whatever is free", 5.0, 0, 50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ LIVE = frozenset({
     "approval", "catalog", "credentials", "delivery", "edr", "egress.allow", "egress.http", "egress.ports", "limits.body_seconds",
     "limits.catalog_page", "limits.management_bytes", "limits.message_bytes", "metering.credit_windows", "metering.spool_bytes",
     "metering.window_bytes",
-    "ledger.witness", "pulls", "receipts", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
+    "ledger.witness", "store.free_percent", "pulls", "receipts", "retention", "sources", "telemetry.log_format", "telemetry.log_level",
 })  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
 from connector.dataplane_live.lives import LOST, Lives
-from connector.errors import SettingsError, Withdrawn
+from connector.errors import DiskShort, SettingsError, Withdrawn
 from connector.records import Changes
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
 from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet, Faucets
@@ -126,6 +126,30 @@ async def test_another_source_of_the_same_transfer_is_followed_once_it_is_publis
         await come(lives, faucet, b"a\n")
         await come(lives, faucet, b"b\n", replace(PERMIT, source=SOURCE | {"url": "other"}))
         assert (len(faucet.followed), faucet.open) == (2, 1)
+
+
+async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there_is_room(tmp_path: Path):
+    faucet = Faucet()
+    asked: list[bool] = []
+
+    def admit(new: bool) -> None:
+        asked.append(new)
+        raise DiskShort("no room")
+
+    async with living(tmp_path, faucet) as lives:
+        await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        await lives.halt("disk-full")
+        assert (flow.runs, faucet.open) == (False, 0)
+        lives.admit, before = admit, lives.admit
+        for permit in (PERMIT, replace(PERMIT, transfer="urn:other")):
+            with pytest.raises(DiskShort):
+                await lives.of(permit)
+        assert asked == [False, True]
+        assert len([*(tmp_path / "live").iterdir()]) == 1, "of one that did not begin nothing is left"
+        lives.admit = before
+        await come(lives, faucet, b"b\n")
+        assert flow.log.end == 4
 
 
 async def test_what_is_left_of_transfers_that_are_not_stored_is_removed_at_a_start(tmp_path: Path):

@@ -1,0 +1,1 @@
+"""The disks that serving writes to: how much of them is free, and what that means for whoever comes."""
