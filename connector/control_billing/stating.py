@@ -37,6 +37,7 @@ JWT: Final = "application/jwt"
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 3600.0  # between two attempts; doubles
+FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many orders are read at once
 SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
 
 
@@ -118,6 +119,8 @@ class Stating:
         facts = await store.evidence_of(pid)
         if any(fact.what in WHATS.values() for fact in facts):
             return
+        if await self._signing(pid):
+            raise PeerFailed("what came before the end is still being signed for")
         place = f"{self._place(stored.peer)}/{quote(process.peer_pid, safe='')}"
         told = _told(await self._ask("GET", place, stored.peer))
         stored = await self._take_ack(stored, told)
@@ -129,6 +132,16 @@ class Stating:
             code = "statement-differs"  # it says so of what is the same here
         apart = (pid,) if code else ()
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], Outcome(own, code), apart)
+
+    async def _signing(self, pid: str) -> bool:
+        """Whether an order still fetches by this transfer, though it is over: its last receipt says what has come."""
+        after: str | None = None
+        while True:
+            page = await self._means.store.pulls(open_only=True, after=after, limit=PAGE)
+            if any(pull.transfer == pid and pull.stage == FETCHING for pull in page.items):
+                return True
+            if (after := page.next) is None:
+                return False
 
     async def _take_ack(self, stored: Metered, told: Mapping[str, str]) -> Metered:
         """The account with the ack of its last receipt, if that had not come."""

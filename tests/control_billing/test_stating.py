@@ -11,6 +11,8 @@ import pytest
 
 from connector.control_billing import stating
 from connector.dsp.messages import Kind, Role
+from connector.intake.account import Account
+from connector.metering.content import CHUNK_BYTES
 from connector.metering.counts import Counts
 from connector.metering.objects import digest, kept
 from connector.metering.statements import Statement
@@ -18,7 +20,7 @@ from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from tests import pair
 from tests.dataplane.rig import some_bytes
-from tests.metering_bills.priced import price
+from tests.metering_bills.priced import money, price
 from tests.test_app import pulled
 
 CONTENT = some_bytes(700_000)
@@ -230,3 +232,35 @@ async def test_what_nobody_has_signed_is_compared_with_nobody(tmp_path: Path):
         await both.consumer.connector.states.stating.settle("urn:alone")
         assert await both.consumer.evidence("urn:alone") == []
         assert (await stored(both.provider, theirs)).role is Role.PROVIDER
+
+
+async def test_nothing_is_stated_while_what_came_before_the_end_is_still_being_signed_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A transfer that the provider ends in the middle: the last receipt and the statement do not get into each other's way."""
+    receipted, go = asyncio.Event(), asyncio.Event()
+    last = Account.last
+
+    async def slowly(self: Account, reason: str | None = None) -> None:
+        receipted.set()
+        await go.wait()
+        await last(self, reason)
+
+    monkeypatch.setattr(Account, "last", slowly)
+    budget = {"action": "use", "duty": [price("1", "megabyte")], "constraint": [money("1.50", operator="lteq")]}
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, {"@type": "Offer", "permission": [budget]}, content=some_bytes(3_000_000))
+        order = asyncio.create_task(pulled(both.consumer, "hospital", DATASET))
+        await asyncio.wait_for(receipted.wait(), pair.WAIT_SECONDS)
+        (process,) = (await both.consumer.connector.store.processes(Kind.TRANSFER, after=None, limit=9, state=None, peer=None)).items
+        theirs = process.peer_pid or ""
+        await both.provider.state(Kind.TRANSFER, theirs, "TERMINATED")
+        await both.consumer.state(Kind.TRANSFER, process.pid, "TERMINATED")
+        put_off = await fact(both.provider, theirs, "statement-signed")
+        assert kept(Statement, put_off.entry or "").totals.bytes < 1_250_000
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert not {each.what for each in await both.consumer.evidence(process.pid)} & {"statement-signed", *SAID}
+        go.set()
+        assert (await order)["stage"] == "failed"
+        mine = await fact(both.consumer, process.pid, *SAID)
+        assert mine.what == "statement-agreed"
+        assert kept(Statement, mine.entry or "").totals.bytes == 1_500_000 // CHUNK_BYTES * CHUNK_BYTES

@@ -79,6 +79,9 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     await asyncio.wait_for(wire.flowing.wait(), END_SECONDS)
     pull = await lane.consumer.insist(lambda client: client.pull_order(pull.id))
     mine = await lane.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
+    async with asyncio.timeout(END_SECONDS):  # what came before the consumer had an account is the provider's word alone
+        while not await _attested(lane, pull.agreement or ""):  # noqa: ASYNC110 - a process of its own tells nobody
+            await asyncio.sleep(0.02)
     sent = time.monotonic()
     await lane.provider.insist(lambda client: call(client, mine.peer_pid or "", pull.agreement or ""))
     answered_bytes = wire.passed[DOWN]
@@ -99,6 +102,12 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
         await lane.provider.insist(lambda client: client.move_transfer(mine.peer_pid or "", "terminate"))
     await asyncio.wait_for(lane.consumer.until(pull.id, lambda client: client.pull_order(pull.id), lambda seen: seen.is_over), END_SECONDS)
     return mine.pid
+
+
+async def _attested(lane: Lane, agreement: str) -> bool:
+    """Whether the consumer has signed a first receipt."""
+    used = await lane.provider.insist(lambda client: client.usage(agreement))
+    return any(each["attested"] == "both" for each in used.transfers)
 
 
 async def _settled(lane: Lane, one: Revoked, transfer: str) -> None:
