@@ -295,7 +295,7 @@ class Account:
         """Post the receipt that waits for its ack, if one does. Raises Broken, PeerFailed."""
         if not self._pending:
             return
-        reply = await self._beside.post(self._receipts_url, self._account.receipt)
+        reply = await self._beside.post(self._promise.manifest.receipts, self._account.receipt)
         if reply.status != HTTPStatus.OK:
             code = problem_code(reply.body)
             if code == "sequence-stale" and await self._restore():
@@ -314,7 +314,7 @@ class Account:
     async def _restore(self) -> bool:
         """Take what the provider has kept of our receipts, if it is more than we have. Raises Broken if it does not hold."""
         try:
-            told = orjson.loads(await self._beside.receipts(self._receipts_url))
+            told = orjson.loads(await self._beside.receipts(self._promise.manifest.receipts))
             receipt, ack = told["receipt"], told["ack"]
         except PeerRefused:
             return False  # nothing is kept there
@@ -331,10 +331,6 @@ class Account:
         telemetry.log.warning("receipts taken up from the provider", transfer=self._transfer, sequence=account.sequence)
         await self._save(account, telemetry.RECEIPT_ACKNOWLEDGED, account.ack)
         return True
-
-    @property
-    def _receipts_url(self) -> str:
-        return self._promise.manifest.receipts
 
     def _proven(self, token: str, typ: str) -> dict[str, Any]:
         return dict(self._means.identity.read(token, typ, self._peer))
@@ -353,25 +349,29 @@ class Account:
         """Commit the account with the object that has changed it, and with the last ack, if that is not on record yet. Durable on return.
 
         An ack is put on record with the receipt that follows, which saves every second write: whoever loses it in a crash posts its receipt
-        again, and gets the same one.
+        again, and gets the same one. Whoever states what the transfer came to, once it is over, may have put it on record before us. Raises
+        Broken if the account was changed otherwise.
         """
         now = self._means.clock.now()
         before, saved = self._account, replace(account, version=account.version + 1, updated=now)
-        rows: dict[bytes, Receipted] = {}
-        facts: list[Evidence] = []
-        if self._unsaved:
-            rows[digest(before.receipt)] = self._row(before, now)
-            facts.append(self._fact(telemetry.RECEIPT_ACKNOWLEDGED, before.ack, now))
+        unsaved = (before,) if self._unsaved else ()
+        rows = {digest(each.receipt): self._row(each, now) for each in (*unsaved, saved) if each.receipt}
+        facts = [self._fact(telemetry.RECEIPT_ACKNOWLEDGED, each.ack, now) for each in unsaved]
         if not account.version:
             facts.append(self._fact(telemetry.MANIFEST_ACCEPTED, self._promise.token, now))
         if token:
             facts.append(self._fact(what, token, now))
-        if saved.receipt:
-            rows[digest(saved.receipt)] = self._row(saved, now)
-        expect = Expect(Metered, self._transfer, account.version or None)
+        known: Metered | None = None
 
         async def step() -> Changes:
-            return Changes((expect,), (saved, *rows.values()), evidence=tuple(facts))
+            nonlocal known, saved
+            known = await self._means.store.metered(self._transfer) if known is not None else before  # again after a conflict
+            if known is not None and known.version >= saved.version:
+                if replace(known, version=before.version, updated=before.updated) != before:
+                    raise Broken("the account of this transfer was changed meanwhile by somebody else", "account-changed")
+                facts[:] = [fact for fact in facts if fact.what != telemetry.RECEIPT_ACKNOWLEDGED]
+                saved = replace(saved, version=known.version + 1)
+            return Changes((Expect(Metered, self._transfer, saved.version - 1 or None),), (saved, *rows.values()), evidence=tuple(facts))
 
         await self._means.decide(step, self._transfer)
         self._account, self._unsaved = saved, False

@@ -17,11 +17,12 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.errors import PeerFailed, PeerRefused, Unauthenticated
 from connector.intake import account, patience, proven
-from connector.intake.account import durable
+from connector.intake.account import Account, durable
 from connector.intake.promise import Broken
 from connector.metering.objects import Ack, Manifest, Receipt, digest, kept
 from connector.ports import Reply
-from connector.records import Changes
+from connector.records import Changes, Conflict, Expect
+from connector.records.metering import Metered, Receipted
 from connector.signatures import jws
 from tests.contracts.memory_sinks import MemorySink, MemorySinks
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, key_of, some_bytes
@@ -61,6 +62,48 @@ async def test_each_receipt_is_on_record_with_its_ack_and_evidence_of_both(tmp_p
             expected += [(telemetry.RECEIPT_SIGNED, row.receipt), (telemetry.RECEIPT_ACKNOWLEDGED, row.ack)]
         assert entries == expected
         assert all(fact.digest == digest(fact.entry or "") for fact in facts)
+
+
+async def test_an_ack_that_whoever_states_the_end_has_put_on_record_is_there_once(tmp_path: Path):
+    taken: list[Metered] = []
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        save = Account._save
+
+        async def late(self: Account, account: Metered, what: str = "", token: str = "") -> None:
+            if self._unsaved and not taken:  # the ack is here, and somebody else is quicker to write it
+                taken.append(replace(self._account, version=self._account.version + 1, updated=1.0))
+                row = Receipted(taken[0].transfer, taken[0].sequence, digest(taken[0].receipt), taken[0].receipt, taken[0].ack, 1.0)
+                facts = (self._fact(telemetry.RECEIPT_ACKNOWLEDGED, taken[0].ack, 1.0),)
+                expects = (Expect(Metered, taken[0].transfer, self._account.version),)
+                assert not isinstance(await consumer.store.commit(Changes(expects, (taken[0], row), evidence=facts)), Conflict)
+            await save(self, account, what, token)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Account, "_save", late)
+            await consumer.fetch()
+        assert len(taken) == 1
+        of_both(provider, await consumer.account())
+        acks = [fact.entry for fact in await consumer.store.evidence_of(provider.pid) if fact.what == telemetry.RECEIPT_ACKNOWLEDGED]
+        assert len(acks) == len(set(acks)) == len(provider.receipts)
+
+
+async def test_an_account_that_somebody_else_has_changed_is_not_written_over(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (_provider, consumer):
+        save = Account._save
+
+        async def late(self: Account, account: Metered, what: str = "", token: str = "") -> None:
+            if account.sequence == 3 and account.status == "open" and (stored := await consumer.store.metered(account.transfer)):
+                other = replace(stored, status="disputed", version=stored.version + 1)
+                await consumer.store.commit(Changes((Expect(Metered, other.transfer, stored.version),), (other,)))
+            await save(self, account, what, token)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Account, "_save", late)
+            with pytest.raises(Broken, match="changed meanwhile") as caught:
+                await consumer.fetch()
+        assert caught.value.code == "account-changed"
+        assert (await consumer.account()).status == "disputed"
 
 
 async def test_an_ack_that_was_lost_comes_for_the_same_receipt_again(tmp_path: Path):
