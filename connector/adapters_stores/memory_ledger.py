@@ -91,9 +91,13 @@ class MemoryLedger:
     async def metered_of(self, agreement: str) -> Sequence[Metered]:
         return [row for _, row in sorted(self._open().metered.items()) if row.agreement == agreement]
 
-    async def receipts(self, transfer: str) -> Sequence[Receipted]:
+    async def receipts(self, transfer: str, first: int = 0, end: int | None = None) -> Sequence[Receipted]:
         rows = [row for row in self._open().receipt.values() if row.transfer == transfer]
+        rows = [row for row in rows if row.sequence >= first and (end is None or row.sequence < end)]
         return sorted(rows, key=lambda row: (row.sequence, row.at))
+
+    async def newest_fact(self, pid: str, what: str) -> Evidence | None:
+        return next((fact for fact in reversed(self._open().evidence) if fact.pid == pid and fact.what == what), None)
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
         tables = self._open()

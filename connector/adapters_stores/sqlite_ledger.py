@@ -45,7 +45,10 @@ ROLES = {role.value: role for role in Role}
 READ_METERED = f"{select('metered', METERED)} where participant = ? and transfer = ?"
 READ_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? and id = ?"
 LIST_METERED_OF = f"{select('metered', METERED)} where participant = ? and agreement = ? order by transfer"
-LIST_RECEIPTS = f"{select('receipt', RECEIPT)} where participant = ? and transfer = ? order by sequence, at"
+LIST_RECEIPTS = f"""{select("receipt", RECEIPT)} where participant = ? and transfer = ? and sequence >= ? and sequence < ?
+    order by sequence, at"""
+LIST_NEWEST_FACT = f"""{select("evidence", EVIDENCE)} indexed by evidence_process where participant = ? and pid = ? and what = ?
+    order by sequence desc limit 1"""
 LIST_UNSTATED = """
     select p.pid from process p join metered m on m.participant = p.participant and m.transfer = p.pid
     where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
@@ -251,8 +254,12 @@ class LedgerReads:
     async def metered_of(self, agreement: str) -> Sequence[Metered]:
         return await self._rows(metered_of, LIST_METERED_OF, agreement)
 
-    async def receipts(self, transfer: str) -> Sequence[Receipted]:
-        return await self._rows(receipted_of, LIST_RECEIPTS, transfer)
+    async def receipts(self, transfer: str, first: int = 0, end: int | None = None) -> Sequence[Receipted]:
+        last = NUMBER_AT_MOST if end is None else _bounded(end)
+        return await self._rows(receipted_of, LIST_RECEIPTS, transfer, _bounded(first), last)
+
+    async def newest_fact(self, pid: str, what: str) -> Evidence | None:
+        return next(iter(await self._rows(evidence_of, LIST_NEWEST_FACT, pid, what)), None)
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
         return [pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import nextafter
+from math import inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
@@ -22,6 +22,7 @@ from connector.records import Agreement, Usage
 from connector.records.metering import Metered, Receipted
 
 MICROSECONDS: Final = 1_000_000
+PAGE: Final = 500  # receipts at once: 1 MB of signed objects
 NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage` says what was used"
 
 
@@ -39,7 +40,7 @@ class Bills:
         can say it; and, where we are the provider, the `counters` of its quotas and budgets. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
-        last = standing([reading for account in accounts for reading in await self._readings(account)])
+        last = standing([reading for account in accounts for reading in await self._readings(account, (inf,))])
         counts = total(each.whole for each in last.values())
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
@@ -76,10 +77,10 @@ class Bills:
         if plan is None:
             raise NotFound(NO_PRICES.format(id))
         accounts = await self._store.metered_of(id)
-        readings = [reading for account in accounts for reading in await self._readings(account)]
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
         last = self._clock.now() if ends is None else ends
         period = min(first, last) if begins is None else begins, last
+        readings = [reading for account in accounts for reading in await self._readings(account, period)]
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts))
 
     async def _agreement(self, id: str) -> Agreement:
@@ -93,14 +94,23 @@ class Bills:
         over = [at for at in (agreement.ends, agreement.closed) if at is not None]
         return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
 
-    async def _readings(self, account: Metered) -> list[Reading]:
-        """What an account had come to at the end of each day on which we alone have counted it, and at each of its receipts that were
-        acknowledged."""
+    async def _readings(self, account: Metered, before: Sequence[float]) -> list[Reading]:
+        """What an account had come to at the end of each day on which we alone have counted it, and at the last of its receipts that were
+        acknowledged before each of these instants. A terabyte has 10^5 of them: they are read page by page, from the last on, and none is
+        kept that does not count."""
         counted = [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
         if not account.sequence:
             return counted
-        receipts = await self._store.receipts(account.transfer)
-        return counted + await asyncio.to_thread(lambda: list(_signed(account, receipts)))  # hundreds of objects for 10 GB
+        found: dict[float, Reading] = {}
+        for first in range(account.sequence - account.sequence % PAGE, -1, -PAGE):
+            receipts = await self._store.receipts(account.transfer, first, first + PAGE)
+            for reading in await asyncio.to_thread(lambda rows=receipts: list(_signed(account, rows[::-1]))):  # type: ignore[misc]
+                for instant in before:
+                    if reading.at < instant:
+                        found.setdefault(instant, reading)
+            if len(found) == len(set(before)):
+                break
+        return counted + list(found.values())
 
 
 def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading]:

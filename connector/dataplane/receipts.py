@@ -139,7 +139,8 @@ class Receipts:
                 judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
                 judged = judge()
                 if judged.outcome is Outcome.STALE:
-                    judged = judge(known=await self._store.receipts(transfer))
+                    number = judged.receipt.sequence if judged.receipt is not None else 0
+                    judged = judge(known=await self._store.receipts(transfer, number, number + 1))
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             if state == "ok" and self._flows_on(judged, account):
@@ -219,8 +220,10 @@ class Receipts:
         """The number under which a receipt is on record."""
         if (known := self._numbers.get(name)) is not None:
             return known
-        rows = await self._store.evidence_of(transfer)  # a crash came between the receipt and its ack
-        return next(fact.sequence for fact in reversed(rows) if fact.what == telemetry.RECEIPT and fact.digest == name)
+        fact = await self._store.newest_fact(transfer, telemetry.RECEIPT)  # a crash came between the receipt and its ack
+        if fact is None:
+            raise AssertionError("a receipt that was accepted is on record")
+        return fact.sequence  # of a later one, if that has taken its place: then there is nothing to sign
 
     def _acknowledged(self, stored: Metered) -> None:
         if (account := self._accounts.at_hand(stored.transfer)) is not None:
@@ -233,8 +236,8 @@ class Receipts:
         found = {"manifest": stored.manifest, "receipt": stored.receipt or None, "ack": stored.ack or None, "statement": None}
         process = await self._store.process(Kind.TRANSFER, transfer)
         if process is not None and process.final:
-            rows = await self._store.evidence_of(transfer)
-            found["statement"] = next((fact.entry for fact in reversed(rows) if fact.what == telemetry.STATEMENT), None)
+            said = await self._store.newest_fact(transfer, telemetry.STATEMENT)
+            found["statement"] = said.entry if said is not None else None
         return found
 
     async def stated(self, transfer: str) -> dict[str, str | None]:

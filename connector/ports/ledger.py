@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from connector.dsp.messages import Role
+from connector.records import Evidence
 from connector.records.ledger import Entry, Log, Numbered, Place, Witnessed
 from connector.records.metering import Metered, Receipted
 
@@ -20,8 +21,12 @@ class LedgerStore(Protocol):
     async def metered_of(self, agreement: str) -> Sequence[Metered]:
         """The accounts of all transfers under an agreement, in order of the transfers' ids."""
 
-    async def receipts(self, transfer: str) -> Sequence[Receipted]:
-        """All receipts of a transfer, in order of sequence and of time."""
+    async def receipts(self, transfer: str, first: int = 0, end: int | None = None) -> Sequence[Receipted]:
+        """The receipts of a transfer whose numbers are in [`first`, `end`), all from `first` on without it, in order of sequence and of
+        time. A long transfer has 10^5: read them in pieces."""
+
+    async def newest_fact(self, pid: str, what: str) -> Evidence | None:
+        """The newest fact `what` about a process or an agreement; None if there is none."""
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
         """Our pids of the transfers with an account in `role` that ended at `since` (POSIX seconds) or later and about which there is no

@@ -81,6 +81,25 @@ class StoreLedger:
         assert [*await store.receipts("urn:uuid:t1")] == []
         assert len(await store.receipts("urn:uuid:t2")) == 1
 
+    async def test_receipts_are_read_in_pieces_by_their_numbers(self, stores: Any):
+        store: Store = stores.open()
+        rows = [receipted(sequence=number, at=float(number), digest=bytes([number]) * 32) for number in range(1, 8)]
+        twice = receipted(sequence=3, at=9.0, digest=b"\x09" * 32, ack=None)
+        await store.commit(Changes(saves=(*rows, twice, receipted("urn:uuid:t2", sequence=3))))
+        assert [*await store.receipts("urn:uuid:t1", 3, 5)] == [rows[2], twice, rows[3]]
+        assert [*await store.receipts("urn:uuid:t1", 6)] == rows[5:]
+        assert [*await store.receipts("urn:uuid:t1", 8, 9)] == [*await store.receipts("urn:uuid:t1", 5, 5)] == []
+        assert len(await store.receipts("urn:uuid:t1", -1, 2**70)) == 8
+
+    async def test_the_newest_fact_of_a_kind_is_found(self, stores: Any):
+        store: Store = stores.open()
+        assert await store.newest_fact("urn:uuid:n1", "statement-signed") is None
+        said = [fact(what="statement-signed", entry=f"e{number}") for number in range(2)]
+        await store.commit(Changes(evidence=(*said, fact(what="ack-signed"), fact(what="statement-signed", pid="urn:uuid:n2"))))
+        found = await store.newest_fact("urn:uuid:n1", "statement-signed")
+        assert found == replace(said[1], sequence=2)
+        assert await store.newest_fact("urn:uuid:n1", "other") is None
+
     async def test_accounts_and_receipts_outlive_retention(self, stores: Any):
         store: Store = stores.open()
         await store.commit(Changes(saves=(agreement(), metered(), receipted(), witnessed(), log()), evidence=(fact(),)))

@@ -45,8 +45,8 @@ def agreement(role: Role, document: dict[str, Any], **more: Any) -> Agreement:
     return Agreement(ID, "urn:n", peer, PROVIDER, CONSUMER, "urn:uuid:dataset", document, b"d" * 32, final=True, **more)
 
 
-async def bills(role: Role, *kept: Any, document: dict[str, Any] | None = None, **more: Any) -> Bills:
-    store = MemoryStore()
+async def bills(role: Role, *kept: Any, document: dict[str, Any] | None = None, store: MemoryStore | None = None, **more: Any) -> Bills:
+    store = store or MemoryStore()
     saves = (agreement(role, terms(*DUTIES) if document is None else document, **more), *kept)
     assert not isinstance(await store.commit(Changes(saves=saves)), Conflict)
     own = PROVIDER if role is Role.PROVIDER else CONSUMER
@@ -156,6 +156,32 @@ async def test_calls_that_a_consumer_does_not_sign_for_are_billed_by_the_ack_on_
         told = await each.usage(ID)
         assert (told["counts"]["calls"], told["signed"]["calls"]) == (7, 3)
         assert told["cost"]["amount"] == (await each.invoice(ID, None, NOW + DAY)).to_json()["total"]
+
+
+class Counting(MemoryStore):
+    """Counts the receipts that are read, and at most how many at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+
+    async def receipts(self, transfer: str, first: int = 0, end: int | None = None) -> Sequence[Receipted]:
+        found = await super().receipts(transfer, first, end)
+        self.read.append(len(found))
+        return found
+
+
+@pytest.mark.asyncio
+async def test_of_many_receipts_a_page_is_read_at_once_and_for_what_stands_now_the_last_one_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.control_billing.bills.PAGE", 4)
+    mine, _ = flow("t1", [((number, number + 1),) for number in range(1, 20)])
+    store = Counting()
+    one = await bills(Role.PROVIDER, *mine, store=store)
+    assert (await one.usage(ID))["counts"]["bytes"] == 19 * CHUNK
+    assert store.read == [4]
+    store.read.clear()
+    assert (await one.invoice(ID, NOW + 10.0, NOW + 15.0)).counts.bytes == 5 * CHUNK
+    assert (max(store.read), sum(store.read)) == (4, 12)
 
 
 @pytest.mark.asyncio
