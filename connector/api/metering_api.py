@@ -129,7 +129,7 @@ class MeteringApi:
     async def _manifest(self, request: web.Request) -> web.Response:
         """What we promise of the data, signed."""
         account = await self._account(request)
-        return _answer(JWT, (await self._accounts.manifest(account)).encode("ascii"))
+        return _answer(JWT, (await self._accounts.manifest(account, shown=True)).encode("ascii"))
 
     async def _checkpoint(self, request: web.Request) -> web.Response:
         permit = await self._permit(request)  # once: a signature holds for one look

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from connector.dataplane.quotas import Decide
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
+from connector.metering.chain_consumer import acceptable
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
 from connector.metering.counts import by_day
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest, manifest_of
@@ -268,13 +270,21 @@ class Accounts:
                 del self._known[transfer]
                 return
 
-    async def manifest(self, account: Account) -> str:
-        """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. Raises Withdrawn if the
-        agreement is gone, StoreError if it cannot be written."""
+    async def manifest(self, account: Account, *, shown: bool = False) -> str:
+        """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. If it is to be `shown`, one that
+        nobody has signed for and that has ended, or whose key has, is signed anew: who has accepted it before may sign for it until then.
+        Raises Withdrawn if the agreement is gone, StoreError if it cannot be written."""
         stored = account.stored
-        if stored is None or not _same(stored, account.log):
+        if stored is None or not (self._acceptable if shown else _same)(stored, account.log):
             stored = await self._promise(account)
         return stored.manifest
+
+    def _acceptable(self, stored: Metered | None, log: Described) -> bool:
+        """Whether what is promised is of this log, and is signed for or could be accepted now."""
+        if stored is None or not _same(stored, log):
+            return False
+        proven = partial(self._identity.read, issuer=self._identity.own.id)
+        return stored.sequence > 0 or acceptable(stored.manifest, proven=proven, now=self._clock.now())
 
     async def _promise(self, account: Account) -> Metered:
         permit, log = account.permit, account.log
@@ -283,7 +293,7 @@ class Accounts:
         async def step() -> Changes | None:
             nonlocal made
             stored = await self._store.metered(permit.transfer)
-            if _same(stored, log):
+            if self._acceptable(stored, log):
                 made = stored
                 return None
             agreement = await self._store.agreement(permit.agreement)
@@ -294,28 +304,19 @@ class Accounts:
             ends = now + MANIFEST_SECONDS if agreement.ends is None else int(agreement.ends)
             origin = self.origin(log)
             manifest = Manifest(
-                issuer=self._identity.own.id,
-                audience=permit.consumer,
-                issued=now,
-                expires=max(now + 1, ends),
-                agreement=agreement.id,
-                policy=digest_of(agreement.document),
-                consumer_pid=process.peer_pid,
-                provider_pid=permit.transfer,
-                dataset=permit.dataset,
-                snapshot=log.snapshot,
-                log=ContentLog(origin, CHUNK_BYTES, log.root, log.size_bytes),
-                unit=read_header(log.header).record_unit,
-                receipts=f"{self._url}/data/{permit.transfer}/receipts",
-                window_bytes=self.window_bytes,
-                credit_windows=self.credit_windows,
-                required=account.required,
-                prices=self.prices(agreement.document),
-            )
+                issuer=self._identity.own.id, audience=permit.consumer, issued=now, expires=max(now + 1, ends),
+                agreement=agreement.id, policy=digest_of(agreement.document), dataset=permit.dataset,
+                consumer_pid=process.peer_pid, provider_pid=permit.transfer, unit=read_header(log.header).record_unit,
+                snapshot=log.snapshot, log=ContentLog(origin, CHUNK_BYTES, log.root, log.size_bytes),
+                receipts=f"{self._url}/data/{permit.transfer}/receipts", window_bytes=self.window_bytes,
+                credit_windows=self.credit_windows, required=account.required, prices=self.prices(agreement.document),
+            )  # fmt: skip
             token = self._identity.sign(manifest.claims(), Manifest.TYP)
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
             made = Metered(*shape, log.root, None if log.root is None else log.leaves, log.size_bytes, version=1, updated=now)
-            if stored is not None:
+            if stored is not None and _same(stored, log):  # what was sent of it stays counted
+                made = replace(stored, manifest=token, version=stored.version + 1, updated=now)
+            elif stored is not None:
                 before = replace(stored.counts, calls=0, microseconds=0)
                 made = replace(made, version=stored.version + 1, counts=stored.counts, before=before, days=stored.days)
             fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
@@ -395,6 +396,5 @@ class Accounts:
 
 def _same(stored: Metered | None, log: Described) -> bool:
     """Whether an account is of this log. One without a root is known by its name."""
-    if stored is None or stored.root != log.root:
-        return False
-    return log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}")
+    named = stored is not None and (log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}"))
+    return named and stored is not None and stored.root == log.root

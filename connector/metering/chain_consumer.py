@@ -54,6 +54,14 @@ def accept(token: str, terms: Terms, *, proven: Read, now: float) -> Manifest:
     return manifest
 
 
+def acceptable(token: str, *, proven: Read, now: float) -> bool:
+    """Whether a consumer could still accept a manifest: it is read with a key that is valid, and has not ended."""
+    try:
+        return now <= opened(Manifest, token, proven).expires
+    except MeterRefused:
+        return False
+
+
 def receipt_for(
     account: Account,
     verified: Ranges,

@@ -1,6 +1,7 @@
 """Accounts: what is on its way beyond what was signed for never exceeds the credit, and what nobody signs for is counted once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -31,8 +32,10 @@ from connector.metering.ranges import Ranges, union
 from connector.ports import COUNTERSIGNED
 from connector.records import Changes
 from connector.records.metering import Counts, Metered
+from connector.signatures import jws
+from connector.signatures.jws import signing_key
 from tests.dataplane.reader import a_wire, reading
-from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, provider, some_bytes, view
+from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, key_of, provider, some_bytes, view
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
@@ -301,6 +304,46 @@ async def test_what_could_not_be_written_is_written_as_soon_as_it_can_be(consume
     found = await consumer.rig.store.metered(TRANSFER)
     assert found is not None
     assert found.counts.bytes == 100
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("cause", ["end", "key"])
+@pytest.mark.asyncio
+async def test_a_manifest_that_nobody_could_accept_any_more_is_signed_anew_while_nobody_has_signed_for_it(
+    cause: str, signed: bool, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+):
+    rig = consumer.rig
+    first = await consumer.begin()
+    old = consumer.account.manifest
+    if signed:
+        await consumer.sign()
+    else:
+        await consumer.get(Range="bytes=0-9")
+        assert rig.metering is not None
+        await rig.metering.accounts.write_now(TRANSFER)
+    before = await rig.store.metered(TRANSFER)
+    assert before is not None
+    if cause == "end":
+        rig.clock.shift_seconds += first.expires - rig.clock.now() + 1
+    else:
+        retired = replace(key_of(PROVIDER).key, not_after=time.time() - 1)
+        fresh = signing_key(f"{PROVIDER}#next", b"n" * 32)
+        monkeypatch.setattr(FakeIdentity, "keys", lambda _, name: [retired, fresh.key] if name == PROVIDER else [key_of(name).key])
+        monkeypatch.setattr(FakeIdentity, "sign", lambda self, claims, typ: jws.sign(claims, fresh, typ))
+    consumer.headers = rig.authorization()
+    assert (await consumer.get(Range="bytes=0-9"))[0] == 206
+    assert (await rig.store.metered(TRANSFER) or before).manifest == old, "who has accepted it may still sign for it"
+    status, body, _ = await consumer.get("/manifest")
+    assert (status, body.decode() == old) == (200, signed)
+    stored = await rig.store.metered(TRANSFER)
+    assert stored is not None
+    if not signed:
+        assert (stored.counts, stored.sent) == (before.counts, before.sent), "what was sent stays counted"
+        again = await consumer.begin()
+        assert again.issued <= rig.clock.now() <= again.expires
+        assert (await consumer.get("/manifest"))[1] == consumer.account.manifest.encode()
+        if cause == "end":
+            await consumer.sign()
 
 
 @pytest.mark.asyncio
