@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
@@ -40,6 +40,7 @@ from connector.remembered import Paces
 IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
+STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
@@ -80,6 +81,8 @@ class Receipts:
         self._paces: Paces[str] = Paces(IDLE_AT_ONCE, IDLE_SECONDS, TRANSFERS_MAX)
         self._numbers: dict[bytes, int] = {}  # digest of a receipt -> sequence of its evidence, until it is acknowledged
         self._tasks: set[asyncio.Task[None]] = set()
+        self._to_state: set[str] = set()
+        self._closing = asyncio.Event()
 
     def committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits: as what number a receipt is on record, and which transfers are over."""
@@ -111,7 +114,7 @@ class Receipts:
             state = QUOTA  # which has ended the transfer
         ack = judged.ack or await self._acknowledge(transfer, token, state)
         if process is not None and process.final and judged.outcome is Outcome.ACCEPTED:
-            self._state_soon(transfer)  # what was signed for after the end counts as well
+            self._state_later(transfer)  # what was signed for after the end counts as well
         telemetry.receipt_seconds.observe(perf_counter() - began)
         return Answered(judged.outcome, ack)
 
@@ -260,13 +263,17 @@ class Receipts:
             telemetry.log.info("statement made good", transfer=transfer)
 
     async def state(self, transfer: str) -> None:
-        """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data."""
+        """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data, and nothing that the last
+        statement of it says already."""
         await self._accounts.write_now(transfer)
         note = await self._ledger.checkpoint() if self._ledger is not None else None
 
         async def step() -> Changes | None:
             stored, now = await self._store.metered(transfer), self._clock.now()
             if stored is None or stored.role is not Role.PROVIDER:
+                return None
+            said = await self._store.newest_fact(transfer, telemetry.STATEMENT)
+            if said is not None and said.entry and kept(Statement, said.entry).flows == (flow_of(stored),):
                 return None
             manifest, last = manifest_of(stored.manifest), kept(Receipt, stored.receipt) if stored.receipt else None
             parties = (self._identity.own.id, stored.peer, self._ids.new(), int(now), stored.agreement)
@@ -280,6 +287,18 @@ class Receipts:
     def _state_soon(self, transfer: str) -> None:
         self._soon(self.state(transfer))
 
+    def _state_later(self, transfer: str) -> None:
+        """One statement for all that is signed for by then. Who asks before (`stated`) does not wait for it."""
+        if transfer not in self._to_state:
+            self._to_state.add(transfer)
+            self._soon(self._settled(transfer))
+
+    async def _settled(self, transfer: str) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), STATE_SECONDS)
+        self._to_state.discard(transfer)
+        await self.state(transfer)
+
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="statement")
         self._tasks.add(task)
@@ -291,7 +310,8 @@ class Receipts:
             telemetry.log.error("statement failed", exc_info=error)
 
     async def close(self) -> None:
-        """Come to the end of what is being signed."""
+        """Come to the end of what is being signed, now."""
+        self._closing.set()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 

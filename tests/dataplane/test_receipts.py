@@ -277,6 +277,26 @@ async def test_the_end_of_a_transfer_is_stated_and_what_is_signed_afterwards_too
 
 
 @pytest.mark.asyncio
+async def test_however_many_receipts_come_after_the_end_what_they_come_to_is_stated_once(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 2))
+        assert rig.metering is not None
+        receipts = rig.metering.receipts
+        before = await rig.store.process(process("STARTED").kind, TRANSFER)
+        assert before is not None
+        await rig.store.commit(Changes(saves=(replace(before, state="COMPLETED", version=before.version + 1),)))
+        rig.change(state="COMPLETED")
+        for last in range(3, 9):
+            await consumer.sign((1, last), state="complete" if last == 8 else "partial")
+        await receipts.close()
+        assert (await facts_of(rig)).count("statement-signed") == 1
+        assert (await statement(consumer)).totals.bytes == len(LARGE)
+        await receipts.state(TRANSFER)
+        assert (await facts_of(rig)).count("statement-signed") == 1, "it says so already"
+
+
+@pytest.mark.asyncio
 async def test_an_end_that_a_crash_has_left_without_a_statement_is_stated_at_the_next_start(tmp_path: Path):
     store = Failing()
     async with metered(tmp_path, store) as (rig, consumer):
