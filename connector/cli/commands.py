@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
 import connector
 from connector.cli import consume, explain, init, operate, processes, publish, run, show, simulate
+from connector.cli_evidence import stating
 from connector.errors import ConnectorError
 
 DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
@@ -37,6 +38,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
             processes.agreements,
             operate.usage,
             operate.invoice,
+            stating.statement,
             operate.evidence,
             processes.show_process,
             explain.explain,

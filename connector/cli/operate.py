@@ -49,6 +49,8 @@ def usage(agreement: str, *, common: Common | None = None) -> None:
     show.facts(
         {"agreement": view.agreement, "as": view.role, "used": _counted(view.counts), "signed for": _counted(view.signed), "cost": owed}
     )
+    if view.disputed:
+        show.note(f"disputed, the two sides have signed what contradicts itself: {', '.join(view.disputed)}")
     rows = [
         (t["transfer"], t["status"], t["attested"], t["counts"]["bytes"], t["counts"]["records"], t["counts"]["calls"], t["receipt"])
         for t in view.transfers
@@ -102,7 +104,8 @@ def invoice(
 def _show_invoice(said: Mapping[str, Any]) -> None:
     currency = said["currency"]
     names = ("agreement", "provider", "consumer", "from", "to", "digest")
-    show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]})
+    argued = {"disputed": ", ".join(said["disputed"])} if said.get("disputed") else {}
+    show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]} | argued)
     rows = [
         (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
         for e in said["lines"]

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from connector.client.billing import Billing
 from connector.client.transport import ManagementError, Transport, new_key
 from connector.client.views import (
     OVER,
@@ -44,7 +45,7 @@ T = TypeVar("T")
 WAIT_SECONDS = 30.0  # how long a wait is held open unless said otherwise
 
 
-class ManagementClient:
+class ManagementClient(Billing):
     """Speaks to one connector; an asynchronous context manager. Every method raises ManagementError.
 
     `url` is the base of the management listener, `token` the admin token, `tls` what to trust if the URL is https
@@ -179,12 +180,6 @@ class ManagementClient:
     async def usage(self, agreement: str) -> AgreementUsage:
         """What was used under an agreement so far, and what it costs."""
         return await self._call("GET", f"/v1/agreements/{_part(agreement)}/usage", AgreementUsage)
-
-    async def invoice(self, agreement: str, format: str = "json", *, begins: str | None = None, ends: str | None = None) -> bytes:
-        """The invoice of an agreement for the period [`begins`, `ends`) (RFC 3339; default: from the signing, up to now), as `json`, `csv`
-        or `html`."""
-        query = {"format": format, "from": begins, "to": ends}
-        return await self._open.call("GET", f"/v1/agreements/{_part(agreement)}/invoice", query=query)
 
     def agreement_evidence(self, agreement: str, *, witnesses: Literal["counterparty", "all"] = "counterparty") -> AsyncGenerator[bytes]:
         """The evidence file of an agreement, piece by piece, with the cosignatures of its other party or of all witnesses."""

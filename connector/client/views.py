@@ -128,7 +128,8 @@ class Agreement(Struct, frozen=True):
 class AgreementUsage(Struct, frozen=True):
     """What was used under an agreement up to `at`: `counts` in all and, of them, what the consumer has `signed` for (bytes, records, items,
     calls, us). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
-    those of its quotas, where we count them; each of `transfers` has its `counts`, `status`, `attested`, and its last `receipt`."""
+    those of its quotas, where we count them; each of `transfers` has its `counts`, `status`, `attested`, and its last `receipt`. Of those
+    `disputed` (the provider's pids) the two sides have signed what contradicts itself."""
 
     agreement: str
     role: str
@@ -138,9 +139,7 @@ class AgreementUsage(Struct, frozen=True):
     cost: Document | None = None
     counters: list[Document] = []
     transfers: list[Document] = []
-
-
-class Transfer(Struct, frozen=True):
+    disputed: list[str] = []class Transfer(Struct, frozen=True):
     """A transfer process as this side sees it."""
 
     pid: str

@@ -74,7 +74,8 @@ def check(case: Case) -> Flows:
                 case.fault("object-twice", member, "/jws")
                 continue
             found.objects[name] = member
-            if member.value["transfer"] not in found.transfers:
+            whole = kind == "statement" and member.value["transfer"] == case.agreement.value["id"]  # it is of a period
+            if member.value["transfer"] not in found.transfers and not whole:
                 case.fault("object-transfer", member, "/transfer")
                 continue
             _READERS[kind](case, found, member)

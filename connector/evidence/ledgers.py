@@ -164,7 +164,8 @@ def _grown(case: Case, found: Ledgers) -> None:
 
 
 def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
-    pids = {str(member.value["pid"]) for member in case.of("transfer")} | {str(case.agreement.value["negotiation"])}
+    agreed = case.agreement.value
+    pids = {str(member.value["pid"]) for member in case.of("transfer")} | {str(agreed["id"]), str(agreed["negotiation"])}
     sequences: set[int] = set()
     standing: dict[str, dict[int, tuple[int, Member]]] = {}
     for member in case.of("entry"):

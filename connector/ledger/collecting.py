@@ -127,7 +127,7 @@ class Exports:
         for row in ledger.ours_seen:
             async for line in writing.continued(row.note):
                 yield line
-        for pid in (agreement.negotiation, *told.pids):
+        for pid in (agreement.negotiation, agreement.id, *told.pids):  # about the agreement itself: statements of periods
             after = 0
             while page := await self._store.entries_of(pid, after, PAGE):
                 for number, entry in page:

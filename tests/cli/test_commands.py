@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 HELP_SECONDS = 0.4
 NAMES = (
     "approve catalog check dead-letters demo discard evidence explain get init invoice ledger lint negotiations participants publish"
-    " pulls reload replay run show simulate terminate transfers usage what-if"
+    " pulls reload replay run show simulate statement terminate transfers usage what-if"
 )
 
 

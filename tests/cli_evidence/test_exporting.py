@@ -29,7 +29,7 @@ async def agreed_pair(root: Path) -> AsyncIterator[tuple[pair.Pair, str]]:
         transfer = await both.consumer.connector.store.process(Kind.TRANSFER, order["transfer"])
         assert transfer is not None
         ended = await both.provider.state(Kind.TRANSFER, transfer.peer_pid or "", "COMPLETED")
-        await on_record(both.provider, ended.pid, "statement-signed")
+        await on_record(both.provider, ended.pid, "statement-agreed")
         yield both, transfer.agreement or ""
 
 
