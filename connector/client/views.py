@@ -139,7 +139,10 @@ class AgreementUsage(Struct, frozen=True):
     cost: Document | None = None
     counters: list[Document] = []
     transfers: list[Document] = []
-    disputed: list[str] = []class Transfer(Struct, frozen=True):
+    disputed: list[str] = []
+
+
+class Transfer(Struct, frozen=True):
     """A transfer process as this side sees it."""
 
     pid: str
