@@ -15,7 +15,7 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, InvalidRequest, MeterRefused, NotFound
 from connector.metering.chain import AHEAD_SECONDS_MAX
-from connector.metering.objects import Ack, Read, Receipt, digest, kept, manifest_of, opened
+from connector.metering.objects import Ack, Read, Receipt, digest, kept, manifest_of, opened, pending
 from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, contradicted
 from connector.ports import Clock, Identity, Ids, Store
 from connector.records import Agreement, Changes, Evidence, Expect
@@ -41,7 +41,8 @@ class Means:
 
     def proven(self, peer: str) -> Read:
         """Reads what this participant has signed."""
-        return lambda token, typ: self.identity.read(token, typ, peer)
+        now = self.clock.now()
+        return lambda token, typ: pending(lambda at: self.identity.read(token, typ, peer, at=at), token, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
 from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
-from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
+from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of, pending
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Ids, Store
@@ -175,7 +175,8 @@ class Receipts:
             raise TooMany(IDLE, retry_seconds=int(IDLE_SECONDS))
 
     def _proven(self, consumer: str) -> Callable[[str, str], Mapping[str, Any]]:
-        return lambda token, typ: self._identity.read(token, typ, consumer)
+        now = self._clock.now()
+        return lambda token, typ: pending(lambda at: self._identity.read(token, typ, consumer, at=at), token, now)
 
     def _written(self, stored: Metered, judged: Judged[Metered], token: str, now: float) -> Changes | None:
         accepted = judged.outcome is Outcome.ACCEPTED

@@ -24,7 +24,7 @@ from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.credit import due
-from connector.metering.objects import Receipt, Rejected, digest, kept
+from connector.metering.objects import Receipt, Rejected, digest, kept, pending
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Sink
@@ -333,7 +333,7 @@ class Account:
         return True
 
     def _proven(self, token: str, typ: str) -> dict[str, Any]:
-        return dict(self._means.identity.read(token, typ, self._peer))
+        return dict(pending(lambda at: self._means.identity.read(token, typ, self._peer, at=at), token, self._means.clock.now()))
 
     def _own(self, token: str, typ: str) -> dict[str, Any]:
         """By a key that counted when we signed: it may have been replaced since."""

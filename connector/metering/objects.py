@@ -22,6 +22,7 @@ from connector.metering.ranges import Ranges
 from connector.signatures import jws
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024  # W: 64 receipts for each GiB cost nothing that can be measured
+PENDING_SECONDS: Final = 900  # an object may be on its way, over all attempts
 CREDIT_WINDOWS: Final = 4  # K: hides the latency of a receipt and of its commit; at most K·W can ever be disputed
 CREDIT_WINDOWS_MAX: Final = 64
 STATES: Final = ("partial", "complete", "rejected", "aborted")  # of a receipt
@@ -343,6 +344,25 @@ def opened(kind: type[O], token: str, proven: Read) -> O:
     except Unauthenticated as error:
         raise refused(f"jws-{error.fault}") from None
     return kind.of(claims)
+
+
+def pending(read_at: Callable[[float], Mapping[str, Any]], token: str, now: float) -> Mapping[str, Any]:
+    """The claims of an object that may have been on its way while its key was replaced. `read_at(at)` reads it by a key that is valid at
+    `at` (POSIX seconds), and raises Unauthenticated.
+
+    A key that has ended still proves what says (`iat`) that it was signed while the key was valid, and at most PENDING_SECONDS ago: as
+    long as a transfer waits for its other side. Older objects are refused, as `iat` is the signer's own word: with a key that has ended
+    long ago, and may be in other hands since, nobody signs anything any more. A key that is revoked ends at an instant that may lie before.
+    """
+    try:
+        return read_at(now)
+    except Unauthenticated as error:
+        if error.fault != "key-ended":
+            raise
+        signed = jws.claims_of(token).get("iat")
+        if type(signed) is not int or not now - PENDING_SECONDS <= signed <= now:
+            raise
+        return read_at(signed)
 
 
 def kept(kind: type[O], token: str) -> O:

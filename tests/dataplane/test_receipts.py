@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -17,13 +18,15 @@ from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
 from connector.metering.content import CHUNK_BYTES
-from connector.metering.objects import Ack, Rejected, digest, kept
+from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.statements import Statement
 from connector.ports import TransferView
 from connector.records import Changes, Conflict, Evidence
 from connector.records.metering import Counts
+from connector.signatures import jws
+from connector.signatures.jws import PublicKey
 from tests.dataplane.reader import reading
-from tests.dataplane.rig import CONSUMER, TRANSFER, Rig, process, provider, some_bytes
+from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, Rig, key_of, process, provider, some_bytes
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer, Facts
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
@@ -294,6 +297,37 @@ async def test_however_many_receipts_come_after_the_end_what_they_come_to_is_sta
         assert (await statement(consumer)).totals.bytes == len(LARGE)
         await receipts.state(TRANSFER)
         assert (await facts_of(rig)).count("statement-signed") == 1, "it says so already"
+
+
+@pytest.mark.asyncio
+async def test_a_receipt_that_was_on_its_way_while_its_key_was_replaced_is_taken_and_answered_the_same_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign()
+        late = consumer.receipt((1, 3))
+        retired = replace(key_of(CONSUMER).key, not_after=float(kept(Receipt, late).issued))
+        monkeypatch.setattr(FakeIdentity, "read", read_with(rig, retired))
+        rig.clock.shift_seconds += 60
+        consumer.headers = rig.authorization()
+        status, ack = await consumer.post(late)
+        assert (status, kept(Ack, ack.decode()).sequence) == (200, 2)
+        rig.clock.shift_seconds += 5_000
+        consumer.headers = rig.authorization()
+        assert await consumer.post(late) == (200, ack), "it was proven before it was stored"
+        consumer.account = replace(consumer.account, sequence=2, receipt=late)
+        status, body = await consumer.post(consumer.receipt((1, 4), now=rig.clock.now() - 5_060))
+        assert (status, orjson.loads(body)["code"]) == (422, "jws-key-ended")
+
+
+def read_with(rig: Rig, key: PublicKey) -> Any:
+    """How an identity reads where the consumer has this one key, on the clock of a test."""
+
+    def read(self: FakeIdentity, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        return jws.read(token, typ, issuer, [key] if issuer == CONSUMER else self.keys(issuer), rig.clock.now() if at is None else at)
+
+    return read
 
 
 @pytest.mark.asyncio

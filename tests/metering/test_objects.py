@@ -5,8 +5,22 @@ import pytest
 
 from connector.errors import MeterRefused
 from connector.metering.counts import Counts
-from connector.metering.objects import Ack, ContentLog, Manifest, Receipt, Rejected, digest, kept, manifest_of, opened
-from tests.metering.rig import ACK, CONSUMER, MANIFEST, PROVIDER, RECEIPT, proven, signed
+from connector.metering.objects import (
+    PENDING_SECONDS,
+    Ack,
+    ContentLog,
+    Manifest,
+    Read,
+    Receipt,
+    Rejected,
+    digest,
+    kept,
+    manifest_of,
+    opened,
+    pending,
+)
+from connector.signatures import jws
+from tests.metering.rig import ACK, CONSUMER, KEYS, MANIFEST, NOW, PROVIDER, RECEIPT, proven, signed
 
 LIVE = replace(MANIFEST, log=ContentLog("hospital.example/ds/live", 65_536), required=False, prices=None, unit="line")
 VALUES: dict[str, Any] = {
@@ -27,6 +41,31 @@ def test_an_object_comes_back_from_its_jws(value: Any):
     assert opened(type(value), token, proven(value.issuer)) == value
     assert kept(type(value), token) == value
     assert len(token) < 1200
+
+
+@pytest.mark.parametrize(
+    ("ended", "now", "fault"),
+    [
+        (10.0, NOW + 5, None),  # it is valid
+        (0.0, NOW + 5, None),  # it was when this was signed
+        (0.0, NOW + PENDING_SECONDS, None),
+        (0.0, NOW + PENDING_SECONDS + 1, "key-ended"),  # it may be in other hands since
+        (-1.0, NOW + 5, "key-ended"),  # it was not
+    ],
+)
+def test_an_object_that_was_on_its_way_while_its_key_was_replaced_holds_for_a_while(ended: float, now: float, fault: str | None):
+    token = signed(RECEIPT)
+    key = replace(KEYS[CONSUMER].key, not_after=NOW + ended)
+    proven: Read = lambda token, typ: pending(lambda at: jws.read(token, typ, CONSUMER, [key], at), token, now)  # noqa: E731
+    if fault is None:
+        assert opened(Receipt, token, proven) == RECEIPT
+        with pytest.raises(MeterRefused) as forged:
+            opened(Receipt, signed(RECEIPT).rpartition(".")[0] + "." + "A" * 86, proven)
+        assert forged.value.code == "jws-signature"
+        return
+    with pytest.raises(MeterRefused) as refused:
+        opened(Receipt, token, proven)
+    assert refused.value.code == f"jws-{fault}"
 
 
 def test_what_was_stored_is_read_without_looking_at_the_signature():
