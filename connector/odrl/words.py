@@ -18,6 +18,7 @@ PATH_CHARS_MAX: Final = 120  # of a pointer in a sentence: eight levels; the sto
 TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes from
 SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
 BITS_MAX: Final = 160  # of a number that is shown, some 48 digits; Python itself shows none of more than 4,300
+PLACES_MAX: Final = 12  # behind the point of a number that is shown as a decimal
 BEYOND: Final = "a number beyond all measure"
 
 
@@ -159,7 +160,7 @@ def texts(of: Fact) -> list[str]:
         return [seconds(max(0, of.now - of.anchor))]
     if isinstance(of, int | Fraction) and max(of.numerator.bit_length(), of.denominator.bit_length()) > BITS_MAX:
         return [BEYOND]
-    return [str(of)]
+    return [_decimal(of) if isinstance(of, Fraction) else str(of)]
 
 
 def quoted(constraint: Constraint, of: Fact) -> str:
@@ -167,6 +168,15 @@ def quoted(constraint: Constraint, of: Fact) -> str:
     if isinstance(of, frozenset):
         return ", ".join(value(one) for one in sorted(of)[:VALUES_SHOWN_MAX])
     return value(of) if isinstance(of, str) else fact(constraint, of)
+
+
+def _decimal(of: Fraction) -> str:
+    """A number as people write it, if that is exact within PLACES_MAX: `3.00000002`; else as it is: `1/3`."""
+    scaled = of * 10**PLACES_MAX
+    if scaled.denominator != 1 or of.denominator == 1:
+        return str(of)
+    whole, part = divmod(abs(scaled.numerator), 10**PLACES_MAX)
+    return f"{'-' if of < 0 else ''}{whole}.{part:0{PLACES_MAX}}".rstrip("0")
 
 
 def _phrase(constraint: Constraint) -> Phrase:
