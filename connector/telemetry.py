@@ -63,6 +63,7 @@ ACK = "ack-signed"  # our answer to a receipt
 STATEMENT = "statement-signed"  # what a transfer came to, or what was signed for in a period
 STATEMENT_AGREED = "statement-agreed"  # the other side has signed the same as we
 STATEMENT_DISPUTED = "statement-disputed"  # the other side has signed what contradicts ours
+DISPUTE_SETTLED = "dispute-settled"  # an operator has ended the dispute about an account
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -93,6 +94,7 @@ WHATS = (
     STATEMENT,
     STATEMENT_AGREED,
     STATEMENT_DISPUTED,
+    DISPUTE_SETTLED,
     MANIFEST_ACCEPTED,
     RECEIPT_SIGNED,
     LEG,

@@ -123,7 +123,7 @@ class ManagementApi:
             ("POST", "/reload", self._reload),
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
-            *billing_api.routes(self._d),
+            *billing_api.routes(self._d, self._limits),
             *pulls_api.routes(self._d),
             *evidence_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),

@@ -90,6 +90,12 @@ class Reason(Body):
     reason: str = "ended by an operator"
 
 
+class Settled(Body):
+    """POST /v1/transfers/{pid}/settle-dispute; may be empty."""
+
+    reason: str = "settled by an operator"
+
+
 class Performance(Body):
     """POST /v1/agreements/{id}/performances."""
 

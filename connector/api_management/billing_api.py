@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import hdrs, web
 
-from connector.api.management_shapes import answer, read_instant
-from connector.api.middleware import Handler
+from connector.api.management_shapes import Settled, answer, decode, read_instant
+from connector.api.middleware import Handler, Limits, read_body
+from connector.control_billing import disputes
 from connector.errors import InvalidRequest, NotFound
 from connector.metering_bills.invoice import Invoice
 from connector.metering_bills.pages import as_csv, as_html
@@ -31,7 +32,7 @@ PERIOD: Final = frozenset({"from", "to"})
 PARAMETERS: Final = PERIOD | {"format"}
 
 
-def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
+def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:
     """Method, path and handler of each call."""
 
     async def usage(request: web.Request) -> web.Response:
@@ -56,7 +57,14 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         found = await doors.bills.stating.period(request.match_info["id"], *_period(request.query))
         return answer(found.to_json())
 
+    async def settle(request: web.Request) -> web.Response:
+        """End the dispute about the account of a transfer; why stands in the evidence."""
+        said = decode(await read_body(request, limits) if request.can_read_body else b"", Settled)
+        found = await disputes.settle(doors.journal, request.match_info["pid"], said.reason)
+        return answer({"transfer": found.transfer, "status": found.status})
+
     return (
+        ("POST", "/transfers/{pid}/settle-dispute", settle),
         ("GET", "/agreements/{id}/usage", usage),
         ("GET", "/agreements/{id}/invoice", invoice),
         ("POST", "/agreements/{id}/statement", statement),

@@ -34,6 +34,11 @@ class Billing:
         except msgspec.MsgspecError as error:
             raise ManagementError(f"the answer to POST {path} is not a connector's: {error}", code="not-understood") from error
 
+    async def settle_dispute(self, transfer: str, reason: str) -> None:
+        """End the dispute about the account of a transfer (our pid): what was accepted counts, and more may follow. `reason` is put on
+        record."""
+        await self._open.call("POST", f"/v1/transfers/{quote(transfer, safe='')}/settle-dispute", body={"reason": reason})
+
 
 def _of(agreement: str) -> str:
     return f"/v1/agreements/{quote(agreement, safe='')}"

@@ -39,6 +39,7 @@ from connector.remembered import Paces
 
 IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
+DISPUTED = "disputed"
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
@@ -85,10 +86,12 @@ class Receipts:
         self._closing = asyncio.Event()
 
     def committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
-        """Listens to commits: as what number a receipt is on record, and which transfers are over."""
+        """Listens to commits: as what number a receipt is on record, which transfers are over, which accounts disputed."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER and record.final:
                 self._state_soon(record.pid)
+            if isinstance(record, Metered) and (account := self._accounts.at_hand(record.transfer)) and _disputes(account.stored, record):
+                account.acknowledged(record)
         for fact in evidence:
             if fact.what == telemetry.RECEIPT and fact.digest is not None:
                 self._numbers[fact.digest] = fact.sequence
@@ -315,6 +318,13 @@ class Receipts:
         self._closing.set()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _disputes(known: Metered | None, record: Metered) -> bool:
+    """Whether a dispute begins, or an operator has settled it."""
+    if known is None or known.version >= record.version:
+        return False
+    return known.status != record.status and DISPUTED in (known.status, record.status)
 
 
 def _fact(what: str, stored: Metered, token: str, now: float) -> Evidence:

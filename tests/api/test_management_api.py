@@ -186,6 +186,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     await provider("DELETE /events/{sequence}/detail", status=204, sequence=str(last["sequence"]))
     assert (await provider("GET /ledger/entries", query="?first=0&limit=1"))["items"] == [last | {"detail": None, "salt": None}]
     await provider("POST /ledger/witnesses/{id}/forgive", status=404, id="biopharma")
+    await provider("POST /transfers/{pid}/settle-dispute", status=404, pid="urn:uuid:no-account")
 
     # letters that the other side will not take: one is sent again, one is given up
     operator = Operator(desk.us)

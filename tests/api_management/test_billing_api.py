@@ -107,6 +107,21 @@ async def test_what_is_not_there_is_not_billed(desk: Desk):
     assert (await desk.us.asked("GET", f"/agreements/{quoted(free.id)}/usage"))["cost"] is None
 
 
+async def test_an_operator_ends_a_dispute_and_says_why(desk: Desk):
+    made = await metered(desk, PRICED)
+    path = f"/transfers/{quoted(f't-{made.id}')}/settle-dispute"
+    refused = await desk.us.manage("POST", path)
+    assert (refused.status, "not disputed" in refused.json["detail"]) == (409, True)
+    store = desk.us.connector.store
+    stored = await store.metered(f"t-{made.id}")
+    assert stored is not None
+    await desk.us.connector.journal.commit(Changes(saves=(replace(stored, status="disputed", version=stored.version + 1),)))
+    assert (await desk.us.asked("GET", f"/agreements/{quoted(made.id)}/usage"))["disputed"] != []
+    assert await desk.us.asked("POST", path, {"reason": "we have met"}) == {"transfer": f"t-{made.id}", "status": "open"}
+    assert (await desk.us.asked("GET", f"/agreements/{quoted(made.id)}/usage"))["disputed"] == []
+    assert (await store.evidence_of(f"t-{made.id}"))[-1].detail == {"reason": "we have met"}
+
+
 async def test_prices_that_are_not_understood_are_named_with_their_place(desk: Desk):
     odd = await metered(desk, {"permission": [{"action": "use", "duty": [priced(money("1"), unit("parsec"))]}]})
     answer = await desk.us.manage("GET", f"/agreements/{quoted(odd.id)}/invoice")

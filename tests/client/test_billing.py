@@ -32,3 +32,12 @@ async def test_an_answer_that_is_none_is_said():
         async with ManagementClient(fake.url, TOKEN) as client:
             with pytest.raises(ManagementError, match="is not a connector's"):
                 await client.statement("a")
+
+
+@pytest.mark.asyncio
+async def test_a_dispute_is_settled_with_a_reason():
+    said = {"transfer": "t/1", "status": "open"}
+    with serving(FakeConnector({("POST", "/v1/transfers/t%2F1/settle-dispute"): (200, said)})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            await client.settle_dispute("t/1", "we have met")
+        assert fake.paths() == ["POST /v1/transfers/t%2F1/settle-dispute"]

@@ -331,6 +331,30 @@ def read_with(rig: Rig, key: PublicKey) -> Any:
 
 
 @pytest.mark.asyncio
+async def test_once_a_dispute_is_settled_data_and_receipts_go_on_where_they_were(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 2))
+        assert rig.metering is not None
+        before = await rig.store.metered(TRANSFER)
+        assert before is not None
+
+        async def put(status: str, version: int) -> None:
+            changes = Changes(saves=(replace(before, status=status, version=before.version + version),))
+            evidence = await rig.store.commit(changes)
+            assert isinstance(evidence, tuple)
+            rig.metering.receipts.committed(changes, evidence)  # type: ignore[union-attr]
+
+        await put("disputed", 1)
+        assert (await consumer.get(Range="bytes=0-9"))[0] == 403
+        status, body = await consumer.post(consumer.receipt((1, 3)))
+        assert (status, orjson.loads(body)["code"]) == (409, "account-disputed")
+        await put("open", 2)
+        assert (await consumer.get(Range="bytes=0-9"))[0] == 206
+        assert (await consumer.sign((1, 3))).sequence == 2
+
+
+@pytest.mark.asyncio
 async def test_an_end_that_a_crash_has_left_without_a_statement_is_stated_at_the_next_start(tmp_path: Path):
     store = Failing()
     async with metered(tmp_path, store) as (rig, consumer):
