@@ -142,6 +142,42 @@ class HttpPeer:
         finally:
             response.close()
 
+    async def upload(
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: Mapping[str, str], idle_seconds: float, limit_bytes: int
+    ) -> Reply:
+        """One PUT of `length` bytes, with no bound on its whole time but `idle_seconds` for each step of it. Raises as `send`, and what
+        `body` raises."""
+        failed: list[BaseException] = []
+
+        async def watched() -> AsyncIterator[bytes]:
+            try:
+                async for piece in body:
+                    patience.reschedule(loop.time() + idle_seconds)
+                    yield piece
+                patience.reschedule(loop.time() + 2 * idle_seconds)
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        loop = asyncio.get_running_loop()
+        bounds = aiohttp.ClientTimeout(None, self._connect_seconds, None)
+        sent = {**headers, "Content-Length": str(length)}
+        try:
+            async with asyncio.timeout(idle_seconds) as patience:
+                response = await self._request("PUT", url, sent, watched() if length else b"", bounds, None)
+                try:
+                    return Reply(response.status, _headers(response), await _read(response, limit_bytes, url))
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise self._late(url) from None
+        except PeerFailed:
+            if failed:
+                raise failed[0] from None
+            raise
+        except (aiohttp.ClientError, OSError):
+            raise PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer") from None
+
     async def close(self) -> None:
         """Close all connections. The next call would open a new session."""
         if self._session is not None:
@@ -153,7 +189,7 @@ class HttpPeer:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | AsyncIterator[bytes] | None,
         bounds: aiohttp.ClientTimeout,
         read_bufsize: int | None,
     ) -> aiohttp.ClientResponse:

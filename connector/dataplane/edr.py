@@ -134,6 +134,18 @@ class Tokens:
             "endpointProperties": [{"@type": "EndpointProperty", "name": n, "value": v} for n, v in properties.items()],
         }
 
+    def sink_address(self, transfer: str, provider: str, agreement: str, dataset: str, ends: float | None) -> dict[str, Any]:
+        """Return the `DataAddress` of a transfer request for push: our sink of transfer `transfer` (our pid), with a token that opens it to
+        `provider` as long as the agreement lasts, at most a year. There is nothing to renew: who holds it can only bring what is wanted."""
+        token, life_seconds = self._issue(Grant(transfer, provider, agreement, dataset, 0, ends), ACCESS, REFRESH_SECONDS_MAX)
+        properties = {"authorization": token, "authType": "bearer", "expiresIn": whole_seconds(life_seconds)}
+        return {
+            "@type": "DataAddress",
+            "endpointType": ENDPOINT_TYPE,
+            "endpoint": f"{self._url}/sink/{transfer}",
+            "endpointProperties": [{"@type": "EndpointProperty", "name": n, "value": v} for n, v in properties.items()],
+        }
+
     def check_access(self, token: str, transfer: str) -> Claims:
         """Return the claims of an access token for `transfer` that holds now. Raises TokenRefused; a token of another
         transfer looks like a forged one."""

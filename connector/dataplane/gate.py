@@ -75,6 +75,17 @@ class Gate:
         _demand_running(known, self._clock.now())
         return known.permit
 
+    async def own(self, transfer: str) -> Permit:
+        """The permission to push a transfer, which no token of ours opens: the sink has one of its own. Raises TokenRefused if there is
+        nothing behind it, Withdrawn if nothing may leave now; a sink signs no requests, so what demands them is not pushed."""
+        known = await self._look_up(transfer)
+        if known.view.role is not Role.PROVIDER:
+            raise TokenRefused(NOT_VALID)
+        if SIGNED_REQUESTS in known.view.demands:
+            raise Withdrawn("the agreement demands requests that the consumer signs; nothing is pushed under it", "push-unsigned")
+        _demand_running(known, self._clock.now())
+        return known.permit
+
     async def party(self, token: str, transfer: str, proof: Proof | None = None) -> None:
         """Raise as `permit` unless `token` is one for `transfer`, whether or not that runs: also what has ended can be signed for. What
         its agreement demands of a request is demanded too where nothing is published there any more."""

@@ -11,9 +11,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from connector import telemetry
+from connector.dataplane.edr import read_address
 from connector.dsp.messages import Kind, Role
 from connector.errors import PeerFailed
 from connector.intake.access import Access
@@ -25,6 +26,7 @@ from connector.intake.live_promise import LivePromise
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise, Promised, Unending, obtain
 from connector.intake.proven import Proven, Road
+from connector.intake.pushed import PushPeer
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.metering import live
 from connector.metering.chain_consumer import Terms
@@ -32,6 +34,7 @@ from connector.metering.content import digest_of, read_etag
 from connector.metering.objects import Read
 from connector.metering.ranges import Ranges, covers, union
 from connector.ports import Clock, Identity, Peer
+from connector.ports.pushed import Receptions
 from connector.ports.sinks import Enough, Movers, Sink, Sinks
 from connector.records import Edr, Pull
 from connector.records.metering import Metered
@@ -41,6 +44,7 @@ IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
 ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
 DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
+NOWHERE: Final = {"endpoint": "https://sink.invalid/"}  # beside data of which nobody says where they come from
 PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
 
 
@@ -74,6 +78,7 @@ class Downloads:
         self._peer, self._identity, self._sinks, self._clock, self.metering = peer, identity, sinks, clock, metering
         self._signing = None if signer is None else Signing(signer, identity.keys, clock)
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
+        self.receptions = Receptions()
 
     def check_out(self, out: str, id: str) -> None:
         """Raises InvalidRequest, Contradiction or SinkFailed if a download of order `id` may not go to this path."""
@@ -82,7 +87,7 @@ class Downloads:
     async def fetch(
         self,
         pull: Pull,
-        edr: Edr,
+        edr: Edr | None,
         *,
         renewed: Callable[[Edr], Awaitable[None]],
         progress: Progress,
@@ -101,7 +106,39 @@ class Downloads:
         """
         if (found := await self._finished(pull)) is not None:
             return found
-        peer = await self._signed(pull)
+        if edr is None:
+            return await self._receive(pull, renewed, progress, over, overwrite=overwrite)
+        return await self._fetch(pull, edr, await self._signed(pull), renewed, progress, over, enough or Enough(), overwrite=overwrite)
+
+    async def _receive(
+        self, pull: Pull, renewed: Callable[[Edr], Awaitable[None]], progress: Progress, over: Callable[[], bool], *, overwrite: bool
+    ) -> Pull:
+        """The same of what the provider brings."""
+        async with self.receptions.waiting(pull.transfer or "") as reception:
+            address = (await reception.begun()).address
+            peer = PushPeer(self._peer, reception, proves=address is not None)
+            try:
+                read = read_address(address or NOWHERE)
+                peer.check(read.endpoint)
+            except ValueError as error:
+                raise PeerFailed(f"the provider's data address cannot be used: {error}") from None
+            expires = self._clock.now() + read.expires_seconds if read.expires_seconds is not None else None
+            tokens = (read.access_token, read.refresh_token, read.refresh_endpoint, expires, self._clock.now())
+            edr = Edr(pull.transfer or "", address or NOWHERE, *tokens)
+            return await self._fetch(pull, edr, peer, renewed, progress, over, Enough(), overwrite=overwrite)
+
+    async def _fetch(
+        self,
+        pull: Pull,
+        edr: Edr,
+        peer: Peer,
+        renewed: Callable[[Edr], Awaitable[None]],
+        progress: Progress,
+        over: Callable[[], bool],
+        enough: Enough,
+        *,
+        overwrite: bool,
+    ) -> Pull:
         access = Access(edr, pull.peer, peer=peer, identity=self._identity, clock=self._clock, renewed=renewed)
         sink = await self._sinks.open(pull.out, _part_of(pull), overwrite=overwrite)
         keeper = asyncio.create_task(access.keep(), name=f"token {edr.transfer}")
@@ -117,7 +154,7 @@ class Downloads:
 
         try:
             patience = Patience(pull.id, self._patience_seconds, over, waits)
-            result = await self._obtain(pull, sink, access, noted, patience, enough or Enough())
+            result = await self._obtain(pull, sink, access, noted, patience, enough)
             await _give_name(sink, pull, result, noted)
         finally:
             keeper.cancel()
@@ -142,9 +179,10 @@ class Downloads:
 
     async def _obtain(self, pull: Pull, sink: Sink, access: Access, progress: Progress, patience: Patience, enough: Enough) -> Downloaded:
         """Have all of the data at its place, right."""
-        metering, described = self.metering, None
+        pushed = access.peer if isinstance(access.peer, PushPeer) else None
+        metering, described = None if pushed is not None and not pushed.proves else self.metering, None
         known = await metering.means.store.metered(pull.transfer or "") if metering is not None else None
-        if metering is not None and known is None:
+        if metering is not None and known is None and pushed is None:
             attempts = Attempts(pull, sink, access, access.peer, progress, patience, self._idle_seconds, proven=True)
             outcome = await attempts.run()
             if isinstance(outcome, Downloaded):
@@ -210,7 +248,11 @@ class Downloads:
         terms: Terms,
         described: Described | None,
     ) -> Downloaded:
-        parallel = pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
+        parallel = (
+            1
+            if isinstance(access.peer, PushPeer)
+            else pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
+        )
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await self._held(pull, metering, promise)
         download = Proven(pull, sink, road, promise, progress, patience, held)

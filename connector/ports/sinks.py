@@ -133,7 +133,7 @@ class Downloads(Protocol):
     async def fetch(
         self,
         pull: Pull,
-        edr: Edr,
+        edr: Edr | None,
         *,
         renewed: Callable[[Edr], Awaitable[None]],
         progress: Callable[[Pull], Awaitable[None]],
@@ -142,7 +142,8 @@ class Downloads(Protocol):
     ) -> Pull:
         """Download, resume, check and rename. Returns the order with size, digest and bytes received. `progress` is called
         with what has to survive a crash (validator, size, digest) and for whoever watches. Once `over` says so a request that
-        runs may end, and there is none after it. Of data without an end `enough` says where they end. Raises ConnectorError."""
+        runs may end, and there is none after it. Of data without an end `enough` says where they end. What
+        the provider brings has no `edr`. Raises ConnectorError."""
 
     async def finish(self, pull: Pull, *, progress: Callable[[Pull], Awaitable[None]]) -> Pull | None:
         """What `fetch` would return if all of the data is here already, without asking anybody; None if it is not, and what is

@@ -108,7 +108,8 @@ class Pull:
     under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
     counts those that ended before all of the data had come; `reasons` say so, and why it failed. `earlier` are the transfers (our pids)
     that have brought some of the part before the present one. `parallel` connections are used at once, 0: as many as seems good. Of data
-    without an end the order takes `most_bytes`, or what comes `until` an instant (POSIX seconds); None for no bound."""
+    without an end the order takes `most_bytes`, or what comes `until` an instant (POSIX seconds); None for no bound. With
+    `push` the provider brings them."""
 
     id: str
     peer: str
@@ -131,6 +132,7 @@ class Pull:
     parallel: int = 0
     most_bytes: int | None = None
     until: float | None = None
+    push: bool = False
     version: int = 0
     created: float = 0.0
     updated: float = 0.0

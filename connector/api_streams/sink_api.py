@@ -1,0 +1,154 @@
+"""The sink of the data listener: `HEAD` and `PUT /sink/{transfer pid}`, for what a provider brings of a transfer of ours.
+
+A token opens the sink of one transfer, to its provider, while it runs and an order waits for it. A request says which bytes it brings
+(`Content-Range`) and how many (`Content-Length`); without bytes it says where the manifest is (JSON with a `dataAddress`), or carries an
+ack alone. It is answered by the receipt (200), or by the byte that is wanted next (204 with `Upload-Offset`; 409 if it brought another),
+or by 204 alone once nothing more is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from connector import telemetry
+from connector.api.data_answers import NO_STORE, answered, bearer, not_allowed
+from connector.dataplane.edr import NOT_VALID, Tokens
+from connector.dataplane.ranges import read_content_range
+from connector.dataplane_push.pusher import ACK, JWT, OFFSET, RECEIPTS_RELATION
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.dsp.transfer import State
+from connector.errors import Busy, InvalidRequest, TokenRefused, TooLarge, TooSlow, UnsupportedMedia, Withdrawn
+from connector.ports import Store
+from connector.ports.pushed import Answer, Brought, Reception, Receptions
+from connector.signatures.jws import OBJECT_CHARACTERS_MAX
+
+ADDRESS_BYTES_MAX: Final = 16 * 1024
+PIECE_BYTES: Final = 1024 * 1024
+STALL_SECONDS: Final = 60.0  # without a byte
+UNSATISFIED: Final = "bytes */"
+RETRY_SECONDS: Final = 2
+
+
+class SinkApi:
+    """The handlers. `tokens` are ours; a transfer is looked up in `store`."""
+
+    def __init__(self, tokens: Tokens, store: Store, receptions: Receptions, tracing: telemetry.Tracing) -> None:
+        self._tokens, self._store, self._receptions, self._tracing = tokens, store, receptions, tracing
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes. They need no middleware."""
+        app.router.add_route("HEAD", "/sink/{pid}", answered(self._tracing, "HEAD /sink/{pid}", self._asked))
+        for method in ("PUT", "POST"):
+            app.router.add_route(method, "/sink/{pid}", answered(self._tracing, "PUT /sink/{pid}", self._brought))
+        app.router.add_route("*", "/sink/{pid}", not_allowed("HEAD, PUT"))
+
+    async def _asked(self, request: web.Request) -> web.Response:
+        """What is wanted next."""
+        reception = await self._reception(request)
+        headers: dict[str, str] = {str(name): value for name, value in NO_STORE.items()} | {
+            hdrs.LINK: f'<{request.path}>; rel="{RECEIPTS_RELATION}"'
+        }
+        if reception.wanted is not None:
+            headers[OFFSET] = str(reception.wanted)
+        return web.Response(status=204, headers=headers)
+
+    async def _brought(self, request: web.Request) -> web.StreamResponse:
+        reception = await self._reception(request)
+        brought = await self._read(request)
+        answer = await reception.take(brought)
+        response = _answer(answer)
+        if brought.length and not brought.read:
+            response.force_close()  # a body that was not read would be read as the next request
+        return response
+
+    async def _reception(self, request: web.Request) -> Reception:
+        """That of the transfer, if the token is its provider's. Raises TokenRefused, Withdrawn, Busy."""
+        pid = request.match_info["pid"]
+        claims = self._tokens.check_access(bearer(request.headers.get(hdrs.AUTHORIZATION)), pid)
+        process = await self._store.process(Kind.TRANSFER, pid)
+        if process is None or process.role is not Role.CONSUMER or process.peer != claims.consumer:
+            raise TokenRefused(NOT_VALID)
+        _demand_running(process)
+        if (reception := self._receptions.of(pid)) is None:
+            raise Busy("nobody waits for these data at the moment; come back", retry_seconds=RETRY_SECONDS)
+        return reception
+
+    async def _read(self, request: web.Request) -> Brought:
+        """The request as what it brings. Raises InvalidRequest, UnsupportedMedia, TooLarge, TooSlow."""
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+            raise UnsupportedMedia("send the data as they are, in no content encoding")
+        length = request.content_length
+        if length is None or request.headers.get(hdrs.TRANSFER_ENCODING):
+            raise InvalidRequest("say with `Content-Length` how many bytes come")
+        ack = request.headers.get(ACK)
+        if ack is not None and len(ack) > OBJECT_CHARACTERS_MAX:
+            raise TooLarge("the ack is longer than any")
+        said = request.headers.get(hdrs.CONTENT_RANGE, "").strip()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if said.startswith(UNSATISFIED):
+            size = said.removeprefix(UNSATISFIED)
+            if not size.isdigit() or len(size) > 18:  # noqa: PLR2004 - digits
+                raise InvalidRequest("`Content-Range` does not say how large the data are")
+            address = await _address(request, length) if length else None
+            return Brought(0, 0, int(size), _nothing(), headers, address, ack, read=True)
+        if not said:  # all of them, by somebody who knows nothing of windows
+            return Brought(0, length, length, _pieces(request), headers, None, ack)
+        found = read_content_range(said)
+        if found is None or found[1] != length:
+            raise InvalidRequest("`Content-Range` and `Content-Length` do not say the same")
+        first, _, size_bytes = found
+        return Brought(first, length, size_bytes, _pieces(request), headers, None, ack)
+
+
+def _demand_running(process: Process) -> None:
+    if process.meant != State.STARTED:
+        raise Withdrawn(f"the transfer is {process.meant}, data are taken while it is STARTED", f"transfer-{process.meant.lower()}")
+
+
+async def _address(request: web.Request, length: int) -> dict[str, Any]:
+    """Where the manifest is to be had."""
+    if request.content_type != "application/json":
+        raise UnsupportedMedia("a request without data carries a `dataAddress` in JSON, or nothing")
+    if length > ADDRESS_BYTES_MAX:
+        raise TooLarge(f"a data address has {ADDRESS_BYTES_MAX} bytes at most")
+    body = b"".join([piece async for piece in _pieces(request)])
+    try:
+        address = orjson.loads(body)["dataAddress"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        address = None
+    if not isinstance(address, dict):
+        raise InvalidRequest("the body is no JSON with a `dataAddress`")
+    return address
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises TooSlow."""
+    while True:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise TooSlow(f"nothing came for {STALL_SECONDS:g} s") from None
+        if not piece:
+            return
+        yield piece
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for piece in tuple[bytes]():
+        yield piece
+
+
+def _answer(answer: Answer) -> web.Response:
+    headers: dict[str, str] = {str(name): value for name, value in NO_STORE.items()} | (
+        {OFFSET: str(answer.wanted)} if answer.wanted is not None else {}
+    )
+    if answer.receipt is not None:
+        return web.Response(body=answer.receipt.encode("ascii"), content_type=JWT, headers=headers)
+    return web.Response(status=409 if answer.conflict else 204, headers=headers)

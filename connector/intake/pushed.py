@@ -1,0 +1,100 @@
+"""Data that a provider brings: its requests to our sink stand for the answers to requests that we would have sent.
+
+Whoever downloads asks for a part and reads it; here the part is awaited, and read from the bodies of requests. Whoever signs receipts
+posts them; here the receipt is the answer. So the same code proves, receipts and takes up again, whichever side dials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from connector.errors import PeerFailed, TooSlow
+from connector.ports import Detached, Download, Peer, Reply
+from connector.ports.pushed import ANSWER_SECONDS, Brought, Reception
+
+RECEIPTS: Final = "/receipts"
+
+
+class PushPeer:
+    """The port `Peer` towards a provider that brings its data to `reception`: what lies beside them is asked for as ever, by `peer`.
+    It `proves` them if it has said where its manifest is."""
+
+    def __init__(self, peer: Peer, reception: Reception, *, proves: bool) -> None:
+        self._peer, self._reception, self.proves = peer, reception, proves
+
+    def check(self, url: str) -> None:
+        """See the port."""
+        self._peer.check(url)
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
+    ) -> Reply:
+        """See the port. A receipt is the answer to a request."""
+        if method == "POST" and body is not None and url.endswith(RECEIPTS):
+            return Reply(200, {}, (await self._reception.sign(body.decode("ascii"))).encode("ascii"))
+        return await self._peer.send(method, url, headers=headers, body=body, limit_bytes=limit_bytes)
+
+    def stream(
+        self, _method: str, _url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0
+    ) -> AbstractAsyncContextManager[Download]:
+        """See the port: the part that is asked for, as it is brought."""
+        return self._awaited(headers.get("Range"), idle_seconds)
+
+    @asynccontextmanager
+    async def _awaited(self, range_: str | None, idle_seconds: float) -> AsyncIterator[Download]:
+        first, _, last = (range_ or "bytes=0-").removeprefix("bytes=").partition("-")
+        brought = await self._reception.bytes_from(int(first), idle_seconds)
+        size = brought.size_bytes
+        end = int(last) + 1 if last else size
+        yield Bringing(self._reception, brought, int(first), end, part=range_ is not None, idle_seconds=idle_seconds)
+
+    async def close(self) -> None:
+        """See the port: the connections are those of the peer that was given, and stay."""
+
+
+class Bringing:
+    """The port `Download` over the bodies of requests: the bytes [first, end) of what is brought."""
+
+    def __init__(self, reception: Reception, brought: Brought, first: int, end: int | None, *, part: bool, idle_seconds: float) -> None:
+        self._reception, self._brought, self._first, self._end, self._idle_seconds = reception, brought, first, end, idle_seconds
+        self.status = 206 if part else 200
+        size = "*" if brought.size_bytes is None else str(brought.size_bytes)
+        kept = {name: value for name, value in brought.headers.items() if name in ("content-type", "etag", "repr-digest")}
+        if part:
+            kept["content-range"] = f"bytes {first}-{(end or first + brought.length) - 1}/{size}"
+        elif brought.size_bytes is not None:
+            kept["content-length"] = size
+        self.headers: Mapping[str, str] = kept
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See the port."""
+        at, brought = self._first, self._brought
+        while True:
+            left = brought.length
+            try:
+                async for piece in brought.body:
+                    at, left = at + len(piece), left - len(piece)
+                    if not left:  # said before it is handed on: whoever has enough does not ask whether there is more
+                        await self._reception.has_come(brought)
+                    yield piece
+            except (ConnectionError, TooSlow):
+                left = max(left, 1)
+            if left:
+                error = PeerFailed("the provider stopped in the middle of what it brought")
+                self._reception.fail(brought, error)
+                raise error
+            if self._end is None or at >= self._end:
+                return
+            brought = await self._next(at, brought)
+
+    async def _next(self, at: int, before: Brought) -> Brought:
+        """The next request, once the one before is answered by its receipt."""
+        await asyncio.wait({before.answered}, timeout=ANSWER_SECONDS)
+        return await self._reception.bytes_from(at, self._idle_seconds)
+
+    def detach(self) -> Detached | None:
+        """See the port: there is no connection of ours."""
+        return None

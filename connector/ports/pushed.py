@@ -1,0 +1,172 @@
+"""Where the requests that bring data meet whoever waits for them: a listener takes them, a download reads them.
+
+One request at a time; a new one takes the place of one that is still there. A receipt is the answer to the request whose bytes it covers,
+and the next request carries its ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from connector.errors import Busy, Contradiction, PeerFailed
+
+ACK_SECONDS: Final = 60.0  # for the next request, which carries the ack
+ANSWER_SECONDS: Final = 60.0  # until a request is answered whose bytes have come
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered with: a receipt, and the byte that is `wanted` next; neither once nothing more is. `conflict` says that it
+    brought other bytes."""
+
+    receipt: str | None = None
+    wanted: int | None = None
+    conflict: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Brought:
+    """A request: `length` bytes from `first` of `size_bytes`, or none. `address` is where the provider's manifest is to be had, in the one
+    that opens; `ack` that of the receipt before. `headers` has lower-case names."""
+
+    first: int
+    length: int
+    size_bytes: int | None
+    body: AsyncIterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    address: Mapping[str, Any] | None = None
+    ack: str | None = None
+    read: bool = False  # all of its body
+    answered: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def answer(self, answer: Answer) -> None:
+        """Answer it, if it is not answered yet."""
+        if not self.answered.done():
+            self.answered.set_result(answer)
+
+
+class Reception:
+    """What is brought of one transfer."""
+
+    def __init__(self) -> None:
+        self._now: Brought | None = None
+        self._news = asyncio.Condition()
+        self._wanted: int | None = None
+        self._receipt = ""  # that waits for its ack
+        self._ack: asyncio.Future[str] | None = None
+        self._over = False
+
+    @property
+    def wanted(self) -> int | None:
+        """The byte that is wanted next, if that is known by now."""
+        return self._wanted
+
+    async def take(self, brought: Brought) -> Answer:
+        """Take a request; returns what it is answered with. Raises Busy if there is no answer in time, Contradiction if another request
+        takes its place, PeerFailed for what was wrong with it."""
+        async with self._news:
+            if (before := self._now) is not None and not before.answered.done():
+                before.answered.set_exception(Contradiction("another request has taken the place of this one"))
+                before.answered.exception()
+            self._now = brought
+            if brought.ack is not None and self._ack is not None and not self._ack.done():
+                self._ack.set_result(brought.ack)
+                self._receipt, self._ack = "", None
+            if self._receipt:
+                brought.answer(Answer(self._receipt, brought.first))
+            elif self._over:
+                brought.answer(Answer())
+            elif not brought.length and self._wanted is not None and brought.ack is None:
+                brought.answer(Answer(wanted=self._wanted))
+            self._news.notify_all()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.shield(brought.answered)
+        except TimeoutError:
+            raise Busy("what was brought is not dealt with yet; come back and ask what is wanted") from None
+
+    async def begun(self) -> Brought:
+        """The first request."""
+        async with self._news:
+            while self._now is None or self._now.answered.done():
+                await self._news.wait()
+            return self._now
+
+    async def sign(self, receipt: str) -> str:
+        """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does."""
+        async with self._news:
+            self._receipt, self._ack = receipt, asyncio.get_running_loop().create_future()
+            acknowledged = self._ack
+            self._say()
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                return await acknowledged
+        except TimeoutError:
+            raise PeerFailed("the provider brought no ack of the last receipt") from None
+
+    def _say(self) -> None:
+        """Answer with the receipt that waits, once all that was brought has come."""
+        now = self._now
+        if now is not None and self._receipt and (now.read or not now.length):
+            now.answer(Answer(self._receipt, now.first + now.length))
+
+    async def has_come(self, brought: Brought) -> None:
+        """All of a request has been read."""
+        async with self._news:
+            brought.read = True
+            self._say()
+
+    async def bytes_from(self, offset: int, idle_seconds: float) -> Brought:
+        """The request that brings the bytes from `offset`. Others are told what is wanted. Raises PeerFailed if none comes."""
+        try:
+            async with asyncio.timeout(idle_seconds), self._news:
+                self._wanted = offset
+                while True:
+                    now = self._now
+                    if now is not None and not now.answered.done() and not self._receipt:
+                        if now.length and now.first == offset:
+                            return now
+                        now.answer(Answer(wanted=offset, conflict=now.length > 0))
+                    await self._news.wait()
+        except TimeoutError:
+            raise PeerFailed("the provider brings no more") from None
+
+    async def finish(self) -> None:
+        """Nothing more is wanted."""
+        async with self._news:
+            self._over, self._wanted, self._receipt = True, None, ""
+            if self._now is not None:
+                self._now.answer(Answer())
+            self._news.notify_all()
+
+    def fail(self, brought: Brought, error: PeerFailed) -> None:
+        """Something was wrong with a request."""
+        if not brought.answered.done():
+            brought.answered.set_exception(error)
+            brought.answered.exception()
+
+
+class Receptions:
+    """Those of all transfers for which somebody waits."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Reception] = {}
+
+    def of(self, transfer: str) -> Reception | None:
+        """That of a transfer, or None if nobody waits for it now."""
+        return self._open.get(transfer)
+
+    @asynccontextmanager
+    async def waiting(self, transfer: str) -> AsyncIterator[Reception]:
+        """Around whoever waits for what is brought of a transfer."""
+        reception = self._open[transfer] = Reception()
+        try:
+            yield reception
+        finally:
+            if self._open.get(transfer) is reception:
+                del self._open[transfer]
+            await reception.finish()
