@@ -34,11 +34,13 @@ bench: $(READY)  ## the measured promises: a table, and build/bench.json (nginx)
 	@sh tests/install_servers.sh nginx
 	$(BIN)/python -m tests.bench
 
-faults: $(READY) ## SIGKILL at every await point and 200 times at random
+faults: $(READY) ## SIGKILL at every await point and 200 times at random; 200 transfers cut anywhere
 	$(BIN)/python -m tests.faults --kills 200
+	$(BIN)/python -m tests.faults --streams 200
 
-faults-ci: $(READY) ## the same with 30 random kills
+faults-ci: $(READY) ## the same with 30 of each
 	$(BIN)/python -m tests.faults --kills 30
+	$(BIN)/python -m tests.faults --streams 30
 
 lint: $(READY)   ## ruff and mypy --strict
 	$(BIN)/ruff check .
