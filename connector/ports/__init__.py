@@ -366,8 +366,7 @@ class Transfers(Protocol):
         """The transfer with this pid of ours as it is committed, or None if there is none, or no dataset behind it any more."""
 
     async def demands(self, pid: str) -> frozenset[str] | None:
-        """What the agreement of a transfer demands of a stream, as IRIs, whether or not there is a dataset behind it; None if no such
-        transfer or agreement is stored."""
+        """What its agreement demands of a stream, as IRIs, with or without a dataset behind it; None if one of the two is not stored."""
 
 
 class Expander(Protocol):
