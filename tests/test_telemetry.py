@@ -408,7 +408,7 @@ async def test_no_peer_chooses_the_labels_of_our_metrics(tmp_path: Path, out: io
     assert "made" not in text.lower()
     assert d.peer.id not in text
     labels = set(re.findall(r'(\w+)="', text))
-    assert labels <= {"type", "direction", "outcome", "what", "code", "le"}
+    assert labels <= {"type", "direction", "outcome", "what", "code", "le", "purpose"}
     assert set(re.findall(r'what="([^"]*)"', text)) <= set(telemetry.WHATS)
     assert set(re.findall(r'direction="([^"]*)"', text)) <= {"in", "out"}
     assert set(re.findall(r'outcome="([^"]*)"', text)) <= OUTCOMES

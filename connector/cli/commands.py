@@ -10,7 +10,6 @@ from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
 import connector
 from connector.cli import consume, explain, init, operate, processes, publish, run, show, simulate
-from connector.cli_evidence import stating
 from connector.errors import ConnectorError
 
 DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
@@ -38,7 +37,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
             processes.agreements,
             operate.usage,
             operate.invoice,
-            stating.statement,
+            operate.statement,
             operate.evidence,
             processes.show_process,
             explain.explain,

@@ -1,5 +1,5 @@
-"""`connector participants`, `usage`, `invoice`, `evidence`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes part, what
-was used and is owed, what is on record and proves it, what got stuck, and going on."""
+"""`connector participants`, `usage`, `invoice`, `statement`, `evidence`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes
+part, what was used and is owed, what is on record and proves it, what got stuck, and going on."""
 
 from __future__ import annotations
 
@@ -99,6 +99,32 @@ def invoice(
         show.document(json.loads(content))
     else:
         _show_invoice(json.loads(content))
+
+
+def statement(
+    agreement: str,
+    *,
+    begins: Annotated[str | None, Parameter(name="--from")] = None,
+    ends: Annotated[str | None, Parameter(name="--to")] = None,
+    common: Common | None = None,
+) -> int:
+    """Have both sides sign what each transfer had come to by the end of a period; both statements are on record, and evidence.
+
+    Parameters
+    ----------
+    agreement
+        its id, as `connector agreements` shows it
+    begins
+        first instant or day of the period (UTC); default: the beginning of the agreement
+    ends
+        the instant or day at which the period is over, not in it; default: a few seconds ago
+    """
+    from connector.cli_evidence.stating import show_statement
+
+    common = common or Common()
+    said = ask(common, lambda client: client.statement(agreement, begins=begins, ends=ends))
+    (show.document if common.json else show_statement)(said)
+    return 0 if said["outcome"] == "agreed" else 1
 
 
 def _show_invoice(said: Mapping[str, Any]) -> None:

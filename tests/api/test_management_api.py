@@ -136,6 +136,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     assert (usage["role"], usage["cost"]) == ("provider", None)
     unpriced = await consumer("GET /agreements/{id}/invoice", status=404, id=agreement["id"])
     assert "has no prices" in unpriced["detail"]  # tests/api_management/test_billing_api.py has some
+    assert (await consumer("POST /agreements/{id}/statement", id=agreement["id"]))["outcome"] == "agreed"
 
     # what proves it, which is no JSON: tests/api_management/test_evidence_api.py looks into it
     proof = await two.provider.manage("GET", f"/agreements/{quoted(agreement['id'])}/evidence")
@@ -172,6 +173,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     assert await asyncio.to_thread(Path(out).read_bytes) == b"x" * 5000
     pulled = await consumer("GET /pulls/{id}", id=order["id"])
     assert (pulled["received_bytes"], pulled in (await consumer("GET /pulls"))["items"]) == (5000, True)
+    assert "is at `done`" in (await consumer("POST /pulls/{id}/end", status=409, id=order["id"]))["detail"]
     told = (await consumer("GET /processes/{pid}/evidence", pid=pulled["negotiation"]))["items"]
     assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
     assert {e["pid"] for e in told} == {pulled["negotiation"]}
