@@ -61,7 +61,7 @@ class LivePromise:
         return Known(state.size_bytes, state.records, 0)
 
     def _at(self, ranges: Ranges) -> State:
-        return self.states[ranges[-1][1] if ranges else 1]
+        return self.states[ranges[-1][1]] if ranges else State()  # of nothing, whatever is not needed any more by then
 
 
 def told_of(stored: Metered) -> tuple[State, Checkpoint] | None:
