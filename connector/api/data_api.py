@@ -202,7 +202,8 @@ class DataApi:
             if account is not None:
                 account.sent(first, length)
 
-        meter = self._meters.meter(permit, span.length, representation.media_type) if permit.tallies else None
+        calls = 0 if account is None else account.calls
+        meter = self._meters.meter(permit, span.length, representation.media_type, calls) if permit.tallies else None
         copy = partial(stream, sent=sent, stall_seconds=self._stall_seconds, meter=meter, credit=account)
         try:
             # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.

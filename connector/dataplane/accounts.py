@@ -29,7 +29,7 @@ from connector.errors import ConnectorError, MeterRefused, Withdrawn
 from connector.merkle import checkpoints, notes
 from connector.metering.chain_consumer import acceptable
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
-from connector.metering.counts import by_day
+from connector.metering.counts import by_day, call
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest, manifest_of
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
@@ -60,21 +60,19 @@ class Account:
         self._layout = log.layout
         self._sent = Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
-        self._running, self._since, self.calls, self._microseconds = 0, 0.0, 0, 0
+        self._running, self._since, self._calls, self._microseconds = 0, 0.0, 0, 0
         if stored is not None:
             self._resume(stored)
 
     def _resume(self, stored: Metered) -> None:
         """Go on from what is stored: as far as that was sent, it is not counted again."""
         counts = stored.own if stored.sequence else stored.counts
-        self.calls, self._microseconds = counts.calls, counts.microseconds
-        if stored.sequence:
-            return
-        if not _same(stored, self.log):
+        self._calls, self._microseconds = counts.calls, counts.microseconds
+        if not stored.sequence and not _same(stored, self.log):
             self._before = replace(counts, calls=0, microseconds=0)
-            return
-        self._before = stored.before
-        self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
+        elif not stored.sequence:
+            self._before = stored.before
+            self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
 
     @property
     def required(self) -> bool:
@@ -159,10 +157,8 @@ class Account:
     def acknowledged(self, stored: Metered) -> None:
         """A receipt was accepted and its ack is durable, or the account is disputed. What was sent before the first of them is on its way
         as well: nobody has signed for it."""
-        if not self.opened:
-            self._out = self._sent.touched()
+        self._out = without(self._out if self.opened else self._sent.touched(), stored.ranges)
         self.stored = stored
-        self._out = without(self._out, stored.ranges)
         self._hold(self._measure(self._out))
         self._all.news.set()
         self.heard(stored)
@@ -178,8 +174,7 @@ class Account:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around one answer with data: it is a call, and its time counts, once for all that run at the same time."""
-        self.calls += 1
+        """Around one answer with data: its time counts, once for all that run at the same time."""
         if not self._running:
             self._since = monotonic()
         self._running += 1
@@ -194,6 +189,11 @@ class Account:
     def microseconds(self) -> int:
         """The time in which data flowed."""
         return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if self._running else 0)
+
+    @property
+    def calls(self) -> int:
+        """One, once something was delivered: signed for, or sent to who signs nothing. What was counted before stays."""
+        return max(self._calls, call((self.stored.counts if self.stored and self.opened else self._before + self._sent.counts()).bytes))
 
     def beyond(self, ranges: Ranges) -> int:
         """How many bytes are on their way, or were, beside these leaves and those that were acknowledged."""

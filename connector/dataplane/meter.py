@@ -2,7 +2,7 @@
 
 Bytes count as they are handed to the kernel or to the transport's buffer: what was cut off before that is given back. A record is a line;
 it counts when its first byte leaves, so a range that begins within a line counts that line too. Metered time is the time in which at least
-one stream of the agreement runs.
+one stream of the agreement runs. A call is a transfer: its first stream that brings something pays for it, the others do not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakValueDictionary
 
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
@@ -33,10 +34,27 @@ class Meters:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._watches: dict[tuple[str, str], _Watch] = {}
+        self._called: set[str] = set()  # transfers whose call is paid
+        self._calling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def meter(self, permit: Permit, size_bytes: int, media_type: str) -> Meter:
-        """A context manager around a stream of that size. Raises Withdrawn where it begins if nothing may leave at all."""
+    def meter(self, permit: Permit, size_bytes: int, media_type: str, calls: int = 0) -> Meter:
+        """A context manager around a stream of that size, of a transfer that has come to `calls` before. Raises Withdrawn where it begins
+        if nothing may leave at all."""
+        if calls:
+            self._called.add(permit.transfer)
         return Meter(self._ledger, self, permit, size_bytes, media_type)
+
+    def calling(self, transfer: str) -> asyncio.Lock:
+        """Held by the stream that is about to pay for the call of its transfer: those that begin meanwhile wait until it has."""
+        return self._calling.setdefault(transfer, asyncio.Lock())
+
+    def called(self, transfer: str) -> None:
+        """The call of a transfer is paid."""
+        self._called.add(transfer)
+
+    def due(self, transfer: str, tallies: tuple[Tally, ...]) -> tuple[Tally, ...]:
+        """What still counts of a transfer: once its call is paid, calls cost nothing more."""
+        return tuple(each for tally in tallies if (each := _called(tally)) is not None) if transfer in self._called else tallies
 
     def watch(self, agreement: str, tally: Tally) -> _Watch:
         """The watch of an agreement's metered time under a rule."""
@@ -75,8 +93,13 @@ class Meter:
         if self.reads and not counts_records(self._media_type):
             raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)
         try:
-            await self._exchange(self._rest)
-            self._pay(lambda pricing: pricing.rate(CALL_COUNT))
+            async with self._meters.calling(self._transfer):
+                self._tallies = self._meters.due(self._transfer, self._tallies)
+                await self._exchange(self._rest)
+                if self._rest:
+                    self._pay(lambda pricing: pricing.rate(CALL_COUNT))
+                    self._meters.called(self._transfer)
+                    self._tallies = self._meters.due(self._transfer, self._tallies)
             await self._run_watches()
         except BaseException:
             self._close()
@@ -176,7 +199,7 @@ class Meter:
         tallies = await self._ledger.at_mark(self._transfer)
         if tallies is None:
             raise Withdrawn(USED_UP, Code.QUOTA_EXHAUSTED)
-        self._tallies, self.asks = tallies, False
+        self._tallies, self.asks = self._meters.due(self._transfer, tallies), False
 
     async def _run_watches(self) -> None:
         """Let the time run under each rule that meters it."""
@@ -204,6 +227,14 @@ class Meter:
         held, self._held = self._held, None
         if held is not None:
             self._ledger.spawn(held.close())
+
+
+def _called(tally: Tally) -> Tally | None:
+    """What a tally counts of a transfer whose call is paid; None if that is nothing."""
+    if tally.pricing is None:
+        return tally
+    rates = tuple((operand, rate) for operand, rate in tally.pricing.rates if operand != CALL_COUNT)
+    return tally._replace(pricing=tally.pricing._replace(rates=rates)) if rates else None
 
 
 def most(pricing: Pricing, count: int) -> int:

@@ -28,6 +28,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
 from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
+from connector.metering.counts import call
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of, pending
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
@@ -185,7 +186,7 @@ class Receipts:
         accepted = judged.outcome is Outcome.ACCEPTED
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
-        own = _own(stored, self._accounts.at_hand(stored.transfer))
+        own = _own(judged.account, self._accounts.at_hand(stored.transfer), stored)
         after = replace(judged.account, own=own, version=stored.version + 1, updated=now)
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
@@ -341,11 +342,13 @@ def _log(stored: Metered, account: Account | None, live: Described | None) -> cr
     return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
 
 
-def _own(stored: Metered, account: Account | None) -> Counts:
-    """What we have counted ourselves of calls and time; as the last receipt found it, where nobody has asked for data since a start."""
-    if account is not None:
-        return Counts(calls=account.calls, microseconds=account.microseconds)
-    return stored.own if stored.sequence else Counts(calls=stored.counts.calls, microseconds=stored.counts.microseconds)
+def _own(stored: Metered, account: Account | None, before: Metered | None = None) -> Counts:
+    """What we say of calls, which follow from what was signed for, and of time, which we have counted ourselves; as the last receipt found
+    it (or what was stored `before` this one), where nobody has asked for data since a start."""
+    before = before or stored
+    told = before.own if before.sequence else before.counts
+    microseconds = told.microseconds if account is None else account.microseconds
+    return Counts(calls=max(before.own.calls, call(stored.counts.bytes)), microseconds=microseconds)
 
 
 def _late(stored: Metered, account: Account | None) -> bool:

@@ -95,7 +95,8 @@ class Pusher:
                 raise PeerRefused("these data have no content log", status=HTTPStatus.NOT_FOUND)
             account = await self._accounts.of(permit, representation.log)
             await self._accounts.manifest(account)
-            meter = self._meters.meter(permit, representation.size_bytes, representation.media_type) if permit.tallies else None
+            size_bytes, media_type = representation.size_bytes, representation.media_type
+            meter = self._meters.meter(permit, size_bytes, media_type, account.calls) if permit.tallies else None
             try:
                 async with meter or nullcontext():
                     bounds = (permit.not_after, permit.not_after_code, permit.counted_until)

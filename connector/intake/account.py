@@ -23,6 +23,7 @@ from connector.intake.beside import Beside, problem_code
 from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
+from connector.metering.counts import call
 from connector.metering.credit import due
 from connector.metering.objects import Receipt, Rejected, digest, kept, pending
 from connector.metering.ranges import Ranges, covers, union, without
@@ -38,7 +39,7 @@ LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does n
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 Lines = Callable[[int, int], int]
 Look = Callable[[], None]
-Measured = Callable[[], tuple[int, int]]
+Measured = Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Means:
 class Account:
     """The account of the transfer `transfer` (our pid) with `peer` under `agreement`.
 
-    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the calls and microseconds so far. `look()`
+    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the microseconds so far. `look()`
     calls `verified` if there is more by now.
     """
 
@@ -256,21 +257,19 @@ class Account:
         """Sign the next receipt over what is verified now, and store it. One in the course of things covers what is on the disk by now."""
         if reason is None and not (self._after == "fsync" and state == "partial" and self._due):
             await self._keep()
-        verified = self._to_sign(self._kept)
-        if not covers(verified, self._account.ranges):
-            verified = ()
-        calls, microseconds = self._measured()
+        verified, told = self._to_sign(self._kept), self._account.ranges
+        covered = union(verified, told) if reason is None and covers(verified, told) else told
         receipt = chain.receipt_for(
             self._account,
-            verified if reason is None else (),
+            covered,
             log=self._log,
-            checkpoint=self._promise.signed(union(verified if reason is None else (), self._account.ranges)),
+            checkpoint=self._promise.signed(covered),
             id=self._means.ids.new(),
             now=self._means.clock.now(),
             after=self._after,
             state=state,
-            calls=calls,
-            microseconds=microseconds,
+            calls=call(self._bytes(covered)),
+            microseconds=self._measured(),
             rejected=rejected,
             reason=reason,
             ledger=await self._means.ledger() if self._means.ledger is not None else None,

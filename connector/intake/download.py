@@ -348,7 +348,7 @@ def _account(
     access: Access,
     sink: Sink,
     terms: Terms,
-    measured: Callable[[], tuple[int, int]],
+    measured: Callable[[], int],
     lines: Callable[[int, int], int] = lambda _first, _end: 0,
     look: Callable[[], None] = lambda: None,
 ) -> Account:

@@ -70,15 +70,15 @@ class Following:
         self._state, self._frontier = State(), Frontier().append(promise.header.hash)
         self._last = b""
         self._held, self._held_bytes = list[bytes](), 0
-        self._wrong = self._resumed = self._calls = 0
+        self._wrong = self._resumed = 0
         self._since, self._nanoseconds, self._reported = 0, 0, 0.0
         self._account: Account | None = None
         self._heard = False  # from the provider, by what it signs: a source may be quiet for any time
 
-    def measured(self) -> tuple[int, int]:
-        """Calls, and the microseconds in which data flowed."""
+    def measured(self) -> int:
+        """The microseconds in which data flowed."""
         running = time.monotonic_ns() - self._since if self._since else 0
-        return self._calls, (self._nanoseconds + running) // 1000
+        return (self._nanoseconds + running) // 1000
 
     async def run(self, account: Account, described: Described | None) -> Downloaded:
         """Returns once enough has come, or no more comes; all of it is signed for. Raises as `Downloads.fetch`."""
@@ -197,7 +197,6 @@ class Following:
     async def _go(self, described: Described | None) -> None:
         """Read one answer. Raises PeerFailed for a cut, Broken."""
         async with self._answer(described) as incoming:
-            self._calls += 1
             self._since = time.monotonic_ns()
             coming: asyncio.Future[bytes] | None = None
             ahead: asyncio.Task[Goal | None] = asyncio.create_task(self._next(self._state), name="checkpoint")

@@ -66,7 +66,7 @@ class Proven:
         self._lines: dict[int, int] = {}
         self._account: Account | None = None
         self._resumed = 0
-        self._calls, self._flowing, self._since, self._nanoseconds = 0, 0, 0, 0
+        self._flowing, self._since, self._nanoseconds = 0, 0, 0
 
     def lines(self, first: int, end: int) -> int:
         """The records that end in these leaves."""
@@ -77,10 +77,10 @@ class Proven:
         for window in tuple(self._windows):
             self._see(window)
 
-    def measured(self) -> tuple[int, int]:
-        """Calls, and the microseconds in which data flowed."""
+    def measured(self) -> int:
+        """The microseconds in which data flowed."""
         running = time.monotonic_ns() - self._since if self._flowing else 0
-        return self._calls, (self._nanoseconds + running) // 1000
+        return (self._nanoseconds + running) // 1000
 
     async def run(self, account: Account, described: Described | None) -> Downloaded:
         """Returns when every leaf is right and acknowledged, and the file has to be given its name. Raises as `Downloads.fetch`."""
@@ -198,7 +198,6 @@ class Proven:
         """Fetch some leaves. Raises PeerFailed for a cut, Broken for a leaf that was wrong before."""
         async with self._answer(span, described) as incoming:
             going = leg(incoming, self._sink, self._cut, self._road.movers, self._road.idle_seconds)
-            self._calls += 1
             if not self._flowing:
                 self._since = time.monotonic_ns()
             self._flowing += 1

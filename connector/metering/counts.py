@@ -1,9 +1,10 @@
 """What is counted of a flow. Pure.
 
 The rule, fixed with the manifest: `bytes` of verified leaves, without HTTP, TLS and content coding; `records` by the manifest's `unit`,
-each in the leaf in which it ends; `items`, files or objects that are whole; `calls`, requests whose answer began to arrive;
-`microseconds` in which data flowed. The first three follow from the ranges of leaves, so both sides come to the same. The last two
-each side can only see for itself: the consumer's stand in its receipts, the provider's in its acks.
+each in the leaf in which it ends; `items`, files or objects that are whole; `calls`, transfers that have delivered something: one, as soon
+as there are bytes, in however many requests they came, so that no cut and no resumption makes another; `microseconds` in which data flowed.
+All but the time follow from the ranges of leaves, so both sides come to the same. The time each side can only see for itself: the
+consumer's stands in its receipts, the provider's in its acks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from connector.metering import claims as read
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What was used of a transfer, cumulative and unique: `bytes` of verified leaves, `records` (lines, rows, messages), `items` (files,
-    objects), `calls` (requests), `microseconds` in which data flowed."""
+    objects), `calls` (transfers that delivered something), `microseconds` in which data flowed."""
 
     bytes: int = 0
     records: int = 0
@@ -36,6 +37,11 @@ class Counts:
     def claims(self) -> dict[str, int]:
         """The counts by the names of their claims."""
         return {name: getattr(self, attribute) for name, attribute in COUNTED.items()}
+
+
+def call(size_bytes: int) -> int:
+    """The calls of one transfer that has delivered so many bytes."""
+    return int(size_bytes > 0)
 
 
 NOTHING: Final = Counts()

@@ -73,12 +73,17 @@ async def test_everything_that_has_a_price_is_paid_for_from_one_budget(limit: in
 
 
 @pytest.mark.asyncio
-async def test_a_call_is_paid_for_when_it_begins_and_what_it_brings_may_be_free(rig: Rig, http: aiohttp.ClientSession):
+async def test_a_transfer_is_one_call_in_however_many_requests_and_what_it_brings_may_be_free(rig: Rig, http: aiohttp.ClientSession):
     content = some_bytes(300_000)
     await rig.publish(content, tallies=(budget(599, call=200),))
-    assert [await fetch(http, rig, Range=f"bytes={first}-") for first in (0, 299_999)] == [(206, content, ""), (206, content[-1:], "")]
+    rig.transfers.views["t2"] = replace(rig.transfers.views[TRANSFER], pid="t2")
+    ranges = [{"Range": f"bytes={first}-"} for first in (0, 299_999)]
+    assert [await fetch(http, rig, **each) for each in ranges] == [(206, content, ""), (206, content[-1:], "")]
+    assert await settled(rig, MONEY) == 200
+    assert [status for status, _, _ in await asyncio.gather(*(fetch(http, rig, "t2", **each) for each in ranges * 2))] == [206] * 4
     assert await settled(rig, MONEY) == 400
-    assert (await fetch(http, rig))[::2] == (403, "QUOTA_EXHAUSTED")
+    rig.transfers.views["t3"] = replace(rig.transfers.views[TRANSFER], pid="t3")
+    assert (await fetch(http, rig, "t3"))[::2] == (403, "QUOTA_EXHAUSTED")
 
 
 @pytest.mark.asyncio
