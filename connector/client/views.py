@@ -128,8 +128,9 @@ class Agreement(Struct, frozen=True):
 class AgreementUsage(Struct, frozen=True):
     """What was used under an agreement up to `at`: `counts` in all and, of them, what the consumer has `signed` for (bytes, records, items,
     calls, us). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
-    those of its quotas, where we count them; each of `transfers` has its `counts`, `status`, `attested`, and its last `receipt`. Of those
-    `disputed` (the provider's pids) the two sides have signed what contradicts itself."""
+    those of its quotas, where we count them; each of `transfers` has its `counts`, `attested`, its last `receipt`, and its `status`: open;
+    ended, if the transfer is over and nobody has signed how; complete, rejected, aborted, disputed. Of those `disputed` (the provider's
+    pids) the two sides have signed what contradicts itself."""
 
     agreement: str
     role: str

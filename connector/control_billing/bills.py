@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from connector.control.policies import Policies
 from connector.control_billing.stating import Stating
-from connector.dsp.messages import Role
+from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
 from connector.metering.counts import DAY_SECONDS, Counts, total
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
@@ -64,7 +64,7 @@ class Bills:
             "signed": signed.claims(),
             "cost": cost,
             "counters": counters,
-            "transfers": [_told(account) for account in accounts],
+            "transfers": [_told(account, over=await self._over(account)) for account in accounts],
             "disputed": _disputed(accounts),
         }
 
@@ -82,6 +82,11 @@ class Bills:
         period = min(first, last) if begins is None else begins, last
         readings = [reading for account in accounts for reading in await self._readings(account, period)]
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts))
+
+    async def _over(self, account: Metered) -> bool:
+        """Whether the transfer of an account has ended, so that nothing more comes."""
+        process = await self._store.process(Kind.TRANSFER, account.transfer)
+        return process is None or process.final
 
     async def _agreement(self, id: str) -> Agreement:
         found = await self._store.agreement(id)
@@ -133,10 +138,11 @@ def _disputed(accounts: Sequence[Metered]) -> list[str]:
     return sorted(manifest_of(each.manifest).provider_pid for each in accounts if each.status == "disputed")
 
 
-def _told(account: Metered) -> dict[str, Any]:
+def _told(account: Metered, *, over: bool) -> dict[str, Any]:
+    """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
     return {
         "transfer": account.transfer,
-        "status": account.status,
+        "status": "ended" if over and account.status == "open" else account.status,
         "attested": account.attested,
         "sequence": account.sequence,
         "receipt": digest(account.receipt).hex() if account.receipt else None,

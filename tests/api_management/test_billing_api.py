@@ -18,7 +18,7 @@ from tests.control.test_quotas import agreed
 from tests.control_billing.test_bills import flow, unsigned
 from tests.metering.rig import CHUNK
 from tests.metering_bills.priced import money, price, priced, unit
-from tests.pair import Desk, agreement, negotiation, pair, quoted
+from tests.pair import Desk, agreement, negotiation, pair, quoted, transfer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,6 +44,17 @@ async def test_usage_says_what_was_used_and_signed_for_and_what_it_costs(desk: D
     assert (said["counts"]["bytes"], said["signed"]["bytes"]) == (20 * CHUNK + 4_000_000, 20 * CHUNK)
     assert said["cost"] == {"currency": "EUR", "amount": "7.66", "signed": "5.66"}
     assert [(each["attested"], each["sequence"]) for each in said["transfers"]] == [("both", 2), ("provider-only", 0)]
+
+
+async def test_an_account_is_open_while_its_transfer_lives_and_ended_when_that_is_over_though_nobody_has_signed_how(desk: Desk):
+    made = await metered(desk, PRICED)
+    kept = [transfer(desk.us, desk.peer, state, Role.PROVIDER, made) for state in ("STARTED", "SUSPENDED", "COMPLETED", "TERMINATED")]
+    accounts = [replace(unsigned(each.pid, Counts(bytes=1, calls=1)), agreement=made.id) for each in kept]
+    await desk.us.put(*kept)
+    assert isinstance(await desk.us.connector.journal.commit(Changes(saves=tuple(accounts))), tuple)
+    said = (await desk.us.asked("GET", f"/agreements/{quoted(made.id)}/usage"))["transfers"]
+    found = {each["transfer"]: each["status"] for each in said}
+    assert [found[each.pid] for each in kept] == ["open", "open", "ended", "ended"]
 
 
 async def test_an_invoice_is_the_same_in_all_three_forms(desk: Desk):
