@@ -135,6 +135,8 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
                 piece = await request.content.readany()
         except TimeoutError:
             raise TooSlow(f"nothing came for {STALL_SECONDS:g} s") from None
+        except RuntimeError:  # what aiohttp says of a connection that was lost while nobody read
+            raise ConnectionResetError("the client is gone") from None
         if not piece:
             return
         yield piece

@@ -43,6 +43,11 @@ class Brought:
     read: bool = False  # all of its body
     answered: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is all that there is, by somebody who names no manifest."""
+        return self.length == self.size_bytes and self.ack is None and "describedby" not in self.headers.get("link", "")
+
     def answer(self, answer: Answer) -> None:
         """Answer it, if it is not answered yet."""
         if not self.answered.done():
@@ -90,11 +95,15 @@ class Reception:
             raise Busy("what was brought is not dealt with yet; come back and ask what is wanted") from None
 
     async def begun(self) -> Brought:
-        """The first request."""
+        """The request that opens: one with an address, or one that brings everything at once and knows nothing of windows. Others go on
+        with what is not known here any more, and are told so."""
         async with self._news:
-            while self._now is None or self._now.answered.done():
+            while True:
+                if (now := self._now) is not None and not now.answered.done():
+                    if now.address is not None or now.alone:
+                        return now
+                    now.answer(Answer(conflict=True))
                 await self._news.wait()
-            return self._now
 
     async def sign(self, receipt: str) -> str:
         """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does."""
@@ -127,10 +136,13 @@ class Reception:
                 self._wanted = offset
                 while True:
                     now = self._now
-                    if now is not None and not now.answered.done() and not self._receipt:
-                        if now.length and now.first == offset:
+                    if now is not None and not now.answered.done():
+                        if now.length and now.first == offset and not now.read:
                             return now
-                        now.answer(Answer(wanted=offset, conflict=now.length > 0))
+                        if self._receipt:
+                            now.answer(Answer(self._receipt, offset))
+                        elif not now.read or not now.length:
+                            now.answer(Answer(wanted=offset, conflict=now.length > 0))
                     await self._news.wait()
         except TimeoutError:
             raise PeerFailed("the provider brings no more") from None
@@ -142,6 +154,12 @@ class Reception:
             if self._now is not None:
                 self._now.answer(Answer())
             self._news.notify_all()
+
+    def abandon(self) -> None:
+        """Nobody waits any more, and not all has come."""
+        if self._now is not None and not self._now.answered.done():
+            self._now.answered.set_exception(Busy("nobody waits for these data at the moment; come back"))
+            self._now.answered.exception()
 
     def fail(self, brought: Brought, error: PeerFailed) -> None:
         """Something was wrong with a request."""
@@ -166,7 +184,11 @@ class Receptions:
         reception = self._open[transfer] = Reception()
         try:
             yield reception
+        except BaseException:
+            reception.abandon()
+            raise
+        else:
+            await reception.finish()
         finally:
             if self._open.get(transfer) is reception:
                 del self._open[transfer]
-            await reception.finish()
