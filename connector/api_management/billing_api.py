@@ -40,7 +40,7 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
         return answer(await doors.bills.usage(request.match_info["id"]))
 
     async def invoice(request: web.Request) -> web.Response:
-        """The invoice for the period [`from`, `to`); from the signing and up to now where they are not given."""
+        """The invoice for the period [`from`, `to`); without them from the signing up to the last acknowledged receipt, or to now."""
         _demand_known(request.query, "an invoice", PARAMETERS)
         format = request.query.get("format", "json")
         if format not in FORMATS:

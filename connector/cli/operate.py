@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -77,7 +78,8 @@ def invoice(
     begins
         first instant or day of the period (UTC); default: the signing
     ends
-        the instant or day at which the period is over, not in it; default: now
+        the instant or day at which the period is over, not in it; default: after the last acknowledged receipt, to which both
+        sides come whenever they ask, or now if there is none. Of a period that is not over yet more may come
     format
         text for people, or json, csv, html (a page to print)
     out
@@ -95,10 +97,16 @@ def invoice(
         show.note(f"written to {out}")
     elif wanted != "json":
         show.text(content.decode())
-    elif format == "json" or common.json:
-        show.document(json.loads(content))
     else:
-        _show_invoice(json.loads(content))
+        said = json.loads(content)
+        if format == "json" or common.json:
+            show.document(said)
+        else:
+            _show_invoice(said)
+        if ends is None:
+            show.note(f"it goes up to {said['to']}: the last acknowledged receipt, or now if there is none; `--to` asks for another end")
+        elif datetime.fromisoformat(said["to"]) > datetime.now(UTC):
+            show.note("the period is not over yet: what comes until its end will be added, and the digest will be another")
 
 
 def statement(

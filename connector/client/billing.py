@@ -19,8 +19,8 @@ class Billing:
         def _open(self) -> Transport: ...
 
     async def invoice(self, agreement: str, format: str = "json", *, begins: str | None = None, ends: str | None = None) -> bytes:
-        """The invoice of an agreement for the period [`begins`, `ends`) (RFC 3339; default: from the signing, up to now), as `json`, `csv`
-        or `html`."""
+        """The invoice of an agreement for the period [`begins`, `ends`) (RFC 3339; default: from the signing, up to the last
+        acknowledged receipt, or to now if there is none), as `json`, `csv` or `html`."""
         query = {"format": format, "from": begins, "to": ends}
         return await self._open.call("GET", f"{_of(agreement)}/invoice", query=query)
 

@@ -69,8 +69,9 @@ class Bills:
         }
 
     async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
-        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to now). What only we
-        have counted is in it by whole days (UTC), once they are over. Raises NotFound for an agreement that is not here or has no prices,
+        """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to and with the last
+        acknowledged receipt, to the second, which both sides come to whenever they ask; up to now if there is none). What only we have
+        counted is in it by whole days (UTC), once they are over. Raises NotFound for an agreement that is not here or has no prices,
         PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
         plan = self._plan(agreement)
@@ -78,10 +79,16 @@ class Bills:
             raise NotFound(NO_PRICES.format(id))
         accounts = await self._store.metered_of(id)
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
-        last = self._clock.now() if ends is None else ends
+        last = await self._last(accounts) if ends is None else ends
         period = min(first, last) if begins is None else begins, last
         readings = [reading for account in accounts for reading in await self._readings(account, period)]
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts))
+
+    async def _last(self, accounts: Sequence[Metered]) -> float:
+        """The instant after the last second in which a receipt was acknowledged; now, if none was."""
+        now = self._clock.now()
+        readings = [reading for account in accounts for reading in await self._readings(account, (now,))]
+        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
 
     async def _over(self, account: Metered) -> bool:
         """Whether the transfer of an account has ended, so that nothing more comes."""

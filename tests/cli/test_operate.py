@@ -159,6 +159,16 @@ def test_an_invoice_is_shown_for_people_and_printed_in_each_form(
     assert fake.paths()[-1].endswith("?format=csv")
 
 
+def test_an_invoice_says_where_it_ends_by_itself_and_when_its_period_is_not_over(command: Command, fake: FakeConnector, home: Path):
+    at = ("GET", "/v1/agreements/urn%3Aa/invoice")
+    fake.answers[at] = (200, INVOICE)
+    assert "the last acknowledged receipt, or now" in command("invoice", "urn:a").err
+    assert "not over" not in command("invoice", "urn:a", "--to", "2026-02-01").err
+    fake.answers[at] = (200, INVOICE | {"to": "2999-01-01T00:00:00.000Z"})
+    for more in ((), ("--json",)):
+        assert "the period is not over yet" in command("invoice", "urn:a", "--to", "2999-01-01", *more).err
+
+
 def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, b"<!doctype html>\n")
     ended = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")

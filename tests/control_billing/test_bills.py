@@ -86,6 +86,20 @@ async def test_both_sides_come_to_the_same_invoice():
     assert found[0].flows[0].reading.receipt == digest(mine[-1].receipt), "the invoice names the receipt that it rests on"
 
 
+@pytest.mark.asyncio
+async def test_without_an_end_both_sides_come_to_the_same_digest_whenever_they_ask(monkeypatch: pytest.MonkeyPatch):
+    mine, theirs = flow("t1", [((1, 11),), ((11, 21),)])
+    digests = set()
+    for role, kept, at in ((Role.PROVIDER, mine, NOW + 2.25), (Role.CONSUMER, theirs, NOW + 60.5), (Role.PROVIDER, mine, NOW + 3.0 * DAY)):
+        monkeypatch.setattr(Fixed, "now", lambda _, at=at: at)
+        found = await (await bills(role, *kept)).invoice(ID, None, None)
+        assert (found.ends, found.counts.bytes) == (NOW + 3, 20 * CHUNK), "the last receipt was acknowledged at 2, and is in it"
+        digests.add(found.digest)
+    assert len(digests) == 1
+    alone = await bills(Role.PROVIDER, unsigned("t2", Counts(bytes=1)))
+    assert (await alone.invoice(ID, None, None)).ends == NOW + 3.0 * DAY, "nobody has signed: up to now"
+
+
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=30)
 def test_whatever_was_cut_and_sent_again_meters_invoices_and_bytes_are_equal_to_the_unit(chance: Random):
