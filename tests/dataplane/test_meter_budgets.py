@@ -10,6 +10,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.dataplane.meter import most
 from connector.dataplane.quotas import LARGEST, LEAST, portion, portions
@@ -144,3 +145,20 @@ def test_less_than_one_use_costs_is_of_no_use(left: int, reserved: int, state: s
     counter = Counter(1_000, 1_000 - left - reserved, reserved)
     amounts, found = portions({tally: counter}, {MONEY: most(tally.pricing, 0)}, {})
     assert (amounts.get(MONEY, 0), found) == (held, state)
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_was_paid_for_is_not_paid_for_again_after_a_restart(tmp_path: Path, http: aiohttp.ClientSession):
+    content, store = some_bytes(300_000), MemoryStore()
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True, store=store) as rig:
+        await rig.publish(content, tallies=(budget(399, call=200),))
+        view = rig.transfers.views[TRANSFER]
+        assert (await fetch(http, rig))[:2] == (200, content)
+        assert await settled(rig, MONEY) == 200
+        assert rig.metering is not None
+        await rig.metering.accounts.write_now()
+    async with provider(tmp_path / "data", metered=True, store=store) as rig:
+        rig.transfers.views[TRANSFER] = view
+        assert (await fetch(http, rig, Range="bytes=9-"))[:2] == (206, content[9:])
+        assert await settled(rig, MONEY) == 200
