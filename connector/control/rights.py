@@ -31,7 +31,7 @@ from connector.odrl import Code
 from connector.odrl.counters import Tally
 from connector.odrl.operands import COUNT
 from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
-from connector.records import Agreement, Changes, Dataset, Expect, Record, Reservation, Usage
+from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Record, Reservation, Usage
 from connector.remembered import Remembered
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
@@ -313,15 +313,15 @@ def outcome(steps: Steps, process: Process, ruling: Ruling, now: float) -> Chang
     if reaction is None:
         return None
     verdict, act, before = ruling.verdict, reaction.act, process.detail.get("decision", {})
+    said: tuple[Evidence, ...] = ()
+    if act is not None or (before and (before.get("result"), before.get("code")) != (verdict.result, verdict.code)):
+        what = telemetry.EXPIRED if verdict.code == Code.EXPIRED else telemetry.DECIDED_AGAIN
+        telemetry.log.info(what, pid=process.pid, code=str(verdict.code), state=process.state)
+        said = (fact(what, process, now, result=str(verdict.result), code=str(verdict.code)),)
     if act is not None and act.move.termination:
-        changes = steps.end(reaction.process, verdict.code, verdict.reasons, now, verdict.grounds)
-    else:
-        changes = steps.changes(process, reaction, now, ask=False)
-    if act is None and (not before or (before.get("result"), before.get("code")) == (verdict.result, verdict.code)):
-        return changes
-    what = telemetry.EXPIRED if verdict.code == Code.EXPIRED else telemetry.DECIDED_AGAIN
-    telemetry.log.info(what, pid=process.pid, code=str(verdict.code), state=process.state)
-    return replace(changes, evidence=(fact(what, process, now, result=str(verdict.result), code=str(verdict.code)), *changes.evidence))
+        changes = steps.end(reaction.process, verdict.code, verdict.reasons, now, verdict.grounds, stored=process)
+        return replace(changes, evidence=(*said, *changes.evidence))
+    return steps.changes(process, reaction, now, evidence=said, ask=False)
 
 
 def _closed(agreement: Agreement, now: float) -> Ruling:

@@ -16,8 +16,9 @@ from connector.control.negotiate import Reaction
 from connector.dsp import exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
+from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
-from connector.records import Changes, Edr, Evidence, Expect, Inbox, Outbound
+from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
 
 
 class Steps:
@@ -57,6 +58,7 @@ class Steps:
         elif process.detail.get("waiting") and not (before and before.detail.get("waiting")):
             evidence = (*evidence, fact(telemetry.WAITING, process, now))
         begins = now + act.delay_seconds if act is not None else now  # what we put off ourselves is not time that the peer took
+        evidence = _with_digests(evidence, before, process, saves, now)
         due = due_of(process, self.sender.times, begins)
         if act is None:
             process = exchange.changed(process, version=(version or 0) + 1, updated=now, due=due)
@@ -72,10 +74,18 @@ class Steps:
         )
 
     def end(
-        self, before: Process, code: str, reasons: str | tuple[str, ...], now: float, grounds: tuple[Mapping[str, Any], ...] = ()
+        self,
+        before: Process,
+        code: str,
+        reasons: str | tuple[str, ...],
+        now: float,
+        grounds: tuple[Mapping[str, Any], ...] = (),
+        *,
+        stored: Process | None = None,
     ) -> Changes:
         """Terminate a process from this side with a reason, or several, that the peer gets too, whatever is in flight. A process whose
-        first message was never acknowledged has nobody to be told: it just ends here."""
+        first message was never acknowledged has nobody to be told: it just ends here. `stored` is what `before` was before it was decided
+        on anew."""
         said = (reasons,) if isinstance(reasons, str) else reasons
         detail = saying(before.detail, "us", code, said, grounds)
         detail.pop("waiting", None)
@@ -87,7 +97,8 @@ class Steps:
             act = None
         else:
             act = Act(exchange.termination_of(process), code=code, reasons=said, grounds=grounds)
-        return self.changes(before, Reaction(process, act), now, evidence=evidence, settled=(before.in_flight_id,), ask=False)
+        settled = (before.in_flight_id,)
+        return self.changes(stored or before, Reaction(process, act), now, evidence=evidence, settled=settled, ask=False)
 
 
 def _holds_secrets(process: Process) -> bool:
@@ -104,6 +115,30 @@ def fact(what: str, process: Process, now: float, move: Move | None = None, dige
 def _sent(process: Process, row: Outbound, act: Act, now: float, trace: str | None) -> tuple[Evidence, ...]:
     detail = _with_trace({"code": act.code, "reasons": list(act.reasons)} if act.code else {})
     return (Evidence(telemetry.SENT, process.kind, process.pid, process.peer, process.state, now, row.move, detail=detail),)
+
+
+def _with_digests(
+    evidence: tuple[Evidence, ...], before: Process | None, process: Process, saves: tuple[Record, ...], now: float
+) -> tuple[Evidence, ...]:
+    """The facts of a step, the first with the digests of what the step has put on record: terms, decision, agreement. So the ledger
+    holds them, and nobody can say later that something else was decided. What changes without any other fact is one itself."""
+    known, known_id = (before.detail, before.agreement) if before else ({}, None)
+    told = {name: document for name in ("terms", "decision") if (document := process.detail.get(name)) is not known.get(name)}
+    for each in saves:
+        if isinstance(each, Agreement) and process.kind is Kind.NEGOTIATION and known_id != each.id:
+            told["agreement"] = each.document
+    digests = {name: said for name, document in told.items() if (said := _digest(document)) is not None}
+    if not digests:
+        return evidence
+    first, *others = evidence or (fact(telemetry.DECIDED_AGAIN, process, now),)
+    return (replace(first, detail={**first.detail, "digests": digests}), *others)
+
+
+def _digest(document: Mapping[str, Any] | None) -> str | None:
+    try:
+        return None if document is None else write_bytes(digest_of_json(document))
+    except ValueError:  # JCS cannot say it (a number beyond 2^53), so no evidence file can either
+        return None
 
 
 def _with_trace(detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,11 @@ CODES: Final[dict[str, str]] = {
     "entry-back-dated": "the entry says an instant more than {most} seconds before that of an entry that stands before it",
     "entry-unlogged": "the signed object has no entry in the ledger of whose export this is",
     "entry-message": "the ledger has no entry of a `{move}`, without which there is no such process",
+    "terms-digest": "the terms are not those whose digest the ledger holds",
+    "decision-digest": "the decision is not the one whose digest the ledger holds",
+    "decision-missing": "the ledger holds the digest of a decision that is not in the file",
+    "agreement-digest": "the document is not the one whose digest the ledger holds",
+    "agreement-final": "the ledger has the message that made the agreement final, and it is said not to be",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here
     "secret-token": "a text looks like a token",

@@ -17,7 +17,7 @@ from connector.evidence.flows import Flows
 from connector.evidence.members import Member
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, verify_consistency, verify_inclusion
-from connector.metering.content import read_bytes
+from connector.metering.content import digest_of, read_bytes, write_bytes
 
 DIGEST_BYTES = 32
 FACT = {"at", "detail", "digest", "kind", "move", "peer", "pid", "state", "v", "what"}  # members of an entry that is no signed object
@@ -42,7 +42,8 @@ class Cosigned:
 class Ledgers:
     """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
-    signed objects stand."""
+    signed objects stand. `digests` are those that the ledger holds last, by pid and by what they are of, each with its sequence; `blank` is
+    the last sequence of a pid whose detail is gone; `unheld` what the ledger holds no digest of."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -51,6 +52,9 @@ class Ledgers:
     erased: int = 0
     places: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     moves: dict[str, set[str]] = field(default_factory=dict)
+    digests: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
+    blank: dict[str, int] = field(default_factory=dict)
+    unheld: list[str] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 
 
@@ -64,6 +68,7 @@ def check(case: Case, flows: Flows) -> Ledgers:
     _grown(case, found)
     _entries(case, found, flows)
     _unlogged(case, found, flows)
+    _held(case, found)
     return found
 
 
@@ -239,12 +244,53 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
         return False
     if said["detail"] is None:
         found.erased += 1
+        found.blank[str(fact["pid"])] = max(int(said["sequence"]), found.blank.get(str(fact["pid"]), 0))
     elif sha256(bytes.fromhex(said["salt"]) + said["detail"].encode()).hexdigest() != fact["detail"]:
         case.fault("entry-detail", at, "/detail")
         return False
+    else:
+        _digests(found, str(fact["pid"]), int(said["sequence"]), said["detail"])
     if isinstance(fact["move"], str):
         found.moves.setdefault(str(fact["pid"]), set()).add(fact["move"])
     return True
+
+
+def _digests(found: Ledgers, pid: str, sequence: int, detail: str) -> None:
+    """What the detail of an entry says of terms, decision and agreement; that it is what was written is proven already."""
+    try:
+        said = orjson.loads(detail) if detail else None
+    except orjson.JSONDecodeError:
+        said = None
+    digests = said.get("digests") if isinstance(said, dict) else None
+    for name, value in digests.items() if isinstance(digests, dict) else ():
+        if sequence > found.digests.get((pid, name), (0, None))[0]:
+            found.digests[pid, name] = sequence, value
+
+
+def _held(case: Case, found: Ledgers) -> None:
+    """Whether terms, decisions and the agreement are those whose digests the ledger holds. One that it holds none of is not refused: it was
+    written before there were any, or its entry was erased."""
+    if not found.newest:
+        return
+    pid, agreed = str(case.agreement.value["negotiation"]), case.agreement.value
+    told: list[tuple[str, str, Member, str]] = [("agreement", pid, case.agreement, "document")]
+    told += [("terms", str(each.value["pid"]), each, "terms") for each in case.of("negotiation") if each.value["terms"] is not None]
+    told += [("decision", str(each.value["pid"]), each, "document") for each in case.of("decision")]
+    for name, of, member, at in told:
+        sequence, value = found.digests.get((of, name), (0, None))
+        if sequence == 0 or found.blank.get(of, 0) > sequence:
+            found.unheld.append(name if name == "agreement" else f"{name} of {of}")
+        elif write_bytes(digest_of(member.value[at])) != value:
+            case.fault(f"{name}-digest", member, f"/{at}")
+    decided = {member.value["pid"] for member in case.of("decision")}
+    for member in (*case.of("negotiation"), *case.of("transfer")):
+        of = str(member.value["pid"])
+        if member.kind == "negotiation" and member.value["terms"] is None and (of, "terms") in found.digests:
+            case.fault("terms-digest", member, "/terms")
+        if member.value["state"] is not None and of not in decided and (of, "decision") in found.digests:
+            case.fault("decision-missing", member, "/pid")
+    if FINALIZED in found.moves.get(pid, ()) and not agreed["final"]:
+        case.fault("agreement-final", case.agreement, "/final")
 
 
 def _instant(said: Mapping[str, Any]) -> float | None:

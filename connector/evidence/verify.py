@@ -154,9 +154,9 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
     if str(case.agreement.value["negotiation"]) not in logs.moves:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
-    texts.append(
-        "what is neither signed nor in the ledger: states, decisions, instants and lines of invoices are the exporter's word alone"
-    )
+    if logs.unheld:
+        texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
+    texts.append("what is neither signed nor in the ledger: states, instants and lines of invoices are the exporter's word alone")
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts

@@ -88,11 +88,17 @@ class Exports:
         if agreement is None:
             raise NotFound(f"there is no agreement `{id}`")
         seen = tuple(row for row in await self._store.witnesses() if everybody or row.peer == agreement.peer)
-        accounts = {account.transfer: account for account in await self._store.metered_of(id)}
-        transfers = await self._transfers(agreement)
-        invoice = await self._invoiced(id)
+        told = await self._told(agreement)
+        while True:  # what is said beside the ledger has to be what the ledger holds the digests of
+            ledger, before = await self._numbered(seen), told
+            told = await self._told(await self._store.agreement(id) or agreement)
+            if (told.agreement, told.negotiation, told.transfers) == (before.agreement, before.negotiation, before.transfers):
+                return self._lines(before, ledger)
+
+    async def _told(self, agreement: Agreement) -> _Told:
+        accounts = {account.transfer: account for account in await self._store.metered_of(agreement.id)}
         negotiation = await self._store.process(Kind.NEGOTIATION, agreement.negotiation)
-        return self._lines(_Told(agreement, negotiation, transfers, accounts, invoice), await self._numbered(seen))
+        return _Told(agreement, negotiation, await self._transfers(agreement), accounts, await self._invoiced(agreement.id))
 
     async def _transfers(self, agreement: Agreement) -> dict[str, Process]:
         found: dict[str, Process] = {}

@@ -40,6 +40,9 @@ MEDIA_TYPE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 UNITS: Final = ("none", "line", "message", "row")
 MEMBERS: Final = frozenset({"v", "alg", "chunk", "size", "mediaType", "recordUnit", "salt"})
 ETAG: Final = re.compile(r'"r\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
+# What JCS may spell or order otherwise than sorted JSON: numbers with a fraction, an exponent or 16 digits; characters beyond the BMP.
+NUMBERS: Final = re.compile(rb"\d(?:[.eE]|\d{15})")
+BEYOND: Final = re.compile(rb"[\xf0-\xf4]")
 SEALED: Final = struct.Struct(">II")  # length in bytes, records: one leaf in the list of a live log
 
 
@@ -301,3 +304,15 @@ def read_bytes(text: object, length: int) -> bytes | None:
 def digest_of(document: Mapping[str, Any]) -> bytes:
     """SHA-256 of a JSON document's JCS form (RFC 8785): of a policy, of price terms. Raises ValueError for what has no such form."""
     return hashlib.sha256(rfc8785.dumps(dict(document))).digest()
+
+
+def digest_of_json(document: Mapping[str, Any]) -> bytes:
+    """`digest_of` a document that is JSON already, at a tenth of the price: most are the same in sorted JSON. Raises ValueError alike."""
+    try:
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # a number beyond 64 bits, half a surrogate pair
+        raise ValueError(str(error)) from None
+    outside = text if b"\\" in text else b"".join(text.split(b'"')[::2])  # of strings; if in doubt all of it
+    if NUMBERS.search(outside) or not (text.isascii() or BEYOND.search(text) is None):
+        text = rfc8785.dumps(orjson.loads(text))
+    return hashlib.sha256(text).digest()

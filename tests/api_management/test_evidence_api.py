@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
+import rfc8785
 import scitt_cose
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,6 +21,7 @@ from connector.dsp.messages import Kind
 from connector.evidence.compared import compare
 from connector.evidence.identities import pinned
 from connector.evidence.report import Told
+from connector.evidence.sealed import sealed
 from connector.evidence.verify import verify
 from connector.merkle.tree import leaf_hash
 from connector.ports import COUNTERSIGNED
@@ -97,6 +99,19 @@ async def test_both_sides_export_what_holds_and_tell_the_same(exchange: Exchange
         assert witness[0] in (exchange.both.provider.site.id, exchange.both.consumer.site.id)
         assert witness[0] != each.by
     assert one.statements == other.statements >= 2, "both sides sign what a transfer came to, and have both on record"
+
+
+async def test_terms_decisions_and_the_agreement_are_those_that_the_ledger_of_either_side_holds(exchange: Exchange):
+    for at in (exchange.both.provider, exchange.both.consumer):
+        data = await exchange.export(at)
+        assert not any("holds no digest" in text for text in verify(data).unproven)
+        assert members(data, "decision")
+        for kind, name in (("decision", "document"), ("negotiation", "terms")):
+            for place, member in enumerate(members(data, kind)):
+                body = [orjson.loads(line) for line in data.splitlines()[:-1]]
+                body[body.index(member)][name]["odrl:added"] = place
+                forged = sealed(b"".join(rfc8785.dumps(each) + b"\n" for each in body))
+                assert {each.code for each in verify(forged).findings} == {"terms-digest" if name == "terms" else "decision-digest"}
 
 
 async def test_the_registry_of_a_participant_proves_who_the_two_are(exchange: Exchange):

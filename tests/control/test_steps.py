@@ -13,6 +13,7 @@ from connector.control.steps import Steps, fact
 from connector.dsp.exchange import INITIAL, Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import IllegalMessage
+from connector.metering.content import digest_of, write_bytes
 from connector.ports import Act
 from connector.records import Agreement, Changes, Edr, Expect, Inbox
 from tests.dataplane.rig import Counted
@@ -187,3 +188,35 @@ def test_the_tokens_of_a_transfer_go_with_the_step_that_ends_it(kind: Kind, role
     before = process(kind, "STARTED" if kind is T else "VERIFIED", role)
     changes = steps().changes(before, Reaction(replace(before, state=state)), NOW)
     assert changes.deletes == (((Edr, before.pid),) if gone else ())
+
+
+def test_the_first_fact_of_a_step_holds_the_digests_of_what_the_step_has_put_on_record():
+    before = process()
+    decision = {"result": "permit", "until": 1.0}
+    decided = replace(before, detail=dict(before.detail) | {"decision": decision})
+    note = fact(telemetry.RECEIVED, before, NOW, code="x")
+    changes = steps().changes(before, Reaction(decided, Act(Move.CONTRACT_AGREEMENT)), NOW, evidence=(note,))
+    (agreement,) = [each for each in changes.saves if isinstance(each, Agreement)]
+    digests = {"decision": write_bytes(digest_of(decision)), "agreement": write_bytes(digest_of(agreement.document))}
+    first, *others = changes.evidence
+    assert first == replace(note, detail={"code": "x", "digests": digests})
+    assert [each.what for each in others] == [telemetry.SENT]
+    assert "digests" not in others[0].detail
+    begun = steps().changes(None, Reaction(before, Act(Move.CONTRACT_OFFER)), NOW)
+    assert begun.evidence[0].detail["digests"] == {"terms": write_bytes(digest_of(before.detail["terms"]))}
+
+
+def test_a_decision_that_changes_alone_is_a_fact_and_what_is_as_it_was_is_none():
+    before = process(T, "STARTED", detail={"decision": {"result": "permit"}})
+    assert steps().changes(before, Reaction(replace(before, detail=dict(before.detail) | {"x": 1})), NOW).evidence == ()
+    after = replace(before, detail={"decision": {"result": "deny"}})
+    (told,) = steps().changes(before, Reaction(after), NOW, ask=False).evidence
+    assert (told.what, told.detail) == (telemetry.DECIDED_AGAIN, {"digests": {"decision": write_bytes(digest_of({"result": "deny"}))}})
+    (ended,) = steps().end(after, "DENIED", "no", NOW, stored=before).evidence
+    assert ended.detail["digests"] == told.detail["digests"], "a transfer that ends by a new decision is bound to that"
+
+
+def test_what_jcs_cannot_say_has_no_digest_and_stops_no_step():
+    before = process()
+    after = replace(before, detail=dict(before.detail) | {"decision": {"n": 2**53}})
+    assert steps().changes(before, Reaction(after), NOW).evidence == ()

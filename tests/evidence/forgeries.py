@@ -185,6 +185,11 @@ def _later(draft: Draft) -> None:
     member["note"] = honest.replace(mine, b64encode(mixed).decode())
 
 
+def _reworded(draft: Draft) -> None:
+    document = DOCUMENT | {"permission": [{"action": "distribute"}]}
+    draft.one("agreement").update(document=document, policy=write_bytes(digest_of(document)))
+
+
 def _unlogged(draft: Draft) -> None:
     entry = draft.entry_of(draft.one("receipt")["jws"])
     draft.members = [each for each in draft.members if each[1] is not entry]
@@ -357,6 +362,13 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a proof of inclusion that is too short", "inclusion-length", lambda draft: draft.move(START)["proof"].pop()),
     ("the entry of the agreement dropped", "entry-message", without(AGREED)),
     ("the entry of the start dropped", "entry-message", without(START)),
+    ("other terms", "terms-digest", inside("negotiation", "terms", "permission", to=[])),
+    ("terms taken out", "terms-digest", put("negotiation", terms=None)),
+    ("another reason of a decision", "decision-digest", inside("decision", "document", "reason", to=["Denied."])),
+    ("another result of a decision about a transfer", "decision-digest", inside("decision", "document", "result", to="deny", number=1)),
+    ("a decision dropped", "decision-missing", lambda draft: draft.drop("decision", 1)),
+    ("another agreement with its digest", "agreement-digest", _reworded),
+    ("an agreement that is not final", "agreement-final", put("agreement", final=False)),
     ("the entry of a receipt dropped", "entry-unlogged", _unlogged),
     # what must not be there
     ("an access token in a reason", "secret-token", put("agreement", reason="Bearer abcdefgh.ijklmnop")),

@@ -146,12 +146,14 @@ class Story:
             return note_over(leaves() if owner == PROVIDER else [leaf_hash(b"theirs %d" % n) for n in range(len(entries))], owner)
 
         put(fact("message-received", "urn:uuid:other"))
-        say("message-received", NEGOTIATION, Move.CONTRACT_REQUEST, trace="00ff")
-        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT)
+        offered = {"terms": named(negotiation()["terms"]), "decision": named(decision("urn:uuid:offer"))}
+        say("message-received", NEGOTIATION, Move.CONTRACT_REQUEST, trace="00ff", digests=offered)
+        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT, digests={"agreement": named(DOCUMENT)})
         say("message-received", NEGOTIATION, Move.VERIFICATION)
         say("message-sent", NEGOTIATION, Move.FINALIZED)
         say("message-received", TRANSFER, Move.TRANSFER_REQUEST)
-        say("message-sent", TRANSFER, Move.START, reason="it was agreed")
+        started = {"decision": named(decision(AGREEMENT) | {"policy_hash": POLICY_HASH})}
+        say("message-sent", TRANSFER, Move.START, reason="it was agreed", digests=started)
         manifest = sign("manifest", "manifest", MANIFEST)
         parties = CONSUMER, PROVIDER
         first = Receipt(*parties, "j1", NOW + 10, digest(manifest), 1, None, (), Counts(), Checkpoint(LAYOUT.leaves, ROOT))
@@ -208,6 +210,11 @@ class Story:
             place = {"log": LOGS[PROVIDER], "index": index, "sequence": index + 1, "pid": pid}
             members.append(("entry", place | more | {"proof": hashes(inclusion(index, size, nodes))}))
         return Draft(members)
+
+
+def named(document: dict[str, Any]) -> str:
+    """The digest of a document as the ledger holds it."""
+    return write_bytes(digest_of(document))
 
 
 def agreement() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from base64 import b64encode
 
 from connector.evidence.verify import verify
 from connector.merkle.tree import leaf_hash
-from tests.evidence.rig import CONSUMER, KEYS, NOW, SOUND, STRANGER, Story, cosigned, identity, note_over
+from tests.evidence.rig import CONSUMER, KEYS, NOW, SOUND, STRANGER, TRANSFER, Story, cosigned, fact, identity, named, note_over
 
 
 def test_a_witness_whose_identity_is_in_the_file_counts():
@@ -54,3 +54,29 @@ def test_hashes_are_in_base64_in_one_spelling():
     draft = SOUND.copy()
     draft.move("TransferStartMessage")["proof"][0] = b64encode(b"x" * 31).decode()
     assert draft.codes() == {"member-form"}
+
+
+def test_what_was_written_before_there_were_digests_or_was_erased_is_not_refused_and_is_said():
+    draft = SOUND.copy()
+    assert not any("holds no digest" in text for text in verify(draft.data).unproven)
+    draft.move("TransferStartMessage").update(detail=None, salt=None)
+    draft.one("decision", 1)["document"]["reason"] = ["Something else."]
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    (told,) = [text for text in report.unproven if "holds no digest" in text]
+    assert told.startswith(f"decision of {TRANSFER}: ")
+
+
+def test_the_last_digest_counts_and_one_that_may_have_been_erased_after_it_is_not_missed():
+    again = fact("decided-again", TRANSFER, digests={"decision": named({"result": "deny"})})
+    draft = Story(extra=((again, {}),)).draft()
+    assert draft.codes() == {"decision-digest"}
+    draft.one("decision", 1)["document"] = {"result": "deny"}
+    assert draft.codes() == set()
+    draft.one("entry", -1).update(detail=None, salt=None)
+    assert draft.codes() == set(), "what was decided last nobody can know any more"
+
+
+def test_a_detail_that_is_no_object_holds_nothing():
+    for digests in ("text", ["decision"], None):
+        assert Story(extra=((fact("decided-again", TRANSFER, digests=digests), {}),)).draft().codes() == set()

@@ -137,4 +137,4 @@ def test_what_a_file_does_not_prove_is_said():
     assert "keys are taken from the file" in told
     assert "1 of the 12 entries were not written later" in told
     assert f"the ledger of {CONSUMER}" in told
-    assert "decisions, instants and lines of invoices are the exporter's word alone" in told
+    assert "states, instants and lines of invoices are the exporter's word alone" in told

@@ -22,6 +22,7 @@ from connector.metering.content import (
     Leaf,
     Sealed,
     digest_of,
+    digest_of_json,
     read_bytes,
     read_etag,
     read_header,
@@ -231,6 +232,31 @@ def test_bytes_have_one_spelling(text: object):
 
 def test_a_document_is_named_by_its_canonical_form():
     assert digest_of({"b": 1, "a": "é"}) == hashlib.sha256('{"a":"é","b":1}'.encode()).digest() == digest_of({"a": "é", "b": 1})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-SIZE_MAX, SIZE_MAX) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda each: st.lists(each, max_size=4) | st.dictionaries(st.text(), each, max_size=4),
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_the_cheap_digest_of_json_is_the_digest(document: dict[str, Any]):
+    assert digest_of_json(document) == digest_of(document)
+
+
+@pytest.mark.parametrize(
+    "value", [1.0, 1e16, 1e21, 1.5e-7, -0.0, -5, 0.1, [1e2], "1.0", 'a"1.5', "\\", '\\"', "\u007f\x1f", {"\U0001f600": 1, "\uffff": 2}]
+)
+def test_the_cheap_digest_sees_what_jcs_spells_otherwise(value: Any):
+    assert digest_of_json({"a": value, "b": 1}) == digest_of({"b": 1, "a": value})
+
+
+@pytest.mark.parametrize("value", [2**53, 2**64, "\ud800"])
+def test_the_cheap_digest_refuses_what_jcs_cannot_say(value: Any):
+    for each in (digest_of, digest_of_json):
+        with pytest.raises(ValueError, match=r"."):
+            each({"a": value})
 
 
 def test_each_part_of_the_header_changes_its_hash():
