@@ -216,7 +216,8 @@ class Flow:
 
     async def _wait_for_room(self, more_bytes: int) -> None:
         """Raises SourceFailed if the source cannot wait for so long."""
-        until = monotonic() + self._wait_seconds
+        # Half of the room is kept for whoever signs nothing and is cut: a batch that is more than the rest would wait for ever.
+        until, more_bytes = monotonic() + self._wait_seconds, min(more_bytes, self._spool_bytes // 2)
         while self._spooled and self._spooled + more_bytes > self._spool_bytes:
             self._room.clear()
             try:
