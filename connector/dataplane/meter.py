@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakValueDictionary
 
+from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
@@ -34,14 +35,14 @@ class Meters:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._watches: dict[tuple[str, str], _Watch] = {}
-        self._called: set[str] = set()  # transfers whose call is paid
+        self._called: dict[str, None] = {}  # transfers whose call is paid, the oldest first
         self._calling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def meter(self, permit: Permit, size_bytes: int, media_type: str, calls: int = 0) -> Meter:
         """A context manager around a stream of that size, of a transfer that has come to `calls` before. Raises Withdrawn where it begins
         if nothing may leave at all."""
         if calls:
-            self._called.add(permit.transfer)
+            self.called(permit.transfer)
         return Meter(self._ledger, self, permit, size_bytes, media_type)
 
     def calling(self, transfer: str) -> asyncio.Lock:
@@ -49,8 +50,10 @@ class Meters:
         return self._calling.setdefault(transfer, asyncio.Lock())
 
     def called(self, transfer: str) -> None:
-        """The call of a transfer is paid."""
-        self._called.add(transfer)
+        """The call of a transfer is paid. The oldest of many are forgotten: their accounts say it again at their next stream."""
+        self._called[transfer] = None
+        if len(self._called) > TRANSFERS_MAX:
+            del self._called[next(iter(self._called))]
 
     def due(self, transfer: str, tallies: tuple[Tally, ...]) -> tuple[Tally, ...]:
         """What still counts of a transfer: once its call is paid, calls cost nothing more."""

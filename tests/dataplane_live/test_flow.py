@@ -137,6 +137,16 @@ async def test_the_source_waits_while_nobody_takes_and_goes_on_when_somebody_has
         assert cuts.codes == []
 
 
+async def test_a_batch_that_is_more_than_the_room_beside_what_is_kept_comes_all_the_same(tmp_path: Path):
+    faucet = Faucet()
+    async with flowing(tmp_path / "x", faucet, spool_bytes=2 * MIB) as (flow, cuts):
+        faucet.pour(b"x" * (MIB - 1) + b"\n")
+        await come(flow, MIB)  # kept, as for a reader who signs nothing and may be cut
+        faucet.pour(b"y" * (MIB + MIB // 2) + b"\n")
+        await come(flow, MIB, MIB)
+        assert cuts.codes == []
+
+
 async def test_a_source_that_cannot_wait_is_cut_off_with_a_reason_and_followed_again_when_there_is_room(tmp_path: Path):
     faucet, line = Faucet(waits=False), b"x" * 99_999 + b"\n"
     async with flowing(tmp_path / "x", faucet, spool_bytes=MIB, wait_seconds=0.1) as (flow, cuts):
