@@ -30,6 +30,7 @@ from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
 from connector.api.management_api import Doors, ManagementApi, authorized
 from connector.api.ops_api import OpsApi
+from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
 from connector.app_parts import Together, kept_room, own_key, store_fault, watched_disks
@@ -50,16 +51,20 @@ from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
 from connector.control_billing.bills import Bills
+from connector.control_streams.pushing import Pushing
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
 from connector.dataplane.logs import Sweeping
 from connector.dataplane.meter import Meters
+from connector.dataplane.opened import OpenSources
 from connector.dataplane.quotas import Ledger
 from connector.dataplane.receipts import Receipts
+from connector.dataplane.stream import Representations
 from connector.dataplane_disk.disks import Disks
 from connector.dataplane_live.lives import Lives
+from connector.dataplane_push.pusher import Pusher
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
@@ -299,6 +304,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         served = (gate, flows, tokens, identity, sources, tracing, Meters(ledger))
         signing = data_answers.Signing(settings.data.url, lambda: keys.active(clock.now()), identity.keys, clock)
         data = DataApi(*served, bulk_threads=bulk_threads, logs=logs, metering=metered, signing=signing)
+        of_pushed = OpenSources[Any](sources)
+        stack.push_async_callback(of_pushed.close)
+        bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, Meters(ledger))
+        pushing = Pushing(journal, operations, Pusher(*bytes_, peer, metered.link).push)
+        journal.listen(pushing.committed)
+        sink = SinkApi(tokens, store, downloads.receptions, tracing)
 
         running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)
         limits_of = settings.limits
@@ -309,7 +320,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
             ("ops", settings.ops, ops, [guards["ops"]]),
             ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),
-            ("data", settings.data, data, []),
+            ("data", settings.data, Together((sink, data)), []),
             ("protocol", settings.protocol, Together((protocol, beside, on_statements)), [guards["protocol"]]),
         )
         listeners: list[Listening] = []
@@ -333,6 +344,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         recovered = await outbox.recover()
         stack.push_async_callback(outbox.close)
         await pulls.recover()
+        await pushing.recover()
+        stack.push_async_callback(pushing.close)
         # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
         stack.push_async_callback(drain, listeners[1:], flows, lives, limits_of.drain_seconds)
         stack.callback(feed.close)

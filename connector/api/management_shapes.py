@@ -123,6 +123,7 @@ class OrderPull(Body):
     parallel: Annotated[int, msgspec.Meta(ge=0, le=PARALLEL_MAX)] = 0
     most_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    push: bool = False
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

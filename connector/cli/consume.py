@@ -72,6 +72,7 @@ def get(
     purpose: Annotated[list[str] | None, Parameter(negative=())] = None,
     acceptance: Annotated[list[Path] | None, Parameter(negative=())] = None,
     parallel: Annotated[int | None, Parameter(validator=Number(gte=1, lte=16))] = None,
+    push: Annotated[bool, Parameter(negative=())] = False,
     follow: Annotated[bool, Parameter(negative=())] = False,
     max_bytes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seconds: Annotated[float | None, Parameter(name="--for", validator=Number(gt=0))] = None,
@@ -96,6 +97,8 @@ def get(
         first, and the data is fetched under it
     parallel
         connections to fetch it with at the same time, 1 to 16, from a provider that signs what it serves; default: one, or two with TLS
+    push
+        let the provider bring them to our data listener, instead of fetching them from its
     follow
         of data without an end take what comes until this command is interrupted, and then complete the order
     max_bytes
@@ -114,7 +117,9 @@ def get(
 
         if limits:
             _agreed(await _settled(client, await client.negotiate(peer, dataset, purposes=purpose or (), acceptance=limits)))
-        order = await client.pull(peer, dataset, target, purposes=purpose or [], parallel=parallel, most_bytes=max_bytes, seconds=seconds)
+        order = await client.pull(
+            peer, dataset, target, purposes=purpose or [], parallel=parallel, most_bytes=max_bytes, seconds=seconds, push=push or None
+        )
         if not follow:
             return await _follow(client, order)
         try:

@@ -33,7 +33,8 @@ NEXT_WORD_SECONDS = 0.1  # how long the note of an answer waits for the peer's n
 DIFFERING_MAX = 2  # once may be a message on its way, twice is not
 ERROR_CHARACTERS_MAX = 1000  # of a peer's words in our records
 
-# What has to be added to a message for each attempt: the data address of a start, with a token of its own.
+ADDRESSED = frozenset({Move.START, Move.TRANSFER_REQUEST})
+# What has to be added to a message for each attempt: the data address of a start, or of a request for push, with a token of its own.
 Finish = Callable[[Outbound, Process], Awaitable[Mapping[str, Any]]]
 # How a move of ours that gives a right is decided anew: from the process and the instant (POSIX seconds).
 Anew = Callable[[Process, float], Awaitable[Reaction]]
@@ -192,7 +193,7 @@ class Outbox:
         """One delivery attempt, with everything that is minted for it. Returns the reply, or None and why there is none."""
         body = row.body
         try:
-            if row.move is Move.START and (extra := await self._finish(row, process)):
+            if row.move in ADDRESSED and (extra := await self._finish(row, process)):
                 body = orjson.dumps(orjson.loads(body) | extra)
             headers = {"Authorization": await self._identity.mint(row.peer), "Content-Type": "application/json"} | telemetry.trace_header()
         except ConnectorError as e:  # a dataset withdrawn, no key that is valid now: an operator can mend it, and the row goes on

@@ -61,6 +61,7 @@ class Pulls:
         parallel: int = 0,
         most_bytes: int | None = None,
         seconds: float | None = None,
+        push: bool = False,
     ) -> Pull:
         """Accept an order; `parallel` connections are to fetch it, 0: as many as seems good. Data without an end are taken until there are
         `most_bytes`, or for so many `seconds`. The same asked for again, while it runs, is the same order. Raises NotFound, InvalidRequest;
@@ -68,7 +69,7 @@ class Pulls:
         participant, id = self._operations.participant(peer), self._ids.new()
         now = self._journal.clock.now()
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
-        pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None)
+        pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None, push=push)
         async for running in self._open():
             if same(pull, running):
                 if key is not None:
@@ -201,9 +202,8 @@ class Pulls:
             key = self._key(pull, f"transfer:{pull.transfers}")
             known = await self._store.idempotent(key.key)
             try:
-                begun = (
-                    known.answer.decode() if known else (await self._operations.transfer(pull.agreement or "", dcat.FORMAT_PULL, key)).pid
-                )
+                format = dcat.FORMAT_PUSH if pull.push else dcat.FORMAT_PULL
+                begun = known.answer.decode() if known else (await self._operations.transfer(pull.agreement or "", format, key)).pid
             except Contradiction as e:
                 if not reused:
                     raise
@@ -245,13 +245,13 @@ class Pulls:
                     raise self._failure("transfer", process)
                 return await self._again(pull)
             edr = await self._store.edr(process.pid)
-            if edr is None:
+            if edr is None and not pull.push:
                 if await self._moved(process):
                     continue
                 raise PeerFailed("the provider started the transfer without a data address")
             ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(moved_on, process)))
             over = partial(_known, ended)
-            running = asyncio.create_task(self._fetch(pull, edr, process, over))
+            running = asyncio.create_task(self._fetch(pull, None if pull.push else edr, process, over))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not running.done() and used_up(await ended):  # what has been charged is on its way, and was paid for
@@ -270,7 +270,7 @@ class Pulls:
                 await asyncio.gather(running, ended, return_exceptions=True)
             pull = await self._store.pull(pull.id) or pull
 
-    async def _fetch(self, pull: Pull, edr: Edr, process: Process, over: Callable[[], bool]) -> Pull:
+    async def _fetch(self, pull: Pull, edr: Edr | None, process: Process, over: Callable[[], bool]) -> Pull:
         async def renewed(edr: Edr) -> None:
             """Keep the renewed address, unless the process has moved on: a later start's is never replaced by one of before."""
             await self._journal.commit(Changes((Expect(Process, process.pid, process.version),), (edr,)))
@@ -332,6 +332,8 @@ class Pulls:
 
     async def _complete(self, pull: Pull) -> Pull:
         """Size and digest are checked and the file has its name: only now the transfer is completed."""
+        if pull.push:  # whoever brings them says that they are all there, if it does
+            await self._feed.wait(Kind.TRANSFER, pull.transfer or "", lambda p: p.final, LAST_SECONDS)
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.in_flight is None)
         if process.state == "STARTED":
             try:

@@ -25,7 +25,7 @@ from connector.odrl.counters import Tally
 from connector.ports import Act, Caller, Clock, Store, TransferView
 from connector.records import Agreement, Changes, Edr, Expect, Outbound, Usage
 
-FORMATS = frozenset({dcat.FORMAT_PULL})
+FORMATS = frozenset({dcat.FORMAT_PULL, dcat.FORMAT_PUSH})
 
 
 class Transfers:
@@ -67,8 +67,17 @@ class Transfers:
         if ruling.verdict.code == WITHDRAWN:
             # The agreement stays in force, but there is nothing to start: say so instead of being silent until it is published again.
             raise Refused(ruling.verdict.reasons[0], code=WITHDRAWN)
+        sink: tuple[Edr, ...] = ()
+        if document["format"] == dcat.FORMAT_PUSH:
+            if ruling.dataset is not None and ruling.dataset.size_bytes is None:
+                raise Refused("these data have no end, and are not pushed; ask for them as `HttpData-PULL`", code="format-not-offered")
+            if (address := document.get("dataAddress")) is None:
+                raise Refused("a request for push carries the `dataAddress` of the sink", code="address-missing")
+            sink = (self._address(process.pid, address, now),)
         detail = dict(process.detail) | {"format": document["format"]}
-        return _answer(exchange.changed(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail), ruling, now)
+        asked = exchange.changed(process, dataset=agreement.dataset, agreement=agreement.id, detail=detail)
+        reaction = _answer(asked, ruling, now)
+        return replace(reaction, saves=(*reaction.saves, *sink))
 
     async def _resumed(self, process: Process, caller: Caller, now: float) -> Reaction:
         """Provider: the consumer resumes. Only a start of ours can carry a fresh data address, so we send one. While it is refused
@@ -103,8 +112,10 @@ class Transfers:
         address (DSP 2025-1, transfer start message). One that we would never dial is refused now, while its sender can still do
         something about it."""
         process = exchange.changed(process, detail={name: value for name, value in process.detail.items() if name not in SAID})
-        if address is None:
-            return Reaction(process)
+        return Reaction(process) if address is None else Reaction(process, saves=(self._address(process.pid, address, now),))
+
+    def _address(self, pid: str, address: Mapping[str, Any], now: float) -> Edr:
+        """A data address of the peer, to be kept. Raises WireError for one that cannot be read, Refused for one that we never dial."""
         try:
             read = read_address(address)
         except ValueError as e:
@@ -117,9 +128,7 @@ class Transfers:
                 said = f"the data address cannot be used, its `{name}` is not one that we dial: {e.message}"
                 raise Refused(said, code="address-denied") from e
         expires = now + read.expires_seconds if read.expires_seconds is not None else None
-        return Reaction(
-            process, saves=(Edr(process.pid, address, read.access_token, read.refresh_token, read.refresh_endpoint, expires, now),)
-        )
+        return Edr(pid, address, read.access_token, read.refresh_token, read.refresh_endpoint, expires, now)
 
 
 class Marks:
@@ -205,17 +214,21 @@ class Views:
             demands=self._rights.demanded(agreement),
         )
 
-    async def address(self, _row: Outbound, process: Process) -> Mapping[str, Any]:
-        """What a start message of ours carries beyond its pids: the data address, minted for this attempt. A consumer's
-        start carries none."""
+    async def address(self, row: Outbound, process: Process) -> Mapping[str, Any]:
+        """What a start message of ours carries beyond its pids: the data address, minted for this attempt; of a transfer that is pushed
+        it is the consumer's request that carries one. A consumer's start carries none."""
+        push = process.detail.get("format") == dcat.FORMAT_PUSH
         if process.role is Role.CONSUMER:
-            return {}
+            agreement = await self._store.agreement(process.agreement or "")
+            if not push or row.move is not Move.TRANSFER_REQUEST or agreement is None:
+                return {}
+            return {"dataAddress": self._tokens.sink_address(process.pid, process.peer, agreement.id, agreement.dataset, agreement.ends)}
         view = await self._view(process)
         if view is None:
             raise SourceFailed(f"dataset `{process.dataset}` is no longer published; the start waits until it is, or is terminated")
         if view.withheld is not None:  # it goes out when it is given back, or never
             raise Withdrawn(f"the start is held back: {view.withheld}", view.withheld)
-        return {"dataAddress": self._tokens.data_address(grant_for(view))}
+        return {} if push else {"dataAddress": self._tokens.data_address(grant_for(view))}
 
 
 def begin(pid: str, agreement: Agreement, callback: str, format: str, now: float) -> Process:

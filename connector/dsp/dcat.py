@@ -14,7 +14,7 @@ import orjson
 
 from connector.dsp.messages import CONTEXT
 
-FORMAT_PULL = "HttpData-PULL"
+FORMAT_PULL, FORMAT_PUSH = "HttpData-PULL", "HttpData-PUSH"
 OFFER_NAMESPACE = uuid.UUID("5f1c1f0e-6d0b-5c0e-9a5c-4d1f0a4e7a11")  # random, fixed: makes offer ids repeatable
 
 
@@ -54,16 +54,18 @@ def dataset_document(
     `offers` are (id, policy); `service` is the id of the data service that hands it out; `properties` are further members
     with prefixed keys (`dct:`, `dcat:`): bare ones would be dropped by JSON-LD readers.
     """
-    distribution: dict[str, Any] = {"@type": "Distribution", "format": FORMAT_PULL, "accessService": service, "dcat:mediaType": media_type}
+    common: dict[str, Any] = {"accessService": service, "dcat:mediaType": media_type}
     if size_bytes is not None:
-        distribution["dcat:byteSize"] = {"@value": str(size_bytes), "@type": "xsd:nonNegativeInteger"}
+        common["dcat:byteSize"] = {"@value": str(size_bytes), "@type": "xsd:nonNegativeInteger"}
+    formats = (FORMAT_PULL,) if size_bytes is None else (FORMAT_PULL, FORMAT_PUSH)  # what has no end is fetched
+    distributions = [{"@type": "Distribution", "format": format} | common for format in formats]
     document: dict[str, Any] = {"@id": id, "@type": "Dataset", "dct:title": title}
     if description:
         document["dct:description"] = description
     if keywords:
         document["dcat:keyword"] = list(keywords)
     document |= dict(properties or {})
-    return document | {"hasPolicy": [offer_document(i, p) for i, p in offers], "distribution": [distribution]}
+    return document | {"hasPolicy": [offer_document(i, p) for i, p in offers], "distribution": distributions}
 
 
 def service_document(id: str, endpoint: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ async def test_an_agreement_that_is_not_the_callers_to_use_is_refused_alike_and_
     assert await at.us.connector.store.process_of_peer(T, at.peer.id, theirs) is None
 
 
-@pytest.mark.parametrize("format", ["HttpData-PUSH", "AmazonS3-PULL", "", "httpdata-pull"])
+@pytest.mark.parametrize("format", ["AmazonS3-PUSH", "AmazonS3-PULL", "", "httpdata-pull"])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_format_that_no_distribution_offers_is_refused_with_those_that_one_does(at: Desk, format: str):
     answer, theirs = await ask(at, agreement(at.us, at.peer, P, dataset=DATASET), format=format)

@@ -1,0 +1,95 @@
+"""Which transfers we push: those that were asked for so, as long as they run. One that has brought all of its data is completed.
+
+What keeps a push from getting on is tried again with pauses; a sink that refuses ends the transfer, since it would refuse again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control.operate import Operations
+from connector.dataplane.edr import Address, read_address
+from connector.dsp import dcat
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.dsp.transfer import State
+from connector.errors import ConnectorError, Contradiction, EgressDenied, PeerRefused, TokenRefused, Withdrawn
+from connector.records import Changes, Evidence
+
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
+
+Push = Callable[[str, Address], Awaitable[None]]
+
+
+class Pushing:
+    """`push(transfer, sink)` brings the data of one: see `connector.dataplane_push.pusher.Pusher.push`."""
+
+    def __init__(self, journal: Journal, operations: Operations, push: Push) -> None:
+        self._journal, self._operations, self._push = journal, operations, push
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits."""
+        for record in changes.saves:
+            if isinstance(record, Process) and _is_pushed(record):
+                self._look(record)
+
+    async def recover(self) -> None:
+        """Go on with all that run."""
+        for each in await self._journal.store.open_transfers():
+            process = await self._journal.store.process(Kind.TRANSFER, each.pid)
+            if process is not None and _is_pushed(process):
+                self._look(process)
+
+    async def close(self) -> None:
+        """Stop. The next start goes on with them."""
+        self._closed = True
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _look(self, process: Process) -> None:
+        running = self._tasks.get(process.pid)
+        if process.meant != State.STARTED:
+            if running is not None and process.final:
+                running.cancel()
+        elif process.state == State.STARTED and running is None and not self._closed:
+            task = self._tasks[process.pid] = asyncio.create_task(self._run(process.pid), name=f"push {process.pid}")
+            task.add_done_callback(lambda _done: self._tasks.pop(process.pid, None))
+
+    async def _run(self, pid: str) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
+            if process is None or edr is None or process.meant != State.STARTED:
+                return None
+            try:
+                await self._push(pid, read_address(edr.address))
+            except (PeerRefused, EgressDenied, TokenRefused) as error:
+                telemetry.log.warning("push refused", transfer=pid, reason=error.message)
+                return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, f"the data cannot be pushed: {error.message}"))
+            except Withdrawn as error:
+                telemetry.log.info("push stopped", transfer=pid, code=error.code)
+            except ConnectorError as error:
+                telemetry.log.info("push cut", transfer=pid, reason=error.message)
+            else:
+                return await self._end(pid, self._operations.complete(pid))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _end(self, pid: str, how: Awaitable[Process]) -> None:
+        try:
+            await how
+        except Contradiction:
+            telemetry.log.info("transfer ended while it was being ended", pid=pid)
+
+
+def _is_pushed(process: Process) -> bool:
+    pushed = process.detail.get("format") == dcat.FORMAT_PUSH
+    return pushed and process.kind is Kind.TRANSFER and process.role is Role.PROVIDER

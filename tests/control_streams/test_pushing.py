@@ -1,0 +1,80 @@
+"""Which transfers are pushed: real connectors, one of which is stopped, suspended or refused in the middle."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from connector.control_streams import pushing
+from connector.dsp.messages import Kind
+from tests import pair
+from tests.dataplane.rig import some_bytes
+from tests.test_app import ended
+
+CONTENT = some_bytes(20_000_000)
+DATASET = "urn:test:pushed"
+
+pytestmark = pytest.mark.asyncio
+
+
+async def order(at: pair.Running) -> str:
+    wish = {"peer": "hospital", "dataset": DATASET, "out": str(at.site.root / "out" / "file"), "push": True}
+    return str((await at.asked("POST", "/pulls", wish, status=201))["id"])
+
+
+async def begun(at: pair.Running, id: str) -> str:
+    """Wait until something has come; returns the transfer."""
+    async with asyncio.timeout(pair.WAIT_SECONDS):
+        while (view := await at.asked("GET", f"/pulls/{id}"))["stage"] != "download":  # noqa: ASYNC110 - the view is what an operator sees
+            await asyncio.sleep(0.01)
+    return str(view["transfer"])
+
+
+def right(at: pair.Running) -> bool:
+    return hashlib.sha256((at.site.root / "out" / "file").read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
+
+
+@pytest.mark.parametrize("who", ["provider", "consumer"])
+async def test_whoever_is_stopped_goes_on_with_it_at_its_next_start(tmp_path: Path, who: str):
+    one, other = (pair.site(tmp_path / name, name, store="sqlite") for name in ("hospital", "biopharma"))
+    one.meet(other)
+    stays, goes = (other, one) if who == "provider" else (one, other)
+    async with pair.running(stays) as alive:
+        async with pair.running(goes) as stopped:
+            provider, consumer = (stopped, alive) if who == "provider" else (alive, stopped)
+            await provider.publish(DATASET, content=CONTENT)
+            id = await order(consumer)
+            await begun(consumer, id)
+        async with pair.running(goes) as again:
+            consumer = alive if who == "provider" else again
+            done = await ended(consumer, id)
+            assert done["stage"] == "done", done
+            assert right(consumer)
+
+
+async def test_a_suspension_stops_it_and_a_resumption_lets_it_go_on(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, content=CONTENT)
+        id = await order(both.consumer)
+        transfer = await both.consumer.connector.store.process(Kind.TRANSFER, await begun(both.consumer, id))
+        assert transfer is not None
+        answer = await both.provider.manage("POST", f"/transfers/{pair.quoted(transfer.peer_pid or '')}/suspend", {"reason": "a pause"})
+        if answer.status == 200:  # else it was quicker
+            await both.provider.state(Kind.TRANSFER, transfer.peer_pid or "", "SUSPENDED")
+            await both.provider.asked("POST", f"/transfers/{pair.quoted(transfer.peer_pid or '')}/resume")
+        assert (await ended(both.consumer, id))["stage"] == "done"
+        assert right(both.consumer)
+
+
+async def test_a_push_that_nobody_waits_for_ends_with_its_consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.01)
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, content=b"data")
+        agreed = await both.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": DATASET}, status=201)
+        done = await both.consumer.until(Kind.NEGOTIATION, agreed["pid"], lambda p: p.final)
+        body = {"agreement": done.agreement, "format": "HttpData-PUSH"}
+        asked = await both.consumer.asked("POST", "/transfers", body, status=201)
+        started = await both.consumer.until(Kind.TRANSFER, asked["pid"], lambda p: p.state == "STARTED")
+        await both.consumer.asked("POST", f"/transfers/{pair.quoted(started.pid)}/terminate", {"reason": "enough"})
+        assert (await both.provider.until(Kind.TRANSFER, started.peer_pid or "", lambda p: p.final)).state == "TERMINATED"
