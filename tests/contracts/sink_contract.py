@@ -131,10 +131,10 @@ class SinkContract:
             await sink.commit()
         assert shelf.under(NAME) == CONTENT
 
-    async def test_a_descriptor_is_the_part_itself(self, shelf: Shelf):
+    async def test_a_descriptor_if_there_is_one_is_the_part_itself(self, shelf: Shelf):
         async with opened(shelf) as sink:
             if (descriptor := sink.fileno()) is None:
-                pytest.skip("this sink has none")
+                return
             os.pwrite(descriptor, b"moved", 7)
             assert (sink.size_bytes, await sink.read(7, 5)) == (12, b"moved")
             await sink.write(9, b"-")
