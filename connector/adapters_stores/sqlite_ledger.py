@@ -52,8 +52,8 @@ LIST_NEWEST_FACT = f"""{select("evidence", EVIDENCE)} indexed by evidence_proces
 LIST_UNSTATED = """
     select p.pid from process p join metered m on m.participant = p.participant and m.transfer = p.pid
     where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
-      select 1 from evidence e where e.participant = ?1 and e.pid = p.pid and e.what in (select value from json_each(?3)))
-    order by p.pid"""
+      select 1 from evidence e indexed by evidence_process
+      where e.participant = ?1 and e.pid = p.pid and instr(?3, json_quote(e.what)))"""
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
 LIST_UNNUMBERED = """
@@ -262,7 +262,7 @@ class LedgerReads:
         return next(iter(await self._rows(evidence_of, LIST_NEWEST_FACT, pid, what)), None)
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
-        return [pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since)]
+        return sorted(pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since))
 
     async def logs(self) -> Sequence[Log]:
         return await self._rows(log_of, LIST_LOGS)

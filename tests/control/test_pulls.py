@@ -89,7 +89,10 @@ async def test_a_dataset_that_is_not_in_the_catalog_fails_the_order(both: Pair):
 
 
 @pytest.mark.asyncio
-async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what_it_waits_for(tmp_path: Path):
+async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pulls, "FIRST_PAUSE_SECONDS", 4.0)  # time to publish, before it is asked again
     provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
     provider.meet(consumer)
     consumer.meet(provider)
