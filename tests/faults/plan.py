@@ -36,7 +36,7 @@ class Target:
 
 
 # What comes in its own time after a job has ended: whether it still falls into the job is chance.
-LATER = re.compile(r"statement-|Stating|Statements|Receipts\.stat|Receipts\._make_good")
+LATER = re.compile(r"\[statement-agreed\]")
 
 
 def targets(runs: Mapping[str, Sequence[Mapping[str, Passed]]]) -> list[Target]:
