@@ -174,7 +174,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )
         rights = Rights(store, policies, identity)
         watch = Watch(
-            journal, steps, rights, lambda pid: seen.last_access if (seen := flows.seen(pid)) else None, settings.edr.quiet_seconds
+            journal,
+            steps,
+            rights,
+            lambda pid: seen.last_access if (seen := flows.seen(pid)) else None,
+            settings.edr.quiet_seconds,
+            lambda pid: receipts.owing(pid),  # noqa: PLW0108 - they are made further down
         )
         background: set[asyncio.Task[None]] = set()
         flows = Flows(clock, lambda pid: spawn(background, watch.covered(pid)))
@@ -236,7 +241,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
         journal.listen(receipts.committed)
         stack.push_async_callback(receipts.close)
-        states = stated(journal, identity, ids, book, receipts, peer, stack)
+        states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
         publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
@@ -273,6 +278,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             automatic.delay_seconds = now.approval.delay_seconds
             steps.sender = replace(steps.sender, times=parts.times(now))
             outbox.first_retry_seconds, outbox.retry_seconds_max = now.delivery.first_retry_seconds, now.delivery.retry_seconds_max
+            states.stating.pause_seconds_max = now.delivery.retry_seconds_max
             outbox.doubt_seconds = now.delivery.doubt_seconds
             tokens.token_seconds, watch.quiet_seconds = now.edr.token_seconds, now.edr.quiet_seconds
             accounts.window_bytes, accounts.credit_windows = now.metering.window_bytes, now.metering.credit_windows

@@ -27,11 +27,20 @@ class Stated:
         await self.stating.recover()
 
 
-def stated(journal: Journal, identity: Identity, ids: Ids, book: Book, receipts: Receipts, peer: Peer, stack: AsyncExitStack) -> Stated:
-    """Both halves, told of every commit; `stack` ends what they do."""
+def stated(
+    journal: Journal,
+    identity: Identity,
+    ids: Ids,
+    book: Book,
+    receipts: Receipts,
+    peer: Peer,
+    stack: AsyncExitStack,
+    pause_seconds_max: float,
+) -> Stated:
+    """Both halves, told of every commit; `stack` ends what they do. They try again after `pause_seconds_max` at the latest."""
     means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
     statements = Statements(means, receipts.stated)
-    stating = Stating(means, statements, peer)
+    stating = Stating(means, statements, peer, pause_seconds_max)
     journal.listen(stating.committed)
     stack.push_async_callback(stating.close)
     return Stated(receipts, statements, stating)

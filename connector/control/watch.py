@@ -12,7 +12,7 @@ says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
@@ -53,15 +53,22 @@ class _Failing:
 
 
 class Watch:
-    """The timer. `last_access` says when the data listener last served a transfer (POSIX seconds, or None)."""
+    """The timer. `last_access` says when the data listener last served a transfer (POSIX seconds, or None), `owing` whether its consumer
+    signs for what it gets and has not signed for all of it."""
 
     def __init__(
-        self, journal: Journal, steps: Steps, rights: Rights, last_access: Callable[[str], float | None], quiet_seconds: float
+        self,
+        journal: Journal,
+        steps: Steps,
+        rights: Rights,
+        last_access: Callable[[str], float | None],
+        quiet_seconds: float,
+        owing: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._journal = journal
         self._steps = steps
         self._rights = rights
-        self._last_access = last_access
+        self._last_access, self._owing = last_access, owing
         self.quiet_seconds = quiet_seconds
         self._next: float | None = None
         self._changed = asyncio.Event()
@@ -197,20 +204,28 @@ class Watch:
             ruling = await self._rights.of(process, now) if kind is Kind.TRANSFER else None
             if ruling is not None and (changes := outcome(self._steps, process, ruling, now)) is not None:
                 return changes
-            return self._overdue(process, now) if process.due is not None and process.due <= now else None
+            if process.due is None or process.due > now:
+                return None
+            covered = process.detail.get("covered") if process.state == State.STARTED else None
+            return self._overdue(process, now) if covered is None else await self._quiet(process, now)
 
         await self._journal.decide(step, pid)
 
+    async def _quiet(self, process: Process, now: float) -> Changes:
+        """Complete a transfer that lies quiet. Not while somebody reads, nor while its consumer owes a receipt: what was sent to one that
+        has died is not what it has. As it may never come back, it is looked for after twice the time of before."""
+        detail = {name: value for name, value in process.detail.items() if name not in ("covered", "patience")}
+        last = self._last_access(process.pid)  # None after a restart, too: then nobody has read since
+        if last is not None and last + self.quiet_seconds > now:
+            detail["covered"] = last + self.quiet_seconds
+        elif await self._owing(process.pid):
+            patience = process.detail.get("patience", self.quiet_seconds)
+            detail |= {"covered": now + patience, "patience": 2 * patience}
+        act = () if "covered" in detail else (Act(Move.COMPLETION),)
+        return self._steps.changes(process, Reaction(replace(process, detail=detail), *act), now, ask=False)
+
     def _overdue(self, process: Process, now: float) -> Changes:
         detail = process.detail
-        covered = detail.get("covered")
-        if process.state == State.STARTED and covered is not None:
-            last = self._last_access(process.pid)  # None after a restart, too: then nobody has read since
-            if last is not None and last + self.quiet_seconds > now:
-                quiet = replace(process, detail=dict(detail) | {"covered": last + self.quiet_seconds})
-                return self._steps.changes(process, Reaction(quiet), now, ask=False)
-            done = replace(process, detail={k: v for k, v in detail.items() if k != "covered"})
-            return self._steps.changes(process, Reaction(done, Act(Move.COMPLETION)), now, ask=False)
         if process.meant in (State.STARTED, State.SUSPENDED):
             raise RuntimeError(f"transfer `{process.pid}` is due, and nothing follows from it")
         patience = f"{patience_of(process, self._steps.sender.times):g} s"

@@ -8,6 +8,7 @@ a crash has kept from us comes with it, so that both sides have the same.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ PROTOCOL_PATH, PATH = "/dsp/2025-1", "/ledger/statements"
 JWT: Final = "application/jwt"
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 1.0, 3600.0  # between two attempts; doubles
+FIRST_PAUSE_SECONDS = 1.0  # between two attempts; doubles
 FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many orders are read at once
 SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
 
@@ -61,9 +62,10 @@ class Period:
 
 
 class Stating:
-    """States what is over. `statements` is the other half."""
+    """States what is over. `statements` is the other half, `pause_seconds_max` the longest pause between two attempts."""
 
-    def __init__(self, means: Means, statements: Statements, peer: Peer) -> None:
+    def __init__(self, means: Means, statements: Statements, peer: Peer, pause_seconds_max: float) -> None:
+        self.pause_seconds_max = pause_seconds_max
         self._means, self._statements, self._peer = means, statements, peer
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
@@ -94,7 +96,7 @@ class Stating:
             task.add_done_callback(lambda _: self._tasks.pop(pid, None))
 
     async def _settled(self, pid: str) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause = min(FIRST_PAUSE_SECONDS, self.pause_seconds_max)
         while True:
             try:
                 return await self.settle(pid)
@@ -106,8 +108,8 @@ class Stating:
             except Exception as error:
                 telemetry.log.error("statement failed", transfer=pid, exc_info=error)
                 return None
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            pause = min(2 * pause, self.pause_seconds_max)
 
     async def settle(self, pid: str) -> None:
         """Compare, sign and post, unless that is done. Raises PeerFailed if it has to be tried again, PeerRefused if it cannot be done with

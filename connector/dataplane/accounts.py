@@ -57,10 +57,10 @@ class Account:
         self._out: Ranges = ()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
         self._out_bytes = 0
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
-        self._layout = log.layout
-        self._sent = Sent(log)
+        self._layout, self._sent = log.layout, Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._running, self._since, self._calls, self._microseconds = 0, 0.0, 0, 0
+        self.asked = False  # for the manifest, which who signs nothing has no use for
         if stored is not None:
             self._resume(stored)
 
@@ -274,7 +274,7 @@ class Accounts:
         """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. If it is to be `shown`, one that
         nobody has signed for and that has ended, or whose key has, is signed anew: who has accepted it before may sign for it until then.
         Raises Withdrawn if the agreement is gone, StoreError if it cannot be written."""
-        stored = account.stored
+        stored, account.asked = account.stored, account.asked or shown
         if stored is None or not (self._acceptable if shown else _same)(stored, account.log):
             stored = await self._promise(account)
         return stored.manifest
@@ -376,9 +376,9 @@ class Accounts:
         async def step() -> Changes | None:
             nonlocal after
             stored, after = await self._store.metered(account.permit.transfer), None
-            if stored is None or stored.sequence or not _same(stored, account.log):
-                return None
-            if (after := account.written(stored, self._clock.now())) is None:
+            if stored is not None and not stored.sequence and _same(stored, account.log):
+                after = account.written(stored, self._clock.now())
+            if stored is None or after is None:
                 return None
             return Changes((Expect(Metered, stored.transfer, stored.version),), (after,))
 

@@ -28,6 +28,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
 from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
+from connector.metering.content import Layout
 from connector.metering.counts import call
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of, pending
 from connector.metering.statements import Statement, flow_of
@@ -236,6 +237,15 @@ class Receipts:
     def _acknowledged(self, stored: Metered) -> None:
         if (account := self._accounts.at_hand(stored.transfer)) is not None:
             account.acknowledged(stored)
+
+    async def owing(self, transfer: str) -> bool:
+        """Whether the consumer signs receipts, or means to, and has not signed for all of the data."""
+        stored, account = await self._store.metered(transfer), self._accounts.at_hand(transfer)
+        if stored is None or not stored.sequence:
+            return account is not None and account.asked
+        return stored.status == "open" and (
+            stored.size_bytes is None or stored.ranges != Layout(stored.size_bytes, stored.chunk_bytes).whole
+        )
 
     async def last(self, transfer: str) -> dict[str, str | None]:
         """What a consumer takes up again that has lost its own: the manifest, the last receipt and its ack, and the statement once the

@@ -158,6 +158,11 @@ class Live:
         self.news.set()
 
 
+async def owes_nothing(_transfer: str) -> bool:
+    """As of a consumer that signs nothing."""
+    return False
+
+
 def assembled(rig: Any, store: Store, **more: Any) -> Live:
     """Everything that decides about transfers around a data plane: `rig` has `clock`, `flows` and `tokens`."""
     identity, policies, journal, ids = Standing(PROVIDER, now=rig.clock.now), Policies(), Journal(store, rig.clock), TimeOrderedIds()
@@ -165,7 +170,7 @@ def assembled(rig: Any, store: Store, **more: Any) -> Live:
     steps = Steps(Never(), ids, Sender(PROVIDER, "https://own.test", Times(10, 3600, 604800)))
     rights = Rights(store, policies, identity)  # type: ignore[arg-type]
     last_access = lambda pid: seen.last_access if (seen := rig.flows.seen(pid)) else None  # noqa: E731
-    watch = Watch(journal, steps, rights, last_access, 60.0)
+    watch = Watch(journal, steps, rights, last_access, 60.0, owes_nothing)
     journal.listen(rig.flows.committed)
     views = Views(store, rights, rig.tokens, rig.clock, watch.suspect)
     transfers = Transfers(store, rights, lambda _: None)

@@ -3,6 +3,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,17 @@ class Bench:
         self.clock = ShiftedClock()
         self.journal = Journal(self.store, self.clock)
         self.accessed: dict[str, float] = {}
+        self.owing: set[str] = set()
         steps = Steps(Never(), TimeOrderedIds(), Sender("did:web:own", "https://own.test", Times(10, 3600, 604800)))
         self.identity = Standing("did:web:own", **{PEER: {}})
-        self.watch = Watch(self.journal, steps, Rights(self.store, Policies(), self.identity), self.accessed.get, QUIET)
+        self.watch = Watch(self.journal, steps, Rights(self.store, Policies(), self.identity), self.accessed.get, QUIET, self._owing)
         self.sent: dict[str, Outbound] = {}
         self.at: dict[str, float] = {}
         self.news = asyncio.Event()
         self.journal.listen(self._heard)
+
+    async def _owing(self, transfer: str) -> bool:
+        return transfer in self.owing
 
     def _heard(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for row in changes.outbox:
@@ -382,6 +387,24 @@ async def test_a_consumer_that_still_reads_puts_the_completion_off():
         at.accessed["t"] = last = time.time() + 0.15
         _, when = await at.ended("t")
         assert when >= last + QUIET
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_owes_a_receipt_is_waited_for_ever_longer_and_the_transfer_completes_once_it_has_come():
+    async with bench(agreed(), running(seconds=3600.0)) as at:
+        at.owing.add("t")
+        began = time.time()
+        await at.watch.covered("t")
+        looks: list[float] = []
+        while len(looks) < 4:
+            await asyncio.sleep(QUIET / 4)
+            if (next_ := (await at.store.process(T, "t")).detail["covered"]) not in looks:
+                looks.append(next_)
+        assert "t" not in at.sent
+        gaps = [after - before for before, after in pairwise([began, *looks])]
+        assert all(after > 1.5 * before for before, after in pairwise(gaps[1:])), gaps
+        at.owing.clear()
+        assert (await at.ended("t"))[0]["@type"] == "TransferCompletionMessage"
 
 
 @pytest.mark.asyncio

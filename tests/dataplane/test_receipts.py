@@ -78,6 +78,20 @@ async def test_an_ack_names_the_place_of_its_receipt_in_the_ledger_and_our_newes
 
 
 @pytest.mark.asyncio
+async def test_a_consumer_owes_receipts_from_the_manifest_on_until_it_has_signed_for_everything_or_given_up(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        assert rig.metering is not None
+        owing = rig.metering.receipts.owing
+        assert not await owing(TRANSFER), "nobody has said that it means to sign"
+        await consumer.begin()
+        assert await owing(TRANSFER)
+        await consumer.sign((1, 2))
+        assert await owing(TRANSFER)
+        await consumer.sign((1, 8))
+        assert not await owing(TRANSFER)
+
+
+@pytest.mark.asyncio
 async def test_while_more_is_on_its_way_a_receipt_and_its_ack_are_one_write_and_the_last_one_has_its_place(tmp_path: Path):
     store, facts = Failing(), Facts()
     async with metered(tmp_path, store, facts) as (rig, consumer):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from connector import telemetry
 from connector.client.management import ManagementClient
 from connector.client.transport import ManagementError
 from tests.faults import ledger
@@ -91,6 +92,17 @@ class Job:
         mine = await self.pair[promise.side].until(promise.pid, _look(promise.kind, promise.pid), holds)
         other = begun.pids[OTHER[promise.side]] = mine.peer_pid
         await self.pair[OTHER[promise.side]].until(other, _look(promise.kind, other), holds)
+
+    async def stated(self, transfer: Begun) -> None:
+        """Wait until a transfer that is over has been stated by who has metered it: that comes in its own time, and is of this job."""
+        for side, pid in transfer.pids.items():
+
+            def holds(facts: Any) -> bool:
+                seen = {fact.what for fact in facts}
+                signed = not seen & {telemetry.RECEIPT, telemetry.RECEIPT_SIGNED} or telemetry.STATEMENT_AGREED in seen
+                return signed and (telemetry.MANIFEST not in seen or telemetry.STATEMENT in seen)
+
+            await self.pair[side].until(pid, lambda client, pid=pid: client.evidence(pid), holds)
 
     async def negotiate(self, moves: Moves = ledger.REQUESTED + ledger.AGREED, state: str = "FINALIZED", **said: Any) -> Begun:
         """Negotiate about a dataset as consumer; with nothing said, on the terms of its offer."""

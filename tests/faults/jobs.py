@@ -129,7 +129,8 @@ async def _pulled(job: Job, dataset: str, content: bytes) -> None:
     done = await consumer.until(order.id, lambda client: client.pull_order(order.id), lambda order: order.is_over)
     assert done.stage == "done", f"the pull failed: {'; '.join(done.reasons)}"
     for kind, pid, state in ((NEGOTIATION, done.negotiation, "FINALIZED"), (TRANSFER, done.transfer, "COMPLETED")):
-        await job.settled(Begun(Promise(job.id, CONSUMER, kind, pid, (), state), {}))
+        await job.settled(begun := Begun(Promise(job.id, CONSUMER, kind, pid, (), state), {CONSUMER: pid}))
+    await job.stated(begun)
 
 
 async def quiet(job: Job) -> None:
@@ -158,11 +159,12 @@ async def quiet(job: Job) -> None:
             if response.status == UNAUTHORIZED:
                 if await job.move(begun, CONSUMER, "terminate", "TransferTerminationMessage", "TERMINATED"):
                     promise.overruled = ((PROVIDER, "TransferCompletionMessage"),)
-                    return
+                    return await job.stated(begun)
                 break
             await provider.until(pid, lambda client: client.transfer_process(pid), over)
     promise.moves, promise.state = (*promise.moves, (PROVIDER, "TransferCompletionMessage")), "COMPLETED"
     await job.settled(begun)
+    return await job.stated(begun)
 
 
 async def quota(job: Job) -> None:
@@ -202,12 +204,13 @@ async def _use(job: Job, begun: Begun, allowed: Quota, fetches: int) -> None:
     if process.state == "STARTED" and not process.in_flight:
         promise.overruled = ((PROVIDER, "TransferCompletionMessage"),)
         if await job.move(begun, CONSUMER, "terminate", *terminated):
-            return
+            return await job.stated(begun)
     process = await provider.until(pid, lambda client: client.transfer_process(pid), _final)
     allowed.ended = process.state == "TERMINATED"
     message, promise.state = terminated if allowed.ended else ("TransferCompletionMessage", "COMPLETED")
     promise.moves = (*promise.moves, (PROVIDER, message))
     await job.settled(begun)
+    return await job.stated(begun)
 
 
 def _final(process: Any) -> bool:

@@ -1,6 +1,5 @@
 """Which kills are done: from what a recording run has passed to targets, and from targets to what became of them. Pure."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,10 +34,6 @@ class Target:
         return not self.kills and self.attempts < ATTEMPTS
 
 
-# What comes in its own time after a job has ended: whether it still falls into the job is chance.
-LATER = re.compile(r"\[statement-agreed\]")
-
-
 def targets(runs: Mapping[str, Sequence[Mapping[str, Passed]]]) -> list[Target]:
     """Make targets of recordings: job -> for each run of it, side -> points passed. A point belongs to the first job that
     passes it in every run, else to the first that passes it at all: then it is one of chance."""
@@ -47,7 +42,7 @@ def targets(runs: Mapping[str, Sequence[Mapping[str, Passed]]]) -> list[Target]:
     for demanded in (True, False):
         for job, recordings in runs.items():
             for side, passed in recordings[0].items():
-                always = [point for point in passed if all(point in run[side] for run in recordings) and not LATER.search(point)]
+                always = [point for point in passed if all(point in run[side] for run in recordings)]
                 ever = dict.fromkeys(point for run in recordings for point in run[side])
                 for point in always if demanded else ever:
                     if (side, point) not in found:

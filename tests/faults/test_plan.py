@@ -63,11 +63,3 @@ def test_findings_are_charged_to_the_kills_of_their_job():
     )
     assert (guilty.lost, guilty.doubled) == (2, 1)
     assert (innocent.lost, innocent.doubled) == (0, 0)
-
-
-def test_what_comes_in_its_own_time_after_a_job_is_never_demanded():
-    passed = {"consumer": {"before COMMIT [statement-agreed]": 1, "before COMMIT [message-received]": 1}, "provider": {}}
-    assert {target.point: target.demanded for target in targets({"pull": [passed, passed, passed]})} == {
-        "before COMMIT [statement-agreed]": False,
-        "before COMMIT [message-received]": True,
-    }
