@@ -1,22 +1,19 @@
-"""What is paid for under an agreement, of the management API: a part of its client."""
+"""What was used and is paid for under an agreement, of the management API: a part of its client."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
-import msgspec
-
-from connector.client.transport import ManagementError, Transport
+from connector.client.calls import Calls, part
+from connector.client.views import AgreementUsage
 
 
-class Billing:
-    """The calls about invoices and statements. Every method raises ManagementError."""
+class Billing(Calls):
+    """The calls about usage, invoices and statements. Every method raises ManagementError."""
 
-    if TYPE_CHECKING:
-
-        @property
-        def _open(self) -> Transport: ...
+    async def usage(self, agreement: str) -> AgreementUsage:
+        """What was used under an agreement so far, and what it costs."""
+        return await self._call("GET", f"{_of(agreement)}/usage", AgreementUsage)
 
     async def invoice(self, agreement: str, format: str = "json", *, begins: str | None = None, ends: str | None = None) -> bytes:
         """The invoice of an agreement for the period [`begins`, `ends`) (RFC 3339; default: from the signing, up to the last
@@ -27,18 +24,13 @@ class Billing:
     async def statement(self, agreement: str, *, begins: str | None = None, ends: str | None = None) -> dict[str, Any]:
         """Have both sides sign what was signed for in the period [`begins`, `ends`) (RFC 3339; default: from the beginning, up to a moment
         ago): `outcome` is agreed, or disputed with a `code`; `totals` and `flows`; `own` and `theirs` are the two statements (JWS)."""
-        path = f"{_of(agreement)}/statement"
-        content = await self._open.call("POST", path, query={"from": begins, "to": ends})
-        try:
-            return msgspec.json.decode(content, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise ManagementError(f"the answer to POST {path} is not a connector's: {error}", code="not-understood") from error
+        return await self._call("POST", f"{_of(agreement)}/statement", dict[str, Any], query={"from": begins, "to": ends})
 
     async def settle_dispute(self, transfer: str, reason: str) -> None:
         """End the dispute about the account of a transfer (our pid): what was accepted counts, and more may follow. `reason` is put on
         record."""
-        await self._open.call("POST", f"/v1/transfers/{quote(transfer, safe='')}/settle-dispute", body={"reason": reason})
+        await self._open.call("POST", f"/v1/transfers/{part(transfer)}/settle-dispute", body={"reason": reason})
 
 
 def _of(agreement: str) -> str:
-    return f"/v1/agreements/{quote(agreement, safe='')}"
+    return f"/v1/agreements/{part(agreement)}"
