@@ -124,6 +124,7 @@ def routes(doors: Doors, _limits: Limits) -> tuple[tuple[str, str, Handler], ...
         ("GET", "/ledger/entries", api.entries),
         ("GET", "/ledger/proof/{index}", api.proof),
         ("GET", "/ledger/tile/{path:.+}", api.tile),
+        ("POST", "/ledger/witnesses/{id}", api.exchange),
         ("POST", "/ledger/witnesses/{id}/forgive", api.forgive),
         ("DELETE", "/events/{sequence}/detail", api.erase),
     )
@@ -165,6 +166,11 @@ class _Operators:
         tile = _tile(request)
         read = read_bundle if tile.level < 0 else read_tile
         return _tile_answer(await read(self._d.book.store, log, tile), tile)
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        """Have a peer, by its id or name, cosign our newest checkpoint now; what it has cosigned."""
+        peer = self._d.operations.participant(request.match_info["id"])
+        return answer(_witnessed(await self._d.book.witnesses.exchange(peer)))
 
     async def forgive(self, request: web.Request) -> web.Response:
         """An operator has looked at what a peer's ledger contradicts, and trusts it again."""

@@ -289,15 +289,27 @@ def reload(*, common: Common | None = None) -> None:
         show.line(change)
 
 
-def ledger(action: Literal["show", "verify"] = "show", *, common: Common | None = None) -> None:
-    """Show the ledger and who has witnessed it, or compute all of it anew.
+def ledger(action: Literal["show", "verify", "witness"] = "show", peer: str | None = None, *, common: Common | None = None) -> None:
+    """Show the ledger and who has witnessed it, compute all of it anew, or have a participant cosign it now.
 
     Parameters
     ----------
     action
-        `verify` reads every entry and compares the tree with the signed checkpoint and with what peers have cosigned
+        `verify` reads every entry and compares the tree with the signed checkpoint and with what peers have cosigned; `witness` has
+        one of them cosign the newest checkpoint, as comes by itself once a minute while there is something between us
+    peer
+        of `witness`: a participant, by name or id
     """
     common = common or Common()
+    if (action == "witness") != (peer is not None):
+        raise ConnectorError("name a participant with `ledger witness`, and with nothing else")
+    if peer is not None:
+        cosigned = ask(common, lambda client: client.witness(peer))
+        if common.json:
+            show.document({"cosigned": cosigned})
+            return
+        show.line(f"{cosigned['origin']}: {cosigned['peer']} has cosigned {cosigned['size']} entries")
+        return
     if action == "verify":
         checked = ask(common, _verified)
         if common.json:

@@ -75,6 +75,10 @@ class ManagementClient(Billing, Transferring):
         """The logs of the connector, who has cosigned them, and what it has witnessed."""
         return await self._call("GET", "/v1/ledger", Ledgers)
 
+    async def witness(self, peer: str) -> Document:
+        """Have a peer (id or name) cosign our newest checkpoint now; what it has cosigned, as in `ledger`."""
+        return await self._call("POST", f"/v1/ledger/witnesses/{part(peer)}", dict[str, Any], {})
+
     async def ledger_tile(self, path: str, origin: str) -> bytes:
         """A tile of hashes or a bundle of entries of the log `origin`, by its path in C2SP tlog-tiles."""
         return await self._open.call("GET", f"/v1/ledger/{path}", query={"origin": origin})

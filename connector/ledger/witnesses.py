@@ -1,20 +1,21 @@
 """Our log before its witnesses: every counterparty is asked to cosign our newest checkpoint, while there is something between us.
 
 Nothing is polled and nothing is stored for it: whom we deal with stands in the facts, what he has cosigned in his `Witnessed`. After a
-crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour; one that remembers more of our
-log than our database has, and can show our signature for it, is believed, and a new log begins.
+crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour, unless an operator asks; one that
+remembers more of our log than our database has, and can show our signature for it, is believed, and a new log begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import quote
 
 from prometheus_client import Gauge
 
 from connector import telemetry
-from connector.errors import ConnectorError, EgressDenied, NotFound, PeerFailed, ProofRefused
+from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, ProofRefused, StoreError
 from connector.ledger.reading import log_of, prove_consistency
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
@@ -42,8 +43,10 @@ class Witnesses:
         self._store, self._commit, self._clock, self._identity = store, commit, clock, identity
         self._peer, self._sequencer = peer, sequencer
         self._due: dict[str, float] = {}  # participant -> when, on the loop's clock
-        self._newest: dict[str, int] = {}  # participant -> the last fact about it
+        self._newest: dict[str, int] = {}  # participant -> the last fact that its checkpoint has to be over
+        self._last = 0  # fact of all
         self._not_before: dict[str, float] = {}
+        self._asked: dict[str, list[asyncio.Future[bool]]] = {}  # by operators, who wait for what becomes of it
         self._changed = asyncio.Event()
         self.on = True
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +69,7 @@ class Witnesses:
 
     def _note(self, facts: Sequence[Evidence]) -> None:
         for fact in facts:
+            self._last = fact.sequence
             if fact.peer is None or fact.what in OWN or not self.on:
                 continue
             self._newest[fact.peer] = fact.sequence
@@ -74,10 +78,31 @@ class Witnesses:
                 self._due[fact.peer] = max(at, self._not_before.get(fact.peer, 0.0))
                 self._changed.set()
 
+    async def exchange(self, peer: Participant) -> Witnessed:
+        """Have `peer` cosign our newest checkpoint now, in turn with what comes by itself; returns what it has cosigned. Raises
+        Contradiction if that is switched off, or nothing was cosigned because it is no witness, a new log has begun, or nothing is in
+        ours yet; PeerFailed, EgressDenied, StoreError."""
+        if not self.on:
+            raise Contradiction("checkpoints are not exchanged here: `ledger.witness` is false in the settings")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bool] = loop.create_future()
+        self._asked.setdefault(peer.id, []).append(done)
+        self._newest[peer.id], self._due[peer.id] = self._last, loop.time()
+        self._changed.set()
+        if not await done:
+            raise Contradiction(f"`{peer.name}` witnesses no ledgers of others")
+        logs = await self._store.logs()
+        row = await self._store.witnessed(peer.id, logs[-1].origin) if logs else None
+        if row is None:
+            raise Contradiction(f"`{peer.name}` has cosigned nothing: our ledger is empty, or has just begun anew")
+        return row
+
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        _tell([done for asked in self._asked.values() for done in asked], StoreError("the ledger is closed"))
+        self._asked.clear()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -96,21 +121,30 @@ class Witnesses:
                 pass
 
     async def _pause_after(self, id: str) -> float:
-        """Ask one peer; how many seconds it is to be left alone from now on."""
+        """Ask one peer, and tell operators who wait for it; how many seconds it is to be left alone from now on."""
+        asked = self._asked.pop(id, [])
+        outcome: bool | Exception = StoreError("the ledger is closed")
         try:
-            known = self._identity.find(id)
-            if known is None or base_of(known) is None or id == self._identity.own.id:
-                return FOREIGN_SECONDS
-            if (newest := self._newest.pop(id, None)) is not None:
-                await self._sequencer.index_of(newest)  # so that the checkpoint is over what there is between us
-            return PAUSE_SECONDS if await self.ask(known) else FOREIGN_SECONDS
-        except NotFound:
-            return PAUSE_SECONDS  # what there is between us is from before the ledger
+            outcome = await self._over_all(id)
         except (PeerFailed, EgressDenied) as error:
             telemetry.log.info("witness not reached", peer=id, reason=error.message)
+            outcome = error
         except Exception as error:
             telemetry.log.error("witness failed", peer=id, exc_info=error)
-        return PAUSE_SECONDS
+            outcome = error
+        finally:
+            _tell(asked, outcome)
+        return FOREIGN_SECONDS if outcome is False else PAUSE_SECONDS
+
+    async def _over_all(self, id: str) -> bool:
+        """Ask a peer for a cosignature over all that there is between us; whether it is a witness at all. Raises as `ask`."""
+        known = self._identity.find(id)
+        if known is None or base_of(known) is None or id == self._identity.own.id:
+            return False
+        if (newest := self._newest.pop(id, None)) is not None:
+            with suppress(NotFound):  # from before the ledger
+                await self._sequencer.index_of(newest)
+        return await self.ask(known)
 
     async def ask(self, peer: Participant) -> bool:
         """Have `peer` cosign our newest checkpoint; whether it is a witness at all. Raises PeerFailed, EgressDenied, StoreError."""
@@ -169,6 +203,16 @@ class Witnesses:
         if body is not None:
             headers["content-type"] = witness.TEXT_TYPE
         return await self._peer.send(method, f"{base_of(peer)}{path}", headers=headers, body=body, limit_bytes=ANSWER_BYTES_MAX)
+
+
+def _tell(asked: Sequence[asyncio.Future[bool]], outcome: bool | Exception) -> None:
+    for done in asked:
+        if done.done():
+            continue  # who asked is gone
+        if isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
 
 
 def base_of(participant: Participant) -> str | None:

@@ -187,6 +187,12 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
         assert (await two.provider.manage("GET", f"/ledger/{path}")).status == 200
     await provider("DELETE /events/{sequence}/detail", status=204, sequence=str(last["sequence"]))
     assert (await provider("GET /ledger/entries", query="?first=0&limit=1"))["items"] == [last | {"detail": None, "salt": None}]
+    cosigned = await provider("POST /ledger/witnesses/{id}", id="biopharma")
+    assert cosigned in (await provider("GET /ledger"))["cosigned"]
+    assert cosigned["size"] >= log["size"]
+    (held,) = (await consumer("GET /ledger"))["witnessed"]
+    assert held["size"] >= cosigned["size"]
+    await provider("POST /ledger/witnesses/{id}", status=404, id="nobody")
     await provider("POST /ledger/witnesses/{id}/forgive", status=404, id="biopharma")
     await provider("POST /transfers/{pid}/settle-dispute", status=404, pid="urn:uuid:no-account")
 

@@ -205,6 +205,16 @@ def test_the_ledger_is_shown_with_who_has_witnessed_it(
     assert command("ledger").err.splitlines()[-1] == "the ledger cannot be extended: OSError"
 
 
+def test_a_participant_is_asked_to_cosign_the_ledger_now(command: Command, fake: FakeConnector, home: Path):
+    row = {"peer": "did:web:hospital.example", "origin": LOG["origin"], "size": 3, "note": "", "conflict": None, "updated": LOG["updated"]}
+    fake.answers[("POST", "/v1/ledger/witnesses/hospital")] = (200, row)
+    assert command("ledger", "witness", "hospital").out == "biopharma.example/ledger: did:web:hospital.example has cosigned 3 entries\n"
+    assert json.loads(command("ledger", "witness", "hospital", "--json").out) == {"cosigned": row}
+    for wrong in (("witness",), ("verify", "hospital")):
+        ended = command("ledger", *wrong)
+        assert (ended.code, ended.err) == (1, "connector: name a participant with `ledger witness`, and with nothing else\n")
+
+
 @pytest.mark.asyncio
 async def test_the_ledger_is_computed_anew_and_what_was_altered_is_named(operated: Operated, tmp_path: Path):
     async with pair.running(pair.site(tmp_path / "x", "x", store="sqlite")) as at:

@@ -10,7 +10,7 @@ from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters_stores.anchor import MemoryAnchor
-from connector.errors import PeerFailed
+from connector.errors import Contradiction, PeerFailed, StoreError
 from connector.ledger import witnesses as module
 from connector.ledger.witnesses import base_of
 from connector.merkle import checkpoints, notes
@@ -91,6 +91,69 @@ async def test_a_peer_is_asked_once_in_a_while_however_much_there_is_between_us(
             await asyncio.sleep(0.01)
         await asyncio.sleep(0)
         assert 2 <= len(network.sent) <= 2 + spent / 0.2
+
+
+async def test_an_operator_has_a_peer_asked_at_once_though_it_is_to_be_left_alone():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network):
+        await site.say(1)
+        await until_cosigned(site, PEER, 1)
+        await site.say(2)
+        first, second = await asyncio.gather(*(site.book.witnesses.exchange(participant(PEER)) for _ in range(2)))
+        assert first == second == await site.store.witnessed(PEER, ORIGIN)
+        assert (first.size, len(network.sent)) == (3, 2), "both have waited for one exchange"
+        assert await site.book.witnesses.exchange(participant(PEER)) == first
+        assert len(network.sent) == 2, "there is nothing new"
+
+
+async def test_what_keeps_a_peer_from_cosigning_is_said_to_the_operator_who_asked():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site:
+        with pytest.raises(Contradiction, match="our ledger is empty"):
+            await site.book.witnesses.exchange(participant(PEER))
+        await site.say(1, peer=OTHER_PEER)
+        with pytest.raises(PeerFailed, match=r"nobody answers at `pharma\.example`"):
+            await site.book.witnesses.exchange(participant(PEER))
+        network.answers["pharma.example"] = Reply(404, {}, b"")
+        with pytest.raises(Contradiction, match="witnesses no ledgers of others"):
+            await site.book.witnesses.exchange(participant(PEER))
+        assert site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time() > module.PAUSE_SECONDS
+        site.book.exchange(False)
+        with pytest.raises(Contradiction, match=r"`ledger\.witness` is false"):
+            await site.book.witnesses.exchange(participant(PEER))
+
+
+async def test_an_operator_who_waits_when_the_connector_stops_is_told(monkeypatch: pytest.MonkeyPatch):
+    network = Network()
+    for started in (False, True):
+        silent, reached = asyncio.Event(), asyncio.Event()
+
+        async def never(*_: object, silent: asyncio.Event = silent, reached: asyncio.Event = reached, **__: object) -> Reply:
+            reached.set()
+            await silent.wait()
+            raise AssertionError
+
+        monkeypatch.setattr(network, "send", never)
+        async with Site(OWN, PEER, network=network) as site:
+            await site.say(1)
+            waits = [asyncio.create_task(site.book.witnesses.exchange(participant(PEER)))]
+            await asyncio.wait_for(reached.wait(), 5)
+            if started:  # one more, which has to wait until the first one has its answer
+                waits.append(asyncio.create_task(site.book.witnesses.exchange(participant(PEER))))
+                await asyncio.sleep(0)
+        for wait in waits:
+            with pytest.raises(StoreError, match="the ledger is closed"):
+                await wait
+
+
+async def test_an_operator_who_has_gone_keeps_nobody_from_being_asked():
+    network = Network()
+    async with Site(OWN, PEER, network=network) as site, Site(PEER, OWN, network=network):
+        await site.say(1, peer=OTHER_PEER)
+        gone = asyncio.create_task(site.book.witnesses.exchange(participant(PEER)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await until_cosigned(site, PEER, 1)
 
 
 async def test_a_second_checkpoint_continues_the_first():
