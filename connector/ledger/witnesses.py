@@ -30,7 +30,8 @@ PAUSE_SECONDS = 60.0  # between two checkpoints for one peer
 FOREIGN_SECONDS = 3600.0  # between two looks at whether a peer has learned to witness
 RECENT = 1_000  # facts that are read at the start, for whom they are about
 ANSWER_BYTES_MAX = 64 * 1024
-OK, CONFLICT = 200, 409  # RFC 9110
+OK, CONFLICT, SERVER_ERROR = 200, 409, 500  # RFC 9110
+LATER = frozenset({408, 425, 429})
 OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
 
 cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
@@ -90,7 +91,7 @@ class Witnesses:
         self._newest[peer.id], self._due[peer.id] = self._last, loop.time()
         self._changed.set()
         if not await done:
-            raise Contradiction(f"`{peer.name}` witnesses no ledgers of others")
+            raise Contradiction(f"`{peer.name}` cosigns no ledgers, or not ours; the log has its answer")
         logs = await self._store.logs()
         row = await self._store.witnessed(peer.id, logs[-1].origin) if logs else None
         if row is None:
@@ -163,6 +164,8 @@ class Witnesses:
             if reply.status == OK:
                 await self._keep(peer, ours, note, reply.body, row)
                 return True
+            if reply.status in LATER or reply.status >= SERVER_ERROR:
+                raise PeerFailed(f"`{peer.name}` answers a checkpoint with {reply.status}")
             size = _size(reply)
             if size is None:
                 telemetry.log.info("no witness", peer=peer.id, status=reply.status)

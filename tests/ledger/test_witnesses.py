@@ -115,7 +115,7 @@ async def test_what_keeps_a_peer_from_cosigning_is_said_to_the_operator_who_aske
         with pytest.raises(PeerFailed, match=r"nobody answers at `pharma\.example`"):
             await site.book.witnesses.exchange(participant(PEER))
         network.answers["pharma.example"] = Reply(404, {}, b"")
-        with pytest.raises(Contradiction, match="witnesses no ledgers of others"):
+        with pytest.raises(Contradiction, match="cosigns no ledgers, or not ours"):
             await site.book.witnesses.exchange(participant(PEER))
         assert site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time() > module.PAUSE_SECONDS
         site.book.exchange(False)
@@ -187,9 +187,10 @@ async def test_who_is_no_witness_is_left_alone_for_long(answer: Reply):
         assert len(network.sent) == 2
 
 
-async def test_who_does_not_answer_is_asked_again_later():
+@pytest.mark.parametrize("answer", [PeerFailed("no answer"), Reply(503, {}, b"{}"), Reply(429, {}, b""), Reply(500, {}, b"")])
+async def test_who_does_not_answer_or_cannot_now_is_asked_again_later(answer: Reply | Exception):
     network = Network()
-    network.answers["pharma.example"] = PeerFailed("no answer")
+    network.answers["pharma.example"] = answer
     async with Site(OWN, PEER, network=network) as site:
         await site.say(1)
         await asyncio.wait_for(network.heard.wait(), 5)
