@@ -124,7 +124,7 @@ class ManagementApi:
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
             *billing_api.routes(self._d, self._limits),
-            *pulls_api.routes(self._d),
+            *pulls_api.routes(self._d, self._limits),
             *evidence_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )

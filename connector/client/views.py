@@ -176,7 +176,7 @@ class Edr(Struct, frozen=True):
 
 
 class Pull(Struct, frozen=True):
-    """An order to fetch a dataset into a file. `stage`: negotiate, transfer, download, complete, done or failed."""
+    """An order to fetch a dataset into a file. `stage`: negotiate, transfer, download, complete, done, cancel or failed."""
 
     id: str
     stage: str

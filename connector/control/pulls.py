@@ -8,17 +8,15 @@ ends by its own deadlines. What it had to begin again, and why, stands in its re
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 from connector import telemetry
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
-from connector.control_streams.orders import brought, joined, left_by, moved_on, next_transfer, passes, same, told, used_up
+from connector.control_streams import orders, patience
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
@@ -27,12 +25,11 @@ from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
 
-PATIENCE_SECONDS = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
-FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
 EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
 LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so
 TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
-OPEN, DONE, FAILED = ("negotiate", "transfer", "download", "complete"), "done", "failed"
+DONE, FAILED = "done", "failed"
+CANCEL, CANCELLABLE = "cancel", ("negotiate", "transfer", "download")  # then all of the data is there
 
 
 class Pulls:
@@ -71,7 +68,7 @@ class Pulls:
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
         pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None, push=push)
         async for running in self._open():
-            if same(pull, running):
+            if orders.same(pull, running):
                 if key is not None:
                     noted = (replace(key, answer=running.id.encode()),)
                     await self._journal.commit(Changes((Expect(Idempotent, key.key, None),), noted))
@@ -96,12 +93,35 @@ class Pulls:
             raise NotFound(f"there is no pull `{id}`")
         if pull.stage != "download":
             raise Contradiction(f"the order is at `{pull.stage}`: what can end is the download of data without an end")
-        ended = replace(pull, until=self._journal.clock.now(), version=pull.version + 1, updated=self._journal.clock.now())
+        ended = self._next(pull, until=self._journal.clock.now())
         if isinstance(await self._journal.commit(self._write(pull, ended)), Conflict):
             return await self.enough(id)  # it has moved on meanwhile
         if (running := self._enough.get(id)) is not None:
             running.said.set()
         return ended
+
+    async def cancel(self, id: str, reason: str) -> Pull:
+        """End an order, and before it what it has begun, of which the peer is told `reason`. What it has of the data stays for the next
+        order for that file. Raises NotFound; Contradiction if it is over, or all of its data is there. Nothing has happened then."""
+        while True:
+            pull = await self._store.pull(id)
+            if pull is None:
+                raise NotFound(f"there is no pull `{id}`")
+            if pull.stage not in CANCELLABLE:
+                raise Contradiction(f"the order is at `{pull.stage}`: only one that does not have all of its data yet can be cancelled")
+            ended = self._next(pull, stage=CANCEL, reasons=(*pull.reasons, reason))
+            running = self._tasks.get(id)
+            try:
+                if running is not None:
+                    running.cancel()
+                    await asyncio.wait({running})
+                # What the order was just writing is written before this, or meets it as a conflict: `_fail` finds all that was begun.
+                conflict = isinstance(await self._journal.commit(self._write(pull, ended)), Conflict)
+            finally:
+                task = self._start(await self._store.pull(id) or ended)  # to its end, or on from where it was
+            if not conflict:
+                await asyncio.wait([task] if task is not None else [])
+                return await self._store.pull(id) or ended
 
     async def recover(self) -> None:
         """Go on with every order that is not finished."""
@@ -125,39 +145,49 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, pull: Pull) -> None:
+    def _start(self, pull: Pull) -> asyncio.Task[None] | None:
         if self._closed:
-            return
+            return None
         task = self._tasks[pull.id] = asyncio.create_task(self._run(pull), name=f"pull {pull.id}")
-        task.add_done_callback(lambda _done: self._tasks.pop(pull.id, None))
+        task.add_done_callback(lambda done: self._tasks.pop(pull.id) if self._tasks.get(pull.id) is done else None)
+        return task
 
     async def _run(self, pull: Pull) -> None:
-        stages = {"negotiate": self._negotiate, "transfer": self._transfer, "download": self._download, "complete": self._complete}
+        stages = {
+            "negotiate": self._negotiate, "transfer": self._transfer, "download": self._download, "complete": self._complete,
+            CANCEL: self._cancelled,
+        }  # fmt: skip
         try:
             while pull.stage in stages:
                 pull = await stages[pull.stage](pull)
         except ConnectorError as e:
             telemetry.log.warning("pull failed", pull=pull.id, stage=pull.stage, reasons=list(e.reasons))
-            await self._fail(pull, e.reasons, e)
+            await self._fail(pull, e.reasons, orders.told(e))
         except Exception as e:
             telemetry.log.error("pull broke", pull=pull.id, stage=pull.stage, exc_info=e)
-            await self._fail(pull, (f"internal error {type(e).__name__}; the log has the details",), e)
+            await self._fail(pull, (f"internal error {type(e).__name__}; the log has the details",), orders.told(e))
         finally:
             self.live.pop(pull.id, None)
             self._feed.nudge()
 
-    async def _fail(self, pull: Pull, reasons: tuple[str, ...], error: Exception) -> None:
-        """End the order, and before it what it has begun: the provider does not keep a transfer that nobody reads. A crash in
-        between finds that process ended, with the same reason."""
+    async def _cancelled(self, pull: Pull) -> Pull:
+        return await self._fail(pull, (), pull.reasons[-1])
+
+    async def _fail(self, pull: Pull, reasons: tuple[str, ...], say: str) -> Pull:
+        """End the order, and before it what it has begun, with what to `say` to the provider: it does not keep a transfer that nobody
+        reads. A crash in between finds that process ended, with the same reason."""
         current = await self._store.pull(pull.id) or pull
-        for kind, pid in ((Kind.NEGOTIATION, current.negotiation), (Kind.TRANSFER, current.transfer)):
+        negotiation = current.negotiation or await self._noted(current, "negotiation")
+        transfer = current.transfer or await self._noted(current, f"transfer:{current.transfers}")
+        for kind, pid in ((Kind.NEGOTIATION, negotiation), (Kind.TRANSFER, transfer)):
             process = await self._store.process(kind, pid) if pid is not None else None
             if process is not None and not process.final:
                 try:
-                    await self._operations.terminate(kind, process.pid, told(error))
+                    await self._operations.terminate(kind, process.pid, say)
                 except ConnectorError as e:
                     telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
-        await self._save(current, stage=FAILED, reasons=joined(current.reasons, reasons))
+        over = orders.joined(current.reasons, reasons)
+        return await self._save(current, stage=FAILED, negotiation=negotiation, transfer=transfer, reasons=over)
 
     async def _negotiate(self, pull: Pull) -> Pull:
         """Have an agreement. One that stands here already was refused: it is not used again."""
@@ -167,32 +197,25 @@ class Pulls:
             if found is not None:
                 return await self._save(pull, stage="transfer", agreement=found.id)
             key = self._key(pull, "negotiation")
-            known = await self._store.idempotent(key.key)
-            pull = await self._save(pull, negotiation=known.answer.decode() if known else (await self._ask(pull, key)).pid)
+            noted = await self._noted(pull, "negotiation")
+            pull = await self._save(pull, negotiation=noted or (await self._ask(pull, key)).pid)
         process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
-            raise self._failure("negotiation", process)
+            raise orders.failed_with("negotiation", process)
         return await self._save(pull, stage="transfer", agreement=process.agreement)
 
     async def _ask(self, pull: Pull, key: Idempotent) -> Process:
-        """Find the offer and ask for it. An order outlives a peer that restarts, as every message does: one that cannot be
-        reached is asked again for PATIENCE_SECONDS, and whoever looks at the order meanwhile sees what it waits for."""
-        clock, longest = self._journal.clock, FIRST_PAUSE_SECONDS
-        patient_until = clock.now() + PATIENCE_SECONDS
-        while True:
-            try:
-                process = await self._operations.negotiate(pull.peer, pull.dataset, purposes=pull.purposes, key=key)
-            except PeerFailed as e:
-                if not passes(e) or clock.now() + longest > patient_until:
-                    raise
-                telemetry.log.info("catalog not reached", pull=pull.id, reason=e.message)
-                self.live[pull.id] = replace(pull, reasons=joined(pull.reasons, e.reasons))
-                self._feed.nudge()
-            else:
-                self.live.pop(pull.id, None)
-                return process
-            await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            longest = min(longest * 2, PAUSE_SECONDS_MAX)
+        """Find the offer and ask for it; whoever looks at the order meanwhile sees what it waits for."""
+
+        def waits(error: PeerFailed) -> None:
+            telemetry.log.info("catalog not reached", pull=pull.id, reason=error.message)
+            self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, error.reasons))
+            self._feed.nudge()
+
+        ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=key)
+        process = await patience.patiently(ask, self._journal.clock, waits)
+        self.live.pop(pull.id, None)
+        return process
 
     async def _transfer(self, pull: Pull) -> Pull:
         """Have the transfer started. An agreement from an earlier order may have come to its end over there without our
@@ -200,10 +223,10 @@ class Pulls:
         reused = pull.negotiation is None
         if pull.transfer is None:
             key = self._key(pull, f"transfer:{pull.transfers}")
-            known = await self._store.idempotent(key.key)
+            noted = await self._noted(pull, f"transfer:{pull.transfers}")
             try:
                 format = dcat.FORMAT_PUSH if pull.push else dcat.FORMAT_PULL
-                begun = known.answer.decode() if known else (await self._operations.transfer(pull.agreement or "", format, key)).pid
+                begun = noted or (await self._operations.transfer(pull.agreement or "", format, key)).pid
             except Contradiction as e:
                 if not reused:
                     raise
@@ -211,8 +234,8 @@ class Pulls:
             pull = await self._save(pull, transfer=begun)
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
         if process.state == TERMINATED:
-            failure = self._failure("transfer", process)
-            if reused and process.detail.get("ended_by") == "peer" and not used_up(process):
+            failure = orders.failed_with("transfer", process)
+            if reused and process.detail.get("ended_by") == "peer" and not orders.used_up(process):
                 return await self._anew(pull, failure.message)
             raise failure
         return await self._save(pull, stage="download")
@@ -220,7 +243,7 @@ class Pulls:
     async def _anew(self, pull: Pull, why: str) -> Pull:
         why = f"agreement `{pull.agreement}` from an earlier order could not be used: {why}"
         telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
-        return await self._save(pull, stage="negotiate", **next_transfer(pull, why))
+        return await self._save(pull, stage="negotiate", **orders.next_transfer(pull, why))
 
     async def _again(self, pull: Pull) -> Pull:
         """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
@@ -230,7 +253,7 @@ class Pulls:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
         telemetry.log.info("transfer begun again", pull=pull.id, reason=why)
-        return await self._save(pull, stage="transfer", **next_transfer(pull, why))
+        return await self._save(pull, stage="transfer", **orders.next_transfer(pull, why))
 
     async def _download(self, pull: Pull) -> Pull:
         """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
@@ -242,19 +265,19 @@ class Pulls:
                 if (found := await self._downloads.finish(pull, progress=partial(self._progress, pull.id))) is not None:
                     return await self._fetched(found)
                 if process.state == TERMINATED:
-                    raise self._failure("transfer", process)
+                    raise orders.failed_with("transfer", process)
                 return await self._again(pull)
             edr = await self._store.edr(process.pid)
             if edr is None and not pull.push:
                 if await self._moved(process):
                     continue
                 raise PeerFailed("the provider started the transfer without a data address")
-            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(moved_on, process)))
+            ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(orders.moved_on, process)))
             over = partial(_known, ended)
             running = asyncio.create_task(self._fetch(pull, None if pull.push else edr, process, over))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not running.done() and used_up(await ended):  # what has been charged is on its way, and was paid for
+                if not running.done() and orders.used_up(await ended):  # what has been charged is on its way, and was paid for
                     await asyncio.wait({running}, timeout=LAST_SECONDS)
                 elif not running.done() and (await ended).state != "COMPLETED":
                     running.cancel()
@@ -285,7 +308,7 @@ class Pulls:
 
     async def _progress(self, id: str, seen: Pull) -> None:
         stored = await self._store.pull(id) or seen
-        waits = joined(stored.reasons, seen.reasons)
+        waits = orders.joined(stored.reasons, seen.reasons)
         self.live[id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, reasons=waits, stage="download")
         known = {name: getattr(seen, name) for name in ("validator", "size_bytes", "sha256", "stated")}
         if replace(stored, **known) != stored:
@@ -295,29 +318,22 @@ class Pulls:
     async def _fetched(self, result: Pull) -> Pull:
         stored = await self._store.pull(result.id) or result
         known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
-        return await self._save(stored, stage="complete", reasons=joined(stored.reasons, result.reasons), **known)
+        return await self._save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
 
     async def _inherit(self, pull: Pull) -> Pull:
         """Go on with the part that a failed order has left, if it was to fetch the same dataset into the same file."""
         if pull.part is not None or pull.validator is not None:
             return pull
-        known = await self._store.idempotent(left_by(pull))
+        known = await self._store.idempotent(orders.left_by(pull))
         left = await self._store.pull(known.answer.decode()) if known else None
         if left is None or left.stage != FAILED:
             return pull
         telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
-        return await self._save(
-            pull,
-            part=left.part or left.id,
-            validator=left.validator,
-            size_bytes=left.size_bytes,
-            sha256=left.sha256 if left.stated else None,
-            earlier=brought(left),
-        )
+        return await self._save(pull, **orders.inherited(left))
 
     async def _moved(self, begun: Process) -> bool:
         process = await self._store.process(Kind.TRANSFER, begun.pid)
-        return process is not None and moved_on(begun, process)
+        return process is not None and orders.moved_on(begun, process)
 
     async def _explained(self, begun: Process, error: ConnectorError) -> bool:
         """Whether the transfer is not any more what it was when the download began. The data listener may refuse before we have
@@ -327,7 +343,7 @@ class Pulls:
         if isinstance(error, PeerRefused) and not await self._moved(begun):
             state = await self._operations.ask(begun)
             telemetry.log.info("data refused", pid=begun.pid, reason=error.message, state=begun.state, state_at_peer=state)
-            await self._feed.wait(Kind.TRANSFER, begun.pid, partial(moved_on, begun), EXPLAIN_SECONDS)
+            await self._feed.wait(Kind.TRANSFER, begun.pid, partial(orders.moved_on, begun), EXPLAIN_SECONDS)
         return await self._moved(begun)
 
     async def _complete(self, pull: Pull) -> Pull:
@@ -351,36 +367,30 @@ class Pulls:
             raise asyncio.CancelledError
         return process
 
-    @staticmethod
-    def _failure(what: str, process: Process) -> ConnectorError:
-        reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
-        if used_up(process):
-            reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
-        return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
-
     def _key(self, pull: Pull, what: str) -> Idempotent:
         """Beginning a process and noting its pid are two commits; this key, written with the first, makes them one."""
         return Idempotent(f"pull:{pull.id}:{what}", b"", b"", self._journal.clock.now())
 
+    async def _noted(self, pull: Pull, what: str) -> str | None:
+        known = await self._store.idempotent(self._key(pull, what).key)
+        return known.answer.decode() if known else None
+
     async def _save(self, pull: Pull, **changed: Any) -> Pull:
-        saved = replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)
+        saved = self._next(pull, **changed)
         await self._journal.commit(self._write(pull, saved))
         return saved
+
+    def _next(self, pull: Pull, **changed: Any) -> Pull:
+        return replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)
 
     def _write(self, before: Pull | None, pull: Pull) -> Changes:
         evidence: tuple[Evidence, ...] = ()
         left: tuple[Idempotent, ...] = ()
-        if before is not None and (before.stage, pull.stage) == ("download", FAILED):
-            left = (Idempotent(left_by(pull), b"", pull.id.encode(), pull.updated),)
+        if before is not None and pull.stage == FAILED and before.stage in ("download", CANCEL):
+            left = (Idempotent(orders.left_by(pull), b"", pull.id.encode(), pull.updated),)
         if before is None or before.stage != pull.stage:
-            detail = {
-                "pull": pull.id,
-                "stage": pull.stage,
-                "dataset": pull.dataset,
-                "file": PurePath(pull.out).name,
-                "reasons": list(pull.reasons),
-            }
-            evidence = (Evidence(telemetry.PULL, None, pull.transfer or pull.negotiation, pull.peer, None, pull.updated, detail=detail),)
+            process, detail = pull.transfer or pull.negotiation, orders.on_record(pull)
+            evidence = (Evidence(telemetry.PULL, None, process, pull.peer, None, pull.updated, detail=detail),)
         return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
 
 

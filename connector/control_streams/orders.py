@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
+from pathlib import PurePath
 from typing import Any
 
 from connector.dsp.answers import LATER
 from connector.dsp.exchange import Process
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import Contradiction, PeerFailed, PeerRefused
 from connector.odrl import Code
 from connector.records import Pull
 
@@ -33,6 +34,12 @@ def brought(pull: Pull) -> tuple[str, ...]:
     return joined(pull.earlier, (pull.transfer,) if pull.transfer else ())
 
 
+def inherited(left: Pull) -> dict[str, Any]:
+    """What an order takes over with the part of one that failed."""
+    known = {"part": left.part or left.id, "validator": left.validator, "size_bytes": left.size_bytes}
+    return known | {"sha256": left.sha256 if left.stated else None, "earlier": brought(left)}
+
+
 def next_transfer(pull: Pull, why: str) -> dict[str, Any]:
     more = {"transfer": None, "transfers": pull.transfers + 1, "reasons": joined(pull.reasons, (why,))}
     return more | {"earlier": brought(pull)}
@@ -41,6 +48,20 @@ def next_transfer(pull: Pull, why: str) -> dict[str, Any]:
 def joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
     """Both, and nothing twice."""
     return tuple(dict.fromkeys((*known, *more)))
+
+
+def on_record(pull: Pull) -> dict[str, Any]:
+    """What the record says of an order that comes to another stage: of the file its name alone."""
+    file = PurePath(pull.out).name
+    return {"pull": pull.id, "stage": pull.stage, "dataset": pull.dataset, "file": file, "reasons": list(pull.reasons)}
+
+
+def failed_with(what: str, process: Process) -> Contradiction:
+    """That the `what` of an order (negotiation, transfer) has ended without what it was for, and why."""
+    reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
+    if used_up(process):
+        reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
+    return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
 
 
 def told(error: Exception) -> str:

@@ -103,7 +103,7 @@ class Edr:
 @dataclass(frozen=True, slots=True)
 class Pull:
     """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete,
-    done, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
+    done, cancel, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
     download insists on. `sha256` is the provider's word if `stated`, else what we counted over the whole file. `part` is the id
     under which the part stands: the order's own (None), or that of a failed order whose part it goes on with. `transfers`
     counts those that ended before all of the data had come; `reasons` say so, and why it failed. `earlier` are the transfers (our pids)

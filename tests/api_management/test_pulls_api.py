@@ -1,4 +1,4 @@
-"""An operator says that there is enough of an order."""
+"""An operator says that there is enough of an order, or cancels it."""
 
 import time
 from pathlib import Path
@@ -27,6 +27,17 @@ async def test_an_order_that_fetches_ends_now_also_if_nobody_fetches_at_the_mome
         stored = await us.connector.store.pull("urn:p")
         assert stored is not None
         assert (stored.until or 0) <= time.time()
+
+
+async def test_an_order_is_cancelled_with_a_reason_or_without(tmp_path: Path):
+    async with pair.running(pair.site(tmp_path / "hospital", "hospital")) as us:
+        for id, body, reason in (("urn:p", None, "ended by an operator"), ("urn:q", {"reason": "not needed"}, "not needed")):
+            await us.connector.store.commit(Changes(saves=(Pull(id, "did:web:x", "urn:d", f"/x/{id}", "download", version=1),)))
+            view = await us.asked("POST", f"/pulls/{pair.quoted(id)}/cancel", body)
+            assert (view["stage"], view["reasons"]) == ("failed", [reason])
+            assert (await us.manage("POST", f"/pulls/{pair.quoted(id)}/cancel", body)).status == 409
+        answer = await us.manage("POST", "/pulls/urn:r/cancel", {"why": "x"})
+        assert (answer.status, "why" in answer.json["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize("bound", [{"most_bytes": 0}, {"most_bytes": "x"}, {"seconds": 0}, {"seconds": -1}])

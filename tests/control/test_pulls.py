@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from connector.control import pulls
+from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
 from tests.control.orders import (
@@ -92,7 +92,7 @@ async def test_a_dataset_that_is_not_in_the_catalog_fails_the_order(both: Pair):
 async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what_it_waits_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pulls, "FIRST_PAUSE_SECONDS", 4.0)  # time to publish, before it is asked again
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 4.0)  # time to publish, before it is asked again
     provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
     provider.meet(consumer)
     consumer.meet(provider)
@@ -111,7 +111,7 @@ async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what
 
 @pytest.mark.asyncio
 async def test_patience_with_a_provider_that_stays_away_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pulls, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     provider, consumer = site(tmp_path / "hospital", "hospital"), site(tmp_path / "biopharma", "biopharma")
     consumer.meet(provider)
     async with running(consumer) as us:

@@ -23,6 +23,32 @@ def test_the_next_transfer_knows_all_that_have_brought_something_and_why_it_was_
     assert orders.brought(replace(ORDER, transfer="urn:t1")) == ("urn:t1",)
 
 
+def test_an_order_takes_over_what_one_that_failed_has_left_and_believes_no_digest_that_nobody_stated():
+    left = replace(ORDER, stage="failed", validator='"v"', size_bytes=9, sha256=b"s", stated=False)
+    taken = {"part": "urn:pull", "validator": '"v"', "size_bytes": 9, "earlier": ("urn:t1", "urn:t2")}
+    assert orders.inherited(left) == taken | {"sha256": None}
+    assert orders.inherited(replace(left, part="urn:first", stated=True)) == taken | {"part": "urn:first", "sha256": b"s"}
+
+
+def test_the_record_has_the_name_of_the_file_and_not_its_place():
+    said = orders.on_record(replace(ORDER, out="/disks/secret/x.bin", reasons=("why",)))
+    assert said == {"pull": "urn:pull", "stage": "download", "dataset": "urn:dataset", "file": "x.bin", "reasons": ["why"]}
+
+
+@pytest.mark.parametrize(
+    ("detail", "says"),
+    [
+        ({}, ("the transfer ended in TERMINATED and the peer gave no reason",)),
+        ({"reasons": ["a"]}, ("a",)),
+        ({"reasons": ["a"], "code": Code.QUOTA_EXHAUSTED}, ("a", "agreement `urn:g` is used up; no other is asked for unbidden")),
+    ],
+)
+def test_an_order_that_fails_with_its_transfer_says_why(detail: dict[str, object], says: tuple[str, ...]):
+    error = orders.failed_with("transfer", replace(RUNNING, state="TERMINATED", agreement="urn:g", detail=detail))
+    assert len(error.reasons) == len(says)
+    assert all(reason.startswith(said) for reason, said in zip(error.reasons, says, strict=True))
+
+
 def test_parts_are_found_again_by_peer_dataset_and_file():
     keys = [orders.left_by(each) for each in (ORDER, replace(ORDER, out="y"), replace(ORDER, peer="b"), replace(ORDER, dataset="c"))]
     assert len(set(keys)) == 4

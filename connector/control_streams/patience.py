@@ -1,0 +1,31 @@
+"""A peer that cannot be reached now is asked again: an order outlives a peer that restarts, as every message does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from connector.control_streams.orders import passes
+from connector.errors import PeerFailed
+from connector.ports import Clock
+
+PATIENCE_SECONDS: Final = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
+FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
+T = TypeVar("T")
+
+
+async def patiently(ask: Callable[[], Awaitable[T]], clock: Clock, waits: Callable[[PeerFailed], None]) -> T:
+    """The answer to `ask`, which is asked again for PATIENCE_SECONDS while the peer gives none or says "not now"; `waits` hears why.
+    Raises PeerFailed for what does not pass, or has not passed in that time."""
+    longest, until = FIRST_PAUSE_SECONDS, clock.now() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except PeerFailed as error:
+            if not passes(error) or clock.now() + longest > until:
+                raise
+            waits(error)
+        await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+        longest = min(longest * 2, PAUSE_SECONDS_MAX)
