@@ -112,7 +112,8 @@ class Sequencer:
         """The newest signed checkpoint that may be shown: once it was, no smaller one is ever signed, whatever happens to the database.
         At most `fresh_seconds` older than the newest; None if nothing is in the ledger yet. Raises StoreError."""
         async with self._publishing:
-            log = self._log or await self._newest()
+            # A commit is in the database before it is known here, and that of another replica is known here much later.
+            log = (self._log if fresh_seconds else None) or await self._newest()
             if log is None or not log.note:
                 return None
             now = asyncio.get_running_loop().time()

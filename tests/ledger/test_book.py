@@ -1,5 +1,8 @@
 """The ledger as one thing: it starts, tells, is asked, and ends."""
 
+import asyncio
+import threading
+
 import orjson
 import pytest
 
@@ -38,6 +41,30 @@ async def test_a_checkpoint_that_was_shown_is_shown_again_for_a_second_and_then_
         assert newest is not None
         assert newest.splitlines()[1] == "2"
         assert newest.encode() in (site.anchor.read() or ())
+
+
+@pytest.mark.asyncio
+async def test_an_entry_that_is_in_the_database_is_in_the_checkpoint_that_is_asked_for_with_it(monkeypatch: pytest.MonkeyPatch):
+    async with Site() as site:
+        (first,) = await site.say()
+        await site.book.index_of(first.sequence)
+        assert (await site.book.shown(None))[1].splitlines()[1] == "1"
+        plain, held, go = site.anchor.write, threading.Event(), threading.Event()
+
+        def write(note: bytes, *, durable: bool) -> None:
+            if not durable:  # the moment between the commit and what is known of it here
+                held.set()
+                assert go.wait(10)
+            plain(note, durable=durable)
+
+        monkeypatch.setattr(site.anchor, "write", write)
+        await site.say()
+        try:
+            assert await asyncio.to_thread(held.wait, 10)
+            log, note = await site.book.shown(None, beyond=1)
+            assert (log.size, note.splitlines()[1]) == (2, "2")
+        finally:
+            go.set()
 
 
 @pytest.mark.asyncio
