@@ -148,10 +148,15 @@ class HttpPeer:
         """One PUT of `length` bytes, with no bound on its whole time but `idle_seconds` for each step of it. Raises as `send`, and what
         `body` raises."""
         failed: list[BaseException] = []
+        reading = asyncio.Lock()  # while `body` is at its next piece
 
         async def watched() -> AsyncIterator[bytes]:
             try:
-                async for piece in body:
+                while True:
+                    async with reading:
+                        piece = await anext(body, None)
+                    if piece is None:
+                        break
                     patience.reschedule(loop.time() + idle_seconds)
                     yield piece
                 patience.reschedule(loop.time() + 2 * idle_seconds)
@@ -177,6 +182,9 @@ class HttpPeer:
             raise
         except (aiohttp.ClientError, OSError):
             raise PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer") from None
+        finally:
+            async with reading:  # aiohttp has cancelled whoever writes, and does not wait until that has let go of `body`
+                pass
 
     async def close(self) -> None:
         """Close all connections. The next call would open a new session."""

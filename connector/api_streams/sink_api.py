@@ -59,9 +59,12 @@ class SinkApi:
         return web.Response(status=204, headers=headers)
 
     async def _brought(self, request: web.Request) -> web.StreamResponse:
-        reception = await self._reception(request)
-        brought = await self._read(request)
-        answer = await reception.take(brought)
+        reception, body = await self._reception(request), _Body(request)
+        brought = await self._read(request, body)
+        try:
+            answer = await reception.take(brought)
+        finally:
+            await body.end()
         response = _answer(answer)
         if brought.length and not brought.read:
             response.force_close()  # a body that was not read would be read as the next request
@@ -79,7 +82,7 @@ class SinkApi:
             raise Busy("nobody waits for these data at the moment; come back", retry_seconds=RETRY_SECONDS)
         return reception
 
-    async def _read(self, request: web.Request) -> Brought:
+    async def _read(self, request: web.Request, body: _Body) -> Brought:
         """The request as what it brings. Raises InvalidRequest, UnsupportedMedia, TooLarge, TooSlow."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
             raise UnsupportedMedia("send the data as they are, in no content encoding")
@@ -95,15 +98,15 @@ class SinkApi:
             size = said.removeprefix(UNSATISFIED)
             if not size.isdigit() or len(size) > 18:  # noqa: PLR2004 - digits
                 raise InvalidRequest("`Content-Range` does not say how large the data are")
-            address = await _address(request, length) if length else None
+            address = await _address(request, body, length) if length else None
             return Brought(0, 0, int(size), _nothing(), headers, address, ack, read=True)
         if not said:  # all of them, by somebody who knows nothing of windows
-            return Brought(0, length, length, _pieces(request), headers, None, ack)
+            return Brought(0, length, length, body.pieces(), headers, None, ack)
         found = read_content_range(said)
         if found is None or found[1] != length:
             raise InvalidRequest("`Content-Range` and `Content-Length` do not say the same")
         first, _, size_bytes = found
-        return Brought(first, length, size_bytes, _pieces(request), headers, None, ack)
+        return Brought(first, length, size_bytes, body.pieces(), headers, None, ack)
 
 
 def _demand_running(process: Process) -> None:
@@ -111,13 +114,13 @@ def _demand_running(process: Process) -> None:
         raise Withdrawn(f"the transfer is {process.meant}, data are taken while it is STARTED", f"transfer-{process.meant.lower()}")
 
 
-async def _address(request: web.Request, length: int) -> dict[str, Any]:
+async def _address(request: web.Request, pieces: _Body, length: int) -> dict[str, Any]:
     """Where the manifest is to be had."""
     if request.content_type != "application/json":
         raise UnsupportedMedia("a request without data carries a `dataAddress` in JSON, or nothing")
     if length > ADDRESS_BYTES_MAX:
         raise TooLarge(f"a data address has {ADDRESS_BYTES_MAX} bytes at most")
-    body = b"".join([piece async for piece in _pieces(request)])
+    body = b"".join([piece async for piece in pieces.pieces()])
     try:
         address = orjson.loads(body)["dataAddress"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -127,19 +130,40 @@ async def _address(request: web.Request, length: int) -> dict[str, Any]:
     return address
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises TooSlow."""
-    while True:
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                piece = await request.content.readany()
-        except TimeoutError:
-            raise TooSlow(f"nothing came for {STALL_SECONDS:g} s") from None
-        except RuntimeError:  # what aiohttp says of a connection that was lost while nobody read
-            raise ConnectionResetError("the client is gone") from None
-        if not piece:
-            return
-        yield piece
+class _Body:
+    """The body of a request as it comes, until it is answered: whoever reads it would wait for what never comes, and aiohttp reads the rest
+    then."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._content, self._over = request.content, False
+        self._reading, self._patience = asyncio.Lock(), asyncio.timeout(None)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Raises TooSlow, ConnectionResetError."""
+        while piece := await self._next():
+            yield piece
+
+    async def _next(self) -> bytes:
+        async with self._reading:
+            if self._over:
+                raise ConnectionResetError("the request was answered before all of it was read")
+            try:
+                async with asyncio.timeout(STALL_SECONDS) as self._patience:
+                    return await self._content.readany()
+            except TimeoutError:
+                if self._over:
+                    raise ConnectionResetError("the request was answered before all of it was read") from None
+                raise TooSlow(f"nothing came for {STALL_SECONDS:g} s") from None
+            except RuntimeError:  # what aiohttp says of a connection that was lost while nobody read
+                raise ConnectionResetError("the client is gone") from None
+
+    async def end(self) -> None:
+        """Returns once nobody reads any more."""
+        self._over = True
+        if self._reading.locked() and not self._patience.expired():
+            self._patience.reschedule(0.0)
+        async with self._reading:
+            pass
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -137,6 +137,30 @@ def patched(of: Any, **members: Any) -> Iterator[None]:
             setattr(of, name, value)
 
 
+async def test_a_request_that_hangs_gives_way_to_the_next_one_and_is_answered(tmp_path: Path):
+    async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
+        hanging, plain = asyncio.Event(), pusher.pieces
+
+        async def slow(*of: Any) -> AsyncIterator[bytes]:
+            async for piece in plain(*of):
+                if not hanging.is_set():
+                    yield piece[:1000]
+                    hanging.set()
+                    await asyncio.Event().wait()
+                yield piece
+
+        with patched(pusher, pieces=slow):
+            receiving, first = asyncio.create_task(at.receive()), asyncio.create_task(at.push())
+            async with asyncio.timeout(30):
+                await hanging.wait()
+                await asyncio.gather(receiving, pushed(at))
+                with pytest.raises(PeerFailed, match="with which byte"):
+                    await first
+        assert (at.root / "file").read_bytes() == CONTENT
+        ours, theirs = await at.accounts()
+        assert (ours.receipt, ours.ack, ours.counts) == (theirs.receipt, theirs.ack, theirs.counts)
+
+
 async def test_a_transfer_that_is_suspended_stops_at_once_and_goes_on_later(tmp_path: Path):
     async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
         receiving, pushing = asyncio.create_task(at.receive()), asyncio.create_task(at.push())
