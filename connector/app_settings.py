@@ -43,7 +43,7 @@ from connector.vocabulary import read_profiles, read_template_library, read_voca
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
-DOOR_FILES = ("certificate", "key", "client_ca")
+DOOR_FILES = ("certificate", "key", "client_ca", "client_crl")
 ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
 WITHIN = "/hasPolicy/0"  # where the schema of a dataset sees it
 
@@ -103,7 +103,8 @@ def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSet
     idle_seconds = min(limits.keepalive_seconds, limits.header_seconds)
     counts = limits.connections, limits.connections_per_address
     bounds = idle_seconds, *counts, limits.management_bytes, limits.drain_seconds
-    return Door(name, at.host, at.port, at.certificate, at.key, *bounds, client_ca=at.client_ca, client_auth=at.client_auth)
+    own = name, at.host, at.port, at.certificate, at.key
+    return Door(*own, *bounds, client_ca=at.client_ca, client_auth=at.client_auth, client_crl=at.client_crl)
 
 
 def store_of(settings: Settings, participant: str, stack: AsyncExitStack) -> Store:

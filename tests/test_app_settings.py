@@ -160,7 +160,7 @@ def test_a_nested_catalog_of_somebody_unknown_is_left_out(tmp_path: Path):
     assert app_settings.nested(pointed, Nobody()) == ()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("broken", ["data.client_ca", "egress.certificate", "egress.ca_file"])
+@pytest.mark.parametrize("broken", ["data.client_ca", "data.client_crl", "egress.certificate", "egress.ca_file"])
 def test_what_vouches_for_others_and_what_we_show_them_is_tried_too(tmp_path: Path, broken: str):
     site = pair.site(tmp_path / "hospital", "hospital")
     made = trustme.CA().issue_cert("localhost")

@@ -210,6 +210,12 @@ class Entrance:
             secured.abort()
         await self._none_secured.wait()
 
+    def cut_certified(self) -> None:
+        """End the connections whose clients have shown a certificate."""
+        for secured in tuple(self._secured):
+            if secured.certified:
+                secured.abort()
+
     def _left(self, address: str) -> None:
         self._count -= 1
         self._open[address] -= 1
@@ -224,7 +230,8 @@ class Entrance:
     def _not_shaken(self, address: str, error: OSError | None) -> None:
         # What went wrong is a word of OpenSSL's, such as CERTIFICATE_VERIFY_FAILED; a scanner that speaks no TLS has none.
         if (reason := getattr(error, "reason", None)) is not None:
-            self._say("handshake failed", address, str(reason).lower().replace("_", " "))
+            why = getattr(error, "verify_message", None)  # such as `certificate revoked`
+            self._say("handshake failed", address, str(reason).lower().replace("_", " ") + (f": {why}" if why else ""))
 
     def _say(self, event: str, address: str, reason: str) -> None:
         now = asyncio.get_running_loop().time()

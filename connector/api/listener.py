@@ -29,7 +29,8 @@ class Door:
     alike: aiohttp has no other bound on the latter. `connections` is how many may be open at once, `per_address` how many of
     them from one address; `unread_seconds` is what a peer has to read an answer (`connector.api.connections`), `drain_seconds`
     what a running request has to finish at the end. Where `client_ca` is given, clients show a certificate by one of these
-    authorities: all (`client_auth` is REQUIRE), or those that have one (REQUEST). It opens the connection and names nobody."""
+    authorities: all (`client_auth` is REQUIRE), or those that have one (REQUEST). It opens the connection and names nobody; one that
+    `client_crl` lists opens none, nor does any by an authority of which there is no list, or none that is in its time."""
 
     name: str
     host: str
@@ -44,6 +45,7 @@ class Door:
     unread_seconds: float = UNREAD_SECONDS
     client_ca: Path | None = None
     client_auth: str = REQUIRE
+    client_crl: Path | None = None
 
 
 @dataclass(slots=True)
@@ -87,8 +89,20 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
 
     Raises SettingsError if the address or the certificate cannot be used.
     """
-    files = [each for each in (door.certificate, door.key, door.client_ca) if each is not None]
-    tls = OfFiles(f"{door.name}.certificate", files, lambda: tls_context(door))
+    files = [each for each in (door.certificate, door.key, door.client_ca, door.client_crl) if each is not None]
+    entrance: Entrance | None = None
+    revoked = b"" if door.client_crl is None or not door.client_crl.is_file() else door.client_crl.read_bytes()
+
+    def load() -> ssl.SSLContext | None:
+        """Other lists count for whoever is in already, too: who showed a certificate comes in again, if it is still good."""
+        nonlocal revoked
+        context = tls_context(door)
+        before, revoked = revoked, b"" if door.client_crl is None else door.client_crl.read_bytes()
+        if entrance is not None and revoked != before:
+            entrance.cut_certified()
+        return context
+
+    tls = OfFiles(f"{door.name}.certificate", files, load)
     running = _Running()
     # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
     counted = [running.count, *middlewares] if middlewares else []
@@ -199,8 +213,29 @@ def tls_context(door: Door) -> ssl.SSLContext | None:
             raise SettingsError(
                 f"`{door.name}.client_ca` is `{door.client_ca}`, which is not a PEM file of certificates: {e}; give one, or leave it empty"
             ) from None
+        if door.client_crl is not None:
+            _revoke(door, door.client_crl, context)
         context.verify_mode = ssl.CERT_REQUIRED if door.client_auth == REQUIRE else ssl.CERT_OPTIONAL
     return context
+
+
+def _revoke(door: Door, lists: Path, context: ssl.SSLContext) -> None:
+    """Let `context` refuse the certificates that these lists name, and those of which they cannot tell. Raises SettingsError."""
+    before, why = context.cert_store_stats(), "it has no list"
+    try:
+        context.load_verify_locations(lists)
+    except OSError as error:
+        why = str(error)
+    after = context.cert_store_stats()
+    if after["x509"] != before["x509"]:  # OpenSSL would have trusted them like those of `client_ca`
+        why = "it has certificates"
+    elif after["crl"] > before["crl"]:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        return
+    raise SettingsError(
+        f"`{door.name}.client_crl` is `{lists}`, which is not a PEM file of lists of revoked certificates: {why};"
+        f" give a list by each authority in `{door.name}.client_ca`, or leave it empty"
+    )
 
 
 def _server_side(door: Door) -> ssl.SSLContext:

@@ -59,6 +59,11 @@ class Secured(asyncio.Transport):
         self._protocol = protocol
         self._shake()
 
+    @property
+    def certified(self) -> bool:
+        """Whether the peer has shown a certificate, which was believed."""
+        return self._open and not self._ended and self._sock.getpeercert(binary_form=True) is not None
+
     # ---- what asyncio says of a transport
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

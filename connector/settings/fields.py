@@ -52,6 +52,7 @@ class ListenerSettings:
     key: Path | None = _f("private key of the certificate, PEM", None)
     client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
     client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
+    client_crl: Path | None = _f("lists of revoked certificates, PEM, one of each authority in client_ca; empty: none is revoked", None)
 
     @property
     def tls(self) -> bool:
@@ -70,6 +71,7 @@ class ManagementSettings:
     key: Path | None = _f("private key of the certificate, PEM", None)
     client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
     client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
+    client_crl: Path | None = _f("lists of revoked certificates, PEM, one of each authority in client_ca; empty: none is revoked", None)
     token_hash_file: Path = _f("SHA-256 of the admin token, in hexadecimal", Path("admin-token.sha256"))
 
     @property

@@ -78,7 +78,8 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
     if not settings.management.token_hash_file.is_file():
         yield Finding("management.token_hash_file", f"is `{settings.management.token_hash_file}`, which is not a file", INIT)
     for name, listener in _listeners(settings):
-        yield from _pem(name, certificate=listener.certificate, key=listener.key, client_ca=listener.client_ca)
+        named = {field: getattr(listener, field) for field in ("certificate", "key", "client_ca", "client_crl")}
+        yield from _pem(name, **named)
     yield from _pem("egress", ca_file=settings.egress.ca_file, certificate=settings.egress.certificate, key=settings.egress.key)
     for field, roots in (("sources.roots", settings.sources.roots), ("pulls.roots", settings.pulls.roots)):
         for root in roots:
@@ -150,6 +151,8 @@ def _listener(name: str, listener: ListenerSettings | ManagementSettings, plain_
     yield from _pair(name, listener.certificate, listener.key)
     if listener.client_ca is not None and listener.certificate is None:
         yield Finding(f"{name}.client_ca", "is given without TLS, within which clients show certificates", f"give {name}.certificate")
+    if listener.client_crl is not None and listener.client_ca is None:
+        yield Finding(f"{name}.client_crl", "is given without the authorities whose certificates it revokes", f"give {name}.client_ca")
     if not listener.url:
         return
     if problem := _url_problem(listener.url):

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector import telemetry
 from connector.api.listener import LINGER_SECONDS, REQUEST, REQUIRE, Door, tls_context
@@ -394,6 +397,127 @@ async def test_other_authorities_for_clients_count_from_the_next_connection(tmp_
         assert await answered(at.port, with_certificate(trusting(server), others, tmp_path))
         with pytest.raises(SettingsError, match=r"`protocol\.client_ca` .*not a PEM file of certificates"):
             at.renew()
+
+
+# ---- certificates of clients that are revoked
+
+
+def revoking(authority: trustme.CA, *certificates: trustme.LeafCert, first: int = -1, last: int = 30) -> bytes:
+    """The authority's list of these certificates, good from day `first` to day `last`."""
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+    made = x509.CertificateRevocationListBuilder(name, at_day(first), at_day(last))
+    for each in certificates:
+        serial = x509.load_pem_x509_certificate(each.cert_chain_pems[0].bytes()).serial_number
+        made = made.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, at_day(first)).build())
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def showing(context: ssl.SSLContext, certificate: trustme.LeafCert, directory: Path) -> ssl.SSLContext:
+    with certificate.private_key_and_cert_chain_pem.tempfile(str(directory)) as path:
+        context.load_cert_chain(path)
+    return context
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+@pytest.mark.parametrize("client_auth", [REQUIRE, REQUEST])
+async def test_a_certificate_that_is_revoked_opens_nothing_from_the_next_connection_on(
+    tmp_path: Path, mutual: Any, client_auth: str, version: ssl.TLSVersion, log: io.StringIO
+):
+    server, clients, files = mutual
+    good, lost = (clients.issue_cert(f"{name}@example.org") for name in ("good", "lost"))
+    lists = tmp_path / "revoked.pem"
+    lists.write_bytes(revoking(clients))
+    async with opened(routes, **files, client_auth=client_auth, client_crl=lists) as at:
+        for each in (good, lost):
+            assert await answered(at.port, showing(trusting(server, version), each, tmp_path))
+        lists.write_bytes(revoking(clients, lost))
+        assert not await answered(at.port, showing(trusting(server, version), lost, tmp_path))
+        assert await answered(at.port, showing(trusting(server, version), good, tmp_path))
+        assert await answered(at.port, trusting(server, version)) == (client_auth == REQUEST)
+        lists.write_text("nothing")
+        assert not await answered(at.port, showing(trusting(server, version), lost, tmp_path)), "the former list stays"
+    assert "certificate verify failed: certificate revoked" in log.getvalue()
+
+
+@pytest.mark.asyncio
+async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_its_certificate_is_good(tmp_path: Path, mutual: Any):
+    server, clients, files = mutual
+    good, lost = (clients.issue_cert(f"{name}@example.org") for name in ("good", "lost"))
+    lists = tmp_path / "revoked.pem"
+    lists.write_bytes(revoking(clients))
+
+    async def connected(context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=context, server_hostname="localhost")
+        await asked(reader, writer)
+        return reader, writer
+
+    async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+
+    async with opened(routes, **files, client_auth=REQUEST, client_crl=lists, idle_seconds=30.0) as at:
+        one, other, nobody = [
+            await connected(context)
+            for context in (
+                showing(trusting(server), lost, tmp_path),
+                showing(trusting(server), good, tmp_path),
+                trusting(server),
+            )
+        ]
+        issued(tmp_path, server)
+        assert at.renew() == ["protocol.certificate: loaded again"]
+        for each in (one, other, nobody):
+            await asked(*each)
+        lists.write_bytes(revoking(clients, lost))
+        assert at.renew() == ["protocol.certificate: loaded again"]
+        for reader, _ in (one, other):
+            async with asyncio.timeout(5):
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+        await asked(*nobody)
+        assert not await answered(at.port, showing(trusting(server), lost, tmp_path))
+        assert await answered(at.port, showing(trusting(server), good, tmp_path))
+        for _, writer in (one, other, nobody):
+            writer.transport.abort()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("unknown", ["a list of somebody else", "a list that has ended", "a list that does not count yet"])
+async def test_where_nobody_can_say_whether_it_is_revoked_a_certificate_opens_nothing(tmp_path: Path, mutual: Any, unknown: str):
+    server, clients, files = mutual
+    lists = tmp_path / "revoked.pem"
+    match unknown:
+        case "a list of somebody else":
+            lists.write_bytes(revoking(trustme.CA()))
+        case "a list that has ended":
+            lists.write_bytes(revoking(clients, first=-9, last=-1))
+        case _:
+            lists.write_bytes(revoking(clients, first=2))
+    async with opened(routes, **files, client_crl=lists) as at:
+        assert not await answered(at.port, with_certificate(trusting(server), clients, tmp_path))
+        lists.write_bytes(revoking(trustme.CA()) + revoking(clients))
+        assert await answered(at.port, with_certificate(trusting(server), clients, tmp_path))
+
+
+@pytest.mark.parametrize("content", ["nothing", "words", "a certificate", "a certificate and a list", "no file"])
+def test_what_is_no_list_of_revoked_certificates_is_named_with_its_setting(tmp_path: Path, mutual: Any, content: str):
+    _, clients, files = mutual
+    lists = tmp_path / "revoked.pem"
+    written = {
+        "nothing": b"",
+        "words": b"words",
+        "a certificate": trustme.CA().cert_pem.bytes(),
+        "a certificate and a list": revoking(clients) + trustme.CA().cert_pem.bytes(),
+    }
+    if content in written:
+        lists.write_bytes(written[content])
+    door = replace(DOOR, **files, client_crl=lists)
+    with pytest.raises(SettingsError, match=r"`protocol\.client_crl` .*not a PEM file of lists of revoked certificates: .*; give a list"):
+        tls_context(door)
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key", "another key"])

@@ -62,7 +62,7 @@ def test_each_missing_file_is_named_at_once(home: Path):
     (home / "data").rmdir()
     more = (
         "ca_file = 'ca.pem'\ncertificate = 'c.pem'\nkey = 'k.pem'\n"
-        "[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\nclient_ca = 'ca.pem'\n[pulls]\nroots = ['in']\n"
+        "[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\nclient_ca = 'ca.pem'\nclient_crl = 'crl.pem'\n[pulls]\nroots = ['in']\n"
         "[store]\npath = 'no/such/db'\n[credentials]\nw = 'w.secret'\n"
     )
     fields = {reason.split("`")[1] for reason in mistakes(home, more)}
@@ -77,6 +77,7 @@ def test_each_missing_file_is_named_at_once(home: Path):
         "protocol.certificate",
         "protocol.key",
         "protocol.client_ca",
+        "protocol.client_crl",
         "store.path",
         "credentials.w",
     }

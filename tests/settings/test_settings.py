@@ -79,6 +79,11 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("[egress]\ncertificate = 'c.pem'", "egress.certificate", "is given without its private key; give egress.key"),
     ("[egress]\nkey = 'k.pem'", "egress.key", "give egress.certificate"),
     ("[data]\nclient_ca = 'ca.pem'", "data.client_ca", "is given without TLS, within which clients show certificates"),
+    (
+        "[data]\ncertificate = 'c.pem'\nkey = 'k.pem'\nclient_crl = 'crl.pem'",
+        "data.client_crl",
+        "is given without the authorities whose certificates it revokes; give data.client_ca",
+    ),
     ("[management]\nclient_auth = 'maybe'", "management.client_auth", "choose one of require, request"),
     ("[limits]\nbulk_threads = -1", "limits.bulk_threads", "from 0 to 256"),
     ("[protocol]\ncertificate = 'c'\nkey = 'k'\nurl = 'http://127.0.0.1'", "protocol.url", "though the listener speaks TLS; write https"),
