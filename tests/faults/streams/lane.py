@@ -52,7 +52,7 @@ class Done:
 
 
 class Lane:
-    """An asynchronous context manager around a pair below `root`. `wire` is between the consumer and the provider's data listener."""
+    """An asynchronous context manager around a pair below `root`. `wire` is before the data listener of the side that is dialled."""
 
     def __init__(self, root: Path, road: Road, rate: float | None = None) -> None:
         self.root, self.road, self._rate = root.resolve(), road, rate
@@ -62,12 +62,13 @@ class Lane:
     async def __aenter__(self) -> Self:
         shutil.rmtree(self.root, ignore_errors=True)
         self.homes = await asyncio.to_thread(make, self.root, SIDES)
-        data = self.homes[PROVIDER].port + LISTENERS.index("data")
+        self._dialled, self._dials = (CONSUMER, PROVIDER) if self.road.pushed else (PROVIDER, CONSUMER)
+        data = self.homes[self._dialled].port + LISTENERS.index("data")
         (public,) = free_ports(1)
         self._write_settings(public)
         self.sides = {name: Side(home) for name, home in self.homes.items()}
         async with AsyncExitStack() as stack:
-            self.wire = await stack.enter_async_context(Wire(public, data, self._rate))
+            self.wire = await stack.enter_async_context(Wire(public, data, self._rate, pushed=self.road.pushed))
             for side in self.sides.values():
                 stack.push_async_callback(side.close)
                 await side.open()
@@ -79,19 +80,19 @@ class Lane:
         await self._stack.aclose()
 
     def _write_settings(self, public: int) -> None:
-        """The provider's data listener is where the wire listens."""
+        """The data listener of the side that is dialled is where the wire listens."""
         scheme, certificate = "http", {}
         if self.road.tls:
             authority = trustme.CA()
-            made, folder = authority.issue_cert("127.0.0.1"), self.homes[PROVIDER].directory
+            made, folder = authority.issue_cert("127.0.0.1"), self.homes[self._dialled].directory
             (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
             (folder / "key.pem").write_bytes(made.private_key_pem.bytes())
             (folder / "key.pem").chmod(0o600)
-            authority.cert_pem.write_to_path(self.homes[CONSUMER].directory / "ca.pem")
+            authority.cert_pem.write_to_path(self.homes[self._dials].directory / "ca.pem")
             scheme, certificate = "https", {"data.certificate": "chain.pem", "data.key": "key.pem"}
-            _write(self.homes[CONSUMER], {}, ('ca_file = ""', 'ca_file = "ca.pem"'))
-        url = {"data.url": f"{scheme}://127.0.0.1:{public}"}
-        _write(self.homes[PROVIDER], url | certificate | {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": 60.0})
+            _write(self.homes[self._dials], {}, ('ca_file = ""', 'ca_file = "ca.pem"'))
+        _write(self.homes[self._dialled], {"data.url": f"{scheme}://127.0.0.1:{public}"} | certificate)
+        _write(self.homes[PROVIDER], {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": 60.0})
         _write(self.homes[CONSUMER], {"receipts.after": self.road.after})
 
     @property
@@ -147,7 +148,8 @@ class Lane:
     async def ordered(self, dataset: str, out: Path, parallel: int) -> Pull:
         """Order it into a file."""
         key = f"order-{dataset}"
-        return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), parallel=parallel or None, key=key))
+        how = {"push": True} if self.road.pushed else {"parallel": parallel or None}
+        return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key, **how))
 
     async def pulled(self, dataset: str, out: Path, parallel: int) -> Pull:
         """Order it and wait for the end, which comes by itself, or as it stands after PATIENCE_SECONDS."""

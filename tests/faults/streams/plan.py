@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,18 +36,24 @@ MORE_CUTS: Final = (0, 0, 0, 1, 1, 2)  # of a transfer after its first one; they
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """Between which connectors: `window_bytes` of the provider's manifests, `after` of the consumer's receipts."""
+    """Between which connectors: `window_bytes` of the provider's manifests, `after` of the consumer's receipts. What is `pushed` the
+    provider brings to the consumer's data listener; else the consumer fetches it from the provider's."""
 
     name: str
     tls: bool
     after: str
     window_bytes: int
+    pushed: bool = False
 
 
 ROADS: Final = (
     Road("plain, fsync, 16 MiB windows", False, "fsync", 16 * MIB),
     Road("plain, write, 1 MiB windows", False, "write", MIB),
     Road("TLS, fsync, 4 MiB windows", True, "fsync", 4 * MIB),
+)
+PUSHED: Final = (
+    Road("pushed, write, 1 MiB windows", False, "write", MIB, pushed=True),
+    Road("pushed, TLS, fsync, 4 MiB", True, "fsync", 4 * MIB, pushed=True),
 )
 
 
@@ -76,22 +82,23 @@ class Errand:
     cuts: tuple[Cut, ...]
 
 
-def errands(count: int, seed: int) -> list[Errand]:
-    """So many, on all roads in turn. Every way of being cut is drawn before one is drawn again out of its turn."""
+def errands(count: int, seed: int, roads: Sequence[Road] = ROADS, first: int = 0) -> list[Errand]:
+    """So many, on these roads in turn, numbered from `first` on. Every way of being cut is drawn before one is drawn again out of its
+    turn."""
     chance = random.Random(seed)
     ways = [how for how, weight in HOW.items() for _ in range(weight)]
     deck: list[str] = []
-    edges: dict[Road, list[int]] = {road: [] for road in ROADS}
+    edges: dict[Road, list[int]] = {road: [] for road in roads}
     found = []
     for number in range(count):
         if not deck:
             deck = [*chance.sample(list(HOW), len(HOW)), *chance.sample(ways, len(ways))]
-        road = ROADS[number % len(ROADS)]
+        road = roads[number % len(roads)]
         size = _size(chance, road, edges[road])
-        first = _cut(chance, deck.pop(0), size)
+        cut = _cut(chance, deck.pop(0), size)
         others = [_cut(chance, chance.choice(ways), size) for _ in range(chance.choice(MORE_CUTS))]
         lines = chance.random() < 0.25 and size > 0
-        found.append(Errand(number, road, size, lines, chance.random() < 0.5, chance.randrange(5), (first, *others)))
+        found.append(Errand(first + number, road, size, lines, chance.random() < 0.5, chance.randrange(5), (cut, *others)))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.streams.books import Summed
 from tests.faults.streams.lane import Done
-from tests.faults.streams.plan import HOW, ROADS
+from tests.faults.streams.plan import HOW, PUSHED, ROADS
 from tests.faults.streams.revocation import Revoked
 
 
@@ -34,7 +34,7 @@ def lines(report: Report) -> Iterator[str]:
     yield f"{'cut by':<28} {'transfers':>9} {'cuts':>5} {'bytes':>14} {'came again':>10} {'seconds':>13} {'wrong':>5}"
     for how in HOW:
         yield _row(how, [each for each in report.done if any(cut.how == how for cut in each.cuts)], how)
-    for road in ROADS:
+    for road in (*ROADS, *PUSHED):
         yield _row(road.name, [each for each in report.done if each.errand.road == road])
     yield _row("all", report.done)
     yield ""

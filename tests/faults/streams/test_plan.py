@@ -3,7 +3,7 @@
 from collections import Counter
 
 from connector.metering.content import CHUNK_BYTES
-from tests.faults.streams.plan import DOWN_AT_LEAST, HOW, LARGEST_BYTES, ROADS, UP_AT_LEAST, errands
+from tests.faults.streams.plan import DOWN_AT_LEAST, HOW, LARGEST_BYTES, PUSHED, ROADS, UP_AT_LEAST, errands
 
 
 def test_the_same_seed_cuts_the_same_and_another_one_does_not():
@@ -16,6 +16,10 @@ def test_twenty_transfers_are_cut_in_every_way_and_on_every_road():
     todo = errands(20, 3)
     assert {errand.cuts[0].how for errand in todo} == set(HOW)
     assert {errand.road for errand in todo} == set(ROADS)
+    pushed = errands(20, 3, PUSHED, first=20)
+    assert {errand.cuts[0].how for errand in pushed} == set(HOW)
+    assert {errand.road for errand in pushed} == set(PUSHED)
+    assert [errand.number for errand in pushed] == list(range(20, 40))
 
 
 def test_two_hundred_transfers_have_all_sizes_and_ways():

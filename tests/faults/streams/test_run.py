@@ -13,7 +13,7 @@ from connector.records.metering import Metered, Receipted
 from tests.faults.streams import lane, table
 from tests.faults.streams.books import differences, opened, replayed
 from tests.faults.streams.lane import Lane
-from tests.faults.streams.plan import ROADS, Cut, Errand, Road, errands
+from tests.faults.streams.plan import PUSHED, ROADS, Cut, Errand, Road, errands
 from tests.faults.streams.revocation import ROADS as REVOKED_ON
 from tests.faults.streams.revocation import revocations
 from tests.faults.streams.run import cut, ledger_verified
@@ -21,9 +21,11 @@ from tests.faults.streams.run import cut, ledger_verified
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
 
 
-@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+@pytest.mark.parametrize("road", [*ROADS, *PUSHED], ids=lambda road: road.name)
 async def test_four_transfers_of_each_road_are_cut_and_come_whole_and_are_billed_once(road: Road, tmp_path: Path):
-    todo = [errand for errand in errands(60, 11) if errand.road is road and errand.size_bytes < 40_000_000][:4]
+    todo = [
+        errand for errand in errands(60, 11, PUSHED if road.pushed else ROADS) if errand.road is road and errand.size_bytes < 40_000_000
+    ][:4]
     report = await cut(todo, tmp_path)
     assert report.good, "\n".join(table.lines(report))
     assert len(report.done) == 4

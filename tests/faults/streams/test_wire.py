@@ -37,12 +37,12 @@ class Ends:
 
 
 @asynccontextmanager
-async def wired() -> AsyncIterator[tuple[Wire, int, Ends]]:
+async def wired(*, pushed: bool = False) -> AsyncIterator[tuple[Wire, int, Ends]]:
     ends = Ends()
     public, behind = free_ports(2)
     server = await asyncio.start_server(ends.serve, "127.0.0.1", behind)
     try:
-        async with Wire(public, behind) as wire:
+        async with Wire(public, behind, pushed=pushed) as wire:
             yield wire, public, ends
     finally:
         server.close()
@@ -116,6 +116,17 @@ async def test_a_cut_may_lie_in_what_the_client_says():
         assert (await read(port, b"hello"))[1] == "reset"
         await asyncio.wait_for(ends.news.wait(), WAIT_SECONDS)
         assert b"hel".startswith(ends.got)
+
+
+async def test_where_data_are_pushed_they_come_from_whoever_dials():
+    async with wired(pushed=True) as (wire, port, ends):
+        wire.arm([Cut("client reset", DOWN, 3, 0.0)], strike)
+        assert (await read(port, b"hello"))[1] == "reset", "the provider, who has dialled"
+        await asyncio.wait_for(ends.news.wait(), WAIT_SECONDS)
+        assert (ends.got, ends.seen) == (b"hel", ["end"]), "the consumer"
+        assert wire.passed[DOWN] == 3
+        assert (await read(port, b"hello"))[0] == CONTENT
+        assert wire.passed[UP] >= len(CONTENT)
 
 
 async def test_a_link_that_is_down_takes_nobody_until_it_is_up():

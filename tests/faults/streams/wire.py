@@ -1,4 +1,4 @@
-"""The wire between a consumer and the data listener of a provider: it counts what passes, and breaks where it is told to."""
+"""The wire between consumer and provider, before the door of whoever is dialled: it counts what passes, and breaks where it is told to."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closed without waiting, with a res
 
 
 class Line:
-    """One connection, as it passes through."""
+    """One connection, as it passes through, whichever side has dialled it."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
-        self.client, self.server = client, server
+    def __init__(self, consumer: asyncio.StreamWriter, provider: asyncio.StreamWriter) -> None:
+        self.consumer, self.provider = consumer, provider
         self.silent = asyncio.Event()  # set once nothing passes any more
         self.over = False
 
-    def end(self, client: str, server: str) -> None:
+    def end(self, consumer: str, provider: str) -> None:
         """Let both sides see an `end` or a `reset`."""
         self.over = True
-        for writer, how in ((self.client, client), (self.server, server)):
+        for writer, how in ((self.consumer, consumer), (self.provider, provider)):
             transport: asyncio.Transport = writer.transport
             if how == "end":  # what still comes is read and dropped: unread, it would be a reset
                 with suppress(OSError, RuntimeError):
@@ -50,10 +50,11 @@ class Line:
 
 
 class Wire:
-    """An asynchronous context manager: listens on `port`, and passes on to `to`. `rate` bounds what goes down, in bytes a second."""
+    """An asynchronous context manager: listens on `port`, and passes on to `to`. `rate` bounds what goes down, in bytes a second. It is
+    the consumer that dials, or, where data are `pushed`, the provider."""
 
-    def __init__(self, port: int, to: int, rate: float | None = None) -> None:
-        self._port, self._to, self.rate = port, to, rate
+    def __init__(self, port: int, to: int, rate: float | None = None, *, pushed: bool = False) -> None:
+        self._port, self._to, self.rate, self._pushed = port, to, rate, pushed
         self._cuts: deque[Cut] = deque()
         self._strike: Callable[[Cut], Awaitable[None]] | None = None
         self._lines: set[Line] = set()
@@ -117,11 +118,12 @@ class Wire:
         except OSError:  # it was killed
             writer.transport.abort()
             return
-        line = Line(writer, server)
+        line = Line(server, writer) if self._pushed else Line(writer, server)
+        there, back = (DOWN, UP) if self._pushed else (UP, DOWN)
         self._lines.add(line)
         pumps = [
-            asyncio.create_task(self._pump(line, UP, reader, server)),
-            asyncio.create_task(self._pump(line, DOWN, server_reader, writer)),
+            asyncio.create_task(self._pump(line, there, reader, server)),
+            asyncio.create_task(self._pump(line, back, server_reader, writer)),
         ]
         try:
             await asyncio.gather(*pumps)
@@ -133,7 +135,7 @@ class Wire:
             server.close()
 
     async def _dial(self) -> socket.socket:
-        """A connection to the provider. One that is to be slow holds little on its way: what comes through has just left."""
+        """A connection to whoever is dialled. One that is to be slow holds little on its way: what comes through has just left."""
         one = socket.socket()
         try:
             if self.rate is not None:
