@@ -7,7 +7,7 @@
 - meet(a, b, *, options) -> Meeting                                  separating(a, b, *, options) -> Separation or None
 - lint(policy or document) -> [Finding]                              check(policy, *, options, now) -> (Finding, ...)
 - report_rdf(decision) -> rdflib.Graph
-- Options(duty_mode, conflict, recurrence_anchor, measured, profiles, vocabularies)
+- Options(duty_mode, conflict, recurrence_anchor, measured, duration_mode, profiles, vocabularies)
 
 Each name is imported when it is first asked for: nothing that only reads Turtle pays for deciding, and the other way round.
 """

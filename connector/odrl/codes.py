@@ -73,6 +73,7 @@ class Code(StrEnum):
     TAUTOLOGY = "TAUTOLOGY"
     REDUNDANT = "REDUNDANT"
     XONE_OVERLAP = "XONE_OVERLAP"
+    XONE_NEVER = "XONE_NEVER"  # a branch of an `xone` that is never the one: whenever it holds, another does too
     SHADOWED = "SHADOWED"  # a permission that a prohibition always beats
     DEONTIC_CONFLICT = "DEONTIC_CONFLICT"
     DUTY_PROHIBITED = "DUTY_PROHIBITED"

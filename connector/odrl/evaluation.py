@@ -64,7 +64,7 @@ def evaluate(policy: Policy, request: Request, world: World, *, options: Options
 
 def under(policy: Policy, options: Options) -> Policy:
     """The policy as it reads under the options. Without profiles of their own, options leave it as it was read."""
-    if options is DEFAULT_OPTIONS or (not options.profiles and not options.vocabularies):
+    if options is DEFAULT_OPTIONS or (not options.profiles and not options.vocabularies and options.duration_mode == "strict"):
         return policy
     registry = registry_of(options)
     if policy.registry is registry:

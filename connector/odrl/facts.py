@@ -63,7 +63,7 @@ def _measured(
     if operand.kind == "counter":
         return _counted(operand, fact_key(iri, unit), policy, world)
     if operand.values == "duration" and now is not None and (since := _since(iri, policy, world, now, options)) is not None:
-        return since
+        return lasting(operand, since)
     return _quantity(operand, unit, request, world)
 
 
@@ -113,6 +113,15 @@ def with_this_use(operand: Operand | None, number: Number) -> Number:
     return number + (operand.step if operand else 0)
 
 
+def lasting(operand: Operand, duration: Fact) -> Fact:
+    """A duration that is no shorter than a use is under these options."""
+    if not operand.step:
+        return duration
+    if isinstance(duration, Since):
+        return Since(duration.anchor, max(duration.now, duration.anchor + int(operand.step)))
+    return max(duration, int(operand.step)) if isinstance(duration, int) else duration
+
+
 def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fact | None:
     """The one number or duration that is stated in this unit."""
     found: set[Fact] = set()
@@ -125,7 +134,7 @@ def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fa
                     continue
                 value = {k: v for k, v in raw.items() if k != "unit"} if isinstance(raw, Mapping) else raw
                 try:
-                    found.add(values.number(value)[0] if operand.values == "number" else values.exact(value))
+                    found.add(values.number(value)[0] if operand.values == "number" else lasting(operand, values.exact(value)))
                 except PolicyError:
                     return None
     return found.pop() if len(found) == 1 else None

@@ -350,6 +350,7 @@ class World:
 
 _CHOICES: Final = {
     "conflict": ("prohibit", "permit", "invalid"), "duty_mode": ("strict", "solid"), "recurrence_anchor": ("agreement", "first-use"),
+    "duration_mode": ("strict", "seconds"),
 }  # fmt: skip
 
 
@@ -361,7 +362,9 @@ class Options:
     a policy in which they can. `duty_mode`: a duty before the use that is neither done nor violated blocks (`strict`, the W3C draft) or
     does not (`solid`, the reading of the SolidLab suite). `recurrence_anchor`: from when a duration runs whose anchor the world does not
     name. `measured` are the facts (`fact_key`) that somebody here will have measured or logged by the transfer (None: all of them), so that
-    a negotiation is not left to a meter that there is not. `profiles` and `vocabularies` add operands, actions and concept hierarchies; a
+    a negotiation is not left to a meter that there is not. `duration_mode`: a duration is an xsd:duration, and no time has elapsed at a
+    first use (`strict`, the vocabulary), or a plain number is so many seconds, and a use takes time, so that some has elapsed (`seconds`,
+    the reading of the analyser ODRL-SA and of its suite). `profiles` and `vocabularies` add operands, actions and concept hierarchies; a
     policy that was read without them is read again.
     """
 
@@ -369,6 +372,7 @@ class Options:
     duty_mode: Literal["strict", "solid"] = "strict"
     recurrence_anchor: Literal["agreement", "first-use"] = "agreement"
     measured: frozenset[str] | None = None
+    duration_mode: Literal["strict", "seconds"] = "strict"
     profiles: tuple[Profile, ...] = ()
     vocabularies: tuple[Vocabulary, ...] = ()
 

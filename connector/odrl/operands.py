@@ -106,7 +106,7 @@ def _value(row: Operand | None, raw: object) -> Fact:
     if row is not None and row.values == "number":
         return values.number(raw)[0]
     if row is not None and row.values == "duration":
-        return values.exact(raw)
+        return max(values.exact(raw), int(row.step))
     return frozenset({values.term(raw)}) if row is not None and not row.single else values.term(raw)
 
 

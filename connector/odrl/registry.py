@@ -7,7 +7,7 @@ meaning here: a policy that uses it is refused when it is written and permits no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -45,7 +45,7 @@ class Operand:
     party is (it has all of its values at once), `time`, `counter` and `quantity` are single values, `declarative` is what nobody can look
     up. `check` says to people how a constraint on it is held: by a credential, by a meter, by the other side's word, or by the contract
     alone. `stage` is the first at which the fact can be known. `low` and `high` bound the axis (`low_in`: the bound itself is a value),
-    `step` is the least that one more use adds to a counter. `integral` says that only whole numbers are values.
+    `step` is the least that one more use adds to a counter, or that a use lasts. `integral` says that only whole numbers are values.
     """
 
     iri: str
@@ -135,7 +135,8 @@ DUTY_TIME: Final[Mapping[str, When]] = MappingProxyType(
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Registry:
     """Everything that is known, by every spelling. `above` maps a concept to itself and all that it lies below, `whole` to itself and all
-    that it is part of; `kinds` and `wholes` are, of each vocabulary, the concepts that it orders by kind, and by part."""
+    that it is part of; `kinds` and `wholes` are, of each vocabulary, the concepts that it orders by kind, and by part. `seconds`: a plain
+    number is a duration too."""
 
     operands: Mapping[str, Operand]
     aliases: Mapping[str, Alias]
@@ -151,6 +152,7 @@ class Registry:
     duties: Mapping[str, When]
     versions: Mapping[str, str]
     labels: Mapping[str, Label]
+    seconds: bool = False
 
     def action_within(self, spelling: str) -> frozenset[str]:
         """An action in any spelling -> itself and all that it is included in; empty for one that is not known."""
@@ -181,27 +183,28 @@ class Registry:
 def registry_of(options: Options) -> Registry:
     """The registry for these options; the same object for the same profiles and vocabularies. Raises PolicyError for a profile that gives
     a word of the ODRL core another meaning."""
-    return _registry(options.profiles, options.vocabularies)
+    return _registry(options.profiles, options.vocabularies, options.duration_mode == "seconds")
 
 
-_HELD: Final = WeakValueDictionary[tuple[tuple[Profile, ...], tuple[Vocabulary, ...]], Registry]()
+_HELD: Final = WeakValueDictionary[tuple[tuple[Profile, ...], tuple[Vocabulary, ...], bool], Registry]()
 
 
 @lru_cache(maxsize=64)
-def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
+def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...], seconds: bool) -> Registry:
     """A policy that somebody still holds keeps its registry the one for these words, however many others came after it."""
-    found = _HELD.get((profiles, vocabularies))
+    found = _HELD.get((profiles, vocabularies, seconds))
     if found is None:
-        found = _HELD[profiles, vocabularies] = _built(profiles, vocabularies)
+        found = _HELD[profiles, vocabularies, seconds] = _built(profiles, vocabularies, seconds)
     return found
 
 
-def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) -> Registry:
-    from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
+def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...], seconds: bool) -> Registry:
+    from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS, ELAPSED_TIME
 
     for profile in profiles:
         _leaves_the_core_alone(profile, {row.iri for row in CORE_OPERANDS} | {row.iri for row in CORE_ALIASES})
-    rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
+    core = [replace(row, step=1) if seconds and row.iri == ELAPSED_TIME else row for row in CORE_OPERANDS]  # a microsecond
+    rows = [*core, *(operand for profile in profiles for operand in profile.operands)]
     aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]
     included = dict(INCLUDED_IN)
     for profile in profiles:
@@ -227,6 +230,7 @@ def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...]) 
         duties={**DUTY_TIME, **{iri: when for profile in profiles for iri, when in profile.duties.items()}},
         versions={profile.id: profile.version for profile in profiles},
         labels={iri: label for profile in profiles for iri, label in profile.labels.items()},
+        seconds=seconds,
     )
 
 

@@ -37,6 +37,7 @@ _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[
 _DURATION: Final = re.compile(
     r"(-)?P(?:([0-9]+)Y)?(?:([0-9]+)M)?(?:([0-9]+)W)?(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)(?:\.([0-9]{1,9}))?S)?)?"
 )
+_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]{1,9})?")
 STRING: Final = XSD + "string"  # the datatype of a plain string (RDF 1.1)
 _DAY_TYPES: Final = frozenset({STRING, XSD + "date"})
 _INSTANT_TYPES: Final = frozenset({STRING, XSD + "dateTime", XSD + "dateTimeStamp"})
@@ -143,6 +144,12 @@ def length(raw: object) -> tuple[Span, str]:
     if sign and (years or months or whole):
         raise PolicyError("it is negative; a duration here is the time that has gone by")
     return Span(years * 12 + months, whole), text
+
+
+def in_seconds(raw: object) -> object:
+    """A plain number that is not negative as the duration of so many seconds; anything else as it is. Raises PolicyError for no literal."""
+    text, datatype = literal({"@value": raw} if isinstance(raw, int | float) else raw)
+    return f"PT{text}S" if datatype in _NUMBER_TYPES and _SECONDS.fullmatch(text) else raw
 
 
 def exact(raw: object) -> int:

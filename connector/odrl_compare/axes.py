@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from connector.odrl.model import Constraint, Lapse, Members, Number, Span, Window
@@ -43,6 +44,13 @@ NO: Final = Names(frozenset({"no"}))
 
 # No clock shows an earlier or a later time.
 CALENDAR: Final = (microseconds(datetime.min.replace(tzinfo=UTC)) or 0, microseconds(datetime.max.replace(tzinfo=UTC)) or 0)
+
+# What a unit of QUDT measures. A moment in a film and a place on its picture are two coordinates: each can be anything, whatever the other
+# is. Bytes are neither, since what lies further in a file comes later, and a picture of more dots takes more of them.
+_TIME, _LENGTH = ("SEC", "MilliSEC", "MicroSEC", "MIN", "HR"), ("PX", "M", "CentiM", "MilliM", "IN", "PT")
+MEASURES: Final = MappingProxyType(
+    {f"http://qudt.org/vocab/unit/{name}": what for what, names in (("time", _TIME), ("length", _LENGTH)) for name in names}
+)
 
 Lengths = Mapping[int, int]  # so many months -> so many days of the calendar that is looked at
 Sides = tuple[Side, ...]  # alternatives; () is nothing at all

@@ -11,7 +11,7 @@ from typing import Final
 
 from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl.words import shown
-from connector.odrl_compare.axes import Axis
+from connector.odrl_compare.axes import MEASURES, Axis
 from connector.odrl_compare.sides import GAP, HIGH, Crowd, Line, Names, Side, joined, union
 
 Box = dict[str, Side]  # key of an axis -> what is left of it; never empty, and silent means anything, the gap too
@@ -202,8 +202,10 @@ class Work:
 
 def _in_any_unit(axis: Axis, side: Side, other: Axis, its: Side) -> bool:
     """Whether something lies in both stretches however the one unit is converted to the other: of amounts that begin at nothing, both take
-    what is as small as one likes, or as large."""
+    what is as small as one likes, or as large. What measures two things that do not depend on each other needs no conversion."""
     full = axis.full
+    if {MEASURES.get(axis.unit), MEASURES.get(other.unit)} == {"time", "length"}:
+        return True
     if not (isinstance(full, Line) and isinstance(side, Line) and isinstance(its, Line)) or axis.integral or other.integral:
         return False
     (start, end), lines = full.spans[0], (side, its)

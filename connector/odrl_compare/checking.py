@@ -162,6 +162,7 @@ class _Check:
         regions = [self.reader.true(part) for part in node.parts]
         if node.kind == "xone":
             yield from self._overlap(node, regions)
+            yield from self._never(node, regions)
         for index, part in enumerate(node.parts):
             others = [box for at, region in enumerate(regions) if at != index for box in region]
             if node.kind == "or" and others and regions[index] and not self.reader.work.without(regions[index], others):
@@ -182,6 +183,16 @@ class _Check:
                     message = f"with {facts} both hold that {one} and that {other}, and so neither counts"
                     yield _warning(Code.XONE_OVERLAP, node.path, message, "write two offers, or branches that exclude each other")
                     return
+
+    def _never(self, node: Logic, regions: list[Region]) -> Iterator[Finding]:
+        """A branch of an `xone` that is offered, and that nobody can choose: whenever it holds, another one does too."""
+        if not self.reader.true(node):
+            return  # none can be chosen: the rule says so
+        for index, part in enumerate(node.parts):
+            others = [box for at, region in enumerate(regions) if at != index for box in region]
+            if regions[index] and not self.reader.work.without(regions[index], others):
+                message = f"it is never the one of the `xone` that {asked(part)}: whenever that holds, another branch does too"
+                yield _warning(Code.XONE_NEVER, part.path, message, "leave it out, or write branches that exclude each other")
 
     def _over(self, rule: Rule, region: Region) -> Iterator[Finding]:
         """A rule whose time is over, a duty whose deadline has passed."""
@@ -318,7 +329,8 @@ def _domain(reader: Reader, node: Constraint) -> str:
     row = axis_of(reader.registry, node).row
     if row is None or (row.low is None and row.high is None):
         return "one act has one value"
-    low = "" if row.low is None else f"at least {row.low + row.step}" if row.low_in or row.step else f"more than {row.low}"
+    counts = row.step and row.values != "duration"  # the least that a duration lasts is as little as one likes
+    low = "" if row.low is None else f"at least {row.low + row.step}" if counts or (row.low_in and not row.step) else f"more than {row.low}"
     high = "" if row.high is None else f"at most {row.high}"
     return f"{row.label} is {' and '.join(part for part in (low, high) if part)}"
 

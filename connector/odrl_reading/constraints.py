@@ -279,7 +279,7 @@ def _compiled(
         found, text = values.number(entries[0])
         return judges.numbers(operator, found), (text,)
     if operand.values == "duration":
-        span, text = values.length(entries[0])
+        span, text = values.length(values.in_seconds(entries[0]) if reading.registry.seconds else entries[0])
         if operand.iri == TIME_INTERVAL:  # it recurs: that long after the last use there may be another one (odrl.md 1.7)
             operator = {"eq": "gteq", "neq": "lt"}.get(operator, operator)
         return judges.lengths(operator, span), (text,)

@@ -8,7 +8,17 @@ import pytest
 from connector.odrl import PURPOSE, Event, Options, Request, World, load
 from connector.odrl.facts import ATOMS_MAX, gather, stated, with_this_use
 from connector.odrl.model import NEVER, Fact, Policy, Since
-from connector.odrl.operands import BYTE_COUNT, COUNT, DATE_TIME, ELAPSED_TIME, METERED_TIME, PARTICIPANT, PAY_AMOUNT, TIME_INTERVAL
+from connector.odrl.operands import (
+    BYTE_COUNT,
+    COUNT,
+    DATE_TIME,
+    DELAY_PERIOD,
+    ELAPSED_TIME,
+    METERED_TIME,
+    PARTICIPANT,
+    PAY_AMOUNT,
+    TIME_INTERVAL,
+)
 from connector.odrl.registry import Operand, Profile
 from connector.odrl.values import DAY, microseconds
 from tests.odrl.cases import NOW, ODRL, PARTIES, leaf, offer, participant, policy, purpose, request, rule
@@ -211,6 +221,17 @@ def test_elapsed_time_runs_from_the_signing_of_the_agreement_or_by_option_from_t
     assert known(LASTING, ELAPSED_TIME, world=World(NOW, log=log)) == ago(5)  # an offer was never signed
     assert known(LASTING, ELAPSED_TIME, world=World(NOW, log=())) == 0  # this use is the first, whenever it is
     assert known(LASTING, ELAPSED_TIME) is None
+
+
+def test_by_option_a_use_takes_time_so_that_some_has_elapsed_at_the_first() -> None:
+    lasts = Options(duration_mode="seconds")
+    lasting = load(offer(rule(leaf("odrl:elapsedTime", "lteq", "P30D"), leaf("odrl:delayPeriod", "lteq", "P30D"))), options=lasts)
+    assert known(lasting, ELAPSED_TIME, world=World(NOW, log=())) == 1  # a microsecond, the shortest time that is told apart
+    assert known(lasting, DELAY_PERIOD, world=World(NOW, log=())) == 0  # no wait is a wait of no time
+    begins = World(NOW, anchors={ELAPSED_TIME: NOW})
+    assert known(lasting, ELAPSED_TIME, world=begins) == Since(AT, AT + 1)
+    assert known(lasting, ELAPSED_TIME, world=World(NOW, anchors={ELAPSED_TIME: NOW - timedelta(days=2)})) == ago(2)
+    assert known(lasting, ELAPSED_TIME, world=World(NOW, facts={ELAPSED_TIME: ("PT0S",)})) == 1
 
 
 def test_a_timestamp_that_is_no_time_anchors_nothing() -> None:

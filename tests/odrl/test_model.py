@@ -110,7 +110,9 @@ def test_a_policy_says_what_it_is_about() -> None:
     assert not found.targeted
 
 
-@pytest.mark.parametrize(("name", "word"), [("duty_mode", "Strict"), ("conflict", "perm"), ("recurrence_anchor", "")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("duty_mode", "Strict"), ("conflict", "perm"), ("recurrence_anchor", ""), ("duration_mode", "solid")]
+)
 def test_an_option_of_an_unknown_word_is_none(name: str, word: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is '{word}'; write one of "):
         Options(**{name: word})

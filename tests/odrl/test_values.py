@@ -14,6 +14,7 @@ from connector.odrl.values import (
     after,
     bounds,
     exact,
+    in_seconds,
     instant,
     length,
     literal,
@@ -239,6 +240,16 @@ def test_a_duration_keeps_months_and_seconds_apart(written: object, span: Span) 
 def test_what_is_no_duration_is_refused_with_a_remedy(written: object) -> None:
     with pytest.raises(PolicyError, match=r"write|does not fit|negative|digits"):
         length(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [({"@value": "1800", "@type": "xsd:integer"}, "PT1800S"), (90, "PT90S"), ({"@value": "1.5", "@type": "xsd:decimal"}, "PT1.5S"),
+     ("60", "PT60S"), ("PT60S", "PT60S"), ({"@value": "60", "@type": "xsd:date"}, {"@value": "60", "@type": "xsd:date"}), ("-5", "-5"),
+     ({"@value": "P1D", "@type": "xsd:duration"}, {"@value": "P1D", "@type": "xsd:duration"})],
+)  # fmt: skip
+def test_a_plain_number_may_be_so_many_seconds(written: object, read: object) -> None:
+    assert in_seconds(written) == read
 
 
 def test_a_duration_that_is_a_fact_has_no_months() -> None:

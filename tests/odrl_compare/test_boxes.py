@@ -105,6 +105,10 @@ def test_what_cannot_be_known_is_said():
     assert bounded.guessed({"n": span}) == ""
     assert bounded.guessed({"o": Names(frozenset({"x"}))}) == "a riddle cannot be judged here"
     assert "<urn:eur> and in <urn:usd>" in bounded.guessed({"m urn:eur": span, "m urn:usd": span})
+    at, where, byte = (f"http://qudt.org/vocab/unit/{name}" for name in ("SEC", "PX", "BYTE"))
+    bounded.axes |= {f"m {unit}": Axis(f"m {unit}", "m", unit, "place", Line(((LOW, HIGH),)), gap=True) for unit in (at, where, byte)}
+    assert bounded.guessed({f"m {at}": span, f"m {where}": span}) == "", "a moment and a place on a picture are two coordinates"
+    assert bounded.guessed({f"m {at}": span, f"m {byte}": span}), "what lies further in a file comes later"
     assert bounded.guessed({"m urn:eur": span, "m urn:usd": GAP}), "an amount in one unit may be known and not be convertible"
 
 

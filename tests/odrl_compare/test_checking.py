@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from connector.odrl import Code, Options, evaluate, load
+from connector.odrl import Code, Options, World, evaluate, load
 from connector.odrl_compare.checking import check
-from tests.odrl.cases import leaf, offer, purpose, rule, time
+from tests.odrl.cases import leaf, offer, purpose, request, rule, time
 from tests.odrl_compare.cases import EUR, OPTIONS, USD, a_request, an_offer, read, seeds
 from tests.odrl_compare.test_comparing import hostile
 
@@ -62,7 +62,13 @@ TABLE: tuple[tuple[str, dict[str, Any], list[tuple[str, str]]], ...] = (
     ("the same twice", offer(rule(count("lteq", 5), count("lteq", 5))), [("REDUNDANT", SECOND)]),
     ("a wider limit beside a narrow one", offer(rule(count("lteq", 9), count("lteq", 5))), [("REDUNDANT", FIRST)]),
     ("a branch in a branch", offer(rule({"or": [count("lteq", 9), count("lteq", 5)]})), [("REDUNDANT", f"{FIRST}/or/1")]),
-    ("branches that overlap", offer(rule({"xone": [count("lteq", 9), count("lteq", 5)]})), [("XONE_OVERLAP", FIRST)]),
+    ("a branch that is never the one", offer(rule({"xone": [count("lteq", 9), count("lteq", 5)]})),
+     [("XONE_OVERLAP", FIRST), ("XONE_NEVER", f"{FIRST}/xone/1")]),
+    ("branches that overlap", offer(rule({"xone": [count("lteq", 9), count("gteq", 5)]})), [("XONE_OVERLAP", FIRST)]),
+    ("the same branch twice", offer(rule({"xone": [count("lteq", 5), count("lteq", 5)]})),
+     [("UNSATISFIABLE", FIRST), ("XONE_OVERLAP", FIRST)]),
+    ("a branch that others take up together", offer(rule({"xone": [count("lteq", 5), count("gt", 3), count("eq", 4)]})),
+     [("XONE_OVERLAP", FIRST), ("XONE_NEVER", f"{FIRST}/xone/2")]),
     ("branches that do not", offer(rule({"xone": [count("lteq", 3), count("gteq", 5)]})), []),
     ("a shadowed permission", offer(rule(purpose("eq", "a")), prohibitions=(rule(purpose("isAnyOf", ["a", "b"])),)),
      [("SHADOWED", "/permission/0")]),
@@ -109,8 +115,26 @@ def test_a_finding_says_what_shows_it():
     )
     (domain,) = check(load(offer(rule(size("lteq", "0")))))
     assert domain.message.endswith("; resolution is more than 0")
-    (overlap,) = check(load(offer(rule({"xone": [count("lteq", 9), count("lteq", 5)]}))))
+    overlap, useless = check(load(offer(rule({"xone": [count("lteq", 9), count("lteq", 5)]}))))
     assert overlap.message.startswith("with count of uses 1 both hold that")
+    assert useless.message == (
+        "it is never the one of the `xone` that count of uses is at most 5: whenever that holds, another branch does too"
+    )
+
+
+@settings(max_examples=100)
+@given(seeds)
+def test_what_is_never_the_one_of_an_xone_can_be_left_out_of_the_choice(chance: Random):
+    """Where a branch that is never the one holds, the `xone` does not: it permits what its other branches permit without it."""
+    parts = [count(chance.choice(("lteq", "gteq", "eq")), chance.randint(1, 6)) for _ in range(3)]
+    policy = load(offer(rule({"xone": parts})))
+    useless = {int(one.path[-1]) for one in check(policy) if one.code is Code.XONE_NEVER}
+    for used in range(8):
+        world = World(NOW, used={"http://www.w3.org/ns/odrl/2/count": used})
+        holds = [evaluate(load(offer(rule(part))), request(), world).permitted for part in parts]
+        chosen = [index for index, one in enumerate(holds) if one]
+        assert evaluate(policy, request(), world).permitted == (len(chosen) == 1)
+        assert len(chosen) != 1 or chosen[0] not in useless
 
 
 def test_where_the_length_of_a_month_decides_nothing_is_said():

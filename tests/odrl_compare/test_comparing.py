@@ -30,20 +30,43 @@ from connector.odrl import (
 from connector.odrl_compare.comparing import CALENDAR, COMPLEX, Comparison
 from tests.odrl.cases import leaf, odd_offers, offer, purpose, rule, shuffled
 from tests.odrl.cases import time as at
-from tests.odrl_compare.cases import EUR, NOW, OPTIONS, PARTIES, USD, a_request, an_offer, changed, read, seeds
+from tests.odrl_compare.cases import (
+    COMPARED,
+    DAYS,
+    DECIMALS,
+    EUR,
+    NOW,
+    ODRL,
+    OPTIONS,
+    PARTIES,
+    USD,
+    a_request,
+    an_offer,
+    changed,
+    read,
+    seeds,
+)
 
+SECONDS, PIXELS = "http://qudt.org/vocab/unit/SEC", "http://qudt.org/vocab/unit/PX"
+PLACED = tuple({"@value": str(n), "unit": unit} for n in (0, 1, 3, 100) for unit in (SECONDS, PIXELS))
+LASTING = (
+    ("odrl:elapsedTime", COMPARED, (*DAYS, {"@value": "0", "@type": "xsd:integer"}, {"@value": "86400", "@type": "xsd:integer"}), ""),
+    ("odrl:meteredTime", COMPARED, DAYS, ""),
+    ("odrl:absolutePosition", COMPARED, DECIMALS, SECONDS),
+    ("odrl:absolutePosition", COMPARED, DECIMALS, PIXELS),
+)
 PERMITS = ("permit", "permit-with")
 PAIRS = 1000  # of each part of the campaign
 
 
-def permits(policy: Policy, request: Any, world: Any) -> bool:
-    return evaluate(policy, request, world, options=OPTIONS).result in PERMITS
+def permits(policy: Policy, request: Any, world: Any, options: Options = OPTIONS) -> bool:
+    return evaluate(policy, request, world, options=options).result in PERMITS
 
 
-def separates(yes: Policy, no: Policy, verdict: Verdict, name: str) -> bool:
+def separates(yes: Policy, no: Policy, verdict: Verdict, name: str, options: Options = OPTIONS) -> bool:
     """Whether the witness shows it: the one permits, and the other does not, or only with something to do."""
     found = verdict.witnesses[name]
-    one, other = (evaluate(policy, found.request, found.world, options=OPTIONS) for policy in (yes, no))
+    one, other = (evaluate(policy, found.request, found.world, options=options) for policy in (yes, no))
     if one.result not in PERMITS:
         return False
     if "asks for the" not in verdict.reasons[name]:
@@ -57,18 +80,19 @@ def a_pair(chance: Random) -> tuple[dict[str, Any], dict[str, Any]]:
     return one, changed(one, chance) if chance.random() < 0.6 else an_offer(chance)
 
 
-def obeys(one: Policy, other: Policy, chance: Random, requests: int) -> Counter[str]:
+def obeys(one: Policy, other: Policy, chance: Random, requests: int, options: Options = OPTIONS) -> Counter[str]:
     """Checks every law on one pair; what the verdicts were."""
-    verdict = compare(one, other, options=OPTIONS)
+    verdict = compare(one, other, options=options)
     for _ in range(requests):
         request, world = a_request(chance)
-        here, there = permits(one, request, world), permits(other, request, world)
+        request = replace(request, params={**request.params, ODRL + "absolutePosition": tuple(chance.sample(PLACED, 2))})
+        here, there = permits(one, request, world, options), permits(other, request, world, options)
         assert verdict.refines != "yes" or there or not here
         assert verdict.refined_by != "yes" or here or not there
         assert verdict.compatible != "no" or not (here and there)
     for name, yes, no in (("refines", one, other), ("refined_by", other, one)):
         if getattr(verdict, name) == "no":
-            assert separates(yes, no, verdict, name), verdict.reasons[name]
+            assert separates(yes, no, verdict, name, options), verdict.reasons[name]
         elif getattr(verdict, name) == "unknown":
             assert verdict.reasons[name]
             assert name not in verdict.witnesses
@@ -76,11 +100,11 @@ def obeys(one: Policy, other: Policy, chance: Random, requests: int) -> Counter[
     assert verdict.equivalent == ("no" if "no" in states else "unknown" if "unknown" in states else "yes")
     if verdict.compatible == "yes":
         found = verdict.witnesses["compatible"]
-        assert permits(one, found.request, found.world)
-        assert permits(other, found.request, found.world)
+        assert permits(one, found.request, found.world, options)
+        assert permits(other, found.request, found.world, options)
     elif verdict.compatible == "no" and "compatible" in verdict.witnesses:
         found = verdict.witnesses["compatible"]
-        assert permits(one, found.request, found.world) != permits(other, found.request, found.world)
+        assert permits(one, found.request, found.world, options) != permits(other, found.request, found.world, options)
     return Counter([f"refines {verdict.refines}", f"compatible {verdict.compatible}"])
 
 
@@ -89,6 +113,14 @@ def obeys(one: Policy, other: Policy, chance: Random, requests: int) -> Counter[
 def test_what_a_refinement_permits_the_other_permits_and_each_no_has_a_witness_that_separates(chance: Random):
     one, other = a_pair(chance)
     obeys(read(one), read(other), chance, 8)
+
+
+@settings(max_examples=60)
+@given(seeds)
+def test_the_laws_hold_where_a_number_is_a_duration_and_where_a_place_and_a_moment_are_counted(chance: Random):
+    options = replace(OPTIONS, duration_mode="seconds")
+    one, other = (load(an_offer(chance, LASTING), options=options) for _ in range(2))
+    obeys(one, other, chance, 8, options)
 
 
 @pytest.mark.slow
