@@ -13,6 +13,8 @@ FLOWS = ("TRANSFER", "RECEIPTS", "BYTES", "RECORDS", "CALLS")
 def show_statement(said: Mapping[str, Any]) -> None:
     """Write a statement for people, and whether the other side says the same."""
     outcome = "both sides say the same" if said["outcome"] == "agreed" else f"disputed: `{said['code']}`"
+    if said["outcome"] == "agreed" and said["code"]:
+        outcome += ", and the provider has counted more time than they do, which is billed as its word alone"
     period = " to ".join(show.instant(said[name]) for name in ("from", "to"))
     totals = show.size(said["totals"]["bytes"])
     show.facts({"agreement": said["agreement"], "period": period, "outcome": outcome, "signed for": totals})

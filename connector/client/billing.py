@@ -23,7 +23,8 @@ class Billing(Calls):
 
     async def statement(self, agreement: str, *, begins: str | None = None, ends: str | None = None) -> dict[str, Any]:
         """Have both sides sign what was signed for in the period [`begins`, `ends`) (RFC 3339; default: from the beginning, up to a moment
-        ago): `outcome` is agreed, or disputed with a `code`; `totals` and `flows`; `own` and `theirs` are the two statements (JWS)."""
+        ago): `outcome` is agreed, or disputed with a `code` (`statement-time`: agreed, and the provider alone has counted more time);
+        `totals` and `flows`; `own` and `theirs` are the two statements (JWS)."""
         return await self._call("POST", f"{_of(agreement)}/statement", dict[str, Any], query={"from": begins, "to": ends})
 
     async def settle_dispute(self, transfer: str, reason: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
+from connector.control_billing.receipted import last_before
 from connector.control_billing.stating import Stating
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
-from connector.metering.counts import DAY_SECONDS, Counts, total
+from connector.metering.counts import DAY_SECONDS, Counts, total, unsigned_time
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
@@ -22,7 +22,6 @@ from connector.records import Agreement, Usage
 from connector.records.metering import Metered, Receipted
 
 MICROSECONDS: Final = 1_000_000
-PAGE: Final = 500  # receipts at once: 1 MB of signed objects
 NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage` says what was used"
 
 
@@ -108,32 +107,20 @@ class Bills:
 
     async def _readings(self, account: Metered, before: Sequence[float]) -> list[Reading]:
         """What an account had come to at the end of each day on which we alone have counted it, and at the last of its receipts that were
-        acknowledged before each of these instants. A terabyte has 10^5 of them: they are read page by page, from the last on, and none is
-        kept that does not count."""
+        acknowledged before each of these instants."""
         counted = [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
         if not account.sequence:
             return counted
-        found: dict[float, Reading] = {}
-        for first in range(account.sequence - account.sequence % PAGE, -1, -PAGE):
-            receipts = await self._store.receipts(account.transfer, first, first + PAGE)
-            for reading in await asyncio.to_thread(lambda rows=receipts: list(_signed(account, rows[::-1]))):  # type: ignore[misc]
-                for instant in before:
-                    if reading.at < instant:
-                        found.setdefault(instant, reading)
-            if len(found) == len(set(before)):
-                break
-        return counted + list(found.values())
+        found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
+        return counted + [_signed(account, each) for each in found if each is not None]
 
 
-def _signed(account: Metered, receipts: Sequence[Receipted]) -> Iterator[Reading]:
-    """At the instants of the acks, which both sides have: what a receipt says of its own time would let its signer choose the invoice."""
-    manifest = manifest_of(account.manifest)
-    for each in receipts:
-        if each.ack:
-            receipt, ack = kept(Receipt, each.receipt), kept(Ack, each.ack)
-            signed = receipt.counts
-            beyond = Counts(calls=max(0, ack.calls - signed.calls), microseconds=max(0, ack.microseconds - signed.microseconds))
-            yield Reading(manifest.provider_pid, float(ack.issued), signed, receipt.sequence, receipt.manifest, each.digest, beyond)
+def _signed(account: Metered, each: Receipted) -> Reading:
+    """At the instant of the ack, which both sides have: what a receipt says of its own time would let its signer choose the invoice."""
+    receipt, ack = kept(Receipt, each.receipt), kept(Ack, each.ack or "")
+    beyond = Counts(microseconds=unsigned_time(receipt.counts.microseconds, ack.microseconds))
+    pid = manifest_of(account.manifest).provider_pid
+    return Reading(pid, float(ack.issued), receipt.counts, receipt.sequence, receipt.manifest, each.digest, beyond)
 
 
 def _parties(agreement: Agreement) -> Parties:

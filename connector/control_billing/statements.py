@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from connector import telemetry
+from connector.control_billing.receipted import accepted, last_before
 from connector.dsp.messages import Kind, Role
 from connector.errors import Contradiction, InvalidRequest, MeterRefused, NotFound
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.objects import Ack, Read, Receipt, digest, kept, manifest_of, opened, pending
-from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, contradicted
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, compare_time, contradicted
 from connector.ports import Clock, Identity, Ids, Store
 from connector.records import Agreement, Changes, Evidence, Expect
 from connector.records.metering import Metered
 
-AGREED, DISPUTED = "agreed", "disputed"
+AGREED, DISPUTED, TIME = "agreed", "disputed", "statement-time"
 WHATS: Final = {AGREED: telemetry.STATEMENT_AGREED, DISPUTED: telemetry.STATEMENT_DISPUTED}
 OURS_MAX: Final = 1_000  # facts about an agreement that are looked through for a statement that came before
 
@@ -47,14 +48,20 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What comparing has come to: `code` says why two statements contradict each other, "" if they do not. `own` is our own (JWS)."""
+    """What comparing has come to: `code` says why two statements contradict each other, or (`statement-time`) what is not in them though
+    they agree; "" if there is nothing to say. `own` is our own (JWS)."""
 
     own: str
     code: str = ""
 
     @property
+    def disputed(self) -> bool:
+        """Whether the two contradict each other."""
+        return self.code not in ("", TIME)
+
+    @property
     def word(self) -> str:
-        return DISPUTED if self.code else AGREED
+        return DISPUTED if self.disputed else AGREED
 
 
 class Statements:
@@ -85,8 +92,8 @@ class Statements:
         own = next((each for each in reversed(ours) if (kept(Statement, each).begins, kept(Statement, each).ends) == period), None)
         if own is None:
             raise MeterRefused("the statement is for a period of which we have signed none; ask for ours first", "statement-agreement")
-        outcome = Outcome(own, _code(theirs, kept(Statement, own)))
-        apart = (stored.transfer,) if outcome.code else ()
+        outcome = Outcome(own, _code(theirs, kept(Statement, own)) or await timed(self._means, (stored,), theirs))
+        apart = (stored.transfer,) if outcome.disputed else ()
         await concluded(self._means, Kind.TRANSFER, transfer, caller, token, outcome, apart)
         return outcome
 
@@ -134,23 +141,19 @@ class Statements:
     async def _flow(self, account: Metered, begins: int, ends: int) -> Flow | None:
         """What a transfer had come to by the end of a period, by the instants of the acks, which both sides have; None if nobody has signed
         for any of it within."""
-        found: Flow | None = None
-        name = digest(account.manifest)
-        for row in await self._means.store.receipts(account.transfer):
-            if row.ack and begins <= kept(Ack, row.ack).issued < ends:
-                receipt = kept(Receipt, row.receipt)
-                pid = manifest_of(account.manifest).provider_pid
-                if found is None or found.sequence < receipt.sequence:
-                    found = Flow(pid, receipt.manifest or name, receipt.sequence, row.digest, "both", receipt.counts)
-        return found
+        row = await last_before(self._means.store, account, ends)
+        if row is None or kept(Ack, row.ack or "").issued < begins:
+            return None
+        receipt = kept(Receipt, row.receipt)
+        return Flow(manifest_of(account.manifest).provider_pid, receipt.manifest, receipt.sequence, row.digest, "both", receipt.counts)
 
     async def conclude(self, agreement: Agreement, token: str, theirs: Statement, own: str) -> Outcome:
         """Put on record what the other side has signed for a period, and what came of comparing it with `own`."""
         ours = kept(Statement, own)
-        outcome = Outcome(own, _code(theirs, ours))
+        accounts = await self._means.store.metered_of(agreement.id)
+        outcome = Outcome(own, _code(theirs, ours) or await timed(self._means, accounts, theirs))
         apart = frozenset(contradicted(theirs, ours))
-        accounts = [each for each in await self._means.store.metered_of(agreement.id) if manifest_of(each.manifest).provider_pid in apart]
-        pids = tuple(each.transfer for each in accounts)
+        pids = tuple(each.transfer for each in accounts if manifest_of(each.manifest).provider_pid in apart)
         await concluded(self._means, None, agreement.id, agreement.peer, token, outcome, pids)
         return outcome
 
@@ -175,8 +178,23 @@ async def concluded(means: Means, kind: Kind | None, pid: str, peer: str, token:
         return Changes(expects, saves, evidence=(fact,))
 
     await means.decide(step, pid)
-    if outcome.code:
+    if outcome.disputed:
         telemetry.log.warning("statements contradict each other", pid=pid, peer=peer, code=outcome.code)
+
+
+async def timed(means: Means, accounts: Sequence[Metered], said: Statement) -> str:
+    """TIME if the provider's acks of receipts in a statement count time that nobody has signed for, which is billed as its word alone;
+    else "". `accounts` are those of its flows."""
+    own = {manifest_of(each.manifest).provider_pid: each.transfer for each in accounts}
+    for flow in said.flows:
+        row = await accepted(means.store, own[flow.transfer], flow.sequence) if flow.transfer in own and flow.sequence else None
+        if row is None or not row.ack or row.digest != flow.receipt:
+            continue
+        try:
+            compare_time(kept(Receipt, row.receipt), kept(Ack, row.ack))
+        except MeterRefused as refused:
+            return refused.code
+    return ""
 
 
 def _heard(facts: Sequence[Evidence], token: str) -> Outcome | None:

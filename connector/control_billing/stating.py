@@ -19,7 +19,8 @@ from urllib.parse import quote
 import orjson
 
 from connector import telemetry
-from connector.control_billing.statements import DISPUTED, WHATS, Means, Outcome, Statements, concluded
+from connector.control_billing.receipted import last_before
+from connector.control_billing.statements import DISPUTED, WHATS, Means, Outcome, Statements, concluded, timed
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused
@@ -132,8 +133,9 @@ class Stating:
         heard = orjson.loads((await self._ask("POST", place, stored.peer, own)).body)
         if not code and isinstance(heard, dict) and heard.get("outcome") == DISPUTED:
             code = "statement-differs"  # it says so of what is the same here
-        apart = (pid,) if code else ()
-        await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], Outcome(own, code), apart)
+        outcome = Outcome(own, code or await timed(self._means, (stored,), theirs))
+        apart = (pid,) if outcome.disputed else ()
+        await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
 
     async def _signing(self, pid: str) -> bool:
         """Whether an order still fetches by this transfer, though it is over: its last receipt says what has come."""
@@ -192,10 +194,8 @@ class Stating:
         whole = flow_of(stored)
         if stored.ack or whole in theirs.flows:
             return whole
-        rows = [row for row in await self._means.store.receipts(stored.transfer) if row.ack and row.sequence < stored.sequence]
-        if not rows:
+        if (last := await last_before(self._means.store, stored, below=stored.sequence)) is None:
             return Flow(whole.transfer, whole.manifest, 0, None, "provider-only", Counts())
-        last = rows[-1]
         return Flow(whole.transfer, whole.manifest, last.sequence, last.digest, "both", kept(Receipt, last.receipt).counts)
 
     async def period(self, id: str, begins: float | None, ends: float | None) -> Period:

@@ -23,7 +23,6 @@ from connector.intake.beside import Beside, problem_code
 from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
-from connector.metering.counts import call
 from connector.metering.credit import due
 from connector.metering.objects import Receipt, Rejected, digest, kept, pending
 from connector.metering.ranges import Ranges, covers, union, without
@@ -268,7 +267,6 @@ class Account:
             now=self._means.clock.now(),
             after=self._after,
             state=state,
-            calls=call(self._bytes(covered)),
             microseconds=self._measured(),
             rejected=rejected,
             reason=reason,

@@ -26,7 +26,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from connector.errors import MeterRefused
 from connector.metering import credit
 from connector.metering.codes import refused
-from connector.metering.counts import Counts
+from connector.metering.counts import Counts, call
 from connector.metering.objects import Ack, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
 from connector.metering.ranges import Ranges, covers, union
 
@@ -193,6 +193,8 @@ def _measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: bo
         right = getattr(measured, name)
         if right is not None and getattr(counts, name) != right:
             raise refused(f"{name}-differ", known=right)
+    if counts.calls != (right := max(account.counts.calls, call(counts.bytes))):  # what was told before never shrinks
+        raise refused("calls-differ", known=right)
     if not account.counts.within(counts):
         raise refused("counts-shrunk")
     if receipt.state == "complete" and not (log.ended and union(receipt.ranges, ((0, 1),)) == ((0, log.leaves),)):

@@ -72,7 +72,6 @@ def receipt_for(
     now: float,
     after: str,
     state: str = "partial",
-    calls: int = 0,
     microseconds: int = 0,
     rejected: Rejected | None = None,
     reason: str | None = None,
@@ -81,7 +80,7 @@ def receipt_for(
     """The next receipt over what was verified (and over what the last one covers), as the consumer, to be signed.
 
     `verified` are leaves whose data have got as far as `after` says. If they are in too many pieces, the largest are told. Counts that were
-    told before never shrink, so calls and time may begin anew with a process. Raises MeterRefused: `receipt-pending` while the last one
+    told before never shrink, so the time may begin anew with a process. Raises MeterRefused: `receipt-pending` while the last one
     waits for its ack, `account-complete` or `account-disputed` when nothing follows.
     """
     if account.receipt and not account.ack:
@@ -100,7 +99,7 @@ def receipt_for(
         sequence=account.sequence + 1,
         previous=digest(account.receipt) if account.receipt else None,
         ranges=ranges,
-        counts=credit.counted(log.measure, ranges, max(calls, told.calls), max(microseconds, told.microseconds)),
+        counts=credit.counted(log.measure, ranges, told.calls, max(microseconds, told.microseconds)),
         checkpoint=checkpoint,
         state=state,
         after=after,

@@ -105,6 +105,7 @@ CODES: dict[str, str] = {
     "bytes-differ": "the receipt's `bytes` are not the {known} that its ranges come to",
     "records-differ": "the receipt's `records` are not the {known} that its ranges come to",
     "items-differ": "the receipt's `items` are not the {known} that its ranges come to",
+    "calls-differ": "the receipt's `calls` are not the {known} that its ranges come to: one, once there are bytes",
     "counts-shrunk": "the receipt counts less than the one before; counts are cumulative",
     "checkpoint-missing": "the receipt covers leaves and names no checkpoint by which they were verified",
     "checkpoint-other": "the receipt's checkpoint is not one of this log",
@@ -129,6 +130,7 @@ CODES: dict[str, str] = {
     "statement-parties": "the statement is not between the two participants of the agreement",
     "statement-agreement": "the statement is for another agreement or another period",
     "statement-flow": "the statement names a flow that is not of this agreement, or leaves one out",
+    "statement-time": "both have signed the same, and the provider has counted more time than that: it is billed as its word alone",
     "statement-differs": "the statement's counts or receipts of a flow are not those of this side",
     # of a header leaf
     "header-length": "the header has more than 4,096 bytes",

@@ -3,8 +3,9 @@
 The rule, fixed with the manifest: `bytes` of verified leaves, without HTTP, TLS and content coding; `records` by the manifest's `unit`,
 each in the leaf in which it ends; `items`, files or objects that are whole; `calls`, transfers that have delivered something: one, as soon
 as there are bytes, in however many requests they came, so that no cut and no resumption makes another; `microseconds` in which data flowed.
-All but the time follow from the ranges of leaves, so both sides come to the same. The time each side can only see for itself: the
-consumer's stands in its receipts, the provider's in its acks.
+All but the time follow from the ranges of leaves, so both sides come to the same, and a receipt that says otherwise is refused. The time
+each side can only see for itself: the consumer's stands in its receipts, the provider's in its acks. What is signed for counts as long as
+the two are as near to each other as two clocks at the two ends of a wire are (`unsigned_time`).
 """
 
 from __future__ import annotations
@@ -39,11 +40,19 @@ class Counts:
         return {name: getattr(self, attribute) for name, attribute in COUNTED.items()}
 
 
+def unsigned_time(signed: int, own: int) -> int:
+    """How much of the time that the provider has counted (`own`, microseconds) nobody has signed for: none within a second or a fiftieth of
+    what is signed, whichever is more, as each side begins and ends with what it sees itself. What lies beyond counts whole."""
+    beyond = own - signed
+    return beyond if beyond > max(TIME_LEAST, signed // TIME_PART) else 0
+
+
 def call(size_bytes: int) -> int:
     """The calls of one transfer that has delivered so many bytes."""
     return int(size_bytes > 0)
 
 
+TIME_LEAST, TIME_PART = 1_000_000, 50  # microseconds; a part of what is signed
 NOTHING: Final = Counts()
 DAY_SECONDS: Final = 86_400
 Days = tuple[tuple[int, Counts], ...]

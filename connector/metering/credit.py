@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from connector.metering.content import Known, Layout
-from connector.metering.counts import Counts
+from connector.metering.counts import Counts, call
 from connector.metering.objects import Manifest
 from connector.metering.ranges import Ranges, union, without
 
@@ -65,9 +65,10 @@ def _measure(layout: Layout, unit: str, records: Callable[[int, int], int] | Non
 
 
 def counted(measure: Measure, ranges: Ranges, calls: int = 0, microseconds: int = 0) -> Counts:
-    """What a set of leaves comes to, with what follows from no leaves. What is not known counts 0."""
+    """What a set of leaves comes to, `calls` told before and none below; and the time, which follows from no leaves. What is not known
+    counts 0."""
     known = measure(ranges)
-    return Counts(known.bytes, known.records or 0, known.items or 0, calls, microseconds)
+    return Counts(known.bytes, known.records or 0, known.items or 0, max(calls, call(known.bytes)), microseconds)
 
 
 def credit(manifest: Manifest, counts: Counts) -> int:

@@ -34,8 +34,9 @@ def records(data: bytes, unit: str, first: int, end: int, before: bytes) -> int:
     """How many records end in the leaf [first, end) of `data`; `before` is the byte before it, b"" at the start of the log."""
     if (ending := ENDS.get(unit)) is None:
         return 0
-    straddles = unit == "message" and before == b"\n" and data[first : first + 1] == b"\n"
-    return data.count(ending, first, end) + straddles
+    if unit == "line":  # CPython takes a byte away by `memchr`, and counts it by a loop, in six times the time: this is done to every byte
+        return end - first - len(data[first:end].replace(ending, b""))
+    return data.count(ending, first, end) + (before == b"\n" and data[first : first + 1] == b"\n")
 
 
 def write_etag(name: bytes, chunk_bytes: int = CHUNK_BYTES) -> str:

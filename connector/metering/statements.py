@@ -14,8 +14,8 @@ from connector.metering import claims as read
 from connector.metering.chain import Account
 from connector.metering.codes import refused
 from connector.metering.content import write_bytes
-from connector.metering.counts import COUNTS, Counts, counts_of, total
-from connector.metering.objects import digest, manifest_of
+from connector.metering.counts import COUNTS, Counts, counts_of, total, unsigned_time
+from connector.metering.objects import Ack, Receipt, digest, manifest_of
 
 FLOWS_MAX: Final = 128  # of one statement: it fits an entry of the ledger
 
@@ -151,6 +151,16 @@ def compare(theirs: Statement, own: Statement) -> None:
         raise refused("statement-flow")
     if _apart(theirs, own):
         raise refused("statement-differs")
+
+
+def compare_time(receipt: Receipt, ack: Ack) -> None:
+    """Whether the time of a flow is signed for by both: two who sign the same say nothing of the provider's own, which stands in the ack
+    of the receipt and is billed as its word alone where it is more than two clocks explain.
+
+    Raises MeterRefused with the code `statement-time`.
+    """
+    if unsigned_time(receipt.counts.microseconds, ack.microseconds):
+        raise refused("statement-time")
 
 
 def contradicted(theirs: Statement, own: Statement) -> tuple[str, ...]:

@@ -27,6 +27,12 @@ def test_what_both_have_signed_is_shown(command: Command, fake: FakeConnector, h
     assert fake.paths() == ["POST /v1/agreements/urn%3Aa/statement?from=1970-01-01&to=1970-01-02"]
 
 
+def test_time_that_nobody_has_signed_for_is_said_and_is_no_dispute(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/agreements/urn%3Aa/statement")] = (200, SAID | {"code": "statement-time"})
+    ended = command("statement", "urn:a")
+    assert (ended.code, "the provider has counted more time than they do" in ended.out) == (0, True)
+
+
 def test_a_dispute_is_said_and_is_no_success(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/agreements/urn%3Aa/statement")] = (200, SAID | {"outcome": "disputed", "code": "statement-differs"})
     ended = command("statement", "urn:a")

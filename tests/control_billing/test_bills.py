@@ -53,7 +53,7 @@ async def bills(role: Role, *kept: Any, document: dict[str, Any] | None = None, 
     return Bills(store, Policies(Options(profiles=options().profiles)), Fixed(), lambda: own)
 
 
-def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]], calls: int = 1) -> tuple[list[Any], list[Any]]:
+def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]]) -> tuple[list[Any], list[Any]]:
     """One transfer, signed for in steps: what the provider keeps of it, and what the consumer does under a pid of its own."""
     manifest = replace(MANIFEST, provider_pid=transfer)
     pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
@@ -61,7 +61,7 @@ def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]], calls: int
     verified: tuple[tuple[int, int], ...] = ()
     for number, step in enumerate(steps, 1):
         verified = union(verified, step)
-        pair = exchange(*pair, verified, now=NOW + number, calls=calls * number)
+        pair = exchange(*pair, verified, now=NOW + number)
         for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
             own.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + number))
     for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
@@ -82,7 +82,7 @@ async def test_both_sides_come_to_the_same_invoice():
     found = [await each.invoice(ID, None, NOW + DAY) for each in (one, other)]
     assert found[0].to_json() == found[1].to_json()
     assert found[0].counts.bytes == 20 * CHUNK == mine[-1].counts.bytes == theirs[-1].counts.bytes
-    assert found[0].total == round(20 * CHUNK * 333 / 10**8) + 500 + 3
+    assert found[0].total == round(20 * CHUNK * 333 / 10**8) + 500 + round(1.5)
     assert found[0].flows[0].reading.receipt == digest(mine[-1].receipt), "the invoice names the receipt that it rests on"
 
 
@@ -110,7 +110,7 @@ def test_whatever_was_cut_and_sent_again_meters_invoices_and_bytes_are_equal_to_
         for _ in range(chance.randint(1, 4)):  # each goes on where the last one was cut, or has some of it again
             first = chance.randrange(1, LAYOUT.leaves)
             steps.append(((first, chance.randint(first + 1, LAYOUT.leaves)),))
-        provider, consumer = flow(f"t{number}", steps, calls=chance.randint(1, 3))
+        provider, consumer = flow(f"t{number}", steps)
         mine += provider
         theirs += consumer
 
@@ -146,29 +146,34 @@ async def test_what_the_consumer_has_not_signed_is_on_the_provider_s_invoice_alo
 
 
 @pytest.mark.asyncio
-async def test_calls_that_a_consumer_does_not_sign_for_are_billed_by_the_ack_on_both_sides_and_marked():
+async def test_time_that_a_consumer_does_not_sign_for_is_billed_by_the_ack_on_both_sides_and_marked():
     manifest = replace(MANIFEST, provider_pid="t1")
     pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
     mine: list[Any] = []
     theirs: list[Any] = []
-    for number, (calls, own) in enumerate(((0, 5), (3, 7)), 1):
-        known = Counts(calls=own, microseconds=own)
-        pair = exchange(*pair, ((1, 11 * number),), now=NOW + number, calls=calls, own=known)
+    minute = 60_000_000
+    for number, (told, own) in enumerate(((0, 5), (3, 7), (7, 7)), 1):
+        known = Counts(calls=9, microseconds=own * minute + (7 * minute // 50 if told == own else 0))
+        pair = exchange(*pair, ((1, 11 * number),), now=NOW + number, microseconds=told * minute, own=known)
         for kept, side, pid in ((mine, pair[0], "t1"), (theirs, pair[1], "c-t1")):
             kept.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + number))
     mine.append(replace(pair[0], transfer="t1"))
     theirs.append(replace(pair[1], transfer="c-t1"))
-    one, other = await bills(Role.PROVIDER, *mine), await bills(Role.CONSUMER, *theirs)
+    duties = (*DUTIES, price("2", "minute"))
+    one, other = [await bills(role, *kept, document=terms(*duties)) for role, kept in ((Role.PROVIDER, mine), (Role.CONSUMER, theirs))]
     billed = []
-    for begins, ends in ((None, NOW + 2.0), (NOW + 2.0, NOW + DAY), (None, NOW + DAY)):
+    for begins, ends in ((None, NOW + 2.0), (NOW + 2.0, NOW + 3.0), (None, NOW + 3.0), (None, NOW + DAY)):
         left, right = await one.invoice(ID, begins, ends), await other.invoice(ID, begins, ends)
         assert left.to_json() == right.to_json()
-        billed.append([(line.attested, line.quantity) for line in left.lines if line.price.unit.name == "call"])
-        assert (left.complete, left.to_json()["attested"]) == (False, "in-part")
-    assert billed == [[("provider-only", 5)], [("both", 3), ("provider-only", -1)], [("both", 3), ("provider-only", 4)]]
+        billed.append([(line.attested, line.quantity // minute) for line in left.lines if line.price.unit.name == "minute"])
+        assert left.to_json()["attested"] == ("both" if ends == NOW + DAY else "in-part")
+        assert left.counts.calls == (begins is None), "calls follow from what is signed, whatever an ack says"
+    alone = [[("provider-only", 5)], [("both", 3), ("provider-only", -1)], [("both", 3), ("provider-only", 4)]]
+    assert billed == [*alone, [("both", 7)]], "within a fiftieth the two are the same, and what is signed counts"
     for each in (one, other):
         told = await each.usage(ID)
-        assert (told["counts"]["calls"], told["signed"]["calls"]) == (7, 3)
+        assert told["counts"] == told["signed"]
+        assert (told["counts"]["us"], told["counts"]["calls"]) == (7 * minute, 1)
         assert told["cost"]["amount"] == (await each.invoice(ID, None, NOW + DAY)).to_json()["total"]
 
 
@@ -186,16 +191,15 @@ class Counting(MemoryStore):
 
 
 @pytest.mark.asyncio
-async def test_of_many_receipts_a_page_is_read_at_once_and_for_what_stands_now_the_last_one_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("connector.control_billing.bills.PAGE", 4)
+async def test_of_many_receipts_those_are_read_between_which_an_instant_lies_and_for_what_stands_now_the_last_one_alone():
     mine, _ = flow("t1", [((number, number + 1),) for number in range(1, 20)])
     store = Counting()
     one = await bills(Role.PROVIDER, *mine, store=store)
     assert (await one.usage(ID))["counts"]["bytes"] == 19 * CHUNK
-    assert store.read == [4]
+    assert store.read == [1]
     store.read.clear()
     assert (await one.invoice(ID, NOW + 10.0, NOW + 15.0)).counts.bytes == 5 * CHUNK
-    assert (max(store.read), sum(store.read)) == (4, 12)
+    assert (max(store.read), len(store.read)) == (1, 12), "of nineteen, at most five for each instant and the last"
 
 
 @pytest.mark.asyncio

@@ -86,6 +86,22 @@ async def test_both_sides_sign_the_same_at_the_end_and_have_both_on_record(tmp_p
             assert said["disputed"] == []
 
 
+async def test_time_that_only_the_provider_has_counted_is_said_on_both_sides_and_disputes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stating, "SETTLED_SECONDS", -2)
+    monkeypatch.setattr("connector.dataplane.receipts._own", lambda *_: Counts(calls=1, microseconds=3_600_000_000))
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, agreement = await fetched(both)
+        for at, pid in ((both.consumer, ours), (both.provider, theirs)):
+            said = await fact(at, pid, *SAID)
+            assert (said.what, said.detail["code"]) == ("statement-agreed", "statement-time")
+            assert (await stored(at, pid)).status == "complete"
+        for one in (both.consumer, both.provider):
+            told = await one.asked("POST", f"/agreements/{pair.quoted(agreement)}/statement")
+            assert (told["outcome"], told["code"]) == ("agreed", "statement-time")
+
+
 LIES: dict[str, Callable[[Metered], dict[str, Any]]] = {
     "other counts": lambda m: {"counts": replace(m.counts, bytes=m.counts.bytes - 1)},
     "no receipt": lambda m: {"receipt": "", "ack": "", "sequence": 0},

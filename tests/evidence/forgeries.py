@@ -429,7 +429,7 @@ LIES: list[tuple[str, str, Story]] = [
         "account-complete",
         Story(
             {
-                "receipt 1": other(ranges=((1, 5),), counts=Counts(196_613, 0, 1), state="complete"),
+                "receipt 1": other(ranges=((1, 5),), counts=Counts(196_613, 0, 1, 1), state="complete"),
                 "ack 1": other(credit_bytes=196_613 + 4 * 65_536),
             }
         ),

@@ -63,10 +63,10 @@ async def test_what_a_consumer_lies_about_is_refused_and_its_account_stays_as_it
         first = Truth(jws.claims_of(consumer.receipt()), CONSUMER, Receipt.TYP)
         wrong = [*await _told(consumer, LIES_OF["first receipt"], first)]
         await consumer.sign()
-        await consumer.sign((1, 3), calls=2, microseconds=10)
+        await consumer.sign((1, 3), microseconds=10)
         before = await rig.store.metered(TRANSFER)
         assert before is not None
-        true = consumer.receipt((1, 4), calls=3, microseconds=20)
+        true = consumer.receipt((1, 4), microseconds=20)
         fifth = leaf_hash(SENT[4 * CHUNK_BYTES : 5 * CHUNK_BYTES])
         wrong += await _told(consumer, LIES_OF["receipt"], Truth(jws.claims_of(true), CONSUMER, Receipt.TYP, before.receipt, root=fifth))
         assert wrong == []

@@ -84,7 +84,7 @@ def receipt(at: Metered, verified: Ranges = (), **changed: Any) -> Receipt:
     return replace(receipt_for(at, verified, **({"log": log()} | said)), **changed)
 
 
-SAID = {"log", "checkpoint", "id", "now", "after", "state", "calls", "rejected", "reason"}
+SAID = {"log", "checkpoint", "id", "now", "after", "state", "microseconds", "rejected", "reason"}
 
 
 def judged(at: Metered, token: str, now: float = NOW, **more: Any) -> Judged[Metered]:

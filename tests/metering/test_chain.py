@@ -75,7 +75,7 @@ def test_rule_2_receipts_are_cumulative_chained_and_monotonic():
     provider, consumer = both((), ((1, 5),), ((1, 5), (9, 12)))
     first, last = provider, consumer
     assert provider.ranges == ((1, 5), (9, 12))
-    assert provider.counts == Counts(bytes=7 * CHUNK)
+    assert provider.counts == Counts(bytes=7 * CHUNK, calls=1)
     token = signed(receipt(last, ((5, 9),)))
     verdict = judged(first, token)
     assert verdict.receipt is not None
@@ -121,13 +121,13 @@ def test_rule_2_two_receipts_with_one_number_are_evidence_and_close_the_account(
 def test_rule_3_unique_bytes_are_billed_however_often_they_are_sent():
     provider, consumer = both((), ((1, 9),))
     before = provider.counts
-    provider, consumer = exchange(provider, consumer, ((3, 7),), calls=5)
-    assert provider.counts == consumer.counts == replace(before, calls=5)
+    provider, consumer = exchange(provider, consumer, ((3, 7),))
+    assert provider.counts == consumer.counts == before
     provider, consumer = exchange(provider, consumer, ((5, 12),))
-    assert provider.counts == Counts(bytes=11 * CHUNK, calls=5)
+    assert provider.counts == Counts(bytes=11 * CHUNK, calls=1)
     assert provider.ranges == ((1, 12),)
     provider, consumer = exchange(provider, consumer, WHOLE, state="complete")
-    assert provider.counts == consumer.counts == Counts(LAYOUT.size_bytes, 0, 1, 5)
+    assert provider.counts == consumer.counts == Counts(LAYOUT.size_bytes, 0, 1, 1)
 
 
 def test_rule_4_counts_follow_from_the_ranges_by_the_unit_of_the_manifest():
@@ -135,14 +135,14 @@ def test_rule_4_counts_follow_from_the_ranges_by_the_unit_of_the_manifest():
     knows = finite(manifest, records=lambda first, last: 10 * (last - first))
     provider, consumer = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
     right = receipt(consumer, ((2, 5),), log=knows)
-    assert right.counts == Counts(bytes=3 * CHUNK, records=30)
+    assert right.counts == Counts(bytes=3 * CHUNK, records=30, calls=1)
     assert judged(provider, signed(right), log=knows).account.counts == right.counts
-    wrong = judged(provider, signed(replace(right, counts=Counts(3 * CHUNK, 31))), log=knows)
+    wrong = judged(provider, signed(replace(right, counts=Counts(3 * CHUNK, 31, calls=1))), log=knows)
     assert (wrong.code, wrong.message) == ("records-differ", "the receipt's `records` are not the 30 that its ranges come to")
     # Where the provider counts no records itself, the consumer's count stands, and never shrinks.
-    blind = judged(provider, signed(replace(right, counts=Counts(3 * CHUNK, 31))), log=finite(manifest))
+    blind = judged(provider, signed(replace(right, counts=Counts(3 * CHUNK, 31, calls=1))), log=finite(manifest))
     assert blind.account.counts.records == 31
-    fewer = replace(right, sequence=2, previous=digest(blind.account.receipt), id="j2", counts=Counts(3 * CHUNK, 30))
+    fewer = replace(right, sequence=2, previous=digest(blind.account.receipt), id="j2", counts=Counts(3 * CHUNK, 30, calls=1))
     assert judged(blind.account, signed(fewer), log=finite(manifest)).code == "counts-shrunk"
 
 
@@ -156,10 +156,10 @@ def test_rule_4_a_live_log_is_counted_by_the_list_of_its_leaves():
     provider, consumer = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
     provider, consumer = exchange(provider, consumer, (), log=growing, checkpoint=None)
     provider, consumer = exchange(provider, consumer, ((1, 3),), log=growing, checkpoint=Checkpoint(3, roots[3]))
-    assert provider.counts == consumer.counts == Counts(bytes=CHUNK + 100, records=9)
+    assert provider.counts == consumer.counts == Counts(bytes=CHUNK + 100, records=9, calls=1)
     token = signed(receipt(consumer, ((1, 5),), log=growing, checkpoint=Checkpoint(5, roots[5]), state="complete"))
     assert judged(provider, token, log=growing).code == "complete-early"
-    assert judged(provider, token, log=replace(growing, ended=True)).account.counts == Counts(2 * CHUNK + 105, 10)
+    assert judged(provider, token, log=replace(growing, ended=True)).account.counts == Counts(2 * CHUNK + 105, 10, calls=1)
     beyond = signed(receipt(consumer, ((1, 5),), log=growing, checkpoint=Checkpoint(3, roots[3])))
     assert judged(provider, beyond, log=growing).code == "ranges-outside"
     for checkpoint, code in (
@@ -229,7 +229,7 @@ def test_rule_7_in_push_the_same_objects_go_the_other_way():
         assert verdict.outcome is Outcome.ACCEPTED
         ack = signed(answer(verdict.account, now=NOW, index=None))
         provider = acked(verdict.account, ack)
-    assert provider.counts == consumer.counts == Counts(LAYOUT.size_bytes, 0, 1)
+    assert provider.counts == consumer.counts == Counts(LAYOUT.size_bytes, 0, 1, 1)
 
 
 def test_an_abort_ends_nothing_and_a_complete_account_takes_no_more():
@@ -277,7 +277,7 @@ def test_an_ack_grants_what_was_promised_or_says_why_not(state: str, limit: int 
 # The mutations --------------------------------------------------------------------------------------------------------------------
 
 AT, BY = both((), ((1, 5), (9, 12)))  # where the provider and the consumer stand when a mutation comes
-GOOD = receipt(BY, ((1, 7),), calls=3)
+GOOD = receipt(BY, ((1, 7),))
 TOKEN = signed(GOOD)
 CLAIMS = GOOD.claims()
 PARTS = TOKEN.split(".")
@@ -483,6 +483,8 @@ MUTATIONS: dict[str, tuple[str, str]] = {
     "a checkpoint with another root": (said(checkpoint=Checkpoint(LEAVES, bytes(32))), "checkpoint-other"),
     "a checkpoint with more leaves": (said(checkpoint=Checkpoint(LEAVES + 1, ROOT)), "checkpoint-other"),
     "a checkpoint with fewer leaves": (said(checkpoint=Checkpoint(LEAVES - 1, ROOT)), "checkpoint-older"),
+    "two calls for one transfer": (said(counts=replace(GOOD.counts, calls=2)), "calls-differ"),
+    "no call though bytes came": (said(counts=replace(GOOD.counts, calls=0)), "calls-differ"),
     "complete with holes": (said(state="complete"), "complete-early"),
     "complete but for the last leaf": (over((1, LEAVES - 1), state="complete"), "complete-early"),
     "a rejection of a leaf that is not there": (said(state="rejected", rejected=Rejected(LEAVES, bytes(32))), "rejected-outside"),
@@ -524,9 +526,21 @@ def test_what_was_verified_until_the_manifest_ended_is_receipted_at_any_time():
 
 def test_counts_that_follow_from_no_leaves_never_shrink():
     provider, consumer = both((), ((1, 5),))
-    provider, consumer = exchange(provider, consumer, ((1, 5),), calls=4)
-    token = signed(replace(receipt(consumer, ((1, 6),)), counts=Counts(bytes=5 * CHUNK, calls=3)))
+    provider, consumer = exchange(provider, consumer, ((1, 5),), microseconds=4)
+    token = signed(replace(receipt(consumer, ((1, 6),)), counts=Counts(bytes=5 * CHUNK, calls=1, microseconds=3)))
     assert judged(provider, token).code == "counts-shrunk"
+
+
+def test_a_transfer_that_has_brought_nothing_is_no_call_and_calls_that_were_told_before_never_shrink():
+    provider, consumer = both(())
+    lie = judged(provider, signed(replace(receipt(consumer), counts=Counts(calls=1))))
+    assert (lie.code, lie.message) == (
+        "calls-differ",
+        "the receipt's `calls` are not the 0 that its ranges come to: one, once there are bytes",
+    )
+    told = [replace(each, counts=replace(each.counts, calls=4)) for each in both((), ((1, 5),))]  # by other rules than these
+    provider, consumer = exchange(told[0], told[1], ((1, 6),))
+    assert provider.counts == consumer.counts == Counts(bytes=5 * CHUNK, calls=4)
 
 
 def test_a_receipt_of_another_consumer_does_not_fit_whoever_signed_it():
@@ -567,7 +581,7 @@ def test_the_json_of_a_receipt_is_the_one_that_the_design_draws():
         "bytes": 9 * CHUNK,
         "records": 0,
         "items": 0,
-        "calls": 3,
+        "calls": 1,
         "us": 0,
         "cp": {"size": LEAVES, "root": b64(ROOT)},
         "st": "partial",

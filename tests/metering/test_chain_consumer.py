@@ -236,10 +236,10 @@ def test_nothing_follows_the_end(status: str, code: str):
 
 
 def test_a_receipt_covers_what_the_last_one_covered_though_it_was_lost_since():
-    provider, consumer = exchange(_PROVIDER, _CONSUMER, ((20, 22),), calls=9)
-    again = receipt(consumer, ((1, 3), (30, 31)), calls=1)
+    provider, consumer = exchange(_PROVIDER, _CONSUMER, ((20, 22),), microseconds=9)
+    again = receipt(consumer, ((1, 3), (30, 31)), microseconds=1)
     assert again.ranges == ((1, 5), (20, 22), (30, 31))
-    assert again.counts == Counts(bytes=7 * CHUNK, calls=9)
+    assert again.counts == Counts(bytes=7 * CHUNK, calls=1, microseconds=9)
     assert judged(provider, signed(again)).outcome is Outcome.ACCEPTED
 
 
@@ -269,7 +269,7 @@ def test_a_consumer_that_has_lost_its_account_takes_it_up_from_the_provider():
         receipt=_TOKEN,
         ack=GOOD,
         ranges=((1, 9),),
-        counts=Counts(bytes=8 * CHUNK),
+        counts=Counts(bytes=8 * CHUNK, calls=1),
         credit_bytes=KEPT.credit_bytes,
         attested="both",
     )

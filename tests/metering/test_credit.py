@@ -78,6 +78,7 @@ def test_what_is_known_of_a_finite_log_is_what_its_manifest_says():
     whole = LAYOUT.whole
     assert log().measure(whole) == Known(LAYOUT.size_bytes, 0, 1)
     assert counted(log().measure, ((1, 2),), 3, 4) == Counts(CHUNK, 0, 0, 3, 4)
+    assert (counted(log().measure, ((1, 2),)).calls, counted(log().measure, ()).calls) == (1, 0)
     lines = replace(MANIFEST, unit="line")
     assert finite(lines).measure(whole).records is None
     assert counted(finite(lines).measure, whole).records == 0

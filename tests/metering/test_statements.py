@@ -6,8 +6,8 @@ import pytest
 from connector.errors import MeterRefused
 from connector.metering.counts import Counts
 from connector.metering.objects import opened
-from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, contradicted, flow_of
-from tests.metering.rig import CONSUMER, NOW, PROVIDER, both, proven, signed
+from connector.metering.statements import FLOWS_MAX, Flow, Statement, compare, compare_time, contradicted, flow_of
+from tests.metering.rig import ACK, CONSUMER, NOW, PROVIDER, RECEIPT, both, proven, signed
 
 BOTH = Flow("urn:uuid:1", bytes(32), 3, b"r" * 32, "both", Counts(100, 10, 1, 2, 3))
 ALONE = Flow("urn:uuid:2", None, 0, None, "provider-only", Counts(50, 5, 0, 1, 1))
@@ -117,3 +117,17 @@ def test_a_flow_is_what_an_account_says():
     provider, consumer = both((), ((1, 5),))
     flow = flow_of(provider)
     assert flow == flow_of(consumer) == Flow("urn:uuid:provider-pid", flow.manifest, 2, flow.receipt, "both", provider.counts)
+
+
+@pytest.mark.parametrize(
+    ("signs", "counts", "apart"),
+    [(0, 1_000_000, False), (0, 1_000_001, True), (100_000_000, 102_000_000, False), (100_000_000, 102_000_001, True), (9, 0, False)],
+)
+def test_two_clocks_may_be_a_second_or_a_fiftieth_apart_before_a_statement_says_so(signs: int, counts: int, apart: bool):
+    receipt, ack = replace(RECEIPT, counts=Counts(microseconds=signs)), replace(ACK, microseconds=counts)
+    if not apart:
+        compare_time(receipt, ack)
+        return
+    with pytest.raises(MeterRefused) as refused:
+        compare_time(receipt, ack)
+    assert refused.value.code == "statement-time"
