@@ -17,18 +17,21 @@ from time import monotonic
 from typing import Final
 
 from connector import telemetry
+from connector.dataplane_live.coming import HOP_BYTES, Coming
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
 from connector.errors import ConnectorError, SourceFailed
 from connector.metering import live
-from connector.metering.content import CHUNK_BYTES, Leaf
+from connector.metering.content import Leaf
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
 from connector.ports.live import LiveSource, Records
 
 SEAL_SECONDS: Final = 1.0
-HOP_BYTES: Final = 1024 * 1024  # hashed in a thread at once: below, the way there and back costs more than the hashing
 PIECE_BYTES: Final = 1024 * 1024
+# glibc gives back to the kernel, and faults in again page by page, whatever is as large as nothing was that it has freed before: two thirds
+# of the CPU that receiving takes.
+KEPT_BYTES: Final = 4 * 1024 * 1024
 RECENT: Final = 2  # batches at hand, mostly of HOP_BYTES
 SPOOL_BYTES: Final = 96 * 1024 * 1024  # a full credit of 64 MiB, and room to go on while its receipts are on their way
 WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
@@ -51,6 +54,7 @@ class Flow:
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
+        bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
         self.log, self.spool = log, spool
         self._source, self._stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
@@ -157,31 +161,16 @@ class Flow:
             await asyncio.sleep(pause)
 
     async def _copy(self, batches: AsyncGenerator[Records, None]) -> None:
-        """Seal what comes, when it is due."""
-        coming: asyncio.Future[Records | None] | None = None
-        kept: list[bytes] = []
-        kept_bytes, position, due = 0, self.log.position, 0.0
+        """Seal what comes, when it is due, while more comes."""
+        coming = Coming(SEAL_SECONDS)
+        filling = asyncio.create_task(coming.fill(batches), name="live records")
         try:
-            while True:
-                coming = coming or asyncio.ensure_future(anext(batches, None))
-                if kept:
-                    await asyncio.wait({coming}, timeout=0 if kept_bytes >= CHUNK_BYTES else max(0.0, due - monotonic()))
-                if kept and (kept_bytes >= HOP_BYTES or not coming.done()):
-                    await self._seal(b"".join(kept) if len(kept) > 1 else kept[0], position)
-                    kept, kept_bytes = [], 0
-                    continue
-                (batch, coming) = await coming, None
-                if batch is None:
-                    break
-                due = due if kept else monotonic() + SEAL_SECONDS
-                kept.append(batch.data)
-                kept_bytes, position = kept_bytes + len(batch.data), batch.position
-            if kept:
-                await self._seal(b"".join(kept), position)
+            while (found := await coming.next()) is not None:
+                await self._seal(*found)
+            await filling
         finally:
-            if coming is not None:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
 
     async def _seal(self, data: bytes, position: str | None) -> None:
         for stage in self._stages:

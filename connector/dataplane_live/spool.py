@@ -1,6 +1,7 @@
 """The bytes of live data between the source and those who have them: files of SEGMENT_BYTES each, by their offset in the log.
 
-What was acknowledged is dropped, a whole file at a time. The room is bounded by whoever writes: he waits.
+What was acknowledged is dropped, a whole file at a time, and the file written over for what comes: pages that are in the cache take a
+tenth of the time of new ones. The room is bounded by whoever writes: he waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Final
 from connector.errors import SinkFailed, SourceFailed
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-PREFIX: Final = "data-"
+PREFIX, SPARE = "data-", "spare-"
+SPARES_MAX: Final = 2  # files that wait to be written over
 MODE: Final = 0o600
 OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -28,6 +30,7 @@ class Spool:
         self._open: dict[int, int] = {}
         try:
             kept = sorted(int(path.name.removeprefix(PREFIX), 16) for path in folder.glob(f"{PREFIX}*"))
+            self._spare = [int(path.name.removeprefix(SPARE), 16) for path in folder.glob(f"{SPARE}*")]
         except OSError as error:
             raise _failed(folder, error) from None
         self.first = min(kept[0] * segment_bytes, end) if kept else end
@@ -39,7 +42,7 @@ class Spool:
                 left = memoryview(piece)
                 while left:
                     number, within = divmod(offset, self._segment_bytes)
-                    taken = os.pwrite(self._descriptor(number), left[: self._segment_bytes - within], within)
+                    taken = os.pwrite(self._descriptor(number, new=not within), left[: self._segment_bytes - within], within)
                     left, offset = left[taken:], offset + taken
         except OSError as error:
             raise _failed(self._folder, error) from None
@@ -61,23 +64,30 @@ class Spool:
             raise SourceFailed(f"the spool cannot be read: {error.strerror}") from None
         if len(found) != count:
             raise SourceFailed("bytes of the log are missing in its spool")
+        if offset < self.first:
+            raise SourceFailed("these bytes of the log were dropped while they were read")
         return found
 
     def drop(self, before: int) -> None:
         """Drop what lies before this offset, as far as whole files do. Raises SinkFailed."""
         for number in range(self.first // self._segment_bytes, before // self._segment_bytes):
+            self.first = (number + 1) * self._segment_bytes
             if (descriptor := self._open.pop(number, None)) is not None:
                 os.close(descriptor)
             try:
-                self._path(number).unlink(missing_ok=True)
+                if len(self._spare) < SPARES_MAX and self._path(number).exists():
+                    self._path(number).rename(self._path(number, SPARE))
+                    self._spare.append(number)
+                else:
+                    self._path(number).unlink(missing_ok=True)
             except OSError as error:
                 raise _failed(self._folder, error) from None
-            self.first = (number + 1) * self._segment_bytes
 
     def empty(self) -> None:
         """Drop everything: nothing leaves any more."""
         self.close()
-        for path in self._folder.glob(f"{PREFIX}*"):
+        self._spare.clear()
+        for path in (*self._folder.glob(f"{PREFIX}*"), *self._folder.glob(f"{SPARE}*")):
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
@@ -89,13 +99,15 @@ class Spool:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def _descriptor(self, number: int) -> int:
+    def _descriptor(self, number: int, *, new: bool = False) -> int:
         if (found := self._open.get(number)) is None:
+            if new and self._spare:
+                self._path(self._spare.pop(), SPARE).rename(self._path(number))
             found = self._open[number] = os.open(self._path(number), OPEN, MODE)
         return found
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{PREFIX}{number:012x}"
+    def _path(self, number: int, prefix: str = PREFIX) -> Path:
+        return self._folder / f"{prefix}{number:012x}"
 
 
 def _read(descriptor: int, count: int, offset: int) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector.dataplane_live import flow as flows
+from connector.dataplane_live.coming import HOP_BYTES
 from connector.dataplane_live.flow import SOURCE_CANNOT_WAIT, Flow
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
@@ -125,13 +126,13 @@ async def test_a_checkpoint_for_somebody_is_at_most_a_window_beyond_what_he_has(
 async def test_the_source_waits_while_nobody_takes_and_goes_on_when_somebody_has(tmp_path: Path):
     faucet, line = Faucet(), b"x" * 99_999 + b"\n"
     async with flowing(tmp_path / "x", faucet, spool_bytes=2 * MIB) as (flow, cuts):
-        for _ in range(60):
+        for _ in range(80):
             faucet.pour(line)
         await come(flow, 5 * len(line))
         await asyncio.sleep(0.3)
         assert flow.log.end <= 2 * MIB
-        assert faucet.poured.qsize() > 30
-        while flow.log.end < 60 * len(line):
+        assert 80 - faucet.poured.qsize() <= (2 * MIB + 2 * HOP_BYTES) // len(line) + 2  # one hop waits for room, and one for that
+        while flow.log.end < 80 * len(line):
             flow.release(flow.log.end)
             await come(flow, 1, flow.log.end)
         assert cuts.codes == []

@@ -1,9 +1,10 @@
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from connector.dataplane_live.spool import Spool
+from connector.dataplane_live.spool import PREFIX, SPARE, Spool
 from connector.errors import SinkFailed, SourceFailed
 from tests.dataplane.rig import some_bytes
 
@@ -38,10 +39,11 @@ async def test_what_is_written_is_read_over_the_ends_of_files_also_when_it_is_op
 
 
 @pytest.mark.asyncio
-async def test_what_is_dropped_is_gone_a_whole_file_at_a_time(tmp_path: Path):
+async def test_what_is_dropped_is_gone_a_whole_file_at_a_time_and_two_files_are_kept_to_be_written_over(tmp_path: Path):
     spool = filled(tmp_path)
     spool.drop(3500)
-    assert (spool.first, len(os.listdir(tmp_path))) == (3000, 7)
+    names = os.listdir(tmp_path)
+    assert (spool.first, sum(name.startswith(PREFIX) for name in names), sum(name.startswith(SPARE) for name in names)) == (3000, 7, 2)
     assert await read(spool, 3000, len(CONTENT)) == CONTENT[3000:]
     with pytest.raises(SourceFailed, match="acknowledged"):
         await spool.read(2999, 1)
@@ -50,6 +52,34 @@ async def test_what_is_dropped_is_gone_a_whole_file_at_a_time(tmp_path: Path):
     spool.empty()
     assert os.listdir(tmp_path) == []
     assert Spool(tmp_path, len(CONTENT), SEGMENT).first == len(CONTENT)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_file_that_is_written_over_holds_what_comes_and_the_spool_grows_no_larger(tmp_path: Path, again: bool):
+    spool = filled(tmp_path)
+    spool.drop(9000)
+    if again:
+        spool.close()
+        spool = Spool(tmp_path, len(CONTENT), SEGMENT)
+    more = some_bytes(2500, 7)
+    spool.write(len(CONTENT), [more])
+    assert await read(spool, 9000, len(CONTENT) + 2500) == CONTENT[9000:] + more
+    assert len(os.listdir(tmp_path)) == 4
+    spool.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_dropped_while_it_is_read_from_the_disk_is_not_given_as_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    spool = filled(tmp_path)
+    monkeypatch.setattr(os, "RWF_NOWAIT", 1 << 20)  # the kernel knows no such flag: everything is read in a thread
+    reading = asyncio.create_task(spool.read(0, 100))
+    await asyncio.sleep(0)
+    spool.drop(1000)
+    with pytest.raises(SourceFailed, match="dropped while"):
+        await reading
+    assert await spool.read(1000, 100) == CONTENT[1000:1100]
+    spool.close()
 
 
 @pytest.mark.asyncio
