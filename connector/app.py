@@ -230,7 +230,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(sweeping.close)
         accounts = Accounts(
             store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name),
-            prices=policies.prices,
+            prices=policies.prices, window_bytes=settings.metering.window_bytes, credit_windows=settings.metering.credit_windows,
         )  # fmt: skip
         stack.push_async_callback(accounts.close)
         lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes)

@@ -34,6 +34,17 @@ DNS_SECONDS = 10  # how long a name's addresses are kept; the guard sees the add
 READ_BUFFER_BYTES = 1_048_576  # of a stream, before its sender is made to wait: large enough that the sender seldom is
 IDENTITY = {"Accept-Encoding": "identity"}
 AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # we say what we mean, and not what we are built of
+# The alerts of RFC 8446, 6.2, that are about the certificate of a client, as OpenSSL names them.
+OF_OUR_CERTIFICATE = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "demands a TLS certificate of us, and we have none to show",
+    "TLSV1_ALERT_UNKNOWN_CA": "refuses our TLS certificate: it does not know the authority",
+    "TLSV1_ALERT_ACCESS_DENIED": "refuses our TLS certificate: access denied",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "refuses our TLS certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "refuses our TLS certificate: it is of a kind that is not taken there",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "refuses our TLS certificate: it is revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "refuses our TLS certificate: it has expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "refuses our TLS certificate",
+}
 LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")  # RFC 9110, 5.5: no line end, no control character
@@ -257,13 +268,14 @@ class HttpPeer:
             case aiohttp.ClientConnectorCertificateError():
                 return PeerFailed(f"the TLS certificate of `{where}` is not by an authority that we trust, or not for this host")
             case aiohttp.ClientConnectorSSLError():
-                return PeerFailed(f"no TLS connection to `{where}` could be agreed on; it must speak TLS 1.2 or 1.3")
+                text = f"no TLS connection to `{where}` could be agreed on; it must speak TLS 1.2 or 1.3"
+                return _uncertified(where, error) or PeerFailed(f"{text}, and may want a certificate of ours (`egress.certificate`)")
             case aiohttp.ClientConnectorDNSError():
                 return PeerFailed(f"the host of `{where}` has no address")
             case aiohttp.ClientConnectorError():
                 return self.guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-                return PeerFailed(f"`{where}` closed the connection without an answer")
+                return _closed(where, error)
             case _:
                 return PeerFailed(f"`{where}` did not answer with HTTP")
 
@@ -275,8 +287,21 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-        raise PeerFailed(f"`{request.url.origin()}` closed the connection without an answer") from None
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise _closed(str(request.url.origin()), error) from None
+
+
+def _closed(where: str, error: Exception) -> PeerFailed:
+    return _uncertified(where, error) or PeerFailed(f"`{where}` closed the connection without an answer")
+
+
+def _uncertified(where: str, error: BaseException | None) -> PeerFailed | None:
+    """What a peer says in TLS of the certificate that we have shown, or have not: in 1.3 it does so after the handshake."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and (said := OF_OUR_CERTIFICATE.get(getattr(error, "reason", None) or "")) is not None:
+            return PeerFailed(f"`{where}` {said}; see `egress.certificate`")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, url: str) -> bytes:

@@ -610,6 +610,45 @@ async def test_a_peer_that_asks_for_a_certificate_is_shown_ours_and_a_renewed_on
     assert shown[0] != shown[1] == shown[2]
 
 
+def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Shake hands as OpenSSL does it, and let its alert arrive."""
+    plain, _ = listener.accept()
+    with plain:
+        secure = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with secure:
+            with pytest.raises(ssl.SSLError):
+                secure.do_handshake()
+            socket.socket.shutdown(secure, socket.SHUT_WR)
+            while socket.socket.recv(secure, 65536):
+                pass
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("shown", ["none", "of somebody else"])
+async def test_a_peer_that_does_not_take_our_certificate_is_named_with_what_it_says(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path, shown: str, method: str, version: ssl.TLSVersion
+):
+    context = tls_server(authority, "127.0.0.1")
+    trustme.CA().configure_trust(context)
+    context.verify_mode, context.minimum_version, context.maximum_version = ssl.CERT_REQUIRED, version, version
+    files = {} if shown == "none" else put_pair(trustme.CA(), tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/secret"
+        async with calling(ca_file=ca_file, **files) as peer:
+            refusing = asyncio.create_task(asyncio.to_thread(refuse_one, listener, context))
+            with pytest.raises(PeerFailed) as caught:
+                await peer.send(method, url, headers={}, body=b"message" if method == "POST" else None)
+            await refusing
+    said = {
+        "none": "may want a certificate of ours" if version == ssl.TLSVersion.TLSv1_2 else "demands a TLS certificate of us",
+        "of somebody else": "refuses our TLS certificate: it does not know the authority; see `egress.certificate`",
+    }
+    assert said[shown] in caught.value.message
+    assert "secret" not in caught.value.message
+
+
 def test_a_certificate_of_ours_that_cannot_be_used_is_a_settings_error(tmp_path: Path):
     files = put_pair(trustme.CA(), tmp_path)
     other = trustme.CA().issue_cert("localhost")
