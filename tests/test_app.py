@@ -24,8 +24,9 @@ from connector.app import Automatic
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import SettingsError, StoreError
+from connector.metering.objects import manifest_of
 from connector.ports import Act
-from connector.settings.fields import TelemetrySettings
+from connector.settings.fields import MeteringSettings, TelemetrySettings
 from tests import pair
 from tests.pair import TOKEN, Answer, Running, Site, call, running, site
 
@@ -315,6 +316,41 @@ async def test_a_peer_with_a_certificate_of_somebody_else_is_not_spoken_to(tmp_p
         answer = await consumer.manage("POST", "/catalog", {"peer": "hospital"})
         assert (answer.status, answer.json["type"]) == (502, "urn:qiao:problem:peer-failed")
         assert "certificate" in answer.json["detail"].lower()
+
+
+@pytest.mark.asyncio
+async def test_windows_and_credit_are_those_of_the_settings_from_the_start(tmp_path: Path):
+    metering = MeteringSettings(window_bytes=4_194_304, credit_windows=3)
+    async with pair.pair(tmp_path, provider={"metering": metering}) as two:
+        await two.provider.publish("urn:test:windows", content=os.urandom(3_000_000))
+        view = await pulled(two.consumer, "hospital", "urn:test:windows")
+        assert view["stage"] == "done", view
+        account = await two.consumer.connector.store.metered(view["transfer"])
+        assert account is not None
+        manifest = manifest_of(account.manifest)
+        assert (manifest.window_bytes, manifest.credit_windows) == (4_194_304, 3)
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_wants_a_certificate_of_us_is_named_with_what_it_wants_in_whatever_fails_for_it(tmp_path: Path):
+    authority = trustme.CA()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    authority.issue_cert("operator@example.org").configure_cert(trust)
+    one = secured(authority, site(tmp_path / "hospital", "hospital", scheme="https"))
+    other = mutual(authority, site(tmp_path / "biopharma", "biopharma", scheme="https"))
+    one.meet(other)
+    async with running(one, trust=trust) as provider, running(other, trust=trust) as consumer:
+        said = f"`{other.settings.protocol.url}` demands a TLS certificate of us, and we have none to show; see `egress.certificate`"
+        answer = await provider.manage("POST", "/catalog", {"peer": "biopharma"})
+        assert (answer.status, answer.json["detail"]) == (502, said)
+        await provider.publish("urn:test:wanted")
+        asked = await consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:test:wanted"}, status=201)
+        begun = await consumer.until(Kind.NEGOTIATION, asked["pid"], lambda process: process.peer_pid is not None)
+        async with asyncio.timeout(10):
+            while (view := await provider.asked("GET", f"/negotiations/{begun.peer_pid}"))["last_error"] is None:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        assert view["last_error"] == said
 
 
 # ---- a trace on both sides
