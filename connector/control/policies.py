@@ -271,12 +271,12 @@ class Policies:
         return plan_of(policy)
 
     def prices(self, document: Document) -> bytes | None:
-        """The name of the prices of an agreement (`metering_bills.terms`): None if it has none, or none that are understood."""
+        """The name of the prices of an agreement (`metering_bills.terms`): None if it has none. Raises PolicyError for what is not
+        understood: nobody could say what is owed."""
         policy = self.parse(document)
-        try:
-            return None if isinstance(policy, PolicyError) else name_of(policy)
-        except PolicyError:
-            return None
+        if isinstance(policy, PolicyError):
+            raise policy
+        return name_of(policy)
 
     def next_instant(self, document: Document, now: float) -> float | None:
         """The next point in time (POSIX seconds) at which a constraint of the policy may say something else, whatever becomes of the

@@ -23,6 +23,7 @@ from connector.control.policies import Policies, Verdict
 from connector.control.steps import Steps, fact
 from connector.control.terms import demands
 from connector.control_billing.measured import Used, used_of
+from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.dsp.transfer import FINAL, State
@@ -35,6 +36,7 @@ from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Rec
 from connector.remembered import Remembered
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
+PRICES_UNREADABLE, AGREEMENT_ALTERED = "prices-unreadable", "agreement-altered"
 # What may be otherwise soon, without a date: somebody shows a credential, does a duty, publishes again, loads a profile.
 PASSING = frozenset(
     {
@@ -47,6 +49,7 @@ PASSING = frozenset(
         Code.EVALUATION_FAILED,
         "POLICY_NOT_UNDERSTOOD",
         WITHDRAWN,
+        PRICES_UNREADABLE,
     }
 )
 KNOWN_MAX, KNOWN_BYTES_MAX = 10_000, 16 << 20  # decisions kept at hand: those of agreements that are in use
@@ -163,6 +166,8 @@ class Rights:
         if usage:
             counters = self._policies.counters(terms, usage)
             verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
+        if verdict.permitted:
+            verdict = self._owed(agreement, now) or verdict
         if verdict.permitted and dataset is not None and dataset.binding is not None and agreement.created <= dataset.binding:
             verdict = self.bound(verdict, agreement, dataset, caller.claims, now)
         if verdict.permitted and dataset is None:
@@ -204,6 +209,18 @@ class Rights:
         longest = None if any(each.ends is None for each in permits) else max(each.ends or 0.0 for each in permits)
         ends = min((end for end in (verdict.ends, longest) if end is not None), default=None)
         return replace(verdict, ends=ends)
+
+    def _owed(self, agreement: Agreement, now: float) -> Verdict | None:
+        """The refusal under an agreement of which nobody could say what is owed: it is not the one that was signed, or its prices, which
+        were understood then, are not any more. None if it can be said."""
+        if wire.digest(agreement.document) != agreement.digest:
+            reason = f"agreement `{agreement.id}` as it is stored is not the one that was agreed; restore it from the ledger or a backup"
+            return _refusal(AGREEMENT_ALTERED, now, reason)
+        try:
+            self._policies.prices(agreement.document)
+        except PolicyError as error:
+            return _refusal(PRICES_UNREADABLE, now, f"what agreement `{agreement.id}` says of prices is not understood", *error.reasons)
+        return None
 
     def _over(self, agreement: Agreement, claims: Mapping[str, Any], now: float) -> Verdict:
         """The refusal under an agreement that has ended: by its own rule and value, where these say so."""

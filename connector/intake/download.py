@@ -16,7 +16,7 @@ from typing import Any, Final
 from connector import telemetry
 from connector.dataplane.edr import read_address
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed
+from connector.errors import PeerFailed, PolicyError
 from connector.intake.access import Access
 from connector.intake.account import Account, Means, durable
 from connector.intake.attempts import Attempts, Described, Downloaded, Progress, stated
@@ -211,7 +211,11 @@ class Downloads:
         agreement = await store.agreement(pull.agreement or "")
         if process is None or process.peer_pid is None or agreement is None:
             raise PeerFailed("the transfer of this order, or its agreement, is not stored any more")
-        prices = metering.prices(agreement.document)
+        try:
+            prices = metering.prices(agreement.document)
+        except PolicyError as error:
+            text = f"what the agreement says of prices is not understood here, so nobody could say what is owed: {error.reasons[0]}"
+            raise Broken(text, "prices-unreadable") from None
         ids = process.pid, process.peer_pid, pull.dataset
         terms = Terms(pull.peer, self._identity.own.id, agreement.id, digest_of(agreement.document), *ids, prices)
         beside = Beside(access, access.peer)

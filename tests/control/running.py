@@ -78,7 +78,9 @@ class Live:
         rules = {name: rule for name, rule in policy.items() if name in ("permission", "prohibition")}
         document = {"@id": id, "@type": "Agreement", "target": dataset, "assigner": PROVIDER, "assignee": peer} | rules
         made = Agreement(id, fresh("negotiation"), peer, PROVIDER, peer, dataset, document, b"", final=True, created=self.now())
-        await self.journal.commit(Changes(saves=(made := replace(made, **changed),)))
+        made = replace(made, **changed)
+        made = made if made.digest else replace(made, digest=wire.digest(made.document))
+        await self.journal.commit(Changes(saves=(made,)))
         return made
 
     async def begin(self, agreement: Agreement) -> Process:

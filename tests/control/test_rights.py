@@ -35,6 +35,7 @@ from tests.contracts.identity_contract import SetClock
 from tests.control.running import DATASET, Live, assembled
 from tests.control.test_rights_running import HEALTH, in_the_industry
 from tests.dataplane.rig import CONSUMER, KEY, PROVIDER, STRANGER, Counted
+from tests.metering_bills.priced import price
 from tests.pair import OPEN, fresh, only_for
 
 START, SUSPENSION, COMPLETION, TERMINATION = Move.START, Move.SUSPENSION, Move.COMPLETION, Move.TRANSFER_TERMINATION
@@ -171,6 +172,31 @@ async def test_a_closed_agreement_permits_nothing_and_says_who_said_why():
     assert (ruling.verdict.code, ruling.passing) == ("AGREEMENT_CLOSED", False)
     assert ruling.verdict.reasons == ("the agreement was closed: the study is over",)
     assert ruling.verdict.document["reason"] == list(ruling.verdict.reasons)
+
+
+@pytest.mark.asyncio
+async def test_nothing_runs_under_an_agreement_that_was_altered_or_of_whose_prices_nobody_could_say_what_is_owed():
+    live = bench()
+    await live.publish()
+    priced = terms(permission() | {"duty": [price("0.5", "megabyte")]})
+    good = await live.agree(priced)
+    now = live.now()
+    assert (await live.rights.under(good, {}, now + 60, now)).permitted
+    for document in (
+        {**good.document, "permission": [permission() | {"duty": [price("0.05", "megabyte")]}]},
+        {**good.document, "permission": [permission()]},
+    ):
+        altered = await live.rights.under(replace(good, document=document, version=9), {}, now + 60, now)
+        assert (altered.permitted, altered.verdict.code, altered.passing) == (False, "agreement-altered", False)
+        assert "restore it from the ledger or a backup" in altered.verdict.reasons[0]
+    unknown = await live.agree(terms(permission() | {"duty": [price("0.5", "furlong")]}))
+    assert (ruling := await live.rights.under(unknown, {}, now + 60, now)).verdict.code == "prices-unreadable"
+    assert (ruling.passing, len(ruling.verdict.reasons)) == (True, 2), "a profile may be loaded that knows the unit"
+    process = await live.begin(good)
+    altered_now = replace(good, document={**good.document, "permission": [permission()]}, version=good.version + 1)
+    await live.journal.commit(Changes(saves=(altered_now,)))
+    view = await live.views.lookup(process.pid)
+    assert (view.withheld if view is not None else None) == "agreement-altered", "nothing leaves, also of what runs"
 
 
 @pytest.mark.asyncio

@@ -5,15 +5,18 @@ import hashlib
 import os
 import random
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from aiohttp import web
 
 from connector.adapters.file_sink import FileSinks
-from connector.errors import ConnectorError, PeerFailed, SinkFailed
+from connector.errors import ConnectorError, PeerFailed, PolicyError, SinkFailed
 from connector.intake import account, patience, proven
 from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
 from connector.intake.promise import Broken
@@ -70,6 +73,20 @@ async def test_what_is_signed_for_is_proven_receipted_and_has_its_name(tmp_path:
         assert {each.after for each in provider.receipts} == {"fsync"}
         assert provider.receipts == await consumer.signed()
         assert provider.asked["GET "] == 1 + (required and bool(content))  # the answer that named the manifest is the one that is read
+
+
+async def test_nothing_is_signed_for_under_prices_that_nobody_here_understands(tmp_path: Path, sinks: Sinks):
+    def unreadable(document: Mapping[str, Any]) -> bytes | None:
+        raise PolicyError("the prices are not understood", ("`furlong` is no unit",))
+
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        downloads = consumer.downloads()
+        assert downloads.metering is not None
+        downloads.metering = replace(downloads.metering, prices=unreadable)
+        with pytest.raises(Broken) as broken:
+            await downloads.fetch(consumer.order(), consumer.edr(), **consumer.watcher.calls)
+        assert (broken.value.code, "`furlong` is no unit" in broken.value.message) == ("prices-unreadable", True)
+        assert provider.receipts == []
 
 
 async def test_never_more_than_the_credit_is_on_its_way_and_the_data_come_all_the_same(tmp_path: Path, sinks: Sinks):
