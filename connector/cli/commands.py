@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 
 import connector
-from connector.cli import consume, explain, init, operate, processes, publish, run, show, simulate
+from connector.cli import consume, explain, init, keys, operate, processes, publish, run, show, simulate, transfers
 from connector.errors import ConnectorError
 
 DONE, FAILED, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130  # 130 is what shells say for Ctrl-C
@@ -27,13 +27,13 @@ app = App(
 # In the order in which somebody new needs them; the help shows them so.
 COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
     ("Begin", (run.demo, init.init, run.check, run.run)),
-    ("Provide and fetch data", (publish.publish, publish.templates, consume.catalog, consume.get, consume.pulls)),
+    ("Provide and fetch data", (publish.publish, publish.templates, consume.catalog, consume.get, consume.pulls, transfers.cancel)),
     (
         "Contracts and transfers",
         (
             consume.negotiate,
             processes.negotiations,
-            processes.transfers,
+            transfers.transfers,
             processes.agreements,
             operate.usage,
             operate.invoice,
@@ -47,7 +47,19 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
         ),
     ),
     ("Terms before anybody meets them", (simulate.lint, simulate.simulate, simulate.what_if)),
-    ("Operate", (operate.participants, operate.reload, operate.ledger, operate.dead_letters, operate.replay, operate.discard)),
+    (
+        "Operate",
+        (
+            operate.participants,
+            keys.keys,
+            operate.reload,
+            operate.ledger,
+            operate.erase,
+            operate.dead_letters,
+            operate.replay,
+            operate.discard,
+        ),
+    ),
 )
 NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}
 for place, (heading, functions) in enumerate(COMMANDS):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
 import signal
 import tempfile
@@ -15,9 +16,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector.cli import demo_data, demo_screen, policy_text, show
+from connector.cli import demo_screen, policy_text, show
 from connector.cli.demo_screen import Screen
-from connector.cli.demo_site import Line, Site
+from connector.cli_demo import data
+from connector.cli_demo.site import Line, Site
 from connector.cli_evidence.exporting import export
 from connector.cli_evidence.verifying import check
 from connector.client.management import ManagementClient
@@ -52,7 +54,7 @@ class Stage:
     biopharma: Site
     provider: ManagementClient
     consumer: ManagementClient
-    datasets: list[demo_data.Prepared]
+    datasets: list[data.Prepared]
     line: Line
 
 
@@ -78,6 +80,7 @@ def main(*, keep: bool = False, patients: int = PATIENTS, line_seconds: float = 
         _how_to_look_around(screen, home)
     else:
         shutil.rmtree(home)
+        screen.say("`connector demo --keep` leaves both connectors to look around in")
     return 0
 
 
@@ -94,7 +97,7 @@ async def _play(screen: Screen, home: Path, patients: int, line_seconds: float) 
             pull = await _pull(stage)
             _check_digest(stage, pull)
             await _signed(stage, pull)
-            await _table(stage)
+            await _owed(stage, await _table(stage))
             await _nothing_twice(stage)
             await _trace(stage, agreed)
             hospital.measure()
@@ -110,7 +113,7 @@ async def _set_up(screen: Screen, stack: AsyncExitStack, hospital: Site, biophar
     hospital.meet(biopharma)
     biopharma.meet(hospital)
     screen.say("connector init, twice; each has the other's self-description in its registry")
-    datasets = await asyncio.to_thread(demo_data.prepare, hospital.directory / "data", patients, biopharma.id)
+    datasets = await asyncio.to_thread(data.prepare, hospital.directory / "data", patients, biopharma.id)
     screen.say(f"carebundle made {patients} patients, the same at every run: {', '.join(each.path.name for each in datasets)}")
     line = await stack.enter_async_context(Line(hospital.data_port, datasets[0].path.stat().st_size / line_seconds))
     for site in (hospital, biopharma):
@@ -146,12 +149,12 @@ async def _catalog(stage: Stage) -> None:
     ids = {dataset["@id"] for dataset in found}
     rows = [(dataset["@id"], dataset["distribution"][0]["dcat:mediaType"], str(dataset["dct:title"])) for dataset in found]
     stage.screen.table(("DATASET", "TYPE", "TITLE"), rows)
-    _demand(ids == {demo_data.OBSERVATIONS, demo_data.CONDITIONS}, f"the catalog shows {sorted(ids)}")
+    _demand(ids == {data.OBSERVATIONS, data.CONDITIONS}, f"the catalog shows {sorted(ids)}")
 
 
 async def _refused(stage: Stage) -> None:
     stage.screen.title("A refused purpose", "the biopharma asks for the observations for marketing; both sides hold the reason")
-    begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, purposes=["marketing"])
+    begun = await stage.consumer.negotiate("hospital", data.OBSERVATIONS, purposes=["marketing"])
     ours, theirs = await _both(stage, begun.pid)
     sides = ((stage.biopharma, ours), (stage.hospital, theirs))
     stage.screen.table(("WHO", "STATE", "REASON"), [(site.name, view.state, "; ".join(view.reasons)) for site, view in sides])
@@ -166,7 +169,7 @@ async def _negotiate(stage: Stage) -> Negotiation:
         "A negotiation with a counter-offer",
         "the biopharma asks for research alone, and for good; the hospital counters with what both have in common",
     )
-    begun = await stage.consumer.negotiate("hospital", demo_data.OBSERVATIONS, policy=demo_data.study_terms())
+    begun = await stage.consumer.negotiate("hospital", data.OBSERVATIONS, policy=data.study_terms())
     ours, theirs = await _both(stage, begun.pid)
     asked, agreed = policy_text.summary(begun.terms or {}), policy_text.summary(ours.terms or {})
     stage.screen.facts({"asked": asked, "countered": "; ".join(theirs.instead), "agreed": agreed})
@@ -188,7 +191,7 @@ async def _pull(stage: Stage) -> Pull:
     size_bytes = stage.datasets[0].path.stat().st_size
     stage.screen.title("The pull, cut twice", f"{show.size(size_bytes)} over a slow line; SIGKILL for the hospital, then for the biopharma")
     out = stage.biopharma.directory / "observations.ndjson"
-    last = await stage.consumer.pull("hospital", demo_data.OBSERVATIONS, str(out), purposes=["research"])
+    last = await stage.consumer.pull("hospital", data.OBSERVATIONS, str(out), purposes=["research"])
     cuts = [(FIRST_CUT, stage.hospital), (SECOND_CUT, stage.biopharma)]
     with stage.screen.progress(size_bytes) as update:
         async for seen in stage.consumer.follow(last.id):
@@ -255,17 +258,17 @@ async def _signed(stage: Stage, pull: Pull) -> None:
     _demand(report.findings[0].offset == len(forged) // 2, "the byte that was altered was not found")
 
 
-def _written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
     return path
 
 
-async def _table(stage: Stage) -> None:
+async def _table(stage: Stage) -> Pull:
     source = stage.datasets[1].path
-    stage.screen.title("The table, in one call", f"connector get hospital {demo_data.CONDITIONS} --out {source.name}")
+    stage.screen.title("The table, in one call", f"connector get hospital {data.CONDITIONS} --out {source.name}")
     out = stage.biopharma.directory / source.name
     began = time.perf_counter()
-    last = await stage.consumer.pull("hospital", demo_data.CONDITIONS, str(out))
+    last = await stage.consumer.pull("hospital", data.CONDITIONS, str(out))
     if not last.is_over:
         async for seen in stage.consumer.follow(last.id):
             last = seen
@@ -276,6 +279,19 @@ async def _table(stage: Stage) -> None:
     stage.screen.say(f"negotiated, fetched, checked and completed in {took * 1000:.0f} ms: {len(rows) - 1} rows")
     for row in rows[:3]:
         stage.screen.crop(row)
+    return last
+
+
+async def _owed(stage: Stage, pull: Pull) -> None:
+    stage.screen.title("What is owed", f"{data.PRICE} EUR for each delivery of the table; each side makes its own invoice")
+    invoices = []
+    for site, client in ((stage.biopharma, stage.consumer), (stage.hospital, stage.provider)):
+        said = json.loads(await client.invoice(pull.agreement or ""))
+        (line,) = said["lines"]
+        invoices.append((site.name, str(line["quantity"]), said["total"], said["attested"], said["digest"]))
+    stage.screen.table(("WHO", "DELIVERIES", "EUR", "ATTESTED BY", "DIGEST OF THE INVOICE"), invoices)
+    _demand(invoices[0][1:] == invoices[1][1:], f"the two invoices differ: {invoices}")
+    _demand(invoices[0][1:4] == ("1", data.PRICE, "both"), f"the invoice says {invoices[0]}")
 
 
 async def _nothing_twice(stage: Stage) -> None:

@@ -92,21 +92,21 @@ def init(
     }
     if save_token:
         files[directory / "admin-token"] = (f"{token}\n", SECRET_MODE)
-    description = settings.registry.directory / f"{name}.jsonld"
-    _refuse_to_overwrite([*files, description, *settings.keys.directory.glob("*.key")])
+    path = settings.registry.directory / f"{name}.jsonld"
+    _refuse_to_overwrite([*files, path, *settings.keys.directory.glob("*.key")])
     try:
         for folder in (directory, settings.registry.directory, *settings.sources.roots):
             folder.mkdir(parents=True, exist_ok=True)
         kid = keys.generate(settings.keys.directory, time.time())
-        _write(description, _description(settings), PUBLIC_MODE)
-        for path, (content, mode) in files.items():
-            _write(path, content, mode)
+        _write(path, description(settings, time.time()), PUBLIC_MODE)
+        for file, (content, mode) in files.items():
+            _write(file, content, mode)
     except OSError as error:
         raise SettingsError(f"`{error.filename}` cannot be written: {error.strerror}; choose another `--directory`") from None
     if json:
-        show.document({"settings": str(directory / "connector.toml"), "description": str(description), "key": kid, "token": token})
+        show.document({"settings": str(directory / "connector.toml"), "description": str(path), "key": kid, "token": token})
         return
-    _say(settings, directory, description, token, save_token, development)
+    _say(settings, directory, path, token, save_token, development)
 
 
 def render(values: Mapping[str, Any]) -> str:
@@ -171,12 +171,13 @@ def _checked(text: str, directory: Path) -> Settings:
     return settings
 
 
-def _description(settings: Settings) -> str:
+def description(settings: Settings, now: float) -> str:
+    """Our self-description, with the keys in their folder at `now` (POSIX seconds)."""
     from connector.adapters import keys, registry
 
     own = settings.participant
     member = registry.participant(own.id, own.name, own.role, settings.protocol.url + DSP_PATH)
-    public = keys.Keys(settings.keys.directory, own.id).public(time.time())
+    public = keys.Keys(settings.keys.directory, own.id).public(now)
     return json.dumps(registry.own_description(member, settings.data.url, public), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -196,7 +197,7 @@ def _write(path: Path, content: str, mode: int) -> None:
         file.write(content)
 
 
-def _say(settings: Settings, directory: Path, description: Path, token: str, saved: bool, development: bool) -> None:
+def _say(settings: Settings, directory: Path, path: Path, token: str, saved: bool, development: bool) -> None:
     show.line(f"{settings.participant.name} ({settings.participant.id}) is ready in {directory}")
     show.line()
     show.line(f"admin token, shown this once: {token}")
@@ -207,7 +208,7 @@ def _say(settings: Settings, directory: Path, description: Path, token: str, sav
     steps = [
         f"cd {directory}",
         *([] if saved else ["export QIAO_TOKEN=<the token>"]),
-        f"give {description} to your peers, and put theirs into {settings.registry.directory}",
+        f"give {path} to your peers, and put theirs into {settings.registry.directory}",
         *([] if development else ["give protocol and data a certificate in connector.toml, or put a proxy that speaks TLS before them"]),
         "connector check",
         "connector run",

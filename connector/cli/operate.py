@@ -1,5 +1,5 @@
-"""`connector participants`, `usage`, `invoice`, `statement`, `evidence`, `ledger`, `dead-letters`, `replay`, `discard`, `reload`: who takes
-part, what was used and is owed, what is on record and proves it, what got stuck, and going on."""
+"""`connector participants`, `usage`, `invoice`, `statement`, `evidence`, `ledger`, `erase`, `dead-letters`, `replay`, `discard`, `reload`:
+who takes part, what was used and is owed, what is on record and proves it, what got stuck, and going on."""
 
 from __future__ import annotations
 
@@ -276,6 +276,22 @@ def discard(id: str, *, common: Common | None = None) -> None:
         show.document({"discarded": id})
         return
     show.line(f"{id} is dropped")
+
+
+def erase(event: int, *, common: Common | None = None) -> None:
+    """Take away for good what an event of the record says in detail; its entry in the ledger, and every proof of it, stays valid.
+
+    Parameters
+    ----------
+    event
+        its number, as `connector show PID` lists it under RECORD
+    """
+    common = common or Common()
+    ask(common, lambda client: client.erase(event))
+    if common.json:
+        show.document({"erased": event})
+        return
+    show.line(f"the details of event {event} are erased; that it was, and when, stays on record")
 
 
 def reload(*, common: Common | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`connector negotiations`, `transfers`, `agreements`, `show`, `approve`, `counter`, `terminate`: whose turn it is, and taking ours."""
+"""`connector negotiations`, `agreements`, `show`, `approve`, `counter`, `terminate`: whose turn it is, and taking ours."""
 
 from __future__ import annotations
 
@@ -53,38 +53,7 @@ def negotiations(
     if _one(action, pid):
         show_process(pid or "", common=common)
         return
-    _listed(common, lambda client: client.negotiations(state=_state(state), peer=peer), "negotiation", watch)
-
-
-def transfers(
-    action: str | None = None,
-    pid: str | None = None,
-    *,
-    state: str | None = None,
-    peer: str | None = None,
-    watch: Annotated[bool, Parameter(negative=())] = False,
-    common: Common | None = None,
-) -> None:
-    """List the transfers, newest first; `transfers show PID` shows one in full.
-
-    Parameters
-    ----------
-    action
-        show
-    pid
-        the one to show
-    state
-        only those in this state, such as STARTED
-    peer
-        only those with this participant
-    watch
-        go on and print what happens
-    """
-    common = common or Common()
-    if _one(action, pid):
-        show_process(pid or "", common=common)
-        return
-    _listed(common, lambda client: client.transfers(state=_state(state), peer=peer), "transfer", watch)
+    listed(common, lambda client: client.negotiations(state=state_of(state), peer=peer), "negotiation", watch)
 
 
 def agreements(
@@ -250,7 +219,7 @@ def counter(pid: str, *, policy: Path, common: Common | None = None) -> None:
     """
     common = common or Common()
     terms = read_policy(policy)
-    _done(ask(common, lambda client: client.counter(pid, terms)), common)
+    done(ask(common, lambda client: client.counter(pid, terms)), common)
 
 
 def terminate(pid: str, *, reason: str | None = None, common: Common | None = None) -> None:
@@ -268,7 +237,7 @@ def terminate(pid: str, *, reason: str | None = None, common: Common | None = No
     async def work(client: ManagementClient) -> Negotiation | Transfer:
         return await either(pid, lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
 
-    _done(ask(common, work), common)
+    done(ask(common, work), common)
 
 
 def _one(action: str | None, pid: str | None) -> bool:
@@ -280,11 +249,14 @@ def _one(action: str | None, pid: str | None) -> bool:
     return True
 
 
-def _state(state: str | None) -> str | None:
+def state_of(state: str | None) -> str | None:
+    """A state as the protocol writes it, however it was typed."""
     return state.upper() if state is not None else None
 
 
-def _listed(common: Common, fetch: Callable[[ManagementClient], Awaitable[Page[Any]]], kind: str, watch: bool) -> None:
+def listed(common: Common, fetch: Callable[[ManagementClient], Awaitable[Page[Any]]], kind: str, watch: bool) -> None:
+    """Print a list of processes of a kind (negotiation, transfer), and what happens from then on if it is to be watched."""
+
     async def work(client: ManagementClient) -> None:
         page = await fetch(client)
         if common.json:
@@ -321,7 +293,8 @@ def _row(view: Negotiation | Transfer) -> tuple[str | None, ...]:
     )
 
 
-def _done(view: Negotiation | Transfer, common: Common) -> None:
+def done(view: Negotiation | Transfer, common: Common) -> None:
+    """Print a process as it is after what was done to it."""
     if common.json:
         show.document(view)
         return

@@ -13,8 +13,9 @@ from tests.cli.conftest import Command
 ROOT = Path(__file__).parents[2]
 HELP_SECONDS = 0.4
 NAMES = (
-    "approve catalog check dead-letters demo discard evidence explain get init invoice ledger lint negotiations participants publish"
-    " pulls reload replay run show simulate statement terminate transfers usage what-if"
+    "agreements approve cancel catalog check counter dead-letters demo discard erase evidence explain get init invoice keys ledger lint"
+    " negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate transfers usage"
+    " what-if"
 )
 
 
@@ -22,6 +23,10 @@ def test_help_lists_every_command(command: Command):
     ended = command("--help")
     assert ended.code == 0
     assert [name for name in NAMES.split() if f" {name} " not in ended.out] == []
+
+
+def test_the_names_are_all_commands_that_there_are():
+    assert set(NAMES.split()) == {name for name in commands.app if not name.startswith("-")}
 
 
 def test_help_begins_with_what_somebody_new_needs(command: Command):

@@ -149,6 +149,12 @@ def test_the_table_comes_whole(played: Played):
     assert "patient,gender,birth_year,code,condition,onset" in played.step("The table, in one call")
 
 
+def test_both_sides_come_to_the_same_invoice(played: Played):
+    found = re.findall(r"(biopharma|hospital) +(\d+) +([\d.]+) +both +(\S+)", played.step("What is owed"))
+    digest = found[0][3]
+    assert found == [("biopharma", "1", "12.50", digest), ("hospital", "1", "12.50", digest)]
+
+
 def test_nothing_is_lost_and_nothing_twice(played: Played):
     text = " ".join(played.step("Nothing lost, nothing twice").split())
     assert "3 negotiations (2 finalized, 1 refused), 2 agreements, 2 transfers (completed), no undelivered message" in text

@@ -1,4 +1,4 @@
-"""`connector participants`, `dead-letters`, `replay`, `discard`, `reload`."""
+"""`connector participants`, `erase`, `dead-letters`, `replay`, `discard`, `reload`."""
 
 import json
 import sqlite3
@@ -237,3 +237,20 @@ async def test_the_ledger_is_computed_anew_and_what_was_altered_is_named(operate
             db.execute("update evidence set leaf = ? where sequence = 271", (leaf,))
         ended = await operated(at, "ledger", "verify")
         assert (ended.code, "not those of the checkpoint" in ended.err) == (1, True)
+
+
+@pytest.mark.asyncio
+async def test_the_details_of_an_event_are_erased_for_good_and_the_ledger_is_still_whole(operated: Operated, tmp_path: Path):
+    async with pair.running(pair.site(tmp_path / "x", "x", store="sqlite")) as at:
+        fact = Evidence("pull", None, "urn:uuid:p", None, None, 1.0, detail={"reasons": ["a name that is nobody's business"]})
+        await at.connector.journal.commit(Changes(evidence=(fact,)))
+        await at.connector.book.index_of(1)
+        ended = await operated(at, "erase", "1")
+        assert (ended.code, "the details of event 1 are erased" in ended.out) == (0, True)
+        (left,) = await at.evidence("urn:uuid:p")
+        assert (left.what, left.detail) == ("pull", {})
+        assert (await operated(at, "ledger", "verify")).code == 0
+        assert json.loads((await operated(at, "erase", "1", "--json")).out) == {"erased": 1}, "again, and nothing is left to do"
+        for number, says, code in (("2", "there is no event 2", 1), ("0", "sequence", 1), ("x", "EVENT", 2)):
+            refused = await operated(at, "erase", number)
+            assert (refused.code, says in refused.err) == (code, True)

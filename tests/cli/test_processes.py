@@ -140,7 +140,7 @@ def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, ho
     assert ended.err.startswith("connector: there is no negotiation or transfer `urn:uuid:n1`; ")
 
 
-@pytest.mark.parametrize("arguments", [("negotiations", "list"), ("negotiations", "show"), ("transfers", "approve", "x")])
+@pytest.mark.parametrize("arguments", [("negotiations", "list"), ("negotiations", "show")])
 def test_what_is_not_understood_names_what_is(command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...]):
     ended = command(*arguments)
     assert ended.code == 1

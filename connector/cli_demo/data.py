@@ -14,6 +14,8 @@ from connector.errors import ConnectorError
 
 SEED = 20261124  # the same patients at every run
 OBSERVATIONS, CONDITIONS, PATIENTS = "urn:demo:observations", "urn:demo:conditions", "urn:demo:patients"
+PRICE = "12.50"  # in EURO, for each delivery of the table
+EURO = {"@id": "http://publications.europa.eu/resource/authority/currency/EUR"}
 COLUMNS = ("patient", "gender", "birth_year", "code", "condition", "onset")
 
 
@@ -42,7 +44,9 @@ def prepare(directory: Path, patients: int, partner: str) -> list[Prepared]:
         _dataset(
             OBSERVATIONS, directory / "observations.ndjson", f"Laboratory and vital signs of {patients} patients", fhir, research_terms()
         ),
-        _dataset(CONDITIONS, directory / "conditions.csv", "Conditions, one row each", "text/csv", partner_terms("conditions", partner)),
+        _dataset(
+            CONDITIONS, directory / "conditions.csv", "Conditions, one row each", "text/csv", sold(partner_terms("conditions", partner))
+        ),
         _dataset(
             PATIENTS, directory / "patients.ndjson", "Who the patients are", fhir, partner_terms("patients", "did:web:clinic.example")
         ),
@@ -92,6 +96,18 @@ def partner_terms(name: str, participant: str) -> dict[str, Any]:
     one = {"leftOperand": "urn:qiao:participant", "operator": "eq", "rightOperand": participant}
     terms = {"@id": f"urn:demo:offer:{name}", "@type": "Offer", "permission": [{"action": "use", "constraint": [one]}]}
     return terms | {"prohibition": [{"action": "odrl:distribute"}]}
+
+
+def sold(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """The same terms at a price: PRICE euros for each delivery, to be paid afterwards."""
+    refinements = [
+        {"leftOperand": "odrl:payAmount", "operator": "eq", "rightOperand": {"@value": PRICE, "@type": "xsd:decimal"}, "odrl:unit": EURO},
+        {"leftOperand": "odrl:unitOfCount", "operator": "eq", "rightOperand": {"@id": "https://w3id.org/qiao/v1/call"}},
+    ]
+    afterwards = {"leftOperand": "odrl:event", "operator": "gt", "rightOperand": {"@id": "odrl:policyUsage"}}
+    action = {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": refinements}
+    (permission,) = terms["permission"]
+    return {**terms, "permission": [permission | {"duty": [{"action": action, "constraint": [afterwards]}]}]}
 
 
 def _dataset(id: str, path: Path, title: str, media_type: str, terms: Mapping[str, Any]) -> Prepared:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from connector.cli.demo_site import PIECE_BYTES, PORTS, Line, Site, free_ports, peak_bytes
+from connector.cli_demo.site import PIECE_BYTES, PORTS, Line, Site, free_ports, peak_bytes
 from connector.errors import ConnectorError
 from tests import free_ports as loopback
 
@@ -123,7 +123,7 @@ def test_ports_are_free_in_a_row_and_never_those_of_outgoing_connections():
 def test_ports_that_are_not_to_be_had_are_said(monkeypatch: pytest.MonkeyPatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr("connector.cli.demo_site.PORTS", range(taken.getsockname()[1], taken.getsockname()[1] + 1))
+        monkeypatch.setattr("connector.cli_demo.site.PORTS", range(taken.getsockname()[1], taken.getsockname()[1] + 1))
         with pytest.raises(ConnectorError, match="no 4 free ports in a row"):
             free_ports(4)
 

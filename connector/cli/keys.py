@@ -1,0 +1,128 @@
+"""`connector keys`: the keys that we sign with, a new one, and the end of an old one. It works on the files; a connector that runs reads
+them again at `connector reload`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from connector.cli import show
+from connector.cli.init import description
+from connector.cli.session import Common, read_settings
+from connector.errors import InvalidRequest, SettingsError
+
+if TYPE_CHECKING:
+    from connector.adapters.keys import Keys
+    from connector.settings import Settings
+    from connector.signatures.jws import PublicKey
+
+DAY_SECONDS = 86_400.0  # until a new key signs, unless somebody says when: for our peers to take our self-description
+NOW = "now"
+
+
+def keys(
+    action: Literal["list", "new", "retire"] = "list",
+    key: str | None = None,
+    *,
+    at: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """List the keys that we sign with, make a new one, or end an old one.
+
+    To change over: `connector keys new`, give our new self-description to the peers before the new key signs, then `connector keys retire
+    OLD`. Both write the files of keys and our self-description; `connector reload` lets a connector that runs read them.
+
+    Parameters
+    ----------
+    action
+        list, new or retire
+    key
+        which one to retire, as the list shows it
+    at
+        instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description;
+        of an old one when it ends: default now
+    """
+    from connector.adapters.keys import Keys, generate, retire
+
+    common = common or Common()
+    settings = read_settings(common, look_at_files=False)
+    folder, own, now = settings.keys.directory, settings.participant.id, time.time()
+    if action == "list":
+        if key is not None or at is not None:
+            raise InvalidRequest("the list takes no key and no `--at`; write `keys new`, or `keys retire KEY`")
+        _list(Keys(folder, own), now, common)
+        return
+    if action == "new":
+        if key is not None:
+            raise InvalidRequest("a new key gets a name of its own; write `keys new`, and when it begins to sign with `--at`")
+        Keys(folder, own)  # nothing is added to what cannot be read
+        begins = _instant(at, now + DAY_SECONDS, now)
+        key = generate(folder, now, begins)
+        _told(settings, now, {"key": key, "signs from": show.instant(begins)}, common, f"before {show.instant(begins)}")
+        return
+    if key is None:
+        raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
+    ends = _instant(at, now, now)
+    _demand_another(Keys(folder, own), f"{own}#{key}", ends)
+    retire(folder, key, ends)
+    _told(settings, now, {"key": key, "ends": show.instant(ends)}, common, "")
+
+
+def _list(held: Keys, now: float, common: Common) -> None:
+    signs = held.active(now).kid if any(key.valid(now) for key in held.public(now)) else None
+    rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public(now)]
+    if common.json:
+        names = ("key", "state", "not_before", "not_after")
+        show.document({"items": [dict(zip(names, (row[0], row[1], _said(row[2]), _said(row[3])), strict=True)) for row in rows]})
+        return
+    show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "every key has ended")
+
+
+def _standing(key: PublicKey, now: float, signs: str | None) -> str:
+    if key.not_before is not None and now < key.not_before:
+        return "will sign"
+    return "signs" if key.kid == signs else "is taken"
+
+
+def _said(at: float | None) -> str | None:
+    return show.instant(at) if at is not None else None
+
+
+def _demand_another(held: Keys, kid: str, ends: float) -> None:
+    """Raise SettingsError if nothing would sign once this key has ended, or if it has ended before."""
+    known = {key.kid: key for key in held.public(0.0)}
+    if (key := known.get(kid)) is not None and key.not_after is not None and key.not_after < ends:
+        raise SettingsError(f"key `{kid.partition('#')[2]}` ends at {show.instant(key.not_after)}; an end can be moved forward, never back")
+    if kid in known and not any(other.kid != kid and other.valid(ends) for other in known.values()):
+        raise SettingsError(
+            f"no other key would sign at {show.instant(ends)}, and nothing was changed; make one with `connector keys new`, "
+            "or end this one later"
+        )
+
+
+def _instant(said: str | None, default: float, now: float) -> float:
+    """POSIX seconds of an instant or a day. Raises InvalidRequest."""
+    if said is None or said == NOW:
+        return default if said is None else now
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError:
+        raise InvalidRequest(f"`--at {said}` is no instant; write 2026-01-31T12:00:00Z, 2026-01-31, or `{NOW}`") from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _told(settings: Settings, now: float, what: dict[str, str], common: Common, before: str) -> None:
+    """Write our self-description with the keys of now, and say what is to be done next."""
+    path = settings.registry.directory / f"{settings.participant.name}.jsonld"
+    try:
+        replaced = path.with_suffix(".new")
+        replaced.write_text(description(settings, now), encoding="utf-8")
+        replaced.replace(path)
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be written: {error.strerror}; the key is done, our self-description is of before") from None
+    if common.json:
+        show.document({name.replace(" ", "_"): value for name, value in what.items()} | {"description": str(path)})
+        return
+    show.facts({**what, "self-description": str(path)})
+    show.note("next: `connector reload` where it runs, and give the self-description to your peers " + before)

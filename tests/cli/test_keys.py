@@ -1,0 +1,104 @@
+"""`connector keys`: a change of keys as an operator makes it, and what would leave a connector without one."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from connector.adapters import keys, registry
+from tests.cli.conftest import Command, Ended
+
+HERE = ("--config", "x/connector.toml")
+DID = "did:web:hospital.example"
+
+
+@pytest.fixture
+def made(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a new connector."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QIAO_CONFIG", raising=False)
+    assert command("init", "--name", "hospital", "--id", DID, "--role", "hospital", "--directory", "x", "--development").code == 0
+    return tmp_path / "x"
+
+
+def listed(command: Command) -> list[dict[str, str]]:
+    return json.loads(command("keys", "--json", *HERE).out)["items"]
+
+
+def described(made: Path) -> set[str]:
+    """The keys in our self-description, which is one that peers can use."""
+    member, findings = registry.parse(json.loads((made / "participants" / "hospital.jsonld").read_text()))
+    assert (findings, member is not None) == ([], True)
+    return {key.kid.partition("#")[2] for key in member.keys} if member else set()
+
+
+def retired(command: Command, key: str, at: str | None = None) -> Ended:
+    return command("keys", "retire", key, *(("--at", at) if at else ()), *HERE)
+
+
+def test_a_key_takes_the_place_of_another_and_peers_can_be_told_before(command: Command, made: Path):
+    (old,) = listed(command)
+    assert (old["state"], old["not_after"]) == ("signs", None)
+    said = command("keys", "new", *HERE)
+    assert (said.code, "connector reload" in said.err, "participants/hospital.jsonld" in said.out) == (0, True, True)
+    new = next(each for each in listed(command) if each["key"] != old["key"])
+    begins = datetime.fromisoformat(new["not_before"].replace(" ", "T"))
+    assert new["state"] == "will sign"
+    assert timedelta(hours=23) < begins - datetime.now(UTC) <= timedelta(days=1)
+    assert described(made) == {old["key"], new["key"]}
+    assert keys.Keys(made / "keys", DID).active(time.time()).kid == f"{DID}#{old['key']}"
+    day_after = (begins + timedelta(days=1)).isoformat()
+    assert retired(command, old["key"], day_after).code == 0
+    assert keys.Keys(made / "keys", DID).active(begins.timestamp() + 1).kid == f"{DID}#{new['key']}"
+    assert [each["not_after"] is not None for each in sorted(listed(command), key=lambda each: each["key"] != old["key"])] == [True, False]
+
+
+def test_a_key_that_may_be_known_to_others_ends_at_once(command: Command, made: Path):
+    (old,) = listed(command)
+    assert command("keys", "new", "--at", "now", *HERE).code == 0
+    said = json.loads(command("keys", "retire", old["key"], "--json", *HERE).out)
+    assert set(said) == {"key", "ends", "description"}
+    while any(each["key"] == old["key"] for each in listed(command)):
+        assert time.time() < datetime.fromisoformat(said["ends"].replace(" ", "T")).timestamp() + 5
+    (new,) = listed(command)
+    assert new["state"] == "signs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("retire", "OLD"), "no other key would sign at"),
+        (("retire", "OLD", "--at", "2099-01-01"), "no other key would sign at 2099-01-01 00:00:00Z"),
+        (("retire", "nothing"), "there is no key `nothing`"),
+        (("retire", "../../etc/passwd"), "there is no key"),
+        (("retire",), "which key ends"),
+        (("new", "x"), "gets a name of its own"),
+        (("new", "--at", "soon"), "`--at soon` is no instant"),
+        (("list", "x"), "takes no key"),
+    ],
+)
+def test_what_cannot_be_is_said_and_changes_nothing(command: Command, made: Path, arguments: tuple[str, ...], says: str):
+    (old,) = listed(command)
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    ended = command("keys", *[old["key"] if word == "OLD" else word for word in arguments], *HERE)
+    assert (ended.code, says in ended.err, ended.out) == (1, True, "")
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_an_end_is_never_moved_back(command: Command, made: Path):
+    (old,) = listed(command)
+    assert command("keys", "new", "--at", "now", *HERE).code == 0
+    assert retired(command, old["key"], "2098-01-01").code == 0
+    later = retired(command, old["key"], "2099-01-01")
+    assert (later.code, "an end can be moved forward, never back" in later.err) == (1, True)
+    assert retired(command, old["key"], "2097-01-01").code == 0
+    assert "2097-01-01 00:00:00Z" in command("keys", *HERE).out
+
+
+def test_no_secret_is_shown(command: Command, made: Path):
+    (file,) = (made / "keys").glob("*.key")
+    seed = json.loads(file.read_text())["seed"]
+    for said in (command("keys", *HERE), command("keys", "new", *HERE), command("keys", "--json", *HERE)):
+        assert seed not in said.out + said.err
