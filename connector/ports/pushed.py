@@ -81,8 +81,8 @@ class Reception:
             if brought.ack is not None and self._ack is not None and not self._ack.done():
                 self._ack.set_result(brought.ack)
                 self._receipt, self._ack = "", None
-            if self._receipt:
-                brought.answer(Answer(self._receipt, brought.first))
+            if self._receipt:  # signed while nobody was there; what is wanted is better known by who waits than by who comes
+                brought.answer(Answer(self._receipt, brought.first if self._wanted is None else self._wanted))
             elif self._over:
                 brought.answer(Answer())
             elif not brought.length and self._wanted is not None and brought.ack is None:

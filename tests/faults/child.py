@@ -6,7 +6,7 @@ The program imports the product once, then reads orders from its standard input,
   It counts the await points that it passes, and SIGUSR1 writes them to its log. With `"kill": POINT` and `"passage": N` it
   ends itself with SIGKILL when it passes that point for the Nth time. The product knows nothing of it: the points are seen by
   a task factory, COMMITs by a wrapper around the writer's connection. With `"watched": false` nothing is seen, nor slowed
-  down; with `"idle_seconds": S` its downloads give up a connection after that time without a byte.
+  down; with `"idle_seconds": S` its downloads and pushes give up a connection after that time without a byte.
 - `{"reap": PID}` waits for its end; answer `{"ended": PID, "status": CODE}`.
 
 A fork instead of a fresh interpreter saves the second that imports take, several hundred times.
@@ -27,6 +27,8 @@ from typing import Any
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
+from connector.api_streams import sink_api
+from connector.dataplane_push import pusher
 from connector.intake.download import Downloads
 from connector.records import Usage
 from connector.settings import load
@@ -146,6 +148,7 @@ def live(settings: Path, order: dict[str, Any]) -> None:
     if (idle_seconds := order.get("idle_seconds")) is not None:
         defaults = Downloads.__init__.__kwdefaults__
         defaults["idle_seconds"] = idle_seconds
+        pusher.IDLE_SECONDS = sink_api.STALL_SECONDS = idle_seconds  # type: ignore[misc]
     if not order.get("watched", True):
         app.run(load(settings, environ), path=settings, environ=environ)
         return

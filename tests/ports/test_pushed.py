@@ -48,6 +48,15 @@ async def test_a_receipt_that_waits_is_the_answer_to_whatever_comes_without_its_
     signing.cancel()
 
 
+async def test_with_a_receipt_that_waits_goes_what_is_wanted_so_that_nothing_is_brought_twice():
+    reception = Reception()
+    wanting = await soon(reception.bytes_from(50, 5.0))
+    signing = await soon(reception.sign("receipt"))
+    assert await reception.take(brought(address={})) == Answer("receipt", 50)
+    for each in (wanting, signing):
+        each.cancel()
+
+
 async def test_a_request_with_other_bytes_hears_what_is_wanted():
     reception = Reception()
     wanting = await soon(reception.bytes_from(50, 5.0))
