@@ -134,6 +134,7 @@ def _save_metered(number: int, m: Metered) -> list[Statement]:
         "sent": m.sent,
         "before": _numbers(m.before),
         "own": _numbers(m.own),
+        "asked": m.asked,
         "days": [[day, *_numbers(counts)] for day, counts in m.days],
     }
     return [(SAVE_METERED, (number, m.transfer, m.agreement, m.version, json_of(rest)))]

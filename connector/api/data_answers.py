@@ -72,7 +72,7 @@ class Signing:
         """Sign an answer whose head is about to leave, which is all that a signature covers: whichever way its body takes.
         One that cannot be signed leaves without, and is worth as much to whoever insists."""
         asked, headers = request.headers, response.headers
-        if SIGNATURE not in asked and ACCEPT_SIGNATURE not in asked:
+        if not signs(request):
             return
         wanted = http.wanted(", ".join(asked.getall(ACCEPT_SIGNATURE, ()))) or http.Wanted()
         answer = http.Answer(response.status, lambda name: headers.getall(name, ()), self._request(request))
@@ -87,6 +87,11 @@ class Signing:
         headers, path = request.headers, request.raw_path
         url = f"{self._url}{path}" if path.startswith("/") else f"{self._url}/{path}"  # `*`, or a host: none that could be signed for
         return http.Request(request.method, url, lambda name: headers.getall(name, ()))
+
+
+def signs(request: web.Request) -> bool:
+    """Whether the client signs what it says, or asks for signatures: such a one signs receipts, too, as far as anybody knows yet."""
+    return SIGNATURE in request.headers or ACCEPT_SIGNATURE in request.headers
 
 
 def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:

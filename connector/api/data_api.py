@@ -29,6 +29,7 @@ from connector.api.data_answers import (
     not_allowed,
     not_found,
     proof_of,
+    signs,
     to_sign,
 )
 from connector.api.metering_api import Metering, MeteringApi
@@ -154,7 +155,8 @@ class DataApi:
                 return web.Response(status=plan.status, headers=headers)
             if account is not None and self._metering is not None:
                 account.demand()
-                await self._metering.accounts.manifest(account)  # a ledger that cannot be written stops the transfer before its first byte
+                # A ledger that cannot be written stops the transfer before its first byte.
+                await self._metering.accounts.manifest(account, signs=signs(request))
             if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):
                 return await self._send_large(request, ask, permit, representation, plan, source, headers, account)
             # One answer that is written at once and waits for nobody: there is no stream that could be cut.

@@ -60,7 +60,6 @@ class Account:
         self._layout, self._sent = log.layout, Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._running, self._since, self._calls, self._microseconds = 0, 0.0, 0, 0
-        self.asked = False  # for the manifest, which who signs nothing has no use for
         if stored is not None:
             self._resume(stored)
 
@@ -270,13 +269,14 @@ class Accounts:
                 del self._known[transfer]
                 return
 
-    async def manifest(self, account: Account, *, shown: bool = False) -> str:
+    async def manifest(self, account: Account, *, shown: bool = False, signs: bool = False) -> str:
         """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. If it is to be `shown`, one that
         nobody has signed for and that has ended, or whose key has, is signed anew: who has accepted it before may sign for it until then.
-        Raises Withdrawn if the agreement is gone, StoreError if it cannot be written."""
-        stored, account.asked = account.stored, account.asked or shown
-        if stored is None or not (self._acceptable if shown else _same)(stored, account.log):
-            stored = await self._promise(account)
+        Who sees it, or `signs` at all, means to sign receipts, which is as durable. Raises Withdrawn if the agreement is gone,
+        StoreError if it cannot be written."""
+        stored, asked = account.stored, shown or signs
+        if stored is None or (asked and stored.silent) or not (self._acceptable if shown else _same)(stored, account.log):
+            stored = await self._promise(account, asked)
         return stored.manifest
 
     def _acceptable(self, stored: Metered | None, log: Described) -> bool:
@@ -286,16 +286,17 @@ class Accounts:
         proven = partial(self._identity.read, issuer=self._identity.own.id)
         return stored.sequence > 0 or acceptable(stored.manifest, proven=proven, now=self._clock.now())
 
-    async def _promise(self, account: Account) -> Metered:
+    async def _promise(self, account: Account, asked: bool) -> Metered:
         permit, log = account.permit, account.log
         made: Metered | None = None
 
         async def step() -> Changes | None:
             nonlocal made
             stored = await self._store.metered(permit.transfer)
-            if self._acceptable(stored, log):
-                made = stored
-                return None
+            if stored is not None and self._acceptable(stored, log):
+                news = asked and stored.silent
+                made = replace(stored, asked=True, version=stored.version + 1, updated=self._clock.now()) if news else stored
+                return Changes((Expect(Metered, permit.transfer, stored.version),), (made,)) if news else None
             agreement = await self._store.agreement(permit.agreement)
             process = await self._store.process(Kind.TRANSFER, permit.transfer)
             if agreement is None or process is None or process.peer_pid is None:
@@ -319,6 +320,7 @@ class Accounts:
             elif stored is not None:
                 before = replace(stored.counts, calls=0, microseconds=0)
                 made = replace(made, version=stored.version + 1, counts=stored.counts, before=before, days=stored.days)
+            made = replace(made, asked=asked or (stored is not None and stored.asked))
             fact = (telemetry.MANIFEST, Kind.TRANSFER, permit.transfer, permit.consumer, process.state, self._clock.now())
             evidence = Evidence(*fact, digest=digest(token), entry=token)
             return Changes((Expect(Metered, permit.transfer, stored.version if stored else None),), (made,), evidence=(evidence,))
@@ -378,9 +380,7 @@ class Accounts:
             stored, after = await self._store.metered(account.permit.transfer), None
             if stored is not None and not stored.sequence and _same(stored, account.log):
                 after = account.written(stored, self._clock.now())
-            if stored is None or after is None:
-                return None
-            return Changes((Expect(Metered, stored.transfer, stored.version),), (after,))
+            return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,)) if after is not None else None
 
         await self._decide(step, account.permit.transfer)
         if after is not None:

@@ -46,6 +46,7 @@ QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leav
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
+EARLY_BYTES = 16 * 1024 * 1024  # lie in buffers before a receipt of whoever has read the head of our answer can be here
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
 GONE = "the log of these live data is not kept any more; what was acknowledged stands"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
@@ -240,9 +241,9 @@ class Receipts:
 
     async def owing(self, transfer: str) -> bool:
         """Whether the consumer signs receipts, or means to, and has not signed for all of the data."""
-        stored, account = await self._store.metered(transfer), self._accounts.at_hand(transfer)
+        stored = await self._store.metered(transfer)
         if stored is None or not stored.sequence:
-            return account is not None and account.asked
+            return stored is not None and stored.asked
         return stored.status == "open" and (
             stored.size_bytes is None or stored.ranges != Layout(stored.size_bytes, stored.chunk_bytes).whole
         )
@@ -364,4 +365,4 @@ def _own(stored: Metered, account: Account | None, before: Metered | None = None
 def _late(stored: Metered, account: Account | None) -> bool:
     """Whether an account would be opened after the fact: what was counted before would be signed for by nobody."""
     sent = max(stored.counts.bytes, account.out_bytes if account is not None else 0)
-    return sent > manifest_of(stored.manifest).credit_bytes
+    return sent > max(manifest_of(stored.manifest).credit_bytes, EARLY_BYTES)

@@ -20,7 +20,8 @@ class Metered:
     is both or provider-only. Of a consumer that signs nothing, `sent` are the bytes that went out, each [from, to), `before` what `counts`
     holds of other data that were published under the same transfer before these, and `days` what the counts had come to by the end of each
     day on which there was something to count (days since 1970, UTC): nothing else says when it was, once it is billed. Of one that signs,
-    `own` are the calls and the time that the provider has counted itself by its last receipt.
+    `own` are the calls and the time that the provider has counted itself by its last receipt; `asked` says before the first one that it
+    means to sign: it has asked for the manifest, or has had to do with signatures.
     """
 
     transfer: str
@@ -47,6 +48,12 @@ class Metered:
     before: Counts = NOTHING
     days: tuple[tuple[int, Counts], ...] = ()
     own: Counts = NOTHING
+    asked: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing says so far that the consumer signs."""
+        return not self.asked and not self.sequence
 
 
 @dataclass(frozen=True, slots=True)

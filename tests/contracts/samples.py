@@ -91,6 +91,7 @@ def metered(transfer: str = "urn:uuid:t1", **values: Any) -> Metered:
         "before": Counts(4, 1),
         "days": ((20_000, Counts(5, 2)), (20_007, Counts(9))),
         "own": Counts(0, 0, 0, 4, 9),
+        "asked": True,
     }
     return Metered(**(base | {"transfer": transfer, "credit_bytes": 1 << 26, "attested": "both", "version": 3, "updated": 7.5} | values))
 

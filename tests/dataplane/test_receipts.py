@@ -92,6 +92,32 @@ async def test_a_consumer_owes_receipts_from_the_manifest_on_until_it_has_signed
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("said", "owes"), [({}, False), ({"Signature": "sig=:AA==:"}, True), ({"Accept-Signature": "sig=()"}, True)])
+async def test_who_signs_requests_owes_receipts_too_and_a_restart_does_not_forget_it(tmp_path: Path, said: dict[str, str], owes: bool):
+    store = MemoryStore()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.get(**said)
+    async with metered(tmp_path, store, before=view) as (rig, _):
+        assert rig.metering is not None
+        assert await rig.metering.receipts.owing(TRANSFER) == owes
+        assert len([fact for fact in await facts_of(rig) if fact == telemetry.MANIFEST]) == 1
+
+
+@pytest.mark.asyncio
+async def test_whoever_asks_for_the_manifest_later_owes_receipts_from_then_on(tmp_path: Path):
+    store = MemoryStore()
+    async with metered(tmp_path, store) as (rig, consumer):
+        view = rig.transfers.views[TRANSFER]
+        await consumer.get()
+        await consumer.begin()
+        assert len([fact for fact in await facts_of(rig) if fact == telemetry.MANIFEST]) == 1
+    async with metered(tmp_path, store, before=view) as (rig, _):
+        assert rig.metering is not None
+        assert await rig.metering.receipts.owing(TRANSFER)
+
+
+@pytest.mark.asyncio
 async def test_while_more_is_on_its_way_a_receipt_and_its_ack_are_one_write_and_the_last_one_has_its_place(tmp_path: Path):
     store, facts = Failing(), Facts()
     async with metered(tmp_path, store, facts) as (rig, consumer):
@@ -173,7 +199,8 @@ async def test_nothing_is_acknowledged_to_who_contradicts_itself_in_its_ledger(t
 
 
 @pytest.mark.asyncio
-async def test_an_account_is_not_opened_after_the_fact(tmp_path: Path):
+async def test_an_account_is_not_opened_after_the_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(receipts, "EARLY_BYTES", 0)
     async with metered(tmp_path) as (_, consumer):
         await consumer.begin()
         assert (await consumer.get())[1] == LARGE

@@ -52,10 +52,11 @@ class Done:
 
 
 class Lane:
-    """An asynchronous context manager around a pair below `root`. `wire` is before the data listener of the side that is dialled."""
+    """An asynchronous context manager around a pair below `root`. `wire` is before the data listener of the side that is dialled. The
+    provider takes a transfer for complete that was quiet for `quiet_seconds`."""
 
-    def __init__(self, root: Path, road: Road, rate: float | None = None) -> None:
-        self.root, self.road, self._rate = root.resolve(), road, rate
+    def __init__(self, root: Path, road: Road, rate: float | None = None, quiet_seconds: float = 60.0) -> None:
+        self.root, self.road, self._rate, self._quiet_seconds = root.resolve(), road, rate, quiet_seconds
         self.done: list[Done] = []
         self._striking = asyncio.Lock()
 
@@ -92,7 +93,7 @@ class Lane:
             scheme, certificate = "https", {"data.certificate": "chain.pem", "data.key": "key.pem"}
             _write(self.homes[self._dials], {}, ('ca_file = ""', 'ca_file = "ca.pem"'))
         _write(self.homes[self._dialled], {"data.url": f"{scheme}://127.0.0.1:{public}"} | certificate)
-        _write(self.homes[PROVIDER], {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": 60.0})
+        _write(self.homes[PROVIDER], {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": self._quiet_seconds})
         _write(self.homes[CONSUMER], {"receipts.after": self.road.after})
 
     @property

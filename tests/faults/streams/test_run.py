@@ -11,13 +11,14 @@ from connector.dsp.messages import Role
 from connector.metering.counts import Counts
 from connector.records.metering import Metered, Receipted
 from tests.faults.streams import lane, table
-from tests.faults.streams.books import differences, opened, replayed
+from tests.faults.streams.books import differences, opened, replayed, summed
 from tests.faults.streams.lane import Lane
-from tests.faults.streams.plan import PUSHED, ROADS, Cut, Errand, Road, errands
+from tests.faults.streams.plan import PUSHED, ROADS, UP_AT_LEAST, Cut, Errand, Road, errands
 from tests.faults.streams.revocation import ROADS as REVOKED_ON
 from tests.faults.streams.revocation import revocations
 from tests.faults.streams.run import cut, ledger_verified
 
+QUIET_SECONDS = 0.5
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
 
 
@@ -42,6 +43,19 @@ async def test_what_is_revoked_while_it_flows_stops_within_a_second_and_a_window
     for one in found:
         assert not one.wrong, one
         assert one.signed > 0
+
+
+async def test_a_consumer_that_is_away_for_long_before_its_first_receipt_finds_the_same_transfer_and_pays_once(tmp_path: Path):
+    """Killed when the bytes of a small file have left, and when it is about to say that it has them."""
+    size, away = 100_000, 4 * QUIET_SECONDS
+    async with Lane(tmp_path, ROADS[0], quiet_seconds=QUIET_SECONDS) as one:
+        for number, cut in enumerate((Cut("consumer killed", "down", size, away), Cut("consumer killed", "up", UP_AT_LEAST, away))):
+            done = await one.run(Errand(number, ROADS[0], size, False, False, 1, (cut,)))
+            assert (len(done.cuts), done.wrong) == (1, [])
+        assert await one.stop() == []
+        found = await summed(one.homes, one.done)
+    assert [done.wrong for done in one.done] == [[], []]
+    assert (found.transfers, found.provider_bytes, found.consumer_bytes) == (2, 2 * size, 2 * size)
 
 
 async def test_what_is_wrong_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
