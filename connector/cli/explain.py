@@ -24,6 +24,7 @@ ABOUT = {"action": "the action", "target": "the target", "assignee": "the party"
 GROUPS = {"and": "all of these", "or": "one at least of these", "xone": "exactly one of these", "andSequence": "all of these in this order"}
 WHEN = {"pre": " before the use", "with": " with the use", "post": " after the use"}
 NOT_KNOWN = "CONSTRAINT_UNKNOWN"  # the code of a ground whose value is still to be known
+MONEY = "payAmount"  # of which a number says nothing without its currency
 CHINESE = {
     "negotiation": "协商",
     "transfer": "传输",
@@ -306,7 +307,7 @@ class Telling:
         yield depth, f"{mark} {self._asked(node['left'], node.get('operator'), node.get('expected'), node.get('path'))}{found}{by}"
 
     def _asked(self, left: Any, operator: Any, expected: Any, path: Any) -> str:
-        if self.lang != "en" and path in self.texts:  # the names of operands are in it too
+        if path in self.texts and (self.lang != "en" or policy_text.short(left) == MONEY):  # names of operands and currencies are in it too
             return self.texts[path]
         words = CHINESE_OPERATORS if self.lang == "zh" else policy_text.OPERATORS
         return f"{policy_text.short(left)} {words.get(operator, operator)} {', '.join(map(str, expected or ()))}"

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from connector.errors import PolicyError
+from connector.odrl.vocabulary import CURRENCIES
 
 # ISO 4217, list one, as amended up to 2026: the currencies that people pay with, by the decimal places of their minor unit. Those without
 # one (metals, funds without a minor unit, codes for tests) are no means of payment and are not here.
@@ -25,16 +26,14 @@ PLACES: Final[Mapping[str, int]] = MappingProxyType({code: places for places, co
 
 PLACES_MAX: Final = 60  # of an amount; a price has 12, and what its unit is divided into some more
 
-# The authority table of the EU, QUDT, the URN under which ISO's own codes go, and two of DBpedia that examples of ODRL and IDS have.
-CURRENCY: Final = "http://publications.europa.eu/resource/authority/currency/"
-_PREFIXES: Final = (CURRENCY, "https://publications.europa.eu/resource/authority/currency/", "http://qudt.org/vocab/currency/",
-                    "urn:iso:std:iso:4217:")  # fmt: skip
+CURRENCY: Final = CURRENCIES[0]  # as we write it ourselves
+# Two of DBpedia that examples of ODRL and IDS have.
 _OTHERS: Final[Mapping[str, str]] = {"http://dbpedia.org/resource/Euro": "EUR", "http://dbpedia.org/resource/Renminbi": "CNY"}
 
 
 def currency_of(iri: str) -> str:
     """The code of the currency that an IRI names. Raises PolicyError, whose text says what would do."""
-    code = _OTHERS.get(iri, "") or next((iri[len(prefix) :] for prefix in _PREFIXES if iri.startswith(prefix)), "")
+    code = _OTHERS.get(iri, "") or next((iri[len(prefix) :] for prefix in CURRENCIES if iri.startswith(prefix)), "")
     if code not in PLACES:
         raise PolicyError(f"`{iri[:200]}` names no currency of ISO 4217; write it like `{CURRENCY}EUR`")
     return code

@@ -28,6 +28,14 @@ PREFIXES: Final = MappingProxyType(
 # What starts like this is an absolute IRI; any other `word:rest` is a prefix that only a foreign context could resolve.
 ABSOLUTE: Final = ("https://", "http://", "urn:", "did:", "tag:", "mailto:")
 
+# The IRIs under which a currency goes by its code (ISO 4217): the authority table of the EU, QUDT, and the URN of ISO's own codes.
+CURRENCIES: Final = (
+    "http://publications.europa.eu/resource/authority/currency/",
+    "https://publications.europa.eu/resource/authority/currency/",
+    "http://qudt.org/vocab/currency/",
+    "urn:iso:std:iso:4217:",
+)
+
 CC: Final = "http://creativecommons.org/ns#"  # the namespace of nine actions of ODRL's vocabulary; `CommericalUse` is spelled so there
 
 # ODRL 2.2, vocabulary: each action of the core vocabulary with the action it is included in ("" for none), by full IRI.

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from connector.odrl.model import NEVER, Constraint, Fact, Lapse, Logic, Members, Node, Policy, Rule, Since
 from connector.odrl.registry import Values
 from connector.odrl.values import instant
-from connector.odrl.vocabulary import ABSOLUTE, compact
+from connector.odrl.vocabulary import ABSOLUTE, CURRENCIES, compact
 
 VALUE_CHARS_MAX: Final = 80  # of one value in a sentence: an id or an IRI fits
 VALUES_SHOWN_MAX: Final = 6  # of one list in a sentence; the pointer leads to the whole
@@ -19,6 +19,7 @@ TEXT_CHARS_MAX: Final = 280  # of what a sentence says, beside where it comes fr
 SENTENCE_CHARS_MAX: Final = 500  # a reason travels in messages and logs
 BITS_MAX: Final = 160  # of a number that is shown, some 48 digits; Python itself shows none of more than 4,300
 PLACES_MAX: Final = 12  # behind the point of a number that is shown as a decimal
+CODE_CHARS: Final = 3  # ISO 4217
 BEYOND: Final = "a number beyond all measure"
 
 
@@ -191,10 +192,15 @@ def _phrase(constraint: Constraint) -> Phrase:
 
 def _expected(constraint: Constraint) -> str:
     if not isinstance(constraint.test, Members):
-        unit = f" <{shown(constraint.unit)}>" if constraint.unit else ""
-        return ", ".join(shown(v) for v in constraint.expected) + unit
+        return ", ".join(shown(v) for v in constraint.expected) + (f" {_unit(constraint.unit)}" if constraint.unit else "")
     listed = ", ".join(value(v) for v in constraint.expected[:VALUES_SHOWN_MAX])
     return listed + _more(len(constraint.expected))
+
+
+def _unit(iri: str) -> str:
+    """A currency by its code, any other unit by its IRI: the last word of one that is nobody's could pose as a currency."""
+    code = next((iri[len(prefix) :] for prefix in CURRENCIES if iri.startswith(prefix)), "")
+    return code if len(code) == CODE_CHARS and code.isascii() and code.isalpha() and code.isupper() else f"<{shown(iri)}>"
 
 
 def _more(count: int) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from connector.cli.explain import ABOUT, GROUPS, MARKS, WHEN, Telling, explained
+from connector.cli.explain import ABOUT, GROUPS, MARKS, WHEN, Language, Telling, explained
 from connector.client.views import Explained
 from connector.dsp.messages import Kind, Role
+from connector.odrl import load
+from connector.odrl.vocabulary import ODRL
+from connector.odrl_forms.plain import plain
 from tests import pair
 from tests.cli.conftest import Command, Operated
 from tests.fake_connector import FakeConnector, problem
@@ -269,3 +272,19 @@ async def test_a_transfer_is_explained_by_its_agreement(tmp_path: Path, operated
         assert ended.code == 0
         assert f"transfer    {process.pid}" in ended.out.splitlines()[0]
         assert "for “care”" in ended.out
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_money_is_told_with_its_currency_by_its_code(lang: Language):
+    eur = "http://publications.europa.eu/resource/authority/currency/EUR"
+    limit = {"leftOperand": "odrl:payAmount", "operator": "lteq", "rightOperand": "12", "odrl:unit": {"@id": eur}}
+    document = {"@id": "urn:o", "@type": "Offer", "permission": [{"action": "use", "constraint": [limit]}]}
+    policy = load({"@context": ["https://w3id.org/dspace/2025/1/context.jsonld"], **document})
+    node = {"path": "/permission/0/constraint/0", "left": ODRL + "payAmount", "operator": "lteq", "expected": ["12"], "actual": "15"}
+    rule = {"path": "/permission/0", "kind": "permission", "active": False, "constraints": [node | {"state": "unsatisfied"}]}
+    found = Explained("transfer", "t", "provider", "did:web:b", "TERMINATED", decision={"result": "deny", "rules": [rule]},
+                      terms=document, plain=plain(policy, lang).to_json())  # fmt: skip
+    said = "\n".join(text for _, text in explained(found, lang))
+    assert "12 EUR" in said
+    assert "publications.europa.eu" not in said
+    assert {"en": "✗ amount paid is at most 12 EUR; found 15", "zh": "✗ 支付金额不超过12 EUR；实际为 15"}[lang] in said

@@ -141,3 +141,20 @@ def test_every_operator_of_every_sort_of_values_reads_in_two_languages() -> None
 def test_a_duty_says_what_it_asks_to_do() -> None:
     found = policy(rule(duty=[{"action": ["odrl:delete", "odrl:archive"]}]))
     assert acts(found.permissions[0].duties[0]) == "delete or archive"
+
+
+@pytest.mark.parametrize(
+    ("unit", "reads"),
+    [
+        ("http://publications.europa.eu/resource/authority/currency/CNY", "12 CNY"),
+        ("urn:iso:std:iso:4217:EUR", "12 EUR"),
+        ("http://qudt.org/vocab/currency/JPY", "12 JPY"),
+        ("https://evil.example/currency/EUR", "12 <https://evil.example/currency/EUR>"),
+        ("urn:iso:std:iso:4217:EUR or nothing", "12 <urn:iso:std:iso:4217:EUR or nothing>"),
+        ("urn:iso:std:iso:4217:eur", "12 <urn:iso:std:iso:4217:eur>"),
+    ],
+)
+def test_a_currency_reads_as_its_code_and_nothing_else_does(unit: str, reads: str):
+    paid = node({**leaf("odrl:payAmount", "lteq", "12"), "odrl:unit": unit})
+    assert failed(paid, "12.5").endswith(f"is more than {reads}")
+    assert asked(paid).endswith(f"is at most {reads}")
