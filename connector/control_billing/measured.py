@@ -14,20 +14,24 @@ from connector.metering_bills.prices import Price
 from connector.odrl.codes import Code, Finding
 from connector.odrl.counters import Tally, counting, quotas
 from connector.odrl.model import Constraint, Number, Options, Policy, fact_key
-from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, RECORD_COUNT
+from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, PERCENTAGE, RECORD_COUNT
 from connector.odrl.vocabulary import compact
 from connector.ports import counts_records
+from connector.ports.live import unit_of
 from connector.records import Usage
 
 Used = Mapping[str | tuple[str, str], Number]  # as `World.used`
 MEASURED: Final = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
 DATED: Final = frozenset({ELAPSED_TIME, DELAY_PERIOD})  # they run from the signing, which an agreement shows
-LINES_ONLY: Final = "records are counted in line-delimited JSON only"
+LINES_ONLY: Final = "records are counted in line-delimited JSON and in streams of events only"
+
+SIGNED_ONLY: Final = "records have a signed count in line-delimited JSON and live events only"
 
 
 def measured(media_type: str) -> frozenset[str]:
-    """The left operands that this connector counts where data of this media type leaves it. Records are counted where one is a line."""
-    return MEASURED if counts_records(media_type) else MEASURED - {RECORD_COUNT}
+    """The left operands that this connector counts where data of this media type leaves it. Records are counted where one is a line or an
+    event."""
+    return MEASURED if unit_of(media_type) != "none" else MEASURED - {RECORD_COUNT}
 
 
 def measuring(policy: Policy, options: Options) -> Options:
@@ -39,14 +43,15 @@ def measuring(policy: Policy, options: Options) -> Options:
     return replace(options, measured=able.union(budgets))
 
 
-def demand_measured(policy: Policy, media_type: str) -> None:
+def demand_measured(policy: Policy, media_type: str, *, live: bool) -> None:
     """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type: by its counts it would permit
-    nothing, and by its prices nobody could say what is owed."""
+    nothing, and by its prices nobody could say what is owed. Events have a signed count in `live` data alone: in a file of them a leaf
+    does not say where they end."""
     able = measured(media_type)
     plan = plan_of(policy)
     unable = dict.fromkeys(tally.operand for tally in tallies(policy) if tally.operand not in able and tally.pricing is None)
     findings = [_unmeasured(policy, each) for operand in unable for each in counting(policy, operand)]
-    if plan is not None and RECORD_COUNT not in able:
+    if plan is not None and not (counts_records(media_type) or (live and RECORD_COUNT in able)):
         findings += [_uncounted(price) for price in plan.prices if price.unit.operand == RECORD_COUNT]
     if findings:
         raise PolicyError("the policy counts what this connector does not measure", tuple(findings))
@@ -128,6 +133,9 @@ def _unmeasured(policy: Policy, at: Constraint) -> Finding:
         except PolicyError as error:
             why, _, fix = error.message.rpartition("; ")
             message += f": {why}"
+    elif at.operand == PERCENTAGE:
+        message += ": no policy says of what it is a share, so two sides would count two things"
+        fix = f"write the amount that is meant: {', '.join(f'`{compact(each)}`' for each in (BYTE_COUNT, RECORD_COUNT))}"
     elif at.operand == RECORD_COUNT:
         message, fix = LINES_ONLY, "publish the data as `application/x-ndjson`, or count bytes"
     elif at.unit:
@@ -139,4 +147,4 @@ def _unmeasured(policy: Policy, at: Constraint) -> Finding:
 
 def _uncounted(price: Price) -> Finding:
     fix = "publish the data as `application/x-ndjson`, or give a price for a megabyte"
-    return Finding(Code.OPERAND_UNSUPPORTED, price.path, f"{LINES_ONLY}, so nobody could say what is owed", fix)
+    return Finding(Code.OPERAND_UNSUPPORTED, price.path, f"{SIGNED_ONLY}, so nobody could say what is owed", fix)

@@ -279,8 +279,9 @@ def _blocked(rule: Rule, case: Case, facts: Facts) -> tuple[Code, list[Fault]] |
     if any(duty.state == "overdue" for duty in waiting):
         return Code.OBLIGATION_OVERDUE, [_fault(duty.path, f"the duty to {words.acts(duty.rule)} is overdue") for duty in waiting]
     consent = any(action.rpartition("/")[2] in _CONSENT for duty in waiting for action in duty.actions)
-    said = "first it is a duty to {}, and nothing shows that this was done"
-    faults = [_fault(duty.path, said.format(words.acts(duty.rule))) for duty in waiting]
+    said = "first it is a duty{} to {}, and nothing shows that this was done"
+    whose = [f" of {words.value(duty.debtor)}" if duty.rule.assignees else "" for duty in waiting]
+    faults = [_fault(duty.path, said.format(who, words.acts(duty.rule))) for who, duty in zip(whose, waiting, strict=True)]
     return Code.CONSENT_MISSING if consent else Code.PREDUTY_OPEN, faults
 
 

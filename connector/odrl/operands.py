@@ -18,6 +18,7 @@ EVENT: Final = ODRL + "event"
 COUNT: Final = ODRL + "count"
 UNIT_OF_COUNT: Final = ODRL + "unitOfCount"
 PAY_AMOUNT: Final = ODRL + "payAmount"
+PERCENTAGE: Final = ODRL + "percentage"
 ELAPSED_TIME: Final = ODRL + "elapsedTime"
 METERED_TIME: Final = ODRL + "meteredTime"
 DELAY_PERIOD: Final = ODRL + "delayPeriod"
@@ -51,7 +52,7 @@ CORE_OPERANDS: Final = (
     Operand(TIME_INTERVAL, "time since the last use", "距上次使用的时长", "duration", "time", ORDER, "log", "measured", "transfer", 0),
     Operand(COUNT, "count of uses", "使用次数", "number", "counter", ORDER, "meter", "measured", "transfer", 0, step=1, integral=True),
     Operand(PAY_AMOUNT, "amount paid", "支付金额", "number", "counter", ORDER, "meter", "measured", "transfer", 0),
-    Operand(ODRL + "percentage", "percentage", "百分比", "number", "counter", ORDER, "meter", "measured", "transfer", 0, 100),
+    Operand(PERCENTAGE, "percentage", "百分比", "number", "counter", ORDER, "meter", "measured", "transfer", 0, 100),
     Operand(UNIT_OF_COUNT, "unit of count", "计数单位", "term", "usage", CONCEPT, "declared", "contract-only", "negotiation"),
     _usage("purpose", "purpose", "用途"),
     _usage("recipient", "recipient", "接收方"),

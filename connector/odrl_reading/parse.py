@@ -7,6 +7,7 @@ permits nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl.codes import Code
@@ -119,6 +120,7 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
         reading.note(Code.POLICY_REPLACED, "", "it is replaced by another policy", "use that one")
     shared = _shared(known, pushed, reading)
     rules = {part: (*_rules(known, part, reading, shared), *inherited.rules[part]) for part in ("permission", "prohibition", "obligation")}
+    rules["permission"] = tuple(_gated(rule, assignees or inherited.assignees, reading) for rule in rules["permission"])
     if not any(rules.values()):
         reading.note(Code.MALFORMED, "", "it has no rule", "add a `permission`")
     if reading.dialect == "dsp" and rules["obligation"] and not rules["permission"] and not rules["prohibition"]:
@@ -326,6 +328,20 @@ def _when(named: tuple[Action, ...], constraints: tuple[Node, ...], reading: Rea
                 return "post"
     found = {reading.registry.duties.get(action.iri, "pre") for action in named}
     return "pre" if "pre" in found or not found else "with" if "with" in found else "post"  # in whatever order the actions stand
+
+
+def _gated(permission: Rule, assignees: frozenset[str], reading: Reading) -> Rule:
+    """What shapes the data is done by who uses them; where a duty names somebody else, it comes before they leave: nobody here does it on
+    their way, and what is let go as it is cannot be called back."""
+    users = {scope.id for scope in permission.assignees} or assignees
+
+    def when(duty: Rule) -> Literal["pre", "with", "post"]:
+        shapes = duty.when == "with" and any(reading.registry.duties.get(action.iri) == "with" for action in duty.actions)
+        return "pre" if shapes and duty.assignees and users.isdisjoint(scope.id for scope in duty.assignees) else duty.when
+
+    if all(when(duty) == duty.when for duty in permission.duties):
+        return permission
+    return replace(permission, duties=tuple(replace(duty, when=when(duty)) for duty in permission.duties))
 
 
 def _barred(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:

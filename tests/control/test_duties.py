@@ -48,6 +48,26 @@ async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("action", ["anonymize", "watermark"])
+async def test_what_shapes_the_data_is_for_who_uses_them_or_nothing_leaves_before_it_is_done(two: Pair, action: str):
+    """No stage of this connector shapes data: where the provider owes it, the transfer is refused and says what is missing."""
+    of_user, ours = offer({"action": f"odrl:{action}"}), offer({"action": f"odrl:{action}", "assignee": two.provider.site.id})
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": await agreed(two, of_user)}, status=201)
+    await two.consumer.state(T, begun["pid"], "STARTED")
+    await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+    agreement = await agreed(two, ours)
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    ended = await two.consumer.state(T, begun["pid"], "TERMINATED")
+    assert ended.detail["code"] == "PREDUTY_OPEN"
+    assert f"first it is a duty of <{two.provider.site.id}> to {action}, and nothing shows" in ended.detail["reasons"][0]
+    done = {"duty": "/permission/0/duty/0", "by": two.provider.site.id}
+    await two.provider.asked("POST", f"/agreements/{agreement}/performances", done, status=201)
+    begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+    await two.consumer.state(T, begun["pid"], "STARTED")
+    await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

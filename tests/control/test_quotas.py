@@ -205,8 +205,8 @@ async def test_records_are_counted_where_a_record_is_a_line(two: Pair):
     ("constraint", "says"),
     [
         (limit("odrl:payAmount", "lteq", 5), "`odrl:payAmount` is not measured here"),
-        (limit("odrl:percentage", "lteq", 50), "`odrl:percentage` is not measured here"),
-        (limit("urn:qiao:recordCount", "lteq", 5), "records are counted in line-delimited JSON only"),
+        (limit("odrl:percentage", "lteq", 50), "`odrl:percentage` is not measured here: no policy says of what it is a share"),
+        (limit("urn:qiao:recordCount", "lteq", 5), "records are counted in line-delimited JSON and in streams of events only"),
         (limit("urn:qiao:byteCount", "lteq", 5) | {"odrl:unit": {"@id": "https://example.org/kB"}}, "is not counted in"),
     ],
 )

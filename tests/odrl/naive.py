@@ -1,5 +1,4 @@
 """What a policy means, once more: a walk over the document, written from the ODRL 2.2 information model and nothing of the engine.
-
 `asked` and `world` are as tests/odrl/drawn.py draws them: by the bare names of operands, an operand in a unit with the unit behind it.
 """
 
@@ -171,9 +170,8 @@ def known(path, act, asked, world):
         if (before := world["used"].get((path, name), world["used"].get(name, counted))) is not None:
             facts[name] = before + (name == "count")
     for name, which, none in (("elapsedTime", min, world["now"]), ("timeInterval", max, NEVER)):
-        since = None if uses is None else which((event["dateTime"] for event in uses), default=none)
-        if (since := world["anchors"].get(name, since)) is not None:
-            facts[name] = (since, world["now"])
+        since = world["anchors"].get(name, None if uses is None else which((event["dateTime"] for event in uses), default=none))
+        facts |= {name: (since, world["now"])} if since is not None else {}
     return facts | {"dateTime": world["now"], "participant": {asked["party"]}}
 
 
@@ -189,10 +187,12 @@ def decide(policy, asked, world, conflict="prohibit", strict=True, state=state):
         for rule, path in yes:
             at = [(f"{path}/duty/{n}", one) for n, one in enumerate(of(rule, "duty"))]
             duties = [(world["duties"].get(name) or state(one, name, (rule, policy), facts[path], world), one) for name, one in at]
-            waits = strict and enforced and any(how == "pending" and BEFORE & {*map(text, of(one, "action"))} for how, one in duties)
+            users = {*map(text, of(rule, "assignee") or of(policy, "assignee"))}
+            asks = [[{*map(text, of(one, name))} for name in ("action", "assignee")] for how, one in duties if how == "pending"]
+            waits = strict and enforced and any(acts & BEFORE or (acts - AFTER and whom and not whom & users) for acts, whom in asks)
             open_duties[path] = {how for how, _ in duties} & {"pending", *LATE}
-            gates = [LATE.get(how, NO if waits else YES) for how, _ in duties]
-            grants[path] = min([judged(rule, policy, asked, facts[path], world, NO), *gates])
+            gates = (LATE.get(how, NO if waits else YES) for how, _ in duties)
+            grants[path] = min(judged(rule, policy, asked, facts[path], world, NO), *gates, YES)
         late = {world["duties"].get(path) or state(rule, path, (policy,), facts[path], world) for rule, path in rules[2]}
         bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
         final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), *(LATE.get(how, YES) for how in late if enforced))

@@ -422,6 +422,23 @@ def test_a_duty_comes_before_with_or_after_the_use(action: str, constraints: tup
     assert duty_of(dutiful(action, *constraints)).when == when
 
 
+@pytest.mark.parametrize(
+    ("duty", "more", "when"),
+    [
+        ({"action": "odrl:anonymize"}, {}, "with"),
+        ({"action": "odrl:anonymize", "assignee": PARTIES[0]}, {}, "with"),
+        ({"action": "odrl:anonymize", "assignee": PARTIES[0]}, {"assignee": PARTIES[1]}, "pre"),
+        ({"action": "odrl:watermark", "assignee": "did:web:p"}, {}, "pre"),
+        ({"action": "odrl:delete", "assignee": "did:web:p"}, {}, "post"),
+        ({"action": "odrl:compensate", "assignee": "did:web:p", "constraint": [used("eq")]}, {}, "with"),
+    ],
+)
+def test_what_shapes_the_data_and_is_not_for_who_uses_them_comes_before_they_leave(duty: Any, more: Any, when: str) -> None:
+    """`more` is what the permission says itself: its own assignees go before those of the policy."""
+    found = policy(rule(duty=[duty], **more), assignee=PARTIES[0])
+    assert found.permissions[0].duties[0].when == when
+
+
 STOPS = [
     # when, state, strict, solid: whether it stops a transfer
     ("odrl:compensate", "pending", True, False),
