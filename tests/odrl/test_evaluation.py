@@ -1,6 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import pytest
@@ -159,9 +159,9 @@ def test_bounds_that_change_nothing_are_passed_over_or_decided_again(windows: in
 
 def test_a_large_policy_is_decided_within_bounds_for_many_purposes() -> None:
     windows = [rule(purpose("eq", f"p{n}"), time("lt", f"2030-01-01T00:{n // 60:02}:{n % 60:02}Z")) for n in range(190)]
-    start = perf_counter()
+    start = process_time()
     decision = evaluate(policy(*windows), request(*[f"p{189 - n}" for n in range(16)]), world())
-    assert perf_counter() - start < 0.5
+    assert process_time() - start < 0.5
     assert decision.permitted
     assert decision.valid_until is not None
 

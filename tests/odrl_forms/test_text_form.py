@@ -254,10 +254,10 @@ def test_each_mistake_is_named_by_line_and_column(text: str, expected: list[str]
     ids=["long", "wide", "deep", "many", "wrong", "quotes", "long words"],
 )
 def test_a_hostile_text_is_refused_quickly(text: str, expected: str):
-    start = time.perf_counter()
+    start = time.process_time()
     found = mistakes(text)
     assert any(expected in mistake for mistake in found), found[0]
-    assert time.perf_counter() - start < 1  # some 50 ms on a machine that does nothing else
+    assert time.process_time() - start < 1  # some 50 ms on a machine that does nothing else
 
 
 @given(st.text(max_size=200))
