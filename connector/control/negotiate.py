@@ -304,7 +304,8 @@ class Negotiations:
             return None
         dataset = await self._store.dataset(offer.dataset)
         try:
-            self._policies.demand_measured(terms, dataset.media_type if dataset else "")
+            live = dataset is not None and dataset.size_bytes is None
+            self._policies.demand_measured(terms, dataset.media_type if dataset else "", live=live)
         except PolicyError as error:
             return not_understood(error)
         return None

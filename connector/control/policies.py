@@ -301,12 +301,12 @@ class Policies:
         policy = self.parse(document)
         return {} if isinstance(policy, PolicyError) else billing.unused(policy)
 
-    def demand_measured(self, document: Document, media_type: str) -> None:
+    def demand_measured(self, document: Document, media_type: str, *, live: bool) -> None:
         """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             raise policy
-        billing.demand_measured(policy, media_type)
+        billing.demand_measured(policy, media_type, live=live)
 
     def purposes(self, document: Document) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""

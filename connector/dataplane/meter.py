@@ -1,8 +1,9 @@
 """The meter of a stream: how much of it may leave now, by what the agreement still lets be used up.
 
-Bytes count as they are handed to the kernel or to the transport's buffer: what was cut off before that is given back. A record is a line;
-it counts when its first byte leaves, so a range that begins within a line counts that line too. Metered time is the time in which at least
-one stream of the agreement runs. A call is a transfer: its first stream that brings something pays for it, the others do not.
+Bytes count as they are handed to the kernel or to the transport's buffer: what was cut off before that is given back. A record is a line,
+or an event that a server sends; it counts when it begins to leave, and so does what a range has of one that it begins in
+(`metering.begun`). Metered time is the time in which at least one stream of the agreement runs. A call is a transfer: its first stream that
+brings something pays for it, the others do not.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
+from connector.metering.begun import begun
 from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl.codes import Code
 from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, METERED_TIME, RECORD_COUNT
-from connector.ports import counts_records
+from connector.ports.live import unit_of
 
 METERED_PIECE_BYTES: Final = 256 * 1024  # at most in one step of a file: of a step that is cut nobody knows how much the kernel took
 MICROSECONDS = 1_000_000
@@ -83,7 +85,7 @@ class Meter:
         self._tallies = permit.tallies
         self._rest, self._media_type = size_bytes, media_type
         self._held: Holder | None = None
-        self._within = False  # whether the next byte goes on with a record that counts already
+        self._records = begun(unit_of(media_type))
         self.waits = self.asks = False  # for more, as what was allowed has left; and whether there is to be any
         self._watches: list[_Watch] = []
 
@@ -93,7 +95,7 @@ class Meter:
         return any(tally.operand == RECORD_COUNT or (tally.pricing and tally.pricing.rate(RECORD_COUNT)) for tally in self._tallies)
 
     async def __aenter__(self) -> Self:
-        if self.reads and not counts_records(self._media_type):
+        if self.reads and self._records is None:
             raise Withdrawn(f"the records of `{self._media_type}` are not counted here", Code.OPERAND_UNSUPPORTED)
         try:
             async with self._meters.calling(self._transfer):
@@ -126,8 +128,8 @@ class Meter:
             if RECORD_COUNT in held.amounts and piece is not None:
                 held.spend(RECORD_COUNT, self._begun(piece, fitting))
             self._pay(lambda pricing: self._cost(pricing, fitting, piece))
-        if piece is not None:
-            self._within = piece[fitting - 1] != ord("\n")
+        if piece is not None and self._records is not None:
+            self._records.take(piece[:fitting])
         self._rest -= fitting
         return fitting
 
@@ -138,7 +140,7 @@ class Meter:
         if BYTE_COUNT in held.amounts:
             count = min(count, held.left(BYTE_COUNT))
         if RECORD_COUNT in held.amounts and piece is not None and count:
-            count = self._up_to(piece, count, held.left(RECORD_COUNT))
+            count = self._records.up_to(piece, count, held.left(RECORD_COUNT)) if self._records is not None else count
         for tally in self._tallies:
             if count and tally.pricing is not None and tally.operand in held.amounts:
                 count = self._affordable(tally.pricing, held.left(tally.operand), count, piece)
@@ -164,16 +166,7 @@ class Meter:
 
     def _begun(self, piece: bytes, count: int) -> int:
         """How many records begin in the first `count` bytes of a piece."""
-        return (not self._within) + piece.count(b"\n", 0, count - 1)
-
-    def _up_to(self, piece: bytes, count: int, records: int) -> int:
-        """The most of the first `count` bytes of a piece in which at most so many records begin."""
-        if self._begun(piece, count) <= records:
-            return count
-        end = 0
-        for _ in range(records + self._within):
-            end = piece.index(b"\n", end) + 1
-        return end
+        return 0 if self._records is None else self._records.count(piece, count)
 
     async def _exchange(self, wanted_bytes: int) -> None:
         """Hold the next portions."""

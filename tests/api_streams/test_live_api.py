@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_sealed
 from connector.metering.live import LAST, read_etag
 from connector.metering.objects import Manifest, kept
+from connector.odrl.counters import Tally
+from connector.odrl.operands import RECORD_COUNT
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
@@ -55,7 +57,7 @@ class Client:
 async def client(tmp_path: Path, path: str = "/lines?size=900", **live: int) -> AsyncIterator[Client]:
     (tmp_path / "root").mkdir()
     async with upstream.running(free_ports(1)[0]) as url, provider(tmp_path / "root", metered=True, live=live) as rig:
-        await rig.publish_live(url + path, since=SINCE)
+        await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") else {}))
         async with aiohttp.ClientSession() as http:
             yield Client(rig, http)
 
@@ -86,6 +88,19 @@ async def test_a_part_that_has_an_end_is_just_that_also_where_it_is_yet_to_come(
             part = await answer.read()
         assert (answer.status, answer.headers["Content-Range"], len(part)) == (206, "bytes 1000-19999/*", 19_000)
         assert part.startswith(data[1000:20_000])
+
+
+@pytest.mark.parametrize(("path", "ending"), [("/lines?size=900", b"\n"), ("/events?size=900", b"\n\n")])
+async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the_last(tmp_path: Path, path: str, ending: bytes):
+    async with client(tmp_path, path) as at:
+        at.rig.change(tallies=(Tally("/permission/0", RECORD_COUNT, (321,)),))
+        data = b""
+        async with asyncio.timeout(20), at.get() as answer:
+            with suppress(aiohttp.ClientPayloadError):  # it is cut
+                async for piece in answer.content.iter_any():
+                    data += piece
+        assert data.endswith(ending)
+        assert data.count(ending) == 321
 
 
 async def test_what_lies_beside_proves_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

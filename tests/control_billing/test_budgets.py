@@ -83,7 +83,7 @@ async def test_what_is_paid_once_is_a_part_of_the_budget(two: Pair):
         ((price("1", "minute"),), "a price by the minute (`/permission/0/duty/0`) cannot be kept within a budget"),
         ((price("1", "subscription", every("P1M")),), "a price by the period"),
         ((price("1", "megabyte", count("gt", 5)),), "a price for a band of units"),
-        ((price("1", "record"),), "records are counted in line-delimited JSON only, so nobody could say what is owed"),
+        ((price("1", "record"),), "records have a signed count in line-delimited JSON and live events only, so"),
         ((price("1", "person"),), "persons are not counted by this connector"),
         (({"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [unit("record")]}},), "a price without `odrl:payAmount`"),
     ],

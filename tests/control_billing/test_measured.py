@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from connector.control_billing.measured import MEASURED, counters, measuring, unused, used_of, used_up
+from connector.control_billing.measured import MEASURED, counters, demand_measured, measuring, unused, used_of, used_up
+from connector.errors import PolicyError
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import CURRENCY
 from connector.odrl import Options, Policy, load
@@ -58,3 +59,12 @@ def test_budgets_with_prices_are_measured_and_others_are_not():
     assert measuring(budget(price("1", "record")), own).measured == MEASURED | {EUR}
     assert measuring(budget(), own) is own
     assert measuring(budget(price("1", "record")), options()).measured is None, "nobody asks who measures"
+
+
+def test_events_have_a_price_where_they_are_live_and_not_in_a_file_whose_leaves_do_not_say_where_they_end():
+    policy = budget(price("1", "record"))
+    demand_measured(policy, "text/event-stream", live=True)
+    for media_type, live in (("text/event-stream", False), ("application/pdf", True)):
+        with pytest.raises(PolicyError, match="does not measure") as caught:
+            demand_measured(policy, media_type, live=live)
+        assert "live events only" in caught.value.findings[0].message

@@ -315,6 +315,28 @@ async def test_pieces_of_records_are_counted_as_records_so_that_many_ranges_get_
     assert (await fetch(http, rig))[1] == b"abc\n"
 
 
+EVENTS = [b"id: %d\r\ndata: %s\r\n\r\n" % (n, b"y" * (n % 97)) + (b": alive\r\n\r\n" if n % 5 == 0 else b"") for n in range(20_000)]
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\r", b"\n"])
+@pytest.mark.parametrize("most", [1, 101, 12_345])
+@pytest.mark.asyncio
+async def test_events_leave_whole_and_as_many_as_are_allowed(ending: bytes, most: int, rig: Rig, http: aiohttp.ClientSession):
+    events = [event.replace(b"\r\n", ending) for event in EVENTS]
+    await rig.publish(b"".join(events), media_type="text/event-stream", tallies=(records_up_to(most),))
+    assert (await fetch(http, rig))[1] == b"".join(events[:most])
+    assert await settled(rig, RECORD_COUNT) == most
+
+
+@pytest.mark.asyncio
+async def test_pieces_of_events_are_counted_as_events_so_that_many_ranges_get_no_more_than_one(rig: Rig, http: aiohttp.ClientSession):
+    await rig.publish(b"data: abc\n\ndata: def\n\n", media_type="text/event-stream", tallies=(records_up_to(4),))
+    for range_, count in (("bytes=7-8", 1), ("bytes=6-16", 3), ("bytes=9-10", 3)):
+        await fetch(http, rig, Range=range_)
+        assert await settled(rig, RECORD_COUNT) == count
+    assert (await fetch(http, rig))[1] == b"data: abc\n\n"
+
+
 @pytest.mark.asyncio
 async def test_records_of_what_has_none_are_not_guessed(rig: Rig, http: aiohttp.ClientSession):
     await rig.publish(b"%PDF", media_type="application/pdf", tallies=(records_up_to(5),))
