@@ -18,7 +18,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[web.Request], Awaitable[None]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
 JSON_TYPES = ("application/json", "application/ld+json")
+IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}")
 FORBIDDEN_IN_PATH = re.compile(r"//|%2f|%5c|%00|;|\\|/\.\.?/", re.IGNORECASE)
+FORBIDDEN_EVERYWHERE = re.compile(r"//|%00|\\|/\.\.?/")
 
 
 @dataclass(slots=True)
@@ -108,13 +110,12 @@ def guard(
 
 def _escaped_id(request: web.Request) -> bool:
     """Ids of datasets are IRIs, and those of agreements are what a peer chose: they travel percent-encoded in one segment. Only
-    their routes take an escaped slash."""
+    their routes, and those below them, take an escaped slash."""
     resource = request.match_info.route.resource
     return (
         resource is not None
-        and resource.canonical.endswith(("/datasets/{id}", "/agreements/{id}"))
-        and "%00" not in request.raw_path
-        and "\\" not in request.raw_path
+        and any(f"{place}/" in f"{resource.canonical}/" for place in IDS_OF_OTHERS)
+        and not FORBIDDEN_EVERYWHERE.search(request.raw_path.partition("?")[0])
     )
 
 

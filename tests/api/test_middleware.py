@@ -46,6 +46,8 @@ def routes(app: web.Application) -> None:
     app.router.add_get("/things/{id}", told)
     app.router.add_get("/datasets/{id}", told)
     app.router.add_get("/agreements/{id}", told)
+    app.router.add_get("/agreements/{id}/usage", told)
+    app.router.add_get("/things/{id}/usage", told)
 
 
 def failing(error: BaseException) -> Routes:
@@ -151,11 +153,12 @@ async def test_a_path_that_others_read_differently_leads_nowhere(path: str):
 
 
 async def test_only_ids_that_others_choose_may_carry_an_escaped_slash():
-    for of in ("datasets", "agreements"):
-        answer = await asked("GET", f"/{of}/https%3A%2F%2Fa%2Fb%3Bc")
+    for before, behind in (("/datasets/", ""), ("/agreements/", ""), ("/agreements/", "/usage")):
+        answer = await asked("GET", f"{before}https%3A%2F%2Fa%2Fb%3Bc{behind}")
         assert (answer.status, answer.json["id"]) == (200, "https://a/b;c")
-        for path in (f"/{of}/a%00b", f"/{of}/a/b"):
-            assert (await asked("GET", path)).status == 404
+        for path in ("a%00b", "a/b", "a//b", "..", "/x", "."):
+            assert (await asked("GET", f"{before}{path}{behind or '/'}")).status == 404, path
+    assert (await asked("GET", "/things/a%2Fb/usage")).status == 404
 
 
 async def test_a_door_may_have_a_word_first_where_nothing_is():

@@ -1,5 +1,6 @@
 """What every call of the client shares: names as one segment of a path, members that are given, answers that are ours."""
 
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from connector.client.calls import given, part
 from connector.client.management import ManagementClient, ManagementError
+from connector.dsp.messages import Role
 from tests.fake_connector import TOKEN, FakeConnector, serving
+from tests.pair import TOKEN as ADMIN
+from tests.pair import agreement, desk, negotiation
 
 
 @examples(st.text(alphabet=st.characters(exclude_categories=("Cs",))))
@@ -28,3 +32,26 @@ async def test_an_answer_of_somebody_else_is_an_error():
         async with ManagementClient(fake.url, TOKEN) as client:
             with pytest.raises(ManagementError, match="is not a connector's"):
                 await client.own()
+
+
+# What a peer may have called an agreement: every reserved and every unusual character of an IRI (RFC 3987), and what looks like a route.
+ODD = (
+    "https://hospital.example/agreements/1?of=a&b#c", "urn:x:a%2Fb", "urn:x:a;b=c,d", "urn:x/../y", "a/", "/usage", "a/usage", "urn:协议:ü",
+    "urn:x:a+b c", "urn:x:~'()*!$@[]", "a%", "%00",
+)  # fmt: skip
+
+
+@pytest.mark.asyncio
+async def test_every_call_about_an_agreement_finds_it_whatever_it_is_called(tmp_path: Path):
+    async with desk(tmp_path) as at, ManagementClient(at.us.site.settings.management.url, ADMIN) as client:
+        for id in ODD:
+            made = agreement(at.us, at.peer, Role.PROVIDER, id=id)
+            await at.us.put(negotiation(at.us, at.peer, "FINALIZED", Role.PROVIDER), made)
+            assert (await client.agreement(id)).id == id
+            assert (await client.usage(id)).agreement == id
+            assert id.encode() in b"".join([piece async for piece in client.agreement_evidence(id)])
+            for call in (client.invoice(id), client.statement(id), client.perform(id, "/nothing")):
+                with pytest.raises(ManagementError) as refused:
+                    await call
+                assert "there is nothing at this address" not in refused.value.message, id
+            assert (await client.close_agreement(id, "over")).closed is not None
