@@ -1,4 +1,5 @@
-"""The HTTP client towards other connectors and HTTP sources (port `Peer`): one aiohttp session behind the egress guard.
+"""The HTTP client towards other connectors and HTTP sources (port `Peer`), behind the egress guard: lines for messages, a session for
+streams, and one aiohttp connector under both.
 
 What a peer answers is untrusted: no redirect is followed, no cookie kept, nothing decompressed, no environment proxy used, and
 a body is counted as it arrives. Each call is one attempt: whether a message may be sent again is the outbox's business. Errors
@@ -19,8 +20,10 @@ from typing import Any, Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from connector.adapters_streams.peer_lines import IDENTITY, Lines, demand_headers, written
 from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
 from connector.lasting import OfFiles
 from connector.origins import origin
@@ -32,7 +35,6 @@ ANSWER_BYTES_MAX = 1_048_576  # of one answer; catalogs are asked for with a lim
 KEEPALIVE_SECONDS = 10.0  # below the 15 s after which servers (ours too) close an idle connection, so that they rarely do it under us
 DNS_SECONDS = 10  # how long a name's addresses are kept; the guard sees the address that is dialled in any case
 READ_BUFFER_BYTES = 1_048_576  # of a stream, before its sender is made to wait: large enough that the sender seldom is
-IDENTITY = {"Accept-Encoding": "identity"}
 AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # we say what we mean, and not what we are built of
 # The alerts of RFC 8446, 6.2, that are about the certificate of a client, as OpenSSL names them.
 OF_OUR_CERTIFICATE = {
@@ -46,8 +48,6 @@ OF_OUR_CERTIFICATE = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "refuses our TLS certificate",
 }
 LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-HEADER_VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")  # RFC 9110, 5.5: no line end, no control character
 
 
 class Guard(Protocol):
@@ -65,7 +65,7 @@ class HttpDownload:
         self._response = response
         self._where = where
         self.status = response.status
-        self.headers = _headers(response)
+        self.headers = _headers(response.headers)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """See the port `Download`."""
@@ -122,6 +122,7 @@ class HttpPeer:
         self._answer_bytes_max = answer_bytes_max
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
+        self._lines: Lines | None = None
 
     def check(self, url: str) -> None:
         """See the port."""
@@ -132,16 +133,25 @@ class HttpPeer:
     ) -> Reply:
         """See the port."""
         limit = self._answer_bytes_max if limit_bytes is None else limit_bytes
-        response = await self._request(method, url, headers, body, self._message_bounds, None)
+        self.guard.check(url)
+        begun = False
         try:
-            answer = await _read(response, limit, url)
+            where, request, tls = origin(url), written(method, url, headers, body), self._tls.now()
+            async with asyncio.timeout(self._message_bounds.total):
+                lines = self._lines or self._open_lines()
+                line = await lines.take(where, tls, bodies=method != "HEAD")
+                try:
+                    head, content = await line.ask(request)
+                    begun = True
+                    return Reply(head.code, _headers(head.headers), await _read(head.headers, content, limit, url))
+                finally:
+                    lines.leave(line, where, tls)
         except TimeoutError:
             raise self._late(url) from None
-        except (aiohttp.ClientError, OSError):
-            raise PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer") from None
-        finally:
-            response.close()
-        return Reply(response.status, _headers(response), answer)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            if begun:
+                raise _cut(url) from None
+            raise self._failure(url, error) from None
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0) -> AsyncIterator[HttpDownload]:
@@ -182,7 +192,9 @@ class HttpPeer:
             async with asyncio.timeout(idle_seconds) as patience:
                 response = await self._request("PUT", url, sent, watched() if length else b"", bounds, None)
                 try:
-                    return Reply(response.status, _headers(response), await _read(response, limit_bytes, url))
+                    return Reply(
+                        response.status, _headers(response.headers), await _read(response.headers, response.content, limit_bytes, url)
+                    )
                 finally:
                     response.close()
         except TimeoutError:
@@ -192,13 +204,16 @@ class HttpPeer:
                 raise failed[0] from None
             raise
         except (aiohttp.ClientError, OSError):
-            raise PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer") from None
+            raise _cut(url) from None
         finally:
             async with reading:  # aiohttp has cancelled whoever writes, and does not wait until that has let go of `body`
                 pass
 
     async def close(self) -> None:
         """Close all connections. The next call would open a new session."""
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -213,9 +228,7 @@ class HttpPeer:
         read_bufsize: int | None,
     ) -> aiohttp.ClientResponse:
         self.guard.check(url)
-        for name, value in headers.items():
-            if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
-                raise PeerFailed("a header of the request has characters that a header cannot have; nothing was sent")
+        demand_headers(headers)
         try:
             return await self._open_session().request(
                 method,
@@ -250,6 +263,12 @@ class HttpPeer:
                 trust_env=False,
             )
         return self._session
+
+    def _open_lines(self) -> Lines:
+        connector = self._open_session().connector
+        assert isinstance(connector, aiohttp.TCPConnector)  # noqa: S101 - the one above
+        self._lines = Lines(connector, self._message_bounds, KEEPALIVE_SECONDS)
+        return self._lines
 
     def renew(self) -> list[str]:
         """Take the certificates as they are now. Returns what to say of it. Raises SettingsError, and keeps the former ones."""
@@ -304,14 +323,14 @@ def _uncertified(where: str, error: BaseException | None) -> PeerFailed | None:
     return None
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int, url: str) -> bytes:
+async def _read(headers: Mapping[str, str], content: aiohttp.StreamReader, limit: int, url: str) -> bytes:
     """The whole body, which must not be encoded, if it has at most `limit` bytes."""
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+    if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
         raise PeerFailed(f"`{origin(url)}` answered with a content encoding that was not asked for")
     pieces: list[bytes] = []
     size = 0
-    while not response.content.at_eof():
-        piece = await response.content.readany()
+    while not content.at_eof():
+        piece = await content.readany()
         size += len(piece)
         if size > limit:
             raise PeerFailed(f"`{origin(url)}` answered with more than {limit} bytes")
@@ -319,10 +338,14 @@ async def _read(response: aiohttp.ClientResponse, limit: int, url: str) -> bytes
     return b"".join(pieces)
 
 
-def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+def _cut(url: str) -> PeerFailed:
+    return PeerFailed(f"`{origin(url)}` closed the connection in the middle of its answer")
+
+
+def _headers(found: Mapping[str, str]) -> dict[str, str]:
     """Lower-case names; what stands several times is one list (RFC 9110, 5.3)."""
     headers: dict[str, str] = {}
-    for name, value in response.headers.items():
+    for name, value in found.items():
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers

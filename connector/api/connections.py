@@ -91,6 +91,11 @@ class Connection(web.RequestHandler):
         self.patience.end()
         self._lost()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """See aiohttp, which would look for more to parse whenever a piece of a body is read, paused or not."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         """See asyncio: an answer waits for its reader."""
         super().pause_writing()
