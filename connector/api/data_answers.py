@@ -13,10 +13,10 @@ from opentelemetry.trace import SpanKind
 from connector import telemetry
 from connector.api.connections import cut
 from connector.api.middleware import again, problem
-from connector.dataplane.accounts import CREDIT_EXHAUSTED
 from connector.dataplane.gate import Permit
 from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
+from connector.dataplane_accounts.account import CREDIT_EXHAUSTED
 from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, Withdrawn, answer_to, told
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
@@ -101,7 +101,8 @@ def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:
 
 def to_sign(request: web.Request) -> str:
     """The `Accept-Signature` by which a request is asked for with a signature (RFC 9421, 5.1)."""
-    return http.ask(each for each in http.OF_REQUEST if each[0].startswith("@") or each[0] in request.headers)
+    body = {http.DIGEST} if request.body_exists else set()
+    return http.ask(each for each in http.OF_REQUEST if each[0].startswith("@") or each[0] in request.headers or each[0] in body)
 
 
 def bearer(authorization: str | None) -> str:

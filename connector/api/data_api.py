@@ -36,7 +36,6 @@ from connector.api.metering_api import Metering, MeteringApi
 from connector.api.middleware import problem
 from connector.api_streams.live_api import LiveApi
 from connector.dataplane import bulk, ranges
-from connector.dataplane.accounts import Account
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
@@ -46,6 +45,7 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Plan, Span
 from connector.dataplane.renewal import renew
 from connector.dataplane.stream import STALL_SECONDS, Representation, Representations, by_file, pieces, read_small, stream
+from connector.dataplane_accounts.account import Account
 from connector.errors import ConnectorError, TooLarge, TooSlow
 from connector.ports import Identity, Source, Sources
 
@@ -235,14 +235,14 @@ class DataApi:
     async def _renew(self, request: web.Request) -> web.Response:
         """Renew an access token; errors are OAuth's own."""
         try:
-            parameters = await _form(request)
+            parameters, body = await _form(request)
         except (ValueError, TooLarge, TooSlow) as error:
             status, answer = 400, {"error": "invalid_request", "error_description": str(error)}
         else:
             authorization = request.headers.get(hdrs.AUTHORIZATION)
             proof = proof_of(self._signing, request)
             status, answer = await renew(
-                parameters, authorization, identity=self._identity, gate=self._gate, tokens=self._tokens, proof=proof
+                parameters, authorization, identity=self._identity, gate=self._gate, tokens=self._tokens, proof=proof, body=body
             )
         headers = NO_STORE
         if status == 401:  # noqa: PLR2004 - a status
@@ -308,8 +308,8 @@ def _headers(representation: Representation) -> CIMultiDict[str]:
     return headers
 
 
-async def _form(request: web.Request) -> dict[str, list[str]]:
-    """The parameters of the body and of the query (some consumers send them there). Raises ValueError, TooLarge, TooSlow."""
+async def _form(request: web.Request) -> tuple[dict[str, list[str]], bytes]:
+    """The parameters of the body and of the query (some consumers send them there), and the body. Raises ValueError, TooLarge, TooSlow."""
     if request.content_type not in (FORM_TYPE, "application/octet-stream") or request.headers.get(hdrs.CONTENT_ENCODING):
         raise ValueError(f"send `{FORM_TYPE}`, not encoded")
     body = bytearray()
@@ -328,4 +328,4 @@ async def _form(request: web.Request) -> dict[str, list[str]]:
             parameters[name] = [*parameters.get(name, []), *request.query.getall(name)]
     except ValueError:
         raise ValueError("the form cannot be read") from None
-    return parameters
+    return parameters, bytes(body)

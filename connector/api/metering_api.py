@@ -20,11 +20,13 @@ from connector import telemetry
 from connector.api.data_answers import NO_STORE, Signing, answered, bearer, not_allowed, proof_of
 from connector.api.middleware import problem
 from connector.api_streams.live_api import LiveApi
-from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.gate import Gate, Permit
 from connector.dataplane.opened import OpenSources
+from connector.dataplane.possession import Proof
 from connector.dataplane.receipts import Answered, Receipts
 from connector.dataplane.stream import Representations
+from connector.dataplane_accounts.account import Account
 from connector.dataplane_live.lives import Lives
 from connector.errors import (
     ConnectorError,
@@ -164,8 +166,11 @@ class MeteringApi:
     async def _take(self, request: web.Request) -> web.Response:
         """A receipt, which is answered by its ack."""
         transfer = request.match_info["pid"]
-        ask = await self._demand_party(request)
-        receipt = await _object(request)
+        ask, proof = await self._demand_party(request)
+        body = await _object(request)
+        if proof is not None:
+            proof.cover(body)
+        receipt = _jws(body)
         try:
             taken = await self._receipts.take(transfer, receipt, await self._state(ask))
         except MeterRefused as error:
@@ -181,12 +186,13 @@ class MeteringApi:
             raise NotFound(error.message) from None
         return _answer("application/json", orjson.dumps(found))
 
-    async def _demand_party(self, request: web.Request) -> Callable[[], Awaitable[Permit]]:
+    async def _demand_party(self, request: web.Request) -> tuple[Callable[[], Awaitable[Permit]], Proof | None]:
         """Look at the token, which has to be one for this transfer, and at the signature if the agreement demands one; whether the
-        transfer runs is no matter. Returns what asks the gate for more."""
-        held = bearer(request.headers.get(hdrs.AUTHORIZATION)), request.match_info["pid"], proof_of(self._signing, request)
+        transfer runs is no matter. Returns what asks the gate for more, and what the request proves."""
+        proof = proof_of(self._signing, request)
+        held = bearer(request.headers.get(hdrs.AUTHORIZATION)), request.match_info["pid"], proof
         await self._gate.party(*held)
-        return partial(self._gate.permit, *held)
+        return partial(self._gate.permit, *held), proof
 
     async def _state(self, ask: Callable[[], Awaitable[Permit]]) -> str:
         """What an ack says of the transfer: whether, and why not, more of it may leave."""
@@ -215,8 +221,8 @@ def _refused(request: web.Request, taken: Answered) -> web.Response:
     return response
 
 
-async def _object(request: web.Request) -> str:
-    """A JWS as the body of a request. Raises UnsupportedMedia, TooLarge, TooSlow."""
+async def _object(request: web.Request) -> bytes:
+    """A body that is to be a JWS. Raises UnsupportedMedia, TooLarge, TooSlow."""
     if request.content_type != JWT or request.headers.get(hdrs.CONTENT_ENCODING):
         raise UnsupportedMedia(f"send the receipt as `{JWT}`, not encoded")
     body = bytearray()
@@ -228,6 +234,10 @@ async def _object(request: web.Request) -> str:
                     raise TooLarge(f"a receipt has {OBJECT_CHARACTERS_MAX} bytes at most")
     except TimeoutError:
         raise TooSlow(f"the receipt did not arrive within {RECEIPT_SECONDS:g} s") from None
+    return bytes(body)
+
+
+def _jws(body: bytes) -> str:
     try:
         return body.decode("ascii").strip()
     except UnicodeDecodeError:

@@ -26,6 +26,7 @@ from connector.dsp.transfer import State
 from connector.errors import Busy, InvalidRequest, TokenRefused, TooLarge, TooSlow, UnsupportedMedia, Withdrawn
 from connector.ports import Store
 from connector.ports.pushed import Answer, Brought, Reception, Receptions
+from connector.signatures.http import DIGEST, check_content
 from connector.signatures.jws import OBJECT_CHARACTERS_MAX
 
 ADDRESS_BYTES_MAX: Final = 16 * 1024
@@ -121,6 +122,8 @@ async def _address(request: web.Request, pieces: _Body, length: int) -> dict[str
     if length > ADDRESS_BYTES_MAX:
         raise TooLarge(f"a data address has {ADDRESS_BYTES_MAX} bytes at most")
     body = b"".join([piece async for piece in pieces.pieces()])
+    if DIGEST in request.headers:
+        check_content(lambda name: request.headers.getall(name, ()), body)
     try:
         address = orjson.loads(body)["dataAddress"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

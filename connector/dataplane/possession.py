@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from connector.errors import Busy, SignatureRefused
 from connector.ports import Clock, VerificationKey
-from connector.signatures.http import AGE_SECONDS_MAX, Request, verify_request
+from connector.signatures.http import AGE_SECONDS_MAX, DIGEST, Request, check_content, verify_request
 from connector.signatures.used import UsedIds
 
 TO_SIGN = "the agreement demands requests that its consumer signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
@@ -53,6 +53,16 @@ class Proof:
         except SignatureRefused as refused:
             raise SignatureRefused(TO_SIGN, refused.code) if refused.code == "signature-missing" else refused from None
         self._proven = consumer
+
+    def cover(self, body: bytes) -> None:
+        """Raise SignatureRefused for another body than the one that `Content-Digest` names, and for one that it does not name though the
+        request had to be signed: who is asked for a signature signs all that is said. Call it once that was demanded."""
+        if self._request.fields(DIGEST):
+            check_content(self._request.fields, body)
+        elif self._proven is not None and body:
+            raise SignatureRefused(
+                "the request is signed without its body; name that in `Content-Digest`, and cover it", "content-digest-missing"
+            )
 
 
 def demand(proof: Proof | None, consumer: str) -> None:

@@ -34,11 +34,12 @@ async def renew(
     gate: Gate,
     tokens: Tokens,
     proof: Proof | None = None,
+    body: bytes = b"",
 ) -> Answer:
     """Answer a renewal: HTTP status and JSON body, an access token response (RFC 6749, 5.1) or an error (5.2).
 
-    `parameters` holds all values of each form or query parameter, `proof` what the request proves beside them. The old access token
-    lives on to its short end, so that a lost answer costs nothing.
+    `parameters` holds all values of each form or query parameter, `proof` what the request with this `body` proves beside them. The old
+    access token lives on to its short end, so that a lost answer costs nothing.
     """
     grant_types, presented = parameters.get("grant_type", ()), parameters.get("refresh_token", ())
     if len(grant_types) != 1 or len(presented) > 1:
@@ -50,6 +51,8 @@ async def renew(
     try:
         caller = await identity.verify(authorization)
         grant = await gate.renewable(presented[0], caller.participant.id, proof)
+        if proof is not None:
+            proof.cover(body)
     except (Unauthenticated, SignatureRefused, TokenRefused, Withdrawn) as error:
         status, code = ERRORS[type(error)]
         return _error(status, code, NOT_VALID if isinstance(error, TokenRefused) else error.message)

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from connector import telemetry
-from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.edr import Address, Tokens, grant_for
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate, Permit
@@ -28,9 +28,11 @@ from connector.dataplane.opened import OpenSources
 from connector.dataplane.ranges import Span, write_repr_digest
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representation, Representations, pieces
+from connector.dataplane_accounts.account import Account
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
 from connector.ports import Reply, Source, Transfers
+from connector.signatures.http import content_digest
 
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
@@ -128,7 +130,7 @@ class Pusher:
             raise Withdrawn("what the transfer is about is not published any more", "dataset-withdrawn")
         told = orjson.dumps({"dataAddress": self._tokens.data_address(grant_for(view))})
         size = data.representation.size_bytes
-        opening = {"Content-Range": f"bytes */{size}", "Content-Type": "application/json"}
+        opening = {"Content-Range": f"bytes */{size}", "Content-Type": "application/json", "Content-Digest": content_digest(told)}
         reply = await self._uploads.upload(
             sink.endpoint, _once(told), len(told), headers=_headers(sink) | opening, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
         )

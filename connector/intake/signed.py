@@ -86,7 +86,7 @@ class SignedPeer:
         """See the port. A GET that is refused because it is not signed is sent once more, signed; anything else is for its sender to
         repeat, who has to make it anew."""
         while True:
-            asked = self._ask(method, url, headers)
+            asked = self._ask(method, url, headers, body)
             reply = await self._peer.send(method, url, headers=asked.headers, body=body, limit_bytes=limit_bytes)
             self._look(asked, reply.status, reply.headers)
             if not _refused_unsigned(asked, reply.status, reply.headers):
@@ -118,11 +118,13 @@ class SignedPeer:
     async def close(self) -> None:
         """See the port: the connections are those of the peer that was given, and stay."""
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Asked:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         self._peer.check(url)
         nonce = urlsafe_b64encode(self._signing.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
         signs = self._signs
         out = dict(headers) | {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=None if signs else nonce)}
+        if body is not None:
+            out["Content-Digest"] = http.content_digest(body)
         lower = {name.lower(): (value,) for name, value in out.items()}
         request = http.Request(method, url, lambda name: lower.get(name, ()))
         if signs:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import sha256, sha512
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -23,7 +23,11 @@ from connector.signatures.fields import Bare, InnerList, Item, Member, read_dict
 from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
 
 TAG, LABEL, ALGORITHM = "dp-pull", "dp", "ed25519"
-INPUT, SIGNATURE, ACCEPT = "signature-input", "signature", "accept-signature"
+INPUT, SIGNATURE, ACCEPT, DIGEST = "signature-input", "signature", "accept-signature", "content-digest"
+DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {  # RFC 9530, 5: those that are active
+    "sha-256": lambda body: sha256(body).digest(),
+    "sha-512": lambda body: sha512(body).digest(),
+}
 AGE_SECONDS_MAX = 60.0
 FIELD_CHARACTERS_MAX = 8192  # of each of the three fields: ours have some 500
 COMPONENTS_MAX = 64  # each is looked up
@@ -37,7 +41,7 @@ Component = tuple[str, bool]  # name, and whether it is that of the request (`;r
 
 # The binding: what is covered wherever it is there.
 OF_REQUEST: tuple[Component, ...] = tuple(
-    (name, False) for name in ("@method", "@authority", "@target-uri", "range", "if-range", "authorization")
+    (name, False) for name in ("@method", "@authority", "@target-uri", "range", "if-range", "authorization", DIGEST)
 )
 OF_ANSWER: tuple[Component, ...] = (
     *((name, False) for name in ("@status", "etag", "content-range", "content-length", "content-type", "repr-digest", "link")),
@@ -129,6 +133,21 @@ def verify_answer(answer: Answer, signer: str, keys: Iterable[Key], now: float, 
     if nonce is not None and signed.nonce != nonce:
         raise SignatureRefused("the answer's signature does not repeat the `nonce` that was asked for", "signature-nonce")
     return signed
+
+
+def content_digest(body: bytes) -> str:
+    """The value of the `Content-Digest` of a body (RFC 9530, 2), by which a signature covers it."""
+    return f"sha-256={write_bare(DIGESTS['sha-256'](body))}"
+
+
+def check_content(fields: Fields, body: bytes) -> None:
+    """Raise SignatureRefused unless all digests in `Content-Digest` that are known here are those of this body, and one of them is."""
+    known = {name: member for name, member in _dictionary(fields, DIGEST).items() if name in DIGESTS}
+    if not known:
+        raise SignatureRefused(f"`Content-Digest` has none of {', '.join(DIGESTS)}", "content-digest-unknown")
+    for name, member in known.items():
+        if not isinstance(member, Item) or member.value != DIGESTS[name](body):
+            raise SignatureRefused("the body is another than the one that `Content-Digest` names", "content-digest-wrong")
 
 
 def is_signed(fields: Fields) -> bool:

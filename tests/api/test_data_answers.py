@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -230,7 +231,8 @@ async def test_where_it_is_demanded_nobody_reads_without_a_signature(way: str, t
 
         status, code, headers = await got(part)
         assert (status, code) == (401, "urn:qiao:problem:signature-missing")
-        assert headers["Accept-Signature"] == http.ask(http.OF_REQUEST), "what this request has to cover"
+        covered = [each for each in http.OF_REQUEST if each[0] != http.DIGEST]
+        assert headers["Accept-Signature"] == http.ask(covered), "what this request has to cover"
         assert "signs" in headers["WWW-Authenticate"]
         now = clock.now()
         first = signed("GET", url, part, at=now)
@@ -253,20 +255,61 @@ async def test_renewals_and_receipts_are_asked_to_be_signed(tmp_path: Path):
     async with provider(tmp_path / "data", metered=True, clock=clock) as rig, aiohttp.ClientSession() as session:
         clock.shift_seconds = 2.0
         await rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS}))
-        refresh = {"grant_type": "refresh_token", "refresh_token": rig.edr().refresh_token or ""}
+        refresh = urlencode({"grant_type": "refresh_token", "refresh_token": rig.edr().refresh_token or ""}).encode()
         for method, url, data in (
             ("POST", f"{rig.url}/token", refresh),
-            ("POST", f"{rig.endpoint}/receipts", "x"),
+            ("POST", f"{rig.endpoint}/receipts", b"x"),
             ("GET", f"{rig.endpoint}/receipts", None),
             ("GET", f"{rig.endpoint}/manifest", None),
         ):
             for sign in (False, True):
                 bearer = await rig.consumer.mint(PROVIDER) if url.endswith("/token") else rig.authorization()["Authorization"]
-                asked = {"Authorization": bearer}
+                asked = {"Authorization": bearer} | ({"Content-Digest": http.content_digest(data)} if data and sign else {})
                 asked = signed(method, url, asked, nonce=f"{method}{url[-20:]}", at=clock.now()) if sign else asked
+                asked |= {"Content-Type": "application/x-www-form-urlencoded" if url.endswith("/token") else "application/jwt"}
                 async with session.request(method, url, headers=asked, data=data) as answer:
                     assert (answer.status == 401) is not sign, await answer.read()
                     assert ("Accept-Signature" in answer.headers) is not sign
+                    assert ('"content-digest"' in answer.headers.get("Accept-Signature", "")) is (not sign and data is not None)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("demanded", [True, False])
+@pytest.mark.parametrize("where", ["receipts", "token"])
+async def test_another_body_than_the_one_that_was_named_is_refused_with_its_own_code(tmp_path: Path, where: str, demanded: bool):
+    clock = ShiftedClock()
+    (tmp_path / "data").mkdir()
+    async with provider(tmp_path / "data", metered=True, clock=clock) as rig, aiohttp.ClientSession() as session:
+        clock.shift_seconds = 2.0
+        await rig.publish(LARGE, demands=frozenset({SIGNED_REQUESTS}) if demanded else frozenset())
+        url, body, kind = f"{rig.endpoint}/receipts", b"a.b.c", "application/jwt"
+        if where == "token":
+            url, kind = f"{rig.url}/token", "application/x-www-form-urlencoded"
+            body = urlencode({"grant_type": "refresh_token", "refresh_token": rig.edr().refresh_token or ""}).encode()
+
+        async def told(number: int, digest: str | None, sent: bytes) -> tuple[int, dict[str, Any]]:
+            bearer = rig.authorization()["Authorization"] if where == "receipts" else await rig.consumer.mint(PROVIDER)
+            asked = {"Authorization": bearer} | ({"Content-Digest": digest} if digest is not None else {})
+            headers = signed("POST", url, asked, nonce=f"{NONCE}{number}", at=clock.now()) | {"Content-Type": kind}
+            async with session.post(url, headers=headers, data=sent) as answer:
+                return answer.status, orjson.loads(await answer.read())
+
+        right, other = http.content_digest(body), body + b"&x=y"
+        for number, (digest, sent, code) in enumerate(
+            (
+                (right, other, "content-digest-wrong"),
+                (http.content_digest(other), body, "content-digest-wrong"),
+                ("md5=:AAAA:", body, "content-digest-unknown"),
+                (None, body, "content-digest-missing" if demanded else None),
+                (right, body, None),
+            )
+        ):
+            status, said = await told(number, digest, sent)
+            if code is None:  # it is read, for whatever it is
+                assert status == (200 if where == "token" else 409), said
+            else:
+                told_code = {"error": "invalid_client"} if where == "token" else {"type": f"urn:qiao:problem:{code}"}
+                assert (status, said | told_code) == (401, said)
 
 
 @pytest.mark.asyncio

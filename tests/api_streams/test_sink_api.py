@@ -85,6 +85,7 @@ BAD: list[tuple[str, bytes, dict[str, str], int]] = [
     ("an address that is a text", b'{"dataAddress": "x"}', ADDRESS, 400),
     ("an address of another kind", b"{}", ADDRESS | {"Content-Type": "text/plain"}, 415),
     ("an address that is too large", b"x" * 20_000, ADDRESS, 413),
+    ("an address that is not the one that was named", b"{}", ADDRESS | {"Content-Digest": "sha-256=:AAAA:"}, 401),
     ("an ack that is too long", b"", {"Content_Range": "bytes */10", "Qiao_Ack": "x" * 70_000}, 400),
 ]
 

@@ -27,7 +27,10 @@ PROVIDERS = signing_key(f"{PROVIDER}#k1", b"p" * 32)
 NOW = 1_800_000_000.25
 NONCE = "n" * 22
 URL = "https://hospital.example/data/urn:uuid:1?x=%20y"
-ASKED = {"Authorization": "Bearer t0ken", "Range": "bytes=0-99", "If-Range": '"r.root.262144"'}
+BODY = b'{"hello": "world"}\n'
+DIGEST = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"  # of it, by RFC 9530, B.1
+DIGEST_512 = "sha-512=:YMAam51Jz/jOATT6/zvHrLVgOYTGFy1d6GJiOHTohq4yP+pgk4vf2aCsyRZOtw8MjkM7iw7yZ/WkppmM44T3qg==:"  # and by 3
+ASKED = {"Authorization": "Bearer t0ken", "Range": "bytes=0-99", "If-Range": '"r.root.262144"', "Content-Digest": DIGEST}
 TOLD = {
     "ETag": '"r.root.262144"',
     "Content-Range": "bytes 0-99/1000",
@@ -110,22 +113,25 @@ class Resolver(oracle.HTTPSignatureKeyResolver):
 
 def theirs(sent: Sent, *, answer: bool) -> Any:
     """The message as the other library takes it."""
-    request = SimpleNamespace(method=sent.method, url=sent.url, headers=CaseInsensitiveDict(sent.asked))
+    request = SimpleNamespace(method=sent.method, url=sent.url, headers=CaseInsensitiveDict(sent.asked), body=BODY)
     if not answer:
         return request
     return SimpleNamespace(status_code=sent.status, url=sent.url, headers=CaseInsensitiveDict(sent.told), request=request)
 
 
-def their_verdict(message: Any) -> Any:
+def their_verdict(message: Any, body: bytes | None = None) -> Any:
     verifier = oracle.HTTPMessageVerifier(signature_algorithm=oracle.algorithms.ED25519, key_resolver=Resolver())
     verifier.validate_created_and_expires = lambda *_, **__: None  # our instants are not of today
-    return verifier.verify(message, expect_tag=http.TAG, max_age=None)
+    return verifier.verify(message, expect_tag=http.TAG, max_age=None, body=body)
 
 
 def test_another_library_verifies_our_requests_and_answers():
     sent = Sent().sign().sign_answer()
-    (found,) = their_verdict(theirs(sent, answer=False))
-    assert set(found.covered_components) >= {'"@method"', '"@authority"', '"@target-uri"', '"range"', '"if-range"', '"authorization"'}
+    (found,) = their_verdict(theirs(sent, answer=False), BODY)
+    with pytest.raises(oracle.HTTPMessageSignaturesException):
+        their_verdict(theirs(sent, answer=False), BODY + b" ")
+    covered = {'"@method"', '"@authority"', '"@target-uri"', '"range"', '"if-range"', '"authorization"', '"content-digest"'}
+    assert set(found.covered_components) >= covered
     (found,) = their_verdict(theirs(sent, answer=True))
     assert set(found.covered_components) >= {'"@status"', '"etag"', '"link"', '"@method";req', '"signature";req', '"range";req'}
 
@@ -135,7 +141,8 @@ def test_we_verify_what_another_library_has_signed():
     signer = oracle.HTTPMessageSigner(signature_algorithm=oracle.algorithms.ED25519, key_resolver=Resolver())
     created, covered = datetime.fromtimestamp(int(NOW), UTC), [f'"{name}"' for name, _ in http.OF_REQUEST]
     message = theirs(sent, answer=False)
-    signer.sign(message, key_id=KEY.kid, created=created, nonce=NONCE, label="x", tag=http.TAG, covered_component_ids=covered)
+    given = {"key_id": KEY.kid, "created": created, "nonce": NONCE, "label": "x", "tag": http.TAG, "covered_component_ids": covered}
+    signer.sign(message, **given, use_existing_digest=True)
     sent.asked |= {name: message.headers[name] for name in ("Signature-Input", "Signature")}
     assert sent.verify().nonce == NONCE
     message = theirs(sent, answer=True)
@@ -143,6 +150,50 @@ def test_we_verify_what_another_library_has_signed():
     signer.sign(message, key_id=PROVIDERS.kid, created=created, label="x", tag=http.TAG, covered_component_ids=covered)
     sent.told |= {name: message.headers[name] for name in ("Signature-Input", "Signature")}
     assert sent.verify_answer().kid == PROVIDERS.kid
+
+
+# ---- bodies (RFC 9530)
+
+
+def test_the_digest_of_a_body_is_that_of_the_standard():
+    assert http.content_digest(BODY) == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (DIGEST, None),
+        (DIGEST_512, None),
+        (f"{DIGEST}, {DIGEST_512}", None),
+        ([DIGEST, "crc32c=:AAAAAA==:"], None),
+        ("crc32c=:AAAAAA==:", "content-digest-unknown"),
+        ("", "content-digest-unknown"),
+        (http.content_digest(b""), "content-digest-wrong"),
+        (f"{DIGEST_512}, {http.content_digest(b'')}", "content-digest-wrong"),
+        (f'sha-256="{DIGEST[9:-1]}"', "content-digest-wrong"),
+        (f"sha-256=({DIGEST[8:]})", "content-digest-wrong"),
+        ("sha-256", "content-digest-wrong"),
+        (f"{DIGEST}, {DIGEST}", "content-digest-malformed"),
+        ("sha-256=:!:", "content-digest-malformed"),
+        ("x" * 9000, "signature-long"),
+    ],
+)
+def test_a_body_is_the_one_that_is_named_or_refused_with_its_own_code(said: Any, code: str | None):
+    if code is None:
+        http.check_content(fields({"Content-Digest": said}), BODY)
+        return
+    with pytest.raises(SignatureRefused) as refused:
+        http.check_content(fields({"Content-Digest": said}), BODY)
+    assert refused.value.code == code
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_every_body_has_a_digest_of_its_own(one: bytes, other: bytes):
+    said = fields({"Content-Digest": http.content_digest(one)})
+    http.check_content(said, one)
+    if other != one:
+        with pytest.raises(SignatureRefused, match="another than the one"):
+            http.check_content(said, other)
 
 
 # ---- laws
@@ -303,6 +354,8 @@ REQUESTS: dict[str, tuple[str, Callable[[Sent], Any]]] = {
     "the range is not covered": ("signature-uncovered", resigned('"range" ', "")),
     "the condition is not covered": ("signature-uncovered", resigned('"if-range" ', "")),
     "the token is not covered": ("signature-uncovered", resigned(' "authorization"', "")),
+    "the body is not covered": ("signature-uncovered", resigned(' "content-digest"', "")),
+    "another body is named": ("signature-wrong", of("asked", **{"Content-Digest": DIGEST_512})),
     "nothing is covered": ("signature-uncovered", resigned(" ".join(f'"{name}"' for name, _ in http.OF_REQUEST), "")),
     "a range that was added": ("signature-uncovered", lambda s: (of("asked", Range=None)(s), s.sign(), of("asked", Range="bytes=1-")(s))),
     "a field that is not there": ("signature-absent", resigned('"range"', '"range" "date"')),
