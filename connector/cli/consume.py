@@ -247,7 +247,7 @@ async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) 
                     update(last, used)
     finally:
         if not last.is_over and not ends:
-            show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it")
+            show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it, `connector cancel {order.id}` ends it")
     return last, await _usage(client, last.agreement) if last.stage == "done" and last.agreement is not None else None
 
 
@@ -265,9 +265,14 @@ async def _usage(client: ManagementClient, agreement: str) -> AgreementUsage | N
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
-    """A bar on a terminal, with the rate, what was signed for and what it costs, a line for each new stage otherwise; both where the
-    result is not."""
+    """On a terminal a bar with the rate, and below it what is proven, signed for and owed, or waited for; a line for each new stage
+    otherwise. Both where the result is not."""
+    from rich.console import Group
+    from rich.live import Live
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.spinner import Spinner
+    from rich.table import Column
+    from rich.text import Text
 
     output = show.console(stderr=True)
     if not output.is_terminal:
@@ -281,24 +286,29 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
 
         yield say
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    whole = Column(no_wrap=True)  # of a narrow terminal the bar gives way
+    columns = (DownloadColumn(table_column=whole), TransferSpeedColumn(table_column=whole), TimeRemainingColumn(table_column=whole))
+    bar = Progress(TextColumn("{task.description}", table_column=whole), BarColumn(None), *columns, expand=True)
+    task, waits = bar.add_task("", total=None), Spinner("dots")
+    with Live(waits, console=output, transient=True) as live:
 
         def draw(pull: Pull, used: AgreementUsage | None) -> None:
-            doing = "; ".join([_doing(pull), *_signed(pull, used)])
-            bar.update(task, description=show.clean(doing), completed=pull.received_bytes, total=pull.size_bytes)
+            doing, moves = STAGES.get(pull.stage, pull.stage), pull.size_bytes is not None or pull.received_bytes > 0
+            bar.update(task, description=doing, completed=pull.received_bytes, total=pull.size_bytes)
+            waits.update(text=doing)
+            below = "; ".join(map(show.clean, (*_signed(pull, used), *pull.reasons)))
+            live.update(Group(bar if moves else waits, Text(below, style="dim")))
 
         yield draw
 
 
 def _signed(pull: Pull, used: AgreementUsage | None) -> list[str]:
-    """What we have signed for of this order's transfer, and what the agreement has cost so far."""
+    """How much of this order's transfer is proven, and what we have signed for; and what the agreement has cost so far."""
     if used is None:
         return []
     counts = next((each["counts"] for each in used.transfers if each["transfer"] == pull.transfer), None)
-    signed = [f"signed for {show.size(counts['bytes'])}"] if counts is not None else []
-    return signed + ([cost] if (cost := _cost(used)) is not None else [])
+    signed = [f"proven {show.size(pull.received_bytes)}, signed for {show.size(counts['bytes'])}"] if counts is not None else []
+    return signed + ([f"the agreement comes to {cost} so far"] if (cost := _cost(used)) is not None else [])
 
 
 def _cost(used: AgreementUsage) -> str | None:
@@ -334,7 +344,7 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
             "transfer": pull.transfer,
             "attested": account["attested"] if account is not None else "provider-only",
             "signed for": f"{account['counts']['bytes']} bytes" if account is not None else None,
-            "cost so far": _cost(used) if used is not None else None,
+            "cost so far": f"{cost}, of the agreement" if used is not None and (cost := _cost(used)) is not None else None,
         }
     )
     return 0

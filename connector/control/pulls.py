@@ -73,7 +73,7 @@ class Pulls:
                     noted = (replace(key, answer=running.id.encode()),)
                     await self._journal.commit(Changes((Expect(Idempotent, key.key, None),), noted))
                 return self.live.get(running.id, running)
-        self._downloads.check_out(out, id)
+        await self._downloads.check_out(out, id)
         changes, earlier = self._write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
@@ -109,7 +109,8 @@ class Pulls:
                 raise NotFound(f"there is no pull `{id}`")
             if pull.stage not in CANCELLABLE:
                 raise Contradiction(f"the order is at `{pull.stage}`: only one that does not have all of its data yet can be cancelled")
-            ended = self._next(pull, stage=CANCEL, reasons=(*pull.reasons, reason))
+            has_come = self.live.get(id, pull).received_bytes
+            ended = self._next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
             running = self._tasks.get(id)
             try:
                 if running is not None:
@@ -186,8 +187,9 @@ class Pulls:
                     await self._operations.terminate(kind, process.pid, say)
                 except ConnectorError as e:
                     telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
-        over = orders.joined(current.reasons, reasons)
-        return await self._save(current, stage=FAILED, negotiation=negotiation, transfer=transfer, reasons=over)
+        over, has_come = orders.joined(current.reasons, reasons), self.live.get(pull.id, current).received_bytes
+        begun = {"negotiation": negotiation, "transfer": transfer}
+        return await self._save(current, stage=FAILED, reasons=over, received_bytes=has_come, **begun)
 
     async def _negotiate(self, pull: Pull) -> Pull:
         """Have an agreement. One that stands here already was refused: it is not used again."""
@@ -196,15 +198,14 @@ class Pulls:
             found = None if refused else await self._operations.reusable(pull.peer, pull.dataset, pull.purposes)
             if found is not None:
                 return await self._save(pull, stage="transfer", agreement=found.id)
-            key = self._key(pull, "negotiation")
-            noted = await self._noted(pull, "negotiation")
-            pull = await self._save(pull, negotiation=noted or (await self._ask(pull, key)).pid)
+            begun = await self._noted(pull, "negotiation") or (await self._ask(pull)).pid
+            pull = await self._save(pull, negotiation=begun)
         process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
             raise orders.failed_with("negotiation", process)
         return await self._save(pull, stage="transfer", agreement=process.agreement)
 
-    async def _ask(self, pull: Pull, key: Idempotent) -> Process:
+    async def _ask(self, pull: Pull) -> Process:
         """Find the offer and ask for it; whoever looks at the order meanwhile sees what it waits for."""
 
         def waits(error: PeerFailed) -> None:
@@ -212,6 +213,7 @@ class Pulls:
             self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, error.reasons))
             self._feed.nudge()
 
+        key = self._key(pull, "negotiation")
         ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=key)
         process = await patience.patiently(ask, self._journal.clock, waits)
         self.live.pop(pull.id, None)

@@ -238,7 +238,7 @@ def test_on_a_terminal_a_bar_moves(monkeypatch: pytest.MonkeyPatch):
         update(loading, msgspec.convert(USAGE, AgreementUsage))
     assert "downloading" in written.getvalue()
     assert "0.5/1.0 MB" in written.getvalue()
-    assert "downloading; signed for 400.0 kB; 1.25 EUR" in written.getvalue()
+    assert "proven 500.0 kB, signed for 400.0 kB; the agreement comes to 1.25 EUR so far" in written.getvalue()
 
 
 @pytest.mark.parametrize("usage", [True, False])
@@ -250,7 +250,9 @@ def test_what_was_fetched_is_shown_with_who_attests_it_and_what_it_costs(command
     assert ended.code == 0, ended.err
     shown = {line.split("  ")[0].strip(): line.split("  ")[-1].strip() for line in ended.out.splitlines()}
     assert shown["attested"] == ("both" if usage else "provider-only")
-    assert (shown.get("signed for"), shown.get("cost so far")) == (("400000 bytes", "1.25 EUR") if usage else (None, None))
+    assert (shown.get("signed for"), shown.get("cost so far")) == (
+        ("400000 bytes", "1.25 EUR, of the agreement") if usage else (None, None)
+    )
 
 
 def test_the_number_of_connections_goes_along(command: Command, fake: FakeConnector, home: Path):

@@ -30,7 +30,7 @@ async def test_a_download_ends_on_both_sides_and_what_has_come_stays_for_the_nex
     async with upstream() as source:
         pull = await under_way(both, source)
         view = await cancel(both.consumer, pull.id)
-        assert (view["stage"], view["reasons"]) == ("failed", [WHY])
+        assert (view["stage"], view["reasons"], view["received_bytes"] > 0) == ("failed", [WHY], True)
         ours = await both.consumer.state(T, pull.transfer, "TERMINATED")
         theirs = await both.provider.state(T, ours.peer_pid, "TERMINATED")
         assert theirs.detail["reasons"] == [WHY]
