@@ -40,7 +40,7 @@ class FileSinks:
         self.roots = tuple(roots)
         self._taken: set[tuple[int, int, str]] = set()
 
-    def check(self, out: str, part: str, *, overwrite: bool) -> None:
+    async def check(self, out: str, part: str, *, overwrite: bool) -> None:
         """See `connector.ports.sinks.Sinks`."""
         directory, name = self._directory(out)
         try:

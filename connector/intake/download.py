@@ -80,9 +80,9 @@ class Downloads:
         self._idle_seconds, self._patience_seconds = idle_seconds, patience_seconds
         self.receptions = Receptions()
 
-    def check_out(self, out: str, id: str) -> None:
+    async def check_out(self, out: str, id: str) -> None:
         """Raises InvalidRequest, Contradiction or SinkFailed if a download of order `id` may not go to this path."""
-        self._sinks.check(out, id, overwrite=False)
+        await self._sinks.check(out, id, overwrite=False)
 
     async def fetch(
         self,

@@ -71,7 +71,7 @@ class Sink(Protocol):
 class Sinks(Protocol):
     """Opens places for downloads below the directories that the operator allows."""
 
-    def check(self, out: str, part: str, *, overwrite: bool) -> None:
+    async def check(self, out: str, part: str, *, overwrite: bool) -> None:
         """Whether `open` would give this place now. Raises what it would."""
 
     async def open(self, out: str, part: str, *, overwrite: bool) -> Sink:
@@ -127,7 +127,7 @@ class Enough:
 class Downloads(Protocol):
     """Fetches what orders ask for to where they say."""
 
-    def check_out(self, out: str, id: str) -> None:
+    async def check_out(self, out: str, id: str) -> None:
         """Raise InvalidRequest if a download of order `id` may not go to this path."""
 
     async def fetch(

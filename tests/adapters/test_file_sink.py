@@ -134,7 +134,7 @@ async def test_a_file_that_is_there_is_kept_unless_it_may_be_overwritten(out: Pa
     sinks = FileSinks([out])
     await download(sinks, "a.bin", b"first")
     with pytest.raises(Contradiction, match=r"`a\.bin` exists already; remove it or name another file"):
-        sinks.check("a.bin", ID, overwrite=False)
+        await sinks.check("a.bin", ID, overwrite=False)
     with pytest.raises(Contradiction, match="exists already"):
         await sinks.open("a.bin", ID, overwrite=False)
     assert (out / "a.bin").read_bytes() == b"first"
@@ -165,7 +165,7 @@ async def test_two_downloads_never_write_to_the_same_part_and_one_place_takes_on
         with pytest.raises(SinkFailed, match=busy):
             await other.open(name, id, overwrite=True)
     with pytest.raises(SinkFailed, match=busy):
-        sinks.check("a.bin", "another", overwrite=False)
+        await sinks.check("a.bin", "another", overwrite=False)
     assert names(out) == [PART]
     await write(sink, CONTENT[HALF:])
     await sink.commit()
@@ -280,7 +280,7 @@ async def test_whoever_asks_for_the_name_in_the_middle_of_a_commit_does_not_dist
     def link_and_be_asked(*arguments: Any, **options: Any) -> None:
         link(*arguments, **options)
         with pytest.raises(Contradiction) as caught:
-            sinks.check("a.bin", ID, overwrite=False)
+            sinks.check("a.bin", ID, overwrite=False).send(None)  # in the middle of a step, where nobody can wait
         told.append(caught.value.message)
 
     monkeypatch.setattr(os, "link", link_and_be_asked)
@@ -346,7 +346,7 @@ async def test_no_spelling_and_no_link_leads_out_of_the_directory(out: Path, ove
     assert (out.parent / "secret/key").read_bytes() == SECRET
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     with pytest.raises(InvalidRequest, match="no directory is allowed"):
-        FileSinks([]).check("a.bin", ID, overwrite=overwrite)
+        await FileSinks([]).check("a.bin", ID, overwrite=overwrite)
 
 
 async def refused(sinks: FileSinks, path: str, overwrite: bool) -> None:
@@ -354,7 +354,7 @@ async def refused(sinks: FileSinks, path: str, overwrite: bool) -> None:
         await sinks.open(path, ID, overwrite=overwrite)
     assert caught.value.pointer == "/out"
     with pytest.raises(InvalidRequest):
-        sinks.check(path, ID, overwrite=overwrite)
+        await sinks.check(path, ID, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(

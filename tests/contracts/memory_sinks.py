@@ -19,14 +19,14 @@ class MemorySinks:
         self.syncs = 0
         self.taken: set[str] = set()
 
-    def check(self, out: str, part: str, *, overwrite: bool) -> None:
+    async def check(self, out: str, part: str, *, overwrite: bool) -> None:
         if out in self.files and not overwrite:
             raise Contradiction(f"`{out}` exists already; remove it or name another")
         if out in self.taken:
             raise SinkFailed(f"another download is writing to `{out}`; wait for it or name another")
 
     async def open(self, out: str, part: str, *, overwrite: bool) -> "MemorySink":
-        self.check(out, part, overwrite=overwrite)
+        await self.check(out, part, overwrite=overwrite)
         self.taken.add(out)
         self.kept.setdefault((out, part), bytearray())
         self.written.setdefault((out, part), set())

@@ -176,9 +176,9 @@ class SinkContract:
 
     async def test_a_name_that_is_taken_is_kept_unless_it_may_be_overwritten(self, shelf: Shelf):
         shelf.put(NAME, b"first")
-        for call in (lambda: shelf.sinks.open(NAME, ID, overwrite=False), lambda: _checked(shelf)):
+        for call in (shelf.sinks.open, shelf.sinks.check):
             with pytest.raises(Contradiction, match="exists already"):
-                await call()
+                await call(NAME, ID, overwrite=False)
         async with opened(shelf, overwrite=True) as sink:
             await sink.append([b"second"])
             assert shelf.under(NAME) == b"first"
@@ -200,8 +200,8 @@ class SinkContract:
                 with pytest.raises(SinkFailed, match="another download"):
                     await shelf.sinks.open(NAME, part, overwrite=True)
             with pytest.raises(SinkFailed, match="another download"):
-                shelf.sinks.check(NAME, OTHER, overwrite=False)
-        shelf.sinks.check(NAME, OTHER, overwrite=False)
+                await shelf.sinks.check(NAME, OTHER, overwrite=False)
+        await shelf.sinks.check(NAME, OTHER, overwrite=False)
 
     async def test_each_order_has_a_part_of_its_own(self, shelf: Shelf):
         async with opened(shelf, part=ID) as sink:
@@ -216,7 +216,3 @@ class SinkContract:
         async with opened(shelf) as sink:
             with pytest.raises(SinkFailed, match="no space"):
                 await sink.reserve(2**62)
-
-
-async def _checked(shelf: Shelf) -> None:
-    shelf.sinks.check(NAME, ID, overwrite=False)

@@ -124,7 +124,7 @@ async def test_a_name_that_is_taken_is_left_alone_unless_overwriting_is_asked_fo
     with pytest.raises(Contradiction, match="exists already"):
         await desk.fetch()
     with pytest.raises(Contradiction, match="exists already"):
-        desk.rig.downloads(desk.out.parent).check_out(str(desk.out), "urn:pull")
+        await desk.rig.downloads(desk.out.parent).check_out(str(desk.out), "urn:pull")
     assert desk.out.read_bytes() == b"old"
     await desk.fetch(overwrite=True)
     assert desk.out.read_bytes() == b"new"
