@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from connector.cli import show
 from connector.cli.init import description
@@ -15,7 +15,6 @@ from connector.errors import InvalidRequest, SettingsError
 if TYPE_CHECKING:
     from connector.adapters.keys import Keys
     from connector.settings import Settings
-    from connector.signatures.jws import PublicKey
 
 DAY_SECONDS = 86_400.0  # until a new key signs, unless somebody says when: for our peers to take our self-description
 NOW = "now"
@@ -79,7 +78,7 @@ def _list(held: Keys, now: float, common: Common) -> None:
     show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "every key has ended")
 
 
-def _standing(key: PublicKey, now: float, signs: str | None) -> str:
+def _standing(key: Any, now: float, signs: str | None) -> str:
     if key.not_before is not None and now < key.not_before:
         return "will sign"
     return "signs" if key.kid == signs else "is taken"

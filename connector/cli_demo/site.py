@@ -20,7 +20,6 @@ from typing import Self
 
 import aiohttp
 
-from connector.cli.init import LISTENERS
 from connector.client.management import ManagementClient
 from connector.errors import ConnectorError
 
@@ -44,7 +43,7 @@ class Site:
     def __init__(self, name: str, directory: Path) -> None:
         self.name, self.directory = name, directory
         self.id = f"did:web:{name}.example"
-        self.port = free_ports(len(LISTENERS))
+        self.port = free_ports(len(_listeners()))
         self.environment: dict[str, str] = {}
         self.peak_bytes = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -57,7 +56,7 @@ class Site:
     @property
     def data_port(self) -> int:
         """The port of its data listener."""
-        return self.port + LISTENERS.index("data")
+        return self.port + _listeners().index("data")
 
     @property
     def spans_file(self) -> Path:
@@ -72,7 +71,7 @@ class Site:
     def client(self) -> ManagementClient:
         """A client of its management API."""
         token = (self.directory / "admin-token").read_text(encoding="utf-8").strip()
-        return ManagementClient(f"http://127.0.0.1:{self.port + LISTENERS.index('management')}", token)
+        return ManagementClient(f"http://127.0.0.1:{self.port + _listeners().index('management')}", token)
 
     async def init(self) -> None:
         """Make it. Raises ConnectorError with what `connector init` says."""
@@ -146,7 +145,7 @@ class Site:
 
     async def _ready(self, session: aiohttp.ClientSession) -> bool:
         try:
-            async with session.get(f"http://127.0.0.1:{self.port + LISTENERS.index('ops')}/readyz") as answer:
+            async with session.get(f"http://127.0.0.1:{self.port + _listeners().index('ops')}/readyz") as answer:
                 return answer.status == HTTP_OK
         except aiohttp.ClientError:
             return False
@@ -217,6 +216,13 @@ class Line:
             self.carried_bytes += len(piece)
             await asyncio.sleep(next_at - clock())
         raise ConnectionResetError
+
+
+def _listeners() -> tuple[str, ...]:
+    """In the order of their ports. What makes settings loads what only the command line needs."""
+    from connector.cli.init import LISTENERS
+
+    return LISTENERS
 
 
 def free_ports(count: int) -> int:

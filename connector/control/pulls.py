@@ -198,8 +198,7 @@ class Pulls:
             found = None if refused else await self._operations.reusable(pull.peer, pull.dataset, pull.purposes)
             if found is not None:
                 return await self._save(pull, stage="transfer", agreement=found.id)
-            begun = await self._noted(pull, "negotiation") or (await self._ask(pull)).pid
-            pull = await self._save(pull, negotiation=begun)
+            pull = await self._save(pull, negotiation=await self._noted(pull, "negotiation") or (await self._ask(pull)).pid)
         process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
             raise orders.failed_with("negotiation", process)
