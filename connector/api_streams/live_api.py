@@ -19,12 +19,13 @@ from multidict import CIMultiDict
 
 from connector.api.data_answers import NO_STORE, cut_short
 from connector.api.outlet import HttpOutlet
-from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Permit
 from connector.dataplane.meter import Meters
 from connector.dataplane.ranges import Span
 from connector.dataplane.stream import STALL_SECONDS, stream
+from connector.dataplane_accounts.account import Account
 from connector.dataplane_live.flow import Flow
 from connector.dataplane_live.lives import Lives
 from connector.errors import InvalidRequest, NotFound, RangeNotSatisfiable
@@ -93,6 +94,7 @@ class LiveApi:
         account.heard = partial(_heard, flow)
         if account.stored is not None and account.opened:
             _heard(flow, account.stored)
+        await flow.mend(flow.free if account.opened else None)
         return flow, account
 
     async def _send(

@@ -1,221 +1,35 @@
-"""The accounts of the transfers that we serve: what was promised (the manifest), what was taken, and how much more may leave.
-
-A consumer that signs receipts has an account that both sides attest. From its first receipt on, no more than the credit of the manifest
-is on its way beyond what it has acknowledged, counted in leaves and over all its ranges together (`metering.credit`). One that signs none
-is counted by what was sent, each byte once. An agreement may demand receipts: then nothing leaves before the first.
+"""The accounts of the transfers that we serve (`dataplane_accounts`), and what is stored of them: what was promised, what may leave before
+it does, and what was sent to who signs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
 
 from connector import telemetry
-from connector.dataplane.coverage import Open, Sent
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
+from connector.dataplane_accounts.account import Account, same
+from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, MeterRefused, Withdrawn
+from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
 from connector.merkle import checkpoints, notes
 from connector.metering.chain_consumer import acceptable
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
-from connector.metering.counts import by_day, call
-from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest, manifest_of
-from connector.metering.ranges import Ranges, union, without
-from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS, Clock, Identity, Store
+from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest
+from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Evidence, Expect
-from connector.records.metering import Counts, Metered
+from connector.records.metering import Metered
 
-CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
 WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour
 MANIFEST_SECONDS: Final = 366 * 86_400  # for agreements without an end
-MICROSECONDS: Final = 1_000_000
-CREDIT_EXHAUSTED: Final = "credit-exhausted"
-TO_SEND_RECEIPTS: Final = (
-    "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
-    " `connector get` and other clients that sign receipts do so by themselves"
-)
-
-
-class Account:
-    """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet), `open_` what
-    all transfers of its agreement have on their way."""
-
-    def __init__(self, permit: Permit, log: Described, stored: Metered | None, open_: Open | None = None) -> None:
-        self.permit, self.log, self.stored = permit, log, stored
-        self._all = open_ or Open()
-        self._out: Ranges = ()  # leaves that are on their way, or were, and not acknowledged; at most those of the credit
-        self._out_bytes = 0
-        self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
-        self._layout, self._sent = log.layout, Sent(log)
-        self._before = Counts()  # of other data, which were published under the same transfer before
-        self._running, self._since, self._calls, self._microseconds = 0, 0.0, 0, 0
-        if stored is not None:
-            self._resume(stored)
-
-    def _resume(self, stored: Metered) -> None:
-        """Go on from what is stored: as far as that was sent, it is not counted again."""
-        counts = stored.own if stored.sequence else stored.counts
-        self._calls, self._microseconds = counts.calls, counts.microseconds
-        if not stored.sequence and not _same(stored, self.log):
-            self._before = replace(counts, calls=0, microseconds=0)
-        elif not stored.sequence:
-            self._before = stored.before
-            self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
-
-    @property
-    def required(self) -> bool:
-        """Whether the agreement demands receipts."""
-        return COUNTERSIGNED in self.permit.demands
-
-    @property
-    def opened(self) -> bool:
-        """Whether the consumer has signed a receipt."""
-        return self.stored is not None and self.stored.sequence > 0
-
-    @property
-    def bound(self) -> bool:
-        """Whether what may leave depends on receipts."""
-        return self.required or self.opened
-
-    def follow(self, permit: Permit, log: Described) -> None:
-        """Look at the transfer as it is now. Raises Withdrawn if nothing may leave on this account any more."""
-        if unknown := permit.demands - {COUNTERSIGNED, SIGNED_REQUESTS}:
-            raise Withdrawn(f"the agreement demands `{min(unknown)}` of a stream, which this connector does not know", "demand-unknown")
-        other = log.snapshot != self.log.snapshot
-        if self.opened and (other or (log.root is None and not _same(self.stored, log))):
-            text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
-            raise Withdrawn(text, "snapshot-changed")
-        if other:
-            self._before = replace(self.counts(), calls=0, microseconds=0)
-            self._layout, self._sent = log.layout, Sent(log)
-        self.permit, self.log = permit, log
-
-    def demand(self) -> None:
-        """Raise Withdrawn if nothing may leave now: the agreement demands a receipt that is not there, or the account is disputed."""
-        if self.required and not self.opened:
-            raise Withdrawn(f"the agreement demands receipts that the consumer signs; {TO_SEND_RECEIPTS}", "receipt-required")
-        if self.stored is not None and self.stored.status == "disputed":
-            raise Withdrawn("the account is disputed: what both sides have signed of it contradicts itself", "account-disputed")
-
-    async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
-        """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
-        there is no credit for the first of them, and calls `waits` before. Raises Withdrawn as `demand` does, and with the code
-        `credit-exhausted` after CREDIT_SECONDS."""
-        self.demand()
-        if not self.opened or not count:
-            return count
-        first, last = self._layout.touched(offset, count)
-        if (end := self._granted(first, last)) == first:
-            telemetry.credit_waits.inc()
-            waits()
-            try:
-                async with asyncio.timeout(CREDIT_SECONDS):
-                    while (end := self._granted(first, last)) == first:
-                        self._all.news.clear()
-                        await self._all.news.wait()
-                        self.demand()
-            except TimeoutError:
-                text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit of the manifest is used up; send it, and ask for the rest"
-                raise Withdrawn(text, CREDIT_EXHAUSTED) from None
-        begin, length = self._layout.span(first, end)
-        return min(count, begin + length - offset)
-
-    async def allow_all(self, offset: int, count: int) -> None:
-        """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
-        while count:
-            allowed = await self.allow(offset, count)
-            offset, count = offset + allowed, count - allowed
-
-    def _granted(self, first: int, last: int) -> int:
-        """The end of those of the leaves [first, last) that may leave, from the first on."""
-        if (stored := self.stored) is None:
-            return last
-        left = self._all.left(manifest_of(stored.manifest).credit_bytes, self._out_bytes, together=self.required)
-        for begin, after in without(((first, last),), union(self._out, stored.ranges)):
-            ends = range(begin + 1, after + 1)
-            end = begin + bisect_right(ends, left, key=lambda end: self._layout.span(begin, end)[1])
-            size_bytes = self._layout.span(begin, end)[1]
-            self._out = union(self._out, ((begin, end),))
-            self._hold(self._out_bytes + size_bytes)
-            left -= size_bytes
-            if end < after:
-                return end
-        return last
-
-    def acknowledged(self, stored: Metered) -> None:
-        """A receipt was accepted and its ack is durable, or the account is disputed. What was sent before the first of them is on its way
-        as well: nobody has signed for it."""
-        self._out = without(self._out if self.opened else self._sent.touched(), stored.ranges)
-        self.stored = stored
-        self._hold(self._measure(self._out))
-        self._all.news.set()
-        self.heard(stored)
-
-    def _hold(self, size_bytes: int) -> None:
-        self._all.size_bytes += size_bytes - self._out_bytes
-        self._out_bytes = size_bytes
-
-    def sent(self, first: int, length: int) -> None:
-        """Bytes went out."""
-        if not self.opened:
-            self._sent.add(first, length)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Around one answer with data: its time counts, once for all that run at the same time."""
-        if not self._running:
-            self._since = monotonic()
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._microseconds += int((monotonic() - self._since) * MICROSECONDS)
-
-    @property
-    def microseconds(self) -> int:
-        """The time in which data flowed."""
-        return self._microseconds + (int((monotonic() - self._since) * MICROSECONDS) if self._running else 0)
-
-    @property
-    def calls(self) -> int:
-        """One, once something was delivered: signed for, or sent to who signs nothing. What was counted before stays."""
-        return max(self._calls, call((self.stored.counts if self.stored and self.opened else self._before + self._sent.counts()).bytes))
-
-    def beyond(self, ranges: Ranges) -> int:
-        """How many bytes are on their way, or were, beside these leaves and those that were acknowledged."""
-        return self._measure(without(self._out, ranges))
-
-    def _measure(self, ranges: Ranges) -> int:
-        return sum(self._layout.span(*each)[1] for each in ranges)
-
-    @property
-    def out_bytes(self) -> int:
-        """What is on its way or arrived and is not acknowledged: without an account that both sides attest, all that was sent."""
-        return self._out_bytes if self.opened else self._sent.counts().bytes
-
-    def counts(self) -> Counts:
-        """What was sent to a consumer that signs nothing."""
-        return self._before + self._sent.counts() + Counts(calls=self.calls, microseconds=self.microseconds)
-
-    def written(self, stored: Metered, now: float) -> Metered | None:
-        """The account with what was sent by now to who signs nothing; None if `stored` says so already."""
-        if (counts := self.counts()) == stored.counts or not stored.counts.within(counts):
-            return None
-        after = replace(stored, ranges=self._sent.leaves(), sent=self._sent.ranges, before=self._before, version=stored.version + 1)
-        return replace(after, counts=counts, days=by_day(stored.days, now, counts), updated=now)
 
 
 class Accounts:
@@ -241,7 +55,7 @@ class Accounts:
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
         self._known: dict[str, Account] = {}
-        self._open: WeakValueDictionary[str, Open] = WeakValueDictionary()  # by agreement
+        self.opens = Opens(store, clock)
         self._unwritten: dict[str, Account] = {}
         self._writing: asyncio.Task[None] | None = None
         telemetry.unreceipted_bytes.set_function(lambda: sum(account.out_bytes for account in self._known.values() if account.opened))
@@ -249,10 +63,11 @@ class Accounts:
     async def of(self, permit: Permit, log: Described) -> Account:
         """The account of a transfer that gets the data of `log`. Raises Withdrawn as `Account.follow` does."""
         if (account := self._known.get(permit.transfer)) is None:
+            open_ = await self.opens.of(permit)
             if (stored := await self._store.metered(permit.transfer)) is None:
                 self.admit()
-            open_ = self._open.setdefault(permit.agreement, Open())
             account = self._known.setdefault(permit.transfer, Account(permit, log, stored, open_))
+            account.note = account.note or partial(self._note, account)
             if len(self._known) > TRANSFERS_MAX:
                 self._forget_one()
         account.follow(permit, log)
@@ -264,10 +79,26 @@ class Accounts:
 
     def _forget_one(self) -> None:
         for transfer, account in self._known.items():
-            if not account._running and transfer not in self._unwritten:
-                account._hold(0)
-                del self._known[transfer]
+            if not account.flows and transfer not in self._unwritten:
+                del self._known[transfer]  # what it has on its way goes on counting
                 return
+
+    async def _note(self, account: Account, *, ahead: bool = True) -> None:
+        """Store what may leave of a transfer, before it does; if nothing more is to (not `ahead`), what did."""
+
+        async def step() -> Changes | None:
+            stored = await self._store.metered(account.permit.transfer)
+            if stored is None or not stored.sequence or (sent := account.reserve(stored, ahead=ahead)) == stored.sent:
+                return None
+            return Changes((Expect(Metered, stored.transfer, stored.version),), (replace(stored, sent=sent, version=stored.version + 1),))
+
+        await self._decide(step, account.permit.transfer)
+
+    async def settle(self, transfer: str) -> None:
+        """A transfer has ended: store what was sent to who signs nothing, or had left of what is not signed for."""
+        await self.write_now(transfer)
+        if (account := self._known.get(transfer)) is not None and account.opened:
+            await self._note(account, ahead=False)
 
     async def manifest(self, account: Account, *, shown: bool = False, signs: bool = False) -> str:
         """What we promise of the data (JWS), signed and durable before anybody has it, or a byte of them. If it is to be `shown`, one that
@@ -275,13 +106,13 @@ class Accounts:
         Who sees it, or `signs` at all, means to sign receipts, which is as durable. Raises Withdrawn if the agreement is gone,
         StoreError if it cannot be written."""
         stored, asked = account.stored, shown or signs
-        if stored is None or (asked and stored.silent) or not (self._acceptable if shown else _same)(stored, account.log):
+        if stored is None or (asked and stored.silent) or not (self._acceptable if shown else same)(stored, account.log):
             stored = await self._promise(account, asked)
         return stored.manifest
 
     def _acceptable(self, stored: Metered | None, log: Described) -> bool:
         """Whether what is promised is of this log, and is signed for or could be accepted now."""
-        if stored is None or not _same(stored, log):
+        if stored is None or not same(stored, log):
             return False
         proven = partial(self._identity.read, issuer=self._identity.own.id)
         return stored.sequence > 0 or acceptable(stored.manifest, proven=proven, now=self._clock.now())
@@ -310,12 +141,12 @@ class Accounts:
                 consumer_pid=process.peer_pid, provider_pid=permit.transfer, unit=read_header(log.header).record_unit,
                 snapshot=log.snapshot, log=ContentLog(origin, CHUNK_BYTES, log.root, log.size_bytes),
                 receipts=f"{self._url}/data/{permit.transfer}/receipts", window_bytes=self.window_bytes,
-                credit_windows=self.credit_windows, required=account.required, prices=self.prices(agreement.document),
+                credit_windows=self.credit_windows, required=account.required, prices=self._prices(agreement.document),
             )  # fmt: skip
             token = self._identity.sign(manifest.claims(), Manifest.TYP)
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
             made = Metered(*shape, log.root, None if log.root is None else log.leaves, log.size_bytes, version=1, updated=now)
-            if stored is not None and _same(stored, log):  # what was sent of it stays counted
+            if stored is not None and same(stored, log):  # what was sent of it stays counted
                 made = replace(stored, manifest=token, version=stored.version + 1, updated=now)
             elif stored is not None:
                 before = replace(stored.counts, calls=0, microseconds=0)
@@ -330,6 +161,13 @@ class Accounts:
             raise AssertionError("a promise is there or was made")
         account.stored = made
         return made
+
+    def _prices(self, document: Mapping[str, Any]) -> bytes | None:
+        try:
+            return self.prices(document)
+        except PolicyError as error:
+            text = f"what the agreement says of prices is not understood, so nobody could say what is owed: {error.reasons[0]}"
+            raise Withdrawn(text, "prices-unreadable") from None
 
     def origin(self, log: Described) -> str:
         """The name of a content log in its checkpoints."""
@@ -378,7 +216,7 @@ class Accounts:
         async def step() -> Changes | None:
             nonlocal after
             stored, after = await self._store.metered(account.permit.transfer), None
-            if stored is not None and not stored.sequence and _same(stored, account.log):
+            if stored is not None and not stored.sequence and same(stored, account.log):
                 after = account.written(stored, self._clock.now())
             return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,)) if after is not None else None
 
@@ -392,9 +230,3 @@ class Accounts:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
         await self.write_now()
-
-
-def _same(stored: Metered | None, log: Described) -> bool:
-    """Whether an account is of this log. One without a root is known by its name."""
-    named = stored is not None and (log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}"))
-    return named and stored is not None and stored.root == log.root

@@ -5,7 +5,6 @@ Kept in bounded space: a peer that asks for every second byte makes us forget ra
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from connector.metering.ranges import Ranges, union, without
 if TYPE_CHECKING:
     from connector.dataplane.index import Described
 
-CREDITS = 2  # that the transfers of an agreement have together: what was lost with one that ended is not to stop the next
 RANGES_MAX = 256  # a download that was cut this often without ever filling a gap is not a download
 
 
@@ -50,20 +48,6 @@ def add(coverage: Coverage, first: int, length: int) -> Coverage:
     if len(ranges) > RANGES_MAX:
         ranges.remove(min(ranges, key=lambda known: known[1] - known[0]))
     return Coverage(coverage.etag, coverage.size_bytes, tuple(ranges))
-
-
-class Open:
-    """What is on its way under one agreement and not acknowledged, over all its transfers; `news` is set when that becomes less."""
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
-        self.news = asyncio.Event()
-
-    def left(self, credit_bytes: int, own_bytes: int, *, together: bool) -> int:
-        """What is left of the credit of a transfer with `own_bytes` on their way; of that of all of them, where they are bound `together`:
-        else each further transfer would bring another credit to who signs for none."""
-        own = credit_bytes - own_bytes
-        return min(own, CREDITS * credit_bytes - self.size_bytes) if together else own
 
 
 class Sent:

@@ -19,10 +19,11 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from connector import telemetry
-from connector.dataplane.accounts import Account, Accounts
+from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import TRANSFERS_MAX, Flows
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
+from connector.dataplane_accounts.account import Account
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
@@ -92,9 +93,12 @@ class Receipts:
         """Listens to commits: as what number a receipt is on record, which transfers are over, which accounts disputed."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER and record.final:
+                self._accounts.opens.ended(record.pid, record.agreement or "")
                 self._state_soon(record.pid)
-            if isinstance(record, Metered) and (account := self._accounts.at_hand(record.transfer)) and _disputes(account.stored, record):
-                account.acknowledged(record)
+            if isinstance(record, Metered) and (account := self._accounts.at_hand(record.transfer)):
+                account.noted(record.sent if record.sequence else ())
+                if _disputes(account.stored, record):
+                    account.acknowledged(record)
         for fact in evidence:
             if fact.what == telemetry.RECEIPT and fact.digest is not None:
                 self._numbers[fact.digest] = fact.sequence
@@ -188,8 +192,9 @@ class Receipts:
         accepted = judged.outcome is Outcome.ACCEPTED
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
-        own = _own(judged.account, self._accounts.at_hand(stored.transfer), stored)
-        after = replace(judged.account, own=own, version=stored.version + 1, updated=now)
+        account = self._accounts.at_hand(stored.transfer)
+        own, sent = _own(judged.account, account, stored), account.reserve(judged.account) if account is not None else stored.sent
+        after = replace(judged.account, own=own, sent=sent, version=stored.version + 1, updated=now)
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
             facts.append(_fact(telemetry.ACK, stored, judged.ack, now))
@@ -281,7 +286,7 @@ class Receipts:
     async def state(self, transfer: str) -> None:
         """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data, and nothing that the last
         statement of it says already."""
-        await self._accounts.write_now(transfer)
+        await self._accounts.settle(transfer)
         note = await self._ledger.checkpoint() if self._ledger is not None else None
 
         async def step() -> Changes | None:

@@ -64,7 +64,7 @@ class Outlet(Protocol):
 
 
 class Credit(Protocol):
-    """What bounds how much may be on its way: see `connector.dataplane.accounts.Account`."""
+    """What bounds how much may be on its way: see `connector.dataplane_accounts.account.Account`."""
 
     async def allow(self, offset: int, count: int, waits: Callable[[], None]) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; `waits` is called before it waits. Raises Withdrawn."""

@@ -8,8 +8,8 @@ and stores it. No receipt is signed, posted, judged or acknowledged, and nothing
 from typing import Any
 
 from connector.__main__ import main
-from connector.dataplane.accounts import Account as Served
 from connector.dataplane.accounts import Accounts
+from connector.dataplane_accounts.account import Account as Served
 from connector.intake.account import Account
 
 

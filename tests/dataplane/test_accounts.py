@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,20 @@ import orjson
 import pytest
 import pytest_asyncio
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import accounts
-from connector.dataplane.accounts import Account
-from connector.dataplane.coverage import RANGES_MAX, Open
-from connector.dataplane.flows import Lease
-from connector.dataplane.gate import Permit
-from connector.dataplane.index import Log, Writing
-from connector.dsp.messages import Role
-from connector.errors import StoreError, Withdrawn
-from connector.metering import credit
-from connector.metering.content import CHUNK_BYTES, Header, Layout
-from connector.metering.objects import ContentLog, Manifest
-from connector.metering.ranges import Ranges, union
+from connector.dataplane.coverage import RANGES_MAX
+from connector.dataplane_accounts import account as accounting
+from connector.errors import StoreError
+from connector.metering.content import CHUNK_BYTES, Layout
 from connector.ports import COUNTERSIGNED
 from connector.records import Changes
-from connector.records.metering import Counts, Metered
+from connector.records.metering import Metered
 from connector.signatures import jws
 from connector.signatures.jws import signing_key
 from tests.dataplane.reader import a_wire, reading
-from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, Rig, key_of, provider, some_bytes, view
+from tests.dataplane.rig import PROVIDER, TRANSFER, FakeIdentity, Rig, key_of, process, provider, some_bytes, view
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
@@ -63,7 +54,7 @@ async def stays_away(stream: asyncio.StreamReader) -> None:
             await stream.read(1)
 
 
-def known(rig: Rig) -> Account:
+def known(rig: Rig) -> accounting.Account:
     assert rig.metering is not None
     account = rig.metering.accounts.at_hand(TRANSFER)
     assert account is not None
@@ -130,7 +121,7 @@ async def test_what_was_sent_before_is_sent_again_without_credit(consumer: Consu
 
 @pytest.mark.asyncio
 async def test_without_a_receipt_in_time_the_stream_ends_and_the_flow_stays(consumer: Consumer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(accounts, "CREDIT_SECONDS", 0.05)
+    monkeypatch.setattr(accounting, "CREDIT_SECONDS", 0.05)
     await consumer.begin()
     await consumer.sign()
     async with reading(consumer.rig.endpoint, consumer.headers) as reader:
@@ -403,79 +394,112 @@ async def test_what_is_known_is_bounded_and_forgets_nothing_unwritten(rig: Rig, 
     assert known(rig) is first
 
 
-# --- the law of the credit, against the pure one
+# --- a restart of the provider
 
 
-def account_of(log: Log, size_bytes: int, open_: Open | None = None, demands: frozenset[str] = frozenset()) -> Account:
-    permit = Permit(TRANSFER, "urn:agreement", CONSUMER, "urn:dataset", {}, (), None, "", Lease(), demands=demands)
-    content = ContentLog("p.example/log", CHUNK_BYTES, log.root, size_bytes)
-    ids = ("urn:agreement", b"p" * 32, "urn:c", TRANSFER, "urn:dataset", "snap")
-    manifest = Manifest(PROVIDER, CONSUMER, 1, 2, *ids, content, "none", "https://p.example/receipts", CHUNK_BYTES, 3)
-    token = FakeIdentity(PROVIDER).sign(manifest.claims(), Manifest.TYP)
-    shape = (TRANSFER, Role.PROVIDER, "urn:agreement", CONSUMER, token, "p.example/log", CHUNK_BYTES)
-    stored = Metered(*shape, log.root, log.leaves, size_bytes, sequence=1, receipt="r", attested="both", credit_bytes=3 * CHUNK_BYTES)
-    return Account(permit, log, stored, open_)
+@asynccontextmanager
+async def restarted(folder: Path, store: MemoryStore, source: Any = None, **more: Any) -> AsyncIterator[tuple[Rig, Consumer]]:
+    """The provider over what is stored, as after a kill: nothing that is only in memory is left."""
+    async with provider(folder, metered=True, store=store, **WINDOW) as rig, aiohttp.ClientSession() as http:
+        if source is None:
+            await rig.publish(LARGE, **more)
+        else:
+            rig.transfers.views[TRANSFER] = view(source, **more)
+        yield rig, Consumer(rig, http)
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    folder = tmp_path_factory.mktemp("law")
-    with Writing(folder, counts=False) as writing:
-        writing.update(memoryview(LARGE))
-        return writing.finish("law.log", b"k" * 32, lambda size: Header(CHUNK_BYTES, size, "text/csv", "none", b"s" * 32))
+def again(consumer: Consumer, before: Consumer) -> Consumer:
+    """The same consumer, that knows what it has signed, and of which manifest."""
+    consumer.account, consumer.log, consumer.count = before.account, before.log, before.count
+    return consumer
 
 
-@given(st.lists(st.tuples(st.integers(0, len(LARGE) - 1), st.integers(1, len(LARGE)), st.sets(st.integers(1, 7))), max_size=25))
-def test_whatever_is_asked_for_in_whatever_order_the_credit_holds(log: Log, asks: list[tuple[int, int, set[int]]]):
-    async def story() -> None:
-        account, layout = account_of(log, len(LARGE)), Layout(len(LARGE))
-        stored = account.stored
-        assert stored is not None
-        sent: Ranges = ()
-        for offset, asked, signed in asks:
-            length = min(asked, len(LARGE) - offset)
-            first, last = layout.touched(offset, length)
-            expected = credit.allowance(stored.counts.bytes + 3 * CHUNK_BYTES, layout.measure, stored.ranges, sent, first, last)
-            try:
-                async with asyncio.timeout(0):
-                    allowed = await account.allow(offset, length)
-            except TimeoutError:
-                allowed = 0
-            end = first + expected
-            assert allowed == (min(length, sum(layout.span(first, end)) - offset) if expected else 0)
-            sent = union(sent, ((first, end),))
-            assert account.out_bytes <= 3 * CHUNK_BYTES
-            held = union(stored.ranges, ((leaf, leaf + 1) for leaf in signed if any(a <= leaf < b for a, b in sent)))
-            stored = replace(stored, ranges=held, counts=Counts(layout.measure(held).bytes))
-            account.acknowledged(stored)
-
-    asyncio.run(story())
-
-
-@pytest.mark.parametrize("demands", [frozenset(), frozenset({COUNTERSIGNED})])
+@pytest.mark.parametrize("reads", [1, CHUNK_BYTES, CREDIT_BYTES])
 @pytest.mark.asyncio
-async def test_more_transfers_bring_no_more_credit_where_receipts_are_demanded(log: Log, demands: frozenset[str]):
-    under = Open()
-    flows = [account_of(log, len(LARGE), under, demands) for _ in range(3)]
-    for each in flows[:2]:
-        await each.allow_all(0, 3 * CHUNK_BYTES)
-    third = asyncio.create_task(flows[2].allow(0, 3 * CHUNK_BYTES))
-    done, _ = await asyncio.wait({third}, timeout=NOT_YET_SECONDS)
-    assert bool(done) is not bool(demands)
-    stored = flows[0].stored
+async def test_a_restart_brings_no_second_credit_and_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int):
+    monkeypatch.setattr(accounting, "CREDIT_SECONDS", 0.05)
+    (tmp_path / "data").mkdir()
+    store = MemoryStore()
+    async with restarted(tmp_path / "data", store) as (rig, first):
+        await first.begin()
+        await first.sign()
+        source = rig.transfers.views[TRANSFER].source
+        assert (await first.get(Range=f"bytes=0-{reads - 1}"))[1] == LARGE[:reads]
+    for _ in range(2):
+        async with restarted(tmp_path / "data", store, source) as (rig, consumer):
+            status, body, _ = await consumer.get(Range=f"bytes={CREDIT_BYTES}-")
+            assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:credit-exhausted"), "it counts as sent, whoever has it"
+            assert (await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}"))[1] == LARGE[:CREDIT_BYTES], "and is sent again"
+            assert known(rig).out_bytes == CREDIT_BYTES
+    monkeypatch.undo()
+    async with restarted(tmp_path / "data", store, source) as (rig, consumer):
+        at = again(consumer, first)
+        async with reading(rig.endpoint, consumer.headers) as reader:
+            await reader.take(CREDIT_BYTES)
+            await stays_away(reader.stream)
+            for last in (3, 5, 7):
+                await at.sign((1, last))
+                await reader.take(min(CREDIT_BYTES, len(LARGE) - (last - 1) * CHUNK_BYTES))
+        ack = await at.sign((1, 8), state="complete")
+        assert (ack.state, known(rig).out_bytes) == ("ok", 0)
+
+
+@pytest.mark.asyncio
+async def test_what_may_leave_is_stored_with_the_receipts_alone_where_one_connection_reads_on(consumer: Consumer):
+    """A write for each window would cost as much again as its receipt."""
+    await consumer.begin()
+    await consumer.sign()
+    commits = 0
+
+    def committed(changes: Changes, _: object) -> None:
+        nonlocal commits
+        commits += any(isinstance(each, Metered) for each in changes.saves)
+
+    metering = consumer.rig.metering
+    assert metering is not None
+    metering.receipts._decide.__self__.listen(committed)  # type: ignore[attr-defined]
+    async with reading(consumer.rig.endpoint, consumer.headers) as reader:
+        for last in range(2, 8):
+            await reader.take(CHUNK_BYTES)
+            await consumer.sign((1, last))
+        await reader.all()
+    assert commits <= 6 + 1, "six receipts, and the first look"
+
+
+@pytest.mark.asyncio
+async def test_what_was_foreseen_of_a_transfer_and_has_not_left_counts_no_more_once_it_has_ended(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    async with restarted(tmp_path / "data", MemoryStore(), demands=frozenset({COUNTERSIGNED})) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign()
+        await consumer.get(Range="bytes=0-9")
+        assert (stored := await rig.store.metered(TRANSFER)) is not None
+        assert stored.sent == ((0, CREDIT_BYTES),)
+        assert rig.metering is not None
+        under = await rig.metering.accounts.opens.of(known(rig).permit)
+        await rig.store.commit(Changes(saves=(replace(process("TERMINATED"), version=2),)))
+        rig.metering.receipts.committed(Changes(saves=(replace(process("TERMINATED"), agreement="urn:agreement"),)), ())
+        await rig.metering.receipts.close()
+        assert (stored := await rig.store.metered(TRANSFER)) is not None
+        assert (stored.sent, under.size_bytes) == (((0, CHUNK_BYTES),), CHUNK_BYTES)
+        under.signed(CHUNK_BYTES)
+        assert under.size_bytes == 0, "what others sign for under the agreement writes it off"
+
+
+@pytest.mark.asyncio
+async def test_what_could_not_be_stored_does_not_leave(consumer: Consumer, monkeypatch: pytest.MonkeyPatch):
+    await consumer.begin()
+    await consumer.sign()
+    stored = await consumer.rig.store.metered(TRANSFER)
     assert stored is not None
-    flows[0].acknowledged(replace(stored, ranges=((1, 3),), counts=Counts(2 * CHUNK_BYTES)))
-    assert await third == (2 if demands else 3) * CHUNK_BYTES
+    await consumer.rig.store.commit(Changes(saves=(replace(stored, sent=(), version=stored.version + 1),)))
+    known(consumer.rig).noted(())
+    monkeypatch.setattr(consumer.rig.store, "commit", _full)
+    status, body, _ = await consumer.get(Range="bytes=0-9")
+    assert (status, orjson.loads(body)["type"]) == (503, "urn:qiao:problem:store")
+    monkeypatch.undo()
+    assert (await consumer.get(Range="bytes=0-9"))[1] == LARGE[:10]
 
 
-@pytest.mark.asyncio
-async def test_a_disputed_account_lets_nothing_more_leave(log: Log):
-    account = account_of(log, len(LARGE))
-    assert account.stored is not None
-    await account.allow_all(0, 3 * CHUNK_BYTES)
-    waiting = asyncio.create_task(account.allow(3 * CHUNK_BYTES, 1))
-    await asyncio.sleep(0)
-    account.acknowledged(replace(account.stored, status="disputed"))
-    with pytest.raises(Withdrawn) as caught:
-        await waiting
-    assert caught.value.code == "account-disputed"
+async def _full(_: Changes) -> None:
+    raise StoreError("the disk is full")

@@ -1,0 +1,207 @@
+"""The account of a transfer that we serve: what was promised (the manifest), what was taken, and how much more may leave.
+
+A consumer that signs receipts has an account that both sides attest. From its first receipt on, no more than the credit of the manifest
+is on its way beyond what it has acknowledged, counted in leaves and over all its ranges together (`metering.credit`). One that signs none
+is counted by what was sent, each byte once. An agreement may demand receipts: then nothing leaves before the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from connector import telemetry
+from connector.dataplane.coverage import Sent
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Described
+from connector.dataplane_accounts.flowing import Flowing
+from connector.dataplane_accounts.opens import Open
+from connector.dataplane_accounts.outstanding import Outstanding
+from connector.errors import Withdrawn
+from connector.metering.counts import by_day, call
+from connector.metering.objects import manifest_of
+from connector.metering.ranges import Ranges, without
+from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.records.metering import Counts, Metered
+
+CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
+CREDIT_EXHAUSTED: Final = "credit-exhausted"
+TO_SEND_RECEIPTS: Final = (
+    "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
+    " `connector get` and other clients that sign receipts do so by themselves"
+)
+
+
+class Account:
+    """One transfer: `log` is the content log of what it gets, `stored` how it stands in the store (None: it does not yet), `open_` what
+    all transfers of its agreement have on their way."""
+
+    def __init__(self, permit: Permit, log: Described, stored: Metered | None, open_: Open | None = None) -> None:
+        self.permit, self.log, self.stored = permit, log, stored
+        self._all = open_ or Open()
+        self._out = Outstanding(permit.transfer, log.layout, self._all)
+        self.note: Callable[[], Awaitable[None]] | None = None  # stores what may leave, before it does
+        self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
+        self._layout, self._sent = log.layout, Sent(log)
+        self._before = Counts()  # of other data, which were published under the same transfer before
+        self._calls, self._flowing = 0, Flowing()
+        self.running = self._flowing.running  # around one answer with data
+        if stored is not None:
+            self._resume(stored)
+
+    def _resume(self, stored: Metered) -> None:
+        """Go on from what is stored: as far as that was sent, it is not counted again."""
+        counts = stored.own if stored.sequence else stored.counts
+        self._calls = counts.calls
+        self._flowing.resume(counts.microseconds)
+        if not stored.sequence and not same(stored, self.log):
+            self._before = replace(counts, calls=0, microseconds=0)
+        elif stored.sequence:
+            self._out.resume(stored, self.log.leaves)
+        else:
+            self._before = stored.before
+            self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
+
+    @property
+    def required(self) -> bool:
+        """Whether the agreement demands receipts."""
+        return COUNTERSIGNED in self.permit.demands
+
+    @property
+    def opened(self) -> bool:
+        """Whether the consumer has signed a receipt."""
+        return self.stored is not None and self.stored.sequence > 0
+
+    @property
+    def bound(self) -> bool:
+        """Whether what may leave depends on receipts."""
+        return self.required or self.opened
+
+    def follow(self, permit: Permit, log: Described) -> None:
+        """Look at the transfer as it is now. Raises Withdrawn if nothing may leave on this account any more."""
+        if unknown := permit.demands - {COUNTERSIGNED, SIGNED_REQUESTS}:
+            raise Withdrawn(f"the agreement demands `{min(unknown)}` of a stream, which this connector does not know", "demand-unknown")
+        other = log.snapshot != self.log.snapshot
+        if self.opened and (other or (log.root is None and not same(self.stored, log))):
+            text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
+            raise Withdrawn(text, "snapshot-changed")
+        if other:
+            self._before = replace(self.counts(), calls=0, microseconds=0)
+            self._layout, self._sent = log.layout, Sent(log)
+            self._out = Outstanding(permit.transfer, log.layout, self._all)
+        self.permit, self.log = permit, log
+
+    def demand(self) -> None:
+        """Raise Withdrawn if nothing may leave now: the agreement demands a receipt that is not there, or the account is disputed."""
+        if self.required and not self.opened:
+            raise Withdrawn(f"the agreement demands receipts that the consumer signs; {TO_SEND_RECEIPTS}", "receipt-required")
+        if self.stored is not None and self.stored.status == "disputed":
+            raise Withdrawn("the account is disputed: what both sides have signed of it contradicts itself", "account-disputed")
+
+    async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
+        """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
+        there is no credit for the first of them, and calls `waits` before. Raises Withdrawn as `demand` does, and with the code
+        `credit-exhausted` after CREDIT_SECONDS."""
+        self.demand()
+        if not self.opened or not count:
+            return count
+        first, last = self._layout.touched(offset, count)
+        if (end := self._granted(first, last)) == first:
+            telemetry.credit_waits.inc()
+            waits()
+            try:
+                async with asyncio.timeout(CREDIT_SECONDS):
+                    while (end := self._granted(first, last)) == first:
+                        self._all.news.clear()
+                        await self._all.news.wait()
+                        self.demand()
+            except TimeoutError:
+                text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit of the manifest is used up; send it, and ask for the rest"
+                raise Withdrawn(text, CREDIT_EXHAUSTED) from None
+        if self.note is not None and not self._out.covers(first, end):
+            await self.note()
+        begin, length = self._layout.span(first, end)
+        return min(count, begin + length - offset)
+
+    async def allow_all(self, offset: int, count: int) -> None:
+        """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
+        while count:
+            allowed = await self.allow(offset, count)
+            offset, count = offset + allowed, count - allowed
+
+    def _granted(self, first: int, last: int) -> int:
+        """The end of those of the leaves [first, last) that may leave, from the first on."""
+        if (stored := self.stored) is None:
+            return last
+        return self._out.grant(first, last, stored.ranges, manifest_of(stored.manifest).credit_bytes, together=self.required)
+
+    def reserve(self, stored: Metered, *, ahead: bool = True) -> Ranges:
+        """The bytes to be stored with an account as ones that may have left and are not acknowledged by it: what did, and (`ahead`) what
+        may now."""
+        credit_bytes = manifest_of(stored.manifest).credit_bytes
+        return self._out.reserve(self._left(stored.ranges), credit_bytes, together=self.required, ahead=ahead)
+
+    def noted(self, sent: Ranges) -> None:
+        """What may have left is stored."""
+        self._out.noted = sent
+
+    def _left(self, acknowledged: Ranges) -> Ranges:
+        """The leaves that are on their way once these are acknowledged: what was sent before the first receipt is as well, as nobody has
+        signed for it."""
+        return without(self._out.out if self.opened else self._sent.touched(), acknowledged)
+
+    def acknowledged(self, stored: Metered) -> None:
+        """A receipt was accepted and its ack is durable, or the account is disputed."""
+        self._out.hold(self._left(stored.ranges))
+        self._all.signed(stored.counts.bytes - (self.stored.counts.bytes if self.stored is not None and self.opened else 0))
+        self.stored = stored
+        self._all.news.set()
+        self.heard(stored)
+
+    def sent(self, first: int, length: int) -> None:
+        """Bytes went out."""
+        if not self.opened:
+            self._sent.add(first, length)
+
+    @property
+    def flows(self) -> bool:
+        """Whether data flow now."""
+        return self._flowing.runs
+
+    @property
+    def microseconds(self) -> int:
+        """The time in which data flowed."""
+        return self._flowing.microseconds
+
+    @property
+    def calls(self) -> int:
+        """One, once something was delivered: signed for, or sent to who signs nothing. What was counted before stays."""
+        return max(self._calls, call((self.stored.counts if self.stored and self.opened else self._before + self._sent.counts()).bytes))
+
+    def beyond(self, ranges: Ranges) -> int:
+        """How many bytes are on their way, or were, beside these leaves and those that were acknowledged."""
+        return self._out.beyond(ranges)
+
+    @property
+    def out_bytes(self) -> int:
+        """What is on its way or arrived and is not acknowledged: without an account that both sides attest, all that was sent."""
+        return self._out.size_bytes if self.opened else self._sent.counts().bytes
+
+    def counts(self) -> Counts:
+        """What was sent to a consumer that signs nothing."""
+        return self._before + self._sent.counts() + Counts(calls=self.calls, microseconds=self.microseconds)
+
+    def written(self, stored: Metered, now: float) -> Metered | None:
+        """The account with what was sent by now to who signs nothing; None if `stored` says so already."""
+        if (counts := self.counts()) == stored.counts or not stored.counts.within(counts):
+            return None
+        after = replace(stored, ranges=self._sent.leaves(), sent=self._sent.ranges, before=self._before, version=stored.version + 1)
+        return replace(after, counts=counts, days=by_day(stored.days, now, counts), updated=now)
+
+
+def same(stored: Metered | None, log: Described) -> bool:
+    """Whether an account is of this log. One without a root is known by its name."""
+    named = stored is not None and (log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}"))
+    return named and stored is not None and stored.root == log.root

@@ -1,0 +1,122 @@
+"""What is on its way and not signed for under one agreement, over all its transfers: as it is stored, if nobody here has seen them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from weakref import WeakValueDictionary
+
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Place
+from connector.dsp.messages import Kind
+from connector.metering.content import Layout
+from connector.metering.objects import manifest_of
+from connector.metering.ranges import Ranges, union, without
+from connector.ports import COUNTERSIGNED, Clock, Store
+from connector.records.metering import Metered
+
+CREDITS: Final = 2  # that the transfers of an agreement have together
+LOST_SECONDS: Final = 86_400.0  # after which what a transfer that has ended had not signed for is written off
+
+
+class Open:
+    """What is on its way under one agreement and not acknowledged, over all its transfers; `news` is set when that becomes less.
+
+    What a transfer has lost when it ends is written off against what is signed for afterwards, byte for byte, and after LOST_SECONDS. So
+    whoever signs for what he gets is never out of credit by it, and whoever signs for nothing does not get another credit by each transfer.
+    """
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self.size_bytes = 0  # that count against the credit of all
+        self._held: dict[str, int] = {}
+        self._lost: dict[str, tuple[float, int]] = {}  # since when, the oldest first
+
+    def hold(self, transfer: str, size_bytes: int) -> None:
+        """So much of a transfer is on its way now. Of one that has ended it may only become less: by what is signed for after all."""
+        if (known := self._lost.get(transfer)) is None:
+            self.size_bytes += size_bytes - self._held.get(transfer, 0)
+            self._held[transfer] = size_bytes
+        else:
+            self._lose(transfer, known[0], min(known[1], size_bytes))
+
+    def end(self, transfer: str, at: float) -> None:
+        """A transfer has ended (POSIX seconds): what it had on its way is lost."""
+        size_bytes = self._held.pop(transfer, 0)
+        self.size_bytes -= size_bytes
+        if transfer not in self._lost:
+            self._lose(transfer, at, size_bytes)
+        self.news.set()
+
+    def signed(self, size_bytes: int) -> None:
+        """So much more was signed for: as much of what is lost is written off."""
+        for transfer, (at, lost) in tuple(self._lost.items()):
+            self._lose(transfer, at, max(0, lost - size_bytes))
+            size_bytes = max(0, size_bytes - lost)
+
+    def forget(self, before: float) -> None:
+        """What was lost before this instant is written off."""
+        for transfer in [transfer for transfer, (at, _) in self._lost.items() if at < before]:
+            self._lose(transfer, 0.0, 0)
+
+    def _lose(self, transfer: str, at: float, size_bytes: int) -> None:
+        self.size_bytes += size_bytes - self._lost.get(transfer, (0.0, 0))[1]
+        if size_bytes:
+            self._lost[transfer] = at, size_bytes
+        else:
+            self._lost.pop(transfer, None)
+
+    def left(self, credit_bytes: int, own_bytes: int, held_bytes: int, *, together: bool) -> int:
+        """What is left of the credit of a transfer with `own_bytes` on their way, `held_bytes` of which count here; of that of all of them,
+        where they are bound `together`: else each further transfer would bring another credit to who signs for none."""
+        own = credit_bytes - own_bytes
+        return min(own, CREDITS * credit_bytes - self.size_bytes + held_bytes - own_bytes) if together else own
+
+
+class Opens:
+    """All of them, by agreement, as long as somebody has one."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._known: WeakValueDictionary[str, Open] = WeakValueDictionary()
+
+    async def of(self, permit: Permit) -> Open:
+        """That of the agreement of a transfer. Only where receipts are demanded anything depends on other transfers than this."""
+        if (open_ := self._known.get(permit.agreement)) is None:
+            open_ = Open()
+            if COUNTERSIGNED in permit.demands:
+                for stored in sorted(await self._store.metered_of(permit.agreement), key=lambda each: each.updated):
+                    await self._take_up(open_, stored)
+            open_ = self._known.setdefault(permit.agreement, open_)
+        open_.forget(self._clock.now() - LOST_SECONDS)
+        return open_
+
+    async def _take_up(self, open_: Open, stored: Metered) -> None:
+        if not stored.sequence:
+            return
+        open_.forget(stored.updated - LOST_SECONDS)
+        open_.signed(stored.counts.bytes)
+        open_.hold(stored.transfer, unsigned(stored))
+        process = await self._store.process(Kind.TRANSFER, stored.transfer)
+        if process is None or process.final:
+            open_.end(stored.transfer, stored.updated)
+
+    def ended(self, transfer: str, agreement: str) -> None:
+        """A transfer has ended: what it had on its way is lost."""
+        if (open_ := self._known.get(agreement)) is not None:
+            open_.end(transfer, self._clock.now())
+
+
+def unsigned(stored: Metered) -> int:
+    """How many bytes of an account that is not at hand count as sent and are not signed for. Of live data, whose leaves only their log
+    knows, as much as was stored."""
+    if stored.size_bytes is None:
+        return min(sum(last - first for first, last in stored.sent), manifest_of(stored.manifest).credit_bytes)
+    layout = Layout(stored.size_bytes, stored.chunk_bytes)
+    return sum(layout.span(*each)[1] for each in without(touched(layout, stored.sent, layout.leaves), stored.ranges))
+
+
+def touched(layout: Place, sent: Ranges, leaves: int) -> Ranges:
+    """The leaves, of so many that there are, of which any of these bytes are."""
+    end = layout.span(1, leaves)[1]
+    return union(layout.touched(first, min(last, end) - first) for first, last in sent if first < end)

@@ -1,0 +1,185 @@
+"""Accounts: what is on its way beyond what was signed for never exceeds the credit, whatever is asked for, and whatever is killed."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.dataplane.flows import Lease
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Log, Writing
+from connector.dataplane_accounts.account import Account
+from connector.dataplane_accounts.opens import Open
+from connector.dsp.messages import Role
+from connector.errors import Withdrawn
+from connector.metering import credit
+from connector.metering.content import CHUNK_BYTES, Header, Layout
+from connector.metering.objects import ContentLog, Manifest
+from connector.metering.ranges import Ranges, union, without
+from connector.ports import COUNTERSIGNED
+from connector.records.metering import Counts, Metered
+from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, FakeIdentity, some_bytes
+
+LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
+NOT_YET_SECONDS = 0.05  # what is not to come has not come by then
+CREDIT_BYTES = 3 * CHUNK_BYTES
+
+
+def account_of(log: Log, size_bytes: int, open_: Open | None = None, demands: frozenset[str] = frozenset(), pid: str = TRANSFER) -> Account:
+    permit = Permit(pid, "urn:agreement", CONSUMER, "urn:dataset", {}, (), None, "", Lease(), demands=demands)
+    content = ContentLog("p.example/log", CHUNK_BYTES, log.root, size_bytes)
+    ids = ("urn:agreement", b"p" * 32, "urn:c", TRANSFER, "urn:dataset", "snap")
+    manifest = Manifest(PROVIDER, CONSUMER, 1, 2, *ids, content, "none", "https://p.example/receipts", CHUNK_BYTES, 3)
+    token = FakeIdentity(PROVIDER).sign(manifest.claims(), Manifest.TYP)
+    shape = (TRANSFER, Role.PROVIDER, "urn:agreement", CONSUMER, token, "p.example/log", CHUNK_BYTES)
+    stored = Metered(*shape, log.root, log.leaves, size_bytes, sequence=1, receipt="r", attested="both", credit_bytes=3 * CHUNK_BYTES)
+    return Account(permit, log, stored, open_)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    folder = tmp_path_factory.mktemp("law")
+    with Writing(folder, counts=False) as writing:
+        writing.update(memoryview(LARGE))
+        return writing.finish("law.log", b"k" * 32, lambda size: Header(CHUNK_BYTES, size, "text/csv", "none", b"s" * 32))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(LARGE) - 1), st.integers(1, len(LARGE)), st.sets(st.integers(1, 7))), max_size=25))
+def test_whatever_is_asked_for_in_whatever_order_the_credit_holds(log: Log, asks: list[tuple[int, int, set[int]]]):
+    async def story() -> None:
+        account, layout = account_of(log, len(LARGE)), Layout(len(LARGE))
+        stored = account.stored
+        assert stored is not None
+        sent: Ranges = ()
+        for offset, asked, signed in asks:
+            length = min(asked, len(LARGE) - offset)
+            first, last = layout.touched(offset, length)
+            expected = credit.allowance(stored.counts.bytes + 3 * CHUNK_BYTES, layout.measure, stored.ranges, sent, first, last)
+            try:
+                async with asyncio.timeout(0):
+                    allowed = await account.allow(offset, length)
+            except TimeoutError:
+                allowed = 0
+            end = first + expected
+            assert allowed == (min(length, sum(layout.span(first, end)) - offset) if expected else 0)
+            sent = union(sent, ((first, end),))
+            assert account.out_bytes <= 3 * CHUNK_BYTES
+            held = union(stored.ranges, ((leaf, leaf + 1) for leaf in signed if any(a <= leaf < b for a, b in sent)))
+            stored = replace(stored, ranges=held, counts=Counts(layout.measure(held).bytes))
+            account.acknowledged(stored)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("demands", [frozenset(), frozenset({COUNTERSIGNED})])
+@pytest.mark.asyncio
+async def test_more_transfers_bring_no_more_credit_where_receipts_are_demanded(log: Log, demands: frozenset[str]):
+    under = Open()
+    flows = [account_of(log, len(LARGE), under, demands, f"urn:t:{number}") for number in range(3)]
+    for each in flows[:2]:
+        await each.allow_all(0, 3 * CHUNK_BYTES)
+    third = asyncio.create_task(flows[2].allow(0, 3 * CHUNK_BYTES))
+    done, _ = await asyncio.wait({third}, timeout=NOT_YET_SECONDS)
+    assert bool(done) is not bool(demands)
+    stored = flows[0].stored
+    assert stored is not None
+    flows[0].acknowledged(replace(stored, ranges=((1, 3),), counts=Counts(2 * CHUNK_BYTES)))
+    assert await third == (2 if demands else 3) * CHUNK_BYTES
+
+
+@pytest.mark.asyncio
+async def test_a_disputed_account_lets_nothing_more_leave(log: Log):
+    account = account_of(log, len(LARGE))
+    assert account.stored is not None
+    await account.allow_all(0, 3 * CHUNK_BYTES)
+    waiting = asyncio.create_task(account.allow(3 * CHUNK_BYTES, 1))
+    await asyncio.sleep(0)
+    account.acknowledged(replace(account.stored, status="disputed"))
+    with pytest.raises(Withdrawn) as caught:
+        await waiting
+    assert caught.value.code == "account-disputed"
+
+
+@dataclass
+class Lives:
+    """One account over several lives of its process. `stored` is all that is left of it by a kill, `ever` all leaves that have left."""
+
+    log: Log
+    stored: Metered
+    account: Account
+    ever: Ranges = ()
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """A new process, over what is stored."""
+        self.account = Account(self.account.permit, self.log, self.stored)
+        self.account.note = self.note
+
+    async def note(self) -> None:
+        self.write(replace(self.stored, sent=self.account.reserve(self.stored)))
+
+    def write(self, stored: Metered) -> None:
+        self.stored = stored
+        self.account.noted(stored.sent)
+
+    async def ask(self, offset: int, length: int) -> int:
+        """What leaves of a range, at once."""
+        try:
+            async with asyncio.timeout(0):
+                allowed = await self.account.allow(offset, length)
+        except TimeoutError:
+            return 0
+        self.ever = union(self.ever, (self.log.layout.touched(offset, allowed),))
+        return allowed
+
+    def sign(self, leaves: Ranges) -> None:
+        """The consumer signs for these beside what it has signed for, and the receipt is stored as `Receipts` does."""
+        held = union(self.stored.ranges, leaves)
+        after = replace(self.stored, ranges=held, counts=Counts(self.log.layout.measure(held).bytes))
+        self.write(replace(after, sent=self.account.reserve(after)))
+        self.account.acknowledged(self.stored)
+
+
+SIZE = len(LARGE)
+STEPS = st.lists(
+    st.tuples(st.just("ask"), st.integers(0, SIZE - 1), st.integers(1, SIZE))
+    | st.tuples(st.just("sign"), st.sets(st.integers(1, 7)), st.booleans())
+    | st.tuples(st.just("kill"), st.none(), st.none()),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_however_often_it_is_killed_no_more_than_one_credit_is_ever_unsigned_and_nobody_is_locked_out(
+    log: Log, steps: list[tuple[str, ...]]
+):
+    async def story() -> None:
+        stored = account_of(log, SIZE).stored
+        assert stored is not None
+        lives = Lives(log, stored, account_of(log, SIZE))
+        for what, one, other in steps:
+            if what == "kill":
+                lives.begin()
+            elif what == "ask":
+                await lives.ask(int(one), min(int(other), SIZE - int(one)))
+            else:
+                lives.sign(union((leaf, leaf + 1) for leaf in one if any(a <= int(leaf) < b for a, b in lives.ever)))  # type: ignore[misc]
+            unsigned = log.layout.measure(without(lives.ever, lives.stored.ranges)).bytes
+            assert unsigned <= CREDIT_BYTES
+            assert unsigned <= lives.account.out_bytes <= CREDIT_BYTES
+        for _ in range(2 * log.leaves):  # a consumer that fetches what it lacks, wherever that is let, and signs for it, gets all of it
+            lacking = without(log.layout.whole, lives.stored.ranges)
+            if not lacking:
+                break
+            got = [leaf for a, b in lacking for leaf in range(a, b) if await lives.ask(*log.layout.span(leaf, leaf + 1))]
+            assert got
+            lives.sign(union((leaf, leaf + 1) for leaf in got))
+            if _ % 2:
+                lives.begin()
+        assert lives.stored.ranges == log.layout.whole
+
+    asyncio.run(story())

@@ -1,0 +1,98 @@
+"""What is on its way under one agreement: of what runs, and of what has ended with a loss, until that is written off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.dataplane.flows import Lease
+from connector.dataplane.gate import Permit
+from connector.dataplane_accounts.opens import LOST_SECONDS, Open, Opens, unsigned
+from connector.dsp.messages import Role
+from connector.metering.content import Layout
+from connector.ports import COUNTERSIGNED
+from connector.records import Changes
+from connector.records.metering import Counts, Metered
+from tests.dataplane.rig import ShiftedClock, process
+from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, account
+
+CREDIT = MANIFEST.credit_bytes
+
+
+def test_what_has_ended_counts_until_as_much_is_signed_for_or_a_day_is_over():
+    under = Open()
+    under.hold("one", 10)
+    under.hold("two", 7)
+    under.end("one", 100.0)
+    under.end("never seen", 100.0)
+    assert (under.size_bytes, under.news.is_set()) == (17, True)
+    under.signed(4)
+    assert under.size_bytes == 13
+    under.hold("one", 3)
+    assert under.size_bytes == 10, "what is signed for after the end counts as well"
+    under.hold("one", 9)
+    assert under.size_bytes == 10, "and nothing more leaves of it"
+    under.end("two", 200.0)
+    under.end("two", 300.0)
+    assert under.size_bytes == 10
+    under.forget(150.0)
+    assert under.size_bytes == 7
+    under.signed(100)
+    assert under.size_bytes == 0
+
+
+@pytest.mark.parametrize(("together", "left"), [(False, 60), (True, 45)])
+def test_transfers_that_are_bound_together_have_two_credits(together: bool, left: int):
+    under = Open()
+    under.hold("one", 40)
+    under.hold("two", 90)
+    under.end("two", 0.0)
+    under.hold("three", 25)
+    assert under.left(100, 40, 40, together=together) == left
+
+
+def stored(pid: str, sent: tuple[tuple[int, int], ...], ranges: tuple[tuple[int, int], ...] = (), **more: Any) -> Metered:
+    counts = Counts(LAYOUT.measure(ranges).bytes)
+    about = {"transfer": pid, "agreement": "urn:agreement", "sequence": 1, "receipt": "r", "size_bytes": LAYOUT.size_bytes}
+    return replace(account(Role.PROVIDER), **about, sent=sent, ranges=ranges, counts=counts, **more)
+
+
+def permit(*demands: str) -> Permit:
+    return Permit("t", "urn:agreement", "c", "urn:dataset", {}, (), None, "", Lease(), demands=frozenset(demands))
+
+
+@pytest.mark.asyncio
+async def test_a_restart_takes_up_what_runs_and_what_has_ended_with_a_loss():
+    store, clock = MemoryStore(), ShiftedClock()
+    now = clock.now()
+    rows = (
+        stored("runs", ((0, 3 * CHUNK),), ((1, 2),), updated=now - 5),
+        stored("ended", ((0, CHUNK),), updated=now - 9),
+        stored("ended long ago", ((0, 9 * CHUNK),), updated=now - LOST_SECONDS - 9),
+        replace(stored("signs nothing", ((0, 9 * CHUNK),)), sequence=0, receipt=""),
+        replace(stored("of others", ((0, CHUNK),)), agreement="urn:other"),
+    )
+    states = {"runs": "STARTED", "ended": "COMPLETED", "ended long ago": "TERMINATED"}
+    transfers = [replace(process(state, pid), peer_pid=f"theirs {pid}") for pid, state in states.items()]
+    await store.commit(Changes(saves=(*rows, *transfers)))
+    opens = Opens(store, clock)
+    under = await opens.of(permit(COUNTERSIGNED))
+    assert under.size_bytes == 2 * CHUNK, "the leaf that the one has lost, the other has signed for since"
+    assert await opens.of(permit(COUNTERSIGNED)) is under
+    opens.ended("runs", "urn:agreement")
+    opens.ended("runs", "urn:unknown")
+    assert under.size_bytes == 2 * CHUNK
+    clock.shift_seconds = LOST_SECONDS + 1
+    assert (await opens.of(permit(COUNTERSIGNED))).size_bytes == 0
+    assert (await Opens(store, ShiftedClock()).of(permit())).size_bytes == 0, "where no receipts are demanded each has its own"
+
+
+def test_of_live_data_that_are_not_at_hand_as_much_counts_as_was_stored():
+    live = replace(stored("live", ((0, 10), (20, 25))), size_bytes=None)
+    assert unsigned(live) == 15
+    assert unsigned(replace(live, sent=((0, 2**40),))) == CREDIT
+    assert unsigned(stored("finite", ((5, 6), (CHUNK, CHUNK + 1), (LAYOUT.size_bytes, 2**40)), ((2, 3),))) == CHUNK
+    assert Layout(LAYOUT.size_bytes, CHUNK).leaves == LAYOUT.leaves
