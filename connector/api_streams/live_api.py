@@ -94,7 +94,6 @@ class LiveApi:
         account.heard = partial(_heard, flow)
         if account.stored is not None and account.opened:
             _heard(flow, account.stored)
-        await flow.mend(flow.free if account.opened else None)
         return flow, account
 
     async def _send(
