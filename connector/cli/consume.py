@@ -328,7 +328,7 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
         return 0 if pull.stage == "done" else 1
     if pull.stage != "done":
         process = pull.transfer or pull.negotiation
-        more = (f"`connector explain {process}` says more",) if process else ()
+        more = (f"`connector explain {process}` says more" if process else f"`connector catalog {pull.peer}` shows what it offers us",)
         raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", (*(pull.reasons or ("no reason was given",)), *more))
     agreement = f"{pull.agreement} (reused)" if pull.reused else pull.agreement
     size_bytes = f"{pull.size_bytes} bytes" if pull.size_bytes is not None else None

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from connector.cli import show
+from connector.cli.processes import agreement_of
 from connector.cli.session import Common, ask
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
+    from connector.client.views import AgreementUsage
 
 FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
 LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
@@ -38,10 +40,14 @@ def usage(agreement: str, *, common: Common | None = None) -> None:
     Parameters
     ----------
     agreement
-        its id, as `connector agreements` shows it
+        its id, as `connector agreements` shows it, or `latest` for the newest
     """
     common = common or Common()
-    view = ask(common, lambda client: client.usage(agreement))
+
+    async def work(client: ManagementClient) -> AgreementUsage:
+        return await client.usage(await agreement_of(client, agreement))
+
+    view = ask(common, work)
     if common.json:
         show.document(view)
         return
@@ -74,7 +80,7 @@ def invoice(
     Parameters
     ----------
     agreement
-        its id, as `connector agreements` shows it
+        its id, as `connector agreements` shows it, or `latest` for the newest
     begins
         first instant or day of the period (UTC); default: the signing
     ends
@@ -87,7 +93,11 @@ def invoice(
     """
     common = common or Common()
     wanted = "json" if format == "text" or common.json else format
-    content = ask(common, lambda client: client.invoice(agreement, wanted, begins=begins, ends=ends))
+
+    async def work(client: ManagementClient) -> bytes:
+        return await client.invoice(await agreement_of(client, agreement), wanted, begins=begins, ends=ends)
+
+    content = ask(common, work)
     if out is not None:
         try:
             with out.open("xb") as file:
@@ -121,7 +131,7 @@ def statement(
     Parameters
     ----------
     agreement
-        its id, as `connector agreements` shows it
+        its id, as `connector agreements` shows it, or `latest` for the newest
     begins
         first instant or day of the period (UTC); default: the beginning of the agreement
     ends
@@ -130,8 +140,14 @@ def statement(
     from connector.cli_evidence.stating import show_statement
 
     common = common or Common()
-    said = ask(common, lambda client: client.statement(agreement, begins=begins, ends=ends))
+
+    async def work(client: ManagementClient) -> dict[str, Any]:
+        return await client.statement(await agreement_of(client, agreement), begins=begins, ends=ends)
+
+    said = ask(common, work)
     (show.document if common.json else show_statement)(said)
+    if ends is None:
+        show.note("it goes up to some seconds ago, of which both sides have all; what was signed for since then is in the next one")
     return 0 if said["outcome"] == "agreed" else 1
 
 
@@ -156,7 +172,7 @@ def _quantity(line: Mapping[str, Any]) -> str:
 def _counted(counts: Mapping[str, int]) -> str:
     seconds = counts.get("us", 0) / 1_000_000
     told = {"records": counts.get("records", 0), "items": counts.get("items", 0), "calls": counts.get("calls", 0)}
-    more = "".join(f", {number} {name}" for name, number in told.items() if number)
+    more = "".join(f", {number} {name if number > 1 else name.removesuffix('s')}" for name, number in told.items() if number)
     return f"{counts.get('bytes', 0)} bytes{more}" + (f", {seconds:.1f} s" if seconds else "")
 
 
@@ -182,7 +198,7 @@ def evidence(
     action
         export or verify
     subject
-        the id of an agreement, as `connector agreements` shows it; or an evidence file
+        the id of an agreement, as `connector agreements` shows it, or `latest` for the newest; or an evidence file
     other
         the export of the other side, to compare
     out
@@ -222,12 +238,16 @@ def evidence(
 def _export_evidence(agreement: str, out: Path | None, cose: Path | None, witnesses: Literal["counterparty", "all"], common: Common) -> int:
     from connector.cli_evidence.exporting import export, named
 
-    path = out or named(agreement)
-    size_bytes, receipts = ask(common, lambda client: export(client, agreement, path, witnesses, cose))
+    async def work(client: ManagementClient) -> tuple[str, Path, int, int]:
+        id = await agreement_of(client, agreement)
+        path = out or named(id)
+        return id, path, *await export(client, id, path, witnesses, cose)
+
+    id, path, size_bytes, receipts = ask(common, work)
     if common.json:
-        show.document({"agreement": agreement, "file": str(path), "size_bytes": size_bytes, "receipts": receipts})
+        show.document({"agreement": id, "file": str(path), "size_bytes": size_bytes, "receipts": receipts})
         return 0
-    show.line(f"{path} holds the evidence of {agreement} ({show.size(size_bytes)}); `connector evidence verify` checks it anywhere")
+    show.line(f"{path} holds the evidence of {id} ({show.size(size_bytes)}); `connector evidence verify` checks it anywhere")
     if cose is not None:
         show.line(f"{cose} holds {receipts} entries of the ledger with their COSE receipts")
     return 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
+LATEST = "latest"  # no IRI is a word alone
 NOT_FOUND = 404  # RFC 9110
 A = TypeVar("A")
 B = TypeVar("B")
@@ -344,6 +345,16 @@ def _refusal(decision: Any) -> list[str]:
 def _sentences(decision: dict[str, Any]) -> list[str]:
     reason = decision.get("reason")
     return [str(sentence) for sentence in reason] if isinstance(reason, list) else []
+
+
+async def agreement_of(client: ManagementClient, said: str) -> str:
+    """The id of an agreement; LATEST stands for the newest. Raises ConnectorError if there is none."""
+    if said != LATEST:
+        return said
+    page = await client.agreements(limit=1)
+    if not page.items:
+        raise ConnectorError("there is no agreement yet; `connector get` or `negotiate` makes one")
+    return page.items[0].id
 
 
 async def either(pid: str, first: Callable[[], Awaitable[A]], second: Callable[[], Awaitable[B]]) -> A | B:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from connector.cli import show
-from connector.cli.processes import done, listed, show_process, state_of
+from connector.cli.processes import agreement_of, done, listed, show_process, state_of
 from connector.cli.session import Common, ask
 from connector.errors import ConnectorError, InvalidRequest
 
@@ -42,7 +42,7 @@ def transfers(
     action
         what to do; nothing for the list
     id
-        which one: its PID as the list shows it, or the agreement to start one under
+        which one: its PID as the list shows it, or the agreement to start one under, of which `latest` is the newest
     reason
         why it is suspended, which the peer is told; or why the dispute is over, which is put on record
     state
@@ -72,7 +72,7 @@ def _show(pid: str, _reason: str | None, common: Common) -> None:
 
 def _start(agreement: str, _reason: str | None, common: Common) -> None:
     async def work(client: ManagementClient) -> Transfer:
-        begun = await client.transfer(agreement)
+        begun = await client.transfer(await agreement_of(client, agreement))
         return await client.transfer_process(begun.pid, wait="started", timeout_seconds=STARTED_SECONDS)
 
     view = ask(common, work)

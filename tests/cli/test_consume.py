@@ -164,6 +164,7 @@ def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Comman
         "connector: `urn:d:1` of `did:web:hospital.example` was not fetched",
         "  - purpose `resale` is not among `research`",
         "  - ask the data office",
+        "  - `connector catalog did:web:hospital.example` shows what it offers us",
     ]
 
 

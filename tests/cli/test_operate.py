@@ -254,3 +254,18 @@ async def test_the_details_of_an_event_are_erased_for_good_and_the_ledger_is_sti
         for number, says, code in (("2", "there is no event 2", 1), ("0", "sequence", 1), ("x", "EVENT", 2)):
             refused = await operated(at, "erase", number)
             assert (refused.code, says in refused.err) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "said", [("usage", "latest"), ("invoice", "latest", "--format", "csv"), ("statement", "latest"), ("evidence", "export", "latest")]
+)
+def test_the_newest_agreement_need_not_be_named(command: Command, fake: FakeConnector, home: Path, said: tuple[str, ...]):
+    fake.answers[("GET", "/v1/agreements")] = (200, {"items": [], "next": None})
+    none = command(*said)
+    assert (none.code, "there is no agreement yet" in none.err) == (1, True)
+    newest = {"id": "urn:a", "peer": "p", "dataset": "d", "provider": "p", "consumer": "c", "document": {}}
+    fake.answers[("GET", "/v1/agreements")] = (200, {"items": [newest], "next": "c"})
+    command(*said)
+    assert [path for path in fake.paths() if path.startswith("GET /v1/agreements?")] == ["GET /v1/agreements?limit=1"] * 2
+    assert fake.paths()[-1].partition("?")[0].split("/", 2)[2].startswith("agreements/urn%3Aa/")
+    assert list(home.glob("*.evidence.jsonl")) == [], "nothing is left of an export that was refused"
