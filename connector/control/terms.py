@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 from connector.errors import PolicyError
 from connector.metering_bills.plans import terms_of
-from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, compare, differences, load, meet, same_terms, separating
+from connector.odrl import DEFAULT_OPTIONS, PURPOSE, Options, Policy, differences, load, same_terms
 from connector.odrl.model import Constraint, Rule, constraints_of
+from connector.odrl_compare.comparing import Comparison
 from connector.odrl_compare.covering import described
-from connector.odrl_compare.wording import rule_meaning
+from connector.odrl_compare.meeting import met, separated
+from connector.odrl_compare.terms import told_alike
+from connector.odrl_compare.wording import changes, rule_meaning
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
+STEPS, MORE_STEPS = 7_000, 3_500  # of a comparison, and of the terms that are made of it: together some 20 ms of the loop
 NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 # The left operands that ask something of a stream itself: how it is metered, how requests for it are proven.
@@ -68,27 +72,34 @@ def _priced_as(envelope: Policy, common: Mapping[str, Any], options: Options) ->
 
 
 def _settled(terms: Policy, envelope: Policy, party: str, target: str, options: Options) -> Settlement:
-    if same_terms(terms, envelope):
-        return Settlement("refines")
     asked, widest = _about(terms, party, target), _about(envelope, party, target)
-    verdict = compare(asked, widest, options=options, names=NAMES)
+    alike = told_alike(terms, envelope, options=options)
+    if alike is None and (asked.target, asked.assignees) != (widest.target, widest.assignees):
+        alike = same_terms(terms, envelope, options=options)
+    if alike:
+        return Settlement("refines")
+    comparison = Comparison(
+        asked, widest, options, steps=STEPS, names=NAMES
+    )  # one for all questions: what two policies permit is found once
+    verdict = comparison.verdict()
     if verdict.refines == "yes":
-        return Settlement("refines", says=tuple(differences(envelope, terms)))
+        same = alike is None and verdict.refined_by == "yes"
+        return Settlement("refines", says=() if same else tuple(differences(envelope, terms, options=options)))
     if verdict.compatible == "no":
-        apart = separating(asked, widest, options=options, names=NAMES)
-        return Settlement("disjoint", says=(apart.sentence if apart else verdict.reasons.get("compatible", ""),))
+        return Settlement("disjoint", says=(separated(comparison).sentence,))
     if "unknown" in (verdict.refines, verdict.compatible):
         return Settlement("undecided", says=tuple(dict.fromkeys(verdict.reasons.values())))
     if verdict.refined_by == "yes":
         common = envelope.document
-        asks, instead = tuple(differences(envelope, terms)), tuple(differences(terms, envelope))
-        return Settlement("overlaps", asks, common if isinstance(common, Mapping) else None, instead)
-    met = meet(asked, widest, options=options, names=NAMES)
-    if met.document is None:
-        return Settlement("undecided", says=(met.reason,))
-    names = {"target"} | (set() if envelope.assignees else {"assignee"})
-    common = {name: value for name, value in met.document.items() if name not in names}
-    return Settlement("overlaps", tuple(differences(envelope, terms)), common, met.from_first)
+        instead = tuple(changes(terms, envelope)) or (verdict.reasons["refines"],)
+    else:
+        found = met(comparison, steps=MORE_STEPS)
+        if found.document is None:
+            return Settlement("undecided", says=(found.reason,))
+        names = {"target"} | (set() if envelope.assignees else {"assignee"})
+        common, instead = {name: value for name, value in found.document.items() if name not in names}, found.from_first
+    asks = tuple(changes(envelope, terms)) or (verdict.reasons["refines"],)
+    return Settlement("overlaps", asks, common if isinstance(common, Mapping) else None, instead)
 
 
 def burdens(terms: Policy, accepted: Policy, own: str) -> tuple[str, ...]:

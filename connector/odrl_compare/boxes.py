@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from connector.odrl.model import Constraint
 from connector.odrl.operands import ELAPSED_TIME, METERED_TIME
 from connector.odrl.words import shown
 from connector.odrl_compare.axes import MEASURES, Axis
@@ -16,6 +17,7 @@ from connector.odrl_compare.sides import GAP, HIGH, Crowd, Line, Names, Side, jo
 
 Box = dict[str, Side]  # key of an axis -> what is left of it; never empty, and silent means anything, the gap too
 Region = list[Box]
+Leaves = dict[tuple[int, bool], tuple[Constraint, Axis, Region]]  # by the identity of the constraint, and whether it holds
 
 BOXES_MAX: Final = 4096
 STEPS_MAX: Final = 10_000  # operations on one axis; some 25 ms
@@ -27,12 +29,14 @@ class TooComplex(Exception):
 
 
 class Work:
-    """The axes that came up, and how much may still be done."""
+    """The axes that came up, and how much may still be done. `leaves` are kept for who reads the same again, under one calendar after the
+    other: where single constraints hold, or do not."""
 
-    __slots__ = ("axes", "left")
+    __slots__ = ("axes", "leaves", "left")
 
-    def __init__(self, steps: int = STEPS_MAX) -> None:
+    def __init__(self, steps: int = STEPS_MAX, leaves: Leaves | None = None) -> None:
         self.axes: dict[str, Axis] = {}
+        self.leaves = leaves
         self.left = steps
 
     def spend(self, steps: int) -> None:
@@ -62,7 +66,7 @@ class Work:
                 if left is None:
                     return None
                 found[key] = left
-        return found if _possible(found) else None
+        return found if METERED_TIME not in found or _possible(found) else None
 
     def apart(self, one: Box, other: Box) -> bool:
         """Whether nothing lies in both boxes."""

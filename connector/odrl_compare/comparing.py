@@ -17,7 +17,7 @@ from connector.odrl.evaluation import evaluate, under
 from connector.odrl.model import DEFAULT_OPTIONS, Constraint, Options, Policy, Rule, Scope, constraints_of
 from connector.odrl.operands import DELAY_PERIOD, ELAPSED_TIME
 from connector.odrl.words import shown
-from connector.odrl_compare.axes import Lengths, calendars
+from connector.odrl_compare.axes import calendars
 from connector.odrl_compare.boxes import STEPS_MAX, Box, TooComplex, Work
 from connector.odrl_compare.covering import all_covered, clears, described, idle, narrower, spared
 from connector.odrl_compare.regions import Reader
@@ -146,10 +146,15 @@ class Comparison:
         months = months_of(self.one) | months_of(self.other)
         if len(months) > MONTHS_MAX:
             raise TooComplex
-        for day, lengths in calendars(months) if months else ((None, ()),):
-            found: Lengths = dict(lengths)
+        if months:
+            self.work.leaves = {}
+        looks = calendars(months) if months else ((None, ()),)
+        for at, (day, lengths) in enumerate(looks):
+            before, found = self.work.left, dict(lengths)
             shapes = [shape_of(policy, self.work, found, self.options, bare=self.bare) for policy in (self.one, self.other)]
             yield Look(shapes[0], shapes[1], Reader(self.one.registry, self.work, found), day)
+            if at == 1:  # each costs like the other, and the first has read what they share
+                self.work.spend(0 if (before - self.work.left) * (len(looks) - 2) <= self.work.left else self.work.left + 1)
 
     def _refines(self, look: Look) -> Found:
         for grant in look.one.grants:

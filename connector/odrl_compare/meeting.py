@@ -16,7 +16,7 @@ from connector.odrl.duties import duty_actions
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Members, Node, Options, Policy, Rule, Scope, leaves
 from connector.odrl.registry import Registry, registry_of
 from connector.odrl_compare.axes import Axis, axis_of, cone, sides_of
-from connector.odrl_compare.boxes import STEPS_MAX, TooComplex, Work
+from connector.odrl_compare.boxes import STEPS_MAX, Region, TooComplex, Work
 from connector.odrl_compare.comparing import COMPLEX, NAMES, Comparison
 from connector.odrl_compare.covering import covers
 from connector.odrl_compare.regions import Reader
@@ -61,12 +61,12 @@ class Separation:
 def separating(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, names: tuple[str, str] = NAMES) -> Separation | None:
     """The axis that makes two policies disjoint; None if they have something in common, or nobody can tell. `names` are what the two are
     called in the sentence."""
-    return _separation(Comparison(a, b, options, steps=STEPS_MAX // 2, names=names))
+    comparison = Comparison(a, b, options, steps=STEPS_MAX // 2, names=names)
+    return separated(comparison) if comparison.compatible().answer == NO else None
 
 
-def _separation(comparison: Comparison) -> Separation | None:
-    if comparison.compatible().answer != NO:
-        return None
+def separated(comparison: Comparison) -> Separation:
+    """The axis that makes two policies disjoint of which a comparison has found that they are."""
     look = comparison.looks()[0]
     return Separation(*separation(look.reader.work.axes, look.one.boxes, look.other.boxes, comparison.names))
 
@@ -79,20 +79,25 @@ def meet(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS, id: str = 
     and never raises.
     """
     comparison = Comparison(a, b, options, steps=STEPS_MAX // 2, names=names)
-    apart = _separation(comparison)
-    if apart is not None:
-        return Meeting(None, None, reason=apart.sentence, apart=True)
-    one, other = comparison.one, comparison.other
+    if comparison.compatible().answer == NO:
+        return Meeting(None, None, reason=separated(comparison).sentence, apart=True)
+    return met(comparison, id=id)
+
+
+def met(comparison: Comparison, *, id: str = "", steps: int = STEPS_MAX // 2) -> Meeting:
+    """`meet` of two policies of which a comparison has not found that they are apart, in so many more steps."""
+    one, other, options, names = comparison.one, comparison.other, comparison.options, comparison.names
     if one.registry is not other.registry or one.registry is not registry_of(options):
         return Meeting(None, None, reason="the two were read under other profiles than those of the options")
     try:
-        document = _document(Reader(one.registry, Work(STEPS_MAX // 2), {}), one, other, options, id or one.id or other.id)
+        reader = Reader(one.registry, Work(steps), {})
+        document = _document(reader, one, other, options, id or one.id or other.id)
         found = _load(document, options)
     except TooComplex:
         return Meeting(None, None, reason=COMPLEX.reason)
     except PolicyError as error:
         return Meeting(None, None, reason=f"what both permit cannot be written: {error.message}")
-    left = STEPS_MAX // 2  # for both questions
+    left = reader.work.left  # for both questions
     for policy, name in ((one, names[0]), (other, names[1])):
         check = Comparison(found, policy, options, steps=left)
         narrower, left = check.refines(), check.work.left
@@ -113,9 +118,15 @@ def _document(reader: Reader, one: Policy, other: Policy, options: Options, id: 
     assignees = _common(tuple(map(Scope, sorted(one.assignees))), tuple(map(Scope, sorted(other.assignees))))
     if assignees is None:
         raise PolicyError("the two are for different parties")
+    far = _regions(reader, other)
     permissions = _distinct(
         reader,
-        (rule for mine in one.permissions for its in other.permissions if (rule := _both(reader, one, other, mine, its)) is not None),
+        (
+            _both(reader, one, other, mine, its)
+            for mine, here in _regions(reader, one)
+            for its, there in far
+            if reader.work.both(here, there)
+        ),
     )
     prohibitions = _distinct(
         reader,
@@ -164,10 +175,12 @@ def _named(prohibition: Rule, duties: frozenset[str], registry: Registry) -> tup
     return prohibition, *(replace(prohibition, actions=(action,)) for action in reached)
 
 
-def _both(reader: Reader, one: Policy, other: Policy, mine: Rule, its: Rule) -> Rule | None:
-    """What two permissions permit both, None if nothing."""
-    if not reader.work.both(reader.rule(one, mine), reader.rule(other, its)):
-        return None
+def _regions(reader: Reader, policy: Policy) -> list[tuple[Rule, Region]]:
+    return [(rule, reader.rule(policy, rule)) for rule in policy.permissions]
+
+
+def _both(reader: Reader, one: Policy, other: Policy, mine: Rule, its: Rule) -> Rule:
+    """What two permissions that meet permit both. Raises PolicyError where that has no form of its own."""
     actions = _actions(reader, mine.actions, its.actions)
     targets = _common(mine.targets, its.targets)
     parties = _parties(one, other, mine, its)

@@ -86,9 +86,18 @@ class Reader:
         return self._in_order(node.parts)[1]
 
     def _leaf(self, node: Constraint, *, holds: bool) -> Region:
+        leaves = self.work.leaves
+        known = None if leaves is None else leaves.get((id(node), holds))
+        if known is not None and known[0] is node:
+            self.work.spend(1)
+            self.work.axes[known[1].key] = known[1]
+            return known[2]
         axis = axis_of(self.registry, node)
         self.work.spend(1 + (len(node.expected) >> 2))
-        return self.work.on(axis, sides_of(axis, node, self.registry, self.lengths, holds=holds))
+        region = self.work.on(axis, sides_of(axis, node, self.registry, self.lengths, holds=holds))
+        if leaves is not None and not isinstance(node.test, Lapse):  # a duration has the length of its calendar
+            leaves[id(node), holds] = node, axis, region
+        return region
 
     def all_true(self, nodes: Iterable[Node]) -> Region:
         """Where all of them are satisfied."""
@@ -232,6 +241,8 @@ class Reader:
 
     def _meets(self, ways: list[tuple[Axis, Names, tuple[Node, ...]]]) -> Region:
         """Where one of the alternatives is met."""
+        if len(ways) == 1 and not ways[0][2]:
+            return self.work.on(ways[0][0], (ways[0][1],))
         return self._either(self._all([self.work.on(axis, (side,)), *map(self.true, nodes)]) for axis, side, nodes in ways)
 
     def _misses(self, ways: list[tuple[Axis, Names, tuple[Node, ...]]]) -> Region:

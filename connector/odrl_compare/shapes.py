@@ -46,7 +46,7 @@ def shape_of(policy: Policy, work: Work, lengths: Lengths, options: Options, *, 
     key = (wins, bare, tuple(lengths.items()))
     shape = kept.get(key)
     if shape is None:
-        mine = Work(work.left)
+        mine = Work(work.left, work.leaves)
         reader = Reader(policy.registry, mine, lengths)
         void = wins == "invalid" and bool(clashes(policy, NOBODY))  # as a whole, whatever is asked for (ODRL 2.2 IM, 2.9)
         prohibitions = () if wins == "permit" or void else policy.prohibitions

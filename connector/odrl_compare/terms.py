@@ -18,16 +18,20 @@ def same_terms(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> b
 
     Where nobody can know it (something is not understood, or too complex), they have the same terms if they say it in the same words.
     """
-    if a is b:
-        return True
-    if a.profiles != b.profiles or a.opaque != b.opaque or a.refused != b.refused:
-        return False
-    if signed_apart(a, b, options):
-        return False
-    if same_words(a, b):
-        return True
+    known = told_alike(a, b, options=options)
+    if known is not None:
+        return known
     comparison = Comparison(a, b, options, bare=True, steps=STEPS_MAX // 2)
     return comparison.refines().answer == YES and comparison.turned().refines().answer == YES
+
+
+def told_alike(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> bool | None:
+    """Whether two policies have the same terms, as far as their words say it; None where that is a matter of comparison."""
+    if a is b:
+        return True
+    if a.profiles != b.profiles or a.opaque != b.opaque or a.refused != b.refused or signed_apart(a, b, options):
+        return False
+    return True if same_words(a, b) else None
 
 
 def differences(a: Policy, b: Policy, *, options: Options = DEFAULT_OPTIONS) -> list[str]:
