@@ -43,6 +43,7 @@ from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.errors import StoreError
 from connector.records import Changes, Conflict, Evidence, Expect, implied
+from connector.records.immutable import immutable
 from connector.telemetry import commit_seconds
 
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
@@ -62,7 +63,7 @@ def end_process(error: BaseException) -> None:
     os._exit(EXIT_STATUS)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Prepared:
     """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role, path_of
 from connector.ports import Act
 from connector.records import Agreement, Outbound, Record
+from connector.records.immutable import immutable
 
 SAID = ("code", "reasons", "grounds", "ended_by")  # what a process keeps of who has stopped it, and why
 BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp")
@@ -22,7 +22,7 @@ BARE = ("@context", "@id", "@type", "target", "assigner", "assignee", "timestamp
 DECIDED = frozenset({"ACCEPTED", "AGREED", "VERIFIED"})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Times:
     """How long a step may take, in seconds: to deliver, to wait for the peer's machine, to wait for an operator."""
 
@@ -31,7 +31,7 @@ class Times:
     approval_seconds: float = 604_800
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Sender:
     """What every message of ours is made from: our participant id, our base URL for callbacks, and the times."""
 
@@ -40,7 +40,7 @@ class Sender:
     times: Times
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outgoing:
     """A move of ours, ready to be committed."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from connector.control.compose import agreement_of, saying
@@ -23,13 +23,14 @@ from connector.odrl import Code
 from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
+from connector.records.immutable import immutable
 
 # DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
 TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 APPROVAL = "approval"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reaction:
     """The process with what we keep of the message, what we propose to do, and what else is saved with it."""
 

@@ -7,7 +7,6 @@ the caller's, do the pids fit, is it a repeat, does the table allow it, can its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
 from connector.origins import origin
 from connector.ports import Caller
 from connector.records import Changes, Evidence, Expect, Inbox
+from connector.records.immutable import immutable
 
 # Moves that create a process, and the role that the receiver then has.
 FIRST: dict[Move, Role] = {
@@ -34,7 +34,7 @@ FIRST: dict[Move, Role] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Answer:
     """What goes back to the peer: status and body."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeVar
 
 from connector.dsp.exchange import Process
@@ -31,6 +31,7 @@ from connector.records import (
     Pull,
     Usage,
 )
+from connector.records.immutable import immutable
 
 R = TypeVar("R")
 # Gets every byte of a source that is being indexed, once and in order, in pieces that are its own only until it returns. It is called in
@@ -54,7 +55,7 @@ class Ids(Protocol):
         """A fresh `urn:uuid:` of version 7: ordered by time so that new rows share pages, 74 random bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Participant:
     """A participant as the identity layer knows it.
 
@@ -70,7 +71,7 @@ class Participant:
     claims: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Caller:
     """Who sent a message: the participant, its claims, and the instant until which both are proven (POSIX seconds)."""
 
@@ -207,7 +208,7 @@ class Store(LedgerStore, Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reply:
     """What a peer answered. `headers` has lower-case names; `body` is at most the limit that the caller set."""
 
@@ -216,7 +217,7 @@ class Reply:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Detached:
     """A connection that was taken out of the HTTP client. `descriptor` is its socket, which does not block and belongs to the holder from
     now on; `ahead` are bytes of the body that have been read already, `left` how many more there are to come. `where` is the
@@ -268,7 +269,7 @@ class Peer(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stat:
     """A source as it stands. `version` changes whenever the bytes do; `sha256` is None if it was never indexed."""
 
@@ -329,7 +330,7 @@ class Stage(Protocol):
 COUNTERSIGNED, SIGNED_REQUESTS = "https://w3id.org/qiao/v1/countersigned", "https://w3id.org/qiao/v1/signed-requests"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class TransferView:
     """What the data plane has to know of a transfer.
 
@@ -380,7 +381,7 @@ class Expander(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Act:
     """What we should do next in a process: send `move` after `delay_seconds`, with `reasons` if it is a refusal; `grounds` are the same
     reasons as data."""

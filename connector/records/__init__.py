@@ -10,18 +10,19 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.errors import InvalidRequest
+from connector.records.immutable import immutable
 from connector.records.ledger import Log, Numbered, Subtree, Witnessed
 from connector.records.metering import Metered, Receipted
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Dataset:
     """A published dataset. `document` is its DCAT description in compact JSON-LD bytes, offers and distributions
     included, as catalogs carry it; `source` says where the bytes are (never leaves this connector); `offers` its offers.
@@ -43,7 +44,7 @@ class Dataset:
         return str(self.source.get("media_type", ""))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Offer:
     """An offer of exactly one dataset. `policy` is the ODRL document, without target; `manual` leaves each request to
     an operator.
@@ -61,7 +62,7 @@ class Offer:
     template: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Agreement:
     """A contract agreement. `document` is the ODRL Agreement; `ends` the instant after which it permits nothing, if its
     policy has one; `final` once both sides know it as finalized. `closed` is the instant from which it permits nothing any
@@ -87,7 +88,7 @@ class Agreement:
     performed: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Edr:
     """An endpoint data reference that a provider gave us for a transfer: the address and the secrets to use it."""
 
@@ -100,7 +101,7 @@ class Edr:
     updated: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Pull:
     """A consumer's order to fetch a dataset into a file. `stage` is one of negotiate, transfer, download, complete,
     done, cancel, failed; everything needed to go on after a crash is here. `validator` is the strong ETag that a resumed
@@ -138,7 +139,7 @@ class Pull:
     updated: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Idempotent:
     """The answer to a management call that came with an idempotency key; `digest` is the SHA-256 of its body."""
 
@@ -148,7 +149,7 @@ class Idempotent:
     created: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reservation:
     """An amount that a transfer has set aside before it is used: it will be posted, as far as it was used, and else voided.
 
@@ -164,7 +165,7 @@ class Reservation:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Usage:
     """What an agreement has used up: `posted` for good, as (rule, operand, amount) in order, and `open`, what is reserved. Used is both
     together, at every instant. One record for each agreement, whatever it counts: an agreement has one assignee, and all its transfers
@@ -203,7 +204,7 @@ class Usage:
         return replace(self, posted=rows, open=left, version=self.version + 1, updated=now)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Inbox:
     """An accepted message of a peer and the answer it got. Unique on (pid, sequence of acceptance)."""
 
@@ -216,7 +217,7 @@ class Inbox:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outbound:
     """An effect that is due: a message to deliver (`act` is "deliver") or a decision to take (`act` is "decide").
 
@@ -245,7 +246,7 @@ class Outbound:
     until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Evidence:
     """One fact for the record and the event feed. `what` is from a closed set (`connector.telemetry`); `sequence` is
     given by the store. `detail` is plain JSON without secrets or personal data, and can be erased. `entry` is what the ledger holds of it
@@ -276,7 +277,7 @@ Record = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Expect:
     """What must be true at the moment of the write: the record of type `of` under `key` has this `version`; None means
     that there is none. `key` is the record's id, for `Process` by peer it is (kind, peer, peer pid). An `Outbound` has
@@ -296,7 +297,7 @@ class Open(NamedTuple):
     dataset: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Conflict:
     """The write found something else than expected and changed nothing. Read again and decide again.
 
@@ -308,7 +309,7 @@ class Conflict:
     expect: Expect
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Changes:
     """All that one step writes.
 
@@ -345,7 +346,7 @@ def implied(changes: Changes) -> list[tuple[Expect, str]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Page(Generic[T]):
     """A page of a list. `next` and `previous` are opaque cursors, None where there is no such page; of datasets they are
     ids, `next` for `after` and `previous` for `before`."""
@@ -355,7 +356,7 @@ class Page(Generic[T]):
     previous: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Cursor:
     """A place in a list that is ordered by (instant, id), and the way to walk from there. Texts of it are opaque to
     whoever pages: base64url of JSON."""

@@ -9,9 +9,10 @@ sees the hashes of a log from guessing entries that are not his.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from json.encoder import encode_basestring  # exactly the strings of RFC 8785, 3.2.2.2
 from typing import TYPE_CHECKING
+
+from connector.records.immutable import immutable
 
 if TYPE_CHECKING:
     from connector.records import Evidence
@@ -50,7 +51,7 @@ def _text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Log:
     """One append-only log of this participant, and who extends it. The one with the highest `number` (1, 2, ...) grows, the others
     are closed for good.
@@ -76,7 +77,7 @@ class Log:
     updated: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Place:
     """Where an entry stands: `index` in the log `origin`."""
 
@@ -84,7 +85,7 @@ class Place:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Numbered:
     """Entries of log `log` from index `first` on: they are the `count` evidence rows from `sequence` on."""
 
@@ -94,7 +95,7 @@ class Numbered:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Subtree:
     """A full subtree of log `log`: `hash` is the node (`level`, `index`), of 2^level leaves; levels are multiples of TILE_LEVELS, the
     leaves themselves (level 0) are with the evidence."""
@@ -105,7 +106,7 @@ class Subtree:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Witnessed:
     """The newest checkpoint of log `origin` about which `peer` and we agree. Of the peer's log: that we have seen and found consistent;
     of ours: that the peer has cosigned, and `note` carries its line. `conflict` is a signed checkpoint that contradicts it, if the peer
@@ -126,7 +127,7 @@ class Witnessed:
         return f"{self.peer} {self.origin}"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Entry:
     """One entry as it stands in a log. `detail` (bytes of JSON) and `salt` are None when they were erased, or are no part of it because
     the entry is a signed object; `peer` is whom the fact is about, `pid` the process, both None for what concerns nobody else."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from connector.dsp.messages import Role
 from connector.metering.counts import NOTHING
 from connector.metering.counts import Counts as Counts  # noqa: PLC0414 - whoever takes the records takes it from here too
+from connector.records.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Metered:
     """How far the metering of one transfer has got, on either side.
 
@@ -56,7 +55,7 @@ class Metered:
         return not self.asked and not self.sequence
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Receipted:
     """One receipt as it came (JWS), and the ack that it got (None: it was kept as evidence and not accepted). Unique on (transfer,
     sequence, digest); `digest` is the SHA-256 of the receipt."""
