@@ -7,6 +7,7 @@ when the process has ended, however it did. A port that a stranger listens on is
 import itertools
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
@@ -17,16 +18,17 @@ HELD_MAX = 16  # blocks of one process: six hundred ports, after which the first
 
 
 class Ports:
-    """What one process has of the range."""
+    """What one process has of the range. Threads take turns: what is in a row would not be, if another took some of it in between."""
 
     def __init__(self) -> None:
         self._held: list[socket.socket] = []  # to the first port of each block
         self._ports = self._each()
+        self._turn = threading.RLock()
 
     def one(self) -> socket.socket:
         """Bound to a port of ours that nobody listens on; it is free once this is closed."""
         while True:
-            with suppress(OSError):
+            with self._turn, suppress(OSError):
                 return bound(next(self._ports))
 
     def row(self, count: int) -> int:
@@ -34,7 +36,7 @@ class Ports:
         if count >= BLOCK:
             raise ValueError(f"{count} ports are more than a block of {BLOCK} has")
         while True:
-            with ExitStack() as opened, suppress(OSError):
+            with self._turn, ExitStack() as opened, suppress(OSError):
                 first: int = opened.enter_context(self.one()).getsockname()[1]
                 for port in range(first + 1, first + count):
                     if next(self._ports) != port:  # another block has begun

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
@@ -43,6 +44,13 @@ def test_programs_that_run_at_a_time_are_never_given_the_same_port_though_nobody
         ]
         given = [port for program in programs if program.stdout for port in program.stdout.readline().split()]
     assert len(given) == 3 * 360
+    assert len(set(given)) == len(given)
+
+
+def test_threads_that_take_blocks_side_by_side_get_none_twice():
+    with closing(Ports()) as ports, ThreadPoolExecutor(8) as threads:
+        firsts = list(threads.map(ports.row, [4] * 100))
+    given = [first + number for first in firsts for number in range(4)]
     assert len(set(given)) == len(given)
 
 
