@@ -110,7 +110,9 @@ class Receipts:
         durable: then nothing is acknowledged.
         """
         began = perf_counter()
-        if self._ledger is not None and self._ledger.suspected((await self._demand(transfer)).peer):
+        account = self._accounts.at_hand(transfer)
+        peer = account.permit.consumer if account is not None else (await self._demand(transfer)).peer
+        if self._ledger is not None and self._ledger.suspected(peer):
             raise MeterRefused(SUSPECTED, "ledger-suspected")
         judged = await self._judge(transfer, token, state)
         telemetry.receipts.labels(judged.outcome.value).inc()
@@ -157,8 +159,8 @@ class Receipts:
             if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             if state == "ok" and self._flows_on(judged, account):
-                ack = self._signed(judged.account, account, state, now, note)
-                judged = replace(judged, account=chain.acked(judged.account, ack), ack=ack)
+                acked = self._acked(judged.account, account, state, now, note)
+                judged = replace(judged, account=acked, ack=acked.ack)
             if judged.outcome in (Outcome.ACCEPTED, Outcome.CONFLICT) and judged.account.counts.bytes <= told:
                 self._demand_pace(transfer)
             return self._written(stored, judged, token, now)
@@ -174,10 +176,11 @@ class Receipts:
         return judged
 
     def _flows_on(self, judged: Judged[Metered], account: Account | None) -> bool:
-        """Whether more is on its way than this receipt covers, and the ledger keeps up with what is to be numbered."""
+        """Whether more is on its way than this receipt covers, or about to be, and the ledger keeps up with what is to be numbered."""
         if judged.outcome is not Outcome.ACCEPTED or judged.receipt is None or judged.receipt.state != "partial" or account is None:
             return False
-        return account.beyond(judged.account.ranges) > 0 and (self._ledger is None or not self._ledger.behind())
+        more = account.flows or account.beyond(judged.account.ranges) > 0
+        return more and (self._ledger is None or not self._ledger.behind())
 
     def _demand_pace(self, transfer: str) -> None:
         """Raises TooMany for one more that signs for nothing new, if there were too many."""
@@ -201,10 +204,12 @@ class Receipts:
         row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, judged.ack if accepted else None, now)
         return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=tuple(facts))
 
-    def _signed(self, stored: Metered, account: Account | None, state: str, now: float, note: str | None, index: int | None = None) -> str:
-        """The ack of the receipt that was accepted last."""
+    def _acked(
+        self, stored: Metered, account: Account | None, state: str, now: float, note: str | None, index: int | None = None
+    ) -> Metered:
+        """The account with the ack of the receipt that was accepted last."""
         ack = chain.answer(stored, now=now, index=index, state=state, own=_own(stored, account), ledger=note)
-        return self._identity.sign(ack.claims(), Ack.TYP)
+        return chain.acked(stored, self._identity.sign(ack.claims(), Ack.TYP), ack)
 
     async def _acknowledge(self, transfer: str, token: str, state: str) -> str:
         """Sign the ack of the receipt that was accepted last, once that has its place in the ledger, and make it durable."""
@@ -220,8 +225,8 @@ class Receipts:
             if stored.ack or digest(stored.receipt) != name:  # somebody was quicker: with the same, or with one that takes its place
                 signed = stored.ack
                 return None
-            signed = self._signed(stored, self._accounts.at_hand(transfer), state, now, note, index)
-            after = replace(chain.acked(stored, signed), version=stored.version + 1, updated=now)
+            acked = self._acked(stored, self._accounts.at_hand(transfer), state, now, note, index)
+            signed, after = acked.ack, replace(acked, version=stored.version + 1, updated=now)
             saves = (after, Receipted(transfer, stored.sequence, name, token, signed, stored.updated))
             return Changes((Expect(Metered, transfer, stored.version),), saves, evidence=(_fact(telemetry.ACK, stored, signed, now),))
 

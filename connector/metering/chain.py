@@ -29,6 +29,7 @@ from connector.metering.codes import refused
 from connector.metering.counts import Counts, call
 from connector.metering.objects import Ack, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
 from connector.metering.ranges import Ranges, covers, union
+from connector.signatures import jws
 
 AHEAD_SECONDS_MAX: Final = 300  # how far the clock of a participant may run ahead; order is by `seq`, never by time
 # What a receipt makes of the account. A rejection or an abort ends nothing: the leaf may come right, the disk may be emptied.
@@ -113,7 +114,7 @@ def judge(account: A, token: str, *, proven: Read, log: credit.Log, now: float, 
         return _again(account, token, receipt, known)
     try:
         _next(receipt, account, manifest, now)
-        _measured(receipt, account, log, finite=manifest.log.root is not None)
+        measured(receipt, account, log, finite=manifest.log.root is not None)
     except MeterRefused as error:
         return refusal(account, error, receipt)
     after = changed(
@@ -170,15 +171,15 @@ def _next(receipt: Receipt, account: Account, manifest: Manifest, now: float) ->
     if receipt.issued > manifest.expires:
         raise refused("manifest-ended")
     if account.receipt:
-        last = kept(Receipt, account.receipt)
-        if receipt.id == last.id:
+        last = jws.claims_of(account.receipt)  # all of it was read when it was accepted
+        if receipt.id == last["jti"]:
             raise refused("receipt-id-used")
-        if last.checkpoint is not None and (receipt.checkpoint is None or receipt.checkpoint.size < last.checkpoint.size):
+        if last["cp"] is not None and (receipt.checkpoint is None or receipt.checkpoint.size < last["cp"]["size"]):
             raise refused("checkpoint-older")
 
 
-def _measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: bool) -> None:
-    """Whether it says what its leaves come to, and whether the log has them."""
+def measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: bool) -> None:
+    """Whether a receipt says what its leaves come to, and whether the log has them. Raises MeterRefused."""
     size = 1 if receipt.checkpoint is None else receipt.checkpoint.size
     if receipt.checkpoint is None and (finite or receipt.ranges or receipt.rejected):
         raise refused("checkpoint-missing")
@@ -251,9 +252,9 @@ def full_credit(manifest: Manifest, account: Account) -> int:
     return credit.credit(manifest, account.counts)
 
 
-def acked(account: A, token: str) -> A:
-    """The account with the ack that we have signed."""
-    return changed(account, ack=token, credit_bytes=kept(Ack, token).credit_bytes)
+def acked(account: A, token: str, ack: Ack | None = None) -> A:
+    """The account with the ack that we have signed; `ack` is what is in it, for whoever has that at hand."""
+    return changed(account, ack=token, credit_bytes=(ack or kept(Ack, token)).credit_bytes)
 
 
 def refusal(account: A, error: MeterRefused, receipt: Receipt | None = None) -> Judged[A]:

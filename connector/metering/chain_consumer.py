@@ -109,10 +109,11 @@ def receipt_for(
     )
 
 
-def issued(account: A, token: str) -> A:
-    """The account with a receipt that we have signed and that waits for its ack. It is stored before the receipt is sent: after a crash the
-    same receipt goes out again, and no other with its number. The credit is what the last ack gave until there is a new one."""
-    receipt = kept(Receipt, token)
+def issued(account: A, token: str, receipt: Receipt | None = None) -> A:
+    """The account with a receipt that we have signed and that waits for its ack; `receipt` is what is in it, for whoever has that at hand.
+    It is stored before the receipt is sent: after a crash the same one goes out again, and no other with its number. The credit is what the
+    last ack gave until there is a new one."""
+    receipt = receipt or kept(Receipt, token)
     changes = {"ranges": receipt.ranges, "counts": receipt.counts, "status": STATUS[receipt.state]}
     return changed(account, sequence=receipt.sequence, receipt=token, ack="", **changes)
 
