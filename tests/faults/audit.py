@@ -11,7 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.ledger import AGREED, CONSUMER, NEGOTIATION, OTHER, PROVIDER, REQUESTED, STARTED, TRANSFER, Ledger, Order, Promise, Quota
+from tests.faults.ledger import (
+    AGREED,
+    CONSUMER,
+    NEGOTIATION,
+    OTHER,
+    PROVIDER,
+    REQUESTED,
+    SIDES,
+    STARTED,
+    TRANSFER,
+    Cosigned,
+    Ledger,
+    Order,
+    Promise,
+    Quota,
+)
 
 LOST, DOUBLED = "lost", "doubled"
 SENT, RECEIVED = "message-sent", "message-received"
@@ -65,10 +80,19 @@ class Usage(NamedTuple):
     open: int
 
 
+class Witnessed(NamedTuple):
+    """A checkpoint of the log `origin` that is on disk with the signature of its owner or of its witness; `conflict` if it has
+    contradicted itself."""
+
+    origin: str
+    size: int
+    conflict: bool = False
+
+
 @dataclass
 class Book:
     """What one connector has on disk. `outbox` holds (pid, move) of each row, `files` the SHA-256 of each downloaded file, `usage`
-    what was used by agreement."""
+    what was used by agreement, `logs` the origins of its own logs."""
 
     processes: list[Process] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
@@ -78,6 +102,8 @@ class Book:
     datasets: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
+    logs: list[str] = field(default_factory=list)
+    witnessed: list[Witnessed] = field(default_factory=list)
     damage: str = ""
 
 
@@ -96,6 +122,7 @@ def read(database: Path, downloads: Path) -> Book:
         facts = db.execute("select what, pid, move, detail ->> 'pull', detail ->> 'stage' from evidence order by sequence").fetchall()
         agreements = db.execute("select id, rest ->> 'negotiation', rest ->> 'digest', rest ->> 'final' from agreement").fetchall()
         pulls = db.execute("select id, rest ->> 'stage', rest ->> 'negotiation', rest ->> 'transfer' from pull").fetchall()
+        seen = db.execute("select id, rest ->> 'size', rest ->> 'conflict' is not null from witnessed").fetchall()
         check = db.execute("pragma integrity_check").fetchone()[0]
         return Book(
             [Process(*row) for row in rows],
@@ -106,6 +133,8 @@ def read(database: Path, downloads: Path) -> Book:
             [id for (id,) in db.execute("select id from dataset")],
             {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in downloads.iterdir()},
             {agreement: _usage(json.loads(rest)) for agreement, rest in db.execute("select agreement, rest from usage")},
+            [origin for (origin,) in db.execute("select origin from log order by number")],
+            [Witnessed(id.partition(" ")[2], size, bool(conflict)) for id, size, conflict in seen],
             "" if check == "ok" else str(check),
         )
 
@@ -130,18 +159,30 @@ def audit(ledger: Ledger, books: Mapping[str, Book]) -> list[Finding]:
     findings += [
         finding for quota in ledger.quotas for finding in _of_quota(quota, books[PROVIDER].usage.get(quota.agreement, Usage({}, 0)))
     ]
-    return [*findings, *_unasked(ledger, promises, books), *_left_over(promises, books)]
+    findings += [finding for cosigned in ledger.cosigned for finding in _of_cosigned(cosigned, books)]
+    return [*findings, *_of_logs(books), *_unasked(ledger, promises, books), *_left_over(promises, books)]
 
 
 def _promised_by(order: Order, books: Mapping[str, Book]) -> Iterator[Promise]:
-    """The processes that a pull begins. Its transfer is completed by the consumer, or by the provider if that was faster."""
+    """The processes that a pull begins. Its transfer is completed by the consumer, by the provider if that was faster, or by both at
+    once; then one of them has heard it from the other."""
     for pull in books[CONSUMER].pulls:
         if pull.id == order.id and pull.negotiation:
             yield Promise(order.job, CONSUMER, NEGOTIATION, pull.negotiation, REQUESTED + AGREED, "FINALIZED")
         if pull.id == order.id and pull.transfer:
-            sent_by_us = any(fact[:3] == (SENT, pull.transfer, COMPLETION) for fact in books[CONSUMER].facts)
-            completed = ((CONSUMER if sent_by_us else PROVIDER, COMPLETION),)
-            yield Promise(order.job, CONSUMER, TRANSFER, pull.transfer, STARTED + completed, "COMPLETED")
+            said = _completions(pull.transfer, books)
+            heard = next((side for side in SIDES if RECEIVED in said[OTHER[side]]), CONSUMER if said[CONSUMER] else PROVIDER)
+            crossed = ((OTHER[heard], COMPLETION),) if all(said[side][:1] == [SENT] for side in SIDES) else ()
+            yield Promise(order.job, CONSUMER, TRANSFER, pull.transfer, (*STARTED, (heard, COMPLETION)), "COMPLETED", crossed=crossed)
+
+
+def _completions(transfer: str, books: Mapping[str, Book]) -> dict[str, list[str]]:
+    """By side what is on record of its completion, in order: who has received one sends none."""
+    pids = {CONSUMER: {transfer}, PROVIDER: {process.pid for process in books[PROVIDER].processes if process.peer_pid == transfer}}
+    return {
+        side: [fact.what for fact in books[side].facts if fact.pid in pids[side] and fact.move == COMPLETION and fact.what not in CLOSED]
+        for side in SIDES
+    }
 
 
 def _of_promise(promise: Promise, books: Mapping[str, Book]) -> Iterator[Finding]:
@@ -165,8 +206,9 @@ def _of_promise(promise: Promise, books: Mapping[str, Book]) -> Iterator[Finding
     seen |= {(OTHER[side], move) for side, counts in said.items() for what, move in counts if what == RECEIVED and move}
     for sender, move in sorted(seen | set(promised)):
         wanted = promised[sender, move]
-        in_vain = int((sender, move) in promise.overruled)
-        for side, what, more in ((sender, SENT, in_vain), (OTHER[sender], RECEIVED, 0)):
+        crossed = int((sender, move) in promise.crossed)
+        in_vain = max(crossed, int((sender, move) in promise.overruled))
+        for side, what, more in ((sender, SENT, in_vain), (OTHER[sender], RECEIVED, crossed)):
             if side in said:
                 count = said[side][what, move]
                 yield from _counted(promise.job, f"{name}: {what} {move} at the {side}", max(count - more, min(count, wanted)), wanted)
@@ -207,6 +249,24 @@ def _of_quota(quota: Quota, usage: Usage) -> Iterator[Finding]:
         yield Finding(LOST, quota.job, f"{name}: {quota.received} bytes were received and {counted} counted")
     if quota.ended and counted < quota.bytes_max:
         yield Finding(LOST, quota.job, f"{name}: a transfer was ended at {counted} of {quota.bytes_max} bytes")
+
+
+def _of_cosigned(cosigned: Cosigned, books: Mapping[str, Book]) -> Iterator[Finding]:
+    """What the other side has signed is known on both, and nothing smaller."""
+    for side in (cosigned.side, OTHER[cosigned.side]):
+        size = max((row.size for row in books[side].witnessed if row.origin == cosigned.origin), default=0)
+        if size < cosigned.size:
+            yield Finding(LOST, cosigned.job, f"{cosigned.size} entries of {cosigned.origin} were cosigned, and the {side} knows of {size}")
+
+
+def _of_logs(books: Mapping[str, Book]) -> Iterator[Finding]:
+    """A kill loses nothing that was signed, so there is no reason to begin a second log, nor to say something else than before."""
+    for side, book in books.items():
+        if len(book.logs) > 1:
+            yield Finding(LOST, "", f"the {side} has begun its ledger anew: {', '.join(book.logs)}")
+        for row in book.witnessed:
+            if row.conflict:
+                yield Finding(DOUBLED, "", f"the ledger {row.origin} contradicts itself, says the {side}")
 
 
 def _of_order(order: Order, book: Book) -> Iterator[Finding]:

@@ -17,8 +17,6 @@ SETTINGS: dict[str, str | float | bool] = {
     "delivery.retry_seconds_max": 0.5,  # a peer that was killed comes back soon
     "edr.token_seconds": 3,
     "edr.quiet_seconds": 3,  # long against a restart, so that a consumer that lives completes its transfers itself
-    # The exchange comes once a minute: whether a run passes its points is chance, and what all recordings pass is demanded.
-    "ledger.witness": False,
 }
 # Delayed decisions are a path of their own: one side takes it, the other answers at once.
 SETTINGS_OF: dict[str, dict[str, str | float | bool]] = {"consumer": {"approval.delay_seconds": 0.02}, "provider": {}}

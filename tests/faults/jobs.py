@@ -9,7 +9,7 @@ import aiohttp
 from connector.client.transport import ManagementError
 from tests.faults import ledger
 from tests.faults.job import OPEN, Begun, Job
-from tests.faults.ledger import CONSUMER, NEGOTIATION, PROVIDER, TRANSFER, Order, Promise, Quota
+from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, TRANSFER, Cosigned, Order, Promise, Quota
 from tests.faults.pair import Pair
 
 MANUAL = "urn:faults:manual"  # a dataset whose requests are left to an operator
@@ -107,9 +107,18 @@ async def ended(job: Job) -> None:
 
 async def pull(job: Job) -> None:
     """One call from a new dataset to a file with the same bytes."""
+    await _pulled(job, *await _new(job))
+
+
+async def pushed(job: Job) -> None:
+    """The same, and the provider brings the data."""
+    await _pulled(job, *await _new(job), push=True)
+
+
+async def _new(job: Job) -> tuple[str, bytes]:
     dataset, content = f"urn:faults:{job.id}", hashlib.sha256(job.id.encode()).digest() * (FILE_BYTES // 32)
     await publish(job.pair, dataset, content)
-    await _pulled(job, dataset, content)
+    return dataset, content
 
 
 async def slow(job: Job) -> None:
@@ -121,10 +130,10 @@ async def slow(job: Job) -> None:
     await _pulled(job, dataset, content)
 
 
-async def _pulled(job: Job, dataset: str, content: bytes) -> None:
+async def _pulled(job: Job, dataset: str, content: bytes, *, push: bool = False) -> None:
     job.pair.ledger.datasets.append((job.id, dataset))
     out, key, consumer = job.pair.downloads / job.id, job.key(), job.pair.consumer
-    order = await consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key))
+    order = await consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), push=push, key=key))
     job.pair.ledger.orders.append(Order(job.id, order.id, str(out), hashlib.sha256(content).hexdigest()))
     done = await consumer.until(order.id, lambda client: client.pull_order(order.id), lambda order: order.is_over)
     assert done.stage == "done", f"the pull failed: {'; '.join(done.reasons)}"
@@ -228,4 +237,13 @@ async def withdrawn(job: Job) -> None:
             raise
 
 
-JOBS = {each.__name__: each for each in (counter, haggle, refused, offered, transfer, ended, pull, withdrawn, quiet, slow, quota)}
+async def witnessed(job: Job) -> None:
+    """Something is agreed upon, then each side has the other cosign the ledger that says so."""
+    await job.agree()
+    for side, other in OTHER.items():
+        row = await job.pair[side].insist(lambda client, other=other: client.witness(other))
+        job.pair.ledger.cosigned.append(Cosigned(job.id, side, row["origin"], row["size"]))
+
+
+SCRIPTS = (witnessed, counter, haggle, refused, offered, transfer, ended, pull, pushed, withdrawn, quiet, slow, quota)
+JOBS = {each.__name__: each for each in SCRIPTS}

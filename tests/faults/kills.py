@@ -14,7 +14,8 @@ from tests.faults.plan import Target
 
 RECORDINGS = 3  # what each of them passes is demanded
 START = "start"  # the job of points that are passed before a connector serves; what runs afterwards shows that it does
-SCRIPTS = {START: jobs.refused} | JOBS
+FIRST = jobs.witnessed.__name__  # what comes in its own time belongs to the job that waits for it, not to one that may see it
+SCRIPTS = {FIRST: JOBS[FIRST], START: jobs.refused} | JOBS
 
 
 async def record(pair: Pair) -> dict[str, list[dict[str, Counter[str]]]]:

@@ -39,7 +39,8 @@ NOT_STARTED = _moves("""
 @dataclass
 class Promise:
     """A process that an acknowledged call of `side` began there as `pid`. `moves` grow with each further call that was
-    acknowledged; each stands once in both records. `state` is where both sides have to be in the end."""
+    acknowledged; each stands once in both records. `state` is where both sides have to be in the end. `overruled` was perhaps sent, and
+    `crossed` perhaps received as well: the other side has said the same at the same time."""
 
     job: str
     side: str
@@ -48,6 +49,7 @@ class Promise:
     moves: Moves
     state: str
     overruled: Moves = ()
+    crossed: Moves = ()
 
 
 @dataclass
@@ -75,6 +77,16 @@ class Quota:
 
 
 @dataclass
+class Cosigned:
+    """What `side` was told: the other one has cosigned so many entries of its log `origin`."""
+
+    job: str
+    side: str
+    origin: str
+    size: int
+
+
+@dataclass
 class Ledger:
     """All promises. `datasets` were published by the provider: (job, id)."""
 
@@ -82,3 +94,4 @@ class Ledger:
     orders: list[Order] = field(default_factory=list)
     datasets: list[tuple[str, str]] = field(default_factory=list)
     quotas: list[Quota] = field(default_factory=list)
+    cosigned: list[Cosigned] = field(default_factory=list)

@@ -59,7 +59,9 @@ class Nursery:
         assert self._program.stdout is not None
         async with self._turn:
             self._program.stdin.write(json.dumps(order).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(await self._program.stdout.readline())
+            if not (line := await self._program.stdout.readline()):
+                raise RuntimeError(f"the program that forks connectors has ended; see {self._home.directory / 'log'}")
+            answer: dict[str, Any] = json.loads(line)
         return answer
 
 

@@ -15,6 +15,7 @@ from tests.faults.ledger import CONSUMER, PROVIDER, SIDES, Ledger
 from tests.faults.nursery import first
 from tests.faults.side import Side
 from tests.faults.source import slow_source
+from tests.faults.streams.run import ledger_verified
 
 PATIENCE_SECONDS = 30.0  # after the last restart: what has not happened by then is lost
 STOP_SECONDS = 30.0
@@ -106,11 +107,14 @@ class Pair:
         return all(side.ready.is_set() for side in sides) and time.monotonic() - since > self._patience
 
     async def account(self) -> tuple[list[audit.Finding], list[str]]:
-        """Stop both connectors as an operator would. Returns what was lost or doubled, and what they complained of."""
+        """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost or doubled, and what
+        they complained of."""
         await self.unguard()
+        told = [await asyncio.to_thread(ledger_verified, side.home) for side in self._sides.values() if side.ready.is_set()]
         for side in self._sides.values():
             async with asyncio.timeout(STOP_SECONDS):
                 await side.kill(signal.SIGTERM)
         books = {name: audit.read(side.home.database, self.downloads) for name, side in self._sides.items()}
         complaints = [f"{name}: {what} ({count} times)" for name, side in self._sides.items() for what, count in side.complaints.items()]
+        complaints += [said for said in told if said.startswith("BAD")]
         return [*self.stuck, *audit.audit(self.ledger, books)], complaints

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from tests.faults.audit import DOUBLED, LOST, Finding
 
 OCCURRENCES = 2  # of a point that is passed more than once: one await often waits for several things, one after the other
-ATTEMPTS = 3  # runs of a job in which a point is armed and not passed
+# Runs of a job in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
+# a point that comes every other time, one run in eight thousand finds that it has to be reached and does not.
+ATTEMPTS = {True: 10, False: 3}
 
 Passed = Mapping[str, int]  # point -> passages, in the order of the first one
 
@@ -31,7 +33,7 @@ class Target:
 
     @property
     def open(self) -> bool:
-        return not self.kills and self.attempts < ATTEMPTS
+        return not self.kills and self.attempts < ATTEMPTS[self.demanded]
 
 
 def targets(runs: Mapping[str, Sequence[Mapping[str, Passed]]]) -> list[Target]:

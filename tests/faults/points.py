@@ -16,7 +16,8 @@ from typing import Any
 import connector
 
 PRODUCT = Path(connector.__file__).parent
-WRITE_PATH = ("control/", "api/", "adapters/", "dataplane/")
+ROOMS = ("control", "api", "adapters", "dataplane", "intake", "ledger")  # and those beside them, `control_billing` and so on
+WRITE_PATH = tuple(f"{room}{rest}" for room in ROOMS for rest in ("/", "_"))
 # Tasks that only look: the event feed and the calls that wait for a state.
 READERS = ("api/management_api.py:ManagementApi._events", "api/management_api.py:ManagementApi._process")
 ABOUT = ("message", "row")  # locals of the write path that carry the message (`move`)

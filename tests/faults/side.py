@@ -77,7 +77,7 @@ class Side:
         async with self._starting:
             self._begin()
             self._armed = "kill" in order
-            self._pid = await self._nursery.start(order, self._gone)
+            self._lives_as(await self._nursery.start(order, self._gone))
         await self._until_serving()
 
     async def start_program(self) -> None:
@@ -89,7 +89,7 @@ class Side:
         async with self._starting:
             self._begin()
             program = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, cwd=ROOT, limit=2**24)
-            self._pid = program.pid
+            self._lives_as(program.pid)
         assert program.stderr is not None
         self._spawn(self._read_log(program.stderr))
         self._spawn(self._wait_for(program))
@@ -100,6 +100,10 @@ class Side:
         self.died_at = None
         self._armed = self._may_end = False
         self._said.clear()
+
+    def _lives_as(self, pid: int) -> None:
+        """From now on there is somebody to kill; before, the number would be that of another, or 0, which is all of our own group."""
+        self._pid = pid
         self.dead.clear()
 
     async def _until_serving(self) -> None:

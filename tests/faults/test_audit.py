@@ -13,9 +13,27 @@ from connector.dsp.exchange import Process as Record
 from connector.dsp.messages import Kind, Move, Role
 from connector.records import Changes, Evidence, Reservation
 from connector.records import Usage as Used
+from connector.records.ledger import Log
+from connector.records.ledger import Witnessed as Seen
 from tests.faults import ledger
-from tests.faults.audit import CLOSED, DOUBLED, LOST, RECEIVED, SENT, STAGES, Agreement, Book, Fact, Process, Pull, Usage, audit, read
-from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, SIDES, TRANSFER, Ledger, Moves, Order, Promise, Quota
+from tests.faults.audit import (
+    CLOSED,
+    DOUBLED,
+    LOST,
+    RECEIVED,
+    SENT,
+    STAGES,
+    Agreement,
+    Book,
+    Fact,
+    Process,
+    Pull,
+    Usage,
+    Witnessed,
+    audit,
+    read,
+)
+from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, SIDES, TRANSFER, Cosigned, Ledger, Moves, Order, Promise, Quota
 
 COMPLETED = (*ledger.STARTED, (CONSUMER, "TransferCompletionMessage"))
 Books = dict[str, Book]
@@ -132,6 +150,23 @@ def test_a_transfer_that_the_provider_completed_first_is_as_good():
     assert audit(promised, books) == []
 
 
+@pytest.mark.parametrize("heard", [(CONSUMER,), (PROVIDER,), SIDES])
+def test_a_transfer_may_be_completed_by_both_at_once_and_by_nobody_who_has_heard_of_it(heard: tuple[str, ...]):
+    promised, books = sound()
+    pids, move = {CONSUMER: "t3", PROVIDER: "t3-theirs"}, "TransferCompletionMessage"
+    for side in SIDES:
+        books[side].facts = [fact for fact in books[side].facts if (fact.pid, fact.move) != (pids[side], move)]
+        books[side].facts += [Fact(SENT, pids[side], move), Fact("message-implied", pids[side], move)]
+        books[side].facts += [Fact(RECEIVED, pids[side], move)] if side in heard else []
+    assert audit(promised, books) == []
+    for side in heard:
+        books[side].facts.insert(0, books[side].facts.pop())
+        assert DOUBLED in {finding.kind for finding in audit(promised, books)}
+    for side in SIDES:
+        books[side].facts = [fact for fact in books[side].facts if (fact.what, fact.pid) != (RECEIVED, pids[side])]
+    assert LOST in {finding.kind for finding in audit(promised, books)}, "one of them has to have heard it"
+
+
 def test_a_message_that_a_termination_overruled_may_be_sent_once_and_not_be_received():
     ended = (*ledger.STARTED, (CONSUMER, "TransferTerminationMessage"))
     completion = Fact(SENT, "t-theirs", "TransferCompletionMessage")
@@ -178,6 +213,31 @@ def test_what_was_used_is_counted_and_not_more_than_is_allowed_and_nothing_stays
     assert {finding.job for finding in found} <= {"job"}
 
 
+@pytest.mark.parametrize(
+    ("consumer", "provider", "kinds"),
+    [
+        (Witnessed("log", 7), Witnessed("log", 7), set()),
+        (Witnessed("log", 9), Witnessed("log", 8), set()),
+        (Witnessed("log", 6), Witnessed("log", 7), {LOST}),
+        (Witnessed("log", 7), Witnessed("other", 7), {LOST}),
+        (None, Witnessed("log", 7), {LOST}),
+        (Witnessed("log", 7), Witnessed("log", 7, True), {DOUBLED}),
+    ],
+)
+def test_what_was_cosigned_stands_on_both_sides_and_contradicts_nothing(consumer: Witnessed | None, provider: Witnessed, kinds: set[str]):
+    promised, books = sound()
+    promised.cosigned.append(Cosigned("job", CONSUMER, "log", 7))
+    books[CONSUMER].witnessed += [consumer] if consumer else []
+    books[PROVIDER].witnessed.append(provider)
+    assert {finding.kind for finding in audit(promised, books)} == kinds
+
+
+def test_a_second_log_is_a_finding_as_a_kill_loses_nothing_that_was_signed():
+    promised, books = sound()
+    books[CONSUMER].logs += ["log", "log/1764000000"]
+    assert [finding.kind for finding in audit(promised, books)] == [LOST]
+
+
 @pytest.mark.asyncio
 async def test_a_book_is_read_from_the_database_of_a_connector(tmp_path: Path):
     (tmp_path / "downloads").mkdir()
@@ -190,13 +250,15 @@ async def test_a_book_is_read_from_the_database_of_a_connector(tmp_path: Path):
     )
     rule, held = "/permission/0", Reservation("r", "t1", "/permission/0", "urn:qiao:byteCount", 5, 1.0)
     used = Used("a1", ((rule, "http://www.w3.org/ns/odrl/2/count", 2), (rule, "urn:qiao:byteCount", 7)), (held,), 3)
-    await store.commit(Changes(saves=(process, used), evidence=facts))
+    logs = (Log("a/ledger", 1, size=2, version=1), Seen("did:web:b.example", "b/ledger", 5, b"r" * 32, "note", "other note", 1, 1.0))
+    await store.commit(Changes(saves=(process, used, *logs), evidence=facts))
     await store.close()
     book = read(tmp_path / "connector.db", tmp_path / "downloads")
     assert book.processes == [Process(TRANSFER, "t1", "t2", "STARTED", "TransferCompletionMessage")]
     assert book.facts == [Fact(SENT, "t1", "TransferCompletionMessage"), Fact("pull", "t1", None, "order", "done")]
     assert (book.outbox, book.agreements, book.pulls, book.damage) == ([], [], [], "")
     assert book.usage == {"a1": Usage({"count": 2, "byteCount": 7}, 1)}
+    assert (book.logs, book.witnessed) == (["a/ledger"], [Witnessed("b/ledger", 5, True)])
     assert list(book.files) == [str(tmp_path / "downloads" / "file")]
 
 

@@ -122,7 +122,7 @@ async def test_a_point_that_never_comes_is_tried_often_enough_and_given_up_and_t
     tested, pair, _ = lane("abc")
     batch = armed("xab")
     await tested.run(batch)
-    assert [(target.kills, target.attempts) for target in batch] == [(0, ATTEMPTS), (1, 0), (1, 0)]
+    assert [(target.kills, target.attempts) for target in batch] == [(0, ATTEMPTS[True]), (1, 0), (1, 0)]
     assert pair.side.armed == {}, "the connector is left unarmed"
 
 

@@ -50,7 +50,7 @@ def test_points_are_done_in_the_order_in_which_the_job_passes_them_and_second_pa
 def test_a_target_is_open_until_it_was_hit_or_tried_often_enough():
     target = Target("consumer", "a", 1, "job")
     assert target.open
-    target.attempts = ATTEMPTS
+    target.attempts = ATTEMPTS[target.demanded]
     assert not target.open
     target.attempts, target.kills = 0, 1
     assert not target.open

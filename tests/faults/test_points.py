@@ -81,6 +81,12 @@ def test_tasks_outside_of_the_product_have_no_points():
     assert passed(lambda: asyncio.sleep(0.001)) == []
 
 
+def test_every_room_that_does_something_is_of_the_write_path():
+    rooms = {each.name for each in points.PRODUCT.iterdir() if (each / "__init__.py").exists()}
+    outside = ("dsp", "odrl", "signatures", "merkle", "metering", "evidence", "records", "ports", "settings", "client", "cli")
+    assert {room for room in rooms if f"{room}/".startswith(points.WRITE_PATH)} == {room for room in rooms if not room.startswith(outside)}
+
+
 def test_what_only_reads_is_not_of_the_write_path():
     assert all(reader.startswith(points.WRITE_PATH) for reader in points.READERS), "else it would not have to be left out"
 
