@@ -110,16 +110,32 @@ class Negotiations:
         return _wait(kept)
 
     async def answer(
-        self, offer: Offer, asked: Mapping[str, Any], peer: str, claims: Mapping[str, Any], now: float, action: str = USE
+        self,
+        offer: Offer,
+        asked: Document,
+        peer: str,
+        claims: Mapping[str, Any],
+        now: float,
+        action: str = USE,
+        purposes: tuple[str, ...] | None = None,
     ) -> Verdict:
-        """Provider: whether an offer of ours permits the peer what it asks for, whatever else its terms say."""
-        return await self._answer(offer, envelope_of(offer), asked, peer, claims, now, action)
+        """Provider: whether an offer of ours permits the peer what it asks for, whatever else its terms say. `purposes` stand for those
+        that the terms name."""
+        return await self._answer(offer, envelope_of(offer), asked, peer, claims, now, action, purposes)
 
     async def _answer(
-        self, offer: Offer, envelope: Document, asked: Document, peer: str, claims: Mapping[str, Any], now: float, action: str = USE
+        self,
+        offer: Offer,
+        envelope: Document,
+        asked: Document,
+        peer: str,
+        claims: Mapping[str, Any],
+        now: float,
+        action: str = USE,
+        purposes: tuple[str, ...] | None = None,
     ) -> Verdict:
         asked = self._policies.read(asked)
-        return await self._unmeasured(asked, offer) or self._decide(envelope, peer, offer.dataset, asked, claims, now, action)
+        return await self._unmeasured(asked, offer) or self._decide(envelope, peer, offer.dataset, asked, claims, now, action, purposes)
 
     async def _used_up(self, offer: Offer, envelope: Document, peer: str, now: float) -> str | None:
         """Provider: why a person decides on another agreement from an offer with a quota: the peer has used one up. Each has a quota of its
@@ -320,11 +336,12 @@ class Negotiations:
         claims: Mapping[str, Any],
         now: float,
         action: str = USE,
+        purposes: tuple[str, ...] | None = None,
     ) -> Verdict:
         asked = self._policies.read(terms)
         if isinstance(asked.policy, PolicyError):
             return not_understood(asked.policy)
-        purposes = self._policies.purposes(asked)
+        purposes = self._policies.purposes(asked) if purposes is None else purposes
         return self._policies.decide(
             policy, party=peer, target=dataset, purposes=purposes, claims=claims, now=now, stage="negotiation", action=action
         )

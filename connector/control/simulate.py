@@ -186,10 +186,15 @@ class Simulation:
             sights.append(Sight(offer, shown, seen, asked))
         return View(dataset, tuple(sights))
 
-    async def _answer(self, offer: Offer, caller: Caller, at: float, purposes: Purposes, action: str = USE) -> Verdict:
-        """What is answered to a request for the offer as it is, or narrowed to `purposes` as our own consumer does it."""
-        asked = dcat.message_offer(offer.id, with_purposes(offer.policy, purposes), offer.dataset)
-        return await self._negotiations.answer(offer, asked, caller.participant.id, caller.claims, at, action)
+    async def _answer(
+        self, offer: Offer, caller: Caller, at: float, purposes: Purposes, action: str = USE, alike: Purposes = ()
+    ) -> Verdict:
+        """What is answered to a request for the offer as it is, or narrowed to `purposes` as our own consumer does it. Of `alike`, which
+        published terms name, the first stands for each in those terms: they differ in its name alone, and are read once."""
+        told = alike[:1] if len(purposes) == 1 and purposes[0] in alike else purposes
+        asked = dcat.message_offer(offer.id, with_purposes(offer.policy, told), offer.dataset)
+        meant = purposes if told != purposes else None
+        return await self._negotiations.answer(offer, asked, caller.participant.id, caller.claims, at, action, meant)
 
     # ---- other terms
 
@@ -220,11 +225,11 @@ class Simulation:
         new = replace(replaced[0], policy=terms, envelope=envelope, template=None)
         gone = {each.id for each in replaced}
         now_there = replace(found, offers=(*(each for each in found.offers if each.id not in gone), new))
-        named = self._named((*found.offers, new), purposes)
+        named, alike = self._named((*found.offers, new), purposes), self._named((*found.offers, new), ())
         acts = ((), *((purpose,) for purpose in named[:PURPOSES_MAX]))  # an offer as it is, and each purpose alone
         affected, unchanged = [], 0
         for caller, known in await self._everybody(found):
-            if (each := await self._affected(caller, known, found, now_there, acts, at)).effect == "same":
+            if (each := await self._affected(caller, known, found, now_there, acts, at, alike)).effect == "same":
                 unchanged += 1
             else:
                 affected.append(each)
@@ -277,9 +282,9 @@ class Simulation:
                 return [(Caller(found[id], found[id].claims, FOREVER), id in known) for id in sorted(found)]
 
     async def _affected(
-        self, caller: Caller, known: bool, before: Dataset, after: Dataset, acts: Sequence[Purposes], at: float
+        self, caller: Caller, known: bool, before: Dataset, after: Dataset, acts: Sequence[Purposes], at: float, alike: Purposes
     ) -> Affected:
-        old, new = await self._access(before, caller, acts, at), await self._access(after, caller, acts, at)
+        old, new = [await self._access(dataset, caller, acts, at, alike) for dataset in (before, after)]
         effect = _effect(old, new)
         reasons: tuple[str, ...] = ()
         if effect != "same":
@@ -288,12 +293,12 @@ class Simulation:
             reasons = await self._reasons(after if worse else before, caller, min(lost, default=()), at)
         return Affected(caller.participant.id, caller.participant.name, known, effect, old, new, reasons)
 
-    async def _access(self, dataset: Dataset, caller: Caller, acts: Sequence[Purposes], at: float) -> Access:
+    async def _access(self, dataset: Dataset, caller: Caller, acts: Sequence[Purposes], at: float, alike: Purposes) -> Access:
         hidden, _ = self._catalog.hidden(dataset, caller, at)
         shown = [offer for offer in dataset.offers if offer.id not in hidden]
         permitted = set()
         for act in acts:
-            if any([(await self._answer(offer, caller, at, act)).permitted for offer in shown]):
+            if any([(await self._answer(offer, caller, at, act, alike=alike)).permitted for offer in shown]):
                 permitted.add(act)
             await asyncio.sleep(0)
         return Access(bool(shown), frozenset(permitted))

@@ -316,6 +316,23 @@ async def test_those_who_are_affected_come_in_pages_in_order_of_their_ids():
 
 
 @pytest.mark.asyncio
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**64).map(Random))
+async def test_what_is_told_of_each_purpose_is_what_a_request_narrowed_to_it_is_answered(seed: Random):
+    """Of purposes that terms name only the first is written into them and read; the answers to the others are theirs all the same."""
+    bench = Bench()
+    await bench.publish("urn:d", *(cases.an_offer(seed) for _ in range(seed.randint(1, 2))))
+    change = await bench.simulation.change(cases.an_offer(seed), NOW, dataset="urn:d", purposes=("urn:given",), limit=500)
+    for each in change.affected.items:
+        caller, permitted = bench.simulation.caller(each.id, None), set()
+        for act in ((), *((purpose,) for purpose in change.tried)):
+            (view,) = (await bench.simulation.page(caller, NOW, purposes=act, dataset="urn:d", limit=1)).items
+            if any(sight.asked is not None and sight.asked.permitted for sight in view.offers):
+                permitted.add(act)
+        assert each.before.acts == permitted
+
+
+@pytest.mark.asyncio
 async def test_of_very_many_purposes_the_first_and_the_given_are_tried_and_the_rest_is_counted():
     bench = Bench()
     await bench.publish("urn:d", purpose_policy(*(f"p{number:03}" for number in range(200))))
