@@ -8,10 +8,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
+from connector.cli import commands
+from connector.settings import SECTIONS, Settings
 from tests.diagrams import README as ARCHITECTURE
 from tests.diagrams import drawn
 from tests.free_ports import free_block
@@ -24,6 +27,10 @@ DOCUMENTS = sorted(
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)[^)]*\)")
 PLACE = re.compile(r"`((?:api|control|dataplane|adapters|odrl|exchange|wire|dcat|jsonld)[\w/]*)(?:\.(\w+))?`")
+NAMED = re.compile(r"`connector ([a-z][\w-]*)([^`\n]*)`")
+COMMAND = re.compile(r"(?:^|&& )connector ([a-z][\w-]*)(.*)$", re.MULTILINE)
+OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
+SETTING = re.compile(r"`([a-z]+\.[a-z_]+)`")
 PORTS = {"8080": "--port 8080", "8090": "--port 8090"}
 READY_SECONDS = 20.0
 
@@ -62,6 +69,66 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     assert "Heart rates" in said
     assert "FINALIZED" in said
     assert "COMPLETED" in said
+    assert (tmp_path / "build" / "biopharma" / "beats.ndjson").read_text().count("\n") == 2
+    assert re.search(r"^cost +1\.00 EUR, signed for 1\.00$", said, re.MULTILINE), "usage"
+    assert re.search(r"^total +1\.00 EUR$", said, re.MULTILINE), "invoice"
+    assert re.search(r"^outcome +both sides say the same$", said, re.MULTILINE), "statement"
+    assert "The file is sound: nothing in it was altered" in said
+
+
+def commands_named() -> list[tuple[str, str, str]]:
+    """Each command that a document, a help text or a remedy names: where, which, and what stands behind it."""
+    sources = [*DOCUMENTS, *sorted((ROOT / "connector").rglob("*.py"))]
+    found = []
+    for path in sources:
+        text = path.read_text()
+        said = [*NAMED.findall(text), *(line for block in BLOCK.findall(text) for line in COMMAND.findall(block))]
+        found += [(path.relative_to(ROOT).as_posix(), name, rest) for name, rest in said]
+    return found
+
+
+def test_each_command_that_is_named_anywhere_is_there_with_its_options():
+    named = commands_named()
+    assert len({name for _, name, _ in named}) > 25
+    known = {name: options(name) for name in commands.app if not name.startswith("-")}
+    wrong = [
+        (where, name, option)
+        for where, name, rest in named
+        for option in (["", *OPTION.findall(rest)] if name in known else ["no such command"])
+        if option and option not in known.get(name, ())
+    ]
+    assert wrong == []
+
+
+def options(name: str) -> set[str]:
+    """The options of a command as a person writes them, and those of its parents."""
+    taken = {option for argument in commands.app[name].assemble_argument_collection() for option in argument.names}
+    return {*taken, "--help", "--version"}
+
+
+@pytest.mark.parametrize("name", ["usage", "invoice", "statement", "evidence", "get", "publish", "init", "run", "lint"])
+def test_the_front_page_shows_the_command(name: str):
+    assert any(re.search(rf"\bconnector {name}\b", block) for block in blocks())
+
+
+def test_each_setting_that_is_named_is_there():
+    sections = {section.name: SECTIONS[section.name] for section in fields(Settings)}
+    known = {f"{name}.{field.name}" for name, cls in sections.items() if is_dataclass(cls) for field in fields(cls)}
+    named = {
+        (path.relative_to(ROOT).as_posix(), setting)
+        for path in DOCUMENTS
+        for setting in SETTING.findall(path.read_text())
+        if setting.partition(".")[0] in sections and setting.partition(".")[2] not in ("py", "md", "toml")
+    }
+    assert named
+    assert [(path, setting) for path, setting in sorted(named) if setting not in known] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_message_of_a_sequence_diagram_has_a_semicolon(path: Path):
+    """It ends a statement there, and what follows is a syntax error: the picture would be one of a bomb."""
+    for diagram in re.findall(r"^```mermaid\nsequenceDiagram\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        assert ";" not in diagram
 
 
 def environment() -> dict[str, str]:
