@@ -79,9 +79,12 @@ class SinkApi:
         if process is None or process.role is not Role.CONSUMER or process.peer != claims.consumer:
             raise TokenRefused(NOT_VALID)
         _demand_running(process)
-        if (reception := self._receptions.of(pid)) is None:
-            raise Busy("nobody waits for these data at the moment; come back", retry_seconds=RETRY_SECONDS)
-        return reception
+        if (reception := self._receptions.of(pid)) is not None:
+            return reception
+        stored = await self._store.metered(pid)
+        if stored is not None and stored.status == "complete" and stored.ack:  # its provider was killed before it knew
+            return Reception(over=True)
+        raise Busy("nobody waits for these data at the moment; come back", retry_seconds=RETRY_SECONDS)
 
     async def _read(self, request: web.Request, body: _Body) -> Brought:
         """The request as what it brings. Raises InvalidRequest, UnsupportedMedia, TooLarge, TooSlow."""

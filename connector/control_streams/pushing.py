@@ -1,6 +1,7 @@
 """Which transfers we push: those that were asked for so, as long as they run. One that has brought all of its data is completed.
 
-What keeps a push from getting on is tried again with pauses; a sink that refuses ends the transfer, since it would refuse again.
+What keeps a push from getting on is tried again with pauses, short ones after it got on for a while; a sink that refuses ends the transfer,
+since it would refuse again.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Pushing:
             task.add_done_callback(lambda _done: self._tasks.pop(process.pid, None))
 
     async def _run(self, pid: str) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
         while True:
+            began = loop.time()
             process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
             if process is None or edr is None or process.meant != State.STARTED:
                 return None
@@ -78,8 +80,12 @@ class Pushing:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
             except ConnectorError as error:
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
+            except Exception as error:  # a defect: it is said, and may not be there any more the next time
+                telemetry.log.error("push failed", transfer=pid, exc_info=error)
             else:
                 return await self._end(pid, self._operations.complete(pid))
+            if loop.time() - began > PAUSE_SECONDS_MAX:  # it got on for a while
+                pause = FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
 

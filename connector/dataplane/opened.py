@@ -81,6 +81,10 @@ class OpenSources(Generic[K]):
         opened.users += 1
         return opened
 
+    def reads(self, permit: Permit) -> bool:
+        """Whether its source is of a kind that is read here; those without an end are read elsewhere."""
+        return str(permit.source.get("type")) in self._kinds
+
     async def _open(self, permit: Permit) -> _Opened[K]:
         """Open the source of a permit, and share it unless somebody who came at the same time shares theirs."""
         kind = self._kinds.get(str(permit.source.get("type")))

@@ -91,6 +91,9 @@ class Pusher:
         """Returns when the sink has all of it, and has signed for it if it signs. Raises Withdrawn if nothing may leave (any more),
         SourceFailed, PeerFailed (then it may be called again, and goes on), PeerRefused if the sink does not take it."""
         permit = await self._gate.own(transfer)
+        if not self._opened.reads(permit):  # it was published anew since the push was agreed to
+            text = "these data have no end any more, and are not pushed; ask for them as `HttpData-PULL`"
+            raise PeerRefused(text, status=HTTPStatus.GONE)
         async with self._opened.use(permit) as (source, stat):
             representation = await self._representations.of(permit, source, stat)
             if representation.log is None:
@@ -110,6 +113,8 @@ class Pusher:
 
     async def _bring(self, sink: Address, data: Data) -> None:
         asked = await self._uploads.send("HEAD", sink.endpoint, headers=_headers(sink), limit_bytes=ANSWER_BYTES_MAX)
+        if asked.status in AGAIN:  # it will say what kind of sink it is
+            raise _refusal(asked)
         if RECEIPTS_RELATION in asked.headers.get("link", ""):
             await self._by_windows(sink, data)
         else:

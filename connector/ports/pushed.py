@@ -55,15 +55,15 @@ class Brought:
 
 
 class Reception:
-    """What is brought of one transfer."""
+    """What is brought of one transfer; nothing more is wanted once it is `over`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, over: bool = False) -> None:
         self._now: Brought | None = None
         self._news = asyncio.Condition()
         self._wanted: int | None = None
         self._receipt = ""  # that waits for its ack
         self._ack: asyncio.Future[str] | None = None
-        self._over = False
+        self._over = over
 
     @property
     def wanted(self) -> int | None:

@@ -2,13 +2,22 @@
 
 import asyncio
 import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from connector.adapters.memory import MemoryStore
 from connector.control_streams import pushing
-from connector.dsp.messages import Kind
+from connector.control_streams.pushing import Pushing
+from connector.dataplane.edr import Address
+from connector.dataplane_push.pusher import Pusher
+from connector.dsp.messages import Kind, Role
+from connector.errors import PeerFailed
+from connector.records import Changes
 from tests import pair
+from tests.contracts import samples
 from tests.dataplane.rig import some_bytes
 from tests.test_app import ended
 
@@ -16,6 +25,11 @@ CONTENT = some_bytes(20_000_000)
 DATASET = "urn:test:pushed"
 
 pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class Clock:
+    at: float = 0.0
 
 
 async def order(at: pair.Running) -> str:
@@ -78,3 +92,48 @@ async def test_a_push_that_nobody_waits_for_ends_with_its_consumer(tmp_path: Pat
         started = await both.consumer.until(Kind.TRANSFER, asked["pid"], lambda p: p.state == "STARTED")
         await both.consumer.asked("POST", f"/transfers/{pair.quoted(started.pid)}/terminate", {"reason": "enough"})
         assert (await both.provider.until(Kind.TRANSFER, started.peer_pid or "", lambda p: p.final)).state == "TERMINATED"
+
+
+async def test_a_defect_is_said_and_does_not_end_the_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    plain, times = Pusher.push, 0
+
+    async def push(of: Pusher, transfer: str, sink: Address) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise LookupError("a mistake")
+        await plain(of, transfer, sink)
+
+    monkeypatch.setattr(Pusher, "push", push)
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, content=CONTENT)
+        assert (await ended(both.consumer, await order(both.consumer)))["stage"] == "done"
+        assert right(both.consumer)
+    assert times == 2
+    assert '"event":"push failed"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("long", [True, False])
+async def test_the_pause_after_a_cut_is_short_again_once_a_push_got_on_for_a_while(monkeypatch: pytest.MonkeyPatch, long: bool):
+    pauses: list[float] = []
+    clock = Clock()
+    monkeypatch.setattr(pushing.random, "uniform", lambda _low, high: high)
+
+    async def push(_pid: str, _sink: Address) -> None:
+        clock.at += 60.0 if long else 0.001
+        raise PeerFailed("cut")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 5:
+            raise asyncio.CancelledError
+
+    store = MemoryStore()
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
+    monkeypatch.setattr(pushing, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: clock.at), sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        await Pushing(SimpleNamespace(store=store), SimpleNamespace(), push)._run("urn:t")  # type: ignore[arg-type]
+    assert pauses == ([0.1] * 5 if long else [0.1, 0.2, 0.4, 0.8, 1.6])

@@ -1,15 +1,21 @@
 """Two connectors: the order asks for push, the provider brings the data, both have the same on record."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 
 import pytest
 
+from connector.dataplane.edr import Address
+from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import CONTEXT, Kind, Role
 from connector.ports import COUNTERSIGNED
 from connector.records import Changes
 from tests import pair
 from tests.dataplane.rig import some_bytes
+from tests.dataplane_live import test_live_pair as live_pair
+from tests.dataplane_live import upstream
+from tests.free_ports import free_ports
 from tests.test_app import ended
 
 CONTENT = some_bytes(3_000_000)
@@ -75,3 +81,41 @@ async def test_data_with_an_end_are_offered_both_ways(tmp_path: Path):
         stored = await both.provider.connector.store.dataset(DATASET)
         assert stored is not None
         assert [stored.document.count(format) for format in (b"HttpData-PULL", b"HttpData-PUSH")] == [1, 1]
+
+
+async def test_data_without_an_end_are_offered_to_be_fetched_only_and_an_order_to_have_them_brought_says_why_it_failed(tmp_path: Path):
+    async with live_pair.both(tmp_path) as two:
+        stored = await two.provider.connector.store.dataset(live_pair.DATASET)
+        assert stored is not None
+        assert [stored.document.count(format) for format in (b"HttpData-PULL", b"HttpData-PUSH")] == [1, 0]
+        wish = {"peer": "hospital", "dataset": live_pair.DATASET, "out": str(two.consumer.site.root / "out" / "file"), "push": True}
+        order = await two.consumer.asked("POST", "/pulls", wish, status=201)
+        order = await ended(two.consumer, order["id"])
+        assert order["stage"] == "failed"
+        assert "these data have no end, and are not pushed; ask for them as `HttpData-PULL`" in order["reasons"][-1]
+        assert list((two.consumer.site.root / "out").iterdir()) == []
+
+
+async def test_data_that_have_no_end_any_more_once_their_push_was_agreed_to_end_the_transfer_with_that_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    going, pushed = asyncio.Event(), Pusher.push
+
+    async def later(of: Pusher, transfer: str, sink: Address) -> None:
+        await going.wait()
+        await pushed(of, transfer, sink)
+
+    monkeypatch.setattr(Pusher, "push", later)
+    async with upstream.running(free_ports(1)[0]) as url, pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(live_pair.DATASET, content=CONTENT)
+        wish = {"peer": "hospital", "dataset": live_pair.DATASET, "out": str(both.consumer.site.root / "out" / "file"), "push": True}
+        order = await both.consumer.asked("POST", "/pulls", wish, status=201)
+        async with asyncio.timeout(20):
+            while (await both.consumer.asked("GET", f"/pulls/{order['id']}"))["stage"] != "download":  # noqa: ASYNC110 - as whoever asks
+                await asyncio.sleep(0.01)
+        body = {"title": "live", "source": {"type": "http-stream", "url": f"{url}/lines?size=500"}, "policies": [pair.OPEN]}
+        await both.provider.asked("PUT", f"/datasets/{pair.quoted(live_pair.DATASET)}", body)
+        going.set()
+        seen = await ended(both.consumer, order["id"])
+        assert seen["stage"] == "failed"
+        assert "no end" in " ".join(seen["reasons"])

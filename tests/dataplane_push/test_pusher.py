@@ -191,18 +191,19 @@ class Plain:
     """Anybody's sink. It answers with `status`."""
 
     status: int = 201
+    head: int = 405
     got: list[tuple[str, bytes, str | None]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
         if request.method == "HEAD":
-            return web.Response(status=405)
+            return web.Response(status=self.head)
         self.got.append((request.method, await request.read(), request.headers.get("Authorization")))
         return web.Response(status=self.status)
 
 
 @asynccontextmanager
-async def plain(status: int = 201) -> AsyncIterator[tuple[Plain, Address]]:
-    sink, app = Plain(status), web.Application(client_max_size=1 << 30)
+async def plain(status: int = 201, head: int = 405) -> AsyncIterator[tuple[Plain, Address]]:
+    sink, app = Plain(status, head), web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/there", sink.handle)
     async with serving(app) as port:
         yield sink, Address(f"http://127.0.0.1:{port}/there", "sink-token", None, None, None)
@@ -233,6 +234,27 @@ async def test_a_sink_that_does_not_take_it_is_believed_or_asked_again(tmp_path:
         with pytest.raises(PeerFailed) as caught:
             await at.pusher.push(TRANSFER, address)
         assert isinstance(caught.value, PeerRefused) is refused
+
+
+@pytest.mark.parametrize("head", [429, 500, 503])
+async def test_a_sink_that_cannot_say_now_what_it_wants_gets_nothing_yet(tmp_path: Path, head: int):
+    async with stand(tmp_path, CONTENT) as at, plain(head=head) as (sink, address):
+        with pytest.raises(PeerFailed, match=f"status {head}"):
+            await at.pusher.push(TRANSFER, address)
+        assert sink.got == []
+
+
+async def test_a_provider_that_forgot_that_it_was_all_is_told_so_and_sends_nothing_twice(tmp_path: Path):
+    async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
+        await both(at)
+        before = await at.accounts()
+
+        def nothing(*_: Any) -> AsyncIterator[bytes]:
+            raise AssertionError("it was all there")
+
+        with patched(pusher, pieces=nothing):
+            await at.push()
+        assert await at.accounts() == before
 
 
 async def test_a_place_that_we_do_not_dial_gets_nothing(tmp_path: Path):
