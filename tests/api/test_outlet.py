@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from connector.api.outlet import HttpOutlet
+from connector.dataplane.stream import FILE_PIECE_BYTES
 from connector.errors import SourceFailed
 from tests.dataplane.rig import serving, some_bytes
 
@@ -47,6 +48,26 @@ async def test_a_part_of_a_file_and_a_piece_of_ours_arrive_in_order(tmp_path: Pa
         assert await through(send, 200_007) == CONTENT[1_000:201_000] + b"the end"
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(60.0, 4 * FILE_PIECE_BYTES), (0.0, FILE_PIECE_BYTES)])
+@pytest.mark.asyncio
+async def test_a_reader_that_is_fast_gets_more_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int):
+    monkeypatch.setattr("connector.api.outlet.FAST_SECONDS", seconds)
+    path, seen = tmp_path / "data", list[int]()
+    path.write_bytes(CONTENT)
+    descriptor = os.open(path, os.O_RDONLY)
+
+    async def send(outlet: HttpOutlet, _request: web.Request) -> None:
+        seen.append(outlet.window_bytes)
+        await outlet.send_file(descriptor, 0, len(CONTENT))
+        seen.append(outlet.window_bytes)
+
+    try:
+        assert await through(send, len(CONTENT)) == CONTENT
+    finally:
+        os.close(descriptor)
+    assert seen == [FILE_PIECE_BYTES, most]
 
 
 @pytest.mark.asyncio
