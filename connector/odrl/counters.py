@@ -13,7 +13,7 @@ from math import ceil, floor
 from typing import NamedTuple
 
 from connector.odrl.judge import Case, granted, matching
-from connector.odrl.model import TRUE, WHOLE, Constraint, Cut, Lapse, Logic, Node, Number, Policy, Rule, Window, leaves
+from connector.odrl.model import TRUE, Constraint, Cut, Lapse, Node, Number, Policy, Rule, Window, conjuncts, leaves
 from connector.odrl.values import bounds
 
 
@@ -130,9 +130,8 @@ def quotas(policy: Policy) -> tuple[Quota, ...]:
     """
     found: dict[tuple[str, str], Quota] = {}
     for rule in policy.permissions:
-        for constraint in _certain(rule.constraints):
-            bound = _upper(constraint) if _counts(policy, constraint) else None
-            if bound is None:
+        for constraint in conjuncts(rule.constraints):
+            if not isinstance(constraint, Constraint) or not _counts(policy, constraint) or (bound := _upper(constraint)) is None:
                 continue
             quota = Quota(rule.path, constraint.path, constraint.operand, *bound, constraint.unit)
             known = found.get((rule.path, constraint.fact))
@@ -169,8 +168,7 @@ def cuts(policy: Policy) -> dict[tuple[str, str], list[Cut]]:
         for constraint in _leaves(rule.constraints):
             if _counts(policy, constraint):
                 found.setdefault((rule.path, constraint.fact), []).extend(_cuts(constraint))
-        refined = (*(each.refinements for each in rule.actions), *(each.refinements for each in (*rule.targets, *rule.assignees)))
-        for refinement in (leaf for nodes in refined for leaf in _leaves(nodes)):
+        for refinement in _leaves(rule.refinements):
             if (key := (rule.path, refinement.fact)) in found:  # it is judged by the number that a constraint has counted
                 found[key].extend(_cuts(refinement))
     return found
@@ -200,15 +198,6 @@ def counting(policy: Policy, operand: str) -> Iterator[Constraint]:
 def _counts(policy: Policy, constraint: Constraint) -> bool:
     known = policy.registry.operands.get(constraint.operand)
     return known is not None and known.kind == "counter"
-
-
-def _certain(nodes: tuple[Node, ...]) -> Iterator[Constraint]:
-    """The constraints without which the whole does not hold."""
-    for node in nodes:
-        if isinstance(node, Constraint):
-            yield node
-        elif isinstance(node, Logic) and (node.kind in WHOLE or len(node.parts) == 1):
-            yield from _certain(node.parts)
 
 
 def _leaves(nodes: tuple[Node, ...]) -> Iterator[Constraint]:

@@ -154,9 +154,9 @@ WHOLE: Final = ("and", "andSequence")  # logical constraints of which every part
 
 
 def conjuncts(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The constraints that all have to hold, without the `and`s around them."""
+    """The constraints that all have to hold, without the `and`s around them, and without choices of one."""
     for node in nodes:
-        if isinstance(node, Logic) and node.kind in WHOLE:
+        if isinstance(node, Logic) and (node.kind in WHOLE or len(node.parts) == 1):
             yield from conjuncts(node.parts)
         else:
             yield node

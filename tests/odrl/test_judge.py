@@ -251,7 +251,8 @@ def test_a_rule_waits_for_the_transfer_only_if_nothing_else_is_missing() -> None
         (rule(time("lt", "2026-01-01Z")), rule(time("gteq", "2026-01-01Z")), False),
         (rule(time("lteq", "2026-01-01Z")), rule(time("gteq", "2026-01-01Z")), True),
         (rule({"and": [time("lt", "2026-01-01Z"), purpose("eq", "a")]}), rule(time("gteq", "2027-01-01Z")), False),
-        (rule({"or": [time("lt", "2026-01-01Z")]}), rule(time("gteq", "2027-01-01Z")), True),  # it is not looked into
+        (rule({"or": [time("lt", "2026-01-01Z")]}), rule(time("gteq", "2027-01-01Z")), False),
+        (rule({"or": [time("lt", "2026-01-01Z"), time("lt", "2025-01-01Z")]}), rule(time("gteq", "2027-01-01Z")), True),  # no choice is
         (rule(time("neq", "2026-01-01Z")), rule(time("eq", "2026-01-01Z")), True),
     ],
 )
