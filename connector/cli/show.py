@@ -29,7 +29,8 @@ Cell = str | int | float | bool | None
 
 def clean(text: object) -> str:
     """`text` as one line that a terminal only prints: no escape sequences, no control, invisible or reordering characters."""
-    return UNSEEN.sub("", BLANKS.sub(" ", ESCAPES.sub("", str(text)))).strip()
+    seen = UNSEEN.sub(lambda found: " " if found[0] in "\t\n\r" else "", ESCAPES.sub("", str(text)))
+    return BLANKS.sub(" ", seen).strip()  # after the unseen, which may have stood between blanks
 
 
 def document(value: Any) -> None:

@@ -5,7 +5,7 @@ import unicodedata
 from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -40,6 +40,7 @@ def test_a_terminal_has_nothing_to_obey(text: str, cleaned: str):
 
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Lu", "Nd", "Ps", "Po"]) | st.sampled_from("\x1b\x9b[]m;\\\x07"), max_size=40))
+@example("0\n\x1f\n0")
 def test_whatever_comes_in_no_control_character_comes_out(text: str):
     assert not [c for c in show.clean(text) if unicodedata.category(c) == "Cc" or c in "\u202e\u2066\u200b"]
     assert show.clean(show.clean(text)) == show.clean(text)

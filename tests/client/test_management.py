@@ -25,6 +25,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("participants", (), {}, "GET", "/v1/participants", None, {"items": [{"id": "did:web:a", "name": "a", "role": "r"}], "next": None}),
     ("reload", (), {}, "POST", "/v1/reload", {}, {"changed": ["x"]}),
     ("ledger", (), {}, "GET", "/v1/ledger", None, {"logs": []}),
+    ("witness", ("did:web:a%3A1",), {}, "POST", "/v1/ledger/witnesses/did%3Aweb%3Aa%253A1", {}, {"peer": "did:web:a%3A1"}),
     ("ledger_tile", ("tile/0/000", "h/ledger"), {}, "GET", "/v1/ledger/tile/0/000?origin=h/ledger", None, {}),
     ("publish", ("a/b", {"title": "A"}), {}, "PUT", "/v1/datasets/a%2Fb", {"title": "A"}, DATASET),
     ("dataset", ("a/b",), {}, "GET", "/v1/datasets/a%2Fb", None, DATASET),
