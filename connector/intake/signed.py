@@ -122,12 +122,11 @@ class SignedPeer:
         """See the port: the connections are those of the peer that was given, and stay."""
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, data: bool = False) -> Asked:
-        self._peer.check(url)
         signs, out, lower = self._demanded or (data and self._signs), dict(headers), dict[str, tuple[str]]()
         request = http.Request(method, url, lambda name: lower.get(name, ()))
         if not signs and not data:
-            lower |= {name.lower(): (value,) for name, value in out.items()}
             return Asked(request, out, False, None)
+        self._peer.check(url)
         nonce = urlsafe_b64encode(self._signing.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
         out["Accept-Signature"] = http.ask(http.OF_ANSWER, nonce=None if signs else nonce)
         if body is not None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from connector.errors import ProofRefused
-from connector.merkle.tree import EMPTY, HASH_BYTES, SIZE_MAX, Nodes, frontier_at, leaf_hash, node_hash, root_of
+from connector.merkle.tree import EMPTY, HASH_BYTES, SIZE_MAX, Nodes, frontier_at, leaf_hash, root_of
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
@@ -124,9 +125,9 @@ def top(data: bytes) -> bytes:
     hashes = [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
     if len(hashes) & (len(hashes) - 1):
         return root_of(hashes)
-    while len(hashes) > 1:
-        hashes = list(map(node_hash, hashes[::2], hashes[1::2]))
-    return hashes[0] if hashes else EMPTY
+    while len(data) > HASH_BYTES:  # each two hashes lie beside each other as `node_hash` wants them
+        data = b"".join([sha256(b"\1" + data[at : at + 2 * HASH_BYTES]).digest() for at in range(0, len(data), 2 * HASH_BYTES)])
+    return data or EMPTY
 
 
 def nodes_from(size: int, read: Callable[[Tile], bytes]) -> Nodes:
