@@ -325,20 +325,27 @@ def reload(*, common: Common | None = None) -> None:
         show.line(change)
 
 
-def ledger(action: Literal["show", "verify", "witness"] = "show", peer: str | None = None, *, common: Common | None = None) -> None:
-    """Show the ledger and who has witnessed it, compute all of it anew, or have a participant cosign it now.
+def ledger(
+    action: Literal["show", "verify", "witness", "forgive"] = "show", peer: str | None = None, *, common: Common | None = None
+) -> None:
+    """Show the ledger and who has witnessed it, compute all of it anew, have a participant cosign it, or trust one's ledger again.
 
     Parameters
     ----------
     action
         `verify` reads every entry and compares the tree with the signed checkpoint and with what peers have cosigned; `witness` has
-        one of them cosign the newest checkpoint, as comes by itself once a minute while there is something between us
+        one of them cosign the newest checkpoint, as comes by itself once a minute while there is something between us;
+        `forgive` says that we have looked at what a ledger of theirs contradicts: what they signed last counts from now on
     peer
-        of `witness`: a participant, by name or id
+        of `witness` and `forgive`: a participant, by name or id
     """
     common = common or Common()
-    if (action == "witness") != (peer is not None):
-        raise ConnectorError("name a participant with `ledger witness`, and with nothing else")
+    if (action in ("witness", "forgive")) != (peer is not None):
+        raise ConnectorError("name a participant with `ledger witness` or `ledger forgive`, and with nothing else")
+    if peer is not None and action == "forgive":
+        ask(common, lambda client: client.forgive(peer))
+        (show.document if common.json else show.line)({"forgiven": peer} if common.json else f"what {peer} signed last counts from now on")
+        return
     if peer is not None:
         cosigned = ask(common, lambda client: client.witness(peer))
         if common.json:

@@ -79,6 +79,11 @@ class ManagementClient(Billing, Transferring):
         """Have a peer (id or name) cosign our newest checkpoint now; what it has cosigned, as in `ledger`."""
         return await self._call("POST", f"/v1/ledger/witnesses/{part(peer)}", dict[str, Any], {})
 
+    async def forgive(self, peer: str) -> None:
+        """Trust the ledger of a peer (id or name) again that has contradicted itself: what it signed last counts from now on."""
+        known = {each.name: each.id for each in await self.participants()}
+        await self._open.call("POST", f"/v1/ledger/witnesses/{part(known.get(peer, peer))}/forgive", body={})
+
     async def ledger_tile(self, path: str, origin: str) -> bytes:
         """A tile of hashes or a bundle of entries of the log `origin`, by its path in C2SP tlog-tiles."""
         return await self._open.call("GET", f"/v1/ledger/{path}", query={"origin": origin})

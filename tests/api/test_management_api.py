@@ -174,6 +174,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     pulled = await consumer("GET /pulls/{id}", id=order["id"])
     assert (pulled["received_bytes"], pulled in (await consumer("GET /pulls"))["items"]) == (5000, True)
     assert "is at `done`" in (await consumer("POST /pulls/{id}/end", status=409, id=order["id"]))["detail"]
+    assert "is at `done`" in (await consumer("POST /pulls/{id}/cancel", status=409, id=order["id"]))["detail"]
     told = (await consumer("GET /processes/{pid}/evidence", pid=pulled["negotiation"]))["items"]
     assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
     assert {e["pid"] for e in told} == {pulled["negotiation"]}

@@ -212,7 +212,10 @@ def test_a_participant_is_asked_to_cosign_the_ledger_now(command: Command, fake:
     assert json.loads(command("ledger", "witness", "hospital", "--json").out) == {"cosigned": row}
     for wrong in (("witness",), ("verify", "hospital")):
         ended = command("ledger", *wrong)
-        assert (ended.code, ended.err) == (1, "connector: name a participant with `ledger witness`, and with nothing else\n")
+        assert (ended.code, ended.err) == (
+            1,
+            "connector: name a participant with `ledger witness` or `ledger forgive`, and with nothing else\n",
+        )
 
 
 @pytest.mark.asyncio
@@ -269,3 +272,15 @@ def test_the_newest_agreement_need_not_be_named(command: Command, fake: FakeConn
     assert [path for path in fake.paths() if path.startswith("GET /v1/agreements?")] == ["GET /v1/agreements?limit=1"] * 2
     assert fake.paths()[-1].partition("?")[0].split("/", 2)[2].startswith("agreements/urn%3Aa/")
     assert list(home.glob("*.evidence.jsonl")) == [], "nothing is left of an export that was refused"
+
+
+def test_the_ledger_of_a_participant_is_trusted_again_by_name_or_id(command: Command, fake: FakeConnector, home: Path):
+    known = [{"id": "did:web:a.example", "name": "a", "role": "r", "protocol": None}]
+    fake.answers |= {
+        ("GET", "/v1/participants"): (200, {"items": known, "next": None}),
+        ("POST", "/v1/ledger/witnesses/did%3Aweb%3Aa.example/forgive"): (200, {"forgiven": "did:web:a.example"}),
+    }
+    assert command("ledger", "forgive", "a").out == "what a signed last counts from now on\n"
+    assert json.loads(command("ledger", "forgive", "did:web:a.example", "--json").out) == {"forgiven": "did:web:a.example"}
+    fake.answers[("POST", "/v1/ledger/witnesses/b/forgive")] = (404, problem(404, "not-found", "nothing that `b` has signed"))
+    assert command("ledger", "forgive", "b").code == 1

@@ -1,12 +1,14 @@
 """The management client: each method is the call that the API documents, and its answer typed."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from connector.client.management import ManagementClient, ManagementError
 from connector.client.views import Event, Pull
+from tests.api.test_management_api import table
 from tests.fake_connector import TOKEN, FakeConnector, event, moving, problem, process_view, pull_view, serving
 
 PAGE: dict[str, Any] = {"items": [], "next": None}
@@ -60,6 +62,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("transfers", (), {"peer": "h"}, "GET", "/v1/transfers?peer=h", None, PAGE),
     ("transfer_process", ("t",), {"wait": "started"}, "GET", "/v1/transfers/t?wait=started&timeout_seconds=30.0", None, T),
     ("move_transfer", ("t", "suspend"), {}, "POST", "/v1/transfers/t/suspend", {}, T),
+    *(("move_transfer", ("t", act), {}, "POST", f"/v1/transfers/t/{act}", {}, T) for act in ("resume", "complete", "terminate")),
     ("edr", ("t",), {}, "GET", "/v1/transfers/t/edr", None, {"endpoint": "u", "authorization": "x", "expires": None}),
     ("pull", ("h", "d", "/x"), {}, "POST", "/v1/pulls", {"peer": "h", "dataset": "d", "out": "/x"}, pull_view("negotiate")),
     ("pulls", (), {}, "GET", "/v1/pulls", None, PAGE),
@@ -67,6 +70,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("enough", ("p",), {}, "POST", "/v1/pulls/p/end", None, pull_view("download")),
     ("pull_order", ("p",), {}, "GET", "/v1/pulls/p", None, pull_view("done")),
     ("decision", ("negotiations", "n"), {"language": "zh"}, "GET", "/v1/negotiations/n/decision?lang=zh", None, EXPLAINED),
+    ("decision", ("transfers", "t"), {}, "GET", "/v1/transfers/t/decision?lang=en", None, EXPLAINED),
     (
         "simulate",
         ("h",),
@@ -142,7 +146,37 @@ async def test_each_method_makes_its_call():
 
 def test_each_method_is_tested():
     public = {name for name in dir(ManagementClient) if not name.startswith("_")}
-    assert public - {name for name, *_ in CALLS} == {"follow", "events", "live", "agreement_evidence"}
+    assert public - {name for name, *_ in CALLS} == {"follow", "events", "live", "agreement_evidence", "forgive"}
+
+
+# Of the API, what programs ask for that read whole logs, and what `agreement_evidence` and `events` ask for (tested below).
+BY_OTHERS = {
+    "GET /ledger/entries",
+    "GET /ledger/proof/{index}",
+    "POST /ledger/witnesses/{id}/forgive",
+    "GET /agreements/{id}/evidence",
+    "GET /events",
+}
+
+
+def test_each_call_of_the_api_has_a_method():
+    asked = {f"{method} {path.partition('?')[0].removeprefix('/v1')}" for _, _, _, method, path, _, _ in CALLS}
+    assert {route for route in table() - BY_OTHERS if not any(matches(route, call) for call in asked)} == set()
+
+
+def matches(route: str, call: str) -> bool:
+    return re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^ ]+", re.escape(route)), call) is not None
+
+
+@pytest.mark.asyncio
+async def test_a_peer_is_forgiven_by_name_or_id():
+    answers = {("GET", "/v1/participants"): (200, {"items": [{"id": "did:web:a", "name": "a", "role": "r"}], "next": None})}
+    path = "/v1/ledger/witnesses/did%3Aweb%3Aa/forgive"
+    with serving(FakeConnector(answers | {("POST", path): (200, {"forgiven": "did:web:a"})})) as fake:
+        async with ManagementClient(fake.url, TOKEN) as client:
+            await client.forgive("a")
+            await client.forgive("did:web:a")
+    assert fake.paths() == ["GET /v1/participants", f"POST {path}"] * 2
 
 
 @pytest.mark.asyncio
