@@ -161,6 +161,10 @@ class PeerRefused(PeerFailed):
         self.status = status
 
 
+class LogLost(PeerRefused):
+    """The peer's log of live data has ended for good, with what was signed for: another transfer has another one."""
+
+
 class EgressDenied(ConnectorError):
     """An address that this connector does not dial."""
 

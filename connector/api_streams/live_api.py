@@ -94,6 +94,7 @@ class LiveApi:
         account.heard = partial(_heard, flow)
         if account.stored is not None and account.opened:
             _heard(flow, account.stored)
+        await flow.mend(flow.free if account.opened else None)
         return flow, account
 
     async def _send(

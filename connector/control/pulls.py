@@ -20,7 +20,7 @@ from connector.control_streams import orders, patience
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, Contradiction, LogLost, NotFound, PeerFailed, PeerRefused
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
@@ -246,10 +246,9 @@ class Pulls:
         telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
         return await self._save(pull, stage="negotiate", **orders.next_transfer(pull, why))
 
-    async def _again(self, pull: Pull) -> Pull:
+    async def _again(self, pull: Pull, why: str) -> Pull:
         """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
-        away, or was never sent. Part and agreement are still good; only the transfer is over."""
-        why = f"the provider completed transfer `{pull.transfer}` before all of the data had come"
+        away, or was never sent; or it has lost its log. Part and agreement are still good; only the transfer is over."""
         if pull.transfers + 1 >= TRANSFERS_MAX:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
@@ -267,7 +266,7 @@ class Pulls:
                     return await self._fetched(found)
                 if process.state == TERMINATED:
                     raise orders.failed_with("transfer", process)
-                return await self._again(pull)
+                return await self._again(pull, f"the provider completed transfer `{pull.transfer}` before all of the data had come")
             edr = await self._store.edr(process.pid)
             if edr is None and not pull.push:
                 if await self._moved(process):
@@ -284,6 +283,9 @@ class Pulls:
                     running.cancel()
                 if running.done() or (await ended).state == "COMPLETED":
                     return await running
+            except LogLost as e:
+                await self._operations.terminate(Kind.TRANSFER, process.pid, e.message)
+                return await self._again(await self._store.pull(pull.id) or pull, e.message)
             except ConnectorError as e:
                 if not await self._explained(process, e):
                     raise

@@ -19,8 +19,9 @@ from typing import Final
 from connector import telemetry
 from connector.dataplane_live.coming import HOP_BYTES, Coming
 from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.mending import mend
 from connector.dataplane_live.spool import Spool
-from connector.errors import ConnectorError, SourceFailed
+from connector.errors import ConnectorError, SinkFailed, SourceFailed
 from connector.metering import live
 from connector.metering.content import Leaf
 from connector.metering.objects import WINDOW_BYTES
@@ -60,12 +61,13 @@ class Flow:
         self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
-        self.signed = log.leaves  # what a checkpoint is given for
+        self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
-        self._free = spool.first  # what lies before is needed no more
+        self.free = 0 if log.torn else spool.first  # what lies before is needed no more
         self._news, self._room = asyncio.Condition(), asyncio.Event()
         self._last = b"\n" if log.end else b""  # a batch of whole records comes after the end of one
         self._tasks: list[asyncio.Task[None]] = []
+        self._mending = asyncio.Lock()
 
     @property
     def runs(self) -> bool:
@@ -75,7 +77,7 @@ class Flow:
     @property
     def _spooled(self) -> int:
         """How many bytes are needed yet."""
-        return self.log.end - self._free
+        return self.log.end - self.free
 
     def start(self) -> None:
         """Follow the source, if nobody does."""
@@ -90,7 +92,18 @@ class Flow:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._tell(self.log.leaves)
+        with suppress(SinkFailed):  # nothing more is signed then
+            await self._tell()
+
+    async def mend(self, acknowledged: int | None) -> None:
+        """After a loss of power have the bytes again that may be asked for: those behind what is `acknowledged`; where nobody signs (None)
+        those that are here. Raises Withdrawn if they are lost for good, SourceFailed, SinkFailed."""
+        async with self._mending:
+            if self.log.torn:
+                needed = self.spool.first if acknowledged is None else acknowledged
+                await mend(self.log, self.spool, self._source, self._staged, needed)
+                self.log.mended()
+                self.release(needed)
 
     async def close(self) -> None:
         """Let go of the source."""
@@ -98,8 +111,8 @@ class Flow:
 
     def release(self, offset: int) -> None:
         """Nothing before `offset` is needed any more."""
-        if offset > self._free:
-            self._free = offset
+        if offset > self.free:
+            self.free = offset
             self.spool.drop(offset)
             self._room.set()
 
@@ -173,8 +186,7 @@ class Flow:
             await asyncio.gather(filling, return_exceptions=True)
 
     async def _seal(self, data: bytes, position: str | None) -> None:
-        for stage in self._stages:
-            data = b"".join([piece async for piece in stage.run(_once(data))])
+        data = await self._staged(data)
         await self._wait_for_room(len(data))
         if not data:
             return
@@ -192,6 +204,12 @@ class Flow:
         self._recent.append((self.log.end - len(data), data))
         async with self._news:
             self._news.notify_all()
+
+    async def _staged(self, data: bytes) -> bytes:
+        """What leaves of some whole records."""
+        for stage in self._stages:
+            data = b"".join([piece async for piece in stage.run(_once(data))])
+        return data
 
     def _write(self, data: bytes, position: str | None) -> None:
         view, unit, last, leaves = memoryview(data), self.log.unit, self._last, list[Leaf]()
@@ -227,11 +245,19 @@ class Flow:
                         await self._news.wait_for(lambda: self.log.span(self.signed, self.log.leaves)[1] >= WINDOW_BYTES)
                 except TimeoutError:
                     pass
-            await self._tell(self.log.leaves)
+            try:
+                await self._tell()
+            except SinkFailed as error:
+                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
+                self._cut(type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _tell(self, leaves: int) -> None:
+    async def _tell(self) -> None:
+        """Let what is shown be signed, once it outlives a loss of power."""
+        if points := self.log.unmarked:
+            await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.sync, points, self.log.held(self.free, 0)[0])))
         async with self._news:
-            self.signed, self._signed_at = leaves, monotonic()
+            self.signed, self._signed_at = self.log.synced, monotonic()
             self._news.notify_all()
 
 
@@ -247,4 +273,5 @@ async def _to_its_end(work: asyncio.Future[None]) -> None:
         while not work.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
+        work.exception()  # nobody asks for it any more
         raise

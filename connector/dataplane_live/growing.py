@@ -7,8 +7,10 @@ in big endian. A batch of whole records is one write, whose last row is marked: 
 of the log. Where the source is to go on is written before the rows that it belongs to, into one of two slots, so that records neither
 are missing after a crash nor come twice.
 
-Nothing is flushed to the disk while it grows, so a loss of power may take what was signed. A log that was not closed in this life of the
-machine is therefore `lost`: it signs nothing more, as it could sign another tree than before.
+What is signed is on the disk before, as far as the tree depends on it: `sync` flushes the rows, and then marks that say how many there are
+and where the source goes on behind each batch. Their bytes are not flushed. A log that was not closed in this life of the machine is
+`torn`: it goes on behind its last mark, so it never signs two trees of one size, and its bytes are not relied on until somebody has looked
+at them (`mending`). If there are fewer rows than marked it is `lost`, and signs nothing more.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ TILE_LEVELS: Final = 8
 SLOT: Final = struct.Struct(">IQH")  # CRC-32 of what follows, leaves, length of the position + 1, 0 for none
 SLOT_BYTES: Final = 4096
 MODE: Final = 0o600
-ROWS_FILE, POSITION_FILE, LIFE_FILE = "leaves", "position", "life"
+ROWS_FILE, POSITION_FILE, LIFE_FILE, MARKS_FILE = "leaves", "position", "life", "marks"
+MARKS_BYTES_MAX: Final = 256 * 1024  # then those are left out that nothing is needed from
 CLOSED: Final = "closed"
 
 
@@ -53,13 +56,12 @@ class Growing:
 
     def __init__(self, folder: Path, life: str) -> None:
         self._folder, self._life = folder, life
+        self.lost = False
         try:
             self._rows = os.open(folder / ROWS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
-            before = (folder / LIFE_FILE).read_text()
-            self.lost = before not in (CLOSED, life)
-            if not self.lost:
-                (folder / LIFE_FILE).write_text(life)
+            self._marks = os.open(folder / MARKS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            self.torn = (folder / LIFE_FILE).read_text() not in (CLOSED, life)
         except OSError as error:
             raise SinkFailed(f"the content log in `{folder}` cannot be read: {error.strerror}") from None
         head = os.pread(self._rows, HEAD_BYTES, 0)
@@ -74,10 +76,14 @@ class Growing:
         self.etag = live.write_etag(self.name)
         self._slot = 1  # that was written last
         self._upper: list[bytearray] = []  # by level of tiles, from 1
-        self.leaves = self._marked()
+        self._points = self._read_marks()  # (leaves, position)
+        self.leaves = self._marked(self.synced if self.torn else None)
         self.end, self.records_end = self._sums(self.leaves - 1)
         self._grow_upper()
-        self.position = self._position()
+        self.position = self._points[-1][1] if self.torn and self._points else self._position()
+        self._unmarked = [(self.leaves, self.position)] if self.leaves > self.synced else []
+        if not self.torn:
+            self._live()
 
     @classmethod
     def begin(cls, folder: Path, life: str, header: Header) -> Self:
@@ -91,9 +97,49 @@ class Growing:
             part.write_bytes(content)
             part.chmod(MODE)
             part.rename(folder / ROWS_FILE)
+            for path in (folder / ROWS_FILE, folder, folder.parent):  # the header is promised by its hash
+                _sync(path)
         except OSError as error:
             raise SinkFailed(f"no content log can be made in `{folder}`: {error.strerror}; look after that disk") from None
         return cls(folder, life)
+
+    @property
+    def synced(self) -> int:
+        """How many leaves outlive a loss of power: the most that may be signed."""
+        return self._points[-1][0] if self._points else 1
+
+    @property
+    def unmarked(self) -> tuple[tuple[int, str | None], ...]:
+        """The ends of the batches that are shown and do not outlive a loss of power yet: (leaves up to there, position behind them)."""
+        return tuple(self._unmarked)
+
+    def sync(self, points: Sequence[tuple[int, str | None]], needed: int) -> None:
+        """Let the leaves up to the last of these `unmarked` ends outlive a loss of power, and where the source goes on behind each.
+        `needed` is the first leaf whose bytes may be asked for. One call after the other, in a thread; `append` may run meanwhile. Raises
+        SinkFailed."""
+        if not points:
+            return
+        try:
+            os.fdatasync(self._rows)
+            entries, at = b"".join(_slot(*point) for point in points), os.fstat(self._marks).st_size
+            if at + len(entries) > MARKS_BYTES_MAX:
+                self._compact([*self._points, *points], needed)
+            else:
+                _write(self._marks, entries, at)
+                os.fdatasync(self._marks)
+                self._points += points
+        except OSError as error:
+            raise _unwritten(self._folder, error) from None
+        del self._unmarked[: len(points)]
+
+    def point(self, leaf: int) -> tuple[int, str | None]:
+        """The last place up to this leaf from which the source can be asked again: (leaves before it, position)."""
+        return next((point for point in reversed(self._points) if point[0] <= leaf), (1, None))
+
+    def mended(self) -> None:
+        """The bytes that are needed have been looked at, and made good. Raises SinkFailed."""
+        self.torn = False
+        self._live()
 
     @property
     def layout(self) -> Self:
@@ -109,20 +155,18 @@ class Growing:
             rows += ROW.pack(end, records, leaf.hash)
         last = len(rows) - ROW.size
         rows[last:] = ROW.pack(end, records | MARK, leaves[-1].hash)
-        told = b"" if position is None else position.encode()
-        slot = SLOT.pack(0, self.leaves + len(leaves), 0 if position is None else len(told) + 1)[4:] + told
         try:
-            at = SLOT_BYTES if self._slot == 0 else 0
-            os.pwrite(self._slots, zlib.crc32(slot).to_bytes(4, "big") + slot, at)
+            os.pwrite(self._slots, _slot(self.leaves + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
             _write(self._rows, rows, HEAD_BYTES + self.leaves * ROW.size)
         except OSError as error:
-            raise SinkFailed(f"the content log in `{self._folder}` cannot be written: {error.strerror}; look after that disk") from None
+            raise _unwritten(self._folder, error) from None
         self._slot = 1 - self._slot
         self._coming = (self.leaves + len(leaves), end, records, position)
 
     def show(self) -> None:
         """Let what was appended be a part of the log."""
         self.leaves, self.end, self.records_end, self.position = self._coming
+        self._unmarked.append((self.leaves, self.position))
         self._grow_upper()
 
     def span(self, first: int, last: int) -> tuple[int, int]:
@@ -187,37 +231,68 @@ class Growing:
         return self.hashes(0, leaf, 1) or None
 
     def close(self, *, durable: bool) -> None:
-        """Let go. A log that is `durable` goes on in another life of the machine. Raises OSError."""
+        """Let go. A log that is `durable` goes on in another life of the machine as if nothing had been. Raises OSError, SinkFailed."""
         if self._rows < 0:
             return
-        if durable and not self.lost:
+        if durable and not self.lost and not self.torn:
+            self.sync(self.unmarked, 1)
             for descriptor in (self._rows, self._slots):
                 os.fsync(descriptor)
             (self._folder / LIFE_FILE).write_text(CLOSED)
-        for descriptor in (self._rows, self._slots):
+            _sync(self._folder / LIFE_FILE)
+        for descriptor in (self._rows, self._slots, self._marks):
             os.close(descriptor)
-        self._rows = self._slots = -1
+        self._rows = self._slots = self._marks = -1
 
-    def _marked(self) -> int:
-        """How many leaves there are up to the last mark; what is behind it is cut off."""
-        leaves = (os.fstat(self._rows).st_size - HEAD_BYTES) // ROW.size
+    def _live(self) -> None:
+        """Say that it is open in this life of the machine."""
+        try:
+            (self._folder / LIFE_FILE).write_text(self._life)
+        except OSError as error:
+            raise _unwritten(self._folder, error) from None
+
+    def _marked(self, most: int | None) -> int:
+        """How many leaves there are up to the last end of a batch, or up to `most`; what is behind it is cut off."""
+        there = leaves = max(1, (os.fstat(self._rows).st_size - HEAD_BYTES) // ROW.size)
         while leaves > 1 and not SUMS.unpack(os.pread(self._rows, SUMS.size, HEAD_BYTES + (leaves - 1) * ROW.size))[1] & MARK:
             leaves -= 1
-        os.ftruncate(self._rows, HEAD_BYTES + leaves * ROW.size)
+        if most is not None:
+            self.lost, leaves = there < most, min(most, there)
+        if not self.lost:
+            os.ftruncate(self._rows, HEAD_BYTES + leaves * ROW.size)
         return leaves
 
     def _position(self) -> str | None:
         """Where the source goes on: as the newest slot says that is not ahead of the rows."""
         newest, found = -1, None
         for number in range(2):
-            data = os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES)
-            if len(data) < SLOT.size:
-                continue
-            crc, leaves, length = SLOT.unpack_from(data)
-            told = data[SLOT.size : SLOT.size + max(length - 1, 0)]
-            if crc == zlib.crc32(data[4 : SLOT.size] + told) and newest < leaves <= self.leaves:
-                newest, self._slot, found = leaves, number, told.decode() if length else None
+            read = _read_slot(os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES), 0)
+            if read is not None and newest < read[0] <= self.leaves:
+                (newest, found), self._slot = read, number
         return found
+
+    def _read_marks(self) -> list[tuple[int, str | None]]:
+        """The marks up to the first that is not whole, which is cut off: nothing was signed by it."""
+        data, at, found = os.pread(self._marks, os.fstat(self._marks).st_size, 0), 0, list[tuple[int, str | None]]()
+        while (read := _read_slot(data, at)) is not None:
+            found.append(read)
+            at += len(_slot(*read))
+        os.ftruncate(self._marks, at)
+        return found
+
+    def _compact(self, points: list[tuple[int, str | None]], needed: int) -> None:
+        """Write these marks anew without those before the last one that `needed` can be had from."""
+        kept = max((number for number, point in enumerate(points) if point[0] <= needed), default=0)
+        part = self._folder / f"{MARKS_FILE}.part"
+        part.write_bytes(b"".join(_slot(*point) for point in points[kept:]))
+        part.chmod(MODE)
+        _sync(part)
+        part.rename(self._folder / MARKS_FILE)
+        _sync(self._folder)
+        descriptor = os.open(self._folder / MARKS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.dup2(descriptor, self._marks, inheritable=False)
+        os.close(descriptor)
+        self._points = points[kept:]
 
     def _sums(self, leaf: int) -> tuple[int, int]:
         """Bytes and records up to the end of a leaf."""
@@ -262,3 +337,32 @@ def _write(descriptor: int, content: bytes | bytearray, at: int) -> None:
     while left:
         taken = os.pwrite(descriptor, left, at)
         left, at = left[taken:], at + taken
+
+
+def _slot(leaves: int, position: str | None) -> bytes:
+    told = b"" if position is None else position.encode()
+    rest = SLOT.pack(0, leaves, 0 if position is None else len(told) + 1)[4:] + told
+    return zlib.crc32(rest).to_bytes(4, "big") + rest
+
+
+def _read_slot(data: bytes, at: int) -> tuple[int, str | None] | None:
+    """(leaves, position) of what `_slot` has written, if that is there."""
+    if len(data) < at + SLOT.size:
+        return None
+    crc, leaves, length = SLOT.unpack_from(data, at)
+    end = at + SLOT.size + max(length - 1, 0)
+    if len(data) < end or crc != zlib.crc32(data[at + 4 : end]):
+        return None
+    return leaves, data[at + SLOT.size : end].decode() if length else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritten(folder: Path, error: OSError) -> SinkFailed:
+    return SinkFailed(f"the content log in `{folder}` cannot be written: {error.strerror}; look after that disk")

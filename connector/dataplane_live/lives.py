@@ -19,11 +19,12 @@ from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
 from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.mending import broken
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import SettingsError, Withdrawn
+from connector.errors import SettingsError, SinkFailed
 from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
 from connector.ports import Store
 from connector.ports.live import LiveSources, unit_of
@@ -31,7 +32,6 @@ from connector.records import Changes, Evidence
 
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
-LOST: Final = "live-log-lost"
 
 
 class Lives:
@@ -105,15 +105,14 @@ class Lives:
         folder = self._place(permit.transfer)
         self.admit(not folder.exists())
         if folder.exists():
-            log = Growing(folder, self._life)
+            log = await asyncio.to_thread(Growing, folder, self._life)
         else:
             header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-            log = Growing.begin(folder, self._life, header)
+            log = await asyncio.to_thread(Growing.begin, folder, self._life, header)
             (folder / NAME_FILE).write_text(permit.transfer)
         if log.lost:
             log.close(durable=False)
-            text = "what was not acknowledged of this transfer was lost when the provider's machine stopped; begin another transfer"
-            raise Withdrawn(text, LOST)
+            raise broken()
         try:
             source = await self._kinds[permit.source["type"]].open(permit.source)
         except BaseException:
@@ -175,8 +174,8 @@ class Lives:
         try:
             await asyncio.to_thread(flow.spool.sync)
             flow.log.close(durable=True)
-        except OSError as error:
-            telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error.strerror))
+        except (OSError, SinkFailed) as error:
+            telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
         flow.spool.close()
         await flow.close()
 

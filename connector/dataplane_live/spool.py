@@ -68,6 +68,22 @@ class Spool:
             raise SourceFailed("these bytes of the log were dropped while they were read")
         return found
 
+    def look(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`, or as many as are there; in a thread, while nobody writes. Raises SinkFailed."""
+        found = b""
+        try:
+            while len(found) < count:
+                number, within = divmod(offset + len(found), self._segment_bytes)
+                if number not in self._open and not self._path(number).exists():
+                    break
+                piece = os.pread(self._descriptor(number), min(count - len(found), self._segment_bytes - within), within)
+                if not piece:
+                    break
+                found += piece
+        except OSError as error:
+            raise _failed(self._folder, error) from None
+        return found
+
     def drop(self, before: int) -> None:
         """Drop what lies before this offset, as far as whole files do. Raises SinkFailed."""
         for number in range(self.first // self._segment_bytes, before // self._segment_bytes):

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 
 from connector import telemetry
@@ -250,6 +251,9 @@ class Following:
                 headers = request_headers(token, (f"{offset}-{live.LAST}", self._etag))
                 opened = self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=IDLE_SECONDS)
                 incoming = await stack.enter_async_context(opened)
+                if incoming.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._held:
+                    self._held, self._held_bytes = [], 0
+                    raise PeerFailed("the provider has lost what it had sent and not signed; it comes again")
                 head = read_head(incoming.status, incoming.headers, offset, part=True, code=await code_of(incoming))
                 if head.validator != self._etag or head.first != offset:
                     raise Unfit("the provider answered with other data than those that its manifest promises, or from another place")

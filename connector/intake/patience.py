@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from connector import telemetry
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import LogLost, PeerFailed, PeerRefused
 from connector.intake.heads import NotNow, Unfit
 from connector.intake.promise import Broken
 
@@ -36,7 +36,7 @@ class Patience:
     async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""
-        if isinstance(error, Broken):
+        if isinstance(error, Broken | LogLost):
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0

@@ -13,6 +13,7 @@ from typing import Final
 
 from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, read_bytes, write_bytes
 
+LOST: Final = "live-log-lost"  # the code of a refusal: what was signed is gone, and another transfer is to begin
 LAST: Final = 2**53 - 1  # the last position of a range that has no end yet (RFC 8673, 2.2)
 ETAG: Final = re.compile(r'"l\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
 ENDS: Final = {"line": b"\n", "message": b"\n\n"}  # unit -> how a record of it ends

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.dataplane_live.growing import HEAD_BYTES, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live import growing
+from connector.dataplane_live.growing import HEAD_BYTES, MARKS_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
 from connector.errors import SinkFailed
 from connector.merkle.tree import consistency, root_of, verify_consistency
 from connector.metering.content import CHUNK_BYTES, Header, Known, Leaf, read_sealed
@@ -129,20 +130,78 @@ def test_full_tiles_stand_for_their_leaves_also_above_the_first_level(tmp_path: 
     again.close(durable=False)
 
 
-def test_a_log_that_was_not_closed_in_this_life_of_the_machine_is_lost_for_good(tmp_path: Path):
-    begun(tmp_path / "x", [(batch(2), "a")], life="before").close(durable=False)
+def test_a_log_that_was_not_closed_in_this_life_of_the_machine_goes_on_behind_what_was_synced(tmp_path: Path):
+    log = begun(tmp_path / "x", [(batch(2), "a"), (batch(3, 1), "b")], life="before")
+    log.sync(log.unmarked, 1)
+    root = log.root_at(6)
+    log.append(batch(4, 2), "c")
+    log.show()
+    assert (log.synced, log.unmarked) == (6, ((10, "c"),))
+    log.close(durable=False)
+    for _ in range(2):
+        log = Growing(tmp_path / "x", "after")
+        assert (log.torn, log.lost, log.leaves, log.synced, log.position, log.root_at(6)) == (True, False, 6, 6, "b", root)
+        assert [log.point(leaf) for leaf in (2, 3, 5, 6)] == [(1, None), (3, "a"), (3, "a"), (6, "b")]
+        log.close(durable=True)
+    log = Growing(tmp_path / "x", "after")
+    log.mended()
+    log.append(batch(1, 3), "d")
+    log.show()
+    log.close(durable=False)
+    log = Growing(tmp_path / "x", "after")
+    assert (log.torn, log.leaves, log.position, log.unmarked) == (False, 7, "d", ((7, "d"),))
+    log.close(durable=False)
+
+
+def test_a_log_with_less_than_was_synced_is_lost_for_good(tmp_path: Path):
+    log = begun(tmp_path / "x", [(batch(2), "a")], life="before")
+    log.sync(log.unmarked, 1)
+    log.close(durable=False)
+    os.truncate(tmp_path / "x" / ROWS_FILE, HEAD_BYTES + 2 * ROW.size)
     for _ in range(2):
         log = Growing(tmp_path / "x", "after")
         assert log.lost
         log.close(durable=True)
 
 
+@pytest.mark.parametrize("cut", [1, 10, 20])
+def test_a_mark_that_is_half_there_was_never_signed_by(tmp_path: Path, cut: int):
+    log = begun(tmp_path / "x", [(batch(2), "a")], life="before")
+    log.sync(log.unmarked, 1)
+    log.append(batch(1, 1), None)
+    log.show()
+    size = (tmp_path / "x" / MARKS_FILE).stat().st_size
+    log.sync(log.unmarked, 1)
+    log.close(durable=False)
+    os.truncate(tmp_path / "x" / MARKS_FILE, min(size + cut, (tmp_path / "x" / MARKS_FILE).stat().st_size - 1))
+    log = Growing(tmp_path / "x", "after")
+    assert (log.leaves, log.position, log.lost) == (3, "a", False)
+    log.close(durable=False)
+    assert (tmp_path / "x" / MARKS_FILE).stat().st_size == size
+
+
+def test_marks_that_nobody_needs_are_left_out_before_they_become_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(growing, "MARKS_BYTES_MAX", 200)
+    log = begun(tmp_path / "x", [], life="before")
+    for number in range(40):
+        log.append(batch(1, number), str(number))
+        log.show()
+        log.sync(log.unmarked, max(1, number - 3))
+        assert (tmp_path / "x" / MARKS_FILE).stat().st_size <= 200
+    log.close(durable=False)
+    log = Growing(tmp_path / "x", "after")
+    assert (log.leaves, log.position, log.point(37)) == (41, "39", (37, "35"))
+    log.close(durable=False)
+
+
 def test_a_log_that_was_closed_goes_on_in_another_life(tmp_path: Path):
     begun(tmp_path / "x", [(batch(2), "a")], life="before").close(durable=True)
     log = Growing(tmp_path / "x", "after")
-    assert not log.lost
+    assert (log.torn, log.leaves, log.position) == (False, 3, "a")
     log.close(durable=False)
-    assert Growing(tmp_path / "x", "third").lost
+    log = Growing(tmp_path / "x", "third")
+    assert (log.torn, log.leaves, log.position) == (True, 3, "a")
+    log.close(durable=False)
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path):

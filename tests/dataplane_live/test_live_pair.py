@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
+from connector.dataplane_live.spool import PREFIX
 from connector.dsp.messages import Kind
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
@@ -180,3 +183,59 @@ async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_tw
     counts = [each["transfers"][0]["counts"] for each in used]
     assert counts[0] == counts[1]
     assert (counts[0]["bytes"], counts[0]["records"]) == (size, len(found))
+
+
+def power_gone(live: Path, *, bytes_too: bool) -> None:
+    """What a loss of power leaves behind, after the process was killed: rows and places that nobody has flushed, and bytes or none."""
+    for folder in live.iterdir():
+        (folder / LIFE_FILE).write_text("another life of the machine")
+        (folder / POSITION_FILE).write_bytes(b"")
+        with (folder / ROWS_FILE).open("ab") as rows:
+            rows.write(b"\0" * 100)
+        for path in folder.glob(f"{PREFIX}*"):
+            if bytes_too:
+                path.unlink()
+            else:
+                os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("goes_on", "bytes_too"),
+    [(True, False), (True, True), (False, True)],
+    ids=["half of the spool is there", "nothing of the spool is there", "nor can the source go on"],
+)
+async def test_a_loss_of_power_at_the_provider_ends_no_order_and_nothing_is_counted_twice(tmp_path: Path, goes_on: bool, bytes_too: bool):
+    one, other = (
+        pair.site(tmp_path / "hospital", "hospital", store="sqlite"),
+        pair.site(tmp_path / "biopharma", "biopharma", store="sqlite"),
+    )
+    one.meet(other)
+    path = "/lines?pause=0.002&size=4000"
+    async with upstream.running(free_ports(1)[0]) as url, pair.running(other) as consumer, aiohttp.ClientSession() as http:
+        provider = Child(one, http)
+        try:
+            await provider.start()
+            await publish(provider, url + path, **(resumable(path) if goes_on else {}))
+            id = await follow(consumer)
+            for _ in range(2):
+                await until(consumer, "receipt-signed", 3)
+                await provider.kill()
+                (live,) = one.root.rglob("live")
+                power_gone(live, bytes_too=bytes_too)
+                await provider.start()
+            await until(consumer, "receipt-signed", 3)
+            order = await stop(consumer, id)
+            found, size = numbers(consumer), (other.root / "out" / "file").stat().st_size
+            agreement = pair.quoted(order["agreement"])
+            used = [await each.asked("GET", f"/agreements/{agreement}/usage") for each in (provider, consumer)]
+        finally:
+            await provider.kill()
+    counts = [sorted((each["counts"]["bytes"], each["counts"]["records"]) for each in side["transfers"]) for side in used]
+    assert counts[0] == counts[1]
+    assert (sum(size for size, _ in counts[0]), sum(count for _, count in counts[0])) == (size, len(found))
+    if goes_on:
+        assert without_gaps(found)
+        assert len(counts[0]) == 1
+    else:
+        assert len(counts[0]) > 1, "what came from then on came by another transfer"

@@ -1,6 +1,7 @@
 """Which transfers are followed, and what is left of them."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,8 @@ from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
-from connector.dataplane_live.lives import LOST, Lives
+from connector.dataplane_live.lives import Lives
+from connector.dataplane_live.mending import BROKEN
 from connector.errors import DiskShort, SettingsError, Withdrawn
 from connector.records import Changes
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
@@ -89,23 +91,31 @@ async def test_of_a_transfer_that_is_over_the_rows_stay_and_the_bytes_do_not(tmp
             assert log is None
 
 
-@pytest.mark.parametrize("clean", [True, False])
-async def test_after_a_loss_of_power_a_log_that_was_not_closed_is_lost_and_says_what_to_do(tmp_path: Path, clean: bool):
+@pytest.mark.parametrize("how", ["closed", "torn", "fewer rows than were marked"])
+async def test_after_a_loss_of_power_a_log_goes_on_behind_its_last_mark_and_one_that_has_less_is_lost(tmp_path: Path, how: str):
     faucet = Faucet()
     lives = Lives(tmp_path / "live", {"faucet": Faucets(faucet)}, lambda _transfer, _code: None, life="before")
     await come(lives, faucet, b"a\n")
-    if clean:
+    if how == "closed":
         await lives.close()
     else:
         await (await lives.of(PERMIT)).stop()
+    if how.startswith("fewer"):
+        (rows,) = (tmp_path / "live").glob("*/leaves")
+        os.truncate(rows, rows.stat().st_size - 48)
     async with living(tmp_path, faucet, life="after") as again:
-        if clean:
-            assert (await again.of(PERMIT)).log.end == 2
-        else:
-            with pytest.raises(Withdrawn, match="begin another transfer") as caught:
+        if how.startswith("fewer"):
+            with pytest.raises(Withdrawn, match="order it anew") as caught:
                 await again.of(PERMIT)
-            assert caught.value.code == LOST
-    await lives.close()
+            assert caught.value.code == BROKEN
+        else:
+            flow = await again.of(PERMIT)
+            await flow.mend(None)
+            assert (flow.log.torn, flow.log.end, flow.log.position) == (False, 2, "1")
+            await come(again, faucet, b"b\n")
+            assert faucet.followed == [None, "1"]
+    if not how.startswith("fewer"):
+        await lives.close()
 
 
 async def test_what_was_killed_in_the_same_life_of_the_machine_goes_on(tmp_path: Path):

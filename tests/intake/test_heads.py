@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.dataplane.ranges import plan, write_repr_digest
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import LogLost, PeerFailed, PeerRefused
 from connector.intake.heads import LATER, LINK_CHARACTERS_MAX, Head, NotNow, Unfit, manifest_url, read_head
+from connector.metering.live import LOST
 
 DIGEST = hashlib.sha256(b"data").digest()
 
@@ -144,3 +145,11 @@ def test_without_a_link_there_is_no_manifest():
 def test_a_manifest_elsewhere_is_refused_because_the_token_would_go_there(target: str):
     with pytest.raises(Unfit, match="at another origin"):
         manifest_url({"link": f'<{target}>; rel="describedby"; type="application/jwt"'}, ENDPOINT)
+
+
+def test_a_log_that_is_lost_is_told_from_what_is_refused():
+    with pytest.raises(LogLost):
+        read_head(403, {}, 5, code=LOST)
+    with pytest.raises(PeerRefused) as caught:
+        read_head(403, {}, 5, code="possession-missing")
+    assert not isinstance(caught.value, LogLost)

@@ -19,7 +19,7 @@ from connector.control.journal import Journal
 from connector.dataplane_live import flow
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, PeerRefused
+from connector.errors import ConnectorError, LogLost, PeerRefused
 from connector.intake import account, live, patience
 from connector.intake.account import Means
 from connector.intake.download import Metering
@@ -27,7 +27,7 @@ from connector.intake.promise import Broken
 from connector.merkle.checkpoints import Checkpoint, sign
 from connector.metering.content import SEALED
 from connector.metering.counts import Counts
-from connector.metering.live import LAST, write_etag
+from connector.metering.live import LAST, LOST, write_etag
 from connector.metering.objects import Receipt, kept
 from connector.ports.sinks import Enough
 from connector.records import Changes, Pull
@@ -56,7 +56,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @dataclass
 class Between:
     """HTTP between both sides. `lies` maps the end of a path to what is made of an answer's body; `cuts` are the bytes after which an
-    answer with data breaks off; `asked` are the ranges."""
+    answer with data breaks off; `refused` are status and code for those who ask for a range; `asked` are the ranges."""
 
     url: str
     http: aiohttp.ClientSession
@@ -64,11 +64,16 @@ class Between:
     headers: dict[str, str] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
     bend: Callable[[bytes], bytes] = lambda piece: piece
+    refused: list[tuple[int, str]] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         said = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
         body = await request.read() or None
+        if self.refused and "Range" in request.headers:
+            self.asked.append(request.headers["Range"])
+            status, code = self.refused.pop(0)
+            return web.json_response({"type": f"urn:qiao:problem:{code}"}, status=status, content_type="application/problem+json")
         async with self.http.request(request.method, self.url + request.raw_path, headers=said, data=body) as answer:
             headers = {name: value for name, value in answer.headers.items() if name not in HOP}
             headers = {name: value.replace(self.url, f"http://{request.host}") for name, value in headers.items()}
@@ -162,6 +167,25 @@ async def test_every_cut_goes_on_where_it_is_proven_and_nothing_is_counted_twice
         await agree(at, at.root / "file")
         assert len(at.between.asked) >= 6
         assert all(asked is None or asked.endswith(f"-{LAST}") for asked in at.between.asked)
+
+
+async def test_what_was_sent_and_never_signed_is_given_up_for_what_the_provider_has_after_a_loss_of_power(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.between.cuts, at.between.refused = [2_000_000], [(416, "range-not-satisfiable")]
+        await at.fetch(5_000_000)
+        await agree(at, at.root / "file")
+        before, after = (int((asked or "").removeprefix("bytes=").split("-")[0]) for asked in at.between.asked[1:3])
+        assert after < before
+
+
+async def test_a_log_that_the_provider_has_lost_ends_the_download_at_once_with_what_was_proven(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.between.cuts, at.between.refused = [20_000_000], [(403, LOST)]
+        with pytest.raises(LogLost, match=LOST):
+            await at.fetch(60_000_000)
+        ours, theirs = await at.accounts()
+        assert ours.counts == theirs.counts
+        assert ours.counts.bytes > 0
 
 
 async def test_after_a_crash_it_goes_on_behind_what_was_signed_for(tmp_path: Path):
