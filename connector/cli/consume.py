@@ -293,11 +293,14 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
     with Live(waits, console=output, transient=True) as live:
 
         def draw(pull: Pull, used: AgreementUsage | None) -> None:
-            doing, moves = STAGES.get(pull.stage, pull.stage), pull.size_bytes is not None or pull.received_bytes > 0
+            doing = STAGES.get(pull.stage, pull.stage)
             bar.update(task, description=doing, completed=pull.received_bytes, total=pull.size_bytes)
+            if pull.size_bytes is None and pull.received_bytes:  # of data without an end there is no part of the whole
+                speed = f" at {show.size(round(rate))}/s" if (rate := bar.tasks[task].speed) else ""
+                doing = f"{doing}: {show.size(pull.received_bytes)}{speed}"
             waits.update(text=doing)
             below = "; ".join(map(show.clean, (*_signed(pull, used), *pull.reasons)))
-            live.update(Group(bar if moves else waits, Text(below, style="dim")))
+            live.update(Group(waits if pull.size_bytes is None else bar, Text(below, style="dim")))
 
         yield draw
 

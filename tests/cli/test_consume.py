@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -240,6 +241,30 @@ def test_on_a_terminal_a_bar_moves(monkeypatch: pytest.MonkeyPatch):
     assert "downloading" in written.getvalue()
     assert "0.5/1.0 MB" in written.getvalue()
     assert "proven 500.0 kB, signed for 400.0 kB; the agreement comes to 1.25 EUR so far" in written.getvalue()
+
+
+def test_of_data_without_an_end_no_part_of_a_whole_is_shown(monkeypatch: pytest.MonkeyPatch):
+    written = StringIO()
+    terminal = Console(file=written, force_terminal=True, width=80, markup=False)
+    monkeypatch.setattr(show, "console", lambda *, stderr: terminal)
+    with consume._progress() as update:
+        update(msgspec.convert(pull_view("download", received_bytes=4_400, transfer="urn:t"), Pull), None)
+    assert "downloading: 4.4 kB" in written.getvalue()
+    assert "?" not in re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", written.getvalue())
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_bar_stands_in_one_line_of_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int):
+    written = StringIO()
+    terminal = Console(file=written, force_terminal=True, width=columns, markup=False)
+    monkeypatch.setattr(show, "console", lambda *, stderr: terminal)
+    with consume._progress() as update:
+        loading = pull_view("download", received_bytes=230_200_000, size_bytes=500_000_000, transfer="urn:t")
+        update(msgspec.convert(loading, Pull), msgspec.convert(USAGE, AgreementUsage))
+    lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", written.getvalue()).splitlines()
+    assert max(map(len, lines)) <= columns
+    (bar,) = (line for line in lines if "downloading" in line)
+    assert columns == 40 or "230.2/500.0 MB" in bar
 
 
 @pytest.mark.parametrize("usage", [True, False])
