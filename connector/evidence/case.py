@@ -113,10 +113,12 @@ class Case:
             self.refused(refused.code, refused.message, at, "/jws")
         return None
 
-    def log_keys(self, owner: str, origin: str) -> tuple[VerifierKey, ...]:
-        """The keys that sign for a log: those that are pinned for it, else those of its owner."""
+    def log_keys(self, owner: str, origin: str, shown: float) -> tuple[VerifierKey, ...]:
+        """The keys that can have signed for a log what was `shown` then (POSIX seconds): those that are pinned for it, else those of its
+        owner that had begun. One that had ended may have signed it before: a log that rests has an old checkpoint."""
         pinned = tuple(key for key in self.notes if key.kind is Kind.ED25519 and key.name == origin)
-        return pinned or tuple(_verifier_key(origin, key.public, Kind.ED25519) for key in self.keys.get(owner, ()))
+        begun = [key for key in self.keys.get(owner, ()) if key.not_before is None or key.not_before <= shown + AHEAD_SECONDS]
+        return pinned or tuple(_verifier_key(origin, key.public, Kind.ED25519) for key in begun)
 
     def witness_keys(self, owner: str) -> tuple[VerifierKey, ...]:
         """The keys of all who may have cosigned a log of `owner`."""

@@ -10,7 +10,7 @@ from connector.evidence.case import AHEAD_SECONDS, Case, Object
 from connector.evidence.members import Member
 from connector.metering import chain, credit
 from connector.metering.chain import Outcome
-from connector.metering.chain_consumer import Terms, accept, judge_ack
+from connector.metering.chain_consumer import Terms, accept, judge_ack, restored
 from connector.metering.content import Known, read_bytes
 from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Manifest, Receipt
@@ -40,7 +40,7 @@ class Replayed:
 class Flow:
     """One manifest with its receipts, by their numbers, and the acks of these, by the digests of the receipts. `last` is the last receipt
     that follows from those before it, `acked` the last of them that has its ack; `counts` are what that one comes to. `whole` says
-    whether all that is there was followed to its end."""
+    whether all that is there was followed to its end, `lost` the numbers of those that a consumer has lost."""
 
     manifest: Object
     receipts: dict[int, list[Object]] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class Flow:
     acked: Object | None = None
     counts: Counts = NOTHING
     whole: bool = False
+    lost: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -151,12 +152,13 @@ def _follow(case: Case, flow: Flow) -> None:
     """Judge the receipts of a flow in their order, each with its ack, and stop at the first that does not follow."""
     account, manifest = Replayed(flow.manifest.token), flow.manifest.value
     numbers = sorted(flow.receipts)
-    for number in range(1, (numbers[-1] if numbers else 0) + 1):
-        signed = flow.receipts.get(number, [])
-        if not signed:
-            later = flow.receipts[min(each for each in numbers if each > number)][0]
-            case.fault("receipt-missing", later.member, "/jws", number=number)
-            return
+    for number in numbers:
+        signed = flow.receipts[number]
+        if number > account.sequence + 1:
+            if (back := _taken_up(case, flow, account, signed[0])) is None:
+                return
+            account = back
+            continue
         signed.sort(key=lambda each: each.digest not in flow.acks)  # the one that was accepted has an ack
         for other in signed[1:]:
             case.accuse("receipt-conflict", other.member)
@@ -185,6 +187,27 @@ def _follow(case: Case, flow: Flow) -> None:
             case.fault("ack-before", ack.member, "/jws")
         account, flow.acked, flow.counts = answered.account, receipt, receipt.value.counts
     flow.whole = True
+
+
+def _taken_up(case: Case, flow: Flow, account: Replayed, receipt: Object) -> Replayed | None:
+    """The account by a receipt before which some are missing: a consumer that has lost them has had it back from the provider,
+    and as each says all that was signed for before, it stands for them if the provider has signed that it has it. That one lost none."""
+    acks, manifest = flow.acks.get(receipt.digest, []), flow.manifest.value
+    if case.exporter != case.consumer or not acks:
+        case.fault("receipt-missing", receipt.member, "/jws", number=account.sequence + 1)
+        return None
+    ack = acks[0]
+    try:
+        chain.measured(receipt.value, account, _log(manifest, receipt.value), finite=manifest.log.root is not None)
+        reads = case.reads(case.consumer), case.reads(case.provider)
+        after = restored(account, receipt.token, ack.token, own=reads[0], proven=reads[1], now=ack.value.issued)
+    except MeterRefused as refused:
+        case.refused(refused.code, refused.message, receipt.member, "/jws")
+        return None
+    flow.lost += range(account.sequence + 1, receipt.value.sequence)
+    flow.last = flow.acked = receipt
+    flow.counts = receipt.value.counts
+    return after
 
 
 def _log(manifest: Manifest, receipt: Receipt) -> credit.Log:

@@ -17,7 +17,7 @@ from connector.evidence.flows import Flows
 from connector.evidence.members import Member
 from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, verify_consistency, verify_inclusion
-from connector.metering.content import digest_of, read_bytes, write_bytes
+from connector.metering.content import read_bytes
 
 DIGEST_BYTES = 32
 FACT = {"at", "detail", "digest", "kind", "move", "peer", "pid", "state", "v", "what"}  # members of an entry that is no signed object
@@ -38,12 +38,32 @@ class Cosigned:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What an entry that is no signed object says of a process: when (POSIX seconds), in which state, by which move. `detail` is None where
+    it was erased."""
+
+    sequence: int
+    at: float
+    what: str
+    state: str | None
+    move: str | None
+    detail: Mapping[str, Any] | None
+
+    @property
+    def code(self) -> str | None:
+        """Why a process was stopped by it."""
+        code = (self.detail or {}).get("code")
+        return code if isinstance(code, str) else None
+
+
 @dataclass(slots=True)
 class Ledgers:
     """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
-    signed objects stand. `digests` are those that the ledger holds last, by pid and by what they are of, each with its sequence; `blank` is
-    the last sequence of a pid whose detail is gone; `unheld` what the ledger holds no digest of."""
+    signed objects stand. `facts` are those of each pid, in their order; `digests` those that the ledger holds last, by pid and by what they
+    are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
+    says; `unheld` what nothing in the ledger says."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -51,11 +71,16 @@ class Ledgers:
     entries: dict[str, list[int]] = field(default_factory=dict)
     erased: int = 0
     places: dict[bytes, tuple[str, int]] = field(default_factory=dict)
-    moves: dict[str, set[str]] = field(default_factory=dict)
+    facts: dict[str, list[Fact]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
     blank: dict[str, int] = field(default_factory=dict)
     unheld: list[str] = field(default_factory=list)
+    last: float = float("-inf")
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
+
+    def moves(self, pid: str) -> set[str]:
+        """The moves of a process that are on record."""
+        return {fact.move for fact in self.facts.get(pid, ()) if fact.move is not None}
 
 
 def check(case: Case, flows: Flows) -> Ledgers:
@@ -63,23 +88,22 @@ def check(case: Case, flows: Flows) -> Ledgers:
     found = Ledgers()
     for member in case.of("checkpoint"):
         _checkpoint(case, found, member)
-    for owner, note, member in _shown(case, flows):
-        _note(case, found, owner, note, member, "/jws")
+    for owner, note, member, at in _shown(case, flows):
+        _note(case, found, owner, note, member, "/jws", at)
     _grown(case, found)
     _entries(case, found, flows)
     _unlogged(case, found, flows)
-    _held(case, found)
     return found
 
 
-def _shown(case: Case, flows: Flows) -> Iterator[tuple[str, str, Member]]:
-    """The notes in signed objects: of whose ledger, the note, and where."""
+def _shown(case: Case, flows: Flows) -> Iterator[tuple[str, str, Member, int]]:
+    """The notes in signed objects: of whose ledger, the note, where, and when it was shown (POSIX seconds)."""
     for each in together(flows.receipts.values(), flows.acks, flows.statements):
         if each.value.ledger is not None:
-            yield each.value.issuer, each.value.ledger, each.member
+            yield each.value.issuer, each.value.ledger, each.member, each.value.issued
     for each in flows.statements:
         if each.value.peer is not None:
-            yield each.value.audience, each.value.peer, each.member
+            yield each.value.audience, each.value.peer, each.member, each.value.issued
 
 
 def _checkpoint(case: Case, found: Ledgers, at: Member) -> None:
@@ -90,7 +114,7 @@ def _checkpoint(case: Case, found: Ledgers, at: Member) -> None:
     if (owner, note) in found._notes:
         case.fault("checkpoint-twice", at, "/note")
         return
-    place = _note(case, found, owner, note, at, "/note")
+    place = _note(case, found, owner, note, at, "/note", case.header.value["at"])
     if place is None or owner != case.exporter:
         return
     _, origin, size = place
@@ -120,15 +144,16 @@ def _cosignatures(case: Case, found: Ledgers, note: str, place: Place, at: Membe
             found.cosigned.append(Cosigned(origin, size, each.key.name, at_instant))
 
 
-def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer: str) -> Place | None:
-    """The place that a note signs for; None, and a finding, if it does not hold. Notes that stand in many objects are looked at once."""
+def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer: str, shown: float) -> Place | None:
+    """The place that a note signs for, which was `shown` then (POSIX seconds); None, and a finding, if it does not hold. Notes that stand
+    in many objects are looked at once."""
     if (owner, note) in found._notes:
         return found._notes[owner, note]
     found._notes[owner, note] = None
     data = note.encode("utf-8", "surrogatepass")
     origin = note.partition("\n")[0]
     try:
-        said = checkpoints.open(data, origin, case.log_keys(owner, origin)).checkpoint
+        said = checkpoints.open(data, origin, case.log_keys(owner, origin, shown)).checkpoint
     except ProofRefused as refused:
         case.refused(refused.code, refused.message, at, pointer)
         return None
@@ -194,11 +219,12 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
             places[index] = sequence, member
     for log, places in standing.items():
         found.entries[log] = sorted(places)
-        _in_order(case, [places[index] for index in found.entries[log]])
+        found.last = max(found.last, _in_order(case, [places[index] for index in found.entries[log]]))
 
 
-def _in_order(case: Case, entries: Sequence[tuple[int, Member]]) -> None:
-    """Whether entries, in the order of their places, are in the order of their sequences, and of the clock that they were written by."""
+def _in_order(case: Case, entries: Sequence[tuple[int, Member]]) -> float:
+    """Whether entries, in the order of their places, are in the order of their sequences, and of the clock that they were written by.
+    Returns the latest instant that one says."""
     last, latest = 0, float("-inf")
     for sequence, member in entries:
         if sequence <= last:
@@ -208,6 +234,7 @@ def _in_order(case: Case, entries: Sequence[tuple[int, Member]]) -> None:
             if at < latest - AHEAD_SECONDS:
                 case.fault("entry-back-dated", member, "/body", most=AHEAD_SECONDS)
             latest = max(latest, at)
+    return latest
 
 
 def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:
@@ -250,47 +277,28 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
         return False
     else:
         _digests(found, str(fact["pid"]), int(said["sequence"]), said["detail"])
-    if isinstance(fact["move"], str):
-        found.moves.setdefault(str(fact["pid"]), set()).add(fact["move"])
+    detail = None if said["detail"] is None else _detail(said["detail"])
+    state, move = (each if isinstance(each := fact[name], str) else None for name in ("state", "move"))
+    known = found.facts.setdefault(str(fact["pid"]), [])
+    known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail))
     return True
 
 
-def _digests(found: Ledgers, pid: str, sequence: int, detail: str) -> None:
-    """What the detail of an entry says of terms, decision and agreement; that it is what was written is proven already."""
+def _detail(text: str) -> Mapping[str, Any]:
+    """What the detail of an entry says; that it is what was written is proven already."""
     try:
-        said = orjson.loads(detail) if detail else None
+        said = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:
-        said = None
-    digests = said.get("digests") if isinstance(said, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _digests(found: Ledgers, pid: str, sequence: int, detail: str) -> None:
+    """What the detail of an entry says of terms, decision and agreement."""
+    digests = _detail(detail).get("digests")
     for name, value in digests.items() if isinstance(digests, dict) else ():
         if sequence > found.digests.get((pid, name), (0, None))[0]:
             found.digests[pid, name] = sequence, value
-
-
-def _held(case: Case, found: Ledgers) -> None:
-    """Whether terms, decisions and the agreement are those whose digests the ledger holds. One that it holds none of is not refused: it was
-    written before there were any, or its entry was erased."""
-    if not found.newest:
-        return
-    pid, agreed = str(case.agreement.value["negotiation"]), case.agreement.value
-    told: list[tuple[str, str, Member, str]] = [("agreement", pid, case.agreement, "document")]
-    told += [("terms", str(each.value["pid"]), each, "terms") for each in case.of("negotiation") if each.value["terms"] is not None]
-    told += [("decision", str(each.value["pid"]), each, "document") for each in case.of("decision")]
-    for name, of, member, at in told:
-        sequence, value = found.digests.get((of, name), (0, None))
-        if sequence == 0 or found.blank.get(of, 0) > sequence:
-            found.unheld.append(name if name == "agreement" else f"{name} of {of}")
-        elif write_bytes(digest_of(member.value[at])) != value:
-            case.fault(f"{name}-digest", member, f"/{at}")
-    decided = {member.value["pid"] for member in case.of("decision")}
-    for member in (*case.of("negotiation"), *case.of("transfer")):
-        of = str(member.value["pid"])
-        if member.kind == "negotiation" and member.value["terms"] is None and (of, "terms") in found.digests:
-            case.fault("terms-digest", member, "/terms")
-        if member.value["state"] is not None and of not in decided and (of, "decision") in found.digests:
-            case.fault("decision-missing", member, "/pid")
-    if FINALIZED in found.moves.get(pid, ()) and not agreed["final"]:
-        case.fault("agreement-final", case.agreement, "/final")
 
 
 def _instant(said: Mapping[str, Any]) -> float | None:
@@ -313,9 +321,9 @@ def _unlogged(case: Case, found: Ledgers, flows: Flows) -> None:
     wanted: dict[str, Sequence[str]] = {flow.manifest.transfer: TRANSFER for flow in flows.flows.values()}
     wanted[str(case.agreement.value["negotiation"])] = (AGREED, FINALIZED) if case.agreement.value["final"] else (AGREED,)
     for pid, moves in wanted.items():
-        known = found.moves.get(pid)
+        known = found.moves(pid)
         for move in moves if known else ():
-            if move not in (known or ()):
+            if move not in known:
                 case.fault("entry-message", case.agreement, "", move=move)
 
 

@@ -62,6 +62,8 @@ class Told:
     alone: int
     entries: int
     erased: int
+    through: tuple[tuple[str, int, int | None], ...]  # log, how many entries it has by the newest checkpoint, the last of those in the file
+    last: float | None  # the latest instant that an entry says
     witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
     invoice: tuple[str, str, str] | None  # total, currency, digest
     statements: int
@@ -137,6 +139,8 @@ def _told(told: Told) -> dict[str, Any]:
         "provider_only_bytes": told.alone,
         "entries": told.entries,
         "erased": told.erased,
+        "through": [{"log": log, "size": size, "last": last} for log, size, last in told.through],
+        "last": None if told.last is None else rfc3339(told.last),
         "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
         "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
         "statements": told.statements,
@@ -161,5 +165,9 @@ def _said(told: Told) -> Iterator[str]:
         yield f"Owed: {told.invoice[0]} {told.invoice[1]} (invoice {told.invoice[2]})."
     erased = f"; the details of {told.erased} were erased, which the entries outlive" if told.erased else ""
     yield f"On record: {told.entries} entries of the exporter's ledger, each at its place in the signed log{erased}."
+    for log, size, last in told.through:
+        where = f"; the last of this agreement is entry {last}" if last is not None else ""
+        when = f", of {rfc3339(told.last)}" if told.last is not None and last is not None else ""
+        yield f"Up to where: {log} as it was signed with {size} entries{where}{when}. What came later is not in the file."
     for by, size, count, at in told.witnesses:
         yield f"Witnessed: {by} has cosigned the ledger with {size} entries at {rfc3339(at)}, which are {count} of those in the file."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from connector.evidence import figures, flows, identities, ledgers, parties, private
+from collections.abc import Sequence
+
+from connector.evidence import figures, flows, held, identities, ledgers, parties, private
 from connector.evidence.case import Case, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.ledgers import Ledgers
@@ -37,6 +39,7 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     signed = flows.check(case)
     figures.check(case, signed)
     logs = ledgers.check(case, signed)
+    held.check(case, logs)
     private.check(case)
     _strangers(case, logs)
     return Report(tuple(found[:FINDINGS_MAX]), _told(case, signed, logs), trust.given, tuple(_unproven(case, signed, logs, trust)))
@@ -101,6 +104,8 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         alone=sum(account["counts"]["bytes"] for account in accounts if account["attested"] == "provider-only"),
         entries=sum(map(len, logs.entries.values())),
         erased=logs.erased,
+        through=tuple((log, note.size, max(logs.entries.get(log, ()), default=None)) for log, note in sorted(logs.newest.items())),
+        last=logs.last if logs.last > float("-inf") else None,
         witnesses=tuple(witnesses),
         invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
         statements=len(signed.statements),
@@ -139,8 +144,16 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append("that the consumer got anything: it has signed no receipt")
     if any(flow.last is not flow.acked for flow in signed.flows.values()):
         texts.append("that the provider has got the last receipt: it has no ack")
-    if any(flow.receipts and flow.last is not None and flow.last.value.state != "complete" for flow in signed.flows.values()):
-        texts.append("that there are no later receipts: whoever exports may leave out the last ones, and the other side's export shows")
+    for flow in signed.flows.values():
+        if flow.last is not None and flow.last.value.state != "complete" and not _closed(case, signed, flow):
+            pid = flow.manifest.value.provider_pid
+            text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
+            texts.append(f"{text}, no statement of {case.counterparty} in the file names it as the last, and the other side's export shows")
+        if flow.lost:
+            texts.append(
+                f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
+                " a later one, which says all that they said"
+            )
     if any(flow.manifest.value.unit != "none" for flow in signed.flows.values()):
         texts.append("the number of records by the data themselves: both have signed for it, and the data are not in the file")
     if any(flow.manifest.value.log.root is None for flow in signed.flows.values()):
@@ -152,11 +165,25 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append("when anything was written down: there is no ledger in the file")
     elif unseen:
         texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
-    if str(case.agreement.value["negotiation"]) not in logs.moves:
+    if str(case.agreement.value["negotiation"]) not in logs.facts:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
-    texts.append("what is neither signed nor in the ledger: states, instants and lines of invoices are the exporter's word alone")
+    texts.append(
+        "what is neither signed nor in the ledger: names and addresses of participants, when the agreement is to end, and the lines"
+        " of invoices are the exporter's word alone"
+    )
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _closed(case: Case, signed: Flows, flow: Flow) -> bool:
+    """Whether the other side has signed a statement in which the last receipt of the file is the last one."""
+    last = flow.last.digest if flow.last is not None else None
+    theirs = [each.value for each in signed.statements if each.value.issuer == case.counterparty]
+    return any(each.receipt == last for statement in theirs for each in statement.flows)
+
+
+def _numbers(lost: Sequence[int]) -> str:
+    return f"receipt {lost[0]}" if len(lost) == 1 else f"{len(lost)} receipts from {lost[0]} to {lost[-1]}"

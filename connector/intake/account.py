@@ -273,7 +273,7 @@ class Account:
             ledger=await self._means.ledger() if self._means.ledger is not None else None,
         )
         token = self._means.identity.sign(receipt.claims(), Receipt.TYP)
-        await self._save(chain.issued(self._account, token), telemetry.RECEIPT_SIGNED, token)
+        await self._save(chain.issued(self._account, token, receipt), (telemetry.RECEIPT_SIGNED, token))
 
     async def _post_until_acknowledged(self) -> None:
         """Raises Broken, PeerRefused."""
@@ -326,7 +326,7 @@ class Account:
                 return False
             raise Broken(f"what the provider remembers of our receipts does not hold: {error.message}", error.code) from None
         telemetry.log.warning("receipts taken up from the provider", transfer=self._transfer, sequence=account.sequence)
-        await self._save(account, telemetry.RECEIPT_ACKNOWLEDGED, account.ack)
+        await self._save(account, (telemetry.RECEIPT_SIGNED, account.receipt), (telemetry.RECEIPT_ACKNOWLEDGED, account.ack))
         return True
 
     def _proven(self, token: str, typ: str) -> dict[str, Any]:
@@ -342,8 +342,9 @@ class Account:
                 raise
         return dict(identity.read(token, typ, identity.own.id, at=kept(Receipt, token).issued))
 
-    async def _save(self, account: Metered, what: str = "", token: str = "") -> None:
-        """Commit the account with the object that has changed it, and with the last ack, if that is not on record yet. Durable on return.
+    async def _save(self, account: Metered, *objects: tuple[str, str]) -> None:
+        """Commit the account with the `objects` that have changed it (what they are, JWS), and with the last ack, if that is not on record
+        yet. Durable on return.
 
         An ack is put on record with the receipt that follows, which saves every second write: whoever loses it in a crash posts its receipt
         again, and gets the same one. Whoever states what the transfer came to, once it is over, may have put it on record before us. Raises
@@ -356,8 +357,7 @@ class Account:
         facts = [self._fact(telemetry.RECEIPT_ACKNOWLEDGED, each.ack, now) for each in unsaved]
         if not account.version:
             facts.append(self._fact(telemetry.MANIFEST_ACCEPTED, self._promise.token, now))
-        if token:
-            facts.append(self._fact(what, token, now))
+        facts += [self._fact(what, token, now) for what, token in objects]
         known: Metered | None = None
 
         async def step() -> Changes:

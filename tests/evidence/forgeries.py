@@ -370,6 +370,24 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("another agreement with its digest", "agreement-digest", _reworded),
     ("an agreement that is not final", "agreement-final", put("agreement", final=False)),
     ("the entry of a receipt dropped", "entry-unlogged", _unlogged),
+    # states, instants and reasons, which the ledger has too
+    ("another state of the transfer", "state-other", put("transfer", state="STARTED")),
+    ("another state of the negotiation", "state-other", put("negotiation", state="VERIFIED")),
+    ("a transfer that began before", "created-other", put("transfer", created=NOW - 999)),
+    ("a negotiation that began before", "created-other", put("negotiation", created=NOW - 999)),
+    ("a transfer that had not changed when its last message came", "updated-other", put("transfer", updated=NOW - 400)),
+    ("a transfer that has changed after the file was written", "updated-other", put("transfer", updated=NOW + 9_999)),
+    ("a reason for an end that nobody gave", "code-other", put("transfer", code="QUOTA_EXHAUSTED")),
+    ("an agreement that was made before", "agreement-created", put("agreement", created=NOW - 99)),
+    ("an agreement that nobody has closed", "agreement-closed", put("agreement", closed=NOW + 1, closedBy="us", reason="it is over")),
+    (
+        "an agreement that the peer has not closed",
+        "agreement-closed",
+        put("agreement", closed=NOW + 1, closedBy="peer", reason="it is over"),
+    ),
+    ("a reason for what is not closed", "agreement-closed", put("agreement", reason="it is over")),
+    ("a duty that nobody has done", "agreement-performed", put("agreement", performed=[{"duty": "/permission/0/duty/0"}])),
+    ("a file from before the last entry in it", "header-at", put("evidence", at=NOW - 3_600)),
     # what must not be there
     ("an access token in a reason", "secret-token", put("agreement", reason="Bearer abcdefgh.ijklmnop")),
     (

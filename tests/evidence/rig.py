@@ -99,7 +99,7 @@ def identity(who: str, *keys: jws.PublicKey) -> dict[str, Any]:
 
 
 def fact(
-    what: str, pid: str, move: Move | None = None, *, at: float = NOW, peer: str = CONSUMER, state: str | None = "STARTED", **detail: Any
+    what: str, pid: str, move: Move | None = None, *, at: float = NOW, peer: str = CONSUMER, state: str | None = "COMPLETED", **detail: Any
 ) -> Evidence:
     kind = Kind.NEGOTIATION if pid == NEGOTIATION else Kind.TRANSFER
     return Evidence(what, kind, pid, peer, state, at, move, detail=detail)
@@ -115,6 +115,7 @@ class Story:
     extra: tuple[tuple[Evidence, dict[str, Any]], ...] = ()
     rewritten: dict[int, bytes] = field(default_factory=dict)
     invoice: bool = True
+    finalized: str = "FINALIZED"  # the state in which the provider is when it says so
 
     def changed(self, name: str, value: Any) -> Any:
         return self.change.get(name, lambda each: each)(value)
@@ -147,13 +148,13 @@ class Story:
 
         put(fact("message-received", "urn:uuid:other"))
         offered = {"terms": named(negotiation()["terms"]), "decision": named(decision("urn:uuid:offer"))}
-        say("message-received", NEGOTIATION, Move.CONTRACT_REQUEST, trace="00ff", digests=offered)
-        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT, digests={"agreement": named(DOCUMENT)})
-        say("message-received", NEGOTIATION, Move.VERIFICATION)
-        say("message-sent", NEGOTIATION, Move.FINALIZED)
-        say("message-received", TRANSFER, Move.TRANSFER_REQUEST)
+        say("message-received", NEGOTIATION, Move.CONTRACT_REQUEST, at=NOW - 6, state="REQUESTED", trace="00ff", digests=offered)
+        say("message-sent", NEGOTIATION, Move.CONTRACT_AGREEMENT, at=NOW - 5, state="AGREED", digests={"agreement": named(DOCUMENT)})
+        say("message-received", NEGOTIATION, Move.VERIFICATION, at=NOW - 4, state="VERIFIED")
+        say("message-sent", NEGOTIATION, Move.FINALIZED, at=NOW - 4, state=self.finalized)
+        say("message-received", TRANSFER, Move.TRANSFER_REQUEST, state="REQUESTED")
         started = {"decision": named(decision(AGREEMENT) | {"policy_hash": POLICY_HASH})}
-        say("message-sent", TRANSFER, Move.START, reason="it was agreed", digests=started)
+        say("message-sent", TRANSFER, Move.START, state="STARTED", reason="it was agreed", digests=started)
         manifest = sign("manifest", "manifest", MANIFEST)
         parties = CONSUMER, PROVIDER
         first = Receipt(*parties, "j1", NOW + 10, digest(manifest), 1, None, (), Counts(), Checkpoint(LAYOUT.leaves, ROOT))
@@ -173,7 +174,7 @@ class Story:
         told = Flow(TRANSFER, digest(manifest), 2, digest(two), "both", counts)
         stated = Statement(PROVIDER, CONSUMER, "s1", NOW + 25, AGREEMENT, NOW, NOW + 25, (told,), ledger(), ledger(CONSUMER))
         sign("statement", "statement", stated)
-        put(fact("message-received", "urn:uuid:other"))
+        say("message-received", TRANSFER, Move.COMPLETION, at=NOW + 25, state="COMPLETED")
         for said, _ in self.extra:
             put(said)
         for place, body in self.rewritten.items():

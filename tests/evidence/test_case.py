@@ -51,4 +51,4 @@ def test_an_object_is_read_by_the_keys_of_its_own_instant():
 def test_nobody_cosigns_his_own_ledger():
     at = case()
     assert {key.name for key in at.witness_keys(PROVIDER)} == {CONSUMER}
-    assert {key.name for key in at.log_keys(PROVIDER, "hospital.example/ledger")} == {"hospital.example/ledger"}
+    assert {key.name for key in at.log_keys(PROVIDER, "hospital.example/ledger", NOW)} == {"hospital.example/ledger"}

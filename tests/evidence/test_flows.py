@@ -1,13 +1,17 @@
 """Chains of receipts, judged anew."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
+from typing import Any
 
 from connector.evidence.verify import verify
+from connector.metering.content import write_bytes
 from connector.metering.counts import Counts
-from connector.metering.objects import Ack
+from connector.metering.objects import Ack, digest
 from connector.signatures.jws import claims_of
 from tests.evidence.forgeries import dropped, other, told
-from tests.evidence.rig import CHUNK, KEYS, PROVIDER, SOUND, TRANSFER, Draft, Story, signed
+from tests.evidence.rig import CHUNK, CONSUMER, KEYS, NEGOTIATION, PROVIDER, SOUND, THEIRS, TRANSFER, Draft, Story, signed
 
 
 def test_two_acks_of_one_receipt_accuse_the_provider():
@@ -67,3 +71,89 @@ def test_live_data_are_counted_by_what_both_have_signed():
     assert report.told.counts == counts
     assert [text for text in report.unproven if "live data" in text]
     assert [text for text in report.unproven if "the number of records" in text]
+
+
+def _of_consumer(**change: Callable[[Any], Any]) -> Draft:
+    """The file as the consumer exports it, without a ledger."""
+    bare = {"receipt 2": other(ledger=None), "statement": other(ledger=None, peer=None)}
+    changes = {name.replace("_", " "): each for name, each in change.items()}
+    both = {name: _then(bare.get(name), changes.get(name)) for name in bare.keys() | changes.keys()}
+    draft = Story(both, invoice=False).draft()
+    draft.members = [each for each in draft.members if each[0] not in ("entry", "consistency", "checkpoint")]
+    draft.one("evidence").update(by=CONSUMER, role="consumer")
+    draft.one("agreement")["negotiation"] = draft.one("negotiation")["pid"] = THEIRS[NEGOTIATION]
+    draft.one("transfer")["pid"] = THEIRS[TRANSFER]
+    for each in draft.all("decision"):
+        each["pid"] = THEIRS[each["pid"]]
+    for kind in ("manifest", "receipt", "ack", "statement"):
+        for each in draft.all(kind):
+            each["transfer"] = THEIRS[TRANSFER]
+    return draft
+
+
+def _then(*steps: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    return reduce(lambda done, step: lambda value: step(done(value)) if step is not None else done(value), steps, lambda value: value)
+
+
+def test_a_consumer_that_has_lost_its_receipts_shows_the_one_that_it_had_back_and_says_so():
+    draft = _of_consumer()
+    assert draft.codes() == set()
+    for kind in ("receipt", "ack"):
+        draft.drop(kind)
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    assert (report.told.flows[0].receipts, report.told.counts.bytes) == (1, 196_613)
+    assert any(text.startswith(f"receipt 1 of transfer {TRANSFER}: {CONSUMER} has lost them") for text in report.unproven)
+
+
+def test_what_came_back_has_to_hold_and_the_provider_loses_none():
+    alone = _of_consumer()
+    for kind in ("receipt", "ack"):
+        alone.drop(kind)
+    alone.drop("ack")
+    alone.one("transfer")["account"]["ack"] = None
+    assert alone.codes() == {"receipt-missing"}, "that the provider has it, nobody has signed"
+    false = _of_consumer(receipt_2=other(counts=Counts(10**9, 0, 1, 1, 7)))
+    for kind in ("receipt", "ack"):
+        false.drop(kind)
+    assert "bytes-differ" in false.codes()
+    provider = SOUND.copy()
+    dropped("receipt", 0)(provider)
+    dropped("ack", 0)(provider)
+    assert "receipt-missing" in provider.codes()
+
+
+def _partial(**more: Callable[[Any], Any]) -> Draft:
+    """The file of a transfer that is not complete."""
+    counts = Counts(3 * CHUNK, 0, 0, 1, 7)
+    change = {
+        "receipt 2": other(ranges=((1, 4),), counts=counts, state="partial"),
+        "ack 2": other(credit_bytes=7 * CHUNK),
+        "statement": _then(told(counts=counts), more.get("statement")),
+    }
+    draft = Story(change, invoice=False).draft()
+    draft.one("transfer")["account"].update(status="open", counts=counts.claims())
+    return draft
+
+
+def test_a_beginning_of_a_chain_passes_and_is_said_to_be_one_unless_the_other_side_has_signed_that_it_ends_there():
+    report = verify(_partial().data)
+    assert report.sound, report.findings
+    (said,) = [text for text in report.unproven if text.startswith(f"that receipt 2 of transfer {TRANSFER} is the last")]
+    assert f"no statement of {CONSUMER} in the file names it as the last" in said
+    closed = _partial(statement=other(issuer=CONSUMER, audience=PROVIDER, ledger=None, peer=None))
+    report = verify(closed.data)
+    assert not [text for text in report.unproven if "is the last" in text]
+    assert report.sound, report.findings
+
+
+def test_a_beginning_whose_end_a_statement_names_is_not_the_whole():
+    """Whoever takes off the end of a chain has to take off all that says that there was more."""
+    draft = _partial(statement=other(issuer=CONSUMER, audience=PROVIDER, ledger=None, peer=None))
+    dropped("receipt", 1)(draft)
+    dropped("ack", 1)(draft)
+    counts = dict.fromkeys(draft.one("transfer")["account"]["counts"], 0)
+    one, ack = (write_bytes(digest(draft.one(kind)["jws"])) for kind in ("receipt", "ack"))
+    draft.one("transfer")["account"].update(sequence=1, receipt=one, ack=ack, counts=counts)
+    assert "statement-receipt" in draft.codes()

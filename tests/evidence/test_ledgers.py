@@ -1,10 +1,38 @@
 """Ledgers in a file: what a witness has cosigned tells how much of it was written before."""
 
 from base64 import b64encode
+from dataclasses import replace
 
 from connector.evidence.verify import verify
+from connector.ledger.book import signer_of
+from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash
-from tests.evidence.rig import CONSUMER, KEYS, NOW, SOUND, STRANGER, TRANSFER, Story, cosigned, fact, identity, named, note_over
+from connector.signatures import jws
+from tests.evidence.rig import (
+    CONSUMER,
+    KEYS,
+    LOGS,
+    NOW,
+    PROVIDER,
+    SOUND,
+    STRANGER,
+    TRANSFER,
+    Story,
+    cosigned,
+    fact,
+    identity,
+    key_of,
+    named,
+    note_over,
+)  # fmt: skip
+
+LATER = jws.signing_key(f"{PROVIDER}#k2", b"l" * 32)
+
+
+def note_over_lines(note: str, by: jws.SigningKey) -> str:
+    """The same checkpoint by another key."""
+    said = checkpoints.read(notes.read(note.encode()).text)
+    return checkpoints.sign(said, (signer_of(by, LOGS[PROVIDER]),)).decode()
 
 
 def test_a_witness_whose_identity_is_in_the_file_counts():
@@ -15,7 +43,7 @@ def test_a_witness_whose_identity_is_in_the_file_counts():
     report = verify(draft.data)
     assert report.sound, report.findings
     assert report.told is not None
-    assert report.told.witnesses == ((CONSUMER, 12, 11, NOW + 30), (STRANGER, 14, 12, NOW + 40))
+    assert report.told.witnesses == ((CONSUMER, 12, 11, NOW + 30), (STRANGER, 14, 13, NOW + 40))
     assert not any("were not written later" in text for text in report.unproven)
 
 
@@ -42,6 +70,15 @@ def test_a_file_without_a_ledger_says_so():
     assert any("there is no ledger" in text for text in verify(draft.data).unproven)
 
 
+def test_a_key_that_begins_later_cannot_have_signed_what_was_shown_before():
+    draft = SOUND.copy()
+    draft.one("identity")["keys"].append(key_of(replace(LATER.key, not_before=NOW + 86_400.0)))
+    assert draft.codes() == set()
+    note = draft.one("checkpoint")["note"]
+    draft.one("checkpoint")["note"] = note_over_lines(note, LATER)
+    assert "signature-untrusted" in draft.codes()
+
+
 def test_a_ledger_that_was_signed_by_a_key_that_is_no_longer_used_holds():
     """A note has no time of its own: the keys that have ended count for it."""
     draft = Story().draft()
@@ -64,7 +101,7 @@ def test_what_was_written_before_there_were_digests_or_was_erased_is_not_refused
     report = verify(draft.data)
     assert report.sound, report.findings
     (told,) = [text for text in report.unproven if "holds no digest" in text]
-    assert told.startswith(f"decision of {TRANSFER}: ")
+    assert told.startswith(f"decision of {TRANSFER}, code of {TRANSFER}: ")
 
 
 def test_the_last_digest_counts_and_one_that_may_have_been_erased_after_it_is_not_missed():

@@ -33,7 +33,7 @@ def test_a_process_that_is_not_stored_any_more_is_not_missed():
 
 @pytest.mark.parametrize("state", ["VERIFIED", "FINALIZED"])
 def test_an_agreement_is_final_for_its_provider_before_the_consumer_has_heard_it(state: str):
-    draft = SOUND.copy()
+    draft = Story(finalized=state).draft()
     draft.one("negotiation")["state"] = state
     assert draft.codes() == set()
 

@@ -1,0 +1,121 @@
+"""What the file says of processes, decisions and the agreement, against what the exporter's ledger has of them. Pure.
+
+The ledger has the messages and moves of each process with the instants and states, the digests of terms, decisions and agreement, and, as
+long as they are not erased, the codes and reasons that were given. What it has not, the exporter could have said otherwise: that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from connector.evidence.case import AHEAD_SECONDS, Case
+from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
+from connector.evidence.members import Member
+from connector.metering.content import digest_of, write_bytes
+
+# The names of facts (`connector.telemetry`, which a verifier does without).
+RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
+BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
+TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
+AGREEMENT_CLOSED = "AGREEMENT_CLOSED"  # `odrl.codes`: what a provider says of an agreement that it has closed
+
+
+def check(case: Case, found: Ledgers) -> None:
+    """All of it. Nothing that the ledger says nothing about is refused: it was written before there was one, or was erased."""
+    if not found.newest:
+        return
+    _digests(case, found)
+    for member in (*case.of("negotiation"), *case.of("transfer")):
+        if member.value["state"] is not None:
+            _process(case, found, member)
+    for member in case.of("transfer"):
+        if member.value["state"] is not None:
+            _code(case, found, member)
+    _agreement(case, found)
+    if case.header.value["at"] < found.last - AHEAD_SECONDS:
+        case.fault("header-at", case.header, "/at")
+
+
+def _digests(case: Case, found: Ledgers) -> None:
+    """Whether terms, decisions and the agreement are those whose digests the ledger holds."""
+    pid, agreed = str(case.agreement.value["negotiation"]), case.agreement.value
+    told: list[tuple[str, str, Member, str]] = [("agreement", pid, case.agreement, "document")]
+    told += [("terms", str(each.value["pid"]), each, "terms") for each in case.of("negotiation") if each.value["terms"] is not None]
+    told += [("decision", str(each.value["pid"]), each, "document") for each in case.of("decision")]
+    for name, of, member, at in told:
+        sequence, value = found.digests.get((of, name), (0, None))
+        if sequence == 0 or found.blank.get(of, 0) > sequence:
+            found.unheld.append(name if name == "agreement" else f"{name} of {of}")
+        elif write_bytes(digest_of(member.value[at])) != value:
+            case.fault(f"{name}-digest", member, f"/{at}")
+    decided = {member.value["pid"] for member in case.of("decision")}
+    for member in (*case.of("negotiation"), *case.of("transfer")):
+        of = str(member.value["pid"])
+        if member.kind == "negotiation" and member.value["terms"] is None and (of, "terms") in found.digests:
+            case.fault("terms-digest", member, "/terms")
+        if member.value["state"] is not None and of not in decided and (of, "decision") in found.digests:
+            case.fault("decision-missing", member, "/pid")
+    if FINALIZED in found.moves(pid) and not agreed["final"]:
+        case.fault("agreement-final", case.agreement, "/final")
+
+
+def _process(case: Case, found: Ledgers, at: Member) -> None:
+    """Whether a process began when its first message is on record, is in the state that its last fact says, and has not changed since."""
+    facts = found.facts.get(str(at.value["pid"]), [])
+    states = [fact for fact in facts if fact.state is not None]
+    if not states:
+        found.unheld.append(f"state of {at.value['pid']}")
+        return
+    if states[-1].state != at.value["state"]:
+        case.fault("state-other", at, "/state")
+    first = states[0]
+    if first.move in BEGINNINGS and first.what in (SENT, RECEIVED) and abs(first.at - at.value["created"]) > AHEAD_SECONDS:
+        case.fault("created-other", at, "/created")
+    changed = max((fact.at for fact in states if fact.what in (SENT, RECEIVED)), default=0.0)
+    if not changed - AHEAD_SECONDS <= at.value["updated"] <= case.header.value["at"] + AHEAD_SECONDS:
+        case.fault("updated-other", at, "/updated")
+
+
+def _code(case: Case, found: Ledgers, at: Member) -> None:
+    """Whether a transfer was stopped for the reason that was given then."""
+    facts, code = found.facts.get(str(at.value["pid"]), []), at.value["code"]
+    if any(fact.detail is None for fact in facts):
+        found.unheld.append(f"code of {at.value['pid']}")
+        return
+    ends = [fact for fact in facts if fact.what == ENDED or (fact.move == TERMINATION and fact.what in (SENT, RECEIVED))]
+    ended = ends[-1].code if at.value["state"] == TERMINATED and ends else None
+    if (facts and code is not None and code not in {fact.code for fact in facts}) or (ended is not None and code != ended):
+        case.fault("code-other", at, "/code")
+
+
+def _agreement(case: Case, found: Ledgers) -> None:
+    """Whether the agreement was made, closed and fulfilled when and as the ledger says."""
+    said, facts = case.agreement.value, found.facts.get(str(case.agreement.value["negotiation"]), [])
+    if not facts:
+        return
+    made = next((fact for fact in facts if fact.move == AGREED), None)
+    if made is not None and made.at != said["created"]:
+        case.fault("agreement-created", case.agreement, "/created")
+    if not _closed(said, facts, [fact for pid, each in found.facts.items() if pid != said["negotiation"] for fact in each]):
+        case.fault("agreement-closed", case.agreement, "/closed")
+    acts = [fact.detail for fact in facts if fact.what == PERFORMED]
+    if None in acts:
+        found.unheld.append("duties performed")
+    elif [{name: value for name, value in (act or {}).items() if name != "agreement"} for act in acts] != said["performed"]:
+        case.fault("agreement-performed", case.agreement, "/performed")
+
+
+def _closed(said: dict[str, Any] | Any, facts: Sequence[Fact], others: Sequence[Fact]) -> bool:
+    """Whether the end of the agreement is on record: as closed by the exporter, or as the peer's word in a termination."""
+    closings = [fact for fact in facts if fact.what == CLOSED]
+    if said["closed"] is None:
+        return not closings and said["closedBy"] is None and said["reason"] is None
+    if said["closedBy"] == "peer":
+        closings = [fact for fact in others if fact.what == RECEIVED and fact.move == TERMINATION and fact.code in (AGREEMENT_CLOSED, None)]
+    return any(fact.at == said["closed"] and (fact.detail is None or _reason(fact) == (said["reason"] or "")) for fact in closings)
+
+
+def _reason(fact: Fact) -> str:
+    reasons = (fact.detail or {}).get("reasons")
+    return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
