@@ -58,14 +58,20 @@ def keys(
         Keys(folder, own)  # nothing is added to what cannot be read
         begins = _instant(at, now + DAY_SECONDS, now)
         key = generate(folder, now, begins)
-        _told(settings, now, {"key": key, "signs from": show.instant(begins)}, common, f"before {show.instant(begins)}")
+        _told(
+            settings,
+            now,
+            {"key": key, "signs from": show.instant(begins)},
+            common,
+            f"before {show.instant(begins)}" if begins > now else "at once",
+        )
         return
     if key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
     ends = _instant(at, now, now)
     _demand_another(Keys(folder, own), f"{own}#{key}", ends)
     retire(folder, key, ends)
-    _told(settings, now, {"key": key, "ends": show.instant(ends)}, common, "")
+    _told(settings, now, {"key": key, "ends": show.instant(ends)}, common, "when it has ended" if ends > now else "at once")
 
 
 def _list(held: Keys, now: float, common: Common) -> None:
