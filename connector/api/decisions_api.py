@@ -21,6 +21,7 @@ from connector.control.simulate import Access, Affected, Bound, Purposes, Sight,
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
+from connector.odrl.chinese import in_chinese
 from connector.odrl_forms.locale_forms import Language
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class _Decisions:
         detail, identity = process.detail, self._d.identity
         names = {each.id: each.name for each in (identity.own, *identity.participants())}
         refusal = {name: detail.get(name) for name in ("code", "reasons")} | {"by": detail["ended_by"]} if detail.get("ended_by") else None
+        plain = None if terms is None else self._d.simulation.plain(terms, language, names)
+        texts = {one["path"]: one["text"] for one in plain["conditions"]} if plain is not None else {}
+        ours = refusal if detail.get("ended_by") == "us" else None  # what a peer has said stays as it was said
         return {
             "kind": process.kind,
             "pid": process.pid,
@@ -105,10 +109,11 @@ class _Decisions:
             "agreement": process.agreement,
             "decision": detail.get("decision"),
             "terms": terms,
-            "plain": None if terms is None else self._d.simulation.plain(terms, language, names),
+            "plain": plain,
             "changes": detail.get("changes", []),
             "instead": detail.get("instead", []),
             "refusal": None if refusal is None else refusal | {"grounds": detail.get("grounds", [])},
+            "told": {} if language == "en" else in_chinese(detail.get("decision") or {}, ours, texts),
         }
 
     async def simulate(self, request: web.Request) -> web.Response:

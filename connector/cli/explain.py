@@ -132,7 +132,7 @@ def explain(pid: str, *, lang: Annotated[Language, Parameter()] = "en", common: 
     pid
         as the lists show it
     lang
-        language of everything but names, and of what was said when it was decided: that stays as it was said
+        language of everything but names, and of what the peer has said: that stays as it was said
     """
     common = common or Common()
 
@@ -154,7 +154,7 @@ def explain(pid: str, *, lang: Annotated[Language, Parameter()] = "en", common: 
 
 def explained(found: Explained, lang: Language = "en") -> Lines:
     """Everything that is known about the decision, as lines."""
-    telling = Telling(lang, held_by(found.plain), states_of(found.decision), texts_of(found.plain))
+    telling = Telling(lang, held_by(found.plain), states_of(found.decision), texts_of(found.plain), found.told)
     say = telling.say
     if found.decision is not None:
         yield 0, ""
@@ -204,21 +204,23 @@ def states_of(decision: Mapping[str, Any] | None) -> dict[str, str]:
     return states
 
 
-def finding_line(finding: Mapping[str, Any], lang: Language = "en") -> str:
-    """A finding about a policy, with its remedy; both stay as they were written."""
+def finding_line(finding: Mapping[str, Any], lang: Language = "en", told: Mapping[str, str] | None = None) -> str:
+    """A finding about a policy, with its remedy: as `told` says it, else as they were written."""
     say, said = Telling(lang).say, f"{finding.get('message')}; {finding.get('fix')}"
+    said = (told or {}).get(said, said)
     return f"{say(finding.get('severity', 'error'))} {finding.get('code')} {say('at {}', finding.get('path') or say('the policy'))}: {said}"
 
 
 @dataclass(frozen=True, slots=True)
 class Telling:
     """Tells decisions in a language. By the path of a constraint: who holds it (`held`), how it stood (`states`), and what it says in plain
-    words of that language (`texts`)."""
+    words of that language (`texts`). `told` are whole sentences of ours in it."""
 
     lang: Language = "en"
     held: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def say(self, text: str, *values: object) -> str:
         """A phrase in the language, with values in its places; a word of the standards has no translation and stays."""
@@ -232,7 +234,7 @@ class Telling:
         at = say(" at {}", show.moment(decision.get("at"))) if decision.get("at") else ""
         result, code = str(decision.get("result")), decision.get("code")
         yield depth, f"{MARKS.get(result, OPEN)} {say(result)}{f' {code}' if code else ''}{at}{stage}"
-        yield from ((depth + 1, reason) for reason in decision.get("reason", ()))
+        yield from ((depth + 1, self.told.get(reason, reason)) for reason in decision.get("reason", ()))
         for rule in decision.get("rules", ()):
             yield from self._rule(rule, depth)
         if decision.get("abridged"):
@@ -249,12 +251,13 @@ class Telling:
         if misses := decision.get("near_misses", ()):
             yield depth, say("it would be permitted if")
             for miss in misses:
-                path = miss.get("path")
-                yield depth + 1, f"{self.texts.get(path, miss.get('change')) if self.lang == 'zh' else miss.get('change')} ({path})"
+                path, change = miss.get("path"), str(miss.get("change"))
+                told = self.told.get(change) or (self.texts.get(str(path)) if self.lang == "zh" else None)
+                yield depth + 1, f"{told or change} ({path})"
         until = decision.get("valid_until")
         yield depth, say("next change: {}", show.moment(until)) if until else say("time alone changes nothing")
         for finding in decision.get("findings", ()):
-            yield depth, finding_line(finding, self.lang)
+            yield depth, finding_line(finding, self.lang, self.told)
 
     def grounds(self, grounds: Sequence[Mapping[str, Any]], depth: int) -> Lines:
         """The grounds of a refusal, ours or a peer's, each with the sign that its constraint has in the tree."""
@@ -273,7 +276,8 @@ class Telling:
         """Who has ended or stopped a process, and why."""
         say, ours = self.say, refusal.get("by") == "us"
         yield 0, f"{say('we have told {}' if ours else 'said by {}', peer)}: {refusal.get('code') or say('no code')}"
-        yield from ((1, reason) for reason in refusal.get("reasons") or (say("no reason was given"),))
+        reasons = refusal.get("reasons") or (say("no reason was given"),)
+        yield from ((1, self.told.get(reason, reason) if ours else reason) for reason in reasons)
         # What the peer has said is not of the terms that we judged, so that its places do not stand in our tree.
         yield from (self if ours else Telling(self.lang)).grounds(refusal.get("grounds") or (), 1)
 

@@ -127,7 +127,8 @@ class Agreement(Struct, frozen=True):
 
 class AgreementUsage(Struct, frozen=True):
     """What was used under an agreement up to `at`: `counts` in all and, of them, what the consumer has `signed` for (bytes, records, items,
-    calls, us). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
+    calls, us); where we consume, `counts` and `cost` go as far as what has come, of transfers without receipts by our own word alone
+    (`consumer-only`). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
     those of its quotas, where we count them; each of `transfers` has its `counts`, `attested`, its last `receipt`, and its `status`: open;
     ended, if the transfer is over and nobody has signed how; complete, rejected, aborted, disputed. Of those `disputed` (the provider's
     pids) the two sides have signed what contradicts itself."""
@@ -231,7 +232,8 @@ class Event(Struct, frozen=True):
 class Explained(Struct, frozen=True):
     """What was decided about a process here, and why: the whole `decision`, the `terms` that it judged, in `plain` words too
     (`sentences` and `conditions`), how the other side's terms differed (`changes`) and what we offered `instead`, and who has ended or
-    stopped it (`refusal`: `by` us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none."""
+    stopped it (`refusal`: `by` us or peer, `code`, `reasons` and the same as data, `grounds`). None where there is none. `told` has
+    sentences of ours in the language that was asked for."""
 
     kind: str
     pid: str
@@ -246,6 +248,7 @@ class Explained(Struct, frozen=True):
     changes: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
     refusal: Document | None = None
+    told: dict[str, str] = {}
 
 
 class Simulated(Struct, frozen=True, rename={"who": "as"}):

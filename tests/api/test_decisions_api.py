@@ -55,6 +55,18 @@ async def test_a_refusal_is_explained_on_both_sides_down_to_the_constraint(two: 
     assert heard["decision"] is None, "the consumer has decided nothing"
 
 
+async def test_what_we_have_said_is_told_in_the_language_that_is_asked_for_and_a_peer_is_quoted(two: Pair):
+    ours, theirs, offer = await refused(two)
+    told = await two.provider.asked("GET", f"/negotiations/{ours}/decision?lang=zh")
+    (reason,) = told["decision"]["reason"]
+    assert reason == told["refusal"]["reasons"][0]
+    assert (
+        told["told"][reason] == f"拒绝：未满足：用于“research”或“quality”；实际为 marketing（要约 {offer}, /permission/0/constraint/0）。"
+    )
+    assert (await two.provider.asked("GET", f"/negotiations/{ours}/decision"))["told"] == {}
+    assert (await two.consumer.asked("GET", f"/negotiations/{theirs}/decision?lang=zh"))["told"] == {}
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_the_terms_are_told_in_plain_words_of_both_languages(two: Pair, language: str):
     ours, _, _ = await refused(two)

@@ -158,18 +158,23 @@ CHINESE_PLAIN = {
 }
 
 
-def test_in_chinese_all_of_it_is_chinese_but_names_and_what_was_said(
+def test_in_chinese_all_of_it_is_chinese_but_names_and_what_the_peer_has_said(
     command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
 ):
-    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN})}
+    refused = {
+        DECISION["reason"][0]: "拒绝：未满足：用于“research”或“quality”；实际为 marketing（协议 urn:a, /permission/0/constraint/0）。",
+        "it has no time zone; write one": "没有时区，按 UTC 处理",
+    }
+    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN, "told": refused})}
     told = command("explain", "urn:uuid:n1", "--lang", "zh").out
     assert fake.paths() == [f"GET {N}?lang=zh", f"GET {T}?lang=zh"]
     golden("explain-zh", told)
     english = command("explain", "urn:uuid:n1").out
     assert len(told.splitlines()) == len(english.splitlines())
     ours = [line for line in told.splitlines() if line not in english.splitlines()]
-    assert not [line for line in ours if re.search(r"\b(is|was|the|not|of|it|used|found|by|at|next)\b", line)
-                and not line.startswith("  警告")]  # fmt: skip
+    assert not [line for line in ours if re.search(r"\b(is|was|the|not|of|it|used|found|by|at|next)\b", line)]
+    heard = explained(msgspec.convert(VIEW | {"refusal": REFUSAL | {"by": "peer"}, "told": refused}, Explained), "zh")
+    assert (1, REFUSAL["reasons"][0]) in list(heard), "what a peer has said stays as it was said"
 
 
 @pytest.mark.parametrize(
