@@ -3,8 +3,10 @@ them again at `connector reload`."""
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from connector.cli import show
@@ -58,20 +60,14 @@ def keys(
         Keys(folder, own)  # nothing is added to what cannot be read
         begins = _instant(at, now + DAY_SECONDS, now)
         key = generate(folder, now, begins)
-        _told(
-            settings,
-            now,
-            {"key": key, "signs from": show.instant(begins)},
-            common,
-            f"before {show.instant(begins)}" if begins > now else "at once",
-        )
+        _told(settings, now, key, {"signs from": begins}, common, f"before {show.instant(begins)}" if begins > now else "at once")
         return
     if key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
     ends = _instant(at, now, now)
     _demand_another(Keys(folder, own), f"{own}#{key}", ends)
     retire(folder, key, ends)
-    _told(settings, now, {"key": key, "ends": show.instant(ends)}, common, "when it has ended" if ends > now else "at once")
+    _told(settings, now, key, {"ends": ends}, common, "when it has ended" if ends > now else "at once")
 
 
 def _list(held: Keys, now: float, common: Common) -> None:
@@ -79,7 +75,7 @@ def _list(held: Keys, now: float, common: Common) -> None:
     rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public(now)]
     if common.json:
         names = ("key", "state", "not_before", "not_after")
-        show.document({"items": [dict(zip(names, (row[0], row[1], _said(row[2]), _said(row[3])), strict=True)) for row in rows]})
+        show.document({"items": [dict(zip(names, (row[0], row[1], _written(row[2]), _written(row[3])), strict=True)) for row in rows]})
         return
     show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "every key has ended")
 
@@ -94,11 +90,16 @@ def _said(at: float | None) -> str | None:
     return show.instant(at) if at is not None else None
 
 
+def _written(at: float | None) -> str | None:
+    """An instant for programs, as the API writes it (RFC 3339)."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at is not None else None
+
+
 def _demand_another(held: Keys, kid: str, ends: float) -> None:
     """Raise SettingsError if nothing would sign once this key has ended, or if it has ended before."""
     known = {key.kid: key for key in held.public(0.0)}
     if (key := known.get(kid)) is not None and key.not_after is not None and key.not_after < ends:
-        raise SettingsError(f"key `{kid.partition('#')[2]}` ends at {show.instant(key.not_after)}; an end can be moved forward, never back")
+        raise SettingsError(f"key `{kid.partition('#')[2]}` ends at {show.instant(key.not_after)}; an end can be made earlier, never later")
     if kid in known and not any(other.kid != kid and other.valid(ends) for other in known.values()):
         raise SettingsError(
             f"no other key would sign at {show.instant(ends)}, and nothing was changed; make one with `connector keys new`, "
@@ -117,17 +118,27 @@ def _instant(said: str | None, default: float, now: float) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _told(settings: Settings, now: float, what: dict[str, str], common: Common, before: str) -> None:
-    """Write our self-description with the keys of now, and say what is to be done next."""
+def _told(settings: Settings, now: float, key: str, at: dict[str, float], common: Common, until: str) -> None:
+    """Write our self-description with the keys of now, and say what is to be done next. What somebody has added to it stays."""
     path = settings.registry.directory / f"{settings.participant.name}.jsonld"
     try:
-        replaced = path.with_suffix(".new")
-        replaced.write_text(description(settings, now), encoding="utf-8")
+        fresh, replaced = json.loads(description(settings, now)), path.with_suffix(".new")
+        replaced.write_text(json.dumps(_before(path) | fresh, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         replaced.replace(path)
     except OSError as error:
         raise SettingsError(f"`{path}` cannot be written: {error.strerror}; the key is done, our self-description is of before") from None
     if common.json:
-        show.document({name.replace(" ", "_"): value for name, value in what.items()} | {"description": str(path)})
+        said = {name.replace(" ", "_"): _written(instant) for name, instant in at.items()}
+        show.document({"key": key, **said, "description": str(path)})
         return
-    show.facts({**what, "self-description": str(path)})
-    show.note("next: `connector reload` where it runs, and give the self-description to your peers " + before)
+    show.facts({"key": key, **{name: show.instant(instant) for name, instant in at.items()}, "self-description": str(path)})
+    show.note(f"next: `connector reload` where it runs, and give the self-description to your peers {until}")
+
+
+def _before(path: Path) -> dict[str, Any]:
+    """The self-description as it was; nothing if there was none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
