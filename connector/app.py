@@ -302,7 +302,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
             {"data": settings.data.url, "version": connector.__version__}, book,
-            Bills(store, policies, clock, lambda: identity.own.id, states.stating),
+            Bills(store, policies, clock, lambda: identity.own.id, states.stating, pulls.live),
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads

@@ -309,7 +309,7 @@ def _signed(pull: Pull, used: AgreementUsage | None) -> list[str]:
     """How much of this order's transfer is proven, and what we have signed for; and what the agreement has cost so far."""
     if used is None:
         return []
-    counts = next((each["counts"] for each in used.transfers if each["transfer"] == pull.transfer), None)
+    counts = next((each["counts"] for each in used.transfers if each["transfer"] == pull.transfer and each["attested"] == "both"), None)
     signed = [f"proven {show.size(pull.received_bytes)}, signed for {show.size(counts['bytes'])}"] if counts is not None else []
     return signed + ([f"the agreement comes to {cost} so far"] if (cost := _cost(used)) is not None else [])
 
@@ -346,7 +346,7 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
             "agreement": agreement,
             "transfer": pull.transfer,
             "attested": account["attested"] if account is not None else "provider-only",
-            "signed for": f"{account['counts']['bytes']} bytes" if account is not None else None,
+            "signed for": f"{account['counts']['bytes']} bytes" if account is not None and account["attested"] == "both" else None,
             "cost so far": f"{cost}, of the agreement" if used is not None and (cost := _cost(used)) is not None else None,
         }
     )

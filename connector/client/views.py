@@ -128,10 +128,10 @@ class Agreement(Struct, frozen=True):
 class AgreementUsage(Struct, frozen=True):
     """What was used under an agreement up to `at`: `counts` in all and, of them, what the consumer has `signed` for (bytes, records, items,
     calls, us); where we consume, `counts` and `cost` go as far as what has come, of transfers without receipts by our own word alone
-    (`consumer-only`). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices. `counters` are
-    those of its quotas, where we count them; each of `transfers` has its `counts`, `attested`, its last `receipt`, and its `status`: open;
-    ended, if the transfer is over and nobody has signed how; complete, rejected, aborted, disputed. Of those `disputed` (the provider's
-    pids) the two sides have signed what contradicts itself."""
+    (`consumer-only`). `cost` has `currency`, `amount` and `signed`, or `reasons` for which nobody can say it; None without prices.
+    `counters` are those of its quotas, where we count them; each of `transfers` has its `counts`, `attested`, its last `receipt`, and its
+    `status`: open; ended, if the transfer is over and nobody has signed how; complete, rejected, aborted, disputed. Of those `disputed`
+    (the provider's pids) the two sides have signed what contradicts itself."""
 
     agreement: str
     role: str

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
 from connector.control_billing.receipted import last_before
+from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
@@ -18,31 +19,46 @@ from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
 from connector.metering_bills.prices import Plan
 from connector.ports import Clock, Store
-from connector.records import Agreement, Usage
+from connector.records import Agreement, Pull, Usage
 from connector.records.metering import Metered, Receipted
 
 MICROSECONDS: Final = 1_000_000
+NONE: Final[Mapping[str, Pull]] = {}
 NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage` says what was used"
 
 
 class Bills:
     """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are. `stating` has both sides sign
-    for a period."""
+    for a period, `live` are the orders of ours that fetch now."""
 
-    def __init__(self, store: Store, policies: Policies, clock: Clock, own: Callable[[], str], stating: Stating | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        policies: Policies,
+        clock: Clock,
+        own: Callable[[], str],
+        stating: Stating | None = None,
+        live: Mapping[str, Pull] = NONE,
+    ) -> None:
         self._store, self._policies, self._clock, self._own = store, policies, clock, own
-        self.stating = stating
+        self.stating, self._received = stating, Received(store, live)
 
     async def usage(self, id: str) -> dict[str, Any]:
         """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of
         its `transfers`, and which of them are `disputed`; the `cost` so far, None without prices, or with the `reasons` for which nobody
-        can say it; and, where we are the provider, the `counters` of its quotas and budgets. Raises NotFound."""
+        can say it; and, where we are the provider, the `counters` of its quotas and budgets. Where we are the consumer, `counts` and
+        `cost` go as far as what has come, signed for or not; by a transfer without receipts that is our own word, `consumer-only`, and
+        on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
         last = standing([reading for account in accounts for reading in await self._readings(account, (inf,))])
-        counts = total(each.whole for each in last.values())
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
+        came = {} if provider else await self._received.under(id)
+        known = {account.transfer: account for account in accounts}
+        alone = [each for pid, each in came.items() if pid not in known or not known[pid].sequence]
+        ahead = [unsigned(each, known[pid]) for pid, each in came.items() if pid in known and known[pid].sequence]
+        counts = total((*(each.whole for each in last.values()), *ahead, *(each.counts for each in alone)))
         now = self._clock.now()
         counters = self._policies.counters(agreement.document, await self._store.usage(id) or Usage(id)) if provider else []
         cost: dict[str, Any] | None
@@ -63,7 +79,14 @@ class Bills:
             "signed": signed.claims(),
             "cost": cost,
             "counters": counters,
-            "transfers": [_told(account, over=await self._over(account)) for account in accounts],
+            "transfers": [
+                *[
+                    _told(each, over=await self._over(each.transfer))
+                    for each in accounts
+                    if all(one.transfer != each.transfer for one in alone)
+                ],
+                *[_came(each, over=await self._over(each.transfer)) for each in alone],
+            ],
             "disputed": _disputed(accounts),
         }
 
@@ -89,9 +112,9 @@ class Bills:
         readings = [reading for account in accounts for reading in await self._readings(account, (now,))]
         return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
 
-    async def _over(self, account: Metered) -> bool:
-        """Whether the transfer of an account has ended, so that nothing more comes."""
-        process = await self._store.process(Kind.TRANSFER, account.transfer)
+    async def _over(self, transfer: str) -> bool:
+        """Whether a transfer has ended, so that nothing more comes."""
+        process = await self._store.process(Kind.TRANSFER, transfer)
         return process is None or process.final
 
     async def _agreement(self, id: str) -> Agreement:
@@ -130,6 +153,12 @@ def _parties(agreement: Agreement) -> Parties:
 def _disputed(accounts: Sequence[Metered]) -> list[str]:
     """The transfers (the provider's pids, as in a statement) of which the two sides have signed what contradicts itself."""
     return sorted(manifest_of(each.manifest).provider_pid for each in accounts if each.status == "disputed")
+
+
+def _came(came: Came, *, over: bool) -> dict[str, Any]:
+    """What has come by a transfer for which nobody signs, as we have counted it."""
+    said = {"transfer": came.transfer, "status": "ended" if over else "open", "attested": "consumer-only", "sequence": 0, "receipt": None}
+    return said | {"counts": came.counts.claims(), "updated": rfc3339(came.at)}
 
 
 def _told(account: Metered, *, over: bool) -> dict[str, Any]:

@@ -268,17 +268,20 @@ def test_the_bar_stands_in_one_line_of_a_narrow_terminal(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("usage", [True, False])
-def test_what_was_fetched_is_shown_with_who_attests_it_and_what_it_costs(command: Command, fake: FakeConnector, home: Path, usage: bool):
+@pytest.mark.parametrize("attested", ["both", "consumer-only"])
+def test_what_was_fetched_is_shown_with_who_attests_it_and_what_it_costs(
+    command: Command, fake: FakeConnector, home: Path, usage: bool, attested: str
+):
     fake.answers[("GET", PATH)] = (200, pull_view("done", agreement="urn:a", transfer="urn:t"))
     if usage:
-        fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE)
+        transfers = [each | {"attested": attested} for each in USAGE["transfers"]]
+        fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE | {"transfers": transfers})
     ended = command("pulls", PID)
     assert ended.code == 0, ended.err
     shown = {line.split("  ")[0].strip(): line.split("  ")[-1].strip() for line in ended.out.splitlines()}
-    assert shown["attested"] == ("both" if usage else "provider-only")
-    assert (shown.get("signed for"), shown.get("cost so far")) == (
-        ("400000 bytes", "1.25 EUR, of the agreement") if usage else (None, None)
-    )
+    assert shown["attested"] == (attested if usage else "provider-only")
+    assert shown.get("signed for") == ("400000 bytes" if usage and attested == "both" else None)
+    assert shown.get("cost so far") == ("1.25 EUR, of the agreement" if usage else None)
 
 
 def test_the_number_of_connections_goes_along(command: Command, fake: FakeConnector, home: Path):
