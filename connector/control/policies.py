@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from connector.control.terms import Settlement, burdens, settle
+from connector.control.terms import Alike, Settlement, burdens, settle
 from connector.control_billing import measured as billing
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.errors import InvalidRequest, PolicyError, Refused
@@ -100,6 +100,10 @@ class Read:
 Document = Mapping[str, Any] | Read
 
 
+def _size_bytes(parts: int, text_bytes: int) -> int:
+    return POLICY_BYTES + PART_BYTES * parts + text_bytes
+
+
 class Policies:
     """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows. What they do
     not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met."""
@@ -107,6 +111,7 @@ class Policies:
     def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
         self._options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
+        self._alike = Alike(self._options, _size_bytes)
         self._verdicts: Remembered[tuple[Any, ...], Verdict] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
@@ -122,11 +127,11 @@ class Policies:
             return Read(document, key, known)
         parsed: Policy | PolicyError
         try:
-            parsed = policy = load(document, options=self._options)
+            parsed = policy = self._alike.load(document)
             parts = policy.leaves + len(policy.findings)
         except PolicyError as e:
             parsed, parts = PolicyError(e.message, e.findings), len(e.findings)  # the one that was raised holds on to the document
-        self._parsed.put(key, parsed, POLICY_BYTES + PART_BYTES * parts + len(text))
+        self._parsed.put(key, parsed, _size_bytes(parts, len(text)))
         return Read(document, key, parsed)
 
     def parse(self, document: Document) -> Policy | PolicyError:

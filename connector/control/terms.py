@@ -3,9 +3,13 @@ acceptable without asking anybody: the choice between yes, a counter-offer, a pe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Literal
+
+import orjson
 
 from connector.errors import PolicyError
 from connector.metering_bills.plans import terms_of
@@ -16,6 +20,7 @@ from connector.odrl_compare.covering import described
 from connector.odrl_compare.meeting import met, separated
 from connector.odrl_compare.terms import told_alike
 from connector.odrl_compare.wording import changes, rule_meaning
+from connector.remembered import Remembered
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
 STEPS, MORE_STEPS = 7_000, 3_500  # of a comparison, and of the terms that are made of it: together some 20 ms of the loop
@@ -38,6 +43,39 @@ class Settlement:
     says: tuple[str, ...] = ()
     common: Mapping[str, Any] | None = None
     instead: tuple[str, ...] = ()
+
+
+AGREEMENT = frozenset({"@id", "@type", "target", "assigner", "assignee", "timestamp", "permission", "prohibition", "obligation"})
+OWN_ID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ALIKE_MAX, ALIKE_BYTES_MAX = 1_000, 8 << 20
+
+
+class Alike:
+    """Reads policies by `load`, and of agreements that differ in nothing but their id and time only the first: what both mean is the same
+    rules. `size_bytes` is what a policy takes in memory, for its leaves and the bytes of its document."""
+
+    def __init__(self, options: Options, size_bytes: Callable[[int, int], int]) -> None:
+        self._options, self._size_bytes = options, size_bytes
+        self._kept: Remembered[bytes, Policy] = Remembered(ALIKE_MAX, ALIKE_BYTES_MAX)
+
+    def load(self, document: Mapping[str, Any]) -> Policy:
+        """Raises PolicyError as `load`."""
+        id, at = document.get("@id"), document.get("timestamp")
+        # Anything that is not plain is read by its words: other properties, an id that stands in the rules, or in what is said of them.
+        plain = document.keys() <= AGREEMENT and document.get("@type") == "Agreement"
+        if not plain or not isinstance(id, str) or not OWN_ID.fullmatch(id) or not isinstance(at, str) or not at:
+            return load(document, options=self._options)
+        text = orjson.dumps({**document, "@id": None, "timestamp": None}, option=orjson.OPT_SORT_KEYS)
+        if id.encode() in text:
+            return load(document, options=self._options)
+        key = blake2b(text, digest_size=32).digest()
+        if (known := self._kept.get(key)) is not None:
+            return replace(known, id=id, timestamp=at, document=document)
+        policy = load(document, options=self._options)
+        said = repr(policy.findings)
+        if id not in said and at not in said:
+            self._kept.put(key, policy, self._size_bytes(policy.leaves + len(policy.findings), len(text)))
+        return policy
 
 
 def demands(policy: Policy | PolicyError) -> frozenset[str]:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.control.policies import Policies
-from connector.control.terms import demands, with_purposes
-from connector.odrl import PURPOSE, Options
+from connector.control.terms import Alike, demands, with_purposes
+from connector.errors import PolicyError
+from connector.odrl import PURPOSE, Options, load
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.vocabulary import read_profiles
 from tests.pair import OPEN, SCHEMAS, purpose_policy, until_policy
@@ -125,3 +126,85 @@ def test_what_terms_demand_of_a_stream_is_read_from_wherever_it_stands(constrain
     terms = OPEN | {"@id": "urn:terms", "target": "urn:data", "permission": [{"action": "use", "constraint": constraints}]}
     assert demands(policies.parse(terms)) == expected
     assert demands(policies.parse({"@type": "Offer", "permission": "no policy"})) == frozenset()
+
+
+FIRST, SECOND = (f"urn:uuid:0197f0a0-0000-7000-8000-00000000000{digit}" for digit in (1, 2))
+
+
+def agreement(id: str = FIRST, at: str = "2026-01-01T00:00:00Z", **more: Any) -> dict[str, Any]:
+    parties = {"target": "urn:d", "assigner": "did:web:a.example", "assignee": "did:web:b.example"}
+    return {"@id": id, "@type": "Agreement", "timestamp": at, **parties, "permission": [{"action": "use"}], **more}
+
+
+def alike() -> tuple[Alike, list[int]]:
+    """A reader, and a list that grows with each policy that it reads by its words and keeps."""
+    kept: list[int] = []
+
+    def size_bytes(parts: int, text_bytes: int) -> int:
+        kept.append(parts)
+        return text_bytes
+
+    return Alike(Options(), size_bytes), kept
+
+
+@given(st.lists(CONSTRAINTS, min_size=1, max_size=3), st.lists(CONSTRAINTS, max_size=2), st.sampled_from(["Z", "+01:00", "", "nonsense"]))
+def test_an_agreement_that_differs_in_id_and_time_from_one_that_was_read_means_what_its_words_mean(
+    permitted: list[list[dict[str, Any]]], forbidden: list[list[dict[str, Any]]], zone: str
+):
+    rules = {"permission": [{"action": "use", "constraint": each} for each in permitted]}
+    if forbidden:
+        rules["prohibition"] = [{"action": "odrl:distribute", "constraint": each} for each in forbidden]
+    reader, kept = alike()
+    one, other = agreement(**rules), agreement(SECOND, f"2026-02-02T12:00:00{zone}", **rules)
+    assert reader.load(one) == load(one)
+    again = reader.load(other)
+    assert again == load(other)
+    assert (again.document, again.memo, kept) == (other, {}, kept[:1])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"target": "urn:e"},
+        {"assigner": "did:web:c.example"},
+        {"assignee": "did:web:c.example"},
+        {"permission": [{"action": "odrl:read"}]},
+        {"permission": [{"action": "use", "constraint": [BEFORE]}]},
+        {"prohibition": [{"action": "odrl:distribute"}]},
+    ],
+    ids=str,
+)
+def test_an_agreement_that_differs_in_anything_else_is_read_by_its_words(more: dict[str, Any]):
+    reader, kept = alike()
+    reader.load(agreement())
+    other = agreement(SECOND, **more)
+    assert reader.load(other) == load(other) != reader.load(agreement(SECOND))
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        agreement(permission=[{"@id": FIRST, "action": "use"}]),
+        agreement("urn:agreement:1"),
+        agreement(**{"@context": ["https://w3id.org/dspace/2025/1/context.jsonld"]}),
+        {**agreement(), "@type": "Offer"},
+    ],
+    ids=["its id stands in a rule", "an id of another kind", "another property", "no agreement"],
+)
+def test_what_is_not_plain_is_never_kept(document: dict[str, Any]):
+    reader, kept = alike()
+    for _ in range(2):
+        assert reader.load(document) == load(document)
+    assert kept == []
+
+
+@pytest.mark.parametrize("more", [{"timestamp": ""}, {"timestamp": 5}, {"@id": 5}, {"@type": 5}], ids=str)
+def test_an_agreement_whose_id_time_or_type_is_no_text_is_refused_as_ever(more: dict[str, Any]):
+    reader, _ = alike()
+    reader.load(agreement())
+    with pytest.raises(PolicyError) as expected:
+        load(agreement(SECOND) | more)
+    with pytest.raises(PolicyError) as found:
+        reader.load(agreement(SECOND) | more)
+    assert (found.value.message, found.value.findings) == (expected.value.message, expected.value.findings)
