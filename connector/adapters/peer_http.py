@@ -169,13 +169,17 @@ class HttpPeer:
         """One PUT of `length` bytes, with no bound on its whole time but `idle_seconds` for each step of it. Raises as `send`, and what
         `body` raises."""
         failed: list[BaseException] = []
-        reading = asyncio.Lock()  # while `body` is at its next piece
+        steps: set[asyncio.Task[bytes | None]] = set()  # the one in which `body` is at its next piece
+
+        async def step() -> bytes | None:
+            return await anext(body, None)
 
         async def watched() -> AsyncIterator[bytes]:
             try:
                 while True:
-                    async with reading:
-                        piece = await anext(body, None)
+                    steps.add(stepping := asyncio.create_task(step(), name="upload"))
+                    piece = await stepping
+                    steps.clear()
                     if piece is None:
                         break
                     patience.reschedule(loop.time() + idle_seconds)
@@ -206,8 +210,9 @@ class HttpPeer:
         except (aiohttp.ClientError, OSError):
             raise _cut(url) from None
         finally:
-            async with reading:  # aiohttp has cancelled whoever writes, and does not wait until that has let go of `body`
-                pass
+            for stepping in steps:  # aiohttp does not wait until whoever writes has let go of `body`
+                stepping.cancel()
+            await asyncio.gather(*steps, return_exceptions=True)
 
     async def close(self) -> None:
         """Close all connections. The next call would open a new session."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from typing import Final
 
 from connector.errors import PeerFailed, TooSlow
@@ -32,10 +33,18 @@ class PushPeer:
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
     ) -> Reply:
-        """See the port. A receipt is the answer to a request."""
-        if method == "POST" and body is not None and url.endswith(RECEIPTS):
-            return Reply(200, {}, (await self._reception.sign(body.decode("ascii"))).encode("ascii"))
-        return await self._peer.send(method, url, headers=headers, body=body, limit_bytes=limit_bytes)
+        """See the port. A receipt is the answer to a request; where none comes any more it is posted as ever: a transfer that has ended is
+        paid for by what was signed."""
+        if method != "POST" or body is None or not url.endswith(RECEIPTS):
+            return await self._peer.send(method, url, headers=headers, body=body, limit_bytes=limit_bytes)
+        receipt = body.decode("ascii")
+        try:
+            return Reply(200, {}, (await self._reception.sign(receipt)).encode("ascii"))
+        except PeerFailed:
+            reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=limit_bytes)
+            if reply.status == HTTPStatus.OK:
+                self._reception.settled(receipt)
+            return reply
 
     def stream(
         self, _method: str, _url: str, *, headers: Mapping[str, str], idle_seconds: float = 30.0
@@ -49,7 +58,10 @@ class PushPeer:
         brought = await self._reception.bytes_from(int(first), idle_seconds)
         size = brought.size_bytes
         end = int(last) + 1 if last else size
-        yield Bringing(self._reception, brought, int(first), end, part=range_ is not None, idle_seconds=idle_seconds)
+        try:
+            yield Bringing(self._reception, brought, int(first), end, part=range_ is not None, idle_seconds=idle_seconds)
+        finally:
+            self._reception.read_no_more()
 
     async def close(self) -> None:
         """See the port: the connections are those of the peer that was given, and stay."""

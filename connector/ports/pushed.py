@@ -15,6 +15,7 @@ from typing import Any, Final
 from connector.errors import Busy, Contradiction, PeerFailed
 
 ACK_SECONDS: Final = 60.0  # for the next request, which carries the ack
+ALONE_SECONDS: Final = 1.0  # of them without any request: the provider was cut off, or brings nothing any more
 ANSWER_SECONDS: Final = 60.0  # until a request is answered whose bytes have come
 
 
@@ -106,16 +107,24 @@ class Reception:
                 await self._news.wait()
 
     async def sign(self, receipt: str) -> str:
-        """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does."""
+        """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does; ALONE_SECONDS without a
+        request are enough for that: whoever has a receipt may have another way to the provider."""
+        loop = asyncio.get_running_loop()
         async with self._news:
-            self._receipt, self._ack = receipt, asyncio.get_running_loop().create_future()
-            acknowledged = self._ack
+            self._receipt, self._ack = receipt, loop.create_future()
+            acknowledged, ends = self._ack, loop.time() + ACK_SECONDS
             self._say()
-        try:
-            async with asyncio.timeout(ACK_SECONDS):
-                return await acknowledged
-        except TimeoutError:
-            raise PeerFailed("the provider brought no ack of the last receipt") from None
+        while not acknowledged.done():
+            await asyncio.wait({acknowledged}, timeout=ALONE_SECONDS)
+            alone = self._now is None or self._now.answered.done()
+            if not acknowledged.done() and (alone or loop.time() > ends):
+                raise PeerFailed("the provider brought no ack of the last receipt")
+        return await acknowledged
+
+    def settled(self, receipt: str) -> None:
+        """A receipt has reached the provider by another way."""
+        if self._receipt == receipt:
+            self._receipt, self._ack = "", None
 
     def _say(self) -> None:
         """Answer with the receipt that waits, once all that was brought has come."""
@@ -147,6 +156,12 @@ class Reception:
         except TimeoutError:
             raise PeerFailed("the provider brings no more") from None
 
+    def read_no_more(self) -> None:
+        """Whoever has read stops, perhaps in the middle of a request: that is answered then, and does not keep anybody waiting."""
+        now = self._now
+        if now is not None and now.length and not now.read and not now.answered.done():
+            self.fail(now, Busy("nobody reads these data at the moment; come back"))
+
     async def finish(self) -> None:
         """Nothing more is wanted."""
         async with self._news:
@@ -161,7 +176,7 @@ class Reception:
             self._now.answered.set_exception(Busy("nobody waits for these data at the moment; come back"))
             self._now.answered.exception()
 
-    def fail(self, brought: Brought, error: PeerFailed) -> None:
+    def fail(self, brought: Brought, error: PeerFailed | Busy) -> None:
         """Something was wrong with a request."""
         if not brought.answered.done():
             brought.answered.set_exception(error)

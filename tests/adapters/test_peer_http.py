@@ -5,7 +5,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -714,3 +714,34 @@ async def test_a_connection_that_is_given_away_is_its_new_holder_s_to_read_and_t
                 rest += await asyncio.get_running_loop().sock_recv(mine, 65536)
         assert detached.ahead + rest == BODY
         await asyncio.wait_for(server.closed.wait(), 5)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ends", ["an answer", "a cut", "a cancellation"])
+async def test_what_is_uploaded_is_let_go_of_whoever_ends_the_request_in_the_middle_of_it(ends: str):
+    waiting = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"first"
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"first")
+        if ends == "an answer":
+            writer.write(response(status="409 Conflict"))
+        elif ends == "a cut":
+            writer.transport.abort()
+        await until_the_client_goes(reader)
+
+    async with serving(handler) as (_, port), calling() as peer, aclosing(body()) as pieces, asyncio.timeout(10):
+        url = f"http://127.0.0.1:{port}/"
+        sending = asyncio.create_task(peer.upload(url, pieces, 10, headers={}, idle_seconds=5.0, limit_bytes=100))
+        await waiting.wait()
+        if ends == "a cancellation":
+            sending.cancel()
+        (found,) = await asyncio.gather(sending, return_exceptions=True)
+        if ends == "an answer":
+            assert found.status == 409
+        else:
+            assert isinstance(found, PeerFailed if ends == "a cut" else asyncio.CancelledError)

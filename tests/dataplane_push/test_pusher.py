@@ -179,6 +179,36 @@ async def test_a_transfer_that_is_suspended_stops_at_once_and_goes_on_later(tmp_
         assert (at.root / "file").read_bytes() == CONTENT
 
 
+async def test_of_a_push_that_is_revoked_both_sides_have_what_was_verified_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.ports.pushed.ALONE_SECONDS", 0.05)
+    monkeypatch.setattr("connector.intake.account.QUIET_SECONDS", 0.05)
+    async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
+        hanging, ended, plain = asyncio.Event(), asyncio.Event(), pusher.pieces
+
+        async def slow(of: Any, stages: Any, span: Any) -> AsyncIterator[bytes]:
+            async for piece in plain(of, stages, span):
+                yield piece[: CHUNK + 1000] if span.first else piece  # a leaf and a bit
+                if span.first:  # in the middle of the second window
+                    hanging.set()
+                    await asyncio.Event().wait()
+
+        with patched(pusher, pieces=slow):
+            receiving, pushing = asyncio.create_task(at.receive(over=ended.is_set)), asyncio.create_task(at.push())
+            async with asyncio.timeout(20):
+                await hanging.wait()
+                while (await at.accounts())[0].sequence < 3:  # noqa: ASYNC110 - a store tells nobody
+                    await asyncio.sleep(0.005)
+                at.rig.change(state="TERMINATED")
+                ended.set()
+                with pytest.raises(Withdrawn):
+                    await pushing
+                receiving.cancel()
+                await asyncio.gather(receiving, return_exceptions=True)
+        ours, theirs = await at.accounts()
+        assert ours.counts.bytes == WINDOW + CHUNK
+        assert (ours.receipt, ours.ack, ours.counts) == (theirs.receipt, theirs.ack, theirs.counts)
+
+
 async def test_nothing_is_pushed_where_the_consumer_has_to_sign_its_requests(tmp_path: Path):
     async with stand(tmp_path, CONTENT) as at:
         at.rig.change(demands=frozenset({SIGNED_REQUESTS}))

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from connector.errors import EgressDenied, PeerFailed
+from connector.errors import Busy, EgressDenied, PeerFailed
 from connector.intake.pushed import PushPeer
+from connector.ports import Reply, pushed
 from connector.ports.pushed import Answer, Brought, Reception
 from tests.dataplane.rig import some_bytes
 
@@ -65,6 +67,17 @@ async def test_a_part_is_read_over_several_requests_once_each_is_answered():
     await asyncio.gather(*tasks)
 
 
+async def test_who_stops_reading_in_the_middle_lets_the_request_go():
+    reception = Reception()
+    taking = asyncio.create_task(reception.take(window(0, CONTENT[:100], CONTENT[100:])))
+    async with over(reception).stream("GET", "x", headers={}, idle_seconds=5.0) as incoming:
+        async for _ in incoming.chunks():
+            break
+    with pytest.raises(Busy, match="nobody reads"):
+        await taking
+    reception.read_no_more()
+
+
 async def test_all_of_it_has_a_length_and_what_is_cut_fails_on_both_sides():
     reception = Reception()
     taking = asyncio.create_task(reception.take(window(0, CONTENT[:100], cut=900)))
@@ -74,6 +87,27 @@ async def test_all_of_it_has_a_length_and_what_is_cut_fails_on_both_sides():
             [piece async for piece in incoming.chunks()]
     with pytest.raises(PeerFailed):
         await taking
+
+
+async def test_a_receipt_that_nobody_comes_for_is_posted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pushed, "ALONE_SECONDS", 0.01)
+    reception, dialled = Reception(), []
+
+    class Answering(Refusing):
+        async def send(self, method: str, url: str, *, body: bytes | None = None, **_: Any) -> Reply:
+            dialled.append((method, url, body))
+            return Reply(200 if len(dialled) > 1 else 503, {}, b"ack")
+
+    peer = PushPeer(Answering(), reception, proves=True)  # type: ignore[arg-type]
+    post = partial(peer.send, "POST", "https://p/data/x/receipts", headers={}, body=b"receipt")
+    assert (await post()).status == 503
+    assert (await reception.take(Brought(0, 0, 5, body()))).receipt == "receipt", "it waits still"
+    assert (await post()).body == b"ack"
+    assert dialled == [("POST", "https://p/data/x/receipts", b"receipt")] * 2
+    taking = asyncio.create_task(reception.take(Brought(0, 5, 5, body())))
+    await asyncio.wait({taking}, timeout=0.05)
+    assert not taking.done(), "nothing waits any more"
+    taking.cancel()
 
 
 async def test_a_receipt_is_an_answer_and_anything_else_is_asked_for_as_ever():

@@ -100,6 +100,26 @@ async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
         await reception.bytes_from(5, 0.01)
 
 
+async def test_a_receipt_waits_for_the_request_that_is_there_and_not_for_one_that_may_never_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pushed, "ALONE_SECONDS", 0.01)
+    reception = Reception()
+    window = brought(0, 10)
+    taking, signing = await soon(reception.take(window)), await soon(reception.sign("receipt"))
+    await asyncio.sleep(0.05)
+    assert not signing.done(), "its bytes are on their way"
+    await reception.has_come(window)
+    assert await taking == Answer("receipt", 10)
+    with pytest.raises(PeerFailed, match="no ack"):
+        await signing
+    assert await reception.take(brought(20, 5)) == Answer("receipt", 20)
+    reception.settled("another")
+    assert await reception.take(brought(20, 5)) == Answer("receipt", 20)
+    reception.settled("receipt")
+    taking = await soon(reception.take(brought(20, 5)))
+    assert not taking.done()
+    taking.cancel()
+
+
 async def test_an_end_says_done_and_a_failure_does_not():
     receptions = Receptions()
     async with receptions.waiting("urn:t") as reception:

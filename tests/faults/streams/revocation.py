@@ -27,7 +27,11 @@ MARKS: Final = (9 * MIB, 40 * MIB)  # after which it is revoked
 QUIET_SECONDS: Final = 0.5  # without a byte, after which none is expected any more
 SECONDS_MAX, WINDOW_BYTES = 1.0, 16 * MIB  # of the promise
 END_SECONDS: Final = 30.0
-ROADS: Final = (Road("plain", False, "fsync", WINDOW_BYTES), Road("TLS", True, "fsync", WINDOW_BYTES))
+ROADS: Final = (
+    Road("plain", False, "fsync", WINDOW_BYTES),
+    Road("TLS", True, "fsync", WINDOW_BYTES),
+    Road("pushed", False, "fsync", WINDOW_BYTES, pushed=True),
+)
 Call = Callable[[ManagementClient, str, str], Awaitable[object]]
 CALLS: Final[dict[str, Call]] = {
     "terminated": lambda client, pid, _: client.move_transfer(pid, "terminate", "revoked"),
@@ -59,7 +63,7 @@ async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] =
                 much.truncate(FILE_BYTES)
             mine: list[tuple[Revoked, str]] = []
             for number, (how, call) in enumerate(CALLS.items()):
-                for parallel in parallels:
+                for parallel in (1,) if road.pushed else parallels:
                     one = Revoked(how, road.name, parallel, (number + parallel) % 2 == 0)
                     mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1])))
             complaints += await lane.stop()
