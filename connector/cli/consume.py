@@ -127,9 +127,23 @@ def get(
         except asyncio.CancelledError:  # Ctrl-C: there is enough
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
-            return await _follow(client, await client.enough(order.id))
+            return await _follow(client, await _enough(client, order.id))
 
     return _ended(*ask(common, work), common)
+
+
+async def _enough(client: ManagementClient, id: str) -> Pull:
+    """Take no more of data without an end: what has come is all of it. An order that fetches nothing yet is cancelled, or nobody would
+    ever end it."""
+    from connector.client.transport import ManagementError
+
+    try:
+        return await client.enough(id)
+    except ManagementError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+    found = await client.pull_order(id)
+    return await client.cancel(id, "it was interrupted before any data had come") if found.stage in ("negotiate", "transfer") else found
 
 
 def negotiate(

@@ -136,6 +136,26 @@ def test_an_interruption_is_enough_of_data_without_an_end(command: Command, fake
     assert "goes on with it" not in ended.err
 
 
+def test_an_interruption_before_anything_has_come_cancels_what_nobody_would_ever_end(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {
+        ("POST", "/v1/pulls"): (201, pull_view("negotiate")),
+        ("POST", f"{PATH}/end"): (409, problem(409, "contradiction", "the order is at `negotiate`")),
+        ("POST", f"{PATH}/cancel"): (200, pull_view("failed", reasons=["it was interrupted"])),
+        ("GET", PATH): (200, pull_view("negotiate")),
+    }
+
+    def interrupt() -> None:
+        while not any("events" in path for path in fake.paths()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake.streams = [[], []]
+    threading.Thread(target=interrupt, daemon=True).start()
+    ended = command("get", "hospital", "urn:d:1", "--out", "x", "--follow")
+    assert (ended.code, "it was interrupted" in ended.err) == (1, True)
+    assert fake.bodies("POST", f"{PATH}/cancel") == [{"reason": "it was interrupted before any data had come"}]
+
+
 @pytest.mark.parametrize("bound", [("--max-bytes", "0"), ("--for", "0"), ("--for", "-1")])
 def test_a_bound_of_nothing_is_a_mistake(command: Command, fake: FakeConnector, bound: tuple[str, str]):
     assert command("get", "hospital", "urn:d:1", "--out", "x", *bound).code != 0
