@@ -87,6 +87,7 @@ CODES: Final[dict[str, str]] = {
     "invoice-agreement": "the invoice is for another agreement, or between others",
     "invoice-receipt": "the invoice rests on a receipt that is not in the file",
     "invoice-counts": "the invoice's counts are not those of the receipts that it names",
+    "invoice-beyond": "the invoice counts for the provider alone what is not the time that its ack has beyond the receipt",
     "invoice-total": "the invoice's total is not the sum of its lines",
     # of ledgers
     "checkpoint-owner": "the checkpoint is of a participant that is not in the file",

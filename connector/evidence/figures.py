@@ -14,7 +14,7 @@ from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.members import Member
 from connector.metering.chain import STATUS
 from connector.metering.content import read_bytes, write_bytes
-from connector.metering.counts import NOTHING, counts_of
+from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
 
 
 def check(case: Case, found: Flows) -> None:
@@ -92,8 +92,17 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
             case.fault("invoice-receipt", at, f"{pointer}/receipt")
         elif flow.get("counts_so_far") != receipt.value.counts.claims():
             case.fault("invoice-counts", at, f"{pointer}/counts_so_far")
+        elif not _beyond(found, receipt, flow):
+            case.fault("invoice-beyond", at, f"{pointer}/beyond")
     if not _adds_up(said):
         case.fault("invoice-total", at, "/document/total")
+
+
+def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:
+    """Whether what is billed beyond a receipt as the provider's word alone is the time that its ack has beyond it, and nothing else."""
+    acks = found.flows[receipt.value.manifest].acks.get(receipt.digest, [])
+    more = max((unsigned_time(receipt.value.counts.microseconds, ack.value.microseconds) for ack in acks), default=0)
+    return bool(flow.get("beyond", NOTHING.claims()) == Counts(microseconds=more).claims())
 
 
 def _adds_up(said: dict[str, Any]) -> bool:

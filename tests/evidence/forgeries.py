@@ -304,6 +304,8 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an invoice for another receipt", "invoice-receipt", flow_of_invoice(receipt=OTHER)),
     ("an invoice for another number", "invoice-receipt", flow_of_invoice(sequence=1)),
     ("an invoice for more than was signed", "invoice-counts", flow_of_invoice(counts_so_far=COUNTED)),
+    ("an invoice for time that the ack does not have", "invoice-beyond", flow_of_invoice(beyond=dict.fromkeys(COUNTED, 0) | {"us": 9})),
+    ("an invoice for calls beyond the receipt", "invoice-beyond", flow_of_invoice(beyond=dict.fromkeys(COUNTED, 0) | {"calls": 1})),
     # checkpoints
     ("a checkpoint of a stranger", "checkpoint-owner", put("checkpoint", 2, of=STRANGER)),
     ("a checkpoint twice", "checkpoint-twice", twice("checkpoint")),

@@ -2,8 +2,8 @@
 
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
-from tests.evidence.forgeries import invoiced
-from tests.evidence.rig import SOUND, Story
+from tests.evidence.forgeries import invoiced, other
+from tests.evidence.rig import SOUND, Story, billed
 
 
 def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_written():
@@ -29,4 +29,15 @@ def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
     said = draft.one("invoice")["document"]
     alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
     invoiced(flows=[alone])(draft)
+    assert draft.codes() == set()
+
+
+def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it():
+    draft = Story({"ack 2": other(microseconds=3_000_007)}).draft()
+    assert draft.codes() == {"invoice-beyond"}
+    said = draft.one("invoice")["document"]
+    flow = said["flows"][0]
+    flow["beyond"] = dict.fromkeys(flow["counts"], 0) | {"us": 3_000_000}
+    flow["counts"] = flow["counts"] | {"us": flow["counts"]["us"] + 3_000_000}
+    draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
     assert draft.codes() == set()
