@@ -168,6 +168,8 @@ def test_what_vouches_for_others_and_what_we_show_them_is_tried_too(tmp_path: Pa
     files["certificate"].write_bytes(made.cert_chain_pems[0].bytes())
     made.private_key_pem.write_to_path(files["key"])
     section, _, field = broken.partition(".")
+    if field == "client_crl":
+        files["client_ca"] = files["certificate"]
     (tmp_path / "broken.pem").write_text("words")
     changed = replace(getattr(site.settings, section), **(files | {field: tmp_path / "broken.pem"}))
     found = app_settings.mistakes(replace(site.settings, **{section: changed}), frozenset(), time.time())
