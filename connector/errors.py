@@ -154,15 +154,11 @@ class PeerFailed(ConnectorError):
 
 
 class PeerRefused(PeerFailed):
-    """The peer answered with an error. `status` is its HTTP status."""
+    """The peer answered with an error. `status` is its HTTP status, `said` the code of its problem details, if they were read."""
 
-    def __init__(self, message: str, reasons: tuple[str, ...] = (), status: int = 0) -> None:
+    def __init__(self, message: str, reasons: tuple[str, ...] = (), status: int = 0, said: str | None = None) -> None:
         super().__init__(message, reasons)
-        self.status = status
-
-
-class LogLost(PeerRefused):
-    """The peer's log of live data has ended for good, with what was signed for: another transfer has another one."""
+        self.status, self.said = status, said
 
 
 class EgressDenied(ConnectorError):

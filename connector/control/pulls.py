@@ -20,7 +20,7 @@ from connector.control_streams import orders, patience
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, LogLost, NotFound, PeerFailed, PeerRefused
+from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
 from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
@@ -212,8 +212,7 @@ class Pulls:
             self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, error.reasons))
             self._feed.nudge()
 
-        key = self._key(pull, "negotiation")
-        ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=key)
+        ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=self._key(pull, "negotiation"))
         process = await patience.patiently(ask, self._journal.clock, waits)
         self.live.pop(pull.id, None)
         return process
@@ -247,8 +246,7 @@ class Pulls:
         return await self._save(pull, stage="negotiate", **orders.next_transfer(pull, why))
 
     async def _again(self, pull: Pull, why: str) -> Pull:
-        """The provider takes the transfer for complete, and something is missing here: data that lay in its buffers when we went
-        away, or was never sent; or it has lost its log. Part and agreement are still good; only the transfer is over."""
+        """The transfer is over, or its log lost, and something never came. Part and agreement are still good."""
         if pull.transfers + 1 >= TRANSFERS_MAX:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
@@ -283,10 +281,10 @@ class Pulls:
                     running.cancel()
                 if running.done() or (await ended).state == "COMPLETED":
                     return await running
-            except LogLost as e:
-                await self._operations.terminate(Kind.TRANSFER, process.pid, e.message)
-                return await self._again(await self._store.pull(pull.id) or pull, e.message)
             except ConnectorError as e:
+                if orders.log_lost(e):
+                    await self._operations.terminate(Kind.TRANSFER, process.pid, e.message)
+                    return await self._again(await self._store.pull(pull.id) or pull, e.message)
                 if not await self._explained(process, e):
                     raise
                 telemetry.log.info("download interrupted", pull=pull.id, reason=e.message)

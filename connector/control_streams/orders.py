@@ -14,6 +14,7 @@ from typing import Any
 from connector.dsp.answers import LATER
 from connector.dsp.exchange import Process
 from connector.errors import Contradiction, PeerFailed, PeerRefused
+from connector.metering.live import LOST
 from connector.odrl import Code
 from connector.records import Pull
 
@@ -81,6 +82,11 @@ def used_up(process: Process) -> bool:
     """Whether a transfer ended because its agreement allows no more. A new agreement would allow as much again, which is not for a
     machine to take: a quota would bind nobody."""
     return process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED
+
+
+def log_lost(error: Exception) -> bool:
+    """Whether the provider's log of live data has ended for good, with what was signed for: another transfer has another one."""
+    return isinstance(error, PeerRefused) and error.said == LOST
 
 
 def passes(error: PeerFailed) -> bool:

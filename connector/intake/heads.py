@@ -9,8 +9,7 @@ from http import HTTPStatus
 from urllib.parse import urljoin
 
 from connector.dataplane.ranges import read_content_range, read_repr_digest, strong
-from connector.errors import LogLost, PeerFailed, PeerRefused
-from connector.metering.live import LOST
+from connector.errors import PeerFailed, PeerRefused
 from connector.origins import origin
 
 # Time-outs, overload, a proxy whose upstream restarts.
@@ -60,10 +59,8 @@ def read_head(status: int, headers: Mapping[str, str], offset: int, *, part: boo
     """
     if status in LATER:
         raise NotNow(status, seconds_of(headers.get("retry-after")), code)
-    if code == LOST:
-        raise LogLost(answered(status, code), status=status)
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise PeerRefused(answered(status, code), status=status)
+        raise PeerRefused(answered(status, code), status=status, said=code)
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Unfit("the provider sent the data in a content encoding that was not asked for")
     validator, sha256 = strong(headers.get("etag")), read_repr_digest(headers.get("repr-digest"))

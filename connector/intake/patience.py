@@ -7,9 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 
 from connector import telemetry
-from connector.errors import LogLost, PeerFailed, PeerRefused
+from connector.errors import PeerFailed, PeerRefused
 from connector.intake.heads import NotNow, Unfit
 from connector.intake.promise import Broken
+from connector.metering.live import LOST
 
 FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
 PAUSE_SECONDS_MAX = 30.0
@@ -36,7 +37,7 @@ class Patience:
     async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""
-        if isinstance(error, Broken | LogLost):
+        if isinstance(error, Broken) or (isinstance(error, PeerRefused) and error.said == LOST):
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.dataplane.ranges import plan, write_repr_digest
-from connector.errors import LogLost, PeerFailed, PeerRefused
+from connector.errors import PeerFailed, PeerRefused
 from connector.intake.heads import LATER, LINK_CHARACTERS_MAX, Head, NotNow, Unfit, manifest_url, read_head
 from connector.metering.live import LOST
 
@@ -147,9 +147,7 @@ def test_a_manifest_elsewhere_is_refused_because_the_token_would_go_there(target
         manifest_url({"link": f'<{target}>; rel="describedby"; type="application/jwt"'}, ENDPOINT)
 
 
-def test_a_log_that_is_lost_is_told_from_what_is_refused():
-    with pytest.raises(LogLost):
-        read_head(403, {}, 5, code=LOST)
+def test_a_refusal_says_its_code_to_who_goes_by_it():
     with pytest.raises(PeerRefused) as caught:
-        read_head(403, {}, 5, code="possession-missing")
-    assert not isinstance(caught.value, LogLost)
+        read_head(403, {}, 5, code=LOST)
+    assert (caught.value.status, caught.value.said) == (403, LOST)
