@@ -21,7 +21,8 @@ def same_words(a: Policy, b: Policy, *, bare: bool = True) -> bool:
     """Whether two policies have the same rules in the same words of meaning. Unless `bare`, also the same target and assignees."""
     if a.conflict != b.conflict or a.opaque != b.opaque or not (bare or (a.target == b.target and a.assignees == b.assignees)):
         return False
-    return _rules(a) == _rules(b)
+    spoken = [(policy.usage, policy.measures, policy.instants) for policy in (a, b)]
+    return spoken[0] == spoken[1] and _rules(a) == _rules(b)  # what speaks of other things says something else
 
 
 def changes(a: Policy, b: Policy) -> list[str]:
