@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -483,6 +484,30 @@ async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_it
         assert await answered(at.port, showing(trusting(server), good, tmp_path))
         for _, writer in (one, other, nobody):
             writer.transport.abort()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+async def test_a_session_from_before_is_not_taken_up_by_who_is_revoked_since(tmp_path: Path, mutual: Any, version: ssl.TLSVersion):
+    server, clients, files = mutual
+    lost, lists = clients.issue_cert("lost@example.org"), tmp_path / "revoked.pem"
+    lists.write_bytes(revoking(clients))
+    context = showing(trusting(server, version), lost, tmp_path)
+
+    def served(session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+        secured = partial(context.wrap_socket, server_hostname="localhost", session=session)
+        with socket.create_connection(("127.0.0.1", at.port), 5) as plain, secured(plain) as secure:
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert secure.recv(65536).startswith(b"HTTP/1.1 200")
+            return secure.session
+
+    async with opened(routes, **files, client_crl=lists) as at:
+        session = await asyncio.to_thread(served, None)
+        assert session is not None
+        await asyncio.to_thread(served, session)
+        lists.write_bytes(revoking(clients, lost))
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            await asyncio.to_thread(served, session)
 
 
 @pytest.mark.asyncio
