@@ -23,7 +23,7 @@ from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import TRANSFERS_MAX, Flows
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
-from connector.dataplane_accounts.account import Account
+from connector.dataplane_accounts.account import Account, early_bytes
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
@@ -47,7 +47,6 @@ QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leav
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
-EARLY_BYTES = 16 * 1024 * 1024  # lie in buffers before a receipt of whoever has read the head of our answer can be here
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
 GONE = "the log of these live data is not kept any more; what was acknowledged stands"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
@@ -375,4 +374,4 @@ def _own(stored: Metered, account: Account | None, before: Metered | None = None
 def _late(stored: Metered, account: Account | None) -> bool:
     """Whether an account would be opened after the fact: what was counted before would be signed for by nobody."""
     sent = max(stored.counts.bytes, account.out_bytes if account is not None else 0)
-    return sent > max(manifest_of(stored.manifest).credit_bytes, EARLY_BYTES)
+    return sent > early_bytes(stored)

@@ -2,7 +2,8 @@
 
 A consumer that signs receipts has an account that both sides attest. From its first receipt on, no more than the credit of the manifest
 is on its way beyond what it has acknowledged, counted in leaves and over all its ranges together (`metering.credit`). One that signs none
-is counted by what was sent, each byte once. An agreement may demand receipts: then nothing leaves before the first.
+is counted by what was sent, each byte once. An agreement may demand receipts: then nothing leaves before the first. Who means to sign has
+to have done so before much has left: what nobody would sign for any more leaves later, or to somebody who signs nothing after all.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records.metering import Counts, Metered
 
 CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
+EARLY_BYTES: Final = 16 * 1024 * 1024  # may leave before a first receipt, or the credit, if that is more
+EARLY_SECONDS: Final = 10.0  # that a first receipt is waited for, once, of whoever means to send one
 CREDIT_EXHAUSTED: Final = "credit-exhausted"
 TO_SEND_RECEIPTS: Final = (
     "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
@@ -47,6 +50,7 @@ class Account:
         self._layout, self._sent = log.layout, Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._calls, self._flowing = 0, Flowing()
+        self._early, self._mute = 0, False  # bytes that were let go before a first receipt; whether none has come in time
         self.running = self._flowing.running  # around one answer with data
         if stored is not None:
             self._resume(stored)
@@ -102,9 +106,11 @@ class Account:
 
     async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
-        there is no credit for the first of them, and calls `waits` before. Raises Withdrawn as `demand` does, and with the code
-        `credit-exhausted` after CREDIT_SECONDS."""
+        there is no credit for the first of them, or for a first receipt, and calls `waits` before. Raises Withdrawn as `demand` does, and
+        with the code `credit-exhausted` after CREDIT_SECONDS."""
         self.demand()
+        if not self.opened:
+            count = await self._before_the_first(count, waits)
         if not self.opened or not count:
             return count
         first, last = self._layout.touched(offset, count)
@@ -124,6 +130,24 @@ class Account:
             await self.note()
         begin, length = self._layout.span(first, end)
         return min(count, begin + length - offset)
+
+    async def _before_the_first(self, count: int, waits: Callable[[], None]) -> int:
+        """How many of so many bytes may leave without a receipt: all of them, to who means to sign none."""
+        if self.stored is None or not self.stored.asked or self._mute or not count:
+            return count
+        if (left := early_bytes(self.stored) - max(self._early, self.out_bytes)) <= 0:
+            waits()
+            try:
+                async with asyncio.timeout(EARLY_SECONDS):
+                    while not self.opened:
+                        self._all.news.clear()
+                        await self._all.news.wait()
+                        self.demand()
+            except TimeoutError:
+                self._mute = True
+            return count
+        self._early += min(count, left)
+        return min(count, left)
 
     async def allow_all(self, offset: int, count: int) -> None:
         """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
@@ -199,6 +223,11 @@ class Account:
             return None
         after = replace(stored, ranges=self._sent.leaves(), sent=self._sent.ranges, before=self._before, version=stored.version + 1)
         return replace(after, counts=counts, days=by_day(stored.days, now, counts), updated=now)
+
+
+def early_bytes(stored: Metered | None) -> int:
+    """So many bytes may leave before the first receipt of who signs: it would not be accepted after more."""
+    return EARLY_BYTES if stored is None else max(EARLY_BYTES, manifest_of(stored.manifest).credit_bytes)
 
 
 def same(stored: Metered | None, log: Described) -> bool:

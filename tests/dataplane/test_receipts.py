@@ -14,6 +14,7 @@ import pytest
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import receipts
+from connector.dataplane_accounts import account
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
@@ -200,7 +201,8 @@ async def test_nothing_is_acknowledged_to_who_contradicts_itself_in_its_ledger(t
 
 @pytest.mark.asyncio
 async def test_an_account_is_not_opened_after_the_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(receipts, "EARLY_BYTES", 0)
+    monkeypatch.setattr(account, "EARLY_BYTES", 0)
+    monkeypatch.setattr(account, "EARLY_SECONDS", 0.05)
     async with metered(tmp_path) as (_, consumer):
         await consumer.begin()
         assert (await consumer.get())[1] == LARGE
@@ -220,7 +222,8 @@ async def test_what_was_read_within_the_credit_before_the_first_receipt_is_forgi
 
 
 @pytest.mark.asyncio
-async def test_receipts_that_sign_for_nothing_new_do_not_fill_the_ledger(tmp_path: Path):
+async def test_receipts_that_sign_for_nothing_new_do_not_fill_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(receipts, "IDLE_SECONDS", 3600.0)  # however long it takes to send them
     async with metered(tmp_path) as (rig, consumer):
         await consumer.begin()
         for _ in range(receipts.IDLE_AT_ONCE):

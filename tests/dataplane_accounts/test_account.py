@@ -89,6 +89,52 @@ async def test_more_transfers_bring_no_more_credit_where_receipts_are_demanded(l
     assert await third == (2 if demands else 3) * CHUNK_BYTES
 
 
+def beginning(log: Log, *, asked: bool) -> Account:
+    """An account without a receipt; no more than 3 leaves may leave early."""
+    account = account_of(log, len(LARGE))
+    assert account.stored is not None
+    account.stored = replace(account.stored, sequence=0, receipt="", attested="provider-only", credit_bytes=0, asked=asked)
+    return account
+
+
+@pytest.mark.asyncio
+async def test_who_means_to_sign_is_waited_for_after_as_much_as_its_first_receipt_may_come_late(log: Log, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_BYTES", 1)
+    account, waited = beginning(log, asked=True), list[str]()
+    assert account.stored is not None
+    assert await account.allow(0, CHUNK_BYTES) == CHUNK_BYTES
+    assert await account.allow(CHUNK_BYTES, len(LARGE)) == 2 * CHUNK_BYTES
+    account.sent(0, CREDIT_BYTES)
+    waiting = asyncio.create_task(account.allow(CREDIT_BYTES, CHUNK_BYTES, lambda: waited.append("pushed")))
+    await asyncio.sleep(0)
+    assert (waited, waiting.done()) == (["pushed"], False)
+    account.acknowledged(replace(account.stored, sequence=1, receipt="r", ranges=((1, 4),), counts=Counts(CREDIT_BYTES)))
+    assert await waiting == CHUNK_BYTES
+
+
+@pytest.mark.asyncio
+async def test_who_signs_nothing_after_all_has_waited_once(log: Log, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_BYTES", 1)
+    monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_SECONDS", NOT_YET_SECONDS)
+    account, waits = beginning(log, asked=True), list[int]()
+    await account.allow_all(0, CREDIT_BYTES)
+    for offset in range(CREDIT_BYTES, len(LARGE), CHUNK_BYTES):
+        assert await account.allow(offset, CHUNK_BYTES, lambda offset=offset: waits.append(offset)) == CHUNK_BYTES
+    assert waits == [CREDIT_BYTES]
+
+
+@pytest.mark.asyncio
+async def test_who_never_said_that_it_signs_is_not_waited_for_and_who_did_is_not_asked_anew_after_a_restart(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_BYTES", 1)
+    assert await beginning(log, asked=False).allow(0, len(LARGE)) == len(LARGE)
+    again = beginning(log, asked=True)
+    assert again.stored is not None
+    stored = replace(again.stored, sent=((0, 2 * CHUNK_BYTES),), counts=Counts(2 * CHUNK_BYTES))
+    assert await Account(again.permit, log, stored).allow(0, len(LARGE)) == CHUNK_BYTES, "what has left in an earlier life counts"
+
+
 @pytest.mark.asyncio
 async def test_a_disputed_account_lets_nothing_more_leave(log: Log):
     account = account_of(log, len(LARGE))
