@@ -58,7 +58,7 @@ class HttpOutlet:
 
     async def send_file(self, descriptor: int, offset: int, count: int) -> None:
         transport = self._request.transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # for the latter `sendfile` has an error that says nothing of whose it is
             raise ConnectionResetError("the client is gone")
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -76,13 +76,14 @@ class Book:
 
     async def shown(self, origin: str | None, beyond: int = -1) -> tuple[Log, str]:
         """A log (the one that grows unless `origin` says another) and its newest checkpoint that may be shown; over the entry `beyond` too,
-        if there is one already. Raises NotFound, StoreError."""
-        log = await log_of(self.store, origin)
+        if there is one already. The log has all that the checkpoint is over. Raises NotFound, StoreError."""
         growing = await self.sequencer.checkpoint()
+        log = await log_of(self.store, origin)  # after it: what is signed later may be over more than was read before
         if growing is None or not growing.startswith(f"{log.origin}\n"):
             return log, log.note  # a log that is closed has been shown as it is
         if int(growing.split("\n", 2)[1]) <= beyond < log.size:
             growing = await self.sequencer.checkpoint(fresh_seconds=0.0) or growing
+            log = await log_of(self.store, log.origin)
         return log, growing
 
     async def transparent(self, sequence: int, now: float) -> bytes:

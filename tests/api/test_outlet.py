@@ -71,6 +71,25 @@ async def test_a_reader_that_is_fast_gets_more_at_once(tmp_path: Path, monkeypat
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_sent_over_a_connection_that_is_being_closed(tmp_path: Path):
+    path = tmp_path / "data"
+    path.write_bytes(CONTENT)
+    descriptor = os.open(path, os.O_RDONLY)
+
+    async def send(outlet: HttpOutlet, request: web.Request) -> None:
+        await outlet.write(CONTENT[:3])
+        assert request.transport is not None
+        request.transport.close()
+        with pytest.raises(ConnectionResetError, match="the client is gone"):
+            await outlet.send_file(descriptor, 3, 10)
+
+    try:
+        assert await through(send, 3) == CONTENT[:3]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.asyncio
 async def test_what_the_kernel_cannot_send_is_read_and_written():
     async def send(outlet: HttpOutlet, _request: web.Request) -> None:
         reading, writing = os.pipe()  # no file: `sendfile` has nothing for it, and neither has `pread`

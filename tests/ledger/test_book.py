@@ -68,6 +68,25 @@ async def test_an_entry_that_is_in_the_database_is_in_the_checkpoint_that_is_ask
 
 
 @pytest.mark.asyncio
+async def test_a_log_that_is_shown_has_all_that_its_checkpoint_is_over(monkeypatch: pytest.MonkeyPatch):
+    async with Site() as site:
+        (first,) = await site.say()
+        await site.book.index_of(first.sequence)
+        plain = site.book.sequencer.checkpoint
+
+        async def later(fresh_seconds: float = 0.0) -> str | None:
+            """As it is if an entry comes while somebody asks."""
+            (another,) = await site.say()
+            await site.book.index_of(another.sequence)
+            return await plain(0.0)
+
+        monkeypatch.setattr(site.book.sequencer, "checkpoint", later)
+        for beyond in (-1, 3):
+            log, note = await site.book.shown(None, beyond)
+            assert log.size >= int(note.splitlines()[1]) > 1
+
+
+@pytest.mark.asyncio
 async def test_no_payload_and_nothing_personal_is_in_an_entry_whatever_a_fact_says_in_detail():
     async with Site() as site:
         canary = "Maria Musterfrau, 1.1.1970"
