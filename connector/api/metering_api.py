@@ -138,7 +138,7 @@ class MeteringApi:
         if self._live is not None and self._live.serves(permit):
             return await self._live.checkpoint(request, permit)
         account = await self._finite(permit)
-        return _answer(NOTE, self._accounts.checkpoint(account.log))
+        return _answer(NOTE, self._accounts.checkpoint(account.log, permit.stages))
 
     async def _sealed(self, request: web.Request) -> web.Response:
         """The list beside the log of live data."""

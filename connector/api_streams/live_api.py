@@ -142,7 +142,7 @@ class LiveApi:
             size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS)
         if size is None:
             return web.Response(status=204, headers=NO_STORE)
-        return web.Response(body=self._accounts.checkpoint(account.log, size), content_type=NOTE, headers=NO_STORE)
+        return web.Response(body=self._accounts.checkpoint(account.log, flow.stages, size), content_type=NOTE, headers=NO_STORE)
 
     async def sealed(self, request: web.Request, permit: Permit) -> web.Response:
         """How long leaves are, and how many records end in them."""

@@ -5,7 +5,7 @@ it does, and what was sent to who signs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -21,10 +21,11 @@ from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
 from connector.merkle import checkpoints, notes
+from connector.metering import passed
 from connector.metering.chain_consumer import acceptable
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest
-from connector.ports import Clock, Identity, Store
+from connector.ports import Clock, Identity, Stage, Store
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 
@@ -173,11 +174,13 @@ class Accounts:
         """The name of a content log in its checkpoints."""
         return f"{urlsplit(self._url).netloc}/log/{log.snapshot}"
 
-    def checkpoint(self, log: Described, leaves: int | None = None) -> bytes:
-        """The signed checkpoint of a content log (C2SP signed note), or of its first `leaves` leaves, which are there."""
+    def checkpoint(self, log: Described, stages: Iterable[Stage], leaves: int | None = None) -> bytes:
+        """The signed checkpoint of a content log (C2SP signed note), or of its first `leaves` leaves, which are there. It names the
+        `stages` that its bytes have passed."""
         origin, leaves = self.origin(log), log.leaves if leaves is None else leaves
         root = log.root_at(leaves) or b""
-        return checkpoints.sign(checkpoints.Checkpoint(origin, leaves, root), [self._signer(origin)])
+        lines = passed.write(stage.name for stage in stages)
+        return checkpoints.sign(checkpoints.Checkpoint(origin, leaves, root, lines), [self._signer(origin)])
 
     def written_soon(self, account: Account) -> None:
         """What was sent of a transfer is to be stored, together with what others do meanwhile."""

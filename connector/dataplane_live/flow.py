@@ -57,7 +57,7 @@ class Flow:
     ) -> None:
         bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
         self.log, self.spool = log, spool
-        self._source, self._stages, self._cut = source, tuple(stages), cut
+        self._source, self.stages, self._cut = source, tuple(stages), cut
         self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
@@ -207,7 +207,7 @@ class Flow:
 
     async def _staged(self, data: bytes) -> bytes:
         """What leaves of some whole records."""
-        for stage in self._stages:
+        for stage in self.stages:
             data = b"".join([piece async for piece in stage.run(_once(data))])
         return data
 

@@ -31,7 +31,7 @@ from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
 from connector.merkle.tiles import CheckedTiles, Tile, edge, needed, nodes_from
 from connector.merkle.tree import Frontier, frontier_at, leaf_hash
-from connector.metering import live
+from connector.metering import live, passed
 from connector.metering.content import read_sealed
 from connector.metering.objects import WINDOW_BYTES, Checkpoint, Manifest
 from connector.ports import Download as Incoming
@@ -73,6 +73,7 @@ class Following:
         self._held, self._held_bytes = list[bytes](), 0
         self._wrong = self._resumed = 0
         self._since, self._nanoseconds, self._reported = 0, 0, 0.0
+        self._stages: tuple[str, ...] | None = None  # that the data pass at the provider, once it has said so
         self._account: Account | None = None
         self._heard = False  # from the provider, by what it signs: a source may be quiet for any time
 
@@ -271,6 +272,10 @@ class Following:
         try:
             verifiers = [VerifierKey(origin, key.public) for key in self._keys() if key.valid(self._now())]
             found = checkpoints.open(note, origin, verifiers).checkpoint
+            stages = passed.read(found.extensions)
+            if self._stages not in (None, stages):
+                raise ProofRefused("the data have passed other stages than those before them in the same log", "checkpoint-stage")
+            self._stages = stages
             if found.size <= state.leaves:
                 raise ProofRefused("the checkpoint has no more leaves than the one before", "checkpoint-older")
             listed = await self._beside.sealed(state.leaves, found.size)

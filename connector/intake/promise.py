@@ -13,7 +13,7 @@ from connector.intake.heads import Unfit
 from connector.intake.leaves import Leaves
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
-from connector.metering import credit
+from connector.metering import credit, passed
 from connector.metering.chain_consumer import Terms, accept
 from connector.metering.content import Header, Layout, read_header, write_etag
 from connector.metering.objects import Checkpoint, Manifest, Read
@@ -110,6 +110,7 @@ async def obtain(
         signed = checkpoints.open(note, origin, verifiers).checkpoint
         if (signed.size, signed.root) != (layout.leaves, root):
             raise ProofRefused("the checkpoint of the content log is of another tree than the manifest", "checkpoint-other-tree")
+        passed.read(signed.extensions)
         leaves = Leaves(layout.leaves, root, header.hash, beside.tile)
         await leaves.enter()
     except (MeterRefused, ProofRefused) as error:

@@ -19,8 +19,10 @@ from connector.metering import chain, chain_consumer
 from connector.metering.content import CHUNK_BYTES, read_etag, read_header
 from connector.metering.objects import Checkpoint
 from connector.records.metering import Counts
+from tests.dataplane.reader import Same
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, TRANSFER, Rig, key_of, provider, some_bytes
 from tests.dataplane.signing import JWT, WINDOW, Consumer
+from tests.dataplane_live.test_flow import Upper
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
 
@@ -72,6 +74,17 @@ async def test_every_leaf_is_proven_by_tiles_under_the_signed_checkpoint(consume
     hashes = tiles.take(tile, (await consumer.get(f"/{tile.path}"))[1])
     chunks = [LARGE[at : at + CHUNK_BYTES] for at in range(0, len(LARGE), CHUNK_BYTES)]
     assert hashes == b"".join(map(leaf_hash, [header, *chunks]))
+
+
+@pytest.mark.asyncio
+async def test_the_checkpoint_names_the_stages_whose_output_it_is_of(consumer: Consumer):
+    for stages, lines in (((Upper(),), ("stage upper",)), ((Same(), Upper()), ("stage same", "stage upper")), ((), ())):
+        await consumer.rig.publish(b"a line\nanother\n", media_type="application/x-ndjson", stages=stages)
+        _, body, headers = await consumer.get()
+        assert body == (b"A LINE\nANOTHER\n" if stages else b"a line\nanother\n")
+        _, note, _ = await consumer.get("/checkpoint")
+        signed = checkpoints.read(notes.read(note).text)
+        assert (signed.extensions, read_etag(headers["ETag"])) == (lines, (signed.root, CHUNK_BYTES))
 
 
 @pytest.mark.asyncio

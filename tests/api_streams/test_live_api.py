@@ -22,6 +22,7 @@ from connector.odrl.operands import RECORD_COUNT
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
+from tests.dataplane_live.test_flow import Upper
 from tests.free_ports import free_ports
 
 SINCE = {"parameter": "since", "member": "n"}
@@ -101,6 +102,25 @@ async def test_as_many_records_leave_as_are_allowed_and_the_stream_ends_with_the
                     data += piece
         assert data.endswith(ending)
         assert data.count(ending) == 321
+
+
+async def test_what_a_stage_has_made_of_the_data_is_what_is_hashed_signed_and_sent_and_the_checkpoint_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flow, "WINDOW_BYTES", 2 * CHUNK_BYTES)
+    async with client(tmp_path) as at:
+        at.rig.change(stages=(Upper(),))
+        _, data = await at.take(1_500_000)
+        assert data.startswith(b'{"N":1,"X":"YYY')
+        note = await at.body("/checkpoint?after=1")
+        manifest = kept(Manifest, (await at.body("/manifest")).decode())
+        signed = checkpoints.open(note, manifest.log.origin, [notes.VerifierKey(manifest.log.origin, key_of(PROVIDER).key.public)])
+        assert signed.checkpoint.extensions == ("stage upper",)
+        listed = read_sealed(await at.body(f"/sealed/1-{signed.checkpoint.size}"), CHUNK_BYTES)
+        spans = [listed.span(leaf, leaf + 1) for leaf in range(1, signed.checkpoint.size)]
+        hashes = [leaf_hash(data[first : first + length]) for first, length in spans if first + length <= len(data)]
+        assert len(hashes) == len(spans)
+        assert signed.checkpoint.root == root_of([leaf_hash(await at.body("/header")), *hashes])
 
 
 async def test_what_lies_beside_proves_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

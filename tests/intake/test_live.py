@@ -25,7 +25,8 @@ from connector.intake import account, live, patience
 from connector.intake.account import Means
 from connector.intake.download import Metering
 from connector.intake.promise import Broken
-from connector.merkle.checkpoints import Checkpoint, sign
+from connector.merkle import notes
+from connector.merkle.checkpoints import Checkpoint, read, sign
 from connector.metering.content import SEALED
 from connector.metering.counts import Counts
 from connector.metering.live import LAST, LOST, write_etag
@@ -36,6 +37,7 @@ from connector.records.metering import Metered
 from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agreed, free_socket, provider, pull, serving
 from tests.dataplane.rig import _note_signer as note_signer
 from tests.dataplane_live import upstream
+from tests.dataplane_live.test_flow import Upper
 from tests.free_ports import free_ports
 
 OURS = "urn:uuid:consumer"
@@ -245,6 +247,11 @@ def _signed(size: int, root: bytes) -> bytes:
     return sign(Checkpoint(_origin[0], size, root), [note_signer(_origin[0])])
 
 
+def _staged(note: bytes, *lines: str) -> bytes:
+    found = read(notes.read(note).text)
+    return sign(replace(found, extensions=lines), [note_signer(found.origin)])
+
+
 def _salted(entry: bytes) -> bytes:
     document = json.loads(entry)
     salt = document["salt"]
@@ -264,6 +271,7 @@ LIES: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("no checkpoint", "/checkpoint", lambda _: b"x", "note-"),
     ("an old checkpoint", "/checkpoint", lambda _: _signed(1, b"r" * 32), "checkpoint-older"),
     ("a checkpoint of another tree", "/checkpoint", lambda note: _signed(int(note.split(b"\n")[1]), b"r" * 32), "leaf-wrong"),
+    ("a stage without a name", "/checkpoint", lambda note: _staged(note, "stage "), "checkpoint-stage"),
     ("another header", "/header", lambda entry: entry.replace(b'"salt":"', b'"salt":"A')[: len(entry)], "header-"),
     ("a header of another salt", "/header", _salted, "unfit"),
     ("a list that ends within a leaf", "/sealed", lambda listed: listed[:-1], "list-length"),
@@ -319,6 +327,22 @@ async def test_a_log_that_does_not_go_on_as_it_was_is_found_after_a_restart(tmp_
         with pytest.raises(Broken, match="does not begin with what it had signed") as caught:
             await at.fetch(5_000_000)
         assert caught.value.code == "tile-root"
+
+
+async def test_stages_are_named_by_each_checkpoint_and_are_the_same_throughout_a_log(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        at.rig.change(stages=(Upper(),))
+        await at.fetch(1_000_000)
+        assert (at.root / "file").read_bytes().startswith(b'{"N":1,"X":"YYY')
+
+
+async def test_data_that_pass_other_stages_within_a_log_are_not_taken(tmp_path: Path):
+    async with stand(tmp_path) as at:
+        names = iter(("first", "first", "other"))
+        at.between.lies["/checkpoint"] = lambda note: _staged(note, f"stage {next(names, 'other')}")
+        with pytest.raises(Broken, match="have passed other stages") as caught:
+            await at.fetch(60_000_000)
+        assert caught.value.code == "checkpoint-stage"
 
 
 async def test_an_answer_with_another_tag_is_none_of_ours(tmp_path: Path):
