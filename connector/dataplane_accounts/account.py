@@ -23,7 +23,7 @@ from connector.dataplane_accounts.outstanding import Outstanding
 from connector.errors import Withdrawn
 from connector.metering.counts import by_day, call
 from connector.metering.objects import manifest_of
-from connector.metering.ranges import Ranges, without
+from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records.metering import Counts, Metered
 
@@ -50,7 +50,8 @@ class Account:
         self._layout, self._sent = log.layout, Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._calls, self._flowing = 0, Flowing()
-        self._early, self._mute = 0, False  # bytes that were let go before a first receipt; whether none has come in time
+        self._early: Ranges = ()  # leaves that were let go before a first receipt, and have not all left by then
+        self._mute = False  # no first receipt has come in time
         self.running = self._flowing.running  # around one answer with data
         if stored is not None:
             self._resume(stored)
@@ -94,7 +95,7 @@ class Account:
         if other:
             self._before = replace(self.counts(), calls=0, microseconds=0)
             self._layout, self._sent = log.layout, Sent(log)
-            self._out = Outstanding(permit.transfer, log.layout, self._all)
+            self._out, self._early = Outstanding(permit.transfer, log.layout, self._all), ()
         self.permit, self.log = permit, log
 
     def demand(self) -> None:
@@ -110,7 +111,7 @@ class Account:
         with the code `credit-exhausted` after CREDIT_SECONDS."""
         self.demand()
         if not self.opened:
-            count = await self._before_the_first(count, waits)
+            count = await self._before_the_first(offset, count, waits)
         if not self.opened or not count:
             return count
         first, last = self._layout.touched(offset, count)
@@ -131,23 +132,30 @@ class Account:
         begin, length = self._layout.span(first, end)
         return min(count, begin + length - offset)
 
-    async def _before_the_first(self, count: int, waits: Callable[[], None]) -> int:
-        """How many of so many bytes may leave without a receipt: all of them, to who means to sign none."""
-        if self.stored is None or not self.stored.asked or self._mute or not count:
-            return count
-        if (left := early_bytes(self.stored) - max(self._early, self.out_bytes)) <= 0:
-            waits()
-            try:
-                async with asyncio.timeout(EARLY_SECONDS):
-                    while not self.opened:
-                        self._all.news.clear()
-                        await self._all.news.wait()
-                        self.demand()
-            except TimeoutError:
-                self._mute = True
-            return count
-        self._early += min(count, left)
-        return min(count, left)
+    async def _before_the_first(self, offset: int, count: int, waits: Callable[[], None]) -> int:
+        """How many of these bytes may leave without a receipt: all of them, to who means to sign none."""
+        if count and not self._mute and self.stored is not None and self.stored.asked:
+            let_go = sum(self._layout.span(*each)[1] for each in self._early)
+            if (left := early_bytes(self.stored) - max(let_go, self.out_bytes)) > 0:
+                count = min(count, left)
+            elif await self._first(waits):
+                return count
+        if count:
+            self._early = union(self._early, (self._layout.touched(offset, count),))
+        return count
+
+    async def _first(self, waits: Callable[[], None]) -> bool:
+        """Wait for the first receipt, once; whether it has come."""
+        waits()
+        try:
+            async with asyncio.timeout(EARLY_SECONDS):
+                while not self.opened:
+                    self._all.news.clear()
+                    await self._all.news.wait()
+                    self.demand()
+        except TimeoutError:
+            self._mute = True
+        return self.opened
 
     async def allow_all(self, offset: int, count: int) -> None:
         """Have all of these bytes allowed, as `allow` does: of an answer that is written at once."""
@@ -173,8 +181,8 @@ class Account:
 
     def _left(self, acknowledged: Ranges) -> Ranges:
         """The leaves that are on their way once these are acknowledged: what was sent before the first receipt is as well, as nobody has
-        signed for it."""
-        return without(self._out.out if self.opened else self._sent.touched(), acknowledged)
+        signed for it, and what was let go, which is about to be sent."""
+        return without(self._out.out if self.opened else union(self._sent.touched(), self._early), acknowledged)
 
     def acknowledged(self, stored: Metered) -> None:
         """A receipt was accepted and its ack is durable, or the account is disputed."""

@@ -113,6 +113,18 @@ async def test_who_means_to_sign_is_waited_for_after_as_much_as_its_first_receip
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("asked", [False, True])
+async def test_what_was_let_go_before_the_first_receipt_and_is_lost_is_sent_again_without_credit(log: Log, asked: bool):
+    account = beginning(log, asked=asked)
+    assert account.stored is not None
+    assert await account.allow(0, CREDIT_BYTES) == CREDIT_BYTES  # and the receipt comes before any of that was sent
+    account.acknowledged(replace(account.stored, sequence=1, receipt="r", ranges=((1, 2),), counts=Counts(CHUNK_BYTES)))
+    assert account.out_bytes == CREDIT_BYTES - CHUNK_BYTES
+    assert await account.allow(CREDIT_BYTES, len(LARGE)) == CHUNK_BYTES, "all of the credit is on its way"
+    assert await account.allow(CHUNK_BYTES, len(LARGE)) == CREDIT_BYTES
+
+
+@pytest.mark.asyncio
 async def test_who_signs_nothing_after_all_has_waited_once(log: Log, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_BYTES", 1)
     monkeypatch.setattr("connector.dataplane_accounts.account.EARLY_SECONDS", NOT_YET_SECONDS)
