@@ -105,6 +105,9 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     if ended == "SUSPENDED":
         await lane.provider.insist(lambda client: client.move_transfer(mine.peer_pid or "", "terminate"))
     await asyncio.wait_for(lane.consumer.until(pull.id, lambda client: client.pull_order(pull.id), lambda seen: seen.is_over), END_SECONDS)
+    async with asyncio.timeout(END_SECONDS):  # the last receipt is on its way when the order is over
+        while not await _heard(lane, pull.agreement or ""):  # noqa: ASYNC110 - a process of its own tells nobody
+            await asyncio.sleep(0.02)
     return mine.pid
 
 
@@ -112,6 +115,12 @@ async def _attested(lane: Lane, agreement: str) -> bool:
     """Whether the consumer has signed a first receipt."""
     used = await lane.provider.insist(lambda client: client.usage(agreement))
     return any(each["attested"] == "both" for each in used.transfers)
+
+
+async def _heard(lane: Lane, agreement: str) -> bool:
+    """Whether the provider has all that the consumer has signed."""
+    signed = [(await side.insist(lambda client: client.usage(agreement))).signed["bytes"] for side in lane.sides.values()]
+    return len(set(signed)) == 1
 
 
 async def _settled(lane: Lane, one: Revoked, transfer: str) -> None:
