@@ -158,6 +158,7 @@ class HttpPeer:
         """See the port."""
         bounds = aiohttp.ClientTimeout(None, self._connect_seconds, idle_seconds)
         response = await self._request(method, url, headers, None, bounds, READ_BUFFER_BYTES)
+        _read_much(response.connection.transport if response.connection is not None else None)
         try:
             yield HttpDownload(response, origin(url))
         finally:
@@ -302,6 +303,12 @@ class HttpPeer:
                 return _closed(where, error)
             case _:
                 return PeerFailed(f"`{where}` did not answer with HTTP")
+
+
+def _read_much(transport: Any) -> None:
+    """Let more be read at once than the 256 KiB of asyncio's plain transports, which cost a sixth of the CPU of live data."""
+    if hasattr(transport, "max_size"):
+        transport.max_size = READ_BUFFER_BYTES
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

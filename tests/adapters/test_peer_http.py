@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from connector.adapters import peer_http
 from connector.adapters.egress import Guard, guard
-from connector.adapters.peer_http import HttpPeer
+from connector.adapters.peer_http import READ_BUFFER_BYTES, HttpPeer
 from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
 
 LOOPBACK = guard(["127.0.0.0/8", "::1/128"], True, ())
@@ -438,6 +438,21 @@ async def test_a_stream_delivers_every_byte_and_closes_nothing_early():
                     size += len(piece)
             assert (size, digest.digest()) == (len(body), hashlib.sha256(body).digest())
         assert server.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_a_stream_reads_more_at_once_than_asyncio_does_by_itself():
+    body = bytes(16 << 20)
+    async with (
+        serving(saying(response(body))) as (_, port),
+        calling(answer_bytes_max=10) as peer,
+        peer.stream("GET", f"http://127.0.0.1:{port}/data", headers={}) as download,
+    ):
+        connection = download._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        assert getattr(connection.transport, "max_size", None) == READ_BUFFER_BYTES  # else asyncio calls it something else now
+        assert sum([len(piece) async for piece in download.chunks()]) == len(body)
 
 
 @pytest.mark.asyncio
