@@ -112,17 +112,17 @@ def _priced_as(envelope: Policy, common: Mapping[str, Any], options: Options) ->
 def _settled(terms: Policy, envelope: Policy, party: str, target: str, options: Options) -> Settlement:
     asked, widest = _about(terms, party, target), _about(envelope, party, target)
     alike = told_alike(terms, envelope, options=options)
-    if alike is None and (asked.target, asked.assignees) != (widest.target, widest.assignees):
+    if alike is None and not _about_the_same(asked, widest):
         alike = same_terms(terms, envelope, options=options)
     if alike:
         return Settlement("refines")
-    comparison = Comparison(
-        asked, widest, options, steps=STEPS, names=NAMES
-    )  # one for all questions: what two policies permit is found once
+    # One for all questions: what two policies permit is found once.
+    comparison = Comparison(asked, widest, options, steps=STEPS, names=NAMES)
     verdict = comparison.verdict()
     if verdict.refines == "yes":
-        same = alike is None and verdict.refined_by == "yes"
-        return Settlement("refines", says=() if same else tuple(differences(envelope, terms, options=options)))
+        # They may be the same to this party and not to another: then it is still told what is left out.
+        said = changes(envelope, terms) if alike is False or verdict.refined_by == "no" else []
+        return Settlement("refines", says=tuple(said or differences(envelope, terms, options=options)))
     if verdict.compatible == "no":
         return Settlement("disjoint", says=(separated(comparison).sentence,))
     if "unknown" in (verdict.refines, verdict.compatible):
@@ -138,6 +138,13 @@ def _settled(terms: Policy, envelope: Policy, party: str, target: str, options: 
         common, instead = {name: value for name, value in found.document.items() if name not in names}, found.from_first
     asks = tuple(changes(envelope, terms)) or (verdict.reasons["refines"],)
     return Settlement("overlaps", asks, common if isinstance(common, Mapping) else None, instead)
+
+
+def _about_the_same(asked: Policy, widest: Policy) -> bool:
+    """Whether two policies that have the same terms, whoever they name, permit the same: no rule of them is about something of its own."""
+    rules = (*asked.permissions, *asked.prohibitions, *widest.permissions, *widest.prohibitions)
+    alike = (asked.target, asked.assignees) == (widest.target, widest.assignees)
+    return alike and not any(rule.targets or rule.assignees for rule in rules)
 
 
 def burdens(terms: Policy, accepted: Policy, own: str) -> tuple[str, ...]:

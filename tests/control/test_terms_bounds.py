@@ -1,13 +1,18 @@
 """That relating terms to each other takes a bounded time, whatever a peer has written."""
 
+from dataclasses import replace
 from itertools import product
+from random import Random
 from time import process_time
 from typing import Any
 
-from connector.control.terms import settle
-from connector.odrl import Policy, load
+from hypothesis import assume, given, settings
+
+from connector.control.terms import NAMES, OTHER_PRICES, settle
+from connector.odrl import Policy, compare, differences, load, meet, same_terms, separating
 from connector.odrl.vocabulary import INCLUDED_IN
 from tests.odrl.cases import leaf, offer, purpose, rule
+from tests.odrl_compare.cases import OPTIONS, an_offer, changed, read, seeds
 
 
 def at_the_limits() -> dict[str, Policy]:
@@ -35,6 +40,34 @@ def at_the_limits() -> dict[str, Policy]:
         "plain": offer(rule()),
     }
     return {name: load(document, strict=False) for name, document in made.items()}
+
+
+@settings(max_examples=100)
+@given(seeds)
+def test_terms_are_settled_as_the_comparison_says_of_each_question(chance: Random):
+    """One comparison serves all questions: it answers each as one of its own does, where neither runs out of steps."""
+    document = an_offer(chance)
+    one, other = read(document), read(changed(document, chance))
+    assume(one.leaves + other.leaves <= 24)
+    about = [replace(each, target="urn:d", assignees=each.assignees or frozenset({"did:web:p.example"})) for each in (one, other)]
+    verdict, found = compare(*about, options=OPTIONS), settle(one, other, party="did:web:p.example", target="urn:d", options=OPTIONS)
+    if found.says[:1] == (OTHER_PRICES,):
+        return  # a person decides on prices, whatever else is so
+    if same_terms(one, other, options=OPTIONS):  # whoever they name: the protocol says who asks for what
+        assert (found.kind, found.says) == ("refines", ())
+    elif verdict.refines == "yes":
+        assert (found.kind, found.says) == ("refines", tuple(differences(other, one, options=OPTIONS)))
+    elif verdict.compatible == "no":
+        apart = separating(*about, options=OPTIONS, names=NAMES)
+        assert (found.kind, found.says) == ("disjoint", (str(apart),))
+    elif "unknown" in (verdict.refines, verdict.compatible):
+        assert found.kind == "undecided"
+    elif verdict.refined_by == "yes":
+        assert (found.kind, found.common) == ("overlaps", other.document)
+    else:
+        common = meet(*about, options=OPTIONS, names=NAMES)
+        assert found.kind == ("overlaps" if common.policy is not None else "undecided")
+        assert found.kind == "undecided" or found.says == tuple(differences(other, one, options=OPTIONS))
 
 
 def test_whatever_a_peer_asks_for_is_settled_in_a_bounded_time():

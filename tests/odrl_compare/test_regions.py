@@ -10,7 +10,7 @@ from connector.odrl.model import FALSE, TRUE, Logic
 from connector.odrl.registry import registry_of
 from connector.odrl_compare.boxes import TooComplex, Work
 from connector.odrl_compare.regions import Reader
-from tests.odrl_compare.cases import OPTIONS, a_constraint, lies, read, seeds, some_facts
+from tests.odrl_compare.cases import AXES, OPTIONS, a_constraint, an_offer, lies, read, seeds, some_facts
 
 
 def reader() -> Reader:
@@ -55,6 +55,22 @@ def test_a_sequence_is_true_where_its_order_can_have_held(parts: list[dict]):
         state = node.judge(facts)
         assert any(lies(box, facts) for box in true) == (state == TRUE), facts
         assert any(lies(box, facts) for box in false) == (state == FALSE), facts
+
+
+@settings(max_examples=100)
+@given(seeds)
+def test_what_was_read_under_one_calendar_is_the_same_under_the_next_but_for_the_months(chance: Random):
+    """Constraints that are kept between calendars give the regions that are read anew, and every axis of them comes up."""
+    policy = load(an_offer(chance, (*AXES, ("odrl:elapsedTime", ("lt", "lteq", "gteq"), ("P1M", "P2M", "P30D"), ""))), options=OPTIONS)
+    kept = Work(leaves={})
+    for days in (28, 30, 31):
+        lengths, anew = {1: days, 2: 2 * days}, Work()
+        readers = Reader(policy.registry, Work(leaves=kept.leaves), lengths), Reader(policy.registry, anew, lengths)
+        for rule in (*policy.permissions, *policy.prohibitions):
+            one, other = (reader.rule(policy, rule) + reader.not_rule(policy, rule) for reader in readers)
+            assert one == other
+        assert readers[0].work.axes == anew.axes
+        assert readers[0].work.left >= anew.left
 
 
 def test_exactly_one_of_fifty_takes_as_many_steps():
