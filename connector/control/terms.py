@@ -23,7 +23,7 @@ from connector.odrl_compare.wording import changes, rule_meaning
 from connector.remembered import Remembered
 
 OTHER_PRICES = "the prices are not those that are acceptable without asking"
-STEPS, MORE_STEPS = 7_000, 3_500  # of a comparison, and of the terms that are made of it: together some 20 ms of the loop
+STEPS, MORE_STEPS = 7_000, 5_000  # of a comparison, and of the terms that are made of it: together some 25 ms of the loop
 NAMES = ("request", "offer")  # how a reason speaks of the two
 PURPOSE_NAMES = frozenset({PURPOSE, "odrl:purpose"})
 # The left operands that ask something of a stream itself: how it is metered, how requests for it are proven.
