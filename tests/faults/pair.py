@@ -110,11 +110,11 @@ class Pair:
         """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost or doubled, and what
         they complained of."""
         await self.unguard()
-        told = [await asyncio.to_thread(ledger_verified, side.home) for side in self._sides.values() if side.ready.is_set()]
+        told = {name: await asyncio.to_thread(ledger_verified, side.home) for name, side in self._sides.items() if side.ready.is_set()}
         for side in self._sides.values():
             async with asyncio.timeout(STOP_SECONDS):
                 await side.kill(signal.SIGTERM)
         books = {name: audit.read(side.home.database, self.downloads) for name, side in self._sides.items()}
         complaints = [f"{name}: {what} ({count} times)" for name, side in self._sides.items() for what, count in side.complaints.items()]
-        complaints += [said for said in told if said.startswith("BAD")]
+        complaints += [said for name, said in told.items() if said.startswith("BAD") and books[name].logs]  # of a ledger that has begun
         return [*self.stuck, *audit.audit(self.ledger, books)], complaints
