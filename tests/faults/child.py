@@ -27,6 +27,7 @@ from typing import Any
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
+from connector.control_streams import pushing
 from connector.api_streams import sink_api
 from connector.dataplane_push import pusher
 from connector.intake.download import Downloads
@@ -35,6 +36,7 @@ from connector.settings import load
 from tests.faults.bugs import BUGS
 from tests.faults.points import Points
 
+PUSH_SECONDS_MAX = 0.5  # between two attempts to bring data, as between those to deliver: in the field it is 30
 Passed = Callable[[str], None]
 
 
@@ -145,6 +147,7 @@ def live(settings: Path, order: dict[str, Any]) -> None:
     os.dup2(2, 1)
     random.seed()
     environ = dict(os.environ)
+    pushing.PAUSE_SECONDS_MAX = PUSH_SECONDS_MAX
     if (idle_seconds := order.get("idle_seconds")) is not None:
         defaults = Downloads.__init__.__kwdefaults__
         defaults["idle_seconds"] = idle_seconds
