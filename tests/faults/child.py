@@ -27,8 +27,8 @@ from typing import Any
 
 from connector import app
 from connector.adapters import sqlite, sqlite_write
-from connector.control_streams import pushing
 from connector.api_streams import sink_api
+from connector.control_streams import pushing
 from connector.dataplane_push import pusher
 from connector.intake.download import Downloads
 from connector.records import Usage
