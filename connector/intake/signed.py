@@ -1,12 +1,9 @@
 """Requests to a provider's data listener that we sign, and its answers, whose signatures are looked at (RFC 9421).
 
-Every request for data asks for a signed answer. It is signed itself once the provider has shown that it knows signatures, by one of its
-answers or by asking for ours, and from the first on if the agreement demands it. What lies beside the data proves itself: manifest, receipt
-and ack are signed objects that name each other, checkpoints are signed notes, header and tiles are hashed into their root. Requests for it
-are signed, body included, where the agreement or the provider demands it, and then ask for signed answers, too.
-
-An answer that is signed has to hold: one that contradicts what its provider has signed is none, nor is one with data and no signature after
-others that had one. What both sides have signed of an answer with data is put on record beside it.
+Every request asks for a signed answer. It is signed itself once the provider has shown that it knows signatures, by one of its answers or
+by asking for ours, and from the first on if the agreement demands it. An answer that is signed has to hold: one that contradicts what its
+provider has signed is none, nor is one with data and no signature after others that had one. What both sides have signed of an answer
+with data is put on record beside it.
 """
 
 from __future__ import annotations
@@ -73,7 +70,7 @@ class SignedPeer:
     ) -> None:
         self._peer, self._signing, self._provider, self._transfer = peer, signing, provider, transfer
         self._decide = decide
-        self._demanded, self._signs, self._signed = demanded, demanded, False
+        self._signs, self._signed = demanded, False
 
     def expect(self, facts: Iterable[Evidence]) -> None:
         """Take from what is on record of the transfer whether its provider has signed answers with data before."""
@@ -100,7 +97,7 @@ class SignedPeer:
         """See the port, and `send`."""
         async with AsyncExitStack() as stack:
             while True:
-                asked = self._ask(method, url, headers, data=True)
+                asked = self._ask(method, url, headers)
                 incoming = await stack.enter_async_context(self._peer.stream(method, url, headers=asked.headers, idle_seconds=idle_seconds))
                 signed = self._look(asked, incoming.status, incoming.headers)
                 if signed is None and self._signed and incoming.status in DATA:
@@ -121,17 +118,15 @@ class SignedPeer:
     async def close(self) -> None:
         """See the port: the connections are those of the peer that was given, and stay."""
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, data: bool = False) -> Asked:
-        signs, out, lower = self._demanded or (data and self._signs), dict(headers), dict[str, tuple[str]]()
-        request = http.Request(method, url, lambda name: lower.get(name, ()))
-        if not signs and not data:
-            return Asked(request, out, False, None)
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         self._peer.check(url)
         nonce = urlsafe_b64encode(self._signing.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
-        out["Accept-Signature"] = http.ask(http.OF_ANSWER, nonce=None if signs else nonce)
+        signs = self._signs
+        out = dict(headers) | {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=None if signs else nonce)}
         if body is not None:
             out["Content-Digest"] = http.content_digest(body)
-        lower |= {name.lower(): (value,) for name, value in out.items()}
+        lower = {name.lower(): (value,) for name, value in out.items()}
+        request = http.Request(method, url, lambda name: lower.get(name, ()))
         if signs:
             given = http.sign(request, self._signing.signer(), self._signing.clock.now(), nonce=nonce)
             out["Signature-Input"], out["Signature"] = given
@@ -145,8 +140,7 @@ class SignedPeer:
             return () if (value := headers.get(name)) is None else (value,)
 
         signing = self._signing
-        self._demanded = self._demanded or http.wanted(headers.get(http.ACCEPT, "")) is not None
-        self._signs = self._signs or self._demanded
+        self._signs = self._signs or http.wanted(headers.get(http.ACCEPT, "")) is not None
         if not http.is_signed(fields):
             return None
         answer = http.Answer(status, fields, asked.request)
