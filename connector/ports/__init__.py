@@ -34,8 +34,7 @@ from connector.records import (
 from connector.records.immutable import immutable
 
 R = TypeVar("R")
-# Gets every byte of a source that is being indexed, once and in order, in pieces that are its own only until it returns. It is called in
-# a thread, one call after the other.
+# Gets every byte of a source that is being indexed, in order, in pieces that are its own until it returns; in a thread, one by one.
 Along = Callable[[memoryview], None]
 # Timers follow the monotonic clock, what they wait for the wall clock, which may be set: whoever waits looks at it so often.
 CLOCK_CHECK_SECONDS = 0.5
