@@ -115,7 +115,7 @@ def agreed(ends: float | None = None, id: str = "urn:uuid:a1") -> Agreement:
         "assignee": PEER,
         "permission": [{"action": "use"}],
     }
-    return sample(id, document=document, final=True, ends=ends)
+    return sample(id, document=document, digest=wire.digest(document), final=True, ends=ends)
 
 
 def running(pid: str = "t", *, state: str = "STARTED", seconds: float = SOON, agreement: str = "urn:uuid:a1", **detail: Any) -> Process:
