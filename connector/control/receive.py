@@ -127,7 +127,7 @@ class Receiver:
         """An equal first message finds its process; another one under the same pid is an error."""
         if not first:
             return None
-        if process.detail.get("first") != message.digest.hex():
+        if process.detail.get("first") != _said(message):
             raise _taken(process)
         telemetry.count_message(message.move, "in", "replay")
         if process.last_accepted == message.digest and (stored := await self._store.last_answer(process.pid)):
@@ -152,7 +152,7 @@ class Receiver:
             role,
             caller.participant.id,
             callback_of(caller, callback),
-            detail={"first": message.digest.hex()},
+            detail={"first": _said(message)},
             created=now,
             updated=now,
         )
@@ -171,6 +171,14 @@ class Receiver:
             code, reasons = wire.reasons_of(message.document)
             said = {"code": code, "reasons": list(reasons)} if code or reasons else {}
         return (*rows, fact(telemetry.RECEIVED, after, now, message.move, message.digest, **said))
+
+
+def _said(message: Message) -> str:
+    """What a first message says whenever it is sent. A data address is minted for each attempt: the first that came counts."""
+    document = message.document
+    if "dataAddress" not in document:
+        return message.digest.hex()
+    return wire.digest({name: value for name, value in document.items() if name != "dataAddress"}).hex()
 
 
 def _demand_pid(pid: str | None, role: Role) -> None:

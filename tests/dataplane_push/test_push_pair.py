@@ -75,6 +75,22 @@ async def test_a_request_that_names_no_place_that_we_dial_is_refused(
         assert (answer.status, answer.json["code"]) == (400, code), answer.body
 
 
+async def test_a_request_that_is_sent_again_with_an_address_minted_anew_is_the_same_transfer(tmp_path: Path):
+    async with pair.desk(tmp_path) as desk:
+        await desk.us.publish("urn:test:dataset", content=CONTENT)
+        agreed = pair.agreement(desk.us, desk.peer, Role.PROVIDER, dataset="urn:test:dataset")
+        await desk.us.connector.store.commit(Changes(saves=(agreed,)))
+        told = {"@context": CONTEXT, "@type": "TransferRequestMessage", "consumerPid": pair.fresh("theirs"), "agreementId": agreed.id}
+        told |= {"format": "HttpData-PUSH", "callbackAddress": desk.peer.site.base}
+        places = [{"@type": "DataAddress", "endpointType": "x", "endpoint": f"{desk.peer.site.base}/sink/{name}"} for name in "ab"]
+        answers = [await desk.peer.send(desk.us, "POST", "/transfers/request", told | {"dataAddress": place}) for place in places]
+        assert answers[0].status == 201, answers[0].body
+        assert answers[1].status in (200, 201), answers[1].body
+        assert len({answer.json["providerPid"] for answer in answers}) == 1
+        other = await desk.peer.send(desk.us, "POST", "/transfers/request", told | {"dataAddress": places[0], "format": "HttpData-PULL"})
+        assert (other.status, other.json["code"]) == (400, "pid-taken")
+
+
 async def test_data_with_an_end_are_offered_both_ways(tmp_path: Path):
     async with pair.pair(tmp_path) as both:
         await both.provider.publish(DATASET, content=CONTENT)
