@@ -47,12 +47,16 @@ class Line(BaseProtocol):
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._last = not bodies
         self.since = 0.0  # when it was left, in the loop's time
-        self._parser: HttpResponseParser = HttpResponseParser(
+        self._trailed = False  # whether the parser may hold trailers, which it would give to the next answer
+        self._parser: HttpResponseParser = self._new_parser()
+
+    def _new_parser(self) -> HttpResponseParser:
+        return HttpResponseParser(
             self,
-            loop,
+            self._loop,
             READ_BUFFER_BYTES,
             payload_exception=aiohttp.ClientPayloadError,
-            response_with_body=bodies,
+            response_with_body=self._bodies,
             read_until_eof=True,
             auto_decompress=False,
         )
@@ -76,6 +80,8 @@ class Line(BaseProtocol):
     def leave(self, now: float) -> None:
         """The answer was taken. What comes from now on was not asked for."""
         self._answer, self.since = None, now
+        if self._trailed:
+            self._parser, self._trailed = self._new_parser(), False
 
     def close(self) -> None:
         self._connection.close()
@@ -96,7 +102,8 @@ class Line(BaseProtocol):
             if self._answer.done():
                 self._last = True  # one answer more than there were questions
                 break
-            self._last = self._last or message.should_close or upgraded
+            self._last = self._last or message.should_close or upgraded or message.code == SWITCHING
+            self._trailed = message.chunked
             self._payload = EMPTY_PAYLOAD if message.code in NO_BODY else payload
             self._answer.set_result((message, self._payload))
 

@@ -92,8 +92,9 @@ async def test_a_line_belongs_to_its_origin_and_to_the_certificates_it_was_made_
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
         (WHOLE + WHOLE, b"hello"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello", b""),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b""),
     ],
-    ids=["said so", "HTTP 1.0", "two answers", "another protocol"],
+    ids=["said so", "HTTP 1.0", "two answers", "another protocol", "another protocol unnamed"],
 )
 async def test_a_line_whose_peer_says_that_it_is_the_last_or_says_too_much_is_not_taken_again(answer: bytes, body: bytes):
     peer = Peer(answer)
@@ -114,6 +115,17 @@ async def test_half_an_answer_too_many_fails_the_next_request_and_ends_the_line(
             await asked(lines, origin)
         await asyncio.wait_for(peer.closed.wait(), 5)
         assert (line.free, (await asked(lines, origin))[1], peer.connections) == (False, b"hello", 2)
+
+
+@pytest.mark.asyncio
+async def test_trailers_of_an_answer_are_no_headers_of_the_next_one():
+    peer = Peer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nContent-Encoding: gzip\r\n\r\n", WHOLE)
+    async with lines_to(peer) as (lines, origin):
+        assert (await asked(lines, origin))[:2] == (200, b"hello")
+        line = await lines.take(origin, TLS)
+        head, content = await asyncio.wait_for(line.ask(REQUEST), 5)
+        assert (dict(head.headers), await content.read(), peer.connections) == ({"Content-Length": "5"}, b"hello", 1)
+        lines.leave(line, origin, TLS)
 
 
 @pytest.mark.asyncio
