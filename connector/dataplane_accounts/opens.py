@@ -31,20 +31,22 @@ class Open:
         self.size_bytes = 0  # that count against the credit of all
         self._held: dict[str, int] = {}
         self._lost: dict[str, tuple[float, int]] = {}  # since when, the oldest first
+        self._ended: dict[str, float] = {}  # since when: a late receipt for one whose loss is written off takes nothing up again
 
     def hold(self, transfer: str, size_bytes: int) -> None:
         """So much of a transfer is on its way now. Of one that has ended it may only become less: by what is signed for after all."""
-        if (known := self._lost.get(transfer)) is None:
+        if (known := self._lost.get(transfer)) is not None:
+            self._lose(transfer, known[0], min(known[1], size_bytes))
+        elif transfer not in self._ended:
             self.size_bytes += size_bytes - self._held.get(transfer, 0)
             self._held[transfer] = size_bytes
-        else:
-            self._lose(transfer, known[0], min(known[1], size_bytes))
 
     def end(self, transfer: str, at: float) -> None:
         """A transfer has ended (POSIX seconds): what it had on its way is lost."""
         size_bytes = self._held.pop(transfer, 0)
         self.size_bytes -= size_bytes
-        if transfer not in self._lost:
+        if transfer not in self._ended:
+            self._ended[transfer] = at
             self._lose(transfer, at, size_bytes)
         self.news.set()
 
@@ -58,6 +60,8 @@ class Open:
         """What was lost before this instant is written off."""
         for transfer in [transfer for transfer, (at, _) in self._lost.items() if at < before]:
             self._lose(transfer, 0.0, 0)
+        for transfer in [transfer for transfer, at in self._ended.items() if at < before]:  # no token of one reaches us any more
+            del self._ended[transfer]
 
     def _lose(self, transfer: str, at: float, size_bytes: int) -> None:
         self.size_bytes += size_bytes - self._lost.get(transfer, (0.0, 0))[1]

@@ -44,6 +44,19 @@ def test_what_has_ended_counts_until_as_much_is_signed_for_or_a_day_is_over():
     assert under.size_bytes == 0
 
 
+def test_a_late_receipt_for_what_is_written_off_takes_no_credit_away():
+    under = Open()
+    under.hold("one", 10)
+    for transfer in ("one", "all signed for"):
+        under.end(transfer, 100.0)
+    under.signed(100)
+    under.hold("one", 4)
+    under.hold("all signed for", 3)
+    assert under.size_bytes == 0, "nothing would ever end what has ended already"
+    under.end("one", 120.0)
+    assert under.size_bytes == 0
+
+
 @pytest.mark.parametrize(("together", "left"), [(False, 60), (True, 45)])
 def test_transfers_that_are_bound_together_have_two_credits(together: bool, left: int):
     under = Open()
