@@ -9,7 +9,7 @@ from connector.evidence.case import Case, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.ledgers import Ledgers
 from connector.evidence.members import BEFORE, PLACES, Finding, Member, finding, read
-from connector.evidence.report import FlowTold, Report, Told
+from connector.evidence.report import FlowTold, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed
 from connector.metering.content import write_bytes
 
@@ -145,10 +145,13 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
     if any(flow.last is not flow.acked for flow in signed.flows.values()):
         texts.append("that the provider has got the last receipt: it has no ack")
     for flow in signed.flows.values():
-        if flow.last is not None and flow.last.value.state != "complete" and not _closed(case, signed, flow):
-            pid = flow.manifest.value.provider_pid
+        if flow.last is not None and flow.last.value.state != "complete":
+            until, pid = _closed(case, signed, flow), flow.manifest.value.provider_pid
             text = f"that receipt {flow.last.value.sequence} of transfer {pid} is the last: whoever exports may leave out those that follow"
-            texts.append(f"{text}, no statement of {case.counterparty} in the file names it as the last, and the other side's export shows")
+            more = f"no statement of {case.counterparty} in the file names it as the last"
+            if until is not None:
+                more = f"{case.counterparty} has signed that it was the last before {rfc3339(until)}, and nothing of later"
+            texts.append(f"{text}, {more}, and the other side's export shows")
         if flow.lost:
             texts.append(
                 f"{_numbers(flow.lost)} of transfer {flow.manifest.value.provider_pid}: {case.exporter} has lost them, and has had back"
@@ -173,16 +176,17 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         "what is neither signed nor in the ledger: names and addresses of participants, when the agreement is to end, and the lines"
         " of invoices are the exporter's word alone"
     )
+    texts.append(f"that these are all transfers: whoever exports may leave out whole ones, and the export of {case.counterparty} shows")
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
 
 
-def _closed(case: Case, signed: Flows, flow: Flow) -> bool:
-    """Whether the other side has signed a statement in which the last receipt of the file is the last one."""
+def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:
+    """Up to when (POSIX seconds) the other side has signed that the last receipt of the file is the last one. None if it never has."""
     last = flow.last.digest if flow.last is not None else None
     theirs = [each.value for each in signed.statements if each.value.issuer == case.counterparty]
-    return any(each.receipt == last for statement in theirs for each in statement.flows)
+    return max((said.ends for said in theirs if any(each.receipt == last for each in said.flows)), default=None)
 
 
 def _numbers(lost: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+from connector.evidence.report import rfc3339
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.counts import Counts
@@ -137,14 +138,17 @@ def _partial(**more: Callable[[Any], Any]) -> Draft:
     return draft
 
 
-def test_a_beginning_of_a_chain_passes_and_is_said_to_be_one_unless_the_other_side_has_signed_that_it_ends_there():
+def test_a_beginning_of_a_chain_passes_and_is_said_to_be_one_as_far_as_the_other_side_has_not_signed_that_it_ends_there():
+    """A statement of a period says nothing of what was signed for after it."""
     report = verify(_partial().data)
     assert report.sound, report.findings
     (said,) = [text for text in report.unproven if text.startswith(f"that receipt 2 of transfer {TRANSFER} is the last")]
     assert f"no statement of {CONSUMER} in the file names it as the last" in said
     closed = _partial(statement=other(issuer=CONSUMER, audience=PROVIDER, ledger=None, peer=None))
     report = verify(closed.data)
-    assert not [text for text in report.unproven if "is the last" in text]
+    (said,) = [text for text in report.unproven if text.startswith(f"that receipt 2 of transfer {TRANSFER} is the last")]
+    ends = claims_of(closed.one("statement")["jws"])["to"]
+    assert f"{CONSUMER} has signed that it was the last before {rfc3339(ends)}, and nothing of later" in said
     assert report.sound, report.findings
 
 

@@ -136,5 +136,6 @@ def test_what_a_file_does_not_prove_is_said():
     told = " ".join(verify(SOUND.data).unproven)
     assert "keys are taken from the file" in told
     assert "2 of the 13 entries were not written later" in told
+    assert f"that these are all transfers: whoever exports may leave out whole ones, and the export of {CONSUMER} shows" in told
     assert f"the ledger of {CONSUMER}" in told
     assert "when the agreement is to end, and the lines of invoices are the exporter's word alone" in told
