@@ -147,8 +147,9 @@ class Pulls:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, pull: Pull) -> asyncio.Task[None] | None:
-        if self._closed:
-            return None
+        running = self._tasks.get(pull.id)  # two that cancel it at once have both waited for the one before
+        if self._closed or (running is not None and not running.done()):
+            return running
         task = self._tasks[pull.id] = asyncio.create_task(self._run(pull), name=f"pull {pull.id}")
         task.add_done_callback(lambda done: self._tasks.pop(pull.id) if self._tasks.get(pull.id) is done else None)
         return task
@@ -188,8 +189,7 @@ class Pulls:
                 except ConnectorError as e:
                     telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
         over, has_come = orders.joined(current.reasons, reasons), self.live.get(pull.id, current).received_bytes
-        begun = {"negotiation": negotiation, "transfer": transfer}
-        return await self._save(current, stage=FAILED, reasons=over, received_bytes=has_come, **begun)
+        return await self._save(current, stage=FAILED, reasons=over, received_bytes=has_come, negotiation=negotiation, transfer=transfer)
 
     async def _negotiate(self, pull: Pull) -> Pull:
         """Have an agreement. One that stands here already was refused: it is not used again."""

@@ -43,6 +43,22 @@ async def test_a_download_ends_on_both_sides_and_what_has_come_stays_for_the_nex
         assert place(both.consumer).read_bytes() == BIG
 
 
+async def test_an_order_that_several_cancel_at_once_is_ended_by_one(both: Pair):
+    async with upstream() as source:
+        pull = await under_way(both, source)
+        us, most = both.consumer, 0
+
+        def counted(_changes: Any, _evidence: Any) -> None:
+            nonlocal most
+            most = max(most, sum(task.get_name() == f"pull {pull.id}" and not task.done() for task in asyncio.all_tasks()))
+
+        us.connector.journal.listen(counted)
+        asked = [us.manage("POST", f"/pulls/{pull.id}/cancel", {"reason": WHY}) for _ in range(3)]
+        assert sorted(answer.status for answer in await asyncio.gather(*asked)) == [200, 409, 409]
+        assert (await us.connector.store.pull(pull.id)).stage == "failed"
+        assert most == 1
+
+
 async def test_a_negotiation_that_waits_for_somebody_ends_on_both_sides(both: Pair):
     await both.provider.publish(D, content=CONTENT, manual=True)
     id = (await order(both.consumer))["id"]
