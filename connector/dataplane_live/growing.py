@@ -238,6 +238,7 @@ class Growing:
             self.sync(self.unmarked, 1)
             for descriptor in (self._rows, self._slots):
                 os.fsync(descriptor)
+            _sync(self._folder)  # the files of the spool have their names there
             (self._folder / LIFE_FILE).write_text(CLOSED)
             _sync(self._folder / LIFE_FILE)
         for descriptor in (self._rows, self._slots, self._marks):
@@ -245,9 +246,10 @@ class Growing:
         self._rows = self._slots = self._marks = -1
 
     def _live(self) -> None:
-        """Say that it is open in this life of the machine."""
+        """Say that it is open in this life of the machine, before anything is written: after a loss of power it is not taken for closed."""
         try:
             (self._folder / LIFE_FILE).write_text(self._life)
+            _sync(self._folder / LIFE_FILE)
         except OSError as error:
             raise _unwritten(self._folder, error) from None
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.dataplane_live import growing
-from connector.dataplane_live.growing import HEAD_BYTES, MARKS_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
+from connector.dataplane_live.growing import HEAD_BYTES, LIFE_FILE, MARKS_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
 from connector.errors import SinkFailed
 from connector.merkle.tree import consistency, root_of, verify_consistency
 from connector.metering.content import CHUNK_BYTES, Header, Known, Leaf, read_sealed
@@ -191,6 +191,23 @@ def test_marks_that_nobody_needs_are_left_out_before_they_become_many(tmp_path: 
     log.close(durable=False)
     log = Growing(tmp_path / "x", "after")
     assert (log.leaves, log.position, log.point(37)) == (41, "39", (37, "35"))
+    log.close(durable=False)
+
+
+def test_that_it_is_open_outlives_a_loss_of_power_before_anything_is_written_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flushed: list[tuple[str, str]] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append((path.name, path.read_text() if path.name == LIFE_FILE else ""))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    begun(tmp_path / "x", [(batch(2), "a")], life="before").close(durable=True)
+    assert [name for name, _ in flushed][-2:] == ["x", LIFE_FILE]  # the names of its files, and then that it is closed
+    log = Growing(tmp_path / "x", "after")
+    assert flushed[-1] == (LIFE_FILE, "after")
     log.close(durable=False)
 
 
