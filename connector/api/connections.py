@@ -216,7 +216,7 @@ class Entrance:
         await self._none_secured.wait()
 
     def cut_certified(self) -> None:
-        """End the connections whose clients have shown a certificate."""
+        """End the connections whose clients have shown a certificate, or are about to: by what was believed when they came."""
         for secured in tuple(self._secured):
             if secured.certified:
                 secured.abort()

@@ -61,8 +61,8 @@ class Secured(asyncio.Transport):
 
     @property
     def certified(self) -> bool:
-        """Whether the peer has shown a certificate, which was believed."""
-        return self._open and not self._ended and self._sock.getpeercert(binary_form=True) is not None
+        """Whether the peer has shown a certificate, which was believed, or may yet: it shakes hands."""
+        return not self._ended and (not self._open or self._sock.getpeercert(binary_form=True) is not None)
 
     # ---- what asyncio says of a transport
 

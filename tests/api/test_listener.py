@@ -487,6 +487,27 @@ async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_it
 
 
 @pytest.mark.asyncio
+async def test_who_shakes_hands_while_the_list_changes_does_not_come_in_by_the_one_before(tmp_path: Path, mutual: Any):
+    server, clients, files = mutual
+    lost, lists = clients.issue_cert("lost@example.org"), tmp_path / "revoked.pem"
+    lists.write_bytes(revoking(clients))
+
+    async def secured() -> bytes:
+        await writer.start_tls(showing(trusting(server), lost, tmp_path), server_hostname="localhost")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return await asyncio.wait_for(reader.readexactly(1), 5)
+
+    async with opened(routes, **files, client_crl=lists) as at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+        assert await answered(at.port, showing(trusting(server), lost, tmp_path))  # the one that came before has been let in by now
+        lists.write_bytes(revoking(clients, lost))
+        assert at.renew() == ["protocol.certificate: loaded again"]
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await secured()
+        writer.transport.abort()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
 async def test_a_session_from_before_is_not_taken_up_by_who_is_revoked_since(tmp_path: Path, mutual: Any, version: ssl.TLSVersion):
     server, clients, files = mutual
