@@ -80,7 +80,7 @@ class Growing:
         self.leaves = self._marked(self.synced if self.torn else None)
         self.end, self.records_end = self._sums(self.leaves - 1)
         self._grow_upper()
-        self.position = self._points[-1][1] if self.torn and self._points else self._position()
+        self.position = self._position()
         self._unmarked = [(self.leaves, self.position)] if self.leaves > self.synced else []
         if not self.torn:
             self._live()
@@ -121,13 +121,14 @@ class Growing:
             return
         try:
             os.fdatasync(self._rows)
-            entries, at = b"".join(_slot(*point) for point in points), os.fstat(self._marks).st_size
+            entries, at = b"".join(_slot(*point) for point in points), self._marks_bytes  # what failed before is written over
             if at + len(entries) > MARKS_BYTES_MAX:
                 self._compact([*self._points, *points], needed)
             else:
                 _write(self._marks, entries, at)
                 os.fdatasync(self._marks)
                 self._points += points
+                self._marks_bytes += len(entries)
         except OSError as error:
             raise _unwritten(self._folder, error) from None
         del self._unmarked[: len(points)]
@@ -265,8 +266,9 @@ class Growing:
         return leaves
 
     def _position(self) -> str | None:
-        """Where the source goes on: as the newest slot says that is not ahead of the rows."""
-        newest, found = -1, None
+        """Where the source goes on: as the newest mark or slot says that is not ahead of the rows. After a loss of power both slots may be,
+        until two batches have come."""
+        newest, found = next((point for point in reversed(self._points) if point[0] <= self.leaves), (-1, None))
         for number in range(2):
             read = _read_slot(os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES), 0)
             if read is not None and newest < read[0] <= self.leaves:
@@ -280,13 +282,14 @@ class Growing:
             found.append(read)
             at += len(_slot(*read))
         os.ftruncate(self._marks, at)
+        self._marks_bytes = at
         return found
 
     def _compact(self, points: list[tuple[int, str | None]], needed: int) -> None:
         """Write these marks anew without those before the last one that `needed` can be had from."""
         kept = max((number for number, point in enumerate(points) if point[0] <= needed), default=0)
         part = self._folder / f"{MARKS_FILE}.part"
-        part.write_bytes(b"".join(_slot(*point) for point in points[kept:]))
+        part.write_bytes(content := b"".join(_slot(*point) for point in points[kept:]))
         part.chmod(MODE)
         _sync(part)
         part.rename(self._folder / MARKS_FILE)
@@ -294,7 +297,7 @@ class Growing:
         descriptor = os.open(self._folder / MARKS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.dup2(descriptor, self._marks, inheritable=False)
         os.close(descriptor)
-        self._points = points[kept:]
+        self._points, self._marks_bytes = points[kept:], len(content)
 
     def _sums(self, leaf: int) -> tuple[int, int]:
         """Bytes and records up to the end of a leaf."""

@@ -1,5 +1,6 @@
 """A log that grows: what its rows come to, and what is left of it after an end at any moment."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -150,6 +151,52 @@ def test_a_log_that_was_not_closed_in_this_life_of_the_machine_goes_on_behind_wh
     log.close(durable=False)
     log = Growing(tmp_path / "x", "after")
     assert (log.torn, log.leaves, log.position, log.unmarked) == (False, 7, "d", ((7, "d"),))
+    log.close(durable=False)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_log_that_was_mended_goes_on_from_its_place_in_the_source_also_if_nothing_came_since(tmp_path: Path, durable: bool):
+    log = begun(tmp_path / "x", [(batch(2), "a"), (batch(3, 1), "b")], life="before")
+    log.sync(log.unmarked, 1)
+    for position in ("c", "d"):  # both slots are ahead of what is left
+        log.append(batch(4, 2), position)
+        log.show()
+    log.close(durable=False)
+    log = Growing(tmp_path / "x", "after")
+    log.mended()
+    log.close(durable=durable)
+    log = Growing(tmp_path / "x", "after")
+    assert (log.torn, log.leaves, log.position) == (False, 6, "b")
+    log.append(batch(1, 3), "e")  # its place in the source is written, and then the process ends
+    log.close(durable=False)
+    os.truncate(tmp_path / "x" / ROWS_FILE, HEAD_BYTES + 6 * ROW.size)
+    log = Growing(tmp_path / "x", "after")
+    assert (log.leaves, log.position) == (6, "b")
+    log.close(durable=False)
+
+
+def test_a_mark_that_found_no_room_does_not_hide_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = begun(tmp_path / "x", [(batch(2), "a")], life="before")
+    write = os.pwrite
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name != MARKS_FILE:
+            return write(descriptor, data, at)
+        if at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:10], at)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", full)
+        with pytest.raises(SinkFailed, match="cannot be written"):
+            log.sync(log.unmarked, 1)
+    log.sync(log.unmarked, 1)
+    log.append(batch(1, 1), "b")
+    log.show()
+    log.sync(log.unmarked, 1)
+    log.close(durable=False)
+    log = Growing(tmp_path / "x", "after")
+    assert (log.leaves, log.position, log.synced) == (4, "b", 4)
     log.close(durable=False)
 
 
