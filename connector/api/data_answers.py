@@ -16,8 +16,8 @@ from connector.api.middleware import again, problem
 from connector.dataplane.gate import Permit
 from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
-from connector.dataplane_accounts.account import CREDIT_EXHAUSTED
 from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, Withdrawn, answer_to, told
+from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
 from connector.signatures import http
@@ -142,7 +142,7 @@ def cut_short(
     else:
         telemetry.log.error("defect", door="data", route="GET /data/{pid}", error=code, transfer=permit.transfer, exc_info=error)
     used_up = meter is not None and meter.waits and (meter.asks or code == Code.QUOTA_EXHAUSTED)
-    if not used_up and code != CREDIT_EXHAUSTED:
+    if not used_up and code != credit.EXHAUSTED:
         cut(request.transport)
     response.force_close()
     return response

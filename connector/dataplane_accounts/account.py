@@ -21,16 +21,16 @@ from connector.dataplane_accounts.flowing import Flowing
 from connector.dataplane_accounts.opens import Open
 from connector.dataplane_accounts.outstanding import Outstanding
 from connector.errors import Withdrawn
+from connector.metering import credit
 from connector.metering.counts import by_day, call
 from connector.metering.objects import manifest_of
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records.metering import Counts, Metered
 
-CREDIT_SECONDS: Final = 30.0  # that a stream waits for a receipt; then it ends, and the consumer comes back for the rest
+CREDIT_SECONDS: Final = 20.0  # that a stream waits for a receipt; then it ends, with an answer while its reader, who waits for 30, is there
 EARLY_BYTES: Final = 16 * 1024 * 1024  # may leave before a first receipt, or the credit, if that is more
 EARLY_SECONDS: Final = 10.0  # that a first receipt is waited for, once, of whoever means to send one
-CREDIT_EXHAUSTED: Final = "credit-exhausted"
 TO_SEND_RECEIPTS: Final = (
     "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
     " `connector get` and other clients that sign receipts do so by themselves"
@@ -108,7 +108,7 @@ class Account:
     async def allow(self, offset: int, count: int, waits: Callable[[], None] = lambda: None) -> int:
         """How many of `count` bytes from `offset`, one at least, may leave now; their leaves count as being on their way. Waits while
         there is no credit for the first of them, or for a first receipt, and calls `waits` before. Raises Withdrawn as `demand` does, and
-        with the code `credit-exhausted` after CREDIT_SECONDS."""
+        with `credit.EXHAUSTED` after CREDIT_SECONDS."""
         self.demand()
         if not self.opened:
             count = await self._before_the_first(offset, count, waits)
@@ -125,8 +125,9 @@ class Account:
                         await self._all.news.wait()
                         self.demand()
             except TimeoutError:
-                text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit of the manifest is used up; send it, and ask for the rest"
-                raise Withdrawn(text, CREDIT_EXHAUSTED) from None
+                of = "the transfers of the agreement have together" if self.required else "the manifest gives"
+                text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit that {of} is used up; send it, and ask for the rest"
+                raise Withdrawn(text, credit.EXHAUSTED) from None
         if self.note is not None and not self._out.covers(first, end):
             await self.note()
         begin, length = self._layout.span(first, end)

@@ -10,6 +10,7 @@ from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.heads import NotNow, Unfit
 from connector.intake.promise import Broken
+from connector.metering import credit
 from connector.metering.live import LOST
 
 FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
@@ -41,7 +42,8 @@ class Patience:
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
-        if isinstance(error, PeerRefused | Unfit):
+        # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
+        if isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED):
             self._refused_since = min(self._refused_since, loop.time())
             if loop.time() - self._refused_since >= REFUSED_SECONDS:
                 raise error

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from connector.metering.content import Known, Layout
 from connector.metering.counts import Counts, call
 from connector.metering.objects import Manifest
 from connector.metering.ranges import Ranges, union, without
 
+EXHAUSTED: Final = "credit-exhausted"  # the code of an answer to who has used it up: it comes again with what is signed for
 Measure = Callable[[Ranges], Known]
 
 

@@ -1,13 +1,16 @@
 """How long attempts are repeated, and with which pauses."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 
 import pytest
 
+from connector.dataplane_accounts.account import CREDIT_SECONDS
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake import patience as module
-from connector.intake.heads import NotNow, Unfit
+from connector.intake.download import Downloads
+from connector.intake.heads import NotNow, Unfit, read_head
 from connector.intake.patience import PROGRESS_BYTES, Patience, back_off_seconds
 
 CUT = PeerFailed("cut")
@@ -105,3 +108,25 @@ async def test_once_the_transfer_is_over_a_cut_is_the_last(slept: list[float]):
     with pytest.raises(PeerFailed, match="the transfer is over and not all of the data has come: cut; the part is kept"):
         await patience.bear(CUT, PROGRESS_BYTES)
     assert slept == []
+
+
+@pytest.mark.asyncio
+async def test_credit_that_is_used_up_is_no_refusal_and_whoever_watches_hears_of_it(slept: list[float], monkeypatch: pytest.MonkeyPatch):
+    """Other transfers of the agreement may have all of it for longer than a refusal takes to be believed."""
+    heard: list[str] = []
+
+    async def waits(why: str) -> None:
+        heard.append(why)
+
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False, waits)
+    for _ in range(3):
+        hand.seconds += CREDIT_SECONDS
+        with pytest.raises(PeerRefused) as refused:
+            read_head(403, {}, 0, code="credit-exhausted")
+        await patience.bear(refused.value, 0)
+    assert set(heard) == {"the provider's data listener answered with status 403, `credit-exhausted`"}
+
+
+def test_who_waits_for_credit_is_answered_before_it_gives_up():
+    idle = inspect.signature(Downloads.__init__).parameters["idle_seconds"].default
+    assert idle > CREDIT_SECONDS
