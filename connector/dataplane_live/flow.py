@@ -67,7 +67,7 @@ class Flow:
         self._news, self._room = asyncio.Condition(), asyncio.Event()
         self._last = b"\n" if log.end else b""  # a batch of whole records comes after the end of one
         self._tasks: list[asyncio.Task[None]] = []
-        self._mending = asyncio.Lock()
+        self._mending, self._marking = asyncio.Lock(), asyncio.Lock()
 
     @property
     def runs(self) -> bool:
@@ -254,8 +254,9 @@ class Flow:
 
     async def _tell(self) -> None:
         """Let what is shown be signed, once it outlives a loss of power."""
-        if points := self.log.unmarked:
-            await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.sync, points, self.log.held(self.free, 0)[0])))
+        async with self._marking:  # whoever stops it, or starts it again meanwhile
+            if points := self.log.unmarked:
+                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.sync, points, self.log.held(self.free, 0)[0])))
         async with self._news:
             self.signed, self._signed_at = self.log.synced, monotonic()
             self._news.notify_all()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -213,3 +214,28 @@ async def test_a_loss_of_power_while_it_mends_is_one_more(tmp_path: Path):
         await flow.mend(done)
         assert flow.log.root_at(leaves) == root
         assert (await come(flow, len(content) - done, done))[: len(content) - done] == content[done:]
+
+
+async def test_marks_are_written_one_after_the_other_whoever_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flows, "SEAL_SECONDS", 60.0)  # nothing is marked until it is stopped
+    monkeypatch.setattr(flows, "WINDOW_BYTES", 1 << 30)
+    at_once, most, flush = 0, 0, os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.05)  # the disk takes its time
+        flush(descriptor)
+        at_once -= 1
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    async with flowing(tmp_path / "x", "before", Numbers(most=FIRST)) as flow:
+        flow.start()
+        await come(flow, len(line(0)) * BATCH)
+        await asyncio.gather(flow.stop(), flow.stop())  # as one that is suspended while everything is halted
+        assert (most, flow.signed, flow.log.unmarked) == (1, flow.log.leaves, ())
+        leaves = flow.log.leaves
+    log = Growing(tmp_path / "x", "after")
+    assert (log.leaves, log.synced) == (leaves, leaves)
+    log.close(durable=False)
