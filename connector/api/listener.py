@@ -230,7 +230,7 @@ def _revoke(door: Door, lists: Path, context: ssl.SSLContext) -> None:
     if after["x509"] != before["x509"]:  # OpenSSL would have trusted them like those of `client_ca`
         why = "it has certificates"
     elif after["crl"] > before["crl"]:
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # an authority between may be revoked, too
         return
     raise SettingsError(
         f"`{door.name}.client_crl` is `{lists}`, which is not a PEM file of lists of revoked certificates: {why};"

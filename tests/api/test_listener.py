@@ -403,14 +403,15 @@ async def test_other_authorities_for_clients_count_from_the_next_connection(tmp_
 # ---- certificates of clients that are revoked
 
 
-def revoking(authority: trustme.CA, *certificates: trustme.LeafCert, first: int = -1, last: int = 30) -> bytes:
+def revoking(authority: trustme.CA, *certificates: trustme.LeafCert | trustme.CA, first: int = -1, last: int = 30) -> bytes:
     """The authority's list of these certificates, good from day `first` to day `last`."""
     key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     name = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
     made = x509.CertificateRevocationListBuilder(name, at_day(first), at_day(last))
     for each in certificates:
-        serial = x509.load_pem_x509_certificate(each.cert_chain_pems[0].bytes()).serial_number
+        pem = each.cert_pem if isinstance(each, trustme.CA) else each.cert_chain_pems[0]
+        serial = x509.load_pem_x509_certificate(pem.bytes()).serial_number
         made = made.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, at_day(first)).build())
     return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -484,6 +485,20 @@ async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_it
         assert await answered(at.port, showing(trusting(server), good, tmp_path))
         for _, writer in (one, other, nobody):
             writer.transport.abort()
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_by_an_authority_that_is_revoked_opens_nothing(tmp_path: Path, mutual: Any):
+    server, clients, files = mutual
+    between, lists = clients.create_child_ca(), tmp_path / "revoked.pem"
+    theirs = between.issue_cert("client@example.org")
+    lists.write_bytes(revoking(clients) + revoking(between))
+    async with opened(routes, **files, client_crl=lists) as at:
+        assert await answered(at.port, showing(trusting(server), theirs, tmp_path))
+        lists.write_bytes(revoking(clients, between) + revoking(between))
+        assert not await answered(at.port, showing(trusting(server), theirs, tmp_path))
+        lists.write_bytes(revoking(between))
+        assert not await answered(at.port, showing(trusting(server), theirs, tmp_path)), "nobody can say whether it is revoked"
 
 
 @pytest.mark.asyncio
