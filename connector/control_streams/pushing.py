@@ -1,7 +1,7 @@
 """Which transfers we push: those that were asked for so, as long as they run. One that has brought all of its data is completed.
 
 What keeps a push from getting on is tried again with pauses, short ones after it got on for a while; a sink that refuses ends the transfer,
-since it would refuse again.
+since it would refuse again, and so do data that were published anew: what was begun and signed for is not there to go on with.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import ConnectorError, Contradiction, EgressDenied, PeerRefused, TokenRefused, Withdrawn
+from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
 
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
@@ -78,6 +79,8 @@ class Pushing:
                 return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, f"the data cannot be pushed: {error.message}"))
             except Withdrawn as error:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
+                if error.code == SNAPSHOT_CHANGED:
+                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, error.message))
             except ConnectorError as error:
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Exception as error:  # a defect: it is said, and may not be there any more the next time

@@ -91,7 +91,7 @@ class Account:
         other = log.snapshot != self.log.snapshot
         if self.opened and (other or (log.root is None and not same(self.stored, log))):
             text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
-            raise Withdrawn(text, "snapshot-changed")
+            raise Withdrawn(text, credit.SNAPSHOT_CHANGED)
         if other:
             self._before = replace(self.counts(), calls=0, microseconds=0)
             self._layout, self._sent = log.layout, Sent(log)

@@ -28,6 +28,7 @@ from connector.metering.counts import Counts, call
 from connector.metering.objects import Manifest
 from connector.metering.ranges import Ranges, union, without
 
+SNAPSHOT_CHANGED: Final = "snapshot-changed"  # the code of an end: of what was published anew nothing leaves by an account of before
 EXHAUSTED: Final = "credit-exhausted"  # the code of an answer to who has used it up: it comes again with what is signed for
 Measure = Callable[[Ranges], Known]
 

@@ -14,7 +14,7 @@ from connector.control_streams.pushing import Pushing
 from connector.dataplane.edr import Address
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed
+from connector.errors import PeerFailed, Withdrawn
 from connector.records import Changes
 from tests import pair
 from tests.contracts import samples
@@ -137,3 +137,25 @@ async def test_the_pause_after_a_cut_is_short_again_once_a_push_got_on_for_a_whi
     with pytest.raises(asyncio.CancelledError):
         await Pushing(SimpleNamespace(store=store), SimpleNamespace(), push)._run("urn:t")  # type: ignore[arg-type]
     assert pauses == ([0.1] * 5 if long else [0.1, 0.2, 0.4, 0.8, 1.6])
+
+
+async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """It can never go on, and its consumer would wait for a quarter of an hour without a word."""
+    monkeypatch.setattr(pushing, "FIRST_PAUSE_SECONDS", 0.001)
+    codes, ended_by = ["transfer-suspended", "snapshot-changed"], list[tuple[Kind, str, str]]()
+
+    async def push(_pid: str, _sink: Address) -> None:
+        raise Withdrawn("the data were published anew", codes.pop(0))
+
+    async def terminate(*said: str) -> None:
+        ended_by.append(said)  # type: ignore[arg-type]
+
+    store = MemoryStore()
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
+    operations = SimpleNamespace(terminate=terminate)
+    await Pushing(SimpleNamespace(store=store), operations, push)._run("urn:t")  # type: ignore[arg-type]
+    assert ended_by == [(Kind.TRANSFER, "urn:t", "the data were published anew")]
+    assert not codes
