@@ -43,6 +43,7 @@ from connector.signatures.jws import SigningKey, claims_of
 IDLE_SECONDS = 30.0  # without a byte: the connection is given up and resumed
 PATIENCE_SECONDS = 900.0  # without a byte, over all attempts: a provider that restarts or moves is back by then
 ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the size was checked"
+HAVE_AN_END = "these data have an end, and bounds of bytes or time are for data without one; order them without `--max-bytes` and `--for`"
 DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
 NOWHERE: Final = {"endpoint": "https://sink.invalid/"}  # beside data of which nobody says where they come from
 PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
@@ -193,6 +194,8 @@ class Downloads:
                 promise, terms = await self._promised(pull, access, patience, metering, known, described)
                 if isinstance(promise, Unending):
                     return await self._follow(pull, sink, access, progress, patience, metering, promise, terms, described, enough)
+                if known is None and not (pull.most_bytes is None and pull.until is None):  # part of them would be billed and be no file
+                    raise Broken(HAVE_AN_END, "data-have-end")
                 return await self._prove(pull, sink, access, progress, patience, metering, promise, terms, described)
         finally:
             if described is not None:

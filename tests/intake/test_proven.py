@@ -89,6 +89,15 @@ async def test_nothing_is_signed_for_under_prices_that_nobody_here_understands(t
         assert provider.receipts == []
 
 
+@pytest.mark.parametrize("bound", [{"most_bytes": CHUNK}, {"until": 4e9}])
+async def test_a_part_of_data_with_an_end_is_not_to_be_had_and_nothing_is_signed_for(tmp_path: Path, sinks: Sinks, bound: dict[str, Any]):
+    async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
+        with pytest.raises(Broken, match="order them without") as broken:
+            await consumer.fetch(replace(consumer.order(), **bound))
+        assert broken.value.code == "data-have-end"
+        assert provider.receipts == []
+
+
 async def test_never_more_than_the_credit_is_on_its_way_and_the_data_come_all_the_same(tmp_path: Path, sinks: Sinks):
     async with both(tmp_path, CONTENT, sinks=sinks, required=True, window_bytes=CHUNK, credit_windows=2) as (provider, consumer):
         await consumer.fetch()
