@@ -84,6 +84,9 @@ class Line(BaseProtocol):
             self._parser, self._trailed = self._new_parser(), False
 
     def close(self) -> None:
+        """End it, with what its peer has not taken yet: a connection to one that does not read would stay open for that."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.abort()
         self._connection.close()
 
     def data_received(self, data: bytes) -> None:

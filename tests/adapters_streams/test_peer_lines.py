@@ -213,3 +213,27 @@ async def test_a_large_body_waits_for_its_reader_and_arrives_whole():
             assert b"".join(pieces) == body
             lines.leave(line, origin, TLS)
         assert peer.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_its_peer_does_not_read_goes_with_its_line():
+    size, left, seen = 32 << 20, asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await left.wait()
+        try:
+            seen.set_result(len(await reader.read()))
+        except ConnectionError:
+            seen.set_result(0)
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with lines_to(Peer(WHOLE)) as (lines, _):
+        origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        line = await lines.take(origin, TLS)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(line.ask(REQUEST + bytes(size)), 0.05)
+        lines.leave(line, origin, TLS)
+        left.set()
+        assert await asyncio.wait_for(seen, 5) < size
+        server.close()
