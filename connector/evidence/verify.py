@@ -173,10 +173,13 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     texts.append(
-        "what is neither signed nor in the ledger: names and addresses of participants, when the agreement is to end, and the lines"
-        " of invoices are the exporter's word alone"
+        "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
+        " runs, when the file was exported, when the agreement is to end, and the lines of invoices are the exporter's word alone"
     )
-    texts.append(f"that these are all transfers: whoever exports may leave out whole ones, and the export of {case.counterparty} shows")
+    texts.append(
+        "that these are all transfers of the agreement, and all entries about it: whoever exports may leave out some, such as how"
+        f" something ended, and the export of {case.counterparty} shows"
+    )
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
