@@ -96,15 +96,21 @@ def _written(at: float | None) -> str | None:
 
 
 def _demand_another(held: Keys, kid: str, ends: float) -> None:
-    """Raise SettingsError if nothing would sign once this key has ended, or if it has ended before."""
+    """Raise SettingsError if at any time from then on nothing would sign once this key has ended, or if it has ended before."""
     known = {key.kid: key for key in held.public(0.0)}
     if (key := known.get(kid)) is not None and key.not_after is not None and key.not_after < ends:
         raise SettingsError(f"key `{kid.partition('#')[2]}` ends at {show.instant(key.not_after)}; an end can be made earlier, never later")
-    if kid in known and not any(other.kid != kid and other.valid(ends) for other in known.values()):
-        raise SettingsError(
-            f"no other key would sign at {show.instant(ends)}, and nothing was changed; make one with `connector keys new`, "
-            "or end this one later"
-        )
+    others, at = [other for other in known.values() if other.kid != kid], ends
+    while kid in known:
+        going = [other.not_after for other in others if other.valid(at) and (other.not_after is None or other.not_after > at)]
+        if not going:
+            raise SettingsError(
+                f"no other key would sign at {show.instant(at)}, and nothing was changed; make one with `connector keys new`, "
+                "or end this one later"
+            )
+        if None in going:
+            return
+        at = max(end for end in going if end is not None)  # from then on it takes another one
 
 
 def _instant(said: str | None, default: float, now: float) -> float:

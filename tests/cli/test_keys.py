@@ -97,6 +97,19 @@ def test_an_end_is_never_moved_back(command: Command, made: Path):
     assert "2097-01-01 00:00:00Z" in command("keys", *HERE).out
 
 
+def test_a_key_whose_successor_ends_itself_is_still_needed(command: Command, made: Path):
+    (old,) = listed(command)
+    new = json.loads(command("keys", "new", "--at", "now", "--json", *HERE).out)["key"]
+    assert retired(command, new, "2090-01-01").code == 0
+    refused = retired(command, old["key"])
+    assert refused.code == 1
+    assert "no other key would sign at 2090-01-01 00:00:00Z" in refused.err
+    assert {each["key"] for each in listed(command)} == {old["key"], new}
+    third = json.loads(command("keys", "new", "--at", "2089-12-31", "--json", *HERE).out)["key"]
+    assert retired(command, old["key"]).code == 0
+    assert third in {each["key"] for each in listed(command)}
+
+
 def test_no_secret_is_shown(command: Command, made: Path):
     (file,) = (made / "keys").glob("*.key")
     seed = json.loads(file.read_text())["seed"]
