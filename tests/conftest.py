@@ -1,6 +1,7 @@
-"""What all tests share: how hypothesis searches."""
+"""What all tests share: how hypothesis searches, and that an interruption interrupts."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -9,3 +10,7 @@ from hypothesis import settings
 settings.register_profile("desk", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# A shell starts what runs in its background with SIGINT ignored, and programs inherit that: those that tests interrupt would not notice.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
