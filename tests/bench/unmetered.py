@@ -22,12 +22,17 @@ def ignored(*_: Any) -> None:
     """Instead of counting."""
 
 
+async def unbound(_account: Any, _offset: int, count: int, _waits: Any) -> int:
+    """Instead of credit: no receipt is waited for."""
+    return count
+
+
 def switch_off() -> None:
     """Before the connector starts."""
     consumer: Any = Account
     consumer.open = consumer.run = consumer.complete = consumer.last = nothing
     served: Any = Served
-    served.sent = ignored
+    served.sent, served._before_the_first = ignored, unbound
     accounts: Any = Accounts
     accounts.written_soon = ignored
 
