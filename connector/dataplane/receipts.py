@@ -43,6 +43,7 @@ from connector.remembered import Paces
 IDLE_AT_ONCE, IDLE_SECONDS = 64, 1.0  # receipts that sign for nothing new; each is two entries of a ledger that forgets nothing
 IDLE: Final = "these receipts sign for nothing new; send one when there is something, or one a second"
 DISPUTED = "disputed"
+OWING: Final = ("open", "rejected")  # a leaf that was wrong is fetched again; who has aborted has given up
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
@@ -253,7 +254,7 @@ class Receipts:
         stored = await self._store.metered(transfer)
         if stored is None or not stored.sequence:
             return stored is not None and stored.asked
-        return stored.status == "open" and (
+        return stored.status in OWING and (
             stored.size_bytes is None or stored.ranges != Layout(stored.size_bytes, stored.chunk_bytes).whole
         )
 
