@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import inf, nextafter
+from math import ceil, inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
@@ -93,7 +93,8 @@ class Bills:
     async def invoice(self, id: str, begins: float | None, ends: float | None) -> Invoice:
         """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to and with the last
         acknowledged receipt, to the second, which both sides come to whenever they ask; up to now if there is none). What only we have
-        counted is in it by whole days (UTC), once they are over. Raises NotFound for an agreement that is not here or has no prices,
+        counted is in it by whole days (UTC), once they are over; what it does not hold of that it tells as left out: with `ends` None of
+        all so far, else of the day in which it ends. Raises NotFound for an agreement that is not here or has no prices,
         PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
         plan = self._plan(agreement)
@@ -104,7 +105,9 @@ class Bills:
         last = await self._last(accounts) if ends is None else ends
         period = min(first, last) if begins is None else begins, last
         readings = [reading for account in accounts for reading in await self._readings(account, period)]
-        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts))
+        until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
+        alone = [each for account in accounts if not account.sequence for each in _counted(account) if each.at < until]
+        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=standing(alone).values())
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
         """The instant after the last second in which a receipt was acknowledged; now, if none was."""
@@ -131,11 +134,16 @@ class Bills:
     async def _readings(self, account: Metered, before: Sequence[float]) -> list[Reading]:
         """What an account had come to at the end of each day on which we alone have counted it, and at the last of its receipts that were
         acknowledged before each of these instants."""
-        counted = [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
+        counted = _counted(account)
         if not account.sequence:
             return counted
         found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
         return counted + [_signed(account, each) for each in found if each is not None]
+
+
+def _counted(account: Metered) -> list[Reading]:
+    """What we alone have counted of a transfer, by the end of each day."""
+    return [Reading(account.transfer, nextafter((day + 1) * DAY_SECONDS, 0), counts) for day, counts in account.days]
 
 
 def _signed(account: Metered, each: Receipted) -> Reading:

@@ -5,7 +5,7 @@ the instant that its ack names, so both sides have the same readings and make th
 only the provider has counted is a line of its own, marked `provider-only`. Of calls and time, which each side can only see for itself, that
 is what an ack has beyond its receipt: both sides hold both, so it stands in both invoices, and a consumer that signs for less owes no less.
 Where nothing was signed the consumer does not find it in its own; a reading of it is of the end of a day, and changes no more when that is
-over. So what was in one invoice is not in the next one again.
+over. So what was in one invoice is not in the next one again; and of what is therefore not in this one yet, it says how much that is.
 
 A period holds its beginning and not its end. A line is what its price had come to by the end, rounded, less what it had come to by the
 beginning, rounded (`connector.metering_bills.prices`), so that invoices of consecutive periods add up to that of the whole. Where a part of
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import ceil
 from typing import Any, Final, Literal
 
 import orjson
@@ -29,6 +30,7 @@ from connector.metering_bills.currencies import decimal, exactly
 from connector.metering_bills.prices import Plan, Price
 
 Attested = Literal["both", "provider-only", "agreed"]  # by signed receipts, by the provider's word, by the agreement itself
+ALONE: Final = "provider-only"
 MICROSECONDS: Final = 1_000_000
 
 
@@ -91,9 +93,20 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What the provider alone has counted and an invoice does not hold: the `transfers` (its pids), `counts` and `amount` (minor units)
+    beyond what is in the invoice, and the first instant `ends` (POSIX seconds) such that an invoice up to it holds them."""
+
+    transfers: tuple[str, ...]
+    counts: Counts
+    amount: int
+    ends: float
+
+
+@dataclass(frozen=True, slots=True)
 class Invoice:
     """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds). Of the flows `disputed` (the provider's pids) the
-    two sides have signed what contradicts itself."""
+    two sides have signed what contradicts itself. `left_out` is no part of it: one side alone knows it, and it changes by the hour."""
 
     parties: Parties
     plan: Plan
@@ -102,6 +115,7 @@ class Invoice:
     lines: tuple[Line, ...]
     flows: tuple[Flow, ...]
     disputed: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
 
     @property
     def total(self) -> int:
@@ -120,12 +134,17 @@ class Invoice:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (base64url) of the invoice in its canonical JSON (RFC 8785) without the digest: equal on both sides if all of it is."""
+        """SHA-256 (base64url) of the invoice in its canonical JSON (RFC 8785) without the digest and `left_out`: equal on both sides if
+        all of it is."""
         return write_bytes(sha256(orjson.dumps(self._said(), option=orjson.OPT_SORT_KEYS)).digest())
 
     def to_json(self) -> dict[str, Any]:
-        """The invoice as plain JSON; amounts are decimal texts."""
-        return self._said() | {"digest": self.digest}
+        """The invoice as plain JSON; amounts are decimal texts. `left_out` is there if something is."""
+        said = self._said() | {"digest": self.digest}
+        if (left := self.left_out) is None:
+            return said
+        amount = {"amount": decimal(left.amount, self.plan.currency), "to": rfc3339(left.ends)}
+        return said | {"left_out": {"attested": ALONE, "transfers": list(left.transfers), "counts": left.counts.claims()} | amount}
 
     def _argued(self) -> dict[str, Any]:
         return {"disputed": list(self.disputed)} if self.disputed else {}
@@ -176,11 +195,19 @@ class Invoice:
 
 
 def invoice_of(
-    parties: Parties, plan: Plan, readings: Iterable[Reading], begins: float, ends: float, *, disputed: Iterable[str] = ()
+    parties: Parties,
+    plan: Plan,
+    readings: Iterable[Reading],
+    begins: float,
+    ends: float,
+    *,
+    disputed: Iterable[str] = (),
+    alone: Iterable[Reading] = (),
 ) -> Invoice:
     """The invoice for the period [`begins`, `ends`) (POSIX seconds). `readings` are of all flows of the agreement, in any order; of several
     of one flow the last one before an instant counts. `disputed` are those of which the two sides have signed what contradicts itself: an
-    invoice says so of those that are in it. Raises InvalidRequest for a period that is none."""
+    invoice says so of those that are in it. `alone` are the last readings of flows for which nobody has signed: what of them it does not
+    hold is told as left out. Raises InvalidRequest for a period that is none."""
     if not begins <= ends:
         raise InvalidRequest("the period ends before it begins; give `from` before `to`", pointer="/from")
     known = list(readings)
@@ -193,7 +220,7 @@ def invoice_of(
             flows.append(Flow(reading, counts, beyond))
     lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
     said = tuple(sorted(set(disputed) & after.keys()))
-    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said)
+    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said, _left_out(plan, after, alone, ends))
 
 
 def standing(readings: Iterable[Reading]) -> dict[str, Reading]:
@@ -226,6 +253,16 @@ def _steps(plan: Plan, price: Price, readings: dict[str, Reading], at: float) ->
         return {"agreed": everything}
     both = come_to(total(each.counts for each in readings.values() if each.attested == "both"))
     return {"both": both, "provider-only": (everything[0] - both[0], everything[1] - both[1])}
+
+
+def _left_out(plan: Plan, after: dict[str, Reading], alone: Iterable[Reading], ends: float) -> LeftOut | None:
+    later = {each.transfer: each for each in alone if each.counts != after.get(each.transfer, NONE).counts}
+    if not later:
+        return None
+    in_it, with_it = ([_steps(plan, price, each, ends) for price in plan.prices] for each in (after, after | later))
+    amount = sum(sum(step[1] for step in each.values()) for each in with_it) - sum(sum(step[1] for step in each.values()) for each in in_it)
+    counts = total(_less(each.counts, after.get(each.transfer, NONE).counts) for each in later.values())
+    return LeftOut(tuple(sorted(later)), counts, amount, max(float(ceil(each.at)) for each in later.values()))
 
 
 def _standing(readings: list[Reading], before: float) -> dict[str, Reading]:

@@ -14,6 +14,7 @@ COLUMNS: Final = (
     "attested", "amount", "digest",
 )  # fmt: skip
 TOTAL: Final = "total"
+NOT_IN_IT: Final = "left out"
 FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs if a text begins with it
 NUMBERS: Final = frozenset({"unit_price", "quantity", "per", "amount"})
 ATTESTED: Final = {
@@ -22,6 +23,7 @@ ATTESTED: Final = {
     "agreed": "the agreement",
 }
 ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
+LEFT_OUT: Final = "Not in this invoice: what the provider alone has counted of transfers for which the consumer has signed nothing,"
 DISPUTED: Final = "Disputed: the two sides have signed what contradicts itself about"
 PLACES_SHOWN: Final = 6  # of a quantity that has no end in decimals: minutes
 STYLE: Final = """
@@ -37,11 +39,14 @@ code { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 
 
 def as_csv(invoice: Invoice) -> str:
-    """One row for each line and one for the total, under a header; ended by CRLF."""
+    """One row for each line and one for the total, under a header, and behind the total one for what is left out of it, if anything is;
+    ended by CRLF."""
     said = invoice.to_json()
     about = {name: said[name] for name in ("agreement", "dataset", "provider", "consumer", "from", "to", "currency", "digest")}
     rows = [about | line | {"line": line["price"]} for line in said["lines"]]
     rows.append(about | {"line": TOTAL, "attested": "disputed" if invoice.disputed else said["attested"], "amount": said["total"]})
+    if (left := said.get("left_out")) is not None:
+        rows.append(about | {"line": NOT_IN_IT, "to": left["to"], "attested": left["attested"], "amount": left["amount"]})
     table = [",".join(COLUMNS), *(",".join(_cell(name, row.get(name)) for name in COLUMNS) for row in rows)]
     return "".join(f"{row}\r\n" for row in table)
 
@@ -65,6 +70,8 @@ def as_html(invoice: Invoice) -> str:
     warning = "" if invoice.complete else f"<p><strong>{ALONE}</strong></p>"
     if invoice.disputed:
         warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
+    if (left := said.get("left_out")) is not None:
+        warning += f"<p><strong>{LEFT_OUT} {escape(_left_out(left, currency))}</strong></p>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Invoice {escape(said['agreement'])}</title><style>{STYLE}</style></head><body>\n<h1>Invoice</h1>\n<table>"
@@ -102,6 +109,11 @@ def _line(line: dict[str, Any], currency: str) -> str:
         f'<td class="n">{escape(line["unit_price"])} {escape(currency)}</td><td class="n">{quantity(line["quantity"], line["per"])}</td>'
         f'<td>{escape(ATTESTED[line["attested"]])}</td><td class="n">{escape(line["amount"])} {escape(currency)}</td></tr>'
     )
+
+
+def _left_out(left: dict[str, Any], currency: str) -> str:
+    counts = ", ".join(f"{left['counts'][name]:,} {name}" for name in ("bytes", "records", "calls") if left["counts"][name])
+    return f"{counts}: {left['amount']} {currency}. An invoice up to {left['to']} has it, once that instant is past."
 
 
 def _flow(flow: dict[str, Any]) -> str:

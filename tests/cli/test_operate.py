@@ -169,6 +169,14 @@ def test_an_invoice_says_where_it_ends_by_itself_and_when_its_period_is_not_over
         assert "the period is not over yet" in command("invoice", "urn:a", "--to", "2999-01-01", *more).err
 
 
+def test_an_invoice_says_what_is_left_out_of_it(command: Command, fake: FakeConnector, home: Path):
+    left = {"attested": "provider-only", "transfers": ["t2"], "counts": {"bytes": 9, "records": 3}, "amount": "0.30"}
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, INVOICE | {"left_out": left | {"to": "2026-02-02T00:00:00.000Z"}})
+    said = command("invoice", "urn:a").err
+    assert "left out: 9 bytes, 3 records, 0.30 EUR, which the provider alone has counted and the consumer has not signed for\n" in said
+    assert "an invoice `--to 2026-02-02` has it" in said
+
+
 def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, b"<!doctype html>\n")
     ended = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")

@@ -146,6 +146,27 @@ async def test_what_the_consumer_has_not_signed_is_on_the_provider_s_invoice_alo
 
 
 @pytest.mark.asyncio
+async def test_an_invoice_tells_what_the_consumer_never_signed_and_it_therefore_does_not_hold(monkeypatch: pytest.MonkeyPatch):
+    mine, theirs = flow("t1", [((1, 11),)])
+    monkeypatch.setattr(Fixed, "now", lambda _: NOW + 60.0)
+    counts = Counts(bytes=7_000_000, calls=2)
+    one = await bills(Role.PROVIDER, *mine, unsigned("t2", counts))
+    other = await bills(Role.CONSUMER, *theirs)
+    found = [await each.invoice(ID, None, None) for each in (one, other)]
+    assert found[0].digest == found[1].digest
+    left = found[0].left_out
+    assert left is not None
+    assert (left.transfers, left.counts, left.ends) == (("t2",), counts, (NOW // DAY + 1) * DAY)
+    monkeypatch.setattr(Fixed, "now", lambda _: left.ends)
+    with_it = await one.invoice(ID, None, left.ends)
+    assert (with_it.left_out, with_it.total) == (None, found[0].total + left.amount)
+    assert left.amount > 0
+    assert found[1].left_out is None, "the provider alone has counted it"
+    of_the_day, before = await one.invoice(ID, None, NOW + 9.0), await one.invoice(ID, None, (NOW // DAY) * DAY)
+    assert (of_the_day.left_out is not None, before.left_out) == (True, None), "later days are no part of a period that was asked for"
+
+
+@pytest.mark.asyncio
 async def test_time_that_a_consumer_does_not_sign_for_is_billed_by_the_ack_on_both_sides_and_marked():
     manifest = replace(MANIFEST, provider_pid="t1")
     pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)

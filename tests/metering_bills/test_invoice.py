@@ -124,6 +124,26 @@ def test_a_line_says_where_its_price_stands_and_how_its_amount_comes_to_be():
     assert said["flows"][0]["counts"] == {"bytes": 1_500_000, "records": 0, "items": 0, "calls": 0, "us": 0}
 
 
+def test_what_the_provider_alone_has_counted_since_is_told_beside_the_invoice_and_is_no_part_of_it():
+    early, late = alone("t2", 5, bytes=900_000, records=5), alone("t2", DAY + 0.5, bytes=2_900_000, records=8)
+    readings = [receipt("t1", 5, 1, bytes=600_000, records=10), early]
+    plain = bill(readings)
+    found = invoice_of(PARTIES, PLAN, readings, START, START + DAY, alone=[late, alone("t3", DAY, records=1)])
+    assert found.digest == plain.digest
+    assert (found.lines, found.total) == (plain.lines, plain.total)
+    assert "left_out" not in plain.to_json()
+    assert found.to_json()["left_out"] == {
+        "attested": "provider-only",
+        "transfers": ["t2", "t3"],
+        "counts": Counts(bytes=2_000_000, records=4).claims(),
+        "amount": "1.08",
+        "to": "2026-02-01T09:00:01.000Z",
+    }
+    whole = invoice_of(PARTIES, PLAN, [*readings, late, alone("t3", DAY, records=1)], START, START + DAY + 1)
+    assert whole.total == found.total + found.left_out.amount, "which is what an invoice up to then comes to"
+    assert invoice_of(PARTIES, PLAN, readings, START, START + DAY, alone=[early]).left_out is None, "it is in it"
+
+
 # Laws, over flows as they grow: receipts are cumulative, and some flows are counted by the provider alone.
 
 TERMS = [

@@ -8,7 +8,7 @@ import pytest
 
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import Reading, invoice_of
-from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, as_csv, as_html, quantity
+from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, as_csv, as_html, quantity
 from tests.metering_bills.priced import count, every, plan, price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
 
@@ -72,6 +72,18 @@ def test_what_is_disputed_is_said_in_every_form():
     assert list(csv.DictReader(StringIO(as_csv(argued), newline="")))[-1]["attested"] == "disputed"
     assert f"{DISPUTED} urn:uuid:t1" in Page(as_html(argued)).text
     assert DISPUTED not in Page(as_html(plain)).text
+
+
+def test_what_is_left_out_is_said_in_every_form_with_its_amount():
+    left = invoice_of(PARTIES, PLAN, READINGS[:1], START, START + DAY, alone=[alone(EVIL, DAY, bytes=2_000, records=1_005)])
+    rows = list(csv.DictReader(StringIO(as_csv(left), newline="")))
+    assert [(row["line"], row["attested"], row["amount"]) for row in rows[-2:]] == [
+        ("total", "both", "257.89"),
+        ("left out", "provider-only", "20.10"),
+    ]
+    page = Page(as_html(left))
+    assert f"{LEFT_OUT} 2,000 bytes, 1,005 records: 20.10 EUR. An invoice up to 2026-02-01T09:00:00.000Z has it" in page.text
+    assert LEFT_OUT not in Page(as_html(bill(READINGS))).text
 
 
 def test_a_page_without_doubt_has_no_warning():
