@@ -1,7 +1,7 @@
 """What a policy means: read it, check it, decide by it, compare it. Pure; the names below are the public contract.
 
 - load(document, format="json-ld", *, options) -> Policy             PolicyError with findings; `json-ld` or `turtle`
-- load_request(document, format) -> Request                          load_world(document, format) -> World
+- load_request(document, format) -> Request                          load_world(document, format, *, policies) -> World
 - evaluate(policy, request, world, *, options) -> Decision           replay(policy, events, *, options) -> Report
 - compare(a, b, *, options) -> Verdict                               same_terms(a, b), differences(a, b)
 - meet(a, b, *, options) -> Meeting                                  separating(a, b, *, options) -> Separation or None

@@ -6,14 +6,17 @@ and that of the W3C's drafts of a formal semantics (an `EvaluationRequest` with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Code
-from connector.odrl.model import DutyState, Event, Number, Request, Stage, World, fact_key
+from connector.odrl.duties import state_of
+from connector.odrl.model import DutyState, Event, Number, Policy, Request, Rule, Scope, Stage, World, fact_key
+from connector.odrl.operands import DATE_TIME
 from connector.odrl.vocabulary import ODRL
 from connector.odrl.words import shown
 from connector.odrl_rdf.contexts import CONTEXTS, SOTW
@@ -25,6 +28,7 @@ REPORT: Final = "https://w3id.org/force/compliance-report#"
 # The drafts have had two names for one vocabulary; both are in use.
 SPACES: Final = (SOTW, "https://w3id.org/odrl-fs#")
 CLOCK: Final = SOTW + "CurrentXSDDateTime"  # the parameter of a request that is the time of the world
+CREATED: Final = "http://purl.org/dc/terms/created"
 ISSUED: Final = "http://purl.org/dc/terms/issued"  # SolidLab: <.../currentTime> dct:issued "..."
 PAYMENTS: Final = "https://www.epimorphics.com/guide-to-the-payments-ontology/"
 
@@ -67,6 +71,7 @@ def load_world(
     format: str = "json-ld",
     *,
     now: datetime | None = None,
+    policies: Iterable[Policy] = (),
     contexts: Mapping[str, Mapping[str, Any]] = CONTEXTS,
 ) -> World:
     """Read a state of the world: SolidLab's, the W3C's, or that of the moment which an EvaluationRequest names.
@@ -74,6 +79,11 @@ def load_world(
     `document` and `format` as for a policy. `now` (aware) is the time where the document says none; what it says goes before. Membership
     in collections (`odrl:partOf`) is transitive; reports of duties become `duties`, acts that performed one become `log`; of a location,
     a recipient, a count and a sum paid it takes the value. Whatever else is in the document is not known, and no constraint on it holds.
+
+    `policies` are those whose duties the reports are about. Without them a report counts for the duty that it names, and for no other. A
+    duty is fulfilled when its action has been exercised (ODRL 2.2 IM, 2.6), whoever asked for it: with them, an act that fulfilled a duty
+    of one of them counts for each other duty of theirs that asks for the same act on the same target by the same party: one payment counts
+    for all that ask for it, so give those of which that is meant.
 
     Raises PolicyError with findings: no time or several, a value that cannot be read.
     """
@@ -91,7 +101,7 @@ def load_world(
             if found := [term for node in graph.nodes for term in graph.objects(node, space + name)]:
                 used[ODRL + operand] = sum(_number(term) for term in found)
     worlds = graph.typed(*(space + "SotW" for space in SPACES), "http://example.org/Sotw")
-    return World(
+    world = World(
         now=at,
         facts=facts,
         used=used,
@@ -100,6 +110,7 @@ def load_world(
         member_of={thing: frozenset(_collections(graph, thing)) for thing, said in graph.nodes.items() if ODRL + "partOf" in said},
         id=worlds[0] if len(worlds) == 1 and not is_blank(worlds[0]) else "",
     )
+    return replace(world, duties={**dict(_done_as_well(graph, world, tuple(policies))), **world.duties})
 
 
 def _graph(document: object, format: str, contexts: Mapping[str, Mapping[str, Any]]) -> Graph:
@@ -229,6 +240,40 @@ def _duties(graph: Graph) -> Iterable[tuple[str, DutyState]]:
                 if isinstance(rule, str) and len(words) == 1 and words[0] in states:
                     yield rule, states[words[0]]
                     break
+
+
+def _done_as_well(graph: Graph, world: World, policies: tuple[Policy, ...]) -> Iterator[tuple[str, DutyState]]:
+    """The duties before a use that are done because another one is, of which the world says that it is fulfilled.
+
+    The acts are judged as those of a log, and are none of the world's: a world that tells of the performance of a duty does not say that
+    it tells of all acts, and no count of uses follows from it.
+    """
+    duties = [(policy, rule, duty) for policy in policies for rule in policy.permissions for duty in rule.duties if duty.id]
+    acts = [act for policy, rule, duty in duties if world.duties.get(duty.id) == "fulfilled" and (act := _act(graph, policy, rule, duty))]
+    told, now = replace(world, log=tuple(acts), duties={}), values.microseconds(world.now)
+    if acts and now is not None:
+        for policy, _, duty in duties:
+            if duty.when == "pre" and state_of(policy, duty, told, now, {DATE_TIME: now}) == "fulfilled":
+                yield duty.id, "fulfilled"
+
+
+def _act(graph: Graph, policy: Policy, rule: Rule, duty: Rule) -> Event | None:
+    """The act that fulfilled a duty of a permission by when it was reported: None where the policy does not say which act of whom on what
+    that was, and nothing else."""
+    by = duty.assignees or rule.assignees or tuple(map(Scope, policy.assignees))
+    on = duty.targets or rule.targets or (() if policy.target is None else (Scope(policy.target),))
+    if any(len(parts) != 1 for parts in (duty.actions, by, on)) or duty.refinements or duty.functions or duty.opaque:
+        return None
+    if rule.refinements or by[0].collection or on[0].collection or not (times := _reported(graph, duty.id)):
+        return None
+    return Event(max(times), duty.actions[0].iri, by[0].id, on[0].id)
+
+
+def _reported(graph: Graph, duty: str) -> list[datetime]:
+    """When it was reported that a duty is fulfilled."""
+    reports = [node for node in graph.typed(REPORT + "DutyReport") if duty in graph.objects(node, REPORT + "rule")]
+    whole = [node for node in graph.nodes if any(report in graph.objects(node, REPORT + "ruleReport") for report in reports)]
+    return [_instant(term) for node in (*reports, *whole) for term in graph.objects(node, CREATED)]
 
 
 def _acts(graph: Graph) -> Iterable[Event]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector.errors import PolicyError
-from connector.odrl import Code, Event, Request, Stage, World
+from connector.odrl import Code, Event, Policy, Request, Stage, World, load
 from connector.odrl.vocabulary import ODRL
 from connector.odrl_rdf.contexts import W3C_REQUEST_CONTEXT, W3C_WORLD_CONTEXT
 from connector.odrl_rdf.worlds import COLLECTIONS_MAX, load_request, load_world
@@ -203,3 +203,69 @@ def test_what_is_too_deep_is_refused_and_not_mended():
         document = {"urn:x": document}
     with pytest.raises(PolicyError, match="nested more than"):
         load_world(document, now=NOW)
+
+
+REPORTED = """a:w a <http://example.org/Sotw> . a:p a report:PolicyReport ; dct:created "{at}"^^xsd:dateTime ; report:ruleReport a:s .
+a:s a report:DutyReport ; report:rule <urn:paid> ; report:deonticState report:{state} ."""
+
+
+def asking(
+    id: str, *, action: Any = "odrl:compensate", party: str | None = "did:web:a", target: str | None = "urn:x", **more: Any
+) -> Policy:
+    """A policy that permits the use once a duty is done."""
+    duty = {"@id": id, "action": action, **more}
+    who = {} if party is None else {"assignee": party}
+    what = {} if target is None else {"target": target}
+    permission = {"action": "use", "duty": [duty], **who}
+    return load({"@id": f"{id}:policy", "@type": "Set", "permission": [permission], **what})
+
+
+def counted(*policies: Policy, state: str = "Fulfilled", at: str = "2026-06-15T11:00:00Z") -> World:
+    return load_world(HEAD + REPORTED.format(state=state, at=at), "turtle", now=NOW, policies=policies)
+
+
+MONEY = {"odrl:refinement": [{"leftOperand": "odrl:payAmount", "operator": "eq", "rightOperand": {"@value": "5", "@type": "xsd:integer"}}]}
+
+
+@pytest.mark.parametrize(
+    ("done", "asked", "counts"),
+    [
+        ({}, {}, True),
+        ({"action": "odrl:obtainConsent"}, {}, False),  # another act
+        ({"action": "odrl:obtainConsent"}, {"action": "odrl:obtainConsent"}, True),
+        ({"action": "odrl:read"}, {"action": "odrl:use"}, True),  # what is below it is it (odrl.md 1.8, row 8)
+        ({"action": "odrl:use"}, {"action": "odrl:read"}, False),
+        ({}, {"target": "urn:y"}, False),
+        ({"target": None}, {}, False),  # nobody says on what
+        ({"party": None}, {}, False),  # nor who
+        ({"action": "odrl:obtainConsent"}, {"action": "odrl:obtainConsent", "party": "did:web:b"}, False),
+        ({}, {"party": "did:web:b"}, True),  # anybody may pay for the assignee
+        ({}, {"party": "did:web:b", "assignee": "did:web:b"}, False),  # unless it is to be somebody
+        ({"action": {"rdf:value": {"@id": "odrl:compensate"}, **MONEY}}, {}, False),  # how much was it?
+        ({}, {"action": {"rdf:value": {"@id": "odrl:compensate"}, **MONEY}}, False),
+        ({"odrl:compensatedParty": "did:web:c"}, {}, False),  # and to whom?
+        ({"action": "odrl:delete"}, {"action": "odrl:delete"}, False),  # what follows one use does not follow another
+    ],
+)  # fmt: skip
+def test_what_fulfilled_a_duty_of_one_policy_counts_for_another_that_asks_for_the_same_act(done: Any, asked: Any, counts: bool):
+    paid, owed = asking("urn:paid", **done), asking("urn:owed", **asked)
+    assert counted(paid, owed).duties == {"urn:paid": "fulfilled"} | ({"urn:owed": "fulfilled"} if counts else {})
+    assert counted().duties == counted(owed).duties == {"urn:paid": "fulfilled"}  # nobody says what it was
+    assert counted(paid, owed).log is None  # no word on any other act
+
+
+def test_what_is_not_done_or_not_yet_counts_for_nothing_else():
+    paid, owed = asking("urn:paid"), asking("urn:owed")
+    assert counted(paid, owed, state="Violated").duties == {"urn:paid": "overdue"}
+    assert counted(paid, owed, state="NonSet").duties == {"urn:paid": "pending"}
+    assert counted(paid, owed, at="2026-06-15T13:00:00Z").duties == {"urn:paid": "fulfilled"}  # reported of what is to come
+    timeless = HEAD + REPORTED.replace(' ; dct:created "{at}"^^xsd:dateTime', "").format(state="Fulfilled")
+    assert load_world(timeless, "turtle", now=NOW, policies=(paid, owed)).duties == {"urn:paid": "fulfilled"}
+
+
+def test_a_report_on_a_duty_itself_goes_before_what_was_done_for_another():
+    told = """a:v a report:PolicyReport ; report:ruleReport a:t . a:t a report:DutyReport ; report:rule <urn:owed> ;
+    report:deonticState report:Violated ."""
+    text = HEAD + REPORTED.format(state="Fulfilled", at="2026-06-15T11:00:00Z") + told
+    found = load_world(text, "turtle", now=NOW, policies=(asking("urn:paid"), asking("urn:owed")))
+    assert found.duties == {"urn:paid": "fulfilled", "urn:owed": "overdue"}
