@@ -102,7 +102,7 @@ def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:
 def to_sign(request: web.Request) -> str:
     """The `Accept-Signature` by which a request is asked for with a signature (RFC 9421, 5.1)."""
     body = {http.DIGEST} if request.body_exists else set()
-    return http.ask(each for each in http.OF_REQUEST if each[0].startswith("@") or each[0] in request.headers or each[0] in body)
+    return http.ask(each for each in http.PULL.of_request if each[0].startswith("@") or each[0] in request.headers or each[0] in body)
 
 
 def bearer(authorization: str | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ from connector.intake.promise import Broken
 from connector.ports import Clock, Download, Peer, Reply, VerificationKey
 from connector.records import Changes, Evidence
 from connector.signatures import http
+from connector.signatures.asking import Asked, Asking, Means
 from connector.signatures.jws import SigningKey
 
-NONCE_BYTES = 16  # 128 bits: never drawn twice
 DATA = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
 DEMANDED = b"signed-requests"  # the last part of `ports.SIGNED_REQUESTS`, whichever prefix a policy writes before it
 SHOWN_CHARACTERS_MAX = 256
@@ -50,15 +50,10 @@ class Signing:
     clock: Clock
     random: Callable[[int], bytes] = os.urandom
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it goes out. `nonce` is what the answer has to repeat; None if it covers our signature instead."""
-
-    request: http.Request
-    headers: Mapping[str, str]
-    signed: bool
-    nonce: str | None
+    @property
+    def means(self) -> Means:
+        """The same for whoever knows no ports."""
+        return Means(self.signer, self.keys, self.clock.now, self.random)
 
 
 class SignedPeer:
@@ -70,11 +65,11 @@ class SignedPeer:
     ) -> None:
         self._peer, self._signing, self._provider, self._transfer = peer, signing, provider, transfer
         self._decide = decide
-        self._signs, self._signed = demanded, False
+        self._asking = Asking(signing.means, provider, http.PULL, signs=demanded)
 
     def expect(self, facts: Iterable[Evidence]) -> None:
         """Take from what is on record of the transfer whether its provider has signed answers with data before."""
-        self._signed = self._signed or any(fact.what == telemetry.LEG and "answer" in fact.detail for fact in facts)
+        self._asking.answered |= any(fact.what == telemetry.LEG and "answer" in fact.detail for fact in facts)
 
     def check(self, url: str) -> None:
         """See the port."""
@@ -89,7 +84,7 @@ class SignedPeer:
             asked = self._ask(method, url, headers, body)
             reply = await self._peer.send(method, url, headers=asked.headers, body=body, limit_bytes=limit_bytes)
             self._look(asked, reply.status, reply.headers)
-            if not _refused_unsigned(asked, reply.status, reply.headers):
+            if method != "GET" or not self._asking.wants(asked, reply.status, reply.headers):
                 return reply
 
     @asynccontextmanager
@@ -100,10 +95,10 @@ class SignedPeer:
                 asked = self._ask(method, url, headers)
                 incoming = await stack.enter_async_context(self._peer.stream(method, url, headers=asked.headers, idle_seconds=idle_seconds))
                 signed = self._look(asked, incoming.status, incoming.headers)
-                if signed is None and self._signed and incoming.status in DATA:
+                if signed is None and self._asking.answered and incoming.status in DATA:
                     telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=incoming.status)
                     raise Broken(UNSIGNED, "answer-unsigned")
-                if not _refused_unsigned(asked, incoming.status, incoming.headers):
+                if method != "GET" or not self._asking.wants(asked, incoming.status, incoming.headers):
                     break
                 await stack.aclose()
             keeping: asyncio.Task[None] | None = None
@@ -120,37 +115,15 @@ class SignedPeer:
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         self._peer.check(url)
-        nonce = urlsafe_b64encode(self._signing.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
-        signs = self._signs
-        out = dict(headers) | {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=None if signs else nonce)}
-        if body is not None:
-            out["Content-Digest"] = http.content_digest(body)
-        lower = {name.lower(): (value,) for name, value in out.items()}
-        request = http.Request(method, url, lambda name: lower.get(name, ()))
-        if signs:
-            given = http.sign(request, self._signing.signer(), self._signing.clock.now(), nonce=nonce)
-            out["Signature-Input"], out["Signature"] = given
-            lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
-        return Asked(request, out, signs, None if signs else nonce)
+        return self._asking.ask(method, url, headers, body)
 
     def _look(self, asked: Asked, status: int, headers: Mapping[str, str]) -> http.Signed | None:
         """The signature of an answer. Raises Broken for one that does not hold; None if there is none."""
-
-        def fields(name: str) -> Sequence[str]:
-            return () if (value := headers.get(name)) is None else (value,)
-
-        signing = self._signing
-        self._signs = self._signs or http.wanted(headers.get(http.ACCEPT, "")) is not None
-        if not http.is_signed(fields):
-            return None
-        answer = http.Answer(status, fields, asked.request)
         try:
-            found = http.verify_answer(answer, self._provider, signing.keys(self._provider), signing.clock.now(), nonce=asked.nonce)
+            return self._asking.look(asked, status, headers)
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=status, code=refused.code)
             raise Broken(f"the provider's answer does not hold: {refused.message}", refused.code) from None
-        self._signs = self._signed = True
-        return found
 
     async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:
         """Put on record what both sides have signed: never the token, and of the address only what a digest tells."""
@@ -170,12 +143,6 @@ class SignedPeer:
             return Changes(evidence=(fact,))
 
         await decide(step, self._transfer)
-
-
-def _refused_unsigned(asked: Asked, status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the same request, signed, is what the provider wants."""
-    wanted = status == HTTPStatus.UNAUTHORIZED and http.wanted(headers.get(http.ACCEPT, "")) is not None
-    return wanted and not asked.signed and asked.request.method == "GET"
 
 
 def demanded(document: Mapping[str, Any]) -> bool:

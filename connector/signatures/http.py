@@ -1,8 +1,9 @@
 """HTTP message signatures (RFC 9421) with Ed25519: requests for data and their answers, which are bound to them.
 
-Pure: no clock, no randomness. There is one binding, with the tag `dp-pull`: what it names is covered wherever it is there, and a
-signature that leaves some of that out proves nothing. Its parameters are `created`, `keyid` (a DID URL), `alg`, `tag`, and for requests
-`nonce`. An answer covers the signature of its request, or, where there is none, the nonce that was asked for (`Accept-Signature`).
+Pure: no clock, no randomness. There are two bindings, by their tags: `dp-pull` for data that are fetched, `dp-push` for those that are
+brought. What a binding names is covered wherever it is there, and a signature that leaves some of that out proves nothing. Its parameters
+are `created`, `keyid` (a DID URL), `alg`, `tag`, and for requests `nonce`. An answer covers the signature of its request, or, where there
+is none, the nonce that was asked for (`Accept-Signature`).
 What is missing here (other algorithms, parts of structured fields, trailers, query parameters) is refused, never passed over.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256, sha512
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from nacl.bindings import crypto_sign, crypto_sign_open
@@ -22,7 +23,7 @@ from connector.errors import SignatureRefused
 from connector.signatures.fields import Bare, InnerList, Item, Member, read_dictionary, write_bare, write_inner_list
 from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
 
-TAG, LABEL, ALGORITHM = "dp-pull", "dp", "ed25519"
+LABEL, ALGORITHM = "dp", "ed25519"
 INPUT, SIGNATURE, ACCEPT, DIGEST = "signature-input", "signature", "accept-signature", "content-digest"
 DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {  # RFC 9530, 5: those that are active
     "sha-256": lambda body: sha256(body).digest(),
@@ -39,13 +40,32 @@ PARAMETERS = frozenset({"created", "expires", "keyid", "alg", "nonce", "tag"})  
 Fields = Callable[[str], Sequence[str]]  # the lines of a field, by its lower-case name; () if it is not there
 Component = tuple[str, bool]  # name, and whether it is that of the request (`;req`)
 
-# The binding: what is covered wherever it is there.
-OF_REQUEST: tuple[Component, ...] = tuple(
-    (name, False) for name in ("@method", "@authority", "@target-uri", "range", "if-range", "authorization", DIGEST)
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What is covered wherever it is there, in requests and in answers to them, under a tag of its own."""
+
+    tag: str
+    of_request: tuple[Component, ...]
+    of_answer: tuple[Component, ...]
+
+
+def _named(names: str, *, of_request: bool = False) -> tuple[Component, ...]:
+    return tuple((name, of_request) for name in names.split())
+
+
+PULL: Final = Binding(
+    "dp-pull",
+    _named(f"@method @authority @target-uri range if-range authorization {DIGEST}"),
+    _named("@status etag content-range content-length content-type repr-digest link")
+    + _named("@method @target-uri range signature", of_request=True),
 )
-OF_ANSWER: tuple[Component, ...] = (
-    *((name, False) for name in ("@status", "etag", "content-range", "content-length", "content-type", "repr-digest", "link")),
-    *((name, True) for name in ("@method", "@target-uri", "range", "signature")),
+# Here the request says what the bytes are. Its body is proven by the leaves of the log that the entity tag names, or by `repr-digest`.
+PUSH: Final = Binding(
+    "dp-push",
+    _named(f"@method @authority @target-uri content-range content-type etag repr-digest link qiao-ack authorization {DIGEST}"),
+    _named(f"@status upload-offset content-length content-type link {DIGEST}")
+    + _named("@method @target-uri content-range signature", of_request=True),
 )
 
 
@@ -66,6 +86,7 @@ class Request:
     method: str
     url: str
     fields: Fields
+    binding: Binding = PULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +96,11 @@ class Answer:
     status: int
     fields: Fields
     request: Request
+
+    @property
+    def binding(self) -> Binding:
+        """That of its request."""
+        return self.request.binding
 
 
 Message = Request | Answer
@@ -106,9 +132,9 @@ def sign(message: Message, key: SigningKey, now: float, *, nonce: str | None = N
 
     Raises SignatureRefused for a value that a signature base cannot have, ValueError for a nonce that is no string of a structured field.
     """
-    present = [(IDENTIFIERS[each], value) for each in _binding(message) if (value := value_of(each, message)) is not None]
+    present = [(_identifier(each), value) for each in _covered(message) if (value := value_of(each, message)) is not None]
     named = "" if nonce is None else f";nonce={write_bare(nonce)}"
-    parameters = f';created={int(now)};keyid={write_bare(key.kid)};alg="{ALGORITHM}"{named};tag="{TAG}"'
+    parameters = f';created={int(now)};keyid={write_bare(key.kid)};alg="{ALGORITHM}"{named};tag="{message.binding.tag}"'
     line = f"({' '.join([identifier for identifier, _ in present])}){parameters}"
     signature = crypto_sign(base(present, line), key.secret)[:SIGNATURE_BYTES]
     return f"{label}={line}", f"{label}={write_bare(signature)}"
@@ -150,27 +176,27 @@ def check_content(fields: Fields, body: bytes) -> None:
             raise SignatureRefused("the body is another than the one that `Content-Digest` names", "content-digest-wrong")
 
 
-def is_signed(fields: Fields) -> bool:
-    """Whether a message carries a signature of this binding, right or wrong, or something that cannot be read as any."""
+def is_signed(fields: Fields, binding: Binding = PULL) -> bool:
+    """Whether a message carries a signature of a binding, right or wrong, or something that cannot be read as any."""
     if not fields(INPUT) and not fields(SIGNATURE):
         return False
     try:
-        return bool(_ours(_dictionary(fields, INPUT)))
+        return bool(_ours(_dictionary(fields, INPUT), binding.tag))
     except SignatureRefused:
         return True
 
 
-def ask(components: Iterable[Component], *, nonce: str | None = None) -> str:
+def ask(components: Iterable[Component], *, nonce: str | None = None, binding: Binding = PULL) -> str:
     """The value of an `Accept-Signature` (RFC 9421, 5.1): sign all of this that is there."""
     parameters: dict[str, Bare] = {"created": True, "alg": ALGORITHM}
     if nonce is not None:
         parameters["nonce"] = nonce
-    return f"{LABEL}={write_inner_list((IDENTIFIERS[each] for each in components), parameters | {'tag': TAG})}"
+    return f"{LABEL}={write_inner_list((_identifier(each) for each in components), parameters | {'tag': binding.tag})}"
 
 
 @lru_cache(maxsize=64)  # most who ask say the same each time
-def wanted(value: str) -> Wanted | None:
-    """What an `Accept-Signature` asks of this binding: the first of its members that names our tag, or none. None if it asks for
+def wanted(value: str, binding: Binding = PULL) -> Wanted | None:
+    """What an `Accept-Signature` asks of a binding: the first of its members that names its tag, or none. None if it asks for
     others only, or cannot be read: a wish that nobody understands is nobody's."""
     try:
         members = read_dictionary(value) if len(value) <= FIELD_CHARACTERS_MAX else {}
@@ -178,7 +204,7 @@ def wanted(value: str) -> Wanted | None:
         return None
     for label, member in members.items():
         nonce = _string(member.parameters.get("nonce"))
-        if isinstance(member, InnerList) and member.parameters.get("tag", TAG) == TAG:
+        if isinstance(member, InnerList) and member.parameters.get("tag", binding.tag) == binding.tag:
             named = label if len(label) <= LABEL_CHARACTERS_MAX else LABEL
             return Wanted(named, nonce if nonce is not None and len(nonce) in NONCE_CHARACTERS else None)
     return None
@@ -213,8 +239,8 @@ def target_uri(url: str) -> str:
     return f"{parts.scheme.lower()}://{authority(url)}{path}"
 
 
-def _binding(message: Message) -> tuple[Component, ...]:
-    return OF_REQUEST if isinstance(message, Request) else OF_ANSWER
+def _covered(message: Message) -> tuple[Component, ...]:
+    return message.binding.of_request if isinstance(message, Request) else message.binding.of_answer
 
 
 # What a message is, beside its fields (RFC 9421, 2.2), for requests; answers have their status only.
@@ -243,12 +269,10 @@ def value_of(component: Component, message: Message) -> str | None:
     return None if not lines else lines[0].strip(" \t") if len(lines) == 1 else ", ".join([line.strip(" \t") for line in lines])
 
 
+@lru_cache(maxsize=256)
 def _identifier(component: Component) -> str:
     name, of_request = component
     return f'"{name}";req' if of_request else f'"{name}"'
-
-
-IDENTIFIERS = {each: _identifier(each) for each in (*OF_REQUEST, *OF_ANSWER)}
 
 
 def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) -> Signed:
@@ -258,7 +282,7 @@ def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) ->
     if len(covered) > COMPONENTS_MAX or len(set(covered)) != len(covered):
         raise SignatureRefused(f"the {what}'s signature covers a component twice, or more than {COMPONENTS_MAX}", "signature-components")
     created, kid, nonce = _parameters(member.parameters, now, what)
-    for each in _binding(message):
+    for each in _covered(message):
         if each not in covered and value_of(each, message) is not None:
             raise SignatureRefused(f"the {what}'s signature does not cover `{_identifier(each)}`, which is there", "signature-uncovered")
     values: list[tuple[str, str]] = []
@@ -279,17 +303,18 @@ def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) ->
 
 
 def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:
-    """The one signature of this binding. Those of others, such as a proxy's, may stand beside it."""
+    """The one signature of its binding. Those of others, such as a proxy's, may stand beside it."""
+    tag = message.binding.tag
     if not message.fields(INPUT) and not message.fields(SIGNATURE):
-        raise SignatureRefused(f"the {what} is not signed; sign it as RFC 9421 says, with the tag `{TAG}`", "signature-missing")
+        raise SignatureRefused(f"the {what} is not signed; sign it as RFC 9421 says, with the tag `{tag}`", "signature-missing")
     inputs, signatures = _dictionary(message.fields, INPUT), _dictionary(message.fields, SIGNATURE)
     if inputs.keys() != signatures.keys():
         raise SignatureRefused("`Signature-Input` and `Signature` do not have the same labels", "signature-labels")
-    ours = _ours(inputs)
+    ours = _ours(inputs, tag)
     if not ours:
-        raise SignatureRefused(f"no signature of the {what} has the tag `{TAG}`", "signature-tag")
+        raise SignatureRefused(f"no signature of the {what} has the tag `{tag}`", "signature-tag")
     if len(ours) > 1:
-        raise SignatureRefused(f"more than one signature of the {what} has the tag `{TAG}`", "signature-several")
+        raise SignatureRefused(f"more than one signature of the {what} has the tag `{tag}`", "signature-several")
     (label, member), *_ = ours.items()
     sealed = signatures[label]
     if not isinstance(sealed, Item) or not isinstance(sealed.value, bytes) or sealed.parameters or len(sealed.value) != SIGNATURE_BYTES:
@@ -297,8 +322,8 @@ def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:
     return member, sealed.value
 
 
-def _ours(inputs: Mapping[str, Member]) -> dict[str, InnerList]:
-    return {label: each for label, each in inputs.items() if isinstance(each, InnerList) and _string(each.parameters.get("tag")) == TAG}
+def _ours(inputs: Mapping[str, Member], tag: str) -> dict[str, InnerList]:
+    return {label: each for label, each in inputs.items() if isinstance(each, InnerList) and _string(each.parameters.get("tag")) == tag}
 
 
 def _dictionary(fields: Fields, name: str) -> dict[str, Member]:

@@ -93,7 +93,7 @@ async def test_a_range_outside_says_how_much_there_is_and_a_method_which_are_tak
 NONCE, OTHER_NONCE = "n" * 22, "m" * 22
 LARGE = some_bytes(1024 * 1024)
 WAYS = ("sendfile", "pieces", "TLS")
-ASKING = {"Accept-Signature": http.ask(http.OF_ANSWER, nonce=NONCE)}
+ASKING = {"Accept-Signature": http.ask(http.PULL.of_answer, nonce=NONCE)}
 
 
 def signed(method: str, url: str, headers: dict[str, str], *, by: str = CONSUMER, nonce: str = NONCE, at: float = 0.0) -> dict[str, str]:
@@ -231,7 +231,7 @@ async def test_where_it_is_demanded_nobody_reads_without_a_signature(way: str, t
 
         status, code, headers = await got(part)
         assert (status, code) == (401, "urn:qiao:problem:signature-missing")
-        covered = [each for each in http.OF_REQUEST if each[0] != http.DIGEST]
+        covered = [each for each in http.PULL.of_request if each[0] != http.DIGEST]
         assert headers["Accept-Signature"] == http.ask(covered), "what this request has to cover"
         assert "signs" in headers["WWW-Authenticate"]
         now = clock.now()

@@ -97,7 +97,7 @@ class Provider:
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request)
         if self.wants and "Signature" not in request.headers:
-            return web.Response(status=401, headers={"Accept-Signature": http.ask(http.OF_REQUEST)})
+            return web.Response(status=401, headers={"Accept-Signature": http.ask(http.PULL.of_request)})
         return web.Response(status=self.status, body=b"data", headers={"ETag": '"e"'})
 
     async def sign(self, request: web.Request, response: web.StreamResponse) -> None:

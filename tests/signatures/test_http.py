@@ -119,10 +119,10 @@ def theirs(sent: Sent, *, answer: bool) -> Any:
     return SimpleNamespace(status_code=sent.status, url=sent.url, headers=CaseInsensitiveDict(sent.told), request=request)
 
 
-def their_verdict(message: Any, body: bytes | None = None) -> Any:
+def their_verdict(message: Any, body: bytes | None = None, tag: str = http.PULL.tag) -> Any:
     verifier = oracle.HTTPMessageVerifier(signature_algorithm=oracle.algorithms.ED25519, key_resolver=Resolver())
     verifier.validate_created_and_expires = lambda *_, **__: None  # our instants are not of today
-    return verifier.verify(message, expect_tag=http.TAG, max_age=None, body=body)
+    return verifier.verify(message, expect_tag=tag, max_age=None, body=body)
 
 
 def test_another_library_verifies_our_requests_and_answers():
@@ -139,15 +139,15 @@ def test_another_library_verifies_our_requests_and_answers():
 def test_we_verify_what_another_library_has_signed():
     sent = Sent()
     signer = oracle.HTTPMessageSigner(signature_algorithm=oracle.algorithms.ED25519, key_resolver=Resolver())
-    created, covered = datetime.fromtimestamp(int(NOW), UTC), [f'"{name}"' for name, _ in http.OF_REQUEST]
+    created, covered = datetime.fromtimestamp(int(NOW), UTC), [f'"{name}"' for name, _ in http.PULL.of_request]
     message = theirs(sent, answer=False)
-    given = {"key_id": KEY.kid, "created": created, "nonce": NONCE, "label": "x", "tag": http.TAG, "covered_component_ids": covered}
+    given = {"key_id": KEY.kid, "created": created, "nonce": NONCE, "label": "x", "tag": http.PULL.tag, "covered_component_ids": covered}
     signer.sign(message, **given, use_existing_digest=True)
     sent.asked |= {name: message.headers[name] for name in ("Signature-Input", "Signature")}
     assert sent.verify().nonce == NONCE
     message = theirs(sent, answer=True)
-    covered = [f'"{name}";req' if of_request else f'"{name}"' for name, of_request in http.OF_ANSWER]
-    signer.sign(message, key_id=PROVIDERS.kid, created=created, label="x", tag=http.TAG, covered_component_ids=covered)
+    covered = [f'"{name}";req' if of_request else f'"{name}"' for name, of_request in http.PULL.of_answer]
+    signer.sign(message, key_id=PROVIDERS.kid, created=created, label="x", tag=http.PULL.tag, covered_component_ids=covered)
     sent.told |= {name: message.headers[name] for name in ("Signature-Input", "Signature")}
     assert sent.verify_answer().kid == PROVIDERS.kid
 
@@ -356,7 +356,7 @@ REQUESTS: dict[str, tuple[str, Callable[[Sent], Any]]] = {
     "the token is not covered": ("signature-uncovered", resigned(' "authorization"', "")),
     "the body is not covered": ("signature-uncovered", resigned(' "content-digest"', "")),
     "another body is named": ("signature-wrong", of("asked", **{"Content-Digest": DIGEST_512})),
-    "nothing is covered": ("signature-uncovered", resigned(" ".join(f'"{name}"' for name, _ in http.OF_REQUEST), "")),
+    "nothing is covered": ("signature-uncovered", resigned(" ".join(f'"{name}"' for name, _ in http.PULL.of_request), "")),
     "a range that was added": ("signature-uncovered", lambda s: (of("asked", Range=None)(s), s.sign(), of("asked", Range="bytes=1-")(s))),
     "a field that is not there": ("signature-absent", resigned('"range"', '"range" "date"')),
     "a derived part that nobody knows": ("signature-absent", resigned('"range"', '"range" "@signature-params"')),
@@ -475,8 +475,8 @@ def test_an_address_has_one_form(url: str, authority: str, target: str):
 
 
 def test_a_signature_is_asked_for_and_understood():
-    assert http.wanted(http.ask(http.OF_ANSWER, nonce=NONCE)) == http.Wanted("dp", NONCE)
-    assert http.wanted(http.ask(http.OF_ANSWER)) == http.Wanted("dp", None)
+    assert http.wanted(http.ask(http.PULL.of_answer, nonce=NONCE)) == http.Wanted("dp", NONCE)
+    assert http.wanted(http.ask(http.PULL.of_answer)) == http.Wanted("dp", None)
     assert http.wanted('other=("@status");tag="x", mine=("@status");created') == http.Wanted("mine")
     assert http.wanted('dp=();tag="dp-pull";nonce="short"') == http.Wanted("dp")
     assert http.wanted(f'{"d" * 65}=();nonce="{NONCE}"') == http.Wanted("dp", NONCE), "what is repeated is bounded"

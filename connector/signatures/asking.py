@@ -1,0 +1,83 @@
+"""Whoever asks with signatures (RFC 9421): requests as they go out, and what their answers have to be signed over.
+
+Pure: clock, keys and chance are given. Every request asks for a signed answer. It is signed itself where that is demanded, and once the
+other side has shown that it knows signatures, by one of its answers or by asking for ours. An answer that is signed has to hold.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from connector.signatures import http
+from connector.signatures.jws import SigningKey
+
+NONCE_BYTES = 16  # 128 bits: never drawn twice
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How we sign: `signer` returns the key that signs now, `keys` those known of a participant, `now` the time in POSIX seconds, `random`
+    so many bytes that nobody can guess."""
+
+    signer: Callable[[], SigningKey]
+    keys: Callable[[str], Sequence[http.Key]]
+    now: Callable[[], float]
+    random: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it goes out. `nonce` is what the answer has to repeat; None if it covers our signature instead."""
+
+    request: http.Request
+    headers: Mapping[str, str]
+    signed: bool
+    nonce: str | None
+
+
+class Asking:
+    """Requests to `other` (a participant id) under one binding. `signs` is whether the next one is signed, `answered` whether `other` has
+    signed an answer before."""
+
+    def __init__(self, means: Means, other: str, binding: http.Binding, *, signs: bool = False) -> None:
+        self._means, self._other, self._binding = means, other, binding
+        self.signs, self.answered = signs, False
+
+    def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
+        """The request to send. A `body` that is at hand is covered by its `Content-Digest`. Raises SignatureRefused for a header that
+        nobody could sign."""
+        nonce = urlsafe_b64encode(self._means.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
+        signs, binding = self.signs, self._binding
+        asks = http.ask(binding.of_answer, nonce=None if signs else nonce, binding=binding)
+        out = dict(headers) | {"Accept-Signature": asks}
+        if body is not None:
+            out["Content-Digest"] = http.content_digest(body)
+        lower = {name.lower(): (value,) for name, value in out.items()}
+        request = http.Request(method, url, lambda name: lower.get(name, ()), binding)
+        if signs:
+            given = http.sign(request, self._means.signer(), self._means.now(), nonce=nonce)
+            out["Signature-Input"], out["Signature"] = given
+            lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
+        return Asked(request, out, signs, None if signs else nonce)
+
+    def look(self, asked: Asked, status: int, headers: Mapping[str, str]) -> http.Signed | None:
+        """The signature of an answer with these `headers` (lower-case names); None if there is none. Raises SignatureRefused for one that
+        does not hold: then the answer is none either."""
+
+        def fields(name: str) -> Sequence[str]:
+            return () if (value := headers.get(name)) is None else (value,)
+
+        self.signs = self.signs or http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None
+        if not http.is_signed(fields, self._binding):
+            return None
+        answer = http.Answer(status, fields, asked.request)
+        means = self._means
+        found = http.verify_answer(answer, self._other, means.keys(self._other), means.now(), nonce=asked.nonce)
+        self.signs = self.answered = True
+        return found
+
+    def wants(self, asked: Asked, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether an answer refuses a request because it is not signed, and the same one, signed, is what is wanted."""
+        return status == 401 and not asked.signed and http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None  # noqa: PLR2004
