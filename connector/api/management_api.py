@@ -6,17 +6,16 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-import orjson
 from aiohttp import hdrs, web
 from msgspec.structs import asdict
 
 from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
-from connector.api.connections import patient
 from connector.api.middleware import Handler, Limits, read_body
-from connector.api_management import billing_api, evidence_api, pulls_api
+from connector.api_management import billing_api, events_api, evidence_api, pulls_api
 from connector.control.catalog import PeerCatalogs
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
@@ -25,6 +24,7 @@ from connector.control.publish import Manifest, Publishing
 from connector.control.pulls import Pulls
 from connector.control.simulate import Simulation
 from connector.control_billing.bills import Bills
+from connector.dsp import negotiation, transfer
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
@@ -33,11 +33,8 @@ from connector.odrl_forms.template_files import Template
 from connector.ports import Identity, Store
 from connector.records import Idempotent
 
-PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
 KEY_CHARACTERS_MAX = 200
-EVENTS_READ = 500  # events in one reading of the feed
-EVENTS_UNREAD_SECONDS = 600.0  # a reader of the feed that takes nothing for so long is gone; it comes back with `Last-Event-ID`
-SEQUENCE_MAX = 2**63 - 1  # of an event: what a store can count
+STATES: Mapping[Kind, type[StrEnum]] = {Kind.NEGOTIATION: negotiation.State, Kind.TRANSFER: transfer.State}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +111,6 @@ class ManagementApi:
             ("POST", "/transfers/{pid}/complete", self._complete),
             ("POST", "/transfers/{pid}/terminate", self._terminate(t)),
             ("POST", "/pulls", self._order),
-            ("GET", "/pulls", self._pulls),
-            ("GET", "/pulls/{id}", self._pull),
-            ("GET", "/events", self._events),
             ("GET", "/dead-letters", self._letters),
             ("POST", "/dead-letters/{id}/replay", self._replay),
             ("DELETE", "/dead-letters/{id}", self._discard),
@@ -124,12 +118,13 @@ class ManagementApi:
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
             *billing_api.routes(self._d, self._limits),
+            *events_api.routes(self._d),
             *pulls_api.routes(self._d, self._limits),
             *evidence_api.routes(self._d),
             *ledger_api.routes(self._d, self._limits),
         )
-        for method, path, handler in table:
-            app.router.add_route(method, "/v1" + path, handler)
+        for method, path, handler in table:  # an id of another is any text: a segment is all up to the next slash, braces too
+            app.router.add_route(method, "/v1" + path.replace("{id}", "{id:[^/]+}"), handler)
 
     async def _body(self, request: web.Request, shape: type[Any]) -> Any:
         return shapes.decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)
@@ -170,7 +165,8 @@ class ManagementApi:
         return web.Response(status=204)
 
     async def _datasets(self, request: web.Request) -> web.Response:
-        page = await self._d.store.datasets(after=request.query.get("after"), before=None, limit=_limit(request))
+        shapes.demand_known(request.query, "the list of datasets", shapes.PAGES)
+        page = await self._d.store.datasets(after=request.query.get("after"), before=None, limit=shapes.limit_of(request.query))
         return shapes.answer({"items": [shapes.dataset_view(d) for d in page.items], "next": page.next})
 
     async def _catalog(self, request: web.Request) -> web.Response:
@@ -223,12 +219,13 @@ class ManagementApi:
 
     def _processes(self, kind: Kind) -> Handler:
         async def handle(request: web.Request) -> web.Response:
+            shapes.demand_known(request.query, f"the list of {kind}s", {*shapes.PAGES, "state", "peer"})
             peer = request.query.get("peer")
             page = await self._d.store.processes(
                 kind,
                 after=request.query.get("after"),
-                limit=_limit(request),
-                state=request.query.get("state"),
+                limit=shapes.limit_of(request.query),
+                state=shapes.one_of(request.query, "state", tuple(STATES[kind])),
                 peer=self._d.operations.participant(peer).id if peer else None,
             )
             return shapes.answer({"items": [self._view(p) for p in page.items], "next": page.next})
@@ -278,12 +275,13 @@ class ManagementApi:
         return shapes.answer(self._view(await self._d.operations.complete(request.match_info["pid"])))
 
     async def _agreements(self, request: web.Request) -> web.Response:
+        shapes.demand_known(request.query, "the list of agreements", {*shapes.PAGES, "peer", "dataset"})
         peer = request.query.get("peer")
         page = await self._d.store.agreements(
             peer=self._d.operations.participant(peer).id if peer else None,
             dataset=request.query.get("dataset"),
             after=request.query.get("after"),
-            limit=_limit(request),
+            limit=shapes.limit_of(request.query),
         )
         return shapes.answer({"items": [shapes.agreement_view(a) for a in page.items], "next": page.next})
 
@@ -320,55 +318,9 @@ class ManagementApi:
         )  # fmt: skip
         return shapes.answer(shapes.pull_view(pull), 201, {hdrs.LOCATION: f"/v1/pulls/{pull.id}"})
 
-    async def _pulls(self, request: web.Request) -> web.Response:
-        page = await self._d.store.pulls(
-            open_only=request.query.get("open") == "true", after=request.query.get("after"), limit=_limit(request)
-        )
-        return shapes.answer({"items": [shapes.pull_view(self._d.pulls.live.get(p.id, p)) for p in page.items], "next": page.next})
-
-    async def _pull(self, request: web.Request) -> web.Response:
-        pull = self._d.pulls.live.get(request.match_info["id"]) or await self._d.store.pull(request.match_info["id"])
-        if pull is None:
-            raise NotFound(f"there is no pull `{request.match_info['id']}`")
-        return shapes.answer(shapes.pull_view(pull))
-
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
-        what comes. A reader may pause: what it missed it is told from the store, so a slow one costs a place and no memory."""
-        said = request.headers.get("Last-Event-ID") or request.query.get("after")
-        begin = 0 if said is None or said == "now" else shapes.number_of("after", said, 0, SEQUENCE_MAX)
-        patient(request, EVENTS_UNREAD_SECONDS)
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
-        reader = self._d.feed.reader(request.transport.abort if request.transport else lambda: None)
-        try:
-            await response.prepare(request)
-            after, shown = await _newest(self._d.store) if said == "now" else begin, dict[str, int]()
-            await response.write(b": from here\n\n")
-            events = await self._d.store.events(after, EVENTS_READ)
-            while True:
-                reader.woken.clear()
-                while events:
-                    after = events[-1].sequence
-                    await response.write(b"".join(map(shapes.event_lines, events)))
-                    events = await self._d.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
-                for pull in list(self._d.pulls.live.values()):
-                    if shown.get(pull.id) != pull.received_bytes:
-                        shown[pull.id] = pull.received_bytes
-                        await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
-                reader.idle = True
-                await reader.woken.wait()
-                reader.idle = False
-                if self._d.feed.closed:
-                    return response
-                live = reader.following(after)
-                events = live if live is not None else await self._d.store.events(after, EVENTS_READ)
-        except ConnectionResetError:
-            return response  # the reader has gone
-        finally:
-            self._d.feed.leave(reader)
-
     async def _letters(self, request: web.Request) -> web.Response:
-        page = await self._d.store.dead_letters(after=request.query.get("after"), limit=_limit(request))
+        shapes.demand_known(request.query, "the list of dead letters", shapes.PAGES)
+        page = await self._d.store.dead_letters(after=request.query.get("after"), limit=shapes.limit_of(request.query))
         return shapes.answer({"items": [shapes.letter_view(row) for row in page.items], "next": page.next})
 
     async def _replay(self, request: web.Request) -> web.Response:
@@ -383,18 +335,3 @@ class ManagementApi:
 
     async def _reload(self, _request: web.Request) -> web.Response:
         return shapes.answer({"changed": await self._d.reload()})
-
-
-async def _newest(store: Store) -> int:
-    """The sequence number of the newest event: sequences only grow, so doubling and halving find it in some forty reads."""
-    low, high = 0, 1
-    while await store.events(high, 1):
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if await store.events(middle, 1) else (low, middle)
-    return low
-
-
-def _limit(request: web.Request) -> int:
-    return shapes.number_of("limit", request.query.get("limit", str(PAGE)), 1, PAGE_MAX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from connector.records import Agreement, Dataset, Evidence, Offer, Outbound, Pul
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 300.0  # `?wait=`: proxies cut idle requests after some minutes
 PARALLEL_MAX = 16  # connections for one order: more of them make nothing faster, and a peer takes 256 from one address
+PAGE, PAGE_MAX = 50, 500  # items on a page of a list, unless asked, and at most
+PAGES = frozenset({"after", "limit"})  # what every list is asked with
 NUMBER_CHARACTERS_MAX = 19  # as many as 2^63 - 1 has, the largest number that a store keeps
 
 
@@ -149,6 +152,27 @@ def number_of(name: str, said: str, low: int, high: int) -> int:
     if not (said.isascii() and said.isdecimal() and len(said) <= NUMBER_CHARACTERS_MAX and low <= int(said) <= high):
         raise InvalidRequest(f"`{name}` is `{said[:40]}`; it is a whole number from {low} to {high}")
     return int(said)
+
+
+def limit_of(query: Mapping[str, str]) -> int:
+    """How many items a page of a list has. Raises InvalidRequest."""
+    return number_of("limit", query.get("limit", str(PAGE)), 1, PAGE_MAX)
+
+
+def one_of(query: Mapping[str, str], name: str, known: Sequence[str]) -> str | None:
+    """A value of a query, None if it is not given. Raises InvalidRequest for one that nothing has: a list that is empty says that there is
+    nothing of the kind."""
+    said = query.get(name)
+    if said is not None and said not in known:
+        raise InvalidRequest(f"`{name}` is `{said[:40]}`; it is one of {', '.join(known)}")
+    return said
+
+
+def demand_known(query: Mapping[str, str], what: str, parameters: Collection[str]) -> None:
+    """Raise InvalidRequest for a parameter that is not taken: a misspelled `from` would be an invoice of everything."""
+    if strange := sorted(set(query) - set(parameters)):
+        known = ", ".join(f"`{name}`" for name in sorted(parameters))
+        raise InvalidRequest(f"`{strange[0][:40]}` is not known here; {what} takes {known}")
 
 
 def seconds_of(said: str | None) -> float:

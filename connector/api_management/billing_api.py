@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import hdrs, web
 
-from connector.api.management_shapes import Settled, answer, decode, read_instant
+from connector.api.management_shapes import Settled, answer, decode, demand_known, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control_billing import disputes
 from connector.errors import InvalidRequest, NotFound
@@ -41,7 +41,7 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
 
     async def invoice(request: web.Request) -> web.Response:
         """The invoice for the period [`from`, `to`); without them from the signing up to the last acknowledged receipt, or to now."""
-        _demand_known(request.query, "an invoice", PARAMETERS)
+        demand_known(request.query, "an invoice", PARAMETERS)
         format = request.query.get("format", "json")
         if format not in FORMATS:
             raise InvalidRequest(f"`format` is `{format[:40]}`; it is one of {', '.join(FORMATS)}")
@@ -51,7 +51,7 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
 
     async def statement(request: web.Request) -> web.Response:
         """Have both sides sign for the period [`from`, `to`); from the beginning and up to a moment ago where they are not given."""
-        _demand_known(request.query, "a statement", PERIOD)
+        demand_known(request.query, "a statement", PERIOD)
         if doors.bills.stating is None:
             raise NotFound("this connector signs no statements")
         found = await doors.bills.stating.period(request.match_info["id"], *_period(request.query))
@@ -74,10 +74,3 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
 def _period(query: Mapping[str, str]) -> tuple[float | None, float | None]:
     begins, ends = (None if (said := query.get(name)) is None else read_instant(said, name) for name in ("from", "to"))
     return begins, ends
-
-
-def _demand_known(query: Mapping[str, str], what: str, parameters: frozenset[str]) -> None:
-    """A misspelled `from` would be an invoice of everything."""
-    if strange := sorted(set(query) - parameters):
-        known = ", ".join(f"`{name}`" for name in sorted(parameters))
-        raise InvalidRequest(f"`{strange[0][:40]}` is not known here; {what} takes {known}")

@@ -1,4 +1,5 @@
-"""Orders at the management listener, once they are made: when there is enough of data without an end, and when an order is cancelled."""
+"""Orders at the management listener, once they are made: what has come of them, when there is enough of data without an end, and when
+one is cancelled."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from connector.api.management_shapes import Reason, answer, decode, pull_view
+from connector.api.management_shapes import PAGES, Reason, answer, decode, demand_known, limit_of, one_of, pull_view
 from connector.api.middleware import Handler, Limits, read_body
+from connector.errors import NotFound
 
 if TYPE_CHECKING:
     from connector.api.management_api import Doors
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
 
 def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:
     """Method, path and handler of each call."""
+
+    async def pulls(request: web.Request) -> web.Response:
+        """A page of the orders, newest first; with `open=true` those alone that are not over."""
+        demand_known(request.query, "the list of orders", {*PAGES, "open"})
+        open_only = one_of(request.query, "open", ("true", "false")) == "true"
+        page = await doors.store.pulls(open_only=open_only, after=request.query.get("after"), limit=limit_of(request.query))
+        return answer({"items": [pull_view(doors.pulls.live.get(each.id, each)) for each in page.items], "next": page.next})
+
+    async def pull(request: web.Request) -> web.Response:
+        found = doors.pulls.live.get(request.match_info["id"]) or await doors.store.pull(request.match_info["id"])
+        if found is None:
+            raise NotFound(f"there is no pull `{request.match_info['id']}`")
+        return answer(pull_view(found))
 
     async def enough(request: web.Request) -> web.Response:
         """Take no more: the order is done with what has come."""
@@ -25,4 +40,9 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
         said = decode(await read_body(request, limits) if request.can_read_body else b"", Reason)
         return answer(pull_view(await doors.pulls.cancel(request.match_info["id"], said.reason)))
 
-    return (("POST", "/pulls/{id}/end", enough), ("POST", "/pulls/{id}/cancel", cancel))
+    return (
+        ("GET", "/pulls", pulls),
+        ("GET", "/pulls/{id}", pull),
+        ("POST", "/pulls/{id}/end", enough),
+        ("POST", "/pulls/{id}/cancel", cancel),
+    )

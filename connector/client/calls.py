@@ -50,8 +50,9 @@ class Calls:
 
 
 def part(name: str) -> str:
-    """A name as one segment of a path."""
-    return quote(name, safe="")
+    """A name as one segment of a path. Dots alone are a segment that those on the way take for a step (RFC 3986, 5.2.4), so they are
+    escaped too, and a name is any text."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def given(**members: Any) -> dict[str, Any]:

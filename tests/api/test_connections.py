@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import telemetry
-from connector.api import management_api
 from connector.api.connections import UNREAD_SECONDS, patient, site_of
 from connector.api.middleware import guard, problem
+from connector.api_management import events_api
 from connector.records import Changes
 from tests.api.conftest import opened, spoken
 from tests.api.test_listener import issued, trusting
@@ -185,8 +185,8 @@ async def test_a_reader_of_the_event_feed_may_pause_for_as_long_as_its_own_rule_
     tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ):
     """Its patience is not that of the door, which has a minute here and is not what cuts."""
-    assert UNREAD < UNREAD_SECONDS < management_api.EVENTS_UNREAD_SECONDS
-    monkeypatch.setattr(management_api, "EVENTS_UNREAD_SECONDS", UNREAD)
+    assert UNREAD < UNREAD_SECONDS < events_api.EVENTS_UNREAD_SECONDS
+    monkeypatch.setattr(events_api, "EVENTS_UNREAD_SECONDS", UNREAD)
     at = site(tmp_path / "a", "hospital")
     async with running(at) as us, deaf(us.connector.ports["management"]) as (reader, writer):
         facts = tuple(fact(detail={"text": "x" * 5_000}) for _ in range(BIG // 5_000))

@@ -1,18 +1,19 @@
-"""What a program does with the management API: it walks along cursors, waits, follows the events, and calls twice."""
+"""What a program does with the management API: it walks along cursors, waits, and calls twice."""
 
 import asyncio
 
 import aiohttp
 import pytest
 
+from connector.dsp import negotiation as negotiations
+from connector.dsp import transfer as transfers
 from connector.dsp.messages import Role
-from tests.api.conftest import events
 from tests.pair import OPEN, Answer, Desk, agreement, fresh, negotiation, quoted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-# ---- lists, waiting, events
+# ---- lists, waiting
 
 
 async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: Desk):
@@ -31,10 +32,36 @@ async def test_a_walk_along_the_cursors_meets_each_item_once_newest_first(desk: 
 
 
 async def test_an_agreement_is_found_by_whatever_id_its_provider_gave_it(desk: Desk):
-    for id in ("https://provider.example/agreements/1?a=b", "urn:x:a;b/c//d", "50%/%2F"):
+    for id in ("https://provider.example/agreements/1?a=b", "urn:x:a;b/c//d", "50%/%2F", "{", "a{b}", "\\"):
         agreed = agreement(desk.us, desk.peer, Role.CONSUMER, id=id)
         await desk.us.put(negotiation(desk.us, desk.peer, "FINALIZED", Role.CONSUMER), agreed)
         assert (await desk.us.asked("GET", f"/agreements/{quoted(id)}"))["id"] == id
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("negotiations?state=BLA", "`state` is `BLA`; it is one of INITIAL, REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED"),
+        ("transfers?state=FINALIZED", "`state` is `FINALIZED`; it is one of INITIAL, REQUESTED, STARTED, SUSPENDED, COMPLETED, TERMINATED"),
+        ("transfers?state=started", "`state` is `started`; it is one of INITIAL, REQUESTED, STARTED"),
+        ("pulls?open=yes", "`open` is `yes`; it is one of true, false"),
+        ("pulls?state=done", "`state` is not known here; the list of orders takes `after`, `limit`, `open`"),
+        ("negotiations?stat=AGREED", "`stat` is not known here; the list of negotiations takes `after`, `limit`, `peer`, `state`"),
+        ("agreements?state=FINALIZED", "`state` is not known here; the list of agreements takes `after`, `dataset`, `limit`, `peer`"),
+        ("datasets?peer=biopharma", "`peer` is not known here; the list of datasets takes `after`, `limit`"),
+        ("dead-letters?peer=x", "`peer` is not known here; the list of dead letters takes `after`, `limit`"),
+    ],
+)  # fmt: skip
+async def test_a_filter_that_nothing_can_pass_is_refused_and_not_taken_for_an_empty_list(desk: Desk, query: str, says: str):
+    answer = await desk.us.manage("GET", f"/{query}")
+    assert answer.status == 400
+    assert says in answer.json["detail"]
+
+
+@pytest.mark.parametrize("kind", ["negotiations", "transfers"])
+async def test_every_state_of_the_standard_is_a_filter(desk: Desk, kind: str):
+    for state in {"negotiations": negotiations, "transfers": transfers}[kind].State:
+        assert "items" in await desk.us.asked("GET", f"/{kind}?state={state}")
 
 
 async def test_datasets_are_walked_in_order_of_their_ids(desk: Desk):
@@ -59,27 +86,6 @@ async def test_who_waits_is_answered_at_the_change_or_when_the_time_is_over(desk
     waits = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER, detail={"waiting": "approval"}))
     answer = await desk.us.asked("GET", f"/negotiations/{waits.pid}?wait=final&timeout_seconds=60")
     assert answer["waiting"] == "approval", "only an operator can go on here: waiting on would be for nothing"
-
-
-async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
-    await desk.us.publish(fresh("dataset"))
-    async with asyncio.timeout(5):
-        async with events(desk.us) as feed:
-            first = (await anext(feed))[1]["sequence"]
-        mark = fresh("dataset")
-        await desk.us.publish(mark)
-        for query, headers in ((f"?after={first}", {}), ("", {"Last-Event-ID": str(first)}), ("?after=1", {"Last-Event-ID": str(first)})):
-            async with events(desk.us, query, **headers) as feed:
-                seen = []
-                async for _, event in feed:
-                    seen.append(event["sequence"])
-                    if event["detail"].get("dataset") == mark:
-                        break
-                assert seen == list(range(first + 1, first + 1 + len(seen)))
-        async with events(desk.us, "?after=now") as feed:
-            later = fresh("dataset")
-            await desk.us.publish(later)
-            assert (await anext(feed))[1]["detail"]["dataset"] == later
 
 
 # ---- calls that come twice

@@ -18,13 +18,8 @@ import connector
 PRODUCT = Path(connector.__file__).parent
 ROOMS = ("control", "api", "adapters", "dataplane", "intake", "ledger")  # and those beside them, `control_billing` and so on
 WRITE_PATH = tuple(f"{room}{rest}" for room in ROOMS for rest in ("/", "_"))
-# Tasks that only look: the event feed, the calls that wait for a state, and the look at the disks once a second of a life, which most lives
-# here do not last. What it does is killed where it is done first, at each start.
-READERS = (
-    "api/management_api.py:ManagementApi._events",
-    "api/management_api.py:ManagementApi._process",
-    "dataplane_disk/disks.py:Disks._work",
-)
+# Tasks that only look: the event feed and the calls that wait for a state.
+READERS = ("api_management/events_api.py:routes.<locals>.events", "api/management_api.py:ManagementApi._process")
 ABOUT = ("message", "row")  # locals of the write path that carry the message (`move`)
 
 

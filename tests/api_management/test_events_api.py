@@ -1,0 +1,38 @@
+"""The feed of events: nothing is missed between what is on record and what comes."""
+
+import asyncio
+
+import pytest
+
+from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
+from tests.api.conftest import events
+from tests.pair import Desk, fresh
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
+    await desk.us.publish(fresh("dataset"))
+    async with asyncio.timeout(5):
+        async with events(desk.us) as feed:
+            first = (await anext(feed))[1]["sequence"]
+        mark = fresh("dataset")
+        await desk.us.publish(mark)
+        for query, headers in ((f"?after={first}", {}), ("", {"Last-Event-ID": str(first)}), ("?after=1", {"Last-Event-ID": str(first)})):
+            async with events(desk.us, query, **headers) as feed:
+                seen = []
+                async for _, event in feed:
+                    seen.append(event["sequence"])
+                    if event["detail"].get("dataset") == mark:
+                        break
+                assert seen == list(range(first + 1, first + 1 + len(seen)))
+        async with events(desk.us, "?after=now") as feed:
+            later = fresh("dataset")
+            await desk.us.publish(later)
+            assert (await anext(feed))[1]["detail"]["dataset"] == later
+
+
+@pytest.mark.parametrize("after", ["yesterday", "-1", str(2**63)])
+async def test_a_place_that_no_record_has_is_refused(desk: Desk, after: str):
+    answer = await desk.us.manage("GET", f"/events?after={after}")
+    assert (answer.status, "`after` is" in answer.json["detail"]) == (400, True)
