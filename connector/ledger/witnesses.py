@@ -1,7 +1,8 @@
 """Our log before its witnesses: every counterparty is asked to cosign our newest checkpoint, while there is something between us.
 
 Nothing is polled and nothing is stored for it: whom we deal with stands in the facts, what he has cosigned in his `Witnessed`. After a
-crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour, unless an operator asks; one that
+crash both say who is still to be asked. A peer without such an endpoint is left alone for an hour, unless an operator asks, and so is one
+that refuses our checkpoint; one that only does not take who we are (its registry has our key of yesterday) is asked again soon. One that
 remembers more of our log than our database has, and can show our signature for it, is believed, and a new log begins.
 """
 
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import quote
 
+import orjson
 from prometheus_client import Gauge
 
 from connector import telemetry
-from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, ProofRefused, StoreError
+from connector.errors import ConnectorError, Contradiction, EgressDenied, NotFound, PeerFailed, PeerRefused, ProofRefused, StoreError
 from connector.ledger.reading import log_of, prove_consistency
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.merkle import checkpoints, notes, witness
@@ -32,6 +34,9 @@ RECENT = 1_000  # facts that are read at the start, for whom they are about
 ANSWER_BYTES_MAX = 64 * 1024
 OK, CONFLICT, SERVER_ERROR = 200, 409, 500  # RFC 9110
 LATER = frozenset({408, 425, 429})
+NO_DOOR = frozenset({404, 405, 410, 501})  # nothing is there, or nothing that takes checkpoints
+NOT_US = frozenset({401, 403})  # it is there, and does not take who we are
+WORDS_MAX = 200  # characters of what a peer says that are repeated
 OWN = frozenset({telemetry.WITNESSED, telemetry.CONTRADICTED, telemetry.LEDGER_BEGUN})  # what exchanging says calls for no exchange
 
 cosigned_at = Gauge("qiao_ledger_last_cosignature_timestamp_seconds", "When a peer last cosigned our ledger", registry=telemetry.registry)
@@ -82,7 +87,7 @@ class Witnesses:
     async def exchange(self, peer: Participant) -> Witnessed:
         """Have `peer` cosign our newest checkpoint now, in turn with what comes by itself; returns what it has cosigned. Raises
         Contradiction if that is switched off, or nothing was cosigned because it is no witness, a new log has begun, or nothing is in
-        ours yet; PeerFailed, EgressDenied, StoreError."""
+        ours yet; PeerRefused if it takes checkpoints and not ours, PeerFailed, EgressDenied, StoreError."""
         if not self.on:
             raise Contradiction("checkpoints are not exchanged here: `ledger.witness` is false in the settings")
         loop = asyncio.get_running_loop()
@@ -91,7 +96,7 @@ class Witnesses:
         self._newest[peer.id], self._due[peer.id] = self._last, loop.time()
         self._changed.set()
         if not await done:
-            raise Contradiction(f"`{peer.name}` cosigns no ledgers, or not ours; the log has its answer")
+            raise Contradiction(f"`{peer.name}` cosigns no ledgers: it has no such address, or has that switched off")
         logs = await self._store.logs()
         row = await self._store.witnessed(peer.id, logs[-1].origin) if logs else None
         if row is None:
@@ -127,6 +132,10 @@ class Witnesses:
         outcome: bool | Exception = StoreError("the ledger is closed")
         try:
             outcome = await self._over_all(id)
+        except PeerRefused as error:
+            telemetry.log.info("witness refuses us", peer=id, status=error.status, reason=error.message)
+            outcome = error
+            return PAUSE_SECONDS if error.status in NOT_US else FOREIGN_SECONDS
         except (PeerFailed, EgressDenied) as error:
             telemetry.log.info("witness not reached", peer=id, reason=error.message)
             outcome = error
@@ -148,7 +157,8 @@ class Witnesses:
         return await self.ask(known)
 
     async def ask(self, peer: Participant) -> bool:
-        """Have `peer` cosign our newest checkpoint; whether it is a witness at all. Raises PeerFailed, EgressDenied, StoreError."""
+        """Have `peer` cosign our newest checkpoint; whether it is a witness at all. Raises PeerRefused if it is one and does not take us or
+        our checkpoint, PeerFailed, EgressDenied, StoreError."""
         note = await self._sequencer.checkpoint(fresh_seconds=0.0)
         if note is None:
             return True
@@ -166,10 +176,12 @@ class Witnesses:
                 return True
             if reply.status in LATER or reply.status >= SERVER_ERROR:
                 raise PeerFailed(f"`{peer.name}` answers a checkpoint with {reply.status}")
-            size = _size(reply)
-            if size is None:
+            if reply.status in NO_DOOR:
                 telemetry.log.info("no witness", peer=peer.id, status=reply.status)
                 return False
+            size = _size(reply)
+            if size is None:
+                raise _refused(peer, reply)
             if size > ours.size:
                 await self._look_back(peer, ours)
                 return True
@@ -222,6 +234,26 @@ def base_of(participant: Participant) -> str | None:
     """Where the ledger of a participant stands, if its connector may be one of ours."""
     protocol = participant.protocol or ""
     return protocol.removesuffix(PROTOCOL_PATH) + LEDGER_PATH if protocol.endswith(PROTOCOL_PATH) else None
+
+
+def _refused(peer: Participant, reply: Reply) -> PeerRefused:
+    words = _words(reply)
+    said = f": {words}" if words else ""
+    if reply.status in NOT_US:
+        text = f"`{peer.name}` does not take who we are (status {reply.status}{said}); have its operator read our self-description again"
+    else:
+        text = f"`{peer.name}` cosigns ledgers, and refuses this checkpoint of ours (status {reply.status}{said})"
+    return PeerRefused(text, status=reply.status)
+
+
+def _words(reply: Reply) -> str:
+    """What a peer says in an answer: the `detail` of a problem document (RFC 9457), or plain text."""
+    try:
+        said = orjson.loads(reply.body)
+        text = said.get("detail", "") if isinstance(said, dict) else ""
+    except orjson.JSONDecodeError:
+        text = reply.body.decode(errors="replace")
+    return "".join(c if c.isprintable() else " " for c in str(text)[:WORDS_MAX]).strip()
 
 
 def _size(reply: Reply) -> int | None:

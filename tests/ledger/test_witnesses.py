@@ -10,7 +10,7 @@ from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters_stores.anchor import MemoryAnchor
-from connector.errors import Contradiction, PeerFailed, StoreError
+from connector.errors import Contradiction, PeerFailed, PeerRefused, StoreError
 from connector.ledger import witnesses as module
 from connector.ledger.witnesses import base_of
 from connector.merkle import checkpoints, notes
@@ -115,7 +115,7 @@ async def test_what_keeps_a_peer_from_cosigning_is_said_to_the_operator_who_aske
         with pytest.raises(PeerFailed, match=r"nobody answers at `pharma\.example`"):
             await site.book.witnesses.exchange(participant(PEER))
         network.answers["pharma.example"] = Reply(404, {}, b"")
-        with pytest.raises(Contradiction, match="cosigns no ledgers, or not ours"):
+        with pytest.raises(Contradiction, match="cosigns no ledgers: it has no such address"):
             await site.book.witnesses.exchange(participant(PEER))
         assert site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time() > module.PAUSE_SECONDS
         site.book.exchange(False)
@@ -171,7 +171,8 @@ async def test_a_second_checkpoint_continues_the_first():
     "answer",
     [
         Reply(404, {}, b""),
-        Reply(401, {}, b"{}"),
+        Reply(405, {}, b""),
+        Reply(422, {}, b"{}"),
         Reply(409, {"content-type": "text/plain"}, b"7"),
         Reply(409, {"content-type": "text/x.tlog.size"}, b"x\n"),
     ],
@@ -185,6 +186,32 @@ async def test_who_is_no_witness_is_left_alone_for_long(answer: Reply):
         assert await site.book.witnesses._pause_after(PEER) == module.FOREIGN_SECONDS
         assert await site.book.witnesses._pause_after("did:web:nobody.example") == module.FOREIGN_SECONDS
         assert len(network.sent) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_does_not_take_who_we_are_is_asked_again_soon_and_the_operator_hears_that_it_refused_us(status: int):
+    network = Network()
+    network.answers["pharma.example"] = Reply(status, {}, b'{"detail":"the key is not\\nknown here"}')
+    async with Site(OWN, PEER, network=network) as site:
+        await site.say(1)
+        await asyncio.wait_for(network.heard.wait(), 5)
+        assert await site.book.witnesses._pause_after(PEER) == module.PAUSE_SECONDS
+        with pytest.raises(PeerRefused, match=rf"does not take who we are \(status {status}: the key is not known here\)") as refused:
+            await site.book.witnesses.exchange(participant(PEER))
+        assert refused.value.status == status
+        assert site.book.witnesses._not_before[PEER] - asyncio.get_running_loop().time() <= module.PAUSE_SECONDS
+        del network.answers["pharma.example"]  # it has read our self-description meanwhile
+        async with Site(PEER, OWN, network=network):
+            assert (await site.book.witnesses.exchange(participant(PEER))).size == 1
+
+
+async def test_who_cosigns_ledgers_and_not_this_checkpoint_says_why():
+    network = Network()
+    network.answers["pharma.example"] = Reply(409, {}, b"witness-contradicted: explain that\n")
+    async with Site(OWN, PEER, network=network) as site:
+        await site.say(1)
+        with pytest.raises(PeerRefused, match=r"refuses this checkpoint of ours \(status 409: witness-contradicted: explain that\)"):
+            await site.book.witnesses.exchange(participant(PEER))
 
 
 @pytest.mark.parametrize("answer", [PeerFailed("no answer"), Reply(503, {}, b"{}"), Reply(429, {}, b""), Reply(500, {}, b"")])
