@@ -21,7 +21,7 @@ from connector.control.simulate import Access, Affected, Bound, Purposes, Sight,
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
-from connector.odrl.chinese import in_chinese
+from connector.odrl_chinese.decisions import in_chinese
 from connector.odrl_forms.locale_forms import Language
 
 if TYPE_CHECKING:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from connector.odrl.decision import Decision as Decision
     from connector.odrl.evaluation import evaluate as evaluate
     from connector.odrl.evaluation import visible as visible
-    from connector.odrl.explain import ConstraintResult as ConstraintResult
-    from connector.odrl.explain import RuleResult as RuleResult
     from connector.odrl.model import DEFAULT_OPTIONS as DEFAULT_OPTIONS
     from connector.odrl.model import Event as Event
     from connector.odrl.model import Options as Options
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from connector.odrl.registry import Operand as Operand
     from connector.odrl.registry import Profile as Profile
     from connector.odrl.registry import Vocabulary as Vocabulary
+    from connector.odrl.results import ConstraintResult as ConstraintResult
+    from connector.odrl.results import RuleResult as RuleResult
     from connector.odrl_compare.checking import check as check
     from connector.odrl_compare.comparing import compare as compare
     from connector.odrl_compare.meeting import meet as meet
@@ -67,7 +67,7 @@ _PLACES = {
     "connector.odrl.decision": ("Decision",),
     "connector.odrl_reading.declaration": ("declared", "purposes_of"),
     "connector.odrl.evaluation": ("evaluate", "visible"),
-    "connector.odrl.explain": ("ConstraintResult", "RuleResult"),
+    "connector.odrl.results": ("ConstraintResult", "RuleResult"),
     "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("load",),
     "connector.odrl_forms.fingerprint": ("fingerprint",),

@@ -13,16 +13,15 @@ from connector.odrl.duties import Owed, owed
 from connector.odrl.explain import (
     Fault,
     NearMiss,
-    RuleResult,
     account,
     found_values,
     known,
     near_misses,
-    rule_results,
     unknown_operands,
 )
 from connector.odrl.judge import Case, deciding_atom, facts_of, granting
 from connector.odrl.model import Constraint, Node, constraints_of
+from connector.odrl.results import RuleResult, rule_results
 from connector.odrl.values import instant, microseconds
 from connector.odrl.vocabulary import compact
 

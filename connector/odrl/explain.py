@@ -1,4 +1,4 @@
-"""Why a case was decided as it was: a result for every rule and constraint, the primary code, and the faults behind it.
+"""Why a case was decided as it was: the primary code, the faults behind it, what was known, and what would have been permitted.
 
 Nothing here decides; it is computed when somebody asks, from the same judges and facts as the decision.
 """
@@ -7,82 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.duties import doubtful, owed, state_of
 from connector.odrl.facts import ATOMS_MAX, stated
-from connector.odrl.judge import Case, Spoken, addresses, clashes, covers, deciding_atom, facts_of, granted, on_target, reach, unknown_code
+from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, facts_of, granted, on_target, unknown_code
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
 
-State = Literal["satisfied", "unsatisfied", "unknown"]
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
-_STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
 _CODES: Final = list(Code)
 _CONSENT: Final = frozenset({"obtainConsent", "consent", "Consent"})
-
-
-class ConstraintResult(NamedTuple):
-    """One constraint: what it expects, what was found (None = not known), and the state. A logical one has children instead of values."""
-
-    path: str
-    left: str
-    operator: str
-    expected: tuple[str, ...]
-    actual: str | None
-    state: State
-    children: tuple[ConstraintResult, ...] = ()
-    id: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        if self.children:
-            return {"path": self.path, "operator": self.operator, "state": self.state, "children": [c.to_json() for c in self.children]}
-        return {
-            "path": self.path,
-            "left": self.left,
-            "operator": self.operator,
-            "expected": [words.shown(value) for value in self.expected],
-            "actual": None if self.actual is None else words.shown(self.actual),
-            "state": self.state,
-        }
-
-
-class RuleResult(NamedTuple):
-    """One rule: whether it speaks about the action, the target and the party, and whether it is active (None = not known).
-
-    `refinements` are those of the action, the target and the party; `duty` is the state of an obligation, or "" for other rules.
-    """
-
-    path: str
-    kind: str
-    action: bool
-    target: bool
-    assignee: bool
-    active: bool | None
-    constraints: tuple[ConstraintResult, ...]
-    id: str = ""
-    refinements: tuple[ConstraintResult, ...] = ()
-    duty: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        document = {
-            "path": self.path,
-            "kind": self.kind,
-            "matches": {"action": self.action, "target": self.target, "assignee": self.assignee},
-            "active": self.active,
-            "constraints": [constraint.to_json() for constraint in self.constraints],
-        }
-        if self.refinements:
-            document["refinements"] = [refinement.to_json() for refinement in self.refinements]
-        if self.duty:
-            document["state"] = self.duty
-        if self.id:
-            document["id"] = words.shown(self.id, words.SENTENCE_CHARS_MAX)
-        return document
 
 
 class NearMiss(NamedTuple):
@@ -102,49 +39,6 @@ class Fault(NamedTuple):
     path: str
     text: str
     secret: str
-
-
-def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, ...]:
-    """A result for every rule of the policy, in its order; none for a policy that is refused as a whole.
-
-    Without `constraints` the results carry none.
-    """
-    if case.policy.refused or not case.atoms:
-        return ()
-    facts = deciding_atom(case)
-    spoken = {one.rule.path: one for one in (*case.permissions, *case.prohibitions)}
-    return tuple(_rule_result(case, rule, spoken.get(rule.path), facts, constraints) for rule in case.policy.rules)
-
-
-def _rule_result(case: Case, rule: Rule, spoken: Spoken | None, facts: Facts, constraints: bool) -> RuleResult:
-    policy, request, world = case.policy, case.request, case.world
-    own, duty, state = facts_of(case, rule, facts), "", FALSE
-    if rule.kind == "obligation":
-        duty = state_of(policy, rule, world, case.now, own)
-        state = FALSE if duty == "inactive" else TRUE
-    elif spoken is not None:
-        state = granted(case, spoken, facts) if rule.kind == "permission" else spoken.judge(own)
-    children = tuple([constraint_result(node, own) for node in rule.constraints]) if constraints else ()
-    refinements = tuple([constraint_result(node, own) for node in rule.refinements]) if constraints else ()
-    matches = spoken is not None
-    return RuleResult(
-        rule.path, rule.kind, matches or covers(rule, reach(policy, rule.kind, request.action)),
-        matches or on_target(policy, rule, request, world), matches or addresses(policy, rule, request.party, world),
-        None if state == UNKNOWN else state == TRUE, children, rule.id, refinements, duty,
-    )  # fmt: skip
-
-
-def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
-    """What was expected of a constraint, what was found, and how it stands; its parts likewise."""
-    state = _STATES[node.judge(facts)]
-    if isinstance(node, Constraint):
-        actual = facts.get(node.fact)
-        told = None if actual is None else words.fact(node, actual)
-        return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id)
-    if isinstance(node, Logic):
-        children = tuple([constraint_result(part, facts) for part in node.parts])
-        return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)
-    return ConstraintResult(node.path, "", "", (), None, state, (), node.id)
 
 
 def unknown_operands(case: Case) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of
-from connector.odrl.explain import ConstraintResult, RuleResult, constraint_result
 from connector.odrl.judge import addresses, covers, deciding_atom, facts_of, on_target
 from connector.odrl.judges import all_of, any_of
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Action, DutyState, Facts, Rule, Scope
+from connector.odrl.results import ConstraintResult, RuleResult, constraint_result
 from connector.odrl.vocabulary import ODRL
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, XSD
 

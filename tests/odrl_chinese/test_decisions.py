@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.odrl import Code, Options, PolicyError, Request, World, evaluate, load
-from connector.odrl.chinese import CODES, in_chinese
+from connector.odrl_chinese.decisions import CODES, in_chinese
 from connector.odrl_forms.plain import plain
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, policy, purpose, request, rule, time, world
 from tests.odrl.drawn import OPTIONS, Drawing, as_request, as_world

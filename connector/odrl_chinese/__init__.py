@@ -1,0 +1,1 @@
+"""What the connector says of policies and decisions, in Chinese."""
