@@ -180,7 +180,7 @@ class Outbox:
                 return await self._accepted(row, reply)
             if reply is not None:
                 code, reasons, grounds = wire.said_of(wire.object_of(reply.body))
-                error = f"{reply.status} {code or ''} {'; '.join(reasons)}".strip()[:ERROR_CHARACTERS_MAX]
+                error = answers.in_words(reply.status, code, reasons, reply.headers.get("www-authenticate"))[:ERROR_CHARACTERS_MAX]
                 if doubts.over(reply.status, row.move, process, loop.time()):
                     return await self._refused(row, code, reasons or (error,), reply.status, grounds)
             attempt += 1

@@ -5,6 +5,8 @@ DSP 2025-1 fixes 2xx, 400 and 404; the rest follows RFC 9110 and what stands bet
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connector.dsp.exchange import Process
@@ -17,6 +19,10 @@ ERROR, SERVER_ERROR, BAD_REQUEST = 300, 500, 400
 # clocks as well as from peers; 400 and 409 also from two messages that crossed, which is over as soon as either is answered.
 DOUBTFUL: dict[int, float] = {400: 1 / 15, 401: 1.0, 403: 1.0, 404: 1.0, 409: 1 / 15}
 REFUSALS_MIN = 5  # in that time, too: a peer that was away for most of it has not been asked
+NOT_US, NOT_FOUND = frozenset({401, 403}), 404
+DESCRIPTION = re.compile(r'error_description="([^"]*)"')
+DESCRIPTION_CHARACTERS_MAX = 200
+MENDED = "if our key or address is new, its operator has to take our self-description anew (`connector reload` at a Qiao)"
 RETRY_AFTER_DIGITS_MAX = 9
 
 
@@ -43,6 +49,20 @@ class Doubts:
         self.since = now if self.count == 0 else self.since
         self.count += 1
         return self.count >= REFUSALS_MIN and now - self.since >= DOUBTFUL[status] * self.seconds
+
+
+def in_words(status: int, code: str | None, reasons: Sequence[str], challenge: str | None) -> str:
+    """What an error answer says: its code and reasons; without any (a 404 of the DSP has an empty body, whoever is asked and whatever the
+    reason) what its status and its `challenge` (`WWW-Authenticate`, RFC 6750) mean, and how that is mended."""
+    if said := " ".join(part for part in (code or "", "; ".join(reasons)) if part):
+        return f"{status} {said}"
+    described = DESCRIPTION.search(challenge or "")
+    if status in NOT_US or (status == NOT_FOUND and challenge is not None):
+        why = f" ({''.join(c for c in described[1] if c.isprintable())[:DESCRIPTION_CHARACTERS_MAX]})" if described else ""
+        return f"{status}: the peer does not take who we are{why}; {MENDED}"
+    if status == NOT_FOUND:
+        return f"{status}: the peer has nothing at this address, or does not say it to whom it does not know; {MENDED}"
+    return str(status)
 
 
 def retry_after(value: str | None) -> float:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dsp.answers import DOUBTFUL, LATER, REFUSALS_MIN, Doubts, retry_after, taken
+from connector.dsp.answers import DOUBTFUL, LATER, REFUSALS_MIN, Doubts, in_words, retry_after, taken
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 
@@ -34,6 +34,23 @@ def test_a_doubtful_one_ends_them_exactly_when_it_came_often_and_long_enough(sta
     for number, now in enumerate(instants, 1):
         often, long = number >= REFUSALS_MIN, now - instants[0] >= DOUBTFUL[status] * seconds
         assert doubts.over(status, Move.CONTRACT_AGREEMENT, BEGUN, now) == (often and long)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reasons", "challenge", "says"),
+    [
+        (400, "policy-differs", ("one", "two"), None, "400 policy-differs one; two"),
+        (409, None, (), None, "409"),
+        (404, "gone", (), 'Bearer error_description="x"', "404 gone"),
+        (401, None, (), None, "401: the peer does not take who we are; if our key or address is new"),
+        (404, None, (), 'Bearer error="invalid_token", error_description="no\x1bkey"', "404: the peer does not take who we are (nokey); if our key"),
+        (404, None, (), None, "404: the peer has nothing at this address, or does not say it to whom it does not know; if our key"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_it_means_and_what_mends_it(
+    status: int, code: str | None, reasons: tuple[str, ...], challenge: str | None, says: str
+):
+    assert in_words(status, code, reasons, challenge).startswith(says)
 
 
 def test_a_burst_of_refusals_is_no_proof():
