@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Action = Literal["show", "start", "address", "suspend", "resume", "complete", "settle"]
 TAKES_REASON = ("suspend", "settle")
-STARTED_SECONDS = 30.0  # that a transfer is waited for; it goes on without anybody who waits
+STARTED_SECONDS = 45.0  # that a transfer is waited for: longer than a refusal is doubted, 30 s unless set; it goes on without who waits
 
 
 def transfers(

@@ -28,7 +28,7 @@ def test_one_is_started_and_waited_for(command: Command, fake: FakeConnector, ho
     fake.answers |= {("POST", "/v1/transfers"): (201, process_view()), ("GET", T): (200, process_view(state="STARTED"))}
     ended = command("transfers", "start", "urn:a")
     assert (ended.code, fake.asked[0].body) == (0, {"agreement": "urn:a", "format": "HttpData-PULL"})
-    assert fake.asked[1].path == f"{T}?wait=started&timeout_seconds=30.0"
+    assert fake.asked[1].path == f"{T}?wait=started&timeout_seconds=45.0"
     assert "connector transfers address urn:uuid:n1" in ended.err
 
 
@@ -93,6 +93,20 @@ def test_an_order_is_cancelled_and_what_remains_is_said(command: Command, fake: 
     assert json.loads(command("cancel", "urn:uuid:p1", "--json").out)["stage"] == "failed"
     fake.answers[path] = (409, problem(409, "contradiction", "the order is at `done`"))
     assert (command("cancel", "urn:uuid:p1").code, command("cancel", "urn:uuid:p1").out) == (1, "")
+
+
+@pytest.mark.asyncio
+async def test_one_that_a_peer_refuses_because_it_does_not_know_us_any_more_says_so_and_what_mends_it(operated: Operated, tmp_path: Path):
+    async with pair.pair(tmp_path / "x") as both:
+        await both.provider.publish("urn:d", content=b"a,b\n")
+        agreed = json.loads((await operated(both.consumer, "negotiate", "hospital", "urn:d", "--json")).out)
+        known = both.provider.site.root / "registry" / "biopharma.jsonld"
+        known.unlink()
+        await both.provider.asked("POST", "/reload")
+        refused = await operated(both.consumer, "transfers", "start", agreed["agreement"])
+        assert refused.code == 1
+        assert "404: the peer does not take who we are (" in refused.err
+        assert "its operator has to take our self-description anew (`connector reload` at a Qiao)" in refused.err
 
 
 @pytest.mark.asyncio

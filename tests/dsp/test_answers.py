@@ -43,7 +43,7 @@ def test_a_doubtful_one_ends_them_exactly_when_it_came_often_and_long_enough(sta
         (409, None, (), None, "409"),
         (404, "gone", (), 'Bearer error_description="x"', "404 gone"),
         (401, None, (), None, "401: the peer does not take who we are; if our key or address is new"),
-        (404, None, (), 'Bearer error="invalid_token", error_description="no\x1bkey"', "404: the peer does not take who we are (nokey); if our key"),
+        (404, None, (), 'Bearer error_description="no\x1bkey"', "404: the peer does not take who we are (nokey); if"),
         (404, None, (), None, "404: the peer has nothing at this address, or does not say it to whom it does not know; if our key"),
     ],
 )  # fmt: skip
