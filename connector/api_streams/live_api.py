@@ -30,6 +30,7 @@ from connector.dataplane_live.flow import Flow
 from connector.dataplane_live.lives import Lives
 from connector.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from connector.metering.live import LAST
+from connector.metering.objects import WINDOW_BYTES, manifest_of
 from connector.records.metering import Metered
 
 RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?", re.ASCII)
@@ -139,7 +140,9 @@ class LiveApi:
         elif NUMBER.fullmatch(asked) is None:
             raise InvalidRequest("`after` is the number of leaves that somebody has, the header included")
         else:
-            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS)
+            # By one over more than there is credit for nothing could be proven, hence nothing be signed for, and nothing more would leave.
+            window_bytes = manifest_of(account.stored.manifest).window_bytes if account.stored is not None else WINDOW_BYTES
+            size = await flow.checkpoint_after(int(asked), PATIENCE_SECONDS, min(window_bytes, WINDOW_BYTES))
         if size is None:
             return web.Response(status=204, headers=NO_STORE)
         return web.Response(body=self._accounts.checkpoint(account.log, flow.stages, size), content_type=NOTE, headers=NO_STORE)

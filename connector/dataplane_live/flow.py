@@ -143,15 +143,15 @@ class Flow:
                 return data if first == offset and first + len(data) <= end else data[offset - first : end - first]
         return b""
 
-    async def checkpoint_after(self, leaves: int, seconds: float) -> int | None:
-        """The size of a checkpoint of more than `leaves` leaves, and at most WINDOW_BYTES beyond them: it is waited for. None if there is
-        none after `seconds`."""
+    async def checkpoint_after(self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES) -> int | None:
+        """The size of a checkpoint of more than `leaves` leaves, and at most `window_bytes` beyond them, which fits into any credit: it is
+        waited for. None if there is none after `seconds`."""
         try:
             async with asyncio.timeout(seconds), self._news:
                 await self._news.wait_for(lambda: self.signed > leaves)
         except TimeoutError:
             return None
-        return self.log.within(max(leaves, 1), WINDOW_BYTES, self.signed)
+        return self.log.within(max(leaves, 1), window_bytes, self.signed)
 
     async def _pump(self) -> None:
         """Follow the source for good: one that ends or fails is asked again."""

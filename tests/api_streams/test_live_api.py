@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,7 +17,7 @@ from connector.merkle import checkpoints, notes
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Sealed, read_header, read_sealed
 from connector.metering.live import LAST, read_etag
-from connector.metering.objects import Manifest, kept
+from connector.metering.objects import WINDOW_BYTES, Manifest, kept
 from connector.odrl.counters import Tally
 from connector.odrl.operands import RECORD_COUNT
 from connector.ports import COUNTERSIGNED
@@ -55,9 +56,10 @@ class Client:
 
 
 @asynccontextmanager
-async def client(tmp_path: Path, path: str = "/lines?size=900", **live: int) -> AsyncIterator[Client]:
+async def client(tmp_path: Path, path: str = "/lines?size=900", window_bytes: int = WINDOW_BYTES, **live: int) -> AsyncIterator[Client]:
     (tmp_path / "root").mkdir()
-    async with upstream.running(free_ports(1)[0]) as url, provider(tmp_path / "root", metered=True, live=live) as rig:
+    limits: dict[str, Any] = {"metered": True, "window_bytes": window_bytes, "live": live}
+    async with upstream.running(free_ports(1)[0]) as url, provider(tmp_path / "root", **limits) as rig:
         await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") else {}))
         async with aiohttp.ClientSession() as http:
             yield Client(rig, http)
@@ -108,7 +110,7 @@ async def test_what_a_stage_has_made_of_the_data_is_what_is_hashed_signed_and_se
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(flow, "WINDOW_BYTES", 2 * CHUNK_BYTES)
-    async with client(tmp_path) as at:
+    async with client(tmp_path, window_bytes=2 * CHUNK_BYTES) as at:
         at.rig.change(stages=(Upper(),))
         _, data = await at.take(1_500_000)
         assert data.startswith(b'{"N":1,"X":"YYY')
@@ -125,7 +127,7 @@ async def test_what_a_stage_has_made_of_the_data_is_what_is_hashed_signed_and_se
 
 async def test_what_lies_beside_proves_what_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(flow, "WINDOW_BYTES", 2 * CHUNK_BYTES)
-    async with client(tmp_path) as at:
+    async with client(tmp_path, window_bytes=2 * CHUNK_BYTES) as at:
         _, data = await at.take(2_000_000)
         header = await at.body("/header")
         manifest = kept(Manifest, (await at.body("/manifest")).decode())
@@ -136,6 +138,9 @@ async def test_what_lies_beside_proves_what_has_come(tmp_path: Path, monkeypatch
             note = await at.body(f"/checkpoint?after={size}")
             said = checkpoints.open(note, manifest.log.origin, [key]).checkpoint
             assert said.size > size
+            assert read_sealed(await at.body(f"/sealed/{size}-{said.size}"), CHUNK_BYTES).size_bytes <= 2 * CHUNK_BYTES, (
+                "it fits into the credit"
+            )
             read_sealed(await at.body(f"/sealed/{size}-{said.size}"), CHUNK_BYTES, sealed)
             size = said.size
             spans = [sealed.span(leaf, leaf + 1) for leaf in range(1, size)]

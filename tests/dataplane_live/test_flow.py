@@ -105,8 +105,7 @@ async def test_much_is_sealed_at_once_in_leaves_of_whole_records(tmp_path: Path)
         assert len(leaves) < 1.2 * len(content) / CHUNK_BYTES
 
 
-async def test_a_checkpoint_for_somebody_is_at_most_a_window_beyond_what_he_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(flows, "WINDOW_BYTES", MIB)
+async def test_a_checkpoint_for_somebody_is_at_most_a_window_beyond_what_he_has(tmp_path: Path):
     faucet, line = Faucet(), b"x" * 99_999 + b"\n"
     async with flowing(tmp_path / "x", faucet) as (flow, _):
         for _ in range(50):
@@ -115,12 +114,12 @@ async def test_a_checkpoint_for_somebody_is_at_most_a_window_beyond_what_he_has(
         await signed(flow, flow.log.leaves)
         have = 1
         while have < flow.log.leaves:
-            size = await flow.checkpoint_after(have, 1.0)
+            size = await flow.checkpoint_after(have, 1.0, MIB)
             assert size is not None
             assert size > have
             assert flow.log.span(have, size)[1] <= MIB
             have = size
-        assert await flow.checkpoint_after(have, 0.01) is None
+        assert await flow.checkpoint_after(have, 0.01, MIB) is None
 
 
 async def test_the_source_waits_while_nobody_takes_and_goes_on_when_somebody_has(tmp_path: Path):
