@@ -313,9 +313,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         of_pushed = OpenSources[Any](sources)
         stack.push_async_callback(of_pushed.close)
         bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, Meters(ledger))
-        pushing = Pushing(journal, operations, Pusher(*bytes_, peer, metered.link).push)
+        pushing = Pushing(journal, operations, Pusher(*bytes_, peer, signing.means, metered.link).push)
         journal.listen(pushing.committed)
-        sink = SinkApi(tokens, store, downloads.receptions, tracing)
+        sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)
 
         running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)
         limits_of = settings.limits

@@ -4,6 +4,7 @@ small reads are many, and need neither its look at paths nor at bodies."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
@@ -21,9 +22,11 @@ from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
 from connector.signatures import http
+from connector.signatures.asking import Means
 from connector.signatures.jws import SigningKey
 
 BEARER_CHARACTERS_MAX = 4096
+SINK = "/sink/"  # the path below which data are brought
 TRACEPARENT = istr("traceparent")
 SIGNATURE, SIGNATURE_INPUT, ACCEPT_SIGNATURE = istr("Signature"), istr("Signature-Input"), istr("Accept-Signature")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
@@ -63,6 +66,7 @@ class Signing:
     def __init__(self, url: str, signer: Callable[[], SigningKey], keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
         self._url, self._signer, self._clock = url, signer, clock
         self._possession = Possession(keys, clock)
+        self.means = Means(signer, keys, clock.now, os.urandom)  # the same for what we ask ourselves
 
     def proof(self, request: web.Request) -> Proof:
         """What the request proves beside its token."""
@@ -74,7 +78,7 @@ class Signing:
         asked, headers = request.headers, response.headers
         if not signs(request):
             return
-        wanted = http.wanted(", ".join(asked.getall(ACCEPT_SIGNATURE, ()))) or http.Wanted()
+        wanted = http.wanted(", ".join(asked.getall(ACCEPT_SIGNATURE, ())), binding_of(request)) or http.Wanted()
         answer = http.Answer(response.status, lambda name: headers.getall(name, ()), self._request(request))
         try:
             given = http.sign(answer, self._signer(), self._clock.now(), nonce=wanted.nonce, label=wanted.label)
@@ -86,7 +90,7 @@ class Signing:
     def _request(self, request: web.Request) -> http.Request:
         headers, path = request.headers, request.raw_path
         url = f"{self._url}{path}" if path.startswith("/") else f"{self._url}/{path}"  # `*`, or a host: none that could be signed for
-        return http.Request(request.method, url, lambda name: headers.getall(name, ()))
+        return http.Request(request.method, url, lambda name: headers.getall(name, ()), binding_of(request))
 
 
 def signs(request: web.Request) -> bool:
@@ -99,10 +103,17 @@ def proof_of(signing: Signing | None, request: web.Request) -> Proof | None:
     return None if signing is None else signing.proof(request)
 
 
+def binding_of(request: web.Request) -> http.Binding:
+    """What signatures of a request, and of its answer, have to cover: at a sink data are brought, elsewhere fetched."""
+    return http.PUSH if request.path.startswith(SINK) else http.PULL
+
+
 def to_sign(request: web.Request) -> str:
     """The `Accept-Signature` by which a request is asked for with a signature (RFC 9421, 5.1)."""
+    binding, there = binding_of(request), request.headers
     body = {http.DIGEST} if request.body_exists else set()
-    return http.ask(each for each in http.PULL.of_request if each[0].startswith("@") or each[0] in request.headers or each[0] in body)
+    names = (each for each in binding.of_request if each[0].startswith("@") or each[0] in there or each[0] in body)
+    return http.ask(names, binding=binding)
 
 
 def bearer(authorization: str | None) -> str:

@@ -76,13 +76,11 @@ class Gate:
         return known.permit
 
     async def own(self, transfer: str) -> Permit:
-        """The permission to push a transfer, which no token of ours opens: the sink has one of its own. Raises TokenRefused if there is
-        nothing behind it, Withdrawn if nothing may leave now; a sink signs no requests, so what demands them is not pushed."""
+        """The permission to push a transfer, which no token of ours opens: the sink has one of its own, and where signed requests are
+        demanded it is we who sign them. Raises TokenRefused if there is nothing behind it, Withdrawn if nothing may leave now."""
         known = await self._look_up(transfer)
         if known.view.role is not Role.PROVIDER:
             raise TokenRefused(NOT_VALID)
-        if SIGNED_REQUESTS in known.view.demands:
-            raise Withdrawn("the agreement demands requests that the consumer signs; nothing is pushed under it", "push-unsigned")
         _demand_running(known, self._clock.now())
         return known.permit
 

@@ -1,6 +1,7 @@
-"""Proof of possession: where an agreement demands it, a token counts only in a request that its consumer has signed (RFC 9421).
+"""Proof of possession: where an agreement demands it, a token counts only in a request that its holder has signed (RFC 9421): the
+consumer, or, of data that are brought to its sink, their provider.
 
-Which key is no matter, as long as it is one of the consumer's that is valid now. Each signature is good once: its nonce is remembered
+Which key is no matter, as long as it is one of the holder's that is valid now. Each signature is good once: its nonce is remembered
 for as long as it is fresh. That memory begins with the process, so a signature from before is put off until another can be made.
 """
 
@@ -13,7 +14,7 @@ from connector.ports import Clock, VerificationKey
 from connector.signatures.http import AGE_SECONDS_MAX, DIGEST, Request, check_content, verify_request
 from connector.signatures.used import UsedIds
 
-TO_SIGN = "the agreement demands requests that its consumer signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
+TO_SIGN = "the agreement demands requests that whoever has the token signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
 
 
 class Possession:
@@ -24,14 +25,14 @@ class Possession:
         self._started = clock.now()
         self._used = UsedIds()
 
-    def demand(self, request: Request, consumer: str) -> None:
-        """Raise SignatureRefused unless `consumer` (a participant id) has signed this request, and just now; Busy if that cannot be
+    def demand(self, request: Request, holder: str) -> None:
+        """Raise SignatureRefused unless `holder` (a participant id) has signed this request, and just now; Busy if that cannot be
         told so soon after a start, TooMany if more of its nonces are fresh than are remembered."""
         now = self._clock.now()
-        signed = verify_request(request, consumer, self._keys(consumer), now)
+        signed = verify_request(request, holder, self._keys(holder), now)
         if signed.created < self._started:
             raise Busy("the request was signed before this connector started, which has forgotten what was used; sign again")
-        if not self._used.take(consumer, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):
+        if not self._used.take(holder, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):
             raise SignatureRefused("the signature was used before; sign each request anew, with a fresh `nonce`", "signature-used")
 
 
@@ -44,29 +45,34 @@ class Proof:
         self._possession, self._request = possession, request
         self._proven: str | None = None
 
-    def demand(self, consumer: str) -> None:
+    @property
+    def proven(self) -> bool:
+        """Whether a signature was demanded, and is there."""
+        return self._proven is not None
+
+    def demand(self, holder: str) -> None:
         """Raise as `Possession.demand`."""
-        if self._proven == consumer:
+        if self._proven == holder:
             return
         try:
-            self._possession.demand(self._request, consumer)
+            self._possession.demand(self._request, holder)
         except SignatureRefused as refused:
             raise SignatureRefused(TO_SIGN, refused.code) if refused.code == "signature-missing" else refused from None
-        self._proven = consumer
+        self._proven = holder
 
     def cover(self, body: bytes) -> None:
         """Raise SignatureRefused for another body than the one that `Content-Digest` names, and for one that it does not name though the
         request had to be signed: who is asked for a signature signs all that is said. Call it once that was demanded."""
         if self._request.fields(DIGEST):
             check_content(self._request.fields, body)
-        elif self._proven is not None and body:
+        elif self.proven and body:
             raise SignatureRefused(
                 "the request is signed without its body; name that in `Content-Digest`, and cover it", "content-digest-missing"
             )
 
 
-def demand(proof: Proof | None, consumer: str) -> None:
+def demand(proof: Proof | None, holder: str) -> None:
     """Raise as `Possession.demand`; a door that looks at no signatures lets nobody through."""
     if proof is None:
         raise SignatureRefused(TO_SIGN, "signature-missing")
-    proof.demand(consumer)
+    proof.demand(holder)

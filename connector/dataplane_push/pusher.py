@@ -5,7 +5,7 @@ A sink of a connector like this one is asked what it wants (`HEAD`), is told whe
 costs what was under way. Any other sink gets all of the data in one `PUT`; what it took is counted by us alone.
 
 The account, its credit and the judgement of receipts are those of every other way out, and so is what cuts it: a transfer that is suspended
-or ends, a bound of its policy, a quota.
+or ends, a bound of its policy, a quota. Requests and answers are signed as `signed` says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
@@ -29,10 +29,12 @@ from connector.dataplane.ranges import Span, write_repr_digest
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representation, Representations, pieces
 from connector.dataplane_accounts.account import Account
+from connector.dataplane_push.signed import SignedUploads, Uploads
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
-from connector.ports import Reply, Source, Transfers
-from connector.signatures.http import content_digest
+from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
+from connector.signatures.asking import Asking, Means
+from connector.signatures.http import PUSH, content_digest
 
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
@@ -40,17 +42,6 @@ IDLE_SECONDS: Final = 60.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
 DIGITS_MAX: Final = 18
 AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-
-
-class Uploads(Protocol):
-    """The way to a sink, behind the egress guard."""
-
-    async def send(self, method: str, url: str, *, headers: dict[str, str], limit_bytes: int | None = None) -> Reply: ...
-
-    async def upload(
-        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int
-    ) -> Reply:
-        """One PUT of `length` bytes. Raises PeerFailed if nothing moves for `idle_seconds`, EgressDenied, and what `body` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +53,12 @@ class Data:
     representation: Representation
     account: Account
     meter: Meter | None
+    uploads: SignedUploads
     still: Callable[[], None]
 
 
 class Pusher:
-    """Pushes. `transfers` looks them up, `opened` and `representations` are those of the bytes."""
+    """Pushes. `transfers` looks them up, `opened` and `representations` are those of the bytes, `means` sign requests."""
 
     def __init__(
         self,
@@ -80,12 +72,13 @@ class Pusher:
         flows: Flows,
         meters: Meters,
         uploads: Uploads,
+        means: Means,
         link: Callable[[str], str],
     ) -> None:
         self._gate, self._transfers, self._tokens = gate, transfers, tokens
         self._opened, self._representations = opened, representations
         self._accounts, self._receipts, self._flows, self._meters = accounts, receipts, flows, meters
-        self._uploads, self._link = uploads, link
+        self._uploads, self._means, self._link = uploads, means, link
 
     async def push(self, transfer: str, sink: Address) -> None:
         """Returns when the sink has all of it, and has signed for it if it signs. Raises Withdrawn if nothing may leave (any more),
@@ -106,15 +99,24 @@ class Pusher:
                 async with meter or nullcontext():
                     bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
                     with self._flows.running(transfer, *bounds) as running, account.running():
-                        data = Data(permit, source, representation, account, meter, running.demand)
+                        uploads = self._signed(permit)
+                        data = Data(permit, source, representation, account, meter, uploads, running.demand)
                         await self._bring(sink, data)
             finally:
                 self._accounts.written_soon(account)
 
+    def _signed(self, permit: Permit) -> SignedUploads:
+        asking = Asking(self._means, permit.consumer, PUSH, signs=SIGNED_REQUESTS in permit.demands)
+        return SignedUploads(self._uploads, asking, permit.transfer)
+
     async def _bring(self, sink: Address, data: Data) -> None:
-        asked = await self._uploads.send("HEAD", sink.endpoint, headers=_headers(sink), limit_bytes=ANSWER_BYTES_MAX)
+        asked = await data.uploads.head(sink.endpoint, headers=_headers(sink), limit_bytes=ANSWER_BYTES_MAX)
         if asked.status in AGAIN:  # it will say what kind of sink it is
             raise _refusal(asked)
+        if SIGNED_REQUESTS in data.permit.demands:
+            data.uploads.demand()
+            if asked.status >= HTTPStatus.BAD_REQUEST:  # who signs that is no sink that only knows no `HEAD`
+                raise _refusal(asked)
         if RECEIPTS_RELATION in asked.headers.get("link", ""):
             await self._by_windows(sink, data)
         else:
@@ -136,7 +138,7 @@ class Pusher:
         told = orjson.dumps({"dataAddress": self._tokens.data_address(grant_for(view))})
         size = data.representation.size_bytes
         opening = {"Content-Range": f"bytes */{size}", "Content-Type": "application/json", "Content-Digest": content_digest(told)}
-        reply = await self._uploads.upload(
+        reply = await data.uploads.upload(
             sink.endpoint, _once(told), len(told), headers=_headers(sink) | opening, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
         )
         while True:
@@ -171,7 +173,7 @@ class Pusher:
         if representation.sha256 is not None:
             headers["Repr-Digest"] = write_repr_digest(representation.sha256)
         async with aclosing(self._body(data, span)) as body:
-            return await self._uploads.upload(
+            return await data.uploads.upload(
                 sink.endpoint, body, span.length, headers=headers, idle_seconds=IDLE_SECONDS, limit_bytes=ANSWER_BYTES_MAX
             )
 

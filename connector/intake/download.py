@@ -117,7 +117,7 @@ class Downloads:
         """The same of what the provider brings."""
         async with self.receptions.waiting(pull.transfer or "") as reception:
             address = (await reception.begun()).address
-            peer = PushPeer(self._peer, reception, proves=address is not None)
+            peer = PushPeer(await self._signed(pull), reception, proves=address is not None)
             try:
                 read = read_address(address or NOWHERE)
                 peer.check(read.endpoint)

@@ -12,6 +12,7 @@ from aiohttp import web
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.adapters_streams.mover import SpliceMover
+from connector.api.data_answers import Signing
 from connector.api_streams.sink_api import SinkApi
 from connector.control.journal import Journal
 from connector.dataplane.edr import Address, Tokens, read_address
@@ -23,6 +24,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
+from connector.ports import SIGNED_REQUESTS
 from connector.records import Changes, Pull
 from connector.records.metering import Metered
 from tests.dataplane.rig import (
@@ -39,6 +41,7 @@ from tests.dataplane.rig import (
     serving,
 )
 
+Lie = Callable[[web.Request, web.StreamResponse], object]
 OURS = "urn:uuid:01890000-0000-7000-8000-00000000000c"
 
 
@@ -53,6 +56,8 @@ class Stand:
     downloads: Downloads
     store: MemoryStore
     pusher: Pusher
+    demanded: set[str]  # of the sink's requests
+    lies: list[Lie]  # what happens to its answers once they are signed
     watcher: Watcher = field(default_factory=Watcher)
 
     @property
@@ -74,6 +79,13 @@ class Stand:
     async def push(self) -> None:
         await self.pusher.push(TRANSFER, self.sink())
 
+    def demand_signatures(self) -> None:
+        """From now on the agreement demands signed requests, on either side. The second in which a door began is over: what is signed in it
+        is put off."""
+        self.rig.clock.shift_seconds += 1.5
+        self.demanded.add(SIGNED_REQUESTS)
+        self.rig.change(demands=frozenset({SIGNED_REQUESTS}))
+
     async def accounts(self) -> tuple[Metered, Metered]:
         ours, theirs = await self.store.metered(OURS), await self.rig.store.metered(TRANSFER)
         assert ours is not None
@@ -94,14 +106,29 @@ async def stand(tmp_path: Path, content: bytes, *middlewares: Callable[..., Any]
         other = await rig.store.process(Kind.TRANSFER, TRANSFER)
         assert other is not None
         await rig.store.commit(Changes(saves=(replace(other, peer_pid=OURS, version=other.version + 1),)))
-        means = Means(store, Journal(store, rig.clock).decide, rig.consumer, rig.clock, Counted())
-        downloads = rig.downloads(tmp_path / "out", metering=Metering(means, SpliceMover, "write"), patience_seconds=2.0)
-        url: list[str] = []
         key = key_of(CONSUMER)
+        means = Means(store, Journal(store, rig.clock).decide, rig.consumer, rig.clock, Counted())
+        downloads = rig.downloads(
+            tmp_path / "out", metering=Metering(means, SpliceMover, "write"), signer=lambda: key, patience_seconds=2.0
+        )
+        url: list[str] = []
         tokens = Tokens(
             CONSUMER, "http://sink", signer=lambda: key, key_of=lambda _: key.key.public, clock=rig.clock, ids=Counted(), token_seconds=300
         )
-        SinkApi(tokens, store, downloads.receptions, telemetry.Tracing("test", 0.0)).add_to(app)
+        signing = Signing("http://sink", lambda: key, rig.consumer.keys, rig.clock)
+        demanded: set[str] = set()
+
+        async def demands(_pid: str) -> frozenset[str]:
+            return frozenset(demanded)
+
+        SinkApi(tokens, store, downloads.receptions, telemetry.Tracing("test", 0.0), signing, demands).add_to(app)
+        lies: list[Lie] = []
+
+        async def lie(request: web.Request, response: web.StreamResponse) -> None:
+            for each in lies:
+                each(request, response)
+
+        app.on_response_prepare.extend((signing.sign, lie))
         opened: OpenSources[Any] = OpenSources(rig.sources)
         pusher = Pusher(
             rig.gate,
@@ -114,10 +141,11 @@ async def stand(tmp_path: Path, content: bytes, *middlewares: Callable[..., Any]
             rig.flows,
             Meters(rig.ledger),
             rig.peer,
+            Signing("http://provider", lambda: key_of(PROVIDER), rig.consumer.keys, rig.clock).means,
             rig.metering.link,
         )
         async with serving(app) as port, aiohttp.ClientSession():
             url.append(f"http://127.0.0.1:{port}")
-            tokens._url = url[0]
-            yield Stand(rig, tmp_path / "out", url[0], tokens, downloads, store, pusher)
+            tokens._url = signing._url = url[0]
+            yield Stand(rig, tmp_path / "out", url[0], tokens, downloads, store, pusher, demanded, lies)
         await opened.close()

@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from connector.dataplane.edr import Address
+from connector.dataplane.edr import Address, read_address
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import CONTEXT, Kind, Role
-from connector.ports import COUNTERSIGNED
-from connector.records import Changes
+from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.records import Changes, Edr
 from tests import pair
 from tests.dataplane.rig import some_bytes
 from tests.dataplane_live import test_live_pair as live_pair
@@ -21,7 +22,9 @@ from tests.test_app import ended
 CONTENT = some_bytes(3_000_000)
 DATASET = "urn:test:pushed"
 METERING = {"leftOperand": "https://w3id.org/qiao/v1/metering", "operator": "eq", "rightOperand": COUNTERSIGNED}
+POSSESSION = {"leftOperand": "https://w3id.org/qiao/v1/possession", "operator": "eq", "rightOperand": {"@id": SIGNED_REQUESTS}}
 DEMANDING = {"@type": "Offer", "permission": [{"action": "use", "constraint": [METERING]}]}
+SIGNED = {"@type": "Offer", "permission": [{"action": "use", "constraint": [METERING, POSSESSION]}]}
 
 pytestmark = pytest.mark.asyncio
 
@@ -32,7 +35,7 @@ async def ordered(at: pair.Running, **more: object) -> dict[str, object]:
     return await ended(at, order["id"])
 
 
-@pytest.mark.parametrize("policy", [DEMANDING, pair.OPEN], ids=["demanded", "offered"])
+@pytest.mark.parametrize("policy", [DEMANDING, SIGNED, pair.OPEN], ids=["demanded", "demanded and signed", "offered"])
 async def test_an_order_for_push_is_brought_completed_and_counted_the_same_on_both_sides(policy: dict[str, object], tmp_path: Path):
     async with pair.pair(tmp_path, store="sqlite") as both:
         await both.provider.publish(DATASET, policy, content=CONTENT)
@@ -46,6 +49,20 @@ async def test_an_order_for_push_is_brought_completed_and_counted_the_same_on_bo
         assert ours is not None
         assert (theirs.status, theirs.attested, theirs.counts.bytes) == ("complete", "both", len(CONTENT))
         assert (ours.receipt, ours.ack, ours.counts) == (theirs.receipt, theirs.ack, theirs.counts)
+
+
+async def test_under_an_agreement_that_demands_signed_requests_the_address_of_a_sink_is_its_providers_alone(tmp_path: Path):
+    edrs: list[Edr] = []
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, SIGNED, content=CONTENT)
+        both.provider.connector.journal.listen(lambda changes, _: edrs.extend(each for each in changes.saves if isinstance(each, Edr)))
+        order = await ordered(both.consumer)
+        assert order["stage"] == "done", order
+        sink = read_address(edrs[0].address)
+        said = {"Authorization": f"Bearer {sink.access_token}"}
+        async with aiohttp.ClientSession() as http, http.put(sink.endpoint, data=b"x", headers=said) as answer:
+            assert (answer.status, (await answer.json())["type"]) == (401, "urn:qiao:problem:signature-missing")
+            assert 'tag="dp-push"' in answer.headers["Accept-Signature"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from connector.dataplane.edr import Address
 from connector.dataplane_push import pusher
 from connector.errors import EgressDenied, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.objects import Receipt, kept
-from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import TRANSFER, serving, some_bytes
 from tests.dataplane_push.stand import OURS, Stand, stand
 
@@ -207,13 +207,6 @@ async def test_of_a_push_that_is_revoked_both_sides_have_what_was_verified_befor
         ours, theirs = await at.accounts()
         assert ours.counts.bytes == WINDOW + CHUNK
         assert (ours.receipt, ours.ack, ours.counts) == (theirs.receipt, theirs.ack, theirs.counts)
-
-
-async def test_nothing_is_pushed_where_the_consumer_has_to_sign_its_requests(tmp_path: Path):
-    async with stand(tmp_path, CONTENT) as at:
-        at.rig.change(demands=frozenset({SIGNED_REQUESTS}))
-        with pytest.raises(Withdrawn, match="nothing is pushed under it"):
-            await at.push()
 
 
 @dataclass

@@ -1,0 +1,90 @@
+"""Requests to a sink that we sign, and its answers, whose signatures are looked at (RFC 9421).
+
+As with requests for data (`connector.intake.signed`) every request asks for a signed answer, and is signed once the sink has shown that it
+knows signatures. Where an agreement demands signed requests it holds of both sides, since here they have changed places: ours are signed
+from the first one on, and nothing leaves before the consumer has signed that the sink is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from connector import telemetry
+from connector.errors import PeerRefused, SignatureRefused
+from connector.ports import Reply
+from connector.signatures import http
+from connector.signatures.asking import Asked, Asking
+
+DONE: Final = 2  # the class of statuses that say so
+UNPROVEN: Final = (
+    "the agreement demands signatures (RFC 9421), and the sink has not signed its answer: nobody has proven that it is the consumer's;"
+    " have it answer `Accept-Signature`, or fetch the data as `HttpData-PULL`"
+)
+UNSIGNED: Final = "the sink has signed answers before, and this one came without a signature: whoever took that off may have changed it"
+UNNAMED: Final = "the sink has signed an answer without its body; name that in `Content-Digest`"
+
+
+class Uploads(Protocol):
+    """The way to a sink, behind the egress guard."""
+
+    def check(self, url: str) -> None:
+        """Raises EgressDenied for an address that is never dialled."""
+
+    async def send(self, method: str, url: str, *, headers: dict[str, str], limit_bytes: int | None = None) -> Reply: ...
+
+    async def upload(
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int
+    ) -> Reply:
+        """One PUT of `length` bytes. Raises PeerFailed if nothing moves for `idle_seconds`, EgressDenied, and what `body` raises."""
+
+
+class SignedUploads:
+    """The way to the sink of one transfer, over `uploads`; `asking` signs, and is what knows of the sink's signatures. All methods raise
+    PeerRefused for an answer that contradicts its signature: asking again changes nothing."""
+
+    def __init__(self, uploads: Uploads, asking: Asking, transfer: str) -> None:
+        self._uploads, self._asking, self._transfer = uploads, asking, transfer
+
+    def demand(self) -> None:
+        """Raise PeerRefused unless the sink has signed an answer."""
+        if not self._asking.answered:
+            raise PeerRefused(UNPROVEN, status=HTTPStatus.UNAUTHORIZED)
+
+    async def head(self, url: str, *, headers: dict[str, str], limit_bytes: int) -> Reply:
+        """Ask what is wanted; once more, signed, if that is refused without."""
+        self._uploads.check(url)
+        while True:
+            asked = self._asking.ask("HEAD", url, headers)
+            reply = await self._uploads.send("HEAD", url, headers=dict(asked.headers), limit_bytes=limit_bytes)
+            self._look(asked, reply)
+            if not self._asking.wants(asked, reply.status, reply.headers):
+                return reply
+
+    async def upload(
+        self, url: str, body: AsyncIterator[bytes], length: int, *, headers: dict[str, str], idle_seconds: float, limit_bytes: int
+    ) -> Reply:
+        """See `Uploads`. What the body is has to stand in `headers`: it may be too much to be looked at before it leaves."""
+        self._uploads.check(url)
+        asked = self._asking.ask("PUT", url, headers)
+        sent = dict(asked.headers)
+        reply = await self._uploads.upload(url, body, length, headers=sent, idle_seconds=idle_seconds, limit_bytes=limit_bytes)
+        self._look(asked, reply)
+        return reply
+
+    def _look(self, asked: Asked, reply: Reply) -> None:
+        """Believe what is said, or raise PeerRefused. An error without a signature may be a proxy's, and moves nothing."""
+        try:
+            signed = self._asking.look(asked, reply.status, reply.headers)
+            if signed is not None and http.DIGEST in reply.headers:
+                http.check_content(lambda name: [reply.headers[name]], reply.body)
+            elif signed is not None and reply.body and reply.status // 100 == DONE:
+                raise SignatureRefused(UNNAMED, "content-digest-missing")
+        except SignatureRefused as refused:
+            telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=reply.status, code=refused.code)
+            raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status) from None
+        moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
+        if signed is None and self._asking.answered and moves:
+            telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=reply.status)
+            raise PeerRefused(UNSIGNED, status=reply.status)
