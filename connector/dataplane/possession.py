@@ -14,7 +14,9 @@ from connector.ports import Clock, VerificationKey
 from connector.signatures.http import AGE_SECONDS_MAX, DIGEST, Request, check_content, verify_request
 from connector.signatures.used import UsedIds
 
-TO_SIGN = "the agreement demands requests that whoever has the token signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
+TO_SIGN = (
+    "the agreement demands requests that whoever has the token signs (RFC 9421), and this one is not; `Accept-Signature` says what to cover"
+)
 
 
 class Possession:
