@@ -45,7 +45,7 @@ async def mend(log: Growing, spool: Spool, source: LiveSource, staged: Callable[
         return
     begin, position = log.point(wrong)
     telemetry.log.warning("live data fetched again", log=log.snapshot, lost_bytes=log.end - log.span(1, wrong)[1])
-    if position is None:
+    if position is None and (log.position is None or begin > 1):  # from its first record on a source may be where it was: its hashes say so
         raise broken() if log.position is not None else lost()
     spool.first = min(spool.first, needed)
     leaf, kept = begin, b""

@@ -188,6 +188,21 @@ async def test_bytes_that_are_gone_for_good_end_the_log(tmp_path: Path, source: 
         assert not flow.log.torn
 
 
+async def test_what_was_lost_from_the_first_byte_on_comes_again_from_where_the_source_begins_if_that_is_where_it_was(tmp_path: Path):
+    content, leaves, root = await begun(tmp_path / "x")
+    all_gone(tmp_path / "x")
+    async with flowing(tmp_path / "x", "after", Numbers(said=b"y")) as flow:
+        with pytest.raises(Withdrawn) as caught:
+            await flow.mend(0)
+        assert caught.value.code == BROKEN
+    source = Numbers()
+    async with flowing(tmp_path / "x", "after", source) as flow:
+        await flow.mend(0)
+        assert source.followed == [None]
+        assert (await come(flow, len(content)))[: len(content)] == content
+        assert flow.log.root_at(leaves) == root
+
+
 async def test_a_source_that_does_not_answer_now_is_asked_again_by_the_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mending, "MENDING_SECONDS", 0.1)
     await begun(tmp_path / "x")
