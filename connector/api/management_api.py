@@ -94,6 +94,7 @@ class ManagementApi:
             ("POST", "/catalog/dataset", self._catalog_dataset),
             ("POST", "/negotiations", self._negotiate),
             ("POST", "/negotiations/offers", self._offer),
+            ("GET", "/processes/{pid}", self._kind),
             ("GET", "/negotiations", self._processes(n)),
             ("GET", "/negotiations/{pid}", self._process(n)),
             ("POST", "/negotiations/{pid}/approve", self._approve),
@@ -216,6 +217,15 @@ class ManagementApi:
         if process is None:
             raise NotFound(f"there is no {kind} `{pid}`")
         return process
+
+    async def _kind(self, request: web.Request) -> web.Response:
+        """What a process is, of whose pid nobody remembers that."""
+        pid = request.match_info["pid"]
+        await self._d.journal.settled(pid)
+        for kind in Kind:
+            if await self._d.store.process(kind, pid) is not None:
+                return shapes.answer({"kind": kind, "pid": pid})
+        raise NotFound(f"there is no negotiation or transfer `{pid}`")
 
     def _processes(self, kind: Kind) -> Handler:
         async def handle(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from connector.cli import policy_text, show
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
+from connector.client.meant import order_of
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
     Parameters
     ----------
     id
-        id of the order to follow
+        id of the order to follow, or `latest` for the newest
     """
     common = common or Common()
     if id is None:
@@ -242,7 +243,7 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
         return 0
 
     async def work(client: ManagementClient) -> tuple[Pull, AgreementUsage | None]:
-        return await _follow(client, await client.pull_order(id))
+        return await _follow(client, await client.pull_order(await order_of(client, id)))
 
     return _ended(*ask(common, work), common)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from connector.cli import policy_text, show
-from connector.cli.processes import either
 from connector.cli.session import Common, ask
+from connector.client.meant import kind_of, process_of
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
@@ -130,16 +130,15 @@ def explain(pid: str, *, lang: Annotated[Language, Parameter()] = "en", common: 
     Parameters
     ----------
     pid
-        as the lists show it
+        as the lists show it, or `latest` for the newest
     lang
         language of everything but names, and of what the peer has said: that stays as it was said
     """
     common = common or Common()
 
     async def work(client: ManagementClient) -> Explained:
-        return await either(
-            pid, lambda: client.decision("negotiations", pid, language=lang), lambda: client.decision("transfers", pid, language=lang)
-        )
+        meant = await process_of(client, pid)
+        return await client.decision("transfers" if await kind_of(client, meant) == "transfer" else "negotiations", meant, language=lang)
 
     found = ask(common, work)
     if common.json:

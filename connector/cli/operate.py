@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from connector.cli import show
-from connector.cli.processes import agreement_of
 from connector.cli.session import Common, ask
+from connector.client.meant import agreement_of
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from connector.cli import policy_text, show
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
+from connector.client.meant import agreement_of, kind_of, process_of
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
+    from connector.client.meant import Kind
     from connector.client.views import Agreement, Event, Negotiation, Page, Transfer
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
-LATEST = "latest"  # no IRI is a word alone
-NOT_FOUND = 404  # RFC 9110
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def negotiations(
@@ -42,7 +40,7 @@ def negotiations(
     action
         show
     pid
-        the one to show
+        the one to show, or `latest` for the newest
     state
         only those in this state, such as REQUESTED
     peer
@@ -52,7 +50,7 @@ def negotiations(
     """
     common = common or Common()
     if _one(action, pid):
-        show_process(pid or "", common=common)
+        shown(pid or "", common, "negotiation")
         return
     listed(common, lambda client: client.negotiations(state=state_of(state), peer=peer), "negotiation", watch)
 
@@ -77,7 +75,7 @@ def agreements(
     action
         show, close or perform
     id
-        which one
+        which one, or `latest` for the newest
     duty
         the duty that was performed: its pointer in the agreement, such as /permission/0/duty/0
     by
@@ -107,9 +105,10 @@ def agreements(
         raise InvalidRequest(f"`{action}` is not understood; write `show ID`, `close ID`, `perform ID`, or nothing for the list")
     if action == "perform" and duty is None:
         raise InvalidRequest("which duty was performed? give `--duty POINTER`; `agreements show ID` shows the document")
-    wanted, amounts = id, dict(_amount(each) for each in amount or ())
+    meant, amounts = id, dict(_amount(each) for each in amount or ())
 
     async def work(client: ManagementClient) -> Agreement:
+        wanted = await agreement_of(client, meant)
         if action == "perform":
             return await client.perform(wanted, duty or "", by=by, amounts=amounts)
         return await (client.agreement(wanted) if action == "show" else client.close_agreement(wanted, reason))
@@ -168,12 +167,17 @@ def show_process(pid: str, *, common: Common | None = None) -> None:
     Parameters
     ----------
     pid
-        as the lists show it
+        as the lists show it, or `latest` for the newest
     """
-    common = common or Common()
+    shown(pid, common or Common())
+
+
+def shown(said: str, common: Common, *kinds: Kind) -> None:
+    """Print a process of one of these kinds (of any without) in full. Raises ConnectorError."""
 
     async def work(client: ManagementClient) -> tuple[Negotiation | Transfer, tuple[Event, ...]]:
-        view = await either(pid, lambda: client.negotiation(pid), lambda: client.transfer_process(pid))
+        pid = await process_of(client, said, *kinds)
+        view = await (client.transfer_process(pid) if await kind_of(client, pid) == "transfer" else client.negotiation(pid))
         return view, await client.evidence(view.pid)
 
     view, record = ask(common, work)
@@ -192,10 +196,14 @@ def approve(pid: str, *, common: Common | None = None) -> int:
     Parameters
     ----------
     pid
-        as `connector negotiations` shows it
+        as `connector negotiations` shows it, or `latest` for the newest
     """
     common = common or Common()
-    view = ask(common, lambda client: client.approve(pid))
+
+    async def work(client: ManagementClient) -> Negotiation:
+        return await client.approve(await process_of(client, pid, "negotiation"))
+
+    view = ask(common, work)
     if common.json:
         show.document(view)
     if view.state == "TERMINATED" or view.ended_by is not None:
@@ -214,13 +222,17 @@ def counter(pid: str, *, policy: Path, common: Common | None = None) -> None:
     Parameters
     ----------
     pid
-        as `connector negotiations` shows it
+        as `connector negotiations` shows it, or `latest` for the newest
     policy
         file of the terms, in any form that `connector publish` takes
     """
     common = common or Common()
     terms = read_policy(policy)
-    done(ask(common, lambda client: client.counter(pid, terms)), common)
+
+    async def work(client: ManagementClient) -> Negotiation:
+        return await client.counter(await process_of(client, pid, "negotiation"), terms)
+
+    done(ask(common, work), common)
 
 
 def terminate(pid: str, *, reason: str | None = None, common: Common | None = None) -> None:
@@ -229,14 +241,17 @@ def terminate(pid: str, *, reason: str | None = None, common: Common | None = No
     Parameters
     ----------
     pid
-        as the lists show it
+        as the lists show it, or `latest` for the newest
     reason
         what the peer is told
     """
     common = common or Common()
 
     async def work(client: ManagementClient) -> Negotiation | Transfer:
-        return await either(pid, lambda: client.terminate_negotiation(pid, reason), lambda: client.move_transfer(pid, "terminate", reason))
+        meant = await process_of(client, pid)
+        if await kind_of(client, meant) == "transfer":
+            return await client.move_transfer(meant, "terminate", reason)
+        return await client.terminate_negotiation(meant, reason)
 
     done(ask(common, work), common)
 
@@ -345,30 +360,3 @@ def _refusal(decision: Any) -> list[str]:
 def _sentences(decision: dict[str, Any]) -> list[str]:
     reason = decision.get("reason")
     return [str(sentence) for sentence in reason] if isinstance(reason, list) else []
-
-
-async def agreement_of(client: ManagementClient, said: str) -> str:
-    """The id of an agreement; LATEST stands for the newest. Raises ConnectorError if there is none."""
-    if said != LATEST:
-        return said
-    page = await client.agreements(limit=1)
-    if not page.items:
-        raise ConnectorError("there is no agreement yet; `connector get` or `negotiate` makes one")
-    return page.items[0].id
-
-
-async def either(pid: str, first: Callable[[], Awaitable[A]], second: Callable[[], Awaitable[B]]) -> A | B:
-    """The answer of the first call, or of the second where the first knows no such process."""
-    from connector.client.management import ManagementError
-
-    try:
-        return await first()
-    except ManagementError as error:
-        if error.status != NOT_FOUND:
-            raise
-    try:
-        return await second()
-    except ManagementError as error:
-        if error.status != NOT_FOUND:
-            raise
-        raise ConnectorError(f"there is no negotiation or transfer `{pid}`; `connector negotiations` and `transfers` list ours") from None

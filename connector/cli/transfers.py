@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from connector.cli import show
-from connector.cli.processes import agreement_of, done, listed, show_process, state_of
+from connector.cli.processes import done, listed, shown, state_of
 from connector.cli.session import Common, ask
+from connector.client.meant import agreement_of, order_of, process_of
 from connector.errors import ConnectorError, InvalidRequest
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import Transfer
+    from connector.client.views import Edr, Pull, Transfer
 
 Action = Literal["show", "start", "address", "suspend", "resume", "complete", "settle"]
 TAKES_REASON = ("suspend", "settle")
@@ -42,7 +43,7 @@ def transfers(
     action
         what to do; nothing for the list
     id
-        which one: its PID as the list shows it, or the agreement to start one under, of which `latest` is the newest
+        which one: its PID as the list shows it, or the agreement to start one under; `latest` is the newest
     reason
         why it is suspended, which the peer is told; or why the dispute is over, which is put on record
     state
@@ -67,7 +68,7 @@ def transfers(
 
 
 def _show(pid: str, _reason: str | None, common: Common) -> None:
-    show_process(pid, common=common)
+    shown(pid, common, "transfer")
 
 
 def _start(agreement: str, _reason: str | None, common: Common) -> None:
@@ -87,7 +88,10 @@ def _start(agreement: str, _reason: str | None, common: Common) -> None:
 
 
 def _address(pid: str, _reason: str | None, common: Common) -> None:
-    found = ask(common, lambda client: client.edr(pid))
+    async def work(client: ManagementClient) -> Edr:
+        return await client.edr(await process_of(client, pid, "transfer"))
+
+    found = ask(common, work)
     if common.json:
         show.document(found)
         return
@@ -96,25 +100,38 @@ def _address(pid: str, _reason: str | None, common: Common) -> None:
 
 
 def _suspend(pid: str, reason: str | None, common: Common) -> None:
-    done(ask(common, lambda client: client.move_transfer(pid, "suspend", reason)), common)
+    _move(pid, "suspend", reason, common)
 
 
 def _resume(pid: str, _reason: str | None, common: Common) -> None:
-    done(ask(common, lambda client: client.move_transfer(pid, "resume")), common)
+    _move(pid, "resume", None, common)
 
 
 def _complete(pid: str, _reason: str | None, common: Common) -> None:
-    done(ask(common, lambda client: client.move_transfer(pid, "complete")), common)
+    _move(pid, "complete", None, common)
+
+
+def _move(pid: str, act: Literal["suspend", "resume", "complete"], reason: str | None, common: Common) -> None:
+    async def work(client: ManagementClient) -> Transfer:
+        return await client.move_transfer(await process_of(client, pid, "transfer"), act, reason)
+
+    done(ask(common, work), common)
 
 
 def _settle(pid: str, reason: str | None, common: Common) -> None:
     if not reason or not reason.strip():
         raise InvalidRequest("why is the dispute over? give `--reason`: it is put on record, and is evidence")
-    ask(common, lambda client: client.settle_dispute(pid, reason))
+
+    async def work(client: ManagementClient) -> str:
+        meant = await process_of(client, pid, "transfer")
+        await client.settle_dispute(meant, reason)
+        return meant
+
+    settled = ask(common, work)
     if common.json:
-        show.document({"settled": pid, "reason": reason})
+        show.document({"settled": settled, "reason": reason})
         return
-    show.line(f"the dispute about the account of {pid} is over: the receipt that was accepted counts, and more may follow")
+    show.line(f"the dispute about the account of {settled} is over: the receipt that was accepted counts, and more may follow")
 
 
 DO: Mapping[Action, Callable[[str, str | None, Common], None]] = {
@@ -134,15 +151,19 @@ def cancel(id: str, *, reason: str | None = None, common: Common | None = None) 
     Parameters
     ----------
     id
-        id of the order, as `connector pulls` shows it
+        id of the order, as `connector pulls` shows it, or `latest` for the newest
     reason
         what the peer is told
     """
     common = common or Common()
-    ended = ask(common, lambda client: client.cancel(id, reason))
+
+    async def work(client: ManagementClient) -> Pull:
+        return await client.cancel(await order_of(client, id), reason)
+
+    ended = ask(common, work)
     if common.json:
         show.document(ended)
         return
-    show.line(f"{id} is cancelled: {show.size(ended.received_bytes)} of `{ended.dataset}` had come")
+    show.line(f"{ended.id} is cancelled: {show.size(ended.received_bytes)} of `{ended.dataset}` had come")
     if ended.agreement is not None:
         show.note("the next `connector get` into the same file goes on from there, under the same agreement")

@@ -22,6 +22,7 @@ from connector.client.views import (
     Drafted,
     Event,
     Explained,
+    Known,
     Ledgers,
     Negotiation,
     OtherTerms,
@@ -273,6 +274,10 @@ class ManagementClient(Billing, Transferring):
     async def erase(self, sequence: int) -> None:
         """Take away for good what an event says in detail; its entry in the ledger stays valid."""
         await self._open.call("DELETE", f"/v1/events/{sequence}/detail")
+
+    async def process(self, pid: str) -> Known:
+        """What a process is, of whose pid nobody remembers that."""
+        return await self._call("GET", f"/v1/processes/{part(pid)}", Known)
 
     async def evidence(self, pid: str) -> tuple[Event, ...]:
         """The record of one process."""

@@ -6,7 +6,7 @@ catalogs, agreements) stay plain JSON objects.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -166,6 +166,13 @@ class Transfer(Struct, frozen=True):
     due: str | None = None
     created: str | None = None
     updated: str | None = None
+
+
+class Known(Struct, frozen=True):
+    """What a process is."""
+
+    kind: Literal["negotiation", "transfer"]
+    pid: str
 
 
 class Edr(Struct, frozen=True):

@@ -178,6 +178,9 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     told = (await consumer("GET /processes/{pid}/evidence", pid=pulled["negotiation"]))["items"]
     assert [e["sequence"] for e in told] == sorted({e["sequence"] for e in told})
     assert {e["pid"] for e in told} == {pulled["negotiation"]}
+    kinds = [(await consumer("GET /processes/{pid}", pid=pulled[kind]))["kind"] for kind in ("negotiation", "transfer")]
+    assert kinds == ["negotiation", "transfer"]
+    assert "no negotiation or transfer `urn:x`" in (await consumer("GET /processes/{pid}", pid="urn:x", status=404))["detail"]
 
     # the ledger of all that: what is in it, the proof, and what may be erased
     (log,) = (await provider("GET /ledger"))["logs"]

@@ -21,6 +21,8 @@ from tests.fake_connector import FakeConnector, problem
 from tests.pair import agreement, fresh, purpose_policy, transfer
 
 NOT_HERE = (404, problem(404, "not-found", "there is no such process"))
+KIND = ("GET", "/v1/processes/urn%3Auuid%3An1")
+TRANSFER = (200, {"kind": "transfer", "pid": "urn:uuid:n1"})
 N, T = "/v1/negotiations/urn%3Auuid%3An1/decision", "/v1/transfers/urn%3Auuid%3An1/decision"
 DECISION: dict[str, Any] = {
     "result": "deny",
@@ -144,9 +146,9 @@ VIEW: dict[str, Any] = {
 def test_everything_that_a_decision_knows_stands_in_a_tree(
     command: Command, fake: FakeConnector, home: Path, golden: Callable[[str, str], None]
 ):
-    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW)}
+    fake.answers |= {KIND: TRANSFER, ("GET", T): (200, VIEW)}
     golden("explain", command("explain", "urn:uuid:n1").out)
-    assert fake.paths() == [f"GET {N}?lang=en", f"GET {T}?lang=en"]
+    assert fake.paths() == [" ".join(KIND), f"GET {T}?lang=en"]
     assert json.loads(command("explain", "urn:uuid:n1", "--json").out)["decision"] == DECISION
 
 
@@ -165,9 +167,9 @@ def test_in_chinese_all_of_it_is_chinese_but_names_and_what_the_peer_has_said(
         DECISION["reason"][0]: "拒绝：未满足：用于“research”或“quality”；实际为 marketing（协议 urn:a, /permission/0/constraint/0）。",
         "it has no time zone; write one": "没有时区，按 UTC 处理",
     }
-    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN, "told": refused})}
+    fake.answers |= {KIND: TRANSFER, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN, "told": refused})}
     told = command("explain", "urn:uuid:n1", "--lang", "zh").out
-    assert fake.paths() == [f"GET {N}?lang=zh", f"GET {T}?lang=zh"]
+    assert fake.paths() == [" ".join(KIND), f"GET {T}?lang=zh"]
     golden("explain-zh", told)
     english = command("explain", "urn:uuid:n1").out
     assert len(told.splitlines()) == len(english.splitlines())
@@ -201,7 +203,7 @@ def test_what_is_not_known_yet_has_one_sign_in_the_tree_and_in_the_grounds():
 
 
 def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, home: Path):
-    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): NOT_HERE}
+    fake.answers[KIND] = NOT_HERE
     ended = command("explain", "urn:uuid:n1")
     assert (ended.code, "no negotiation or transfer `urn:uuid:n1`" in ended.err) == (1, True)
 

@@ -9,11 +9,12 @@ import pytest
 from connector.dsp.messages import Kind
 from tests import pair
 from tests.cli.conftest import Command, Operated
-from tests.fake_connector import FakeConnector, event, problem, process_view
+from tests.fake_connector import FakeConnector, event, problem, process_view, pull_view
 
-NOT_HERE = (404, problem(404, "not-found", "there is no negotiation `urn:uuid:n1`"))
+KIND = ("GET", "/v1/processes/urn%3Auuid%3An1")
 N, T = "/v1/negotiations/urn%3Auuid%3An1", "/v1/transfers/urn%3Auuid%3An1"
 EVIDENCE = "/v1/processes/urn%3Auuid%3An1/evidence"
+NEGOTIATION, TRANSFER = ((200, {"kind": kind, "pid": "urn:uuid:n1"}) for kind in ("negotiation", "transfer"))
 
 
 def record(*events: bytes) -> tuple[int, dict[str, object]]:
@@ -116,7 +117,7 @@ def test_a_process_is_shown_in_full(
         terms={"permission": [{"action": "use"}]},
         decision={"result": "deny", "code": "CONSTRAINT_UNSATISFIED", "reason": ["purpose is not research"], "rules": [{}]},
     )
-    fake.answers[("GET", N)] = (200, view)
+    fake.answers |= {KIND: (200, {"kind": "negotiation", "pid": "urn:uuid:n1"}), ("GET", N): (200, view)}
     fake.answers[("GET", EVIDENCE)] = record(
         event(7, "message-sent", state="REQUESTED", move="request"),
         event(8, "message-received", state="TERMINATED"),
@@ -128,13 +129,14 @@ def test_a_process_is_shown_in_full(
     assert json.loads(command(*arguments, "--json").out)["process"]["ended_by"] == "peer"
 
 
-def test_a_pid_that_is_no_negotiation_is_looked_for_among_the_transfers(command: Command, fake: FakeConnector, home: Path):
-    fake.answers |= {("GET", N): NOT_HERE, ("GET", T): (200, process_view(state="STARTED")), ("GET", EVIDENCE): record()}
+def test_a_transfer_is_shown_without_a_call_that_is_refused(command: Command, fake: FakeConnector, home: Path):
+    fake.answers |= {KIND: TRANSFER, ("GET", T): (200, process_view(state="STARTED")), ("GET", EVIDENCE): record()}
     assert "STARTED" in command("show", "urn:uuid:n1").out
+    assert fake.paths() == ["GET /v1/processes/urn%3Auuid%3An1", f"GET {T}", f"GET {EVIDENCE}"]
 
 
 def test_a_pid_that_is_nothing_is_said(command: Command, fake: FakeConnector, home: Path):
-    fake.answers[("GET", T)] = (404, problem(404, "not-found", "there is no transfer `urn:uuid:n1`"))
+    fake.answers[KIND] = (404, problem(404, "not-found", "there is no negotiation or transfer `urn:uuid:n1`"))
     ended = command("show", "urn:uuid:n1")
     assert ended.code == 1
     assert ended.err.startswith("connector: there is no negotiation or transfer `urn:uuid:n1`; ")
@@ -165,21 +167,79 @@ def test_what_cannot_be_approved_says_why(command: Command, fake: FakeConnector,
 
 
 def test_terminate_tells_the_reason(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[KIND] = NEGOTIATION
     fake.answers[("POST", f"{N}/terminate")] = (200, process_view(state="TERMINATED"))
     assert command("terminate", "urn:uuid:n1", "--reason", "withdrawn").code == 0
     assert fake.bodies("POST", f"{N}/terminate") == [{"reason": "withdrawn"}]
 
 
 def test_terminate_finds_a_transfer(command: Command, fake: FakeConnector, home: Path):
-    fake.answers |= {("POST", f"{N}/terminate"): NOT_HERE, ("POST", f"{T}/terminate"): (200, process_view(state="TERMINATED"))}
+    fake.answers |= {KIND: TRANSFER, ("POST", f"{T}/terminate"): (200, process_view(state="TERMINATED"))}
     assert json.loads(command("terminate", "urn:uuid:n1", "--json").out)["state"] == "TERMINATED"
     assert fake.bodies("POST", f"{T}/terminate") == [{}]
+    assert fake.bodies("POST", f"{N}/terminate") == [], "nothing that is refused is asked on the way"
 
 
 def test_terminate_does_not_go_on_after_another_error(command: Command, fake: FakeConnector, home: Path):
-    fake.answers[("POST", f"{N}/terminate")] = (409, problem(409, "contradiction", "it is over"))
+    fake.answers |= {KIND: NEGOTIATION, ("POST", f"{N}/terminate"): (409, problem(409, "contradiction", "it is over"))}
     assert command("terminate", "urn:uuid:n1").code == 1
-    assert fake.paths() == [f"POST {N}/terminate"]
+    assert fake.paths()[1:] == [f"POST {N}/terminate"]
+
+
+SIDES = ("id", "peer", "dataset", "provider", "consumer")
+LATEST = {
+    ("GET", "/v1/negotiations"): (200, {"items": [process_view(pid="n9", created="2026-01-31T12:00:01.000Z")], "next": "c"}),
+    ("GET", "/v1/transfers"): (200, {"items": [process_view(pid="t9", created="2026-01-31T12:00:02.000Z")], "next": "c"}),
+    ("GET", "/v1/agreements"): (200, {"items": [dict.fromkeys(SIDES, "a9") | {"document": {}}]}),
+    ("GET", "/v1/pulls"): (200, {"items": [pull_view("download", id="p9")], "next": None}),
+    ("GET", "/v1/processes/n9"): (200, {"kind": "negotiation", "pid": "n9"}),
+    ("GET", "/v1/processes/t9"): (200, {"kind": "transfer", "pid": "t9"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (("show", "latest"), "GET /v1/transfers/t9"),
+        (("negotiations", "show", "latest"), "GET /v1/negotiations/n9"),
+        (("transfers", "show", "latest"), "GET /v1/transfers/t9"),
+        (("explain", "latest"), "GET /v1/transfers/t9/decision?lang=en"),
+        (("approve", "latest"), "POST /v1/negotiations/n9/approve"),
+        (("terminate", "latest"), "POST /v1/transfers/t9/terminate"),
+        (("transfers", "address", "latest"), "GET /v1/transfers/t9/edr"),
+        (("transfers", "suspend", "latest"), "POST /v1/transfers/t9/suspend"),
+        (("transfers", "resume", "latest"), "POST /v1/transfers/t9/resume"),
+        (("transfers", "complete", "latest"), "POST /v1/transfers/t9/complete"),
+        (("transfers", "settle", "latest", "--reason", "x"), "POST /v1/transfers/t9/settle-dispute"),
+        (("agreements", "show", "latest"), "GET /v1/agreements/a9"),
+        (("agreements", "close", "latest"), "POST /v1/agreements/a9/close"),
+        (("pulls", "latest"), "GET /v1/pulls/p9"),
+        (("cancel", "latest"), "POST /v1/pulls/p9/cancel"),
+    ],
+)
+def test_the_newest_need_not_be_named(command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...], asked: str):
+    fake.answers |= LATEST
+    command(*arguments)
+    assert fake.paths()[-1] == asked, "what is asked last is about it, and is not here"
+    assert all("latest" not in path for path in fake.paths())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("show", "latest"), "there is no negotiation or transfer yet"),
+        (("transfers", "complete", "latest"), "there is no transfer yet"),
+        (("approve", "latest"), "there is no negotiation yet"),
+        (("cancel", "latest"), "there is no order yet"),
+        (("agreements", "show", "latest"), "there is no agreement yet"),
+    ],
+)
+def test_that_there_is_none_yet_is_said(command: Command, fake: FakeConnector, home: Path, arguments: tuple[str, ...], says: str):
+    fake.answers |= {
+        ("GET", f"/v1/{each}"): (200, {"items": [], "next": None}) for each in ("negotiations", "transfers", "agreements", "pulls")
+    }
+    ended = command(*arguments)
+    assert (ended.code, says in ended.err) == (1, True)
 
 
 @pytest.mark.parametrize("as_json", [True, False])

@@ -64,6 +64,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("move_transfer", ("t", "suspend"), {}, "POST", "/v1/transfers/t/suspend", {}, T),
     *(("move_transfer", ("t", act), {}, "POST", f"/v1/transfers/t/{act}", {}, T) for act in ("resume", "complete", "terminate")),
     ("edr", ("t",), {}, "GET", "/v1/transfers/t/edr", None, {"endpoint": "u", "authorization": "x", "expires": None}),
+    ("process", ("urn:uuid:n1",), {}, "GET", f"/v1/processes/{PID}", None, {"kind": "transfer", "pid": "urn:uuid:n1"}),
     ("pull", ("h", "d", "/x"), {}, "POST", "/v1/pulls", {"peer": "h", "dataset": "d", "out": "/x"}, pull_view("negotiate")),
     ("pulls", (), {}, "GET", "/v1/pulls", None, PAGE),
     ("cancel", ("p", "why"), {}, "POST", "/v1/pulls/p/cancel", {"reason": "why"}, pull_view("failed")),
