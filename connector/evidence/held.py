@@ -16,6 +16,7 @@ from connector.metering.content import digest_of, write_bytes
 
 # The names of facts (`connector.telemetry`, which a verifier does without).
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
+IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
 TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
 AGREEMENT_CLOSED = "AGREEMENT_CLOSED"  # `odrl.codes`: what a provider says of an agreement that it has closed
@@ -83,10 +84,18 @@ def _code(case: Case, found: Ledgers, at: Member) -> None:
     if any(fact.detail is None for fact in facts):
         found.unheld.append(f"code of {at.value['pid']}")
         return
-    ends = [fact for fact in facts if fact.what == ENDED or (fact.move == TERMINATION and fact.what in (SENT, RECEIVED))]
-    ended = ends[-1].code if at.value["state"] == TERMINATED and ends else None
-    if (facts and code is not None and code not in {fact.code for fact in facts}) or (ended is not None and code != ended):
+    ends = [each for fact in facts if (each := _ended(fact)) is not None]
+    ended = ends[-1][0] if at.value["state"] == TERMINATED and ends else None
+    given = {fact.code for fact in facts} | {each for (each,) in ends}
+    if (facts and code is not None and code not in given) or (ended is not None and code != ended):
         case.fault("code-other", at, "/code")
+
+
+def _ended(fact: Fact) -> tuple[str | None] | None:
+    """The code of a fact that ends a transfer, None of any other. What we learn of by asking the peer for its state has one code."""
+    if fact.what == IMPLIED and fact.state == TERMINATED:
+        return (ENDED_BY_PEER,)
+    return (fact.code,) if fact.what == ENDED or (fact.move == TERMINATION and fact.what in (SENT, RECEIVED)) else None
 
 
 def _agreement(case: Case, found: Ledgers) -> None:

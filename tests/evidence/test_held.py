@@ -87,6 +87,13 @@ def test_a_transfer_has_ended_for_the_reason_that_is_on_record(said: str | None,
     assert draft.codes() == found - {"code-other"}
 
 
+@pytest.mark.parametrize(("code", "found"), [("ended-by-peer", set()), ("EXPIRED", {"code-other"}), (None, {"code-other"})])
+def test_a_transfer_that_the_peer_s_state_says_is_over_was_ended_by_the_peer(code: str | None, found: set[str]):
+    draft = after(fact("message-implied", TRANSFER, Move.START, at=NOW + 30, state="TERMINATED"))
+    ended(code)(draft)
+    assert draft.codes() == found
+
+
 def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_that_is_said():
     draft = SOUND.copy()
     draft.members = [each for each in draft.members if each[0] != "entry" or each[1]["pid"] != NEGOTIATION]
