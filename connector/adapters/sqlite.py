@@ -36,7 +36,7 @@ from connector.adapters.sqlite_rows import (
     usage_of,
 )
 from connector.adapters.sqlite_schema import connect, number_of, open_database
-from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Writer, end_process, prepare
+from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
@@ -260,7 +260,7 @@ class SqliteStore(LedgerReads):
         return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
 
     async def _write(self, *writes: Statement) -> None:
-        await self._writer.submit(Prepared((), (), writes, (), ()))
+        await self._writer.submit(Prepared(Questions(), writes))
 
     async def _fold(self) -> None:
         """Fold the write-ahead log into the database, so that nothing is left of it. Raises StoreError while somebody else reads in it."""

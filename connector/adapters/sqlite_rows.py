@@ -29,9 +29,15 @@ PULL = "participant, id, open, created, version, rest"
 IDEMPOTENT = "participant, key, digest, answer, created"
 
 SAVE_PROCESS = upsert("process", PROCESS, "participant, pid")
+# What a process has from its beginning stands in indexes; they are left alone by a step that changes none of it.
+BEGIN_PROCESS = f"{insert('process', PROCESS)} on conflict do nothing"
+MOVE_PROCESS = """
+    update process set state = ?7, final = ?8, dataset = ?9, agreement = ?10, due = ?11, updated = ?13, version = ?14, rest = ?15
+    where participant = ?1 and pid = ?2 and version = ?16
+    and kind = ?3 and role = ?4 and peer = ?5 and peer_pid is ?6 and created = ?12"""
 SAVE_INBOX = insert("inbox", INBOX)
 SAVE_OUTBOX = upsert("outbox", OUTBOX, "participant, id")
-SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id")
+SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id", changing="rest")
 SAVE_USAGE = upsert("usage", USAGE, "participant, agreement")
 SAVE_DATASET = upsert("dataset", DATASET, "participant, id")
 SAVE_OFFER = insert("offer", "participant, id, dataset")
@@ -53,7 +59,8 @@ SELECT_PULL = select("pull", PULL)
 SELECT_IDEMPOTENT = select("idempotent", IDEMPOTENT)
 
 
-def _save_process(number: int, p: Process) -> list[Statement]:
+def values_of_process(number: int, p: Process) -> Row:
+    """What `SAVE_PROCESS` binds."""
     rest = {
         "callback": p.callback,
         "in_flight": p.in_flight,
@@ -65,7 +72,11 @@ def _save_process(number: int, p: Process) -> list[Statement]:
     }
     state, final = str(p.state), int(p.final)
     key = (number, p.pid, p.kind.value, p.role.value, p.peer, p.peer_pid)
-    return [(SAVE_PROCESS, (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, json_of(rest)))]
+    return (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, json_of(rest))
+
+
+def _save_process(number: int, p: Process) -> list[Statement]:
+    return [(SAVE_PROCESS, values_of_process(number, p))]
 
 
 def process_of(row: Row) -> Process:

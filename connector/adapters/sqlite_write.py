@@ -27,15 +27,19 @@ from typing import Any, TypeVar
 
 from connector import telemetry
 from connector.adapters.sqlite_rows import (
+    BEGIN_PROCESS,
     DATASET_OF_OFFER,
     DELETES,
+    MOVE_PROCESS,
     NEWEST_EVIDENCE,
     PROCESS_OF_PEER,
+    SAVE_PROCESS,
     SAVES,
     SETTLE,
     VERSIONED,
     VERSIONS,
     save_outbound,
+    values_of_process,
 )
 from connector.adapters.sqlite_schema import is_busy
 from connector.adapters_stores.sqlite_ledger import SAVE_EVIDENCE, values_of_evidence
@@ -64,31 +68,58 @@ def end_process(error: BaseException) -> None:
 
 
 @immutable
-class Prepared:
-    """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then."""
+class Questions:
+    """What has to hold: what changes expect, each with the statement that tells, and what they claim without saying so."""
 
-    expects: tuple[tuple[Expect, str, Row], ...]
-    implied: Sequence[tuple[Expect, str]]
+    expects: tuple[tuple[Expect, str, Row], ...] = ()
+    claims: tuple[tuple[Expect, str], ...] = ()
+
+
+@immutable
+class Prepared:
+    """Changes turned into what SQLite is asked and told. All that can be wrong with the values was found by then, but for texts that
+    have no UTF-8 and integers beyond 64 bits.
+
+    `asked` comes before the first write. A step of one process, begun or moved on from the version `before`, is that write, and itself
+    finds out whether what is expected of the process holds: where it does, there is one statement instead of three. `all` is what has
+    to hold where it writes nothing."""
+
+    asked: Questions
     writes: Sequence[Statement]
-    evidence: tuple[Evidence, ...]
-    evidence_rows: tuple[Row, ...]
+    evidence: tuple[Evidence, ...] = ()
+    evidence_rows: tuple[Row, ...] = ()
+    step: Row | None = None
+    before: int | None = None
+    all: Questions = Questions()
 
 
 def prepare(number: int, changes: Changes) -> Prepared:
-    """Turn `changes` into statements of participant `number`. Raises TypeError or ValueError (a UnicodeEncodeError too)
-    for values that no row can hold: here, because in the transaction an error would be fatal."""
+    """Turn `changes` into statements of participant `number`. Raises TypeError or ValueError for values that no row can hold."""
     writes: list[Statement] = [(SETTLE, (number, id)) for id in changes.settled]
     for of, id in changes.deletes:
         writes += [(sql, (number, id)) for sql in _of(DELETES, of, "deleted")]
+    process, expected = _step(changes)
     for record in changes.saves:
-        writes += _of(SAVES, type(record), "saved")(number, record)
+        if record is not process:
+            writes += _of(SAVES, type(record), "saved")(number, record)
     writes += [save_outbound(number, row) for row in changes.outbox]
-    evidence_rows = tuple(values_of_evidence(number, fact) for fact in changes.evidence)
-    expects = tuple((expect, *_question(number, expect)) for expect in changes.expects)
-    rows = (*(values for _, values in writes), *evidence_rows, *(key for *_, key in expects))
-    texts = [value for values in rows for value in values if isinstance(value, str) and not value.isascii()]
-    "\n".join(texts).encode()  # half a surrogate pair has no UTF-8
-    return Prepared(expects, implied(changes), writes, changes.evidence, evidence_rows)
+    evidence_rows = tuple([values_of_evidence(number, fact) for fact in changes.evidence])
+    everything = Questions(tuple([(expect, *_question(number, expect)) for expect in changes.expects]), tuple(implied(changes)))
+    if process is None or expected is None:
+        return Prepared(everything, writes, changes.evidence, evidence_rows)
+    others = tuple([each for each in everything.expects if each[0] is not expected])
+    claims = tuple([each for each in everything.claims if each[0].of is not Process])
+    row = values_of_process(number, process)
+    return Prepared(Questions(others, claims), writes, changes.evidence, evidence_rows, row, expected.version, everything)
+
+
+def _step(changes: Changes) -> tuple[Process, Expect] | tuple[None, None]:
+    """The process of `changes` and what they expect of it, if they have to do with one and no other."""
+    saved = [record for record in changes.saves if type(record) is Process]
+    expected = [expect for expect in changes.expects if expect.of is Process]
+    if len(saved) != 1 or len(expected) != 1 or saved[0].pid != expected[0].key or any(of is Process for of, _ in changes.deletes):
+        return None, None
+    return saved[0], expected[0]
 
 
 def _of(table: dict[type[Any], T], of: type[Any], done: str) -> T:
@@ -114,23 +145,33 @@ class Group:
 
     def apply(self, prepared: Prepared) -> Committed:
         """Check everything, then write everything. Returns the Conflict if something did not hold; nothing is written
-        then. Raises only what is fatal."""
-        if conflict := self._conflict(prepared):
+        then. Raises UnicodeEncodeError or OverflowError for a value that no row can hold, with half of it written; whatever else it
+        raises is fatal."""
+        if conflict := self._conflict(prepared.asked):
             return conflict
-        execute = self._cursor.execute
+        execute, step = self._cursor.execute, prepared.step
+        if step is not None and not self._stepped(step, prepared.before):
+            if conflict := self._conflict(prepared.all):
+                return conflict
+            execute(SAVE_PROCESS, step)  # a step that changes what stands in indexes: mostly one that learns the peer's pid
         for sql, values in prepared.writes:
             execute(sql, values)
         if not prepared.evidence:
             return ()
         first = self._next_sequence(len(prepared.evidence))
-        for sequence, row in enumerate(prepared.evidence_rows, first):
-            execute(SAVE_EVIDENCE, (self._number, sequence, *row[2:]))
-        return tuple(fact.numbered(sequence) for sequence, fact in enumerate(prepared.evidence, first))
+        rows = [(self._number, sequence, *row[2:]) for sequence, row in enumerate(prepared.evidence_rows, first)]
+        self._cursor.executemany(SAVE_EVIDENCE, rows)
+        return tuple([fact.numbered(sequence) for sequence, fact in enumerate(prepared.evidence, first)])
 
-    def _conflict(self, prepared: Prepared) -> Conflict | None:
+    def _stepped(self, row: Row, before: int | None) -> bool:
+        """Write the step of a process, if it is as expected and nothing of it changes that is unique."""
+        sql, values = (BEGIN_PROCESS, row) if before is None else (MOVE_PROCESS, (*row, before))
+        return self._cursor.execute(sql, values).rowcount == 1
+
+    def _conflict(self, questions: Questions) -> Conflict | None:
         execute = self._cursor.execute
         peer_pids: dict[object, str | None] = {}  # the peer pids that processes have already, as far as they were read
-        for expect, sql, key in prepared.expects:
+        for expect, sql, key in questions.expects:
             row = execute(sql, key).fetchone()
             found = None if row is None else row[0]
             holds = found == expect.version if expect.of in VERSIONED else (found is None) == (expect.version is None)
@@ -138,7 +179,7 @@ class Group:
                 return Conflict(expect)
             if row is not None and expect.of is Process:
                 peer_pids[expect.key] = row[1]
-        for expect, owner in prepared.implied:
+        for expect, owner in questions.claims:
             if isinstance(expect.key, tuple):
                 kind, peer, peer_pid = expect.key
                 if peer_pids.get(owner) == peer_pid:
@@ -209,14 +250,27 @@ class Writer:
             if not self._begun(loop):
                 loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop)
                 return
-            self._committing = group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
+            self._committing = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
             changes = Group(self._db, self._number)
-            for waiting in group:
-                waiting.result = changes.apply(waiting.prepared)
+            for waiting in self._committing:
+                try:
+                    waiting.result = changes.apply(waiting.prepared)
+                except (UnicodeEncodeError, OverflowError) as error:
+                    self._refuse(loop, waiting, error)
+                    return
         except Exception as error:  # whatever it was, half of a change may be written: it must never be committed
             self._fail(error)
         else:
             self._groups.put(loop)
+
+    def _refuse(self, loop: asyncio.AbstractEventLoop, refused: _Waiting, error: ValueError | OverflowError) -> None:
+        """Begin the group anew without a change that has values which no row can hold."""
+        self._db.execute("rollback")
+        if not refused.future.done():
+            refused.future.set_exception(error)
+        self._waiting.extendleft(waiting for waiting in reversed(self._committing) if waiting is not refused)
+        self._committing = []
+        self._go_on(loop)
 
     def _begun(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Begin a transaction, or return False if another program is writing. Raises once that has gone on for too long."""
@@ -256,6 +310,9 @@ class Writer:
             commit_seconds.observe(now - waiting.since)
             if not waiting.future.done():
                 waiting.future.set_result(waiting.result)
+        self._go_on(loop)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting:
             loop.call_soon(self._apply, loop)  # after those that were just told: what they write next joins the group
         else:

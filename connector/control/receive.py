@@ -23,7 +23,7 @@ from connector.dsp.messages import OTHER, PID_CHARACTERS_MAX, Kind, Message, Mov
 from connector.errors import IllegalMessage, Refused, UnknownProcess, WireError
 from connector.origins import origin
 from connector.ports import Caller
-from connector.records import Changes, Evidence, Expect, Inbox
+from connector.records import Changes, Evidence, Inbox
 from connector.records.immutable import immutable
 
 # Moves that create a process, and the role that the receiver then has.
@@ -92,9 +92,8 @@ class Receiver:
             reaction = await self._reactions[process.kind].react(received.process, message, caller, now)
             answer = Answer(201 if before is None else 200, _document(reaction.process))
             inbox = Inbox(process.pid, message.move, message.digest, _kept(message), answer.status, answer.body, now)
-            expects = () if before or not received.process.peer_pid else (self._unique(received.process),)
             evidence = self._evidence(process, received, reaction.process, message, now)
-            return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox, expects=expects)
+            return self._steps.changes(before, reaction, now, evidence=evidence, settled=(received.settled,), inbox=inbox)
 
         try:
             await self._journal.decide(step, pid)
@@ -156,10 +155,6 @@ class Receiver:
             created=now,
             updated=now,
         )
-
-    @staticmethod
-    def _unique(process: Process) -> Expect:
-        return Expect(Process, (process.kind, process.peer, process.peer_pid or ""), None)
 
     @staticmethod
     def _evidence(before: Process, received: exchange.Received, after: Process, message: Message, now: float) -> tuple[Evidence, ...]:

@@ -38,7 +38,6 @@ class Steps:
         evidence: tuple[Evidence, ...] = (),
         settled: tuple[str | None, ...] = (),
         inbox: Inbox | None = None,
-        expects: tuple[Expect, ...] = (),
         ask: bool = True,
     ) -> Changes:
         """Everything that `reaction` writes. `before` is the stored process (None for a new one), `ask` whether the
@@ -65,7 +64,7 @@ class Steps:
         elif due != process.due:
             process = exchange.changed(process, due=due)
         return Changes(
-            expects=(Expect(Process, process.pid, version), *reaction.expects, *expects),
+            expects=(Expect(Process, process.pid, version), *reaction.expects),
             saves=(process, *saves, *((inbox,) if inbox else ())),
             deletes=((Edr, process.pid),) if process.final and _holds_secrets(process) else (),
             outbox=rows,

@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connector.adapters.sqlite_rows import SELECT_PROCESS, process_of
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import GROUP_AT_MOST, Writer, prepare
 from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
 from connector.errors import StoreError
 from connector.records import Changes, Conflict, Expect
 from tests.contracts.samples import OWN, dataset, fact, inbox, negotiation, outbound
@@ -162,6 +165,60 @@ async def test_a_conflict_of_one_leaves_the_rest_of_its_group_alone(database: Pa
         done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in changes))
         assert sum(isinstance(each, Conflict) for each in done) == 15
     assert rows(database) == {"process": 5, "inbox": 5, "outbox": 5, "evidence": 5, "dataset": 0, "offer": 0}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("values", [{"agreement": "half a pair: \ud800"}, {"version": 1 << 63}], ids=["no UTF-8", "too large"])
+async def test_a_change_that_no_row_can_hold_is_refused_and_the_rest_of_its_group_is_written(database: Path, values: dict[str, Any]):
+    async with writing(database) as (writer, _, ends):
+        wrong = Changes(saves=(inbox("urn:uuid:n9"), negotiation("urn:uuid:n9", **values)), evidence=(fact(),))
+        group = [step(0), step(1), wrong, step(2), wrong, step(3)]
+        done = await asyncio.gather(*(writer.submit(prepare(1, each)) for each in group), return_exceptions=True)
+        assert [type(each) for each in done if isinstance(each, Exception)] == [type(done[2])] * 2
+        assert isinstance(done[2], UnicodeEncodeError | OverflowError)
+        assert [each[0].sequence for each in done if isinstance(each, tuple)] == [1, 2, 3, 4]
+        alone = writer.submit(prepare(1, wrong))
+        with pytest.raises(type(done[2])):
+            await alone
+        assert ends == []
+    assert rows(database) == {"process": 4, "inbox": 4, "outbox": 4, "evidence": 4, "dataset": 0, "offer": 0}
+
+
+@pytest.mark.asyncio
+async def test_a_step_of_a_process_is_one_statement_unless_it_learns_the_peers_pid(database: Path):
+    async with writing(database) as (writer, disk, _):
+        statements: list[str] = []
+        disk.db.set_trace_callback(lambda sql: statements.append(sql.split()[0]) if "process" in sql else None)
+        begun = negotiation()
+        for before, process, told in (
+            (None, begun, ["insert"]),
+            (1, replace(begun, version=2, state="OFFERED", due=5.0, dataset="d", agreement="a", updated=9.0), ["update"]),
+            (2, replace(begun, version=3, peer_pid="p"), ["update", "select", "select", "insert"]),
+            (3, replace(begun, version=4, peer_pid="p", detail={"x": 1}), ["update"]),
+        ):
+            statements.clear()
+            done = await writer.submit(prepare(1, Changes(expects=(Expect(Process, begun.pid, before),), saves=(process,))))
+            assert (done, statements) == ((), told)
+            (row,) = disk.db.execute(SELECT_PROCESS).fetchall()
+            assert process_of(row) == process
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_does_not_find_what_it_expects_writes_nothing(database: Path):
+    async with writing(database) as (writer, _, _):
+        one, other = negotiation(peer_pid="p"), negotiation("urn:uuid:n2")
+        await writer.submit(prepare(1, Changes(saves=(one, other))))
+        twin = Expect(Process, (Kind.NEGOTIATION, one.peer, "p"), None)
+        for expect, process, conflict in (
+            (Expect(Process, one.pid, None), one, None),
+            (Expect(Process, one.pid, 2), replace(one, version=3), None),
+            (Expect(Process, "urn:uuid:n3", None), negotiation("urn:uuid:n3", peer_pid="p"), twin),
+            (Expect(Process, "urn:uuid:n3", 1), negotiation("urn:uuid:n3"), None),
+            (Expect(Process, other.pid, 1), replace(other, peer_pid="p", version=2), twin),
+        ):
+            changes = Changes(expects=(expect,), saves=(process, inbox()), settled=("x",), outbox=(outbound(),), evidence=(fact(),))
+            assert await writer.submit(prepare(1, changes)) == Conflict(conflict or expect)
+    assert rows(database) == {"process": 2, "inbox": 0, "outbox": 0, "evidence": 0, "dataset": 0, "offer": 0}
 
 
 @pytest.mark.asyncio

@@ -66,12 +66,11 @@ def test_a_step_expects_what_it_was_decided_on_and_saves_the_next_version():
 
 def test_everything_of_a_step_is_in_one_value():
     before, other = process(), Expect(Agreement, "urn:x", None)
-    third = Expect(Process, (N, "did:web:peer.example", "urn:theirs"), None)
     inbox = Inbox("urn:ours", Move.CONTRACT_REQUEST, b"d", b"body", 200, b"answer", NOW)
     note = fact(telemetry.RECEIVED, before, NOW)
     reaction = Reaction(before, Act(Move.CONTRACT_AGREEMENT), expects=(other,))
-    changes = steps().changes(before, reaction, NOW, evidence=(note,), settled=("urn:row", None), inbox=inbox, expects=(third,))
-    assert changes.expects[1:] == (other, third)
+    changes = steps().changes(before, reaction, NOW, evidence=(note,), settled=("urn:row", None), inbox=inbox)
+    assert changes.expects[1:] == (other,)
     (row,) = changes.outbox
     assert [type(each) for each in changes.saves] == [Process, Agreement, Inbox]
     assert saved(changes).in_flight_id == row.id
