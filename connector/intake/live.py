@@ -40,6 +40,7 @@ from connector.ports.sinks import Enough, Sink
 from connector.records import Pull
 
 IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
+SIGNED_SECONDS: Final = 30.0  # without a byte of what the provider has signed, and so has sent: then the line is one that nobody closes
 LAST_SECONDS: Final = 5.0  # for a receipt that is under way as we stop
 WRONG_MAX: Final = 2  # times that the same leaves may come with other bytes than were signed
 
@@ -209,7 +210,10 @@ class Following:
                     if self._held_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
                         coming = coming or asyncio.ensure_future(anext(pieces, b""))
                         waits.add(coming)
-                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                    timeout = None if goal is None else SIGNED_SECONDS
+                    done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if not done:
+                        raise PeerFailed(f"what the provider has signed did not come for {SIGNED_SECONDS:g} s")
                     if goal is None and ahead.done():
                         goal = ahead.result()
                         at = self._state if goal is None else replace(self._state, leaves=goal.checkpoint.size)

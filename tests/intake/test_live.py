@@ -59,13 +59,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @dataclass
 class Between:
     """HTTP between both sides. `lies` maps the end of a path to what is made of an answer's body; `cuts` are the bytes after which an
-    answer with data breaks off; `refused` are status and code for those who ask for a range; `asked` are the ranges."""
+    answer with data breaks off, or brings no more and stays open, if it is `silent`; `refused` are status and code for those who ask for a
+    range; `asked` are the ranges."""
 
     url: str
     http: aiohttp.ClientSession
     lies: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
+    silent: bool = False
     bend: Callable[[bytes], bytes] = lambda piece: piece
     refused: list[tuple[int, str]] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
@@ -93,6 +95,8 @@ class Between:
                 while left > 0 and (piece := await answer.content.readany()):
                     await response.write(self.bend(piece[:left]))
                     left -= len(piece)
+                while self.silent and request.transport is not None and not request.transport.is_closing():
+                    await answer.content.readany()
             except ConnectionError:
                 return response
             if request.transport is not None:
@@ -170,6 +174,17 @@ async def test_every_cut_goes_on_where_it_is_proven_and_nothing_is_counted_twice
         await agree(at, at.root / "file")
         assert len(at.between.asked) >= 6
         assert all(asked is None or asked.endswith(f"-{LAST}") for asked in at.between.asked)
+
+
+async def test_a_line_that_nobody_closes_and_that_brings_nothing_of_what_is_signed_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(live, "SIGNED_SECONDS", 0.3)
+    async with stand(tmp_path) as at:
+        at.between.silent, at.between.cuts = True, [300_000, 400_000, 100_000]
+        await at.fetch(3_000_000)
+        await agree(at, at.root / "file")
+        assert len(at.between.asked) >= 4
 
 
 async def test_what_was_sent_and_never_signed_is_given_up_for_what_the_provider_has_after_a_loss_of_power(tmp_path: Path):
