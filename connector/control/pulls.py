@@ -8,28 +8,27 @@ ends by its own deadlines. What it had to begin again, and why, stands in its re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from connector import telemetry
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
 from connector.control_streams import orders, patience
+from connector.control_streams.kept import CANCEL, DONE, FAILED, Kept
 from connector.dsp import dcat
 from connector.dsp.exchange import TERMINATED, Process
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, NotFound, PeerFailed, PeerRefused
 from connector.ports import Ids
 from connector.ports.sinks import Downloads, Enough
-from connector.records import Changes, Conflict, Edr, Evidence, Expect, Idempotent, Pull
+from connector.records import Changes, Conflict, Edr, Expect, Idempotent, Pull
 
 EXPLAIN_SECONDS = 10.0  # after the data was refused: the message that explains it may still be on its way
 LAST_SECONDS = 30.0  # after a quota has ended: its last bytes may come later than the message that says so
 TRANSFERS_MAX = 5  # of one order: a provider that ends each of them before all of the data has come does not mean to give it
-DONE, FAILED = "done", "failed"
-CANCEL, CANCELLABLE = "cancel", ("negotiate", "transfer", "download")  # then all of the data is there
+CANCELLABLE = ("negotiate", "transfer", "download")  # then all of the data is there
 
 
 class Pulls:
@@ -42,6 +41,7 @@ class Pulls:
         self._operations = operations
         self._downloads = downloads
         self._ids = ids
+        self._kept = Kept(journal)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
         self._enough: dict[str, Enough] = {}  # of the downloads that run
@@ -67,14 +67,14 @@ class Pulls:
         now = self._journal.clock.now()
         pull = Pull(id, participant.id, dataset, out, "negotiate", purposes, parallel=parallel, version=1, created=now, updated=now)
         pull = replace(pull, most_bytes=most_bytes, until=now + seconds if seconds is not None else None, push=push)
-        async for running in self._open():
+        async for running in self._kept.open():
             if orders.same(pull, running):
                 if key is not None:
                     noted = (replace(key, answer=running.id.encode()),)
                     await self._journal.commit(Changes((Expect(Idempotent, key.key, None),), noted))
                 return self.live.get(running.id, running)
         await self._downloads.check_out(out, id)
-        changes, earlier = self._write(None, pull), None
+        changes, earlier = self._kept.write(None, pull), None
         if key is not None:
             expects = (*changes.expects, Expect(Idempotent, key.key, None))
             changes = replace(changes, expects=expects, saves=(*changes.saves, replace(key, answer=pull.id.encode())))
@@ -93,8 +93,8 @@ class Pulls:
             raise NotFound(f"there is no pull `{id}`")
         if pull.stage != "download":
             raise Contradiction(f"the order is at `{pull.stage}`: what can end is the download of data without an end")
-        ended = self._next(pull, until=self._journal.clock.now())
-        if isinstance(await self._journal.commit(self._write(pull, ended)), Conflict):
+        ended = self._kept.next(pull, until=self._journal.clock.now())
+        if isinstance(await self._journal.commit(self._kept.write(pull, ended)), Conflict):
             return await self.enough(id)  # it has moved on meanwhile
         if (running := self._enough.get(id)) is not None:
             running.said.set()
@@ -110,14 +110,14 @@ class Pulls:
             if pull.stage not in CANCELLABLE:
                 raise Contradiction(f"the order is at `{pull.stage}`: only one that does not have all of its data yet can be cancelled")
             has_come = self.live.get(id, pull).received_bytes
-            ended = self._next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
+            ended = self._kept.next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
             running = self._tasks.get(id)
             try:
                 if running is not None:
                     running.cancel()
                     await asyncio.wait({running})
                 # What the order was just writing is written before this, or meets it as a conflict: `_fail` finds all that was begun.
-                conflict = isinstance(await self._journal.commit(self._write(pull, ended)), Conflict)
+                conflict = isinstance(await self._journal.commit(self._kept.write(pull, ended)), Conflict)
             finally:
                 task = self._start(await self._store.pull(id) or ended)  # to its end, or on from where it was
             if not conflict:
@@ -126,17 +126,8 @@ class Pulls:
 
     async def recover(self) -> None:
         """Go on with every order that is not finished."""
-        async for pull in self._open():
+        async for pull in self._kept.open():
             self._start(pull)
-
-    async def _open(self) -> AsyncIterator[Pull]:
-        after = None
-        while True:
-            page = await self._store.pulls(open_only=True, after=after, limit=200)
-            for pull in page.items:
-                yield pull
-            if (after := page.next) is None:
-                return
 
     async def close(self) -> None:
         """Stop. Orders stay where they are, also those that still come in: the next start goes on with them."""
@@ -179,17 +170,23 @@ class Pulls:
         """End the order, and before it what it has begun, with what to `say` to the provider: it does not keep a transfer that nobody
         reads. A crash in between finds that process ended, with the same reason."""
         current = await self._store.pull(pull.id) or pull
-        negotiation = current.negotiation or await self._noted(current, "negotiation")
-        transfer = current.transfer or await self._noted(current, f"transfer:{current.transfers}")
+        negotiation = current.negotiation or await self._kept.noted(current, "negotiation")
+        transfer = current.transfer or await self._kept.noted(current, f"transfer:{current.transfers}")
         for kind, pid in ((Kind.NEGOTIATION, negotiation), (Kind.TRANSFER, transfer)):
             process = await self._store.process(kind, pid) if pid is not None else None
             if process is not None and not process.final:
-                try:
-                    await self._operations.terminate(kind, process.pid, say)
-                except ConnectorError as e:
-                    telemetry.log.info("not terminated", pid=process.pid, reason=e.message)
+                await self._let_go(kind, process.pid, say)
         over, has_come = orders.joined(current.reasons, reasons), self.live.get(pull.id, current).received_bytes
-        return await self._save(current, stage=FAILED, reasons=over, received_bytes=has_come, negotiation=negotiation, transfer=transfer)
+        return await self._kept.save(
+            current, stage=FAILED, reasons=over, received_bytes=has_come, negotiation=negotiation, transfer=transfer
+        )
+
+    async def _let_go(self, kind: Kind, pid: str, say: str) -> None:
+        """End what the order has begun. What has ended meanwhile, or cannot be ended now, holds nothing up."""
+        try:
+            await self._operations.terminate(kind, pid, say)
+        except ConnectorError as e:
+            telemetry.log.info("not terminated", pid=pid, reason=e.message)
 
     async def _negotiate(self, pull: Pull) -> Pull:
         """Have an agreement. One that stands here already was refused: it is not used again."""
@@ -197,12 +194,12 @@ class Pulls:
             refused = pull.agreement is not None
             found = None if refused else await self._operations.reusable(pull.peer, pull.dataset, pull.purposes)
             if found is not None:
-                return await self._save(pull, stage="transfer", agreement=found.id)
-            pull = await self._save(pull, negotiation=await self._noted(pull, "negotiation") or (await self._ask(pull)).pid)
+                return await self._kept.save(pull, stage="transfer", agreement=found.id)
+            pull = await self._kept.save(pull, negotiation=await self._kept.noted(pull, "negotiation") or (await self._ask(pull)).pid)
         process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
             raise orders.failed_with("negotiation", process)
-        return await self._save(pull, stage="transfer", agreement=process.agreement)
+        return await self._kept.save(pull, stage="transfer", agreement=process.agreement)
 
     async def _ask(self, pull: Pull) -> Process:
         """Find the offer and ask for it; whoever looks at the order meanwhile sees what it waits for."""
@@ -212,7 +209,7 @@ class Pulls:
             self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, error.reasons))
             self._feed.nudge()
 
-        ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=self._key(pull, "negotiation"))
+        ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=self._kept.key(pull, "negotiation"))
         process = await patience.patiently(ask, self._journal.clock, waits)
         self.live.pop(pull.id, None)
         return process
@@ -222,8 +219,8 @@ class Pulls:
         knowledge: if the provider refuses one, another one is negotiated, once."""
         reused = pull.negotiation is None
         if pull.transfer is None:
-            key = self._key(pull, f"transfer:{pull.transfers}")
-            noted = await self._noted(pull, f"transfer:{pull.transfers}")
+            key = self._kept.key(pull, f"transfer:{pull.transfers}")
+            noted = await self._kept.noted(pull, f"transfer:{pull.transfers}")
             try:
                 format = dcat.FORMAT_PUSH if pull.push else dcat.FORMAT_PULL
                 begun = noted or (await self._operations.transfer(pull.agreement or "", format, key)).pid
@@ -231,19 +228,19 @@ class Pulls:
                 if not reused:
                     raise
                 return await self._anew(pull, e.message)
-            pull = await self._save(pull, transfer=begun)
+            pull = await self._kept.save(pull, transfer=begun)
         process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
         if process.state == TERMINATED:
             failure = orders.failed_with("transfer", process)
             if reused and process.detail.get("ended_by") == "peer" and not orders.used_up(process):
                 return await self._anew(pull, failure.message)
             raise failure
-        return await self._save(pull, stage="download")
+        return await self._kept.save(pull, stage="download")
 
     async def _anew(self, pull: Pull, why: str) -> Pull:
         why = f"agreement `{pull.agreement}` from an earlier order could not be used: {why}"
         telemetry.log.info("negotiating anew", pull=pull.id, reason=why)
-        return await self._save(pull, stage="negotiate", **orders.next_transfer(pull, why))
+        return await self._kept.save(pull, stage="negotiate", **orders.next_transfer(pull, why))
 
     async def _again(self, pull: Pull, why: str) -> Pull:
         """The transfer is over, or its log lost, and something never came. Part and agreement are still good."""
@@ -251,7 +248,7 @@ class Pulls:
             raise PeerFailed(f"{why}; after {pull.transfers + 1} transfers no other one is begun, and the part is kept")
         why += "; the rest comes by another one under the same agreement"
         telemetry.log.info("transfer begun again", pull=pull.id, reason=why)
-        return await self._save(pull, stage="transfer", **orders.next_transfer(pull, why))
+        return await self._kept.save(pull, stage="transfer", **orders.next_transfer(pull, why))
 
     async def _download(self, pull: Pull) -> Pull:
         """Download while the transfer runs; a suspension pauses the order, and the next start lets it go on. Once it has ended,
@@ -283,7 +280,7 @@ class Pulls:
                     return await running
             except ConnectorError as e:
                 if orders.log_lost(e):
-                    await self._operations.terminate(Kind.TRANSFER, process.pid, e.message)
+                    await self._let_go(Kind.TRANSFER, process.pid, e.message)
                     return await self._again(await self._store.pull(pull.id) or pull, e.message)
                 if not await self._explained(process, e):
                     raise
@@ -313,13 +310,13 @@ class Pulls:
         self.live[id] = replace(stored, received_bytes=seen.received_bytes, size_bytes=seen.size_bytes, reasons=waits, stage="download")
         known = {name: getattr(seen, name) for name in ("validator", "size_bytes", "sha256", "stated")}
         if replace(stored, **known) != stored:
-            await self._save(stored, **known)
+            await self._kept.save(stored, **known)
         self._feed.nudge()
 
     async def _fetched(self, result: Pull) -> Pull:
         stored = await self._store.pull(result.id) or result
         known = {name: getattr(result, name) for name in ("size_bytes", "sha256", "stated", "received_bytes")}
-        return await self._save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
+        return await self._kept.save(stored, stage="complete", reasons=orders.joined(stored.reasons, result.reasons), **known)
 
     async def _inherit(self, pull: Pull) -> Pull:
         """Go on with the part that a failed order has left, if it was to fetch the same dataset into the same file."""
@@ -330,7 +327,7 @@ class Pulls:
         if left is None or left.stage != FAILED:
             return pull
         telemetry.log.info("going on with the part of another order", pull=pull.id, left_by=left.id)
-        return await self._save(pull, **orders.inherited(left))
+        return await self._kept.save(pull, **orders.inherited(left))
 
     async def _moved(self, begun: Process) -> bool:
         process = await self._store.process(Kind.TRANSFER, begun.pid)
@@ -358,7 +355,7 @@ class Pulls:
             except Contradiction:
                 telemetry.log.info("transfer ended while it was being completed", pid=process.pid)
             await self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.in_flight is None)
-        return await self._save(pull, stage=DONE)
+        return await self._kept.save(pull, stage=DONE)
 
     async def _settled(self, kind: Kind, pid: str, until: Callable[[Process], bool]) -> Process:
         process = await self._feed.wait(kind, pid, until, None)
@@ -367,32 +364,6 @@ class Pulls:
         if not until(process):  # the connector stops: the next start goes on with the order
             raise asyncio.CancelledError
         return process
-
-    def _key(self, pull: Pull, what: str) -> Idempotent:
-        """Beginning a process and noting its pid are two commits; this key, written with the first, makes them one."""
-        return Idempotent(f"pull:{pull.id}:{what}", b"", b"", self._journal.clock.now())
-
-    async def _noted(self, pull: Pull, what: str) -> str | None:
-        known = await self._store.idempotent(self._key(pull, what).key)
-        return known.answer.decode() if known else None
-
-    async def _save(self, pull: Pull, **changed: Any) -> Pull:
-        saved = self._next(pull, **changed)
-        await self._journal.commit(self._write(pull, saved))
-        return saved
-
-    def _next(self, pull: Pull, **changed: Any) -> Pull:
-        return replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)
-
-    def _write(self, before: Pull | None, pull: Pull) -> Changes:
-        evidence: tuple[Evidence, ...] = ()
-        left: tuple[Idempotent, ...] = ()
-        if before is not None and pull.stage == FAILED and before.stage in ("download", CANCEL):
-            left = (Idempotent(orders.left_by(pull), b"", pull.id.encode(), pull.updated),)
-        if before is None or before.stage != pull.stage:
-            process, detail = pull.transfer or pull.negotiation, orders.on_record(pull)
-            evidence = (Evidence(telemetry.PULL, None, process, pull.peer, None, pull.updated, detail=detail),)
-        return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
 
 
 def _known(ended: asyncio.Task[Process]) -> bool:

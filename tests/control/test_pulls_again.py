@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector import app
 from connector.app import Automatic
 from connector.control import pulls
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move, Role
+from connector.errors import PeerRefused
 from connector.intake import patience
+from connector.intake.download import Downloads
+from connector.metering.live import LOST
 from connector.records import Agreement, Changes, Edr, Pull
 from tests.control.orders import (
     BIG,
@@ -63,7 +67,40 @@ async def transfers_of(us: Running) -> list[dict[str, Any]]:
     return list(reversed((await us.asked("GET", "/transfers"))["items"]))
 
 
+class Lost(Downloads):
+    """Downloads whose first one meets a log that is lost, in the moment in which the transfer ends."""
+
+    both: Pair
+    fetches = 0
+
+    async def fetch(self, pull: Pull, edr: Edr | None, **more: Any) -> Pull:
+        Lost.fetches += 1
+        if Lost.fetches > 1:
+            return await super().fetch(pull, edr, **more)
+        over = asyncio.Event()
+        self.both.consumer.connector.journal.listen(lambda changes, _: over.set() if _ended(changes, pull.transfer) else None)
+        await self.both.provider.asked("POST", f"/transfers/{(await transfers_of(self.both.provider))[0]['pid']}/terminate")
+        await over.wait()
+        raise PeerRefused("it is lost; begin another transfer", status=410, said=LOST)
+
+
+def _ended(changes: Changes, pid: str | None) -> bool:
+    return any(isinstance(record, Process) and record.pid == pid and record.final for record in changes.saves)
+
+
 # The transfer is over, and something is missing
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_is_lost_as_its_transfer_ends_is_no_end_of_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(app, "Downloads", Lost)
+    async with pair(tmp_path) as both:
+        Lost.both, Lost.fetches = both, 0
+        await both.provider.publish(D, content=CONTENT)
+        done = await settled(both.consumer, (await order(both.consumer))["id"])
+        assert (done.stage, done.transfers, Lost.fetches) == ("done", 1, 2)
+        assert place(both.consumer).read_bytes() == CONTENT
+        assert [each["state"] for each in await transfers_of(both.consumer)] == ["TERMINATED", "COMPLETED"]
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,63 @@
+"""Orders as they are kept: each step of one is a commit that names what the next one needs, and what was begun for it is noted with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+from connector import telemetry
+from connector.control.journal import Journal
+from connector.control_streams import orders
+from connector.records import Changes, Evidence, Expect, Idempotent, Pull
+
+PAGE: Final = 200
+DONE, FAILED, CANCEL = "done", "failed", "cancel"  # stages
+
+
+class Kept:
+    """Reads and writes orders by way of the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._store = journal, journal.store
+
+    async def open(self) -> AsyncIterator[Pull]:
+        """Every order that is not over."""
+        after = None
+        while True:
+            page = await self._store.pulls(open_only=True, after=after, limit=PAGE)
+            for pull in page.items:
+                yield pull
+            if (after := page.next) is None:
+                return
+
+    async def save(self, pull: Pull, **changed: Any) -> Pull:
+        """Commit an order with these attributes changed, and return it."""
+        saved = self.next(pull, **changed)
+        await self._journal.commit(self.write(pull, saved))
+        return saved
+
+    def next(self, pull: Pull, **changed: Any) -> Pull:
+        """The next version of an order."""
+        return replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)
+
+    def write(self, before: Pull | None, pull: Pull) -> Changes:
+        """What is written for an order that was `before` (None: it is new): a stage that it has come to is a fact, and the part that one
+        leaves that failed is found by the next one for the same file."""
+        evidence: tuple[Evidence, ...] = ()
+        left: tuple[Idempotent, ...] = ()
+        if before is not None and pull.stage == FAILED and before.stage in ("download", CANCEL):
+            left = (Idempotent(orders.left_by(pull), b"", pull.id.encode(), pull.updated),)
+        if before is None or before.stage != pull.stage:
+            process, detail = pull.transfer or pull.negotiation, orders.on_record(pull)
+            evidence = (Evidence(telemetry.PULL, None, process, pull.peer, None, pull.updated, detail=detail),)
+        return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
+
+    def key(self, pull: Pull, what: str) -> Idempotent:
+        """Beginning a process and noting its pid are two commits; this key, written with the first, makes them one."""
+        return Idempotent(f"pull:{pull.id}:{what}", b"", b"", self._journal.clock.now())
+
+    async def noted(self, pull: Pull, what: str) -> str | None:
+        """The pid of the process that was begun under a `key`, None if none was."""
+        known = await self._store.idempotent(self.key(pull, what).key)
+        return known.answer.decode() if known else None

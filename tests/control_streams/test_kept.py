@@ -1,0 +1,66 @@
+"""Orders as they are kept: a step is one commit, a stage is a fact, and what a failed order leaves is found."""
+
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
+from connector.control_streams import orders
+from connector.control_streams.kept import FAILED, Kept
+from connector.records import Changes, Conflict, Pull
+
+PULL = Pull("urn:p", "did:web:x", "urn:d", "/x/y", "download", version=1)
+
+
+class Fixed:
+    def now(self) -> float:
+        return 7.0
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept(Journal(MemoryStore(), Fixed()))
+
+
+@pytest.mark.asyncio
+async def test_a_stage_is_a_fact_and_progress_within_one_is_none(kept: Kept):
+    assert isinstance(await kept._journal.commit(kept.write(None, PULL)), tuple)
+    more = await kept.save(PULL, size_bytes=9)
+    done = await kept.save(more, stage="complete")
+    assert (done.version, done.updated) == (3, 7.0)
+    assert [fact.detail["stage"] for fact in await kept._store.events(0, 10)] == ["download", "complete"]
+
+
+@pytest.mark.asyncio
+async def test_what_was_changed_by_another_meanwhile_is_not_written_over(kept: Kept):
+    await kept._journal.commit(kept.write(None, PULL))
+    first = kept.next(PULL, stage="complete")
+    assert not isinstance(await kept._journal.commit(kept.write(PULL, first)), Conflict)
+    assert isinstance(await kept._journal.commit(kept.write(PULL, kept.next(PULL, stage=FAILED))), Conflict)
+    stored = await kept._store.pull("urn:p")
+    assert stored is not None
+    assert stored.stage == "complete"
+
+
+@pytest.mark.asyncio
+async def test_only_an_order_that_failed_over_its_download_leaves_a_part(kept: Kept):
+    for stage, left in (("transfer", False), ("download", True), ("cancel", True)):
+        before = Pull(f"urn:{stage}", "did:web:x", "urn:d", f"/x/{stage}", stage, version=1)
+        await kept._journal.commit(kept.write(None, before))
+        await kept.save(before, stage=FAILED)
+        assert (await kept._store.idempotent(orders.left_by(before)) is not None) is left
+
+
+@pytest.mark.asyncio
+async def test_all_that_are_not_over_are_found_also_beyond_a_page(kept: Kept):
+    pulls = [Pull(f"urn:{n:03}", "did:web:x", "urn:d", f"/{n}", "done" if n % 2 else "download", version=1) for n in range(450)]
+    await kept._journal.commit(Changes(saves=tuple(pulls)))
+    assert {pull.id async for pull in kept.open()} == {pull.id for pull in pulls if pull.stage == "download"}
+
+
+@pytest.mark.asyncio
+async def test_what_was_begun_for_an_order_is_known_by_its_key(kept: Kept):
+    assert await kept.noted(PULL, "negotiation") is None
+    key = kept.key(PULL, "negotiation")
+    await kept._journal.commit(Changes(saves=(type(key)(key.key, b"", b"urn:n", 7.0),)))
+    assert await kept.noted(PULL, "negotiation") == "urn:n"
+    assert await kept.noted(PULL, "transfer:0") is None
