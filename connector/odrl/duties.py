@@ -77,7 +77,7 @@ def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts
             continue
         deadline = deadline_of(duty, world, policy, facts)
         debtor = next((scope.id for scope in (*duty.assignees, *rule.assignees)), next(iter(policy.assignees), ""))
-        found.append(_owed(duty, debtor, state, deadline, _blocks(duty, state, options, stage)))
+        found.append(_owed(duty, debtor, state, deadline, blocks(duty, state, options, stage)))
         if state == "overdue" and deadline is not None:
             for consequence in duty.duties:
                 who = next((scope.id for scope in consequence.assignees), debtor)
@@ -96,7 +96,7 @@ def gate(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts
     """FALSE if a duty of the permission stands in the way of the use, UNKNOWN if one does unless a missing fact says that it is none."""
     state = TRUE
     for duty in rule.duties:
-        if _blocks(duty, state_of(policy, duty, world, now, facts), options, stage):
+        if blocks(duty, state_of(policy, duty, world, now, facts), options, stage):
             state = min(state, UNKNOWN if doubtful(policy, duty, world, now, facts) else FALSE)
     return state
 
@@ -107,12 +107,14 @@ def doubtful(policy: Policy, duty: Rule, world: World, now: int | None, facts: F
     return not told and _due(policy, duty, world, now, facts) == UNKNOWN
 
 
-def _blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
+def blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
+    """Whether the use waits for a duty, or an obligation, that stands so."""
     # Before the data flow there is nothing to wait for: the agreement binds, and the gate is at the transfer.
     flows = stage not in (Stage.CATALOG, Stage.NEGOTIATION)
     if state == "overdue":
         return flows or duty.kind != "obligation"
-    return flows and state == "pending" and duty.kind != "obligation" and duty.when == "pre" and options.duty_mode == "strict"
+    first = duty.gates if duty.kind == "obligation" else duty.when == "pre"
+    return flows and state == "pending" and first and options.duty_mode == "strict"
 
 
 def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> DutyState:

@@ -12,7 +12,7 @@ from typing import Final
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.decision import Decision
-from connector.odrl.duties import state_of, turns_of
+from connector.odrl.duties import blocks, state_of, turns_of
 from connector.odrl.facts import gather
 from connector.odrl.judge import Case, Spoken, clashes, matching, waits, weigh
 from connector.odrl.judges import turns, turns_in_order
@@ -163,7 +163,7 @@ def _state(case: Case) -> int:
         permissions = [_left_open(case, one, TRUE) for one in case.permissions]
         prohibitions = [_left_open(case, one, FALSE) for one in case.prohibitions]
         return weigh(case, permissions, prohibitions, case.atoms, enforcing=True)
-    if case.policy.obligations and _overdue(case):
+    if case.policy.obligations and _held_up(case):
         return FALSE
     return weigh(case, case.permissions, case.prohibitions, case.atoms, enforcing=True)
 
@@ -178,9 +178,11 @@ def _left_open(case: Case, spoken: Spoken, state_then: int) -> Spoken:
     return Spoken(spoken.rule, judge)
 
 
-def _overdue(case: Case) -> bool:
-    policy, world, now = case.policy, case.world, case.now
-    return any(state_of(policy, rule, world, now, facts) == "overdue" for rule in policy.obligations for facts in case.atoms)
+def _held_up(case: Case) -> bool:
+    """Whether an obligation stands in the way of the use: one that is overdue, or that shapes the data and is not done."""
+    policy, world, now, options, stage = case.policy, case.world, case.now, case.options, case.request.stage
+    states = ((rule, state_of(policy, rule, world, now, facts)) for rule in policy.obligations for facts in case.atoms)
+    return any(blocks(rule, state, options, stage) for rule, state in states)
 
 
 def _owes(case: Case) -> bool:

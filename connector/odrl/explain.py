@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
-from connector.odrl.duties import doubtful, owed, state_of
+from connector.odrl.duties import Owed, doubtful, owed
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, facts_of, granted, on_target, unknown_code
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
@@ -76,7 +76,8 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
     facts = deciding_atom(case)
     if case.conflict != "permit" and _biting(case, facts):
         return ()
-    ways = [[*_late(case), *_wants(case, one, facts)] for one in case.permissions]
+    first = [NearMiss(duty.path, f"the obligation to {words.acts(duty.rule)} is done") for duty in _held_up(case)]
+    ways = [[*first, *_wants(case, one, facts)] for one in case.permissions]
     return tuple(min((way for way in ways if way), key=len, default=[])[:FAULTS_MAX])
 
 
@@ -122,8 +123,8 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return Code.PROHIBITED, [fault for rule in biting[:FAULTS_MAX] for fault in _prohibited(rule, case, facts_of(case, rule, facts))]
     if not permissions:
         return _nothing_matches(case)
-    if late := _late(case):
-        return Code.OBLIGATION_OVERDUE, [_fault(miss.path, miss.change.replace("is done", "is overdue")) for miss in late]
+    if waiting := _held_up(case):
+        return _waiting(waiting, "obligation")
     return _unmet(case, result, facts)
 
 
@@ -158,25 +159,36 @@ def _biting(case: Case, facts: Facts) -> list[Rule]:
     return [one.rule for one in case.prohibitions if one.judge(facts_of(case, one.rule, facts)) == TRUE]
 
 
-def _late(case: Case) -> list[NearMiss]:
+def _held_up(case: Case) -> list[Owed]:
+    """The obligations that stand in the way of the use."""
     if case.request.stage in (Stage.CATALOG, Stage.NEGOTIATION):
         return []
-    policy, world, now = case.policy, case.world, case.now
-    late = [rule for rule in policy.obligations if any(state_of(policy, rule, world, now, atom) == "overdue" for atom in case.atoms)]
-    return [NearMiss(rule.path, f"the obligation to {words.acts(rule)} is done") for rule in late]
+    found: dict[str, Owed] = {}
+    for rule in case.policy.obligations:
+        for atom in case.atoms:
+            held = owed(case.policy, rule, case.world, case.now, atom, case.options, case.request.stage)
+            found |= {duty.path: duty for duty in held if duty.blocking}
+    return list(found.values())
 
 
 def _blocked(rule: Rule, case: Case, facts: Facts) -> tuple[Code, list[Fault]] | None:
     waiting = [duty for duty in owed(case.policy, rule, case.world, case.now, facts, case.options, case.request.stage) if duty.blocking]
-    if not waiting:
-        return None
-    if any(duty.state == "overdue" for duty in waiting):
-        return Code.OBLIGATION_OVERDUE, [_fault(duty.path, f"the duty to {words.acts(duty.rule)} is overdue") for duty in waiting]
+    return _waiting(waiting, "duty") if waiting else None
+
+
+def _waiting(waiting: list[Owed], what: Literal["duty", "obligation"]) -> tuple[Code, list[Fault]]:
+    """The code for what the use waits for, and each of it."""
+    late = any(duty.state == "overdue" for duty in waiting)
     consent = any(action.rpartition("/")[2] in _CONSENT for duty in waiting for action in duty.actions)
-    said = "first it is a duty{} to {}, and nothing shows that this was done"
-    whose = [f" of {words.value(duty.debtor)}" if duty.rule.assignees else "" for duty in waiting]
-    faults = [_fault(duty.path, said.format(who, words.acts(duty.rule))) for who, duty in zip(whose, waiting, strict=True)]
-    return Code.CONSENT_MISSING if consent else Code.PREDUTY_OPEN, faults
+    code = Code.OBLIGATION_OVERDUE if late else Code.CONSENT_MISSING if consent else Code.PREDUTY_OPEN
+    return code, [_fault(duty.path, _undone_yet(duty, what)) for duty in sorted(waiting, key=lambda duty: duty.state != "overdue")]
+
+
+def _undone_yet(duty: Owed, what: str) -> str:
+    if duty.state == "overdue":
+        return f"the {what} to {words.acts(duty.rule)} is overdue"
+    whose = f" of {words.value(duty.debtor)}" if duty.rule.assignees else ""
+    return f"first it is a duty{whose} to {words.acts(duty.rule)}, and nothing shows that this was done"
 
 
 def _fault(path: str, text: str) -> Fault:

@@ -194,8 +194,8 @@ class Rule:
 
     Several actions, targets or assignees are alternatives; () stands for any action, for the policy's target, for the policy's assignees
     (or everybody). All constraints count. `duties` hold the duties of a permission, the remedies of a prohibition, the consequences of a
-    duty. `when` says of a duty whether it comes before the use, with it, or after it; `functions` names further parties by
-    their function (`compensatedParty`). `opaque` is the canonical JSON of whatever else the
+    duty. `when` says of a duty whether it comes before the use, with it, or after it; `gates` of an obligation that the use waits
+    for it; `functions` names further parties by their function (`compensatedParty`). `opaque` is the canonical JSON of whatever else the
     rule says; a policy with any of it is refused. `judge` judges the constraints.
     """
 
@@ -212,6 +212,7 @@ class Rule:
     duties: tuple[Rule, ...] = ()
     when: Literal["pre", "with", "post"] = "pre"
     functions: tuple[tuple[str, str], ...] = ()
+    gates: bool = False
 
     @property
     def refinements(self) -> tuple[Node, ...]:

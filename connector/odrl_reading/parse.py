@@ -6,7 +6,7 @@ permits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
@@ -120,7 +120,10 @@ def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -
         reading.note(Code.POLICY_REPLACED, "", "it is replaced by another policy", "use that one")
     shared = _shared(known, pushed, reading)
     rules = {part: (*_rules(known, part, reading, shared), *inherited.rules[part]) for part in ("permission", "prohibition", "obligation")}
-    rules["permission"] = tuple(_gated(rule, assignees or inherited.assignees, reading) for rule in rules["permission"])
+    named = assignees or inherited.assignees
+    rules["permission"] = tuple(_gated(rule, named, reading) for rule in rules["permission"])
+    users = [_users(rule, named) for rule in rules["permission"]]
+    rules["obligation"] = tuple(replace(rule, gates=any(_shaped(rule, who, reading) for who in users)) for rule in rules["obligation"])
     if not any(rules.values()):
         reading.note(Code.MALFORMED, "", "it has no rule", "add a `permission`")
     if reading.dialect == "dsp" and rules["obligation"] and not rules["permission"] and not rules["prohibition"]:
@@ -331,17 +334,24 @@ def _when(named: tuple[Action, ...], constraints: tuple[Node, ...], reading: Rea
 
 
 def _gated(permission: Rule, assignees: frozenset[str], reading: Reading) -> Rule:
-    """What shapes the data is done by who uses them; where a duty names somebody else, it comes before they leave: nobody here does it on
-    their way, and what is let go as it is cannot be called back."""
-    users = {scope.id for scope in permission.assignees} or assignees
-
-    def when(duty: Rule) -> Literal["pre", "with", "post"]:
-        shapes = duty.when == "with" and any(reading.registry.duties.get(action.iri) == "with" for action in duty.actions)
-        return "pre" if shapes and duty.assignees and users.isdisjoint(scope.id for scope in duty.assignees) else duty.when
-
-    if all(when(duty) == duty.when for duty in permission.duties):
+    """A permission whose duties come before the use where somebody else shapes the data."""
+    first = [_shaped(duty, _users(permission, assignees), reading) for duty in permission.duties]
+    if not any(first):
         return permission
-    return replace(permission, duties=tuple(replace(duty, when=when(duty)) for duty in permission.duties))
+    duties = zip(permission.duties, first, strict=True)
+    return replace(permission, duties=tuple(replace(duty, when="pre") if shaped else duty for duty, shaped in duties))
+
+
+def _users(permission: Rule, assignees: frozenset[str]) -> Set[str]:
+    return {scope.id for scope in permission.assignees} or assignees
+
+
+def _shaped(duty: Rule, users: Set[str], reading: Reading) -> bool:
+    """What shapes the data is done by who uses them; where it is to be somebody else, it comes before they leave: nobody here does it on
+    their way, and what is let go as it is cannot be called back."""
+    if duty.when != "with" or not duty.assignees or not users.isdisjoint(scope.id for scope in duty.assignees):
+        return False
+    return any(reading.registry.duties.get(action.iri) == "with" for action in duty.actions)
 
 
 def _barred(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -14,8 +14,12 @@ from tests.pair import Pair, fresh, pair
 CONSENT = {"action": "odrl:obtainConsent"}
 
 
-def offer(duty: dict[str, Any]) -> dict[str, Any]:
-    return {"@type": "Offer", "permission": [{"action": "use", "duty": [duty]}], "prohibition": [{"action": "odrl:distribute"}]}
+def offer(*duties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "Offer",
+        "permission": [{"action": "use", "duty": list(duties)} if duties else {"action": "use"}],
+        "prohibition": [{"action": "odrl:distribute"}],
+    }
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -48,10 +52,11 @@ async def test_a_duty_that_comes_first_blocks_the_transfer_until_it_is_on_record
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("action", ["anonymize", "watermark"])
-async def test_what_shapes_the_data_is_for_who_uses_them_or_nothing_leaves_before_it_is_done(two: Pair, action: str):
+@pytest.mark.parametrize(("action", "place"), [("anonymize", "duty"), ("watermark", "duty"), ("anonymize", "obligation")])
+async def test_what_shapes_the_data_is_for_who_uses_them_or_nothing_leaves_before_it_is_done(two: Pair, action: str, place: str):
     """No stage of this connector shapes data: where the provider owes it, the transfer is refused and says what is missing."""
-    of_user, ours = offer({"action": f"odrl:{action}"}), offer({"action": f"odrl:{action}", "assignee": two.provider.site.id})
+    owed = {"action": f"odrl:{action}", "assignee": two.provider.site.id}
+    of_user, ours = offer({"action": f"odrl:{action}"}), offer(owed) if place == "duty" else {**offer(), "obligation": [owed]}
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": await agreed(two, of_user)}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")
     await two.consumer.asked("POST", f"/transfers/{begun['pid']}/complete", {})
@@ -60,7 +65,7 @@ async def test_what_shapes_the_data_is_for_who_uses_them_or_nothing_leaves_befor
     ended = await two.consumer.state(T, begun["pid"], "TERMINATED")
     assert ended.detail["code"] == "PREDUTY_OPEN"
     assert f"first it is a duty of <{two.provider.site.id}> to {action}, and nothing shows" in ended.detail["reasons"][0]
-    done = {"duty": "/permission/0/duty/0", "by": two.provider.site.id}
+    done = {"duty": "/permission/0/duty/0" if place == "duty" else "/obligation/0", "by": two.provider.site.id}
     await two.provider.asked("POST", f"/agreements/{agreement}/performances", done, status=201)
     begun = await two.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
     await two.consumer.state(T, begun["pid"], "STARTED")

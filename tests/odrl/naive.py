@@ -1,6 +1,4 @@
-"""What a policy means, once more: a walk over the document, written from the ODRL 2.2 information model and nothing of the engine.
-`asked` and `world` are as tests/odrl/drawn.py draws them: by the bare names of operands, an operand in a unit with the unit behind it.
-"""
+"""What a policy means, once more: a walk over the document, written from the ODRL 2.2 information model and nothing of the engine."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -73,11 +71,9 @@ def holds(node, facts, world):
         sure = {"eq": left == right, "neq": left != right, "isAllOf": right <= left, "isAnyOf": left & right, "isNoneOf": not left & right}
         if operator in ("isA", *sure):
             return YES * bool(sure[operator]) if operator in sure else max(below(one, other) for one in left for other in right)
-        each, some = (right, left) if operator == "hasPart" else (left, right)
-        return min(max(part(one, other) for other in some) for one in each)
+        return min(max(part(one, other) for other in (right, left)[operator == "hasPart"]) for one in (left, right)[operator == "hasPart"])
     sides = [side(name, fact + Fraction(text(of(node, "status")[0])) if of(node, "status") else fact, value) for value in right]
-    if name == "timeInterval" and "t" not in operator[:2]:  # it recurs: whatever is that long after the last time, or longer
-        sides = [min(0, one) for one in sides]
+    sides = [min(0, one) if name == "timeInterval" and "t" not in operator[:2] else one for one in sides]  # it recurs: that long, or longer
     lists = {"isAnyOf": 0 in sides, "isNoneOf": 0 not in sides, "isAllOf": {*sides} == {0}}
     return YES * lists.get(operator, sides[0] in ORDER.get(operator, ()))
 
@@ -144,6 +140,12 @@ def performs(event, duty, path, chain, world):
     return event["duty"] in ("", path) and all(any(all(holds(n, event, world) == YES for n in way) for way in some) for some in ways)
 
 
+def first(duty, rule, policy, gate=False):
+    """Whether the use waits for it: by its action (if that is a `gate`), or because somebody else than its users is to shape the data."""
+    acts, whom = ({*map(text, of(duty, name))} for name in ("action", "assignee"))
+    return gate if acts & BEFORE else acts - AFTER and whom and whom.isdisjoint(map(text, of(rule, "assignee") or of(policy, "assignee")))
+
+
 def state(duty, path, chain, facts, world):
     """Due while its conditions hold; the end of its time is no condition but its deadline. Of one action and times that all count."""
     nodes, now = of(duty, "constraint"), facts["dateTime"]
@@ -151,14 +153,13 @@ def state(duty, path, chain, facts, world):
     if NO in begun:
         return "inactive"
     end = min((end for _, end in map(window, nodes) if end), default=datetime.max.replace(tzinfo=UTC))
-    follows = "/duty/" in path and text(of(duty, "action")[0]) in AFTER
-    begin = min((event["dateTime"] for event in world["uses"] or () if follows), default=NEVER)
+    begin = min((e["dateTime"] for e in world["uses"] or () if "/duty/" in path and text(of(duty, "action")[0]) in AFTER), default=NEVER)
     log = [event for event in world["log"] or () if event["dateTime"] <= now]
     done = [event["dateTime"] for event in log if event["dateTime"] >= begin and performs(event, duty, path, chain, world)]
     if min(done, default=end) < end or now < end:
         return "fulfilled" if min(done, default=end) < end else "pending"
-    more = [(one, f"{path}/consequence/{n}") for n, one in enumerate(of(duty, "consequence"))]
-    good = [any(event["dateTime"] >= end and performs(event, one, at, (duty, *chain), world) for event in log) for one, at in more]
+    last, more = [event for event in log if event["dateTime"] >= end], enumerate(of(duty, "consequence"))
+    good = [any(performs(event, one, f"{path}/consequence/{n}", (duty, *chain), world) for event in last) for n, one in more]
     return "remediated" if done and good and all(good) else "doubtful" if UNKNOWN in begun else "overdue"
 
 
@@ -187,13 +188,12 @@ def decide(policy, asked, world, conflict="prohibit", strict=True, state=state):
         for rule, path in yes:
             at = [(f"{path}/duty/{n}", one) for n, one in enumerate(of(rule, "duty"))]
             duties = [(world["duties"].get(name) or state(one, name, (rule, policy), facts[path], world), one) for name, one in at]
-            users = {*map(text, of(rule, "assignee") or of(policy, "assignee"))}
-            asks = [[{*map(text, of(one, name))} for name in ("action", "assignee")] for how, one in duties if how == "pending"]
-            waits = strict and enforced and any(acts & BEFORE or (acts - AFTER and whom and not whom & users) for acts, whom in asks)
+            waits = strict and enforced and any(how == "pending" and first(one, rule, policy, gate=True) for how, one in duties)
             open_duties[path] = {how for how, _ in duties} & {"pending", *LATE}
             gates = (LATE.get(how, NO if waits else YES) for how, _ in duties)
             grants[path] = min(judged(rule, policy, asked, facts[path], world, NO), *gates, YES)
-        late = {world["duties"].get(path) or state(rule, path, (policy,), facts[path], world) for rule, path in rules[2]}
+        owed = [(world["duties"].get(path) or state(rule, path, (policy,), facts[path], world), rule) for rule, path in rules[2]]
+        late = {"overdue" if how == "pending" and any(strict and first(one, r, policy) for r, _ in rules[0]) else how for how, one in owed}
         bars = [] if conflict in ("perm", "permit") else [judged(rule, policy, asked, facts[path], world, YES) for rule, path in no]
         final = min(final, max(grants.values(), default=NO), YES - max(bars, default=NO), *(LATE.get(how, YES) for how in late if enforced))
         owes |= all(open_duties[path] for path, how in grants.items() if how == YES) or not late.isdisjoint({"pending", *LATE})

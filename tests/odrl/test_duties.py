@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from connector.odrl import Event, Options, World, evaluate, load
+from connector.odrl import Code, Event, Options, Result, World, evaluate, load
 from connector.odrl.duties import (
     deadline_of,
     doubtful,
@@ -19,6 +19,7 @@ from connector.odrl.duties import (
 )
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Facts, Policy, Rule
 from connector.odrl.operands import DELAY_PERIOD, PAY_AMOUNT, PURPOSE
+from connector.odrl.registry import DUTY_TIME
 from connector.odrl.values import DAY, microseconds
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, policy, purpose, request, rule, time
@@ -437,6 +438,50 @@ def test_what_shapes_the_data_and_is_not_for_who_uses_them_comes_before_they_lea
     """`more` is what the permission says itself: its own assignees go before those of the policy."""
     found = policy(rule(duty=[duty], **more), assignee=PARTIES[0])
     assert found.permissions[0].duties[0].when == when
+
+
+SHAPING = sorted(name for name, when in DUTY_TIME.items() if when == "with")
+
+
+@pytest.mark.parametrize("action", SHAPING)
+@pytest.mark.parametrize(
+    ("more", "rules", "waits"),
+    [
+        ({}, [{}], False),  # whoever uses them
+        ({"assignee": PARTIES[0]}, [{}], False),
+        ({"assignee": "did:web:p"}, [{}], True),
+        ({"assignee": PARTIES[0]}, [{"assignee": PARTIES[1]}], True),
+        ({"assignee": PARTIES[0]}, [{}, {"assignee": PARTIES[1]}], True),  # somebody else uses them, too
+        ({"assignee": "did:web:p", "constraint": [time("gteq", "2027-01-01Z")]}, [{}], False),  # not due yet
+    ],
+)
+def test_no_use_passes_an_obligation_of_somebody_else_to_shape_the_data(action: str, more: Any, rules: Any, waits: bool) -> None:
+    found = policy(*(rule(**one) for one in rules), assignee=PARTIES[0], obligation=[{"action": action, **more}])
+    asks = rules[-1].get("assignee", PARTIES[0])
+    told = "first it is a duty of <{}> to {}, and nothing shows that this was done"
+    for mode, stops in (("strict", waits), ("solid", False)):
+        for stage in ("catalog", "negotiation", "transfer"):
+            options = Options(duty_mode=mode)  # type: ignore[arg-type]
+            decision = evaluate(found, request(party=asks, stage=stage), World(NOW), options=options)
+            assert decision.permitted is not (stops and stage == "transfer")
+            assert [duty.blocking for duty in decision.duties] in ([stops and stage == "transfer"], [])
+            if not decision.permitted:
+                assert decision.code is Code.PREDUTY_OPEN
+                assert told.format(more["assignee"], action.removeprefix(ODRL)) in decision.reason()[0]
+                assert [miss.path for miss in decision.near_misses] == ["/obligation/0"]
+    done = World(NOW, duties={"/obligation/0": "fulfilled"})
+    assert evaluate(found, request(party=asks), done).result is Result.PERMIT
+
+
+def test_what_is_late_and_what_is_only_open_are_told_apart() -> None:
+    late = {"action": "odrl:compensate", "constraint": [time("lt", "2026-01-01Z")]}
+    found = policy(rule(duty=[{"action": "odrl:reviewPolicy"}, late]))
+    decision = evaluate(found, request(), World(NOW))
+    assert decision.code is Code.OBLIGATION_OVERDUE
+    assert [reason.partition(" (")[0] for reason in decision.reason()] == [
+        "Denied: the duty to compensate is overdue",
+        "Denied: first it is a duty to reviewPolicy, and nothing shows that this was done",
+    ]
 
 
 STOPS = [
