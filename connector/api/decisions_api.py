@@ -6,7 +6,7 @@ What is here is for the eyes of the operator: it tells everything that a decisio
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
@@ -99,6 +99,7 @@ class _Decisions:
         plain = None if terms is None else self._d.simulation.plain(terms, language, names)
         texts = {one["path"]: one["text"] for one in plain["conditions"]} if plain is not None else {}
         ours = refusal if detail.get("ended_by") == "us" else None  # what a peer has said stays as it was said
+        changes, instead = detail.get("changes", []), detail.get("instead", [])
         return {
             "kind": process.kind,
             "pid": process.pid,
@@ -110,11 +111,16 @@ class _Decisions:
             "decision": detail.get("decision"),
             "terms": terms,
             "plain": plain,
-            "changes": detail.get("changes", []),
-            "instead": detail.get("instead", []),
+            "changes": changes,
+            "instead": instead,
             "refusal": None if refusal is None else refusal | {"grounds": detail.get("grounds", [])},
-            "told": {} if language == "en" else in_chinese(detail.get("decision") or {}, ours, texts),
+            "told": {} if language == "en" else self._in_chinese(detail.get("decision") or {}, ours, texts, (*changes, *instead)),
         }
+
+    def _in_chinese(
+        self, decision: Mapping[str, Any], refusal: Mapping[str, Any] | None, texts: Mapping[str, str], others: Iterable[str] = ()
+    ) -> dict[str, str]:
+        return in_chinese(decision, refusal, texts, others, self._d.simulation.options)
 
     async def simulate(self, request: web.Request) -> web.Response:
         """The catalog as somebody would see it at an instant."""

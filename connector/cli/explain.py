@@ -162,11 +162,11 @@ def explained(found: Explained, lang: Language = "en") -> Lines:
     if found.changes:
         yield 0, ""
         yield 0, say("the terms of the other side differ from ours")
-        yield from ((1, change) for change in found.changes)
+        yield from ((1, found.told.get(change, change)) for change in found.changes)
     if found.instead:
         yield 0, ""
         yield 0, say("what we offered instead differs from what was asked for")
-        yield from ((1, change) for change in found.instead)
+        yield from ((1, found.told.get(change, change)) for change in found.instead)
     if found.refusal is not None:
         yield 0, ""
         yield from telling.refused(found.refusal, found.peer)

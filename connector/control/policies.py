@@ -109,9 +109,9 @@ class Policies:
     not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met."""
 
     def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
-        self._options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
+        self.options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
-        self._alike = Alike(self._options, _size_bytes)
+        self._alike = Alike(self.options, _size_bytes)
         self._verdicts: Remembered[tuple[Any, ...], Verdict] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
@@ -186,7 +186,7 @@ class Policies:
     def _verdict(
         self, read: Read, policy: Policy, request: Request, claims: Mapping[str, Any], now: float, used: Used, performed: Sequence[Any]
     ) -> Verdict:
-        options = billing.measuring(policy, self._options)
+        options = billing.measuring(policy, self.options)
         facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
         world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used)
         if performed:
@@ -243,19 +243,19 @@ class Policies:
         if isinstance(policy, PolicyError):
             return policy
         request = Request(party=party, action=USE, target=target, stage=Stage.CATALOG)
-        return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims), options=self._options)
+        return evaluate(policy, request, World(now=datetime.fromtimestamp(now, UTC), facts=claims), options=self.options)
 
     def plain(self, document: Document, language: Language, names: Mapping[str, str]) -> Mapping[str, Any] | None:
         """The policy in plain words, with who holds each of its conditions; `names` are what people call participants and assets, by id.
         None for what cannot even be read."""
         try:
-            return plain(load(document, options=self._options, strict=False), language, names=names).to_json()
+            return plain(load(document, options=self.options, strict=False), language, names=names).to_json()
         except PolicyError:
             return None
 
     def demand_action(self, action: str) -> None:
         """Raise InvalidRequest for an action that nobody here knows, with the known ones that are spelled most like it."""
-        known = registry_of(self._options).actions
+        known = registry_of(self.options).actions
         if action not in known:
             names = sorted({compact(iri) for iri in known.values()}, key=str.casefold)
             word = action[:ACTION_CHARACTERS].rpartition(":")[2]
@@ -332,7 +332,7 @@ class Policies:
         key = (one.key, other.key, party, target)
         known = self._settled.get(key)
         if known is None:
-            known = settle(one.policy, other.policy, party=party, target=target, options=self._options)  # type: ignore[arg-type]
+            known = settle(one.policy, other.policy, party=party, target=target, options=self.options)  # type: ignore[arg-type]
             self._settled.put(key, known, PART_BYTES + BYTES_FOR_JSON * len(orjson.dumps([known.says, known.common, known.instead])))
         return known
 

@@ -22,7 +22,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
 from connector.errors import InvalidRequest, NotFound, PolicyError
-from connector.odrl import Decision
+from connector.odrl import Decision, Options
 from connector.odrl_forms.locale_forms import Language
 from connector.ports import Caller, Identity, Participant, Store
 from connector.records import Agreement, Dataset, Offer, Page
@@ -134,6 +134,11 @@ class Simulation:
     ) -> None:
         self._store, self._policies, self._identity = store, policies, identity
         self._catalog, self._negotiations, self._rights = catalog, negotiations, rights
+
+    @property
+    def options(self) -> Options:
+        """The profiles by which policies are read here."""
+        return self._policies.options
 
     def caller(self, name: str | None, claims: Mapping[str, Any] | None) -> Caller:
         """Somebody who might ask: a participant of the registry by id or name, with other `claims` if they are given; with `claims` also

@@ -7,11 +7,13 @@ engine's is told by its code.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from connector.odrl.codes import Code
+from connector.odrl.model import DEFAULT_OPTIONS, Options
+from connector.odrl_chinese.sentences import told
 
 CODES: Final[Mapping[Code, str]] = MappingProxyType({
     Code.PERMITTED: "已获允许",
@@ -104,21 +106,27 @@ _PROHIBITED: Final = re.compile(r"to (`[^`]*`) is prohibited where .*", re.DOTAL
 
 
 def in_chinese(
-    decision: Mapping[str, Any], refusal: Mapping[str, Any] | None = None, texts: Mapping[str, str] | None = None
+    decision: Mapping[str, Any],
+    refusal: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+    others: Iterable[str] = (),
+    options: Options = DEFAULT_OPTIONS,
 ) -> dict[str, str]:
-    """Each sentence of a stored decision (`Decision.to_json`), and of a refusal (`code`, `reasons`) that went by it -> the same in Chinese.
+    """Each sentence of a stored decision (`Decision.to_json`), of a refusal (`code`, `reasons`) that went by it, and each of `others` that
+    is about terms (`sentences`) -> the same in Chinese.
 
-    `texts` are what constraints ask for, in Chinese, by their paths (`plain`): those without are told by the code of the decision. What has
-    neither a sentence nor a code of the engine is left out.
+    `texts` are what constraints ask for, in Chinese, by their paths (`plain`): those without are told by the code of the decision. The
+    profiles of `options` say what left operands are called. What has neither a sentence nor a code of ours is left out.
     """
     telling = _Telling(decision, texts or {})
-    found = dict(telling.findings)
+    said_of_terms = told((*others, *(decision.get("reason") or ()), *((refusal or {}).get("reasons") or ())), options)
+    found = {**telling.findings, **said_of_terms}
     for miss in decision.get("near_misses", ()):
         found[miss["change"]] = telling.asked(miss["path"]) or telling.part(miss["change"], miss["path"])
     for said, by in ((decision.get("reason"), decision), ((refusal or {}).get("reasons"), refusal or {})):
         for reason in said or ():
-            if told := telling.reason(reason, CODES.get(by.get("code", ""), "")):
-                found[reason] = told
+            if reason not in found and (zh := telling.reason(reason, CODES.get(by.get("code", ""), ""))):
+                found[reason] = zh
     return found
 
 

@@ -166,6 +166,7 @@ def test_in_chinese_all_of_it_is_chinese_but_names_and_what_the_peer_has_said(
     refused = {
         DECISION["reason"][0]: "拒绝：未满足：用于“research”或“quality”；实际为 marketing（协议 urn:a, /permission/0/constraint/0）。",
         "it has no time zone; write one": "没有时区，按 UTC 处理",
+        VIEW["changes"][0]: "use 的许可还要求用途为'x'",
     }
     fake.answers |= {KIND: TRANSFER, ("GET", T): (200, VIEW | {"plain": CHINESE_PLAIN, "told": refused})}
     told = command("explain", "urn:uuid:n1", "--lang", "zh").out
