@@ -50,6 +50,11 @@ class Remembered(Generic[K, V]):
         if (found := self._kept.pop(key, None)) is not None:
             self.size_bytes -= found[1]
 
+    def clear(self) -> None:
+        """Drop all values."""
+        self._kept.clear()
+        self.size_bytes = 0
+
 
 class Paces(Generic[K]):
     """How often each of many may do what costs us something that is never given back: `burst` times at once, and once more every `seconds`.

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from connector.remembered import SHARE, Paces, Remembered
 
 COUNT, BYTES = 8, 3_200  # so that one value may have 100 bytes
-STEPS = st.lists(st.tuples(st.sampled_from(["put", "get", "forget"]), st.integers(0, 12), st.integers(0, 2 * BYTES // SHARE)), max_size=80)
+WHATS = ("put", "get", "forget")
+STEPS = st.lists(st.tuples(st.sampled_from([*WHATS, *WHATS, "clear"]), st.integers(0, 12), st.integers(0, 2 * BYTES // SHARE)), max_size=80)
 
 
 @given(STEPS)
@@ -25,6 +26,9 @@ def test_it_is_what_a_plain_list_of_the_values_used_last_would_be(steps: list[tu
                 model += [found] if found else []
             case "forget":
                 ours.forget(key)
+            case "clear":
+                ours.clear()
+                model.clear()
         while len(model) > COUNT or sum(size for _, size in model) > BYTES:
             model.pop(0)
         assert (len(ours), ours.size_bytes) == (len(model), sum(size for _, size in model))

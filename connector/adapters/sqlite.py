@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from connector.adapters.sqlite_rows import (
+    DELETE_AGREEMENT,
+    DELETE_OFFERS,
+    SAVE_AGREEMENT,
     SELECT_AGREEMENT,
     SELECT_DATASET,
     SELECT_EDR,
@@ -61,10 +64,13 @@ from connector.records import (
     Usage,
     paged,
 )
+from connector.remembered import Remembered
 
 WRITER_CACHE_KIB = 8_192  # holds the pages that a busy hour touches; counts against the memory of an idle connector
 READER_CACHE_KIB = 4_096  # for each of the two readers; the rest comes from the system's page cache
 LIMIT_AT_MOST = 10_000  # rows of one page: what fits into memory without anybody noticing
+AT_HAND_MAX = 2_000  # agreements, and offers, that are not read again: those that are being negotiated, or used
+AT_HAND_BYTES_MAX = 4 << 20  # of their JSON, each
 SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
 NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
 
@@ -149,7 +155,11 @@ class SqliteStore(LedgerReads):
         except sqlite3.Error as error:
             db.close()
             raise StoreError(f"the database `{path}` cannot be used: {error}") from error
-        self._writer = Writer(db, self._number, fatal)
+        # What is asked for again and again, of a file that nobody else writes: rows of agreements as they were written last or read, and
+        # offers as they were read.
+        self._agreements: Remembered[str, Row] = Remembered(AT_HAND_MAX, AT_HAND_BYTES_MAX)
+        self._offers: Remembered[str, Offer] = Remembered(AT_HAND_MAX, AT_HAND_BYTES_MAX)
+        self._writer = Writer(db, self._number, fatal, self._written)
         self._executor = ThreadPoolExecutor(1, "store-read")
 
     @property
@@ -187,7 +197,9 @@ class SqliteStore(LedgerReads):
         return inbox_of(row) if row else None
 
     async def agreement(self, id: str) -> Agreement | None:
-        row = self._row(READ_AGREEMENT, id)
+        row = self._agreements.get(id)
+        if row is None and (row := self._row(READ_AGREEMENT, id)) is not None:
+            self._agreements.put(id, row, len(row[-1]))
         return agreement_of(row) if row else None
 
     async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]:
@@ -206,8 +218,11 @@ class SqliteStore(LedgerReads):
         return dataset_of(row) if row else None
 
     async def offer(self, id: str) -> Offer | None:
-        row = self._row(READ_DATASET_OF_OFFER, id)
-        return next(offer for offer in dataset_of(row).offers if offer.id == id) if row else None
+        offer = self._offers.get(id)
+        if offer is None and (row := self._row(READ_DATASET_OF_OFFER, id)) is not None:
+            offer = next(offer for offer in dataset_of(row).offers if offer.id == id)
+            self._offers.put(id, offer, len(row[-1]))
+        return offer
 
     async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
         forward = before is None
@@ -258,6 +273,16 @@ class SqliteStore(LedgerReads):
         for piece in _pieces(keys):
             await self.commit(Changes(deletes=tuple((Idempotent, key) for key in piece)))
         return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
+
+    def _written(self, writes: Sequence[Statement]) -> None:
+        """Keep what is at hand as it is on the disk. What was read while a write was on its way is put right here, too."""
+        for sql, values in writes:
+            if sql is SAVE_AGREEMENT:
+                self._agreements.put(values[1], values, len(values[-1]))
+            elif sql is DELETE_AGREEMENT:
+                self._agreements.forget(values[1])
+            elif sql is DELETE_OFFERS:  # which is also how a dataset is saved
+                self._offers.clear()
 
     async def _write(self, *writes: Statement) -> None:
         await self._writer.submit(Prepared(Questions(), writes))

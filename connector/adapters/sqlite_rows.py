@@ -45,6 +45,7 @@ SAVE_EDR = upsert("edr", EDR, "participant, transfer")
 SAVE_PULL = upsert("pull", PULL, "participant, id")
 SAVE_IDEMPOTENT = upsert("idempotent", IDEMPOTENT, "participant, key")
 SETTLE = "delete from outbox where participant = ? and id = ?"
+DELETE_AGREEMENT = "delete from agreement where participant = ? and id = ?"
 DELETE_USAGE = "delete from usage where participant = ? and agreement = ?"
 DELETE_OFFERS = "delete from offer where participant = ? and dataset = ?"
 
@@ -287,7 +288,7 @@ SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
 DELETES: dict[type[Any], tuple[str, ...]] = {
     Process: ("delete from process where participant = ? and pid = ?", "delete from inbox where participant = ? and pid = ?"),
     Inbox: ("delete from inbox where participant = ? and pid = ?",),
-    Agreement: ("delete from agreement where participant = ? and id = ?", DELETE_USAGE),
+    Agreement: (DELETE_AGREEMENT, DELETE_USAGE),
     Usage: (DELETE_USAGE,),
     Dataset: ("delete from dataset where participant = ? and id = ?", DELETE_OFFERS),
     Edr: ("delete from edr where participant = ? and transfer = ?",),

@@ -57,6 +57,7 @@ T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
 Fatal = Callable[[BaseException], None]
+Told = Callable[[Sequence[Statement]], None]
 Committed = tuple[Evidence, ...] | Conflict
 
 
@@ -211,13 +212,22 @@ class _Waiting:
 
 
 class Writer:
-    """The only writer of a connection, for participant `number`. Lives on one event loop from its first submission on. Gives
-    up, as if the disk had failed, after another program has held the file for `locked_seconds_max`."""
+    """The only writer of a connection, for participant `number`. Lives on one event loop from its first submission on. `told` hears of
+    the writes that the disk has, before whoever waits for them does. Gives up, as if the disk had failed, after another program has held
+    the file for `locked_seconds_max`."""
 
-    def __init__(self, db: sqlite3.Connection, number: int, fatal: Fatal, *, locked_seconds_max: float = LOCKED_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        number: int,
+        fatal: Fatal,
+        told: Told = lambda _: None,
+        *,
+        locked_seconds_max: float = LOCKED_SECONDS_MAX,
+    ) -> None:
         self.broken: StoreError | None = None
         self.commits = 0
-        self._db, self._number, self._fatal = db, number, fatal
+        self._db, self._number, self._fatal, self._told = db, number, fatal, told
         self._locked_seconds_max = locked_seconds_max
         self._locked_since: float | None = None
         db.execute("pragma busy_timeout=0")
@@ -308,6 +318,8 @@ class Writer:
         now = perf_counter()
         for waiting in group:
             commit_seconds.observe(now - waiting.since)
+            if not isinstance(waiting.result, Conflict):
+                self._told(waiting.prepared.writes)
             if not waiting.future.done():
                 waiting.future.set_result(waiting.result)
         self._go_on(loop)

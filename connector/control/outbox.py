@@ -24,7 +24,7 @@ from connector.control.negotiate import Reaction
 from connector.control.steps import Steps, fact
 from connector.dsp import answers, exchange, wire
 from connector.dsp.exchange import Process
-from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, Role, is_pid
+from connector.dsp.messages import OTHER, PATH_CHARACTERS, PATHS, Kind, Move, is_pid
 from connector.errors import ConnectorError, Contradiction, EgressDenied, IllegalMessage, PeerFailed
 from connector.ports import Act, Identity, Peer, Reply
 from connector.records import Changes, Evidence, Expect, Outbound
@@ -258,9 +258,10 @@ class Outbox:
         peer_pid: str | None = None
         if process is not None and row.path == PATHS[row.move][0]:  # the first message: its answer names the peer's pid
             document = wire.object_of(reply.body) or {}
-            if (fault := await self._pid_fault(row, document, process.role)) is not None:
-                return await self._refused(row, "bad-answer", (fault,), reply.status)
             peer_pid = document.get(f"{OTHER[process.role]}Pid")
+            if not (is_pid(peer_pid) and is_pid(document.get(f"{process.role}Pid"))):
+                fault = "the peer acknowledged without naming its pid, or with one that fits into no address"
+                return await self._refused(row, "bad-answer", (fault,), reply.status)
         if process is not None and process.in_flight_id == row.id and exchange.asks_back(process):
             # A peer whose turn it is speaks next, mostly within milliseconds, and its message says that it took ours: then
             # there is one thing to write instead of two. If we die before, the row is still there, and the peer is asked.
@@ -269,17 +270,10 @@ class Outbox:
             self._holding.pop(row.id, None)
             if row.id not in self._tasks:
                 return None  # its next message came, and settled this one
+        if peer_pid is not None and (known := await self._store.process_of_peer(row.kind, row.peer, peer_pid)) and known.pid != row.pid:
+            fault = f"the peer acknowledged with the pid `{peer_pid}`, which is that of another {row.kind} with it"
+            return await self._refused(row, "bad-answer", (fault,), reply.status)
         return await self._settle(row, lambda before: exchange.answered(before, row.id, peer_pid), telemetry.ACKNOWLEDGED)
-
-    async def _pid_fault(self, row: Outbound, document: Mapping[str, Any], role: Role) -> str | None:
-        """What is wrong with the pids of an answer to a first message, or None."""
-        pid = document.get(f"{OTHER[role]}Pid")
-        if not (is_pid(pid) and is_pid(document.get(f"{role}Pid"))):
-            return "the peer acknowledged without naming its pid, or with one that fits into no address"
-        known = await self._store.process_of_peer(row.kind, row.peer, str(pid))
-        if known is not None and known.pid != row.pid:
-            return f"the peer acknowledged with the pid `{pid}`, which is that of another {row.kind} with it"
-        return None
 
     async def _settle_told(self, row: Outbound, told: Process) -> None:
         """The peer's state settled it. What is in flight is the same also if the process was looked at meanwhile for another reason."""

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from connector.adapters.sqlite_schema import connect, open_database
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import StoreError
-from connector.records import Agreement, Changes, Dataset, Edr, Expect, Idempotent, Offer, Outbound, Pull
+from connector.records import Agreement, Changes, Conflict, Dataset, Edr, Expect, Idempotent, Offer, Outbound, Pull
 from tests.contracts.samples import (
     OTHER_PEER,
     OWN,
@@ -293,4 +294,29 @@ async def test_what_was_erased_is_in_no_file_any_more(tmp_path: Path):
     assert await store.erase(1)
     assert not left()
     assert [event.detail for event in await store.events(0, 10)] == [{}, {"why": "weather"}]
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_agreements_and_offers_are_not_read_again_and_are_always_as_they_were_written_last(tmp_path: Path):
+    store, reads = SqliteStore(tmp_path / "q.db", OWN), []
+    store._points.set_trace_callback(reads.append)
+    a, b, d = agreement(), agreement("urn:uuid:a2"), dataset(offers=("o",))
+    await store.commit(Changes(saves=(a, d)))
+    for _ in range(3):
+        assert (await store.agreement(a.id), await store.offer("o"), await store.agreement(b.id)) == (a, d.offers[0], None)
+    assert len(reads) == 4, "one for the offer, and three for what is not there"
+    reads.clear()
+    later = replace(a, final=True, version=2)
+    conflict = await store.commit(Changes(expects=(Expect(Agreement, b.id, 1),), saves=(later, b)))
+    assert (conflict, await store.agreement(a.id)) == (Conflict(Expect(Agreement, b.id, 1)), a)
+    other = replace(d, offers=(Offer("o", d.id, {"@type": "Offer"}),), version=2)
+    waiting = asyncio.ensure_future(store.commit(Changes(saves=(later, other))))
+    while not waiting.done():  # whenever it is read: before the write, or after
+        assert await store.agreement(a.id) in (a, later)
+        assert await store.offer("o") in (d.offers[0], other.offers[0])
+        await asyncio.sleep(0)
+    assert (await store.agreement(a.id), await store.offer("o")) == (later, other.offers[0])
+    await store.commit(Changes(deletes=((Agreement, a.id), (Dataset, d.id))))
+    assert (await store.agreement(a.id), await store.offer("o")) == (None, None)
     await store.close()
