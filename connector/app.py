@@ -154,8 +154,8 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         kept = kept_room(settings)
         store = parts.store_of(settings, own.id, stack)
         stack.push_async_callback(store.close)
-        ca_file, certificate, key = parts.client_files(settings)
-        peer = HttpPeer(parts.guard(settings), ca_file=ca_file, certificate=certificate, key=key)
+        ca_file, certificate, key, crl_file = parts.client_files(settings)
+        peer = HttpPeer(parts.guard(settings), ca_file=ca_file, certificate=certificate, key=key, crl_file=crl_file)
         stack.push_async_callback(peer.close)
 
         journal = Journal(store, clock)

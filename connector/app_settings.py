@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from connector import telemetry
 from connector.adapters import egress
 from connector.adapters.keys import Keys
-from connector.adapters.peer_http import client_tls
 from connector.adapters.registry import Registry
 from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import claimed
 from connector.adapters_stores.anchor import FileAnchor, MemoryAnchor
+from connector.adapters_streams.dialled import client_tls
 from connector.api.listener import Door, tls_context
 from connector.control.catalog import base_of
 from connector.control.compose import Times
@@ -43,6 +43,7 @@ from connector.vocabulary import read_profiles, read_template_library, read_voca
 
 DAY, HOUR = 86_400.0, 3_600.0
 LISTENERS = ("protocol", "data", "management", "ops")
+EGRESS_FILES = ("ca_file", "certificate", "key", "crl_file")
 DOOR_FILES = ("certificate", "key", "client_ca", "client_crl")
 ASSET, SERVICE = "urn:qiao:any-dataset", "urn:qiao:any-service"  # an offer is published within a dataset
 WITHIN = "/hasPolicy/0"  # where the schema of a dataset sees it
@@ -76,7 +77,7 @@ def _tried(settings: Settings, spoken: Set[str]) -> tuple[list[Any], list[str]]:
         ({"registry.directory"}, lambda: Registry(settings.registry.directory)),
         ({"management.token_hash_file"}, lambda: token_hash(settings)),
         *(({f"{name}.{field}" for field in DOOR_FILES}, partial(check_tls, settings, name)) for name in LISTENERS),
-        ({"egress.ca_file", "egress.certificate", "egress.key"}, lambda: client_tls(*client_files(settings))),
+        ({f"egress.{field}" for field in EGRESS_FILES}, lambda: client_tls(*client_files(settings))),
     )
     found: list[Any] = []
     reasons: list[str] = []
@@ -94,9 +95,10 @@ def check_tls(settings: Settings, name: str) -> None:
     tls_context(door(name, getattr(settings, name), settings.limits))
 
 
-def client_files(settings: Settings) -> tuple[Path | None, Path | None, Path | None]:
-    """Authorities that may vouch for peers, and what we show to those that ask: the arguments of `client_tls`."""
-    return settings.egress.ca_file, settings.egress.certificate, settings.egress.key
+def client_files(settings: Settings) -> tuple[Path | None, Path | None, Path | None, Path | None]:
+    """Authorities that may vouch for peers, what we show to those that ask, and who is revoked: the arguments of `client_tls`."""
+    egress = settings.egress
+    return egress.ca_file, egress.certificate, egress.key, egress.crl_file
 
 
 def door(name: str, at: ListenerSettings | ManagementSettings, limits: LimitsSettings) -> Door:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -66,15 +67,18 @@ def pause_seconds(failures: int, first_seconds: float = FIRST_PAUSE_SECONDS) -> 
 
 class OfFiles(Generic[T]):
     """A value made of files: `make()` reads `paths` and returns it, or raises. It is called at once; what it raises then is raised
-    here. `name` says in the log what it is.
+    here. `name` says in the log what it is. `changed(value, others)` is called once another value is in use, with the paths whose content
+    is another: a file that changes between this look at it and `make` is another at the next look.
 
     A look at the files goes before each use: a few calls of `stat(2)`, some 5 microseconds beside a TLS handshake of a thousand. So
     the next connection has the new certificate, on every file system, also where Kubernetes swaps a directory behind a link; nothing
     polls, and nothing has to be told.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], make: Callable[[], T]) -> None:
-        self._name, self._paths, self._make = name, tuple(paths), make
+    def __init__(
+        self, name: str, paths: Sequence[Path], make: Callable[[], T], changed: Callable[[T, frozenset[Path]], None] = lambda *_: None
+    ) -> None:
+        self._name, self._paths, self._make, self._told = name, tuple(paths), make, changed
         # Looked at before they are read: what changes in between is found at the next look.
         self._seen, self._content = self._look(), self._read()
         self._value = make()
@@ -89,8 +93,10 @@ class OfFiles(Generic[T]):
             return False
         self._refused_at = time.monotonic()
         self._value = self._make()
+        others = frozenset(path for path, was, now in zip(self._paths, self._content, content, strict=True) if was != now)
         self._refused_at, self._content = None, content
         telemetry.log.info("files loaded again", of=self._name)
+        self._told(self._value, others)
         return True
 
     def now(self) -> T:
@@ -112,6 +118,23 @@ class OfFiles(Generic[T]):
 
     def _read(self) -> tuple[bytes, ...]:
         return tuple(_digest(path) for path in self._paths)
+
+
+def revoke(context: ssl.SSLContext, lists: Path) -> str | None:
+    """Let `context` refuse chains with a certificate that `lists` (PEM, one of each authority) name, and those of which they cannot tell.
+    Returns what is wrong with the file, or None."""
+    before, why = context.cert_store_stats(), "it has no list"
+    try:
+        context.load_verify_locations(lists)
+    except OSError as error:
+        why = str(error)
+    after = context.cert_store_stats()
+    if after["x509"] != before["x509"]:  # OpenSSL would have trusted them like those of authorities
+        return "it has certificates"
+    if after["crl"] == before["crl"]:
+        return why
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # an authority between may be revoked, too
+    return None
 
 
 def _stat(path: Path) -> tuple[int, ...]:

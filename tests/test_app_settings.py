@@ -16,6 +16,8 @@ from connector.errors import SettingsError
 from connector.settings import Settings, load
 from connector.settings.fields import MeteringSettings, StoreSettings
 from tests import pair
+from tests.adapters.test_peer_http import serving
+from tests.adapters_streams.test_dialled import beginning
 
 TOKEN = "another-token"
 
@@ -69,6 +71,31 @@ async def test_settings_that_may_change_are_applied_without_a_restart_and_the_ot
         "limits.connections: differs from what runs; restart to apply it",
         "sources.roots: applied",
     ]
+
+
+@pytest.mark.asyncio
+async def test_what_is_on_its_way_from_whom_a_reload_allows_no_more_is_cut_at_once(tmp_path: Path):
+    site, path = loaded(pair.site(tmp_path / "hospital", "hospital"))
+    came = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await beginning(reader, writer)
+
+    async with serving(slow) as (server, port), pair.running(site, path=path) as us:
+        body = {"title": "t", "source": {"type": "http", "url": f"http://127.0.0.1:{port}/"}, "policies": [pair.OPEN]}
+        publishing = asyncio.create_task(us.manage("PUT", "/datasets/urn:d", body))
+        async with asyncio.timeout(10):
+            await came.wait()
+        assert await us.asked("POST", "/reload") == {"changed": []}
+        assert not server.closed.is_set()
+        toml(site, egress="allow = []\nhttp = true\nports = []")
+        assert await us.asked("POST", "/reload") == {"changed": ["egress.allow: applied"]}
+        async with asyncio.timeout(1.0):
+            await server.closed.wait()
+        assert (await publishing).status >= 400
+        refused = await us.manage("PUT", "/datasets/urn:d", body)
+        assert "not at a public address" in refused.json["detail"], refused.json
 
 
 @pytest.mark.asyncio
@@ -160,7 +187,7 @@ def test_a_nested_catalog_of_somebody_unknown_is_left_out(tmp_path: Path):
     assert app_settings.nested(pointed, Nobody()) == ()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("broken", ["data.client_ca", "data.client_crl", "egress.certificate", "egress.ca_file"])
+@pytest.mark.parametrize("broken", ["data.client_ca", "data.client_crl", "egress.certificate", "egress.ca_file", "egress.crl_file"])
 def test_what_vouches_for_others_and_what_we_show_them_is_tried_too(tmp_path: Path, broken: str):
     site = pair.site(tmp_path / "hospital", "hospital")
     made = trustme.CA().issue_cert("localhost")

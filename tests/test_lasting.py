@@ -212,6 +212,35 @@ def test_a_file_that_is_gone_is_a_change_and_one_that_is_back_is_none(files: tup
     assert made.now() == "ab"
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_which_files_are_others_is_said_once_the_value_that_is_made_of_them_is_in_use(files: tuple[Path, Path], which: int):
+    told: list[tuple[str, frozenset[Path]]] = []
+    made = OfFiles("one", files, lambda: "".join(path.read_text() for path in files), lambda value, others: told.append((value, others)))
+    assert told == []
+    replace(files[which], "c")
+    assert made.now() == ("cb", "ac")[which]
+    assert told == [(made.now(), frozenset({files[which]}))]
+
+
+def test_a_file_that_changes_while_the_value_is_made_is_another_at_the_next_look(files: tuple[Path, Path]):
+    """Whoever acts on a change must not miss one: connections that came in by a former list of revoked certificates would stay."""
+    told: list[tuple[str, frozenset[Path]]] = []
+    meanwhile = ["", "", "d"]
+
+    def make() -> str:
+        text = files[0].read_text()
+        if (next_text := meanwhile.pop(0) if meanwhile else "") and text:
+            replace(files[0], next_text)
+        return text
+
+    made = OfFiles("one", files, make, lambda value, others: told.append((value, others)))
+    for text in ("b", "c"):
+        replace(files[0], text)
+        made.now()
+    assert (made.now(), made.now()) == ("d", "d")
+    assert told == [(text, frozenset({files[0]})) for text in ("b", "c", "d")]
+
+
 def test_a_file_that_is_only_touched_makes_nothing_anew(files: tuple[Path, Path]):
     made = joined(*files)
     before = made.now()

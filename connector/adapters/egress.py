@@ -100,6 +100,14 @@ class Guard:
             raise Denied("not an address that this connector dials")
         return socket.socket(family, kind, protocol)
 
+    def ends(self, where: str, host: str) -> EgressDenied | None:
+        """The error for a connection that is open if it would not be made now, else None: `where` is the origin that has led to the address
+        `host`."""
+        if problem := _problem(self, where):
+            return EgressDenied(problem)
+        address = _literal(host)
+        return None if address is not None and self.permits(address) else EgressDenied(_not_public(where))
+
     def denial(self, url: str, error: BaseException) -> EgressDenied | None:
         """The error for a URL if connecting failed with `error` because all addresses of its host are refused, else None. It
         does not say which addresses: who named the host shall not learn what our resolver knows."""

@@ -23,9 +23,9 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from connector.adapters_streams.dialled import Dialled, Trust, not_believed
 from connector.adapters_streams.peer_lines import IDENTITY, Lines, demand_headers, written
-from connector.errors import ConnectorError, EgressDenied, PeerFailed, SettingsError
-from connector.lasting import OfFiles
+from connector.errors import ConnectorError, EgressDenied, PeerFailed
 from connector.origins import origin
 from connector.ports import Detached, Reply
 
@@ -55,6 +55,7 @@ class Guard(Protocol):
 
     def check(self, url: str) -> None: ...
     def socket(self, info: tuple[Any, ...]) -> socket: ...
+    def ends(self, where: str, host: str) -> EgressDenied | None: ...
     def denial(self, url: str, error: BaseException) -> EgressDenied | None: ...
 
 
@@ -99,8 +100,8 @@ class HttpDownload:
 class HttpPeer:
     """The client. Connections stay open between calls and their number is not bounded, because a connection carries one
     message at a time and a message that waits for one is late. `ca_file` holds certificate authorities (PEM) that are trusted
-    beside the system's; there is no way to trust none. `certificate` and `key` are shown to peers that ask for one. Files that have
-    changed count from the next connection on. Raises SettingsError if they cannot be used."""
+    beside the system's; there is no way to trust none. `certificate` and `key` are shown to peers that ask for one; whom `crl_file` lists
+    is none. Files that have changed count from the next connection on. Raises SettingsError if they cannot be used."""
 
     def __init__(
         self,
@@ -109,20 +110,31 @@ class HttpPeer:
         ca_file: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        crl_file: Path | None = None,
         connect_seconds: float = CONNECT_SECONDS,
         total_seconds: float = TOTAL_SECONDS,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self.guard = guard
-        files = ca_file, certificate, key
-        self._tls = OfFiles("egress.certificate", [each for each in files if each is not None], lambda: client_tls(*files))
+        self._guard, self._tls = guard, Trust(ca_file, certificate, key, crl_file)
         self._connect_seconds = connect_seconds
         self._message_bounds = aiohttp.ClientTimeout(total_seconds, connect_seconds)
         self._answer_bytes_max = answer_bytes_max
         self._resolver = resolver
+        self._dialled: Dialled | None = None
         self._session: aiohttp.ClientSession | None = None
         self._lines: Lines | None = None
+
+    @property
+    def guard(self) -> Guard:
+        """Whom we dial. With another one, connections that it would not let be made end at once."""
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: Guard) -> None:
+        self._guard = guard
+        if self._dialled is not None:
+            self._dialled.look_again()
 
     def check(self, url: str) -> None:
         """See the port."""
@@ -222,7 +234,7 @@ class HttpPeer:
             self._lines = None
         if self._session is not None:
             await self._session.close()
-            self._session = None
+            self._session = self._dialled = None
 
     async def _request(
         self,
@@ -254,14 +266,18 @@ class HttpPeer:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
+            self._dialled = Dialled(
+                lambda where, host: self.guard.ends(where, host),  # noqa: PLW0108 - the guard may be another one by then
+                self._tls,
+                limit=0,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                ttl_dns_cache=DNS_SECONDS,
+                socket_factory=self._socket,
+                resolver=self._resolver,
+            )
+            self._tls.renewed = self._dialled.look_again
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0,
-                    keepalive_timeout=KEEPALIVE_SECONDS,
-                    ttl_dns_cache=DNS_SECONDS,
-                    socket_factory=self._socket,
-                    resolver=self._resolver,
-                ),
+                connector=self._dialled,
                 headers=IDENTITY,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=AUTOMATIC_HEADERS,
@@ -272,7 +288,7 @@ class HttpPeer:
 
     def _open_lines(self) -> Lines:
         connector = self._open_session().connector
-        assert isinstance(connector, aiohttp.TCPConnector)  # noqa: S101 - the one above
+        assert isinstance(connector, Dialled)  # noqa: S101 - the one above
         self._lines = Lines(connector, self._message_bounds, KEEPALIVE_SECONDS)
         return self._lines
 
@@ -291,7 +307,7 @@ class HttpPeer:
         where = origin(url)
         match error:
             case aiohttp.ClientConnectorCertificateError():
-                return PeerFailed(f"the TLS certificate of `{where}` is not by an authority that we trust, or not for this host")
+                return not_believed(where, error.certificate_error)
             case aiohttp.ClientConnectorSSLError():
                 text = f"no TLS connection to `{where}` could be agreed on; it must speak TLS 1.2 or 1.3"
                 return _uncertified(where, error) or PeerFailed(f"{text}, and may want a certificate of ours (`egress.certificate`)")
@@ -361,29 +377,3 @@ def _headers(found: Mapping[str, str]) -> dict[str, str]:
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers
-
-
-def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
-    """Our side of TLS, 1.2 or later: whom we trust, and what we show. Raises SettingsError for files that cannot be used."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(("http/1.1",))
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:
-            raise SettingsError(
-                f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror}); give one, or leave it empty"
-            ) from None
-    if certificate is not None:
-        try:
-            context.load_cert_chain(certificate, key, password=_nobody_types)
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"`egress.certificate` is `{certificate}`, which cannot be used with `egress.key`: {error}; give a pair in PEM"
-            ) from None
-    return context
-
-
-def _nobody_types() -> str:
-    raise ValueError("the key is encrypted, and nobody is there to type a password")

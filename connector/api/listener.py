@@ -16,7 +16,7 @@ from aiohttp import web
 from connector import telemetry
 from connector.api.connections import LINGER_SECONDS, UNREAD_SECONDS, Connection, Entrance, Patience, nameless
 from connector.errors import SettingsError
-from connector.lasting import OfFiles
+from connector.lasting import OfFiles, revoke
 
 REQUIRE, REQUEST = "require", "request"  # what is asked of clients where there are authorities for their certificates
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secret and authenticated; those of 1.3 all are
@@ -90,19 +90,13 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     Raises SettingsError if the address or the certificate cannot be used.
     """
     files = [each for each in (door.certificate, door.key, door.client_ca, door.client_crl) if each is not None]
-    entrance: Entrance | None = None
-    revoked = b"" if door.client_crl is None or not door.client_crl.is_file() else door.client_crl.read_bytes()
 
-    def load() -> ssl.SSLContext | None:
+    def changed(_context: ssl.SSLContext | None, others: frozenset[Path]) -> None:
         """Other lists count for whoever is in already, too: who showed a certificate comes in again, if it is still good."""
-        nonlocal revoked
-        context = tls_context(door)
-        before, revoked = revoked, b"" if door.client_crl is None else door.client_crl.read_bytes()
-        if entrance is not None and revoked != before:
+        if door.client_crl in others:
             entrance.cut_certified()
-        return context
 
-    tls = OfFiles(f"{door.name}.certificate", files, load)
+    tls = OfFiles(f"{door.name}.certificate", files, lambda: tls_context(door), changed)
     running = _Running()
     # Without middleware, every request counts its microseconds: there aiohttp waits, and drops the bodies of forms.
     counted = [running.count, *middlewares] if middlewares else []
@@ -213,29 +207,13 @@ def tls_context(door: Door) -> ssl.SSLContext | None:
             raise SettingsError(
                 f"`{door.name}.client_ca` is `{door.client_ca}`, which is not a PEM file of certificates: {e}; give one, or leave it empty"
             ) from None
-        if door.client_crl is not None:
-            _revoke(door, door.client_crl, context)
+        if door.client_crl is not None and (why := revoke(context, door.client_crl)) is not None:
+            raise SettingsError(
+                f"`{door.name}.client_crl` is `{door.client_crl}`, which is not a PEM file of lists of revoked certificates: {why};"
+                f" give a list by each authority in `{door.name}.client_ca`, or leave it empty"
+            )
         context.verify_mode = ssl.CERT_REQUIRED if door.client_auth == REQUIRE else ssl.CERT_OPTIONAL
     return context
-
-
-def _revoke(door: Door, lists: Path, context: ssl.SSLContext) -> None:
-    """Let `context` refuse the certificates that these lists name, and those of which they cannot tell. Raises SettingsError."""
-    before, why = context.cert_store_stats(), "it has no list"
-    try:
-        context.load_verify_locations(lists)
-    except OSError as error:
-        why = str(error)
-    after = context.cert_store_stats()
-    if after["x509"] != before["x509"]:  # OpenSSL would have trusted them like those of `client_ca`
-        why = "it has certificates"
-    elif after["crl"] > before["crl"]:
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # an authority between may be revoked, too
-        return
-    raise SettingsError(
-        f"`{door.name}.client_crl` is `{lists}`, which is not a PEM file of lists of revoked certificates: {why};"
-        f" give a list by each authority in `{door.name}.client_ca`, or leave it empty"
-    )
 
 
 def _server_side(door: Door) -> ssl.SSLContext:

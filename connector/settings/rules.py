@@ -80,7 +80,7 @@ def on_disk(settings: Settings) -> Iterator[Finding]:
     for name, listener in _listeners(settings):
         named = {field: getattr(listener, field) for field in ("certificate", "key", "client_ca", "client_crl")}
         yield from _pem(name, **named)
-    yield from _pem("egress", ca_file=settings.egress.ca_file, certificate=settings.egress.certificate, key=settings.egress.key)
+    yield from _pem("egress", **{field: getattr(settings.egress, field) for field in ("ca_file", "certificate", "key", "crl_file")})
     for field, roots in (("sources.roots", settings.sources.roots), ("pulls.roots", settings.pulls.roots)):
         for root in roots:
             if not root.is_dir():

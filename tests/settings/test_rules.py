@@ -61,7 +61,7 @@ def test_each_missing_file_is_named_at_once(home: Path):
     (home / "participants").rmdir()
     (home / "data").rmdir()
     more = (
-        "ca_file = 'ca.pem'\ncertificate = 'c.pem'\nkey = 'k.pem'\n"
+        "ca_file = 'ca.pem'\ncertificate = 'c.pem'\nkey = 'k.pem'\ncrl_file = 'crl.pem'\n"
         "[protocol]\ncertificate = 'c.pem'\nkey = 'k.pem'\nclient_ca = 'ca.pem'\nclient_crl = 'crl.pem'\n[pulls]\nroots = ['in']\n"
         "[store]\npath = 'no/such/db'\n[credentials]\nw = 'w.secret'\n"
     )
@@ -74,6 +74,7 @@ def test_each_missing_file_is_named_at_once(home: Path):
         "egress.ca_file",
         "egress.certificate",
         "egress.key",
+        "egress.crl_file",
         "protocol.certificate",
         "protocol.key",
         "protocol.client_ca",

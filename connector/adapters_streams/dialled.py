@@ -1,0 +1,189 @@
+"""The connections that we make: over TLS by authorities that we trust, with certificates that are not revoked, and for no longer than they
+would be made again.
+
+Whom an operator allows no more, and whose certificate a new list may name, loses what is open at once: a line that nobody speaks on, a
+message, a stream, and a socket that was handed to a thread. Python's `ssl` does not say which of the certificates that were believed a list
+names, so with another list all TLS connections are made anew; whoever is still good is back by the next attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import stat
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from connector import telemetry
+from connector.errors import ConnectorError, PeerFailed, SettingsError
+from connector.lasting import OfFiles, revoke
+
+DESCRIPTORS: Final = "/dev/fd"
+KNOWN_MIN: Final = 64  # connections, before it is looked which of them are still there
+# Why a certificate is not believed, by OpenSSL's number (x509_vfy.h), where it is not for want of an authority or of the name.
+NOT_BELIEVED: Final = {
+    3: "is by an authority of which `egress.crl_file` has no list: nobody can say whether it is revoked",
+    8: "is by an authority that has not signed its list in `egress.crl_file`",
+    11: "is by an authority whose list in `egress.crl_file` does not count yet",
+    12: "is by an authority whose list in `egress.crl_file` has ended; renew that file",
+    23: "is revoked, or that of an authority of its chain is",
+}
+
+Judge = Callable[[str, str], ConnectorError | None]
+
+
+class Trust:
+    """Our side of TLS, as its files are now. `renewed()` is called once other lists of revoked certificates count. Raises SettingsError as
+    `client_tls`."""
+
+    def __init__(self, ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> None:
+        files = ca_file, certificate, key, crl_file
+        self._crl_file, self._counting = crl_file, weakref.WeakSet[ssl.SSLContext]()
+        self.renewed: Callable[[], None] = lambda: None
+
+        def make() -> ssl.SSLContext:
+            context = client_tls(*files)
+            self._counting.add(context)
+            return context
+
+        self._files = OfFiles("egress.certificate", [each for each in files if each is not None], make, self._changed)
+
+    def now(self) -> ssl.SSLContext:
+        """The context of connections from now on."""
+        return self._files.now()
+
+    def renew(self) -> bool:
+        """See `OfFiles.renew`."""
+        return self._files.renew()
+
+    def counts(self, context: ssl.SSLContext) -> bool:
+        """Whether what was believed under this context would be looked for in the same lists now."""
+        return context in self._counting
+
+    def _changed(self, context: ssl.SSLContext, others: frozenset[Path]) -> None:
+        if self._crl_file in others:
+            self._counting = weakref.WeakSet((context,))
+            self.renewed()
+
+
+class Dialled(aiohttp.TCPConnector):
+    """Makes connections, and knows those that are open. `judge(where, host)` says why an origin that has led to the address `host` is
+    dialled no more, or None."""
+
+    def __init__(self, judge: Judge, trust: Trust, **options: Any) -> None:
+        super().__init__(**options)
+        self._judge, self._trust = judge, trust
+        self._known: dict[int, tuple[str, str, weakref.ref[asyncio.Transport]]] = {}  # by the number of the socket: its copies have it, too
+        self._many = KNOWN_MIN
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp has it so
+    ) -> Connection:
+        """See aiohttp. Raises EgressDenied, PeerFailed if it would be made no more: that may have changed while it was made."""
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return connection  # whoever writes to it finds out
+        where, host = str(req.url.origin()), str(transport.get_extra_info("peername")[0])
+        if (why := self._ends(where, host, transport)) is not None:
+            transport.abort()
+            connection.close()
+            raise why
+        self._known[os.fstat(transport.get_extra_info("socket").fileno()).st_ino] = where, host, weakref.ref(transport)
+        if len(self._known) > self._many:
+            open_ = _sockets()
+            self._known = {number: known for number, known in self._known.items() if number in open_}
+            self._many = max(KNOWN_MIN, 2 * len(self._known))
+        return connection
+
+    def look_again(self) -> None:
+        """End what would not be made now, and say why."""
+        open_ = _sockets()
+        for number, (where, host, known) in tuple(self._known.items()):
+            transport = known()
+            if number in open_ and (why := self._ends(where, host, transport)) is not None:
+                telemetry.log.warning("connection ended", to=where, reason=why.message)
+                if transport is not None:
+                    transport.abort()
+                for descriptor in open_[number]:
+                    _shut(descriptor, number)
+
+    def _ends(self, where: str, host: str, transport: asyncio.Transport | None) -> ConnectorError | None:
+        """Why this connection would not be made now."""
+        tls = transport.get_extra_info("sslcontext") if transport is not None else None
+        if tls is not None and not self._trust.counts(tls):
+            return PeerFailed(f"the lists of revoked certificates have changed since `{where}` was dialled; it is asked anew who it is")
+        return self._judge(where, host)
+
+
+def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> ssl.SSLContext:
+    """Our side of TLS, 1.2 or later: whom we trust, and what we show. With lists of revoked certificates nobody is believed whose chain has
+    one that is listed, or an authority without a list that counts now. Raises SettingsError for files that cannot be used."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(("http/1.1",))
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:
+            raise SettingsError(
+                f"`egress.ca_file` is `{ca_file}`, which is not a PEM file of certificates ({error.strerror}); give one, or leave it empty"
+            ) from None
+    if crl_file is not None and (why := revoke(context, crl_file)) is not None:
+        raise SettingsError(
+            f"`egress.crl_file` is `{crl_file}`, which is not a PEM file of lists of revoked certificates: {why};"
+            " give a list by each authority of those whom we dial, or leave it empty"
+        )
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key, password=_nobody_types)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"`egress.certificate` is `{certificate}`, which cannot be used with `egress.key`: {error}; give a pair in PEM"
+            ) from None
+    return context
+
+
+def not_believed(where: str, error: BaseException) -> PeerFailed:
+    """What is said of a certificate that was refused with this error."""
+    why = NOT_BELIEVED.get(getattr(error, "verify_code", 0), "is not by an authority that we trust, or not for this host")
+    return PeerFailed(f"the TLS certificate of `{where}` {why}")
+
+
+def _nobody_types() -> str:
+    raise ValueError("the key is encrypted, and nobody is there to type a password")
+
+
+def _sockets() -> dict[int, list[int]]:
+    """The sockets that are open in this process, by their numbers, with all descriptors of each."""
+    found: dict[int, list[int]] = {}
+    for descriptor in map(int, os.listdir(DESCRIPTORS)):
+        with suppress(OSError):  # closed by now, such as that of the folder itself
+            seen = os.fstat(descriptor)
+            if stat.S_ISSOCK(seen.st_mode):
+                found.setdefault(seen.st_ino, []).append(descriptor)
+    return found
+
+
+def _shut(descriptor: int, number: int) -> None:
+    """End what goes over a socket, whoever holds it, and whoever has its descriptor by now."""
+    with suppress(OSError):  # it was closed meanwhile, or by the peer
+        copy = os.dup(descriptor)
+        try:
+            if os.fstat(copy).st_ino == number:
+                with socket.socket(fileno=os.dup(copy)) as held:
+                    held.shutdown(socket.SHUT_RDWR)
+        finally:
+            os.close(copy)
