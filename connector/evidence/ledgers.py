@@ -15,8 +15,9 @@ from connector.errors import ProofRefused
 from connector.evidence.case import AHEAD_SECONDS, Case
 from connector.evidence.flows import Flows
 from connector.evidence.members import Member
-from connector.merkle import checkpoints, notes
+from connector.merkle import checkpoints, notes, succession
 from connector.merkle.tree import leaf_hash, verify_consistency, verify_inclusion
+from connector.metering import passed
 from connector.metering.content import read_bytes
 
 DIGEST_BYTES = 32
@@ -63,7 +64,8 @@ class Ledgers:
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
     signed objects stand. `facts` are those of each pid, in their order; `digests` those that the ledger holds last, by pid and by what they
     are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
-    says; `unheld` what nothing in the ledger says."""
+    says; `unheld` what nothing in the ledger says; `unknown` the extension lines of checkpoints that say what is not known here, by whose
+    they are."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -76,6 +78,8 @@ class Ledgers:
     blank: dict[str, int] = field(default_factory=dict)
     unheld: list[str] = field(default_factory=list)
     last: float = float("-inf")
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 
     def moves(self, pid: str) -> set[str]:
@@ -91,6 +95,7 @@ def check(case: Case, flows: Flows) -> Ledgers:
     for owner, note, member, at in _shown(case, flows):
         _note(case, found, owner, note, member, "/jws", at)
     _grown(case, found)
+    _succeeded(case, found)
     _entries(case, found, flows)
     _unlogged(case, found, flows)
     return found
@@ -157,14 +162,45 @@ def _note(case: Case, found: Ledgers, owner: str, note: str, at: Member, pointer
     except ProofRefused as refused:
         case.refused(refused.code, refused.message, at, pointer)
         return None
+    _lines(case, found, owner, said, at, pointer)
     place = found._notes[owner, note] = (owner, origin, said.size)
     root, _ = found.seen.setdefault(place, (said.root, at))
     if root != said.root:
-        if owner == case.exporter:
-            case.fault("checkpoint-forked", at, pointer, size=said.size)
-        else:
-            case.accuse("checkpoint-forked", at, size=said.size)
+        _wrong(case, owner, "checkpoint-forked", at, pointer, size=said.size)
     return place
+
+
+def _lines(case: Case, found: Ledgers, owner: str, said: checkpoints.Checkpoint, at: Member, pointer: str) -> None:
+    """Whether the extension lines of a checkpoint are what they begin as. Those of others are others' words, and are named."""
+    for line in said.extensions:
+        word, _, rest = line.partition(" ")
+        try:
+            if word == succession.WORD:
+                if (cited := succession.read_follows(line)).origin == said.origin:
+                    raise ProofRefused("a log takes its own place", succession.CODE)
+                found._cited.append((owner, cited, at, pointer))
+            elif word == passed.PREFIX.rstrip():
+                passed.write((rest,))
+            elif line not in (lines := found.unknown.setdefault(owner, [])):
+                lines.append(line)
+        except ProofRefused as refused:
+            _wrong(case, owner, refused.code, at, pointer)
+
+
+def _succeeded(case: Case, found: Ledgers) -> None:
+    """Whether what a log says of the one whose place it takes is what that one has signed."""
+    for owner, cited, at, pointer in found._cited:
+        known = found.seen.get((owner, cited.origin, cited.size))
+        if known is not None and known[0] != cited.root:
+            _wrong(case, owner, "checkpoint-succeeds", at, pointer, size=cited.size)
+
+
+def _wrong(case: Case, owner: str, code: str, at: Member, pointer: str, **values: object) -> None:
+    """What is wrong with a checkpoint of the exporter is wrong with the file; with one of another, it accuses that one."""
+    if owner == case.exporter:
+        case.fault(code, at, pointer, **values)
+    else:
+        case.accuse(code, at, **values)
 
 
 def _grown(case: Case, found: Ledgers) -> None:

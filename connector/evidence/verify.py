@@ -14,6 +14,7 @@ from connector.evidence.sealed import Altered, unsealed
 from connector.metering.content import write_bytes
 
 FINDINGS_MAX = 200  # findings of one file; more are not read
+LINES_MAX, LINE_CHARACTERS_MAX = 5, 80  # of extension lines that nobody knows
 
 
 def verify(data: bytes, trust: Trust | None = None) -> Report:
@@ -168,6 +169,10 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append("when anything was written down: there is no ledger in the file")
     elif unseen:
         texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
+    for owner, lines in sorted(logs.unknown.items()):
+        named = ", ".join(f"`{''.join(c for c in line if c.isprintable())[:LINE_CHARACTERS_MAX]}`" for line in lines[:LINES_MAX])
+        more = f" and {len(lines) - LINES_MAX} more" if len(lines) > LINES_MAX else ""
+        texts.append(f"what {named}{more} means: extension lines of checkpoints of {owner} that nobody here knows")
     if str(case.agreement.value["negotiation"]) not in logs.facts:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
     if logs.unheld:

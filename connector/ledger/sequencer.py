@@ -20,6 +20,7 @@ from connector.errors import ConnectorError, NotFound, ProofRefused, StoreError
 from connector.lasting import pause_seconds
 from connector.ledger.reading import check_tail, tree_of
 from connector.merkle import checkpoints, notes
+from connector.merkle.succession import follows
 from connector.merkle.tree import Frontier
 from connector.ports import Clock, Identity, Store
 from connector.ports.ledger import Anchor
@@ -334,12 +335,6 @@ class Sequencer:
         for future in self._waiting.values():
             future.set_exception(error)
         self._waiting.clear()
-
-
-def follows(cited: checkpoints.Checkpoint) -> str:
-    """The extension line by which a log says whose place it takes."""
-    origin, size, root = cited.text.splitlines()[:3]
-    return f"follows {origin} {size} {root}"
 
 
 def _json(cited: checkpoints.Checkpoint | None) -> str:

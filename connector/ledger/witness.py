@@ -16,8 +16,9 @@ from prometheus_client import Counter
 
 from connector import telemetry
 from connector.errors import Contradiction, NotFound, ProofRefused
-from connector.ledger.sequencer import Commit, follows
+from connector.ledger.sequencer import Commit
 from connector.merkle import checkpoints, notes, witness
+from connector.merkle.succession import read_follows
 from connector.ports import Clock, Identity, Store
 from connector.records import Changes, Conflict, Evidence, Expect
 from connector.records.ledger import Witnessed
@@ -159,13 +160,8 @@ class Witness:
 
 def _covers(line: str, known: Witnessed) -> bool:
     """Whether the line `follows <origin> <size> <root>` speaks of all that is known of that log."""
-    word, _, rest = line.partition(" ")
-    parts = rest.rsplit(" ", 2)
-    if word != "follows" or len(parts) != 3 or parts[0] != known.origin:  # noqa: PLR2004 - origin, size, root
-        return False
     try:
-        size = checkpoints.read_decimal(parts[1], "follows", "the size")
+        cited = read_follows(line)
     except ProofRefused:
         return False
-    same = follows(checkpoints.Checkpoint(known.origin, known.size, known.root))
-    return size > known.size or line == same
+    return cited.origin == known.origin and (cited.size > known.size or (cited.size, cited.root) == (known.size, known.root))

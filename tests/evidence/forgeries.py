@@ -12,6 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from connector.evidence.members import LINE_BYTES_MAX
+from connector.ledger.book import signer_of
+from connector.merkle import checkpoints, notes
+from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.counts import Counts
@@ -21,6 +24,7 @@ from tests.evidence.rig import (
     CONSUMER,
     DOCUMENT,
     KEYS,
+    LOGS,
     NEGOTIATION,
     NOW,
     OLD,
@@ -198,7 +202,26 @@ def _unlogged(draft: Draft) -> None:
 START, REQUESTED, AGREED = "TransferStartMessage", "TransferRequestMessage", "ContractAgreementMessage"
 COUNTED = {"bytes": 1, "records": 0, "items": 1, "calls": 1, "us": 7}
 
+
 # Whoever has the file: (what he does, what it is refused with, how).
+def lined(*lines: str) -> Forge:
+    """The newest checkpoint of the exporter with these extension lines."""
+
+    def forge(draft: Draft) -> None:
+        member = draft.one("checkpoint")
+        said = checkpoints.read(notes.read(member["note"].encode()).text)
+        member["note"] = checkpoints.sign(replace(said, extensions=lines), (signer_of(KEYS[PROVIDER], said.origin),)).decode()
+
+    return forge
+
+
+def _succeeds(draft: Draft) -> None:
+    """Two logs of the exporter, the second of which says of the first what that has not signed."""
+    before = note_over([leaf_hash(b"x")] * 3, origin="before.example/ledger")
+    draft.put("checkpoint", {"of": PROVIDER, "note": before}, "consistency")
+    lined(follows(checkpoints.Checkpoint("before.example/ledger", 3, b"y" * 32)))(draft)
+
+
 FORGERIES: list[tuple[str, str, Forge]] = [
     # lines
     ("a line of spaces between members", "line-spelling", line(0, json.dumps({"kind": "evidence"}).encode())),
@@ -309,6 +332,12 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     # checkpoints
     ("a checkpoint of a stranger", "checkpoint-owner", put("checkpoint", 2, of=STRANGER)),
     ("a checkpoint twice", "checkpoint-twice", twice("checkpoint")),
+    ("a line that cites no checkpoint", "checkpoint-follows", lined("follows elsewhere.example/ledger 07 x")),
+    ("a line that cites nothing", "checkpoint-follows", lined("follows")),
+    ("a log that takes its own place", "checkpoint-follows", lined(follows(checkpoints.Checkpoint(LOGS[PROVIDER], 3, b"x" * 32)))),
+    ("a log that cites what nobody has signed", "checkpoint-succeeds", _succeeds),
+    ("a stage without a name", "checkpoint-stage", lined("stage")),
+    ("a stage whose name is none", "checkpoint-stage", lined("stage one", "stage two words")),
     ("a checkpoint by a stranger", "signature-untrusted", put("checkpoint", note=note_over([b"x" * 32], by=KEYS[STRANGER]))),
     ("another root in a checkpoint", "signature-invalid", _other_root),
     ("another size in a checkpoint", "signature-invalid", lambda draft: _replaced(draft, "checkpoint", "note", "\n14\n", "\n15\n")),

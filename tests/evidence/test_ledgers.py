@@ -6,8 +6,10 @@ from dataclasses import replace
 from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes
+from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
 from connector.signatures import jws
+from tests.evidence.forgeries import lined
 from tests.evidence.rig import (
     CONSUMER,
     KEYS,
@@ -54,6 +56,29 @@ def test_a_counterparty_whose_ledger_forks_is_accused_and_the_file_is_sound():
     assert [(each.code, each.accuses) for each in report.findings] == [("checkpoint-forked", True)]
     assert report.sound
     assert any(each.startswith("Accusation checkpoint-forked") for each in report.verdict())
+
+
+def test_lines_that_are_known_are_no_news_and_those_of_others_are_named():
+    draft = SOUND.copy()
+    lined(follows(checkpoints.Checkpoint("before.example/ledger", 3, b"x" * 32)), "stage pseudonyms", "weather fair\u202e", "x" * 200)(
+        draft
+    )
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    (told,) = [text for text in report.unproven if "extension lines" in text]
+    assert told == f"what `weather fair`, `{'x' * 80}` means: extension lines of checkpoints of {PROVIDER} that nobody here knows"
+    assert not any("extension lines" in text for text in verify(SOUND.data).unproven)
+
+
+def test_a_line_of_the_counterparty_that_is_wrong_accuses_it_and_the_file_is_sound():
+    note = note_over([leaf_hash(b"other")] * 20, CONSUMER)
+    said = replace(checkpoints.read(notes.read(note.encode()).text), extensions=("follows x",))
+    draft = SOUND.copy()
+    signed = checkpoints.sign(said, (signer_of(KEYS[CONSUMER], said.origin),)).decode()
+    draft.put("checkpoint", {"of": CONSUMER, "note": signed}, "consistency")
+    report = verify(draft.data)
+    assert ("checkpoint-follows", True) in [(each.code, each.accuses) for each in report.findings]
+    assert report.sound
 
 
 def test_a_file_without_a_ledger_says_so():
