@@ -94,9 +94,9 @@ class Dialled(aiohttp.TCPConnector):
         """See aiohttp. Raises EgressDenied, PeerFailed if it would be made no more: that may have changed while it was made."""
         connection = await super().connect(req, traces, timeout)
         transport = connection.transport
-        if transport is None or transport.is_closing():
-            return connection  # whoever writes to it finds out
-        where, host = str(req.url.origin()), str(transport.get_extra_info("peername")[0])
+        if transport is None or transport.is_closing() or (there := transport.get_extra_info("peername")) is None:
+            return connection  # the other end is gone already: whoever writes to it finds out
+        where, host = str(req.url.origin()), str(there[0])
         if (why := self._ends(where, host, transport)) is not None:
             transport.abort()
             connection.close()
