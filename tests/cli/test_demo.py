@@ -155,6 +155,19 @@ def test_both_sides_come_to_the_same_invoice(played: Played):
     assert found == [("biopharma", "1", "12.50", digest), ("hospital", "1", "12.50", digest)]
 
 
+def test_the_examples_name_all_that_it_shows_in_its_order_and_what_it_prints_of_what_is_owed(played: Played):
+    told = (Path(__file__).parents[2] / "examples" / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in told.splitlines() if line.startswith("| the main job |")]
+    titles = re.findall(r"^(?! )(.+)\n  \S", played.out, re.MULTILINE)
+    shown = [title for title in titles if title not in ("Set up", "Publish", "Done", "To look around")]
+    assert re.findall(r"`([^`]+)`", row.rpartition("|")[0].rpartition("|")[2]) == shown
+    printed = re.sub(r"(both +)(\S{43})$", lambda found: found[1], played.step("What is owed"), flags=re.MULTILINE)
+    excerpt = re.sub(
+        r"(both +)\(.+\)$", lambda found: found[1], told.partition("```\nWhat is owed\n")[2].partition("```")[0], flags=re.MULTILINE
+    )
+    assert [line.rstrip() for line in excerpt.split("\n")] == [line.rstrip() for line in printed.rstrip().split("\n")] + [""]
+
+
 def test_nothing_is_lost_and_nothing_twice(played: Played):
     text = " ".join(played.step("Nothing lost, nothing twice").split())
     assert "3 negotiations (2 finalized, 1 refused), 2 agreements, 2 transfers (completed), no undelivered message" in text
