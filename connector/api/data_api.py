@@ -212,7 +212,7 @@ class DataApi:
             async with meter or nullcontext():
                 if permit.lease.stale:  # something about the transfer was committed while the meter waited
                     permit = await ask()
-                bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
+                bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
                 with self._flows.running(permit.transfer, *bounds) as running:
                     if account is not None:
                         await account.allow(span.first, 1)

@@ -115,7 +115,8 @@ class LiveApi:
             async with meter or nullcontext():
                 if permit.lease.stale:
                     permit = await ask()
-                with self._flows.running(permit.transfer, permit.not_after, permit.not_after_code, permit.counted_until) as running:
+                bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
+                with self._flows.running(permit.transfer, *bounds) as running:
                     await response.prepare(request)
                     await _send_head(response)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:

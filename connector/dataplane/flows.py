@@ -93,7 +93,10 @@ class Flows:
         for record in changes.saves:
             if isinstance(record, Process):
                 self.changed(record)
-            again = again or isinstance(record, Dataset) or (isinstance(record, Agreement) and record.closed is not None)
+            if isinstance(record, Agreement) and record.closed is not None:
+                self._closed(record.id)
+                again = True
+            again = again or isinstance(record, Dataset)
         if again:
             self.look_again()
 
@@ -115,6 +118,13 @@ class Flows:
             self._coverage.pop(process.pid, None)
             self._used.pop(process.pid, None)
 
+    def _closed(self, agreement: str) -> None:
+        """From the commit on it permits nothing: its streams do not go on until somebody has looked at their transfers."""
+        for streams in tuple(self._running.values()):
+            for stream in tuple(streams):
+                if stream.agreement == agreement:
+                    stream.cut(Code.AGREEMENT_CLOSED)
+
     def look_again(self) -> None:
         """What many transfers go by is another: whatever was looked up is looked up again. Streams go on until it is decided on
         their transfer."""
@@ -122,11 +132,13 @@ class Flows:
             lease.stale = True
         self._leases.clear()
 
-    def running(self, transfer: str, not_after: float | None, code: str, counted_until: float | None = None) -> Running:
+    def running(
+        self, transfer: str, not_after: float | None, code: str, counted_until: float | None = None, agreement: str = ""
+    ) -> Running:
         """A context manager around the copy of one stream by the current task. When the transfer stops or `not_after` (POSIX
-        seconds) passes, the task is cancelled and the block raises Withdrawn, with `code` for the latter. A decision may move that
-        bound, but never beyond `counted_until`."""
-        return Running(self, transfer, not_after, code, counted_until)
+        seconds) passes, the task is cancelled and the block raises Withdrawn, with `code` for the latter, and likewise when the
+        `agreement` is closed. A decision may move that bound, but never beyond `counted_until`."""
+        return Running(self, transfer, not_after, code, counted_until, agreement)
 
     def sent(self, transfer: str, etag: str, first: int, length: int, size_bytes: int) -> None:
         """Note that a range went out."""
@@ -199,10 +211,12 @@ class Flows:
 class Running:
     """One stream: see `Flows.running`."""
 
-    __slots__ = ("_code", "_counted_until", "_flows", "_not_after", "_reason", "_task", "_timer", "transfer")
+    __slots__ = ("_code", "_counted_until", "_flows", "_not_after", "_reason", "_task", "_timer", "agreement", "transfer")
 
-    def __init__(self, flows: Flows, transfer: str, not_after: float | None, code: str, counted_until: float | None) -> None:
-        self.transfer = transfer
+    def __init__(
+        self, flows: Flows, transfer: str, not_after: float | None, code: str, counted_until: float | None, agreement: str
+    ) -> None:
+        self.transfer, self.agreement = transfer, agreement
         self._flows, self._not_after, self._code, self._counted_until = flows, not_after, code, counted_until
         self._reason: str | None = None
         self._task: asyncio.Task[object] | None = None

@@ -97,7 +97,7 @@ class Pusher:
             meter = self._meters.meter(permit, size_bytes, media_type, account.calls) if permit.tallies else None
             try:
                 async with meter or nullcontext():
-                    bounds = (permit.not_after, permit.not_after_code, permit.counted_until)
+                    bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
                     with self._flows.running(transfer, *bounds) as running, account.running():
                         uploads = self._signed(permit)
                         data = Data(permit, source, representation, account, meter, uploads, running.demand)

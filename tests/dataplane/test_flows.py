@@ -84,10 +84,15 @@ def test_a_lease_that_is_forgotten_for_want_of_space_is_stale_so_that_nobody_goe
 
 
 async def waiting_in(
-    running: Flows, *, not_after: float | None = None, counted_until: float | None = None, entered: asyncio.Event | None = None
+    running: Flows,
+    *,
+    not_after: float | None = None,
+    counted_until: float | None = None,
+    under: str = "",
+    entered: asyncio.Event | None = None,
 ) -> None:
     """A copy that never ends by itself."""
-    with running.running(TRANSFER, not_after, "bound", counted_until):
+    with running.running(TRANSFER, not_after, "bound", counted_until, under):
         if entered is not None:
             entered.set()
         await asyncio.Event().wait()
@@ -120,6 +125,22 @@ async def test_a_transfer_that_is_not_started_any_more_ends_all_its_streams_and_
             with pytest.raises(Withdrawn) as cut:
                 await task
             assert cut.value.code == f"transfer-{state.lower()}"
+
+
+@pytest.mark.asyncio
+async def test_an_agreement_that_is_closed_ends_its_streams_at_the_commit_and_no_others():
+    running, _ = quiet_flows()
+    made = agreement(final=True)
+    async with copying(running, under=made.id) as first, copying(running, under="urn:other") as second:
+        running.committed(Changes(saves=(made,)), ())
+        await asyncio.sleep(0)
+        assert not first.done()
+        running.committed(Changes(saves=(agreement(closed=1.0),)), ())
+        with pytest.raises(Withdrawn) as cut:
+            await first
+        assert cut.value.code == "AGREEMENT_CLOSED"
+        await asyncio.sleep(0)
+        assert not second.done()
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,7 @@
 """The kills at points: record which points the jobs pass, then kill a connector at each of them and let the job go on."""
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ RECORDINGS = 3  # what each of them passes is demanded
 START = "start"  # the job of points that are passed before a connector serves; what runs afterwards shows that it does
 FIRST = jobs.witnessed.__name__  # what comes in its own time belongs to the job that waits for it, not to one that may see it
 SCRIPTS = {FIRST: JOBS[FIRST], START: jobs.refused} | JOBS
+# What goes by the clock is passed by a job or not, as its life happens to stand: so a life that waits for a point which has to be reached
+# sees as many jobs, and lasts longer than anything that comes again by the clock here.
+JOBS_OF_A_LIFE, LIFE_SECONDS = 3, 4.0
 
 
 async def record(pair: Pair) -> dict[str, list[dict[str, Counter[str]]]]:
@@ -67,6 +71,7 @@ class Lane:
 
         self.pair.guard(side, start)
         await side.kill()
+        in_vain = 0
         while self._queue or self._armed:
             kills = sum(target.kills for target in batch)
             self._number += 1
@@ -74,9 +79,15 @@ class Lane:
             self._job = job.id
             if not await self.pair.finish(job.id, SCRIPTS[self._script](job)):
                 break  # what was lost is noted; the same job would only wait for it again
-            if self._armed is not None and kills == sum(target.kills for target in batch):
-                self._in_vain(self._armed)
-                await side.kill()
+            if self._armed is None or kills < sum(target.kills for target in batch):
+                in_vain = 0
+                continue
+            in_vain += 1
+            if self._armed.demanded and (in_vain < JOBS_OF_A_LIFE or time.monotonic() - side.ready_at < LIFE_SECONDS):
+                continue
+            in_vain = 0
+            self._in_vain(self._armed)
+            await side.kill()
         await self.pair.unguard()
         if side.dead.is_set():
             await side.start()
@@ -106,7 +117,7 @@ class Lane:
             self._last.jobs.append(self._job)
 
     def _in_vain(self, target: Target) -> None:
-        """The job has ended and nothing was killed: the point that is armed was not passed. Others first, then it again."""
+        """A life has seen its jobs and nothing was killed: the point that is armed was not passed. Others first, then it again."""
         self._armed = None
         target.attempts += 1
         if target.open:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.faults.audit import DOUBLED, LOST, Finding
 
 OCCURRENCES = 2  # of a point that is passed more than once: one await often waits for several things, one after the other
-# Runs of a job in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
+# Lives in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
 # a point that comes every other time, one run in eight thousand finds that it has to be reached and does not.
 ATTEMPTS = {True: 10, False: 3}
 

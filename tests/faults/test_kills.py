@@ -1,14 +1,16 @@
 """A lane hits every point that its job passes, finds those that only a recovery passes, and gives up on what never comes."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from tests.faults import kills, plan
 from tests.faults.audit import LOST, Finding
-from tests.faults.kills import Lane, run_all
+from tests.faults.kills import JOBS_OF_A_LIFE, Lane, run_all
 from tests.faults.plan import ATTEMPTS, Target
 
 
@@ -19,6 +21,7 @@ class FakeSide:
         self.points, self.recovery = points, recovery
         self.ready, self.dead = asyncio.Event(), asyncio.Event()
         self.ready_seconds: list[float] = []
+        self.ready_at = time.monotonic()
         self.died_at: str | None = None
         self.passed: Counter[str] = Counter()
         self.kills: list[str] = []
@@ -30,6 +33,7 @@ class FakeSide:
         self.dead.clear()
         self.ready.set()
         self.ready_seconds.append(0.1)
+        self.ready_at = time.monotonic()
 
     async def kill(self) -> None:
         self.died_at = None
@@ -118,12 +122,40 @@ async def test_a_point_that_has_gone_by_is_hit_in_the_next_run():
 
 
 @pytest.mark.asyncio
-async def test_a_point_that_never_comes_is_tried_often_enough_and_given_up_and_the_others_are_hit():
+async def test_a_point_that_never_comes_is_tried_often_enough_and_given_up_and_the_others_are_hit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kills, "LIFE_SECONDS", 0.0)
     tested, pair, _ = lane("abc")
     batch = armed("xab")
     await tested.run(batch)
     assert [(target.kills, target.attempts) for target in batch] == [(0, ATTEMPTS[True]), (1, 0), (1, 0)]
+    assert pair.jobs == ATTEMPTS[True] * JOBS_OF_A_LIFE + 1
     assert pair.side.armed == {}, "the connector is left unarmed"
+
+
+@pytest.mark.parametrize("count", [2, JOBS_OF_A_LIFE])
+@pytest.mark.asyncio
+async def test_what_a_life_passes_in_a_later_job_only_is_hit_then(count: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kills, "LIFE_SECONDS", 0.0)
+    tested, pair, _ = lane("a")
+    batch = armed("a")
+    batch[0].passage = count
+    await tested.run(batch)
+    assert (pair.side.kills, pair.jobs, batch[0].attempts) == (["a"], count, 0)
+    assert batch[0].jobs == [f"refused-{count}"]
+
+
+@pytest.mark.asyncio
+async def test_a_life_lasts_longer_than_what_goes_by_the_clock_and_what_comes_by_chance_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kills, "LIFE_SECONDS", 0.2)
+    monkeypatch.setattr(plan, "ATTEMPTS", {True: 1, False: 1})
+    tested, pair, _ = lane("a")
+    began = time.monotonic()
+    await tested.run(armed("x"))
+    assert time.monotonic() - began >= 0.2
+    assert pair.jobs > JOBS_OF_A_LIFE
+    before = pair.jobs
+    await tested.run(armed("x", demanded=False))
+    assert pair.jobs == before + 1
 
 
 @pytest.mark.asyncio
