@@ -78,7 +78,9 @@ class Committing:
     def execute(self, sql: str, *values: Any) -> Any:
         if sql != "commit":
             return self._db.execute(sql, *values)
-        group = {commit_of(each.prepared.evidence, each.prepared.expects) for each in (self.writer._committing if self.writer else ())}
+        group = {
+            commit_of(each.prepared.evidence, each.prepared.asked.expects) for each in (self.writer._committing if self.writer else ())
+        }
         for change in sorted(group):
             self._passed(f"before COMMIT [{change}]")
         result = self._db.execute(sql)
@@ -109,9 +111,9 @@ def observe(passed: Passed) -> None:
             loop.set_task_factory(lambda loop, work, **more: asyncio.Task(Observed(work, seen), loop=loop, **more))
             return loop
 
-    def writer(db: Any, number: int, fatal: Any) -> sqlite_write.Writer:
+    def writer(db: Any, number: int, fatal: Any, told: Any) -> sqlite_write.Writer:
         watched = Committing(db, passed)
-        watched.writer = sqlite_write.Writer(watched, number, fatal)  # type: ignore[arg-type]
+        watched.writer = sqlite_write.Writer(watched, number, fatal, told)  # type: ignore[arg-type]
         return watched.writer
 
     asyncio.set_event_loop_policy(Policy())
