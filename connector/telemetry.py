@@ -64,6 +64,7 @@ STATEMENT = "statement-signed"  # what a transfer came to, or what was signed fo
 STATEMENT_AGREED = "statement-agreed"  # the other side has signed the same as we
 STATEMENT_DISPUTED = "statement-disputed"  # the other side has signed what contradicts ours
 DISPUTE_SETTLED = "dispute-settled"  # an operator has ended the dispute about an account
+CREDIT_RELEASED = "credit-released"  # an operator has written off what a transfer had not signed for when it ended
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
@@ -95,6 +96,7 @@ WHATS = (
     STATEMENT_AGREED,
     STATEMENT_DISPUTED,
     DISPUTE_SETTLED,
+    CREDIT_RELEASED,
     MANIFEST_ACCEPTED,
     RECEIPT_SIGNED,
     LEG,

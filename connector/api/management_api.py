@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.middleware import Handler, Limits, read_body
-from connector.api_management import billing_api, events_api, evidence_api, pulls_api
+from connector.api_management import billing_api, credit_api, events_api, evidence_api, pulls_api
 from connector.control.catalog import PeerCatalogs
 from connector.control.journal import Feed, Journal
 from connector.control.operate import Operations
@@ -119,6 +119,7 @@ class ManagementApi:
             *decisions_api.routes(self._d, self._limits),
             *policies_api.routes(self._d, self._limits),
             *billing_api.routes(self._d, self._limits),
+            *credit_api.routes(self._d, self._limits),
             *events_api.routes(self._d),
             *pulls_api.routes(self._d, self._limits),
             *evidence_api.routes(self._d),

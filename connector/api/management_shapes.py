@@ -99,6 +99,12 @@ class Settled(Body):
     reason: str = "settled by an operator"
 
 
+class Released(Body):
+    """POST /v1/agreements/{id}/release-credit; may be empty."""
+
+    reason: str = "released by an operator"
+
+
 class Performance(Body):
     """POST /v1/agreements/{id}/performances."""
 

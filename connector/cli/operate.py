@@ -4,7 +4,6 @@ who takes part, what was used and is owed, what is on record and proves it, what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,15 +12,13 @@ from cyclopts import Parameter
 
 from connector.cli import show
 from connector.cli.session import Common, ask
+from connector.cli_billing.owed import show_invoice, show_usage
 from connector.client.meant import agreement_of
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
-    from connector.client.views import AgreementUsage
-
-FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
-LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
+    from connector.client.views import AgreementUsage, Credit
 
 
 def participants(*, common: Common | None = None) -> None:
@@ -44,26 +41,15 @@ def usage(agreement: str, *, common: Common | None = None) -> None:
     """
     common = common or Common()
 
-    async def work(client: ManagementClient) -> AgreementUsage:
-        return await client.usage(await agreement_of(client, agreement))
+    async def work(client: ManagementClient) -> tuple[AgreementUsage, Credit | None]:
+        view = await client.usage(await agreement_of(client, agreement))
+        return view, await client.credit(view.agreement) if view.role == "provider" else None
 
-    view = ask(common, work)
+    view, credit = ask(common, work)
     if common.json:
         show.document(view)
         return
-    cost = view.cost or {}
-    owed = f"{cost['amount']} {cost['currency']}, signed for {cost['signed']}" if "amount" in cost else "; ".join(cost.get("reasons", ()))
-    show.facts(
-        {"agreement": view.agreement, "as": view.role, "used": _counted(view.counts), "signed for": _counted(view.signed), "cost": owed}
-    )
-    if view.disputed:
-        show.note(f"disputed, the two sides have signed what contradicts itself: {', '.join(view.disputed)}")
-    rows = [
-        (t["transfer"], t["status"], t["attested"], t["counts"]["bytes"], t["counts"]["records"], t["counts"]["calls"], t["receipt"])
-        for t in view.transfers
-    ]
-    show.line()
-    show.table(FLOWS, rows, "no transfers")
+    show_usage(view, credit)
 
 
 def invoice(
@@ -112,7 +98,7 @@ def invoice(
         if format == "json" or common.json:
             show.document(said)
         else:
-            _show_invoice(said)
+            show_invoice(said)
         if ends is None:
             show.note(f"it goes up to {said['to']}: the last acknowledged receipt, or now if there is none; `--to` asks for another end")
         elif datetime.fromisoformat(said["to"]) > datetime.now(UTC):
@@ -149,35 +135,6 @@ def statement(
     if ends is None:
         show.note("it goes up to some seconds ago, of which both sides have all; what was signed for since then is in the next one")
     return 0 if said["outcome"] == "agreed" else 1
-
-
-def _show_invoice(said: Mapping[str, Any]) -> None:
-    currency = said["currency"]
-    names = ("agreement", "provider", "consumer", "from", "to", "digest")
-    argued = {"disputed": ", ".join(said["disputed"])} if said.get("disputed") else {}
-    show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]} | argued)
-    rows = [
-        (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
-        for e in said["lines"]
-    ]
-    show.line()
-    show.table(LINES, rows, "nothing is owed")
-    if (left := said.get("left_out")) is not None:
-        of = f"{_counted(left['counts'])}, {left['amount']} {currency}"
-        show.note(f"left out: {of}, which the provider alone has counted and the consumer has not signed for")
-        show.note(f"an invoice `--to {left['to'][:10]}` has it, once that day has begun (UTC)")
-
-
-def _quantity(line: Mapping[str, Any]) -> str:
-    """What was counted, in what it was counted in: 1500000 bytes."""
-    return f"{line['quantity']} {line['counted'] or line['unit']}"
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    seconds = counts.get("us", 0) / 1_000_000
-    told = {"records": counts.get("records", 0), "items": counts.get("items", 0), "calls": counts.get("calls", 0)}
-    more = "".join(f", {number} {name if number > 1 else name.removesuffix('s')}" for name, number in told.items() if number)
-    return f"{counts.get('bytes', 0)} bytes{more}" + (f", {seconds:.1f} s" if seconds else "")
 
 
 def evidence(

@@ -18,7 +18,7 @@ from connector.errors import ConnectorError, InvalidRequest
 if TYPE_CHECKING:
     from connector.client.management import ManagementClient
     from connector.client.meant import Kind
-    from connector.client.views import Agreement, Event, Negotiation, Page, Transfer
+    from connector.client.views import Agreement, Credit, Event, Negotiation, Page, Transfer
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
@@ -68,12 +68,13 @@ def agreements(
     common: Common | None = None,
 ) -> None:
     """List the agreements, newest first; `agreements show ID` shows one, `agreements close ID` ends it and all that runs under it,
-    `agreements perform ID --duty POINTER` records that a duty of it was done.
+    `agreements perform ID --duty POINTER` records that a duty of it was done. `agreements release ID` writes off what its transfers that
+    ended had not signed for: else that is no credit of it for a day.
 
     Parameters
     ----------
     action
-        show, close or perform
+        show, close, perform or release
     id
         which one, or `latest` for the newest
     duty
@@ -83,7 +84,7 @@ def agreements(
     amount
         what it came to, as OPERAND=NUMBER; may be given several times
     reason
-        why it is closed; the peer is told
+        why it is closed; the peer is told. Or why credit is released, which is put on record
     peer
         only those with this participant
     dataset
@@ -101,8 +102,12 @@ def agreements(
         if page.next is not None:
             show.note(f"only the newest {len(page.items)} are listed")
         return
-    if action not in ("show", "close", "perform") or id is None:
-        raise InvalidRequest(f"`{action}` is not understood; write `show ID`, `close ID`, `perform ID`, or nothing for the list")
+    if action not in ("show", "close", "perform", "release") or id is None:
+        known = "`show ID`, `close ID`, `perform ID`, `release ID`"
+        raise InvalidRequest(f"`{action}` is not understood; write {known}, or nothing for the list")
+    if action == "release":
+        _release(id, reason, common)
+        return
     if action == "perform" and duty is None:
         raise InvalidRequest("which duty was performed? give `--duty POINTER`; `agreements show ID` shows the document")
     meant, amounts = id, dict(_amount(each) for each in amount or ())
@@ -135,6 +140,17 @@ def agreements(
             "negotiation": view.negotiation,
         }
     )
+
+
+def _release(said: str, reason: str | None, common: Common) -> None:
+    async def work(client: ManagementClient) -> Credit:
+        return await client.release_credit(await agreement_of(client, said), reason)
+
+    found = ask(common, work)
+    if common.json:
+        show.document(found)
+        return
+    show.line(f"{show.size(found.locked_bytes)} of the credit of {found.agreement} are released; what was signed for stays as it is")
 
 
 def _amount(said: str) -> tuple[str, str]:

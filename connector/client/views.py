@@ -144,6 +144,17 @@ class AgreementUsage(Struct, frozen=True):
     disputed: list[str] = []
 
 
+class Credit(Struct, frozen=True):
+    """What of the credit of an agreement (`credit_bytes`; None where nothing is locked) is `locked_bytes` by transfers that have ended
+    without signing for all that had left: `lost` has `transfer`, `bytes`, and `until` when they count. It binds where the agreement demands
+    receipts."""
+
+    agreement: str
+    locked_bytes: int
+    credit_bytes: int | None = None
+    lost: list[Document] = []
+
+
 class Transfer(Struct, frozen=True):
     """A transfer process as this side sees it."""
 

@@ -95,6 +95,8 @@ class Receipts:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER and record.final:
                 self._accounts.opens.ended(record.pid, record.agreement or "")
                 self._state_soon(record.pid)
+            if isinstance(record, Metered):
+                self._accounts.opens.committed(record)
             if isinstance(record, Metered) and (account := self._accounts.at_hand(record.transfer)):
                 account.noted(record.sent if record.sequence else ())
                 if _disputes(account.stored, record):

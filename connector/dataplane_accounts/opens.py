@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from connector.dataplane.gate import Permit
@@ -19,11 +19,22 @@ CREDITS: Final = 2  # that the transfers of an agreement have together
 LOST_SECONDS: Final = 86_400.0  # after which what a transfer that has ended had not signed for is written off
 
 
+class Lost(NamedTuple):
+    """So many bytes of a transfer that has ended were not signed for, and count against the credit of its agreement `until` then (POSIX
+    seconds)."""
+
+    transfer: str
+    size_bytes: int
+    until: float
+
+
 class Open:
     """What is on its way under one agreement and not acknowledged, over all its transfers; `news` is set when that becomes less.
 
-    What a transfer has lost when it ends is written off against what is signed for afterwards, byte for byte, and after LOST_SECONDS. So
-    whoever signs for what he gets is never out of credit by it, and whoever signs for nothing does not get another credit by each transfer.
+    What a transfer has lost when it ends is written off against what is signed for afterwards, byte for byte, after LOST_SECONDS, and when
+    an operator says so. So whoever signs for nothing does not get another credit by each transfer; and whoever signs for what he gets has
+    it back, as long as something is left of it. Who has lost all of it in transfers that ended gets nothing more to sign for under the
+    agreement until one of the other two: nobody can tell him from one who does not want to sign.
     """
 
     def __init__(self) -> None:
@@ -63,6 +74,11 @@ class Open:
         for transfer in [transfer for transfer, at in self._ended.items() if at < before]:  # no token of one reaches us any more
             del self._ended[transfer]
 
+    @property
+    def lost(self) -> tuple[Lost, ...]:
+        """What counts of transfers that have ended, the oldest first."""
+        return tuple(Lost(transfer, size_bytes, at + LOST_SECONDS) for transfer, (at, size_bytes) in self._lost.items())
+
     def _lose(self, transfer: str, at: float, size_bytes: int) -> None:
         self.size_bytes += size_bytes - self._lost.get(transfer, (0.0, 0))[1]
         if size_bytes:
@@ -87,12 +103,22 @@ class Opens:
     async def of(self, permit: Permit) -> Open:
         """That of the agreement of a transfer. Only where receipts are demanded anything depends on other transfers than this."""
         if (open_ := self._known.get(permit.agreement)) is None:
-            open_ = Open()
-            if COUNTERSIGNED in permit.demands:
-                for stored in sorted(await self._store.metered_of(permit.agreement), key=lambda each: each.updated):
-                    await self._take_up(open_, stored)
+            open_ = await self._stored(permit.agreement) if COUNTERSIGNED in permit.demands else Open()
             open_ = self._known.setdefault(permit.agreement, open_)
         open_.forget(self._clock.now() - LOST_SECONDS)
+        return open_
+
+    async def lost(self, agreement: str) -> tuple[Lost, ...]:
+        """What transfers of an agreement that have ended had not signed for, and is not written off. It matters where receipts are
+        demanded."""
+        open_ = self._known.get(agreement) or await self._stored(agreement)
+        open_.forget(self._clock.now() - LOST_SECONDS)
+        return open_.lost
+
+    async def _stored(self, agreement: str) -> Open:
+        open_ = Open()
+        for stored in sorted(await self._store.metered_of(agreement), key=lambda each: each.updated):
+            await self._take_up(open_, stored)
         return open_
 
     async def _take_up(self, open_: Open, stored: Metered) -> None:
@@ -104,6 +130,12 @@ class Opens:
         process = await self._store.process(Kind.TRANSFER, stored.transfer)
         if process is None or process.final:
             open_.end(stored.transfer, stored.updated)
+
+    def committed(self, stored: Metered) -> None:
+        """An account was written. Of one that has ended less may count from now on: it was signed for late, or written off."""
+        if (open_ := self._known.get(stored.agreement)) is not None and any(each.transfer == stored.transfer for each in open_.lost):
+            open_.hold(stored.transfer, unsigned(stored))
+            open_.news.set()
 
     def ended(self, transfer: str, agreement: str) -> None:
         """A transfer has ended: what it had on its way is lost."""

@@ -134,6 +134,9 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     # what was used of it, and that nothing is owed
     usage = await provider("GET /agreements/{id}/usage", id=agreement["id"])
     assert (usage["role"], usage["cost"]) == ("provider", None)
+    assert (await provider("GET /agreements/{id}/credit", id=agreement["id"]))["locked_bytes"] == 0
+    nothing = await provider("POST /agreements/{id}/release-credit", status=409, id=agreement["id"])
+    assert "no credit" in nothing["detail"]  # tests/api_management/test_credit_api.py has some
     unpriced = await consumer("GET /agreements/{id}/invoice", status=404, id=agreement["id"])
     assert "has no prices" in unpriced["detail"]  # tests/api_management/test_billing_api.py has some
     assert (await consumer("POST /agreements/{id}/statement", id=agreement["id"]))["outcome"] == "agreed"

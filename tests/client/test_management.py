@@ -48,6 +48,16 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("close_agreement", ("g", "why"), {}, "POST", "/v1/agreements/g/close", {"reason": "why"}, AGREEMENT),
     ("perform", ("g", "/d"), {"by": "p"}, "POST", "/v1/agreements/g/performances", {"duty": "/d", "by": "p"}, AGREEMENT),
     ("usage", ("a/b",), {}, "GET", "/v1/agreements/a%2Fb/usage", None, USAGE),
+    ("credit", ("a/b",), {}, "GET", "/v1/agreements/a%2Fb/credit", None, {"agreement": "a/b", "locked_bytes": 0}),
+    (
+        "release_credit",
+        ("g", "why"),
+        {},
+        "POST",
+        "/v1/agreements/g/release-credit",
+        {"reason": "why"},
+        {"agreement": "g", "locked_bytes": 9},
+    ),
     ("invoice", ("g",), {}, "GET", "/v1/agreements/g/invoice?format=json", None, {"total": "1.00"}),
     (
         "invoice",

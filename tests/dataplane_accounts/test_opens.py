@@ -103,6 +103,30 @@ async def test_a_restart_takes_up_what_runs_and_what_has_ended_with_a_loss():
     assert (await Opens(store, ShiftedClock()).of(permit())).size_bytes == 0, "where no receipts are demanded each has its own"
 
 
+@pytest.mark.asyncio
+async def test_two_transfers_that_lost_their_whole_credit_lock_it_until_a_day_is_over_or_it_is_written_off():
+    store, clock = MemoryStore(), ShiftedClock()
+    now = clock.now()
+    rows = [stored(pid, ((0, CREDIT),), updated=now - age) for pid, age in (("one", 9), ("two", 5))]
+    ended = [replace(process("TERMINATED", row.transfer), peer_pid=f"theirs {row.transfer}") for row in rows]
+    await store.commit(Changes(saves=(*rows, *ended)))
+    opens = Opens(store, clock)
+    under = await opens.of(permit(COUNTERSIGNED))
+    assert under.left(CREDIT, 0, 0, together=True) == 0
+    assert await opens.lost("urn:agreement") == await Opens(store, clock).lost("urn:agreement") == under.lost
+    assert [(each.transfer, each.size_bytes, each.until) for each in under.lost] == [
+        ("one", CREDIT, now - 9 + LOST_SECONDS),
+        ("two", CREDIT, now - 5 + LOST_SECONDS),
+    ]
+    under.news.clear()
+    opens.committed(replace(rows[0], sent=()))
+    opens.committed(replace(rows[1], agreement="urn:other", sent=()))
+    assert (under.left(CREDIT, 0, 0, together=True), under.news.is_set()) == (CREDIT, True), "who waits for credit has it at once"
+    assert [each.transfer for each in under.lost] == ["two"]
+    opens.committed(replace(rows[0], sent=((0, CREDIT),)))
+    assert under.left(CREDIT, 0, 0, together=True) == CREDIT, "it does not come back"
+
+
 def test_of_live_data_that_are_not_at_hand_as_much_counts_as_was_stored():
     live = replace(stored("live", ((0, 10), (20, 25))), size_bytes=None)
     assert unsigned(live) == 15

@@ -1,0 +1,1 @@
+"""What was used and is owed, for the command line."""

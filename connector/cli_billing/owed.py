@@ -1,0 +1,73 @@
+"""How `connector usage` and `connector invoice` look: what was used, by whom it is attested, what is owed for it, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from connector.cli import show
+
+if TYPE_CHECKING:
+    from connector.client.views import AgreementUsage, Credit
+
+FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
+LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
+
+
+def show_usage(view: AgreementUsage, credit: Credit | None) -> None:
+    """Print what was used under an agreement, and of the provider's `credit` what is locked."""
+    cost = view.cost or {}
+    owed = f"{cost['amount']} {cost['currency']}, signed for {cost['signed']}" if "amount" in cost else "; ".join(cost.get("reasons", ()))
+    show.facts(
+        {"agreement": view.agreement, "as": view.role, "used": _counted(view.counts), "signed for": _counted(view.signed), "cost": owed}
+    )
+    if view.disputed:
+        show.note(f"disputed, the two sides have signed what contradicts itself: {', '.join(view.disputed)}")
+    if credit is not None and credit.locked_bytes:
+        show.note(_locked(credit))
+    rows = [
+        (t["transfer"], t["status"], t["attested"], t["counts"]["bytes"], t["counts"]["records"], t["counts"]["calls"], t["receipt"])
+        for t in view.transfers
+    ]
+    show.line()
+    show.table(FLOWS, rows, "no transfers")
+
+
+def show_invoice(said: Mapping[str, Any]) -> None:
+    """Print an invoice, as the management API gives it in JSON, and beside it what is left out."""
+    currency = said["currency"]
+    names = ("agreement", "provider", "consumer", "from", "to", "digest")
+    argued = {"disputed": ", ".join(said["disputed"])} if said.get("disputed") else {}
+    show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]} | argued)
+    rows = [
+        (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
+        for e in said["lines"]
+    ]
+    show.line()
+    show.table(LINES, rows, "nothing is owed")
+    if (left := said.get("left_out")) is not None:
+        of = f"{_counted(left['counts'])}, {left['amount']} {currency}"
+        show.note(f"left out: {of}, which the provider alone has counted and the consumer has not signed for")
+        show.note(f"an invoice `--to {left['to'][:10]}` has it, once that day has begun (UTC)")
+
+
+def _quantity(line: Mapping[str, Any]) -> str:
+    """What was counted, in what it was counted in: 1500000 bytes."""
+    return f"{line['quantity']} {line['counted'] or line['unit']}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    seconds = counts.get("us", 0) / 1_000_000
+    told = {"records": counts.get("records", 0), "items": counts.get("items", 0), "calls": counts.get("calls", 0)}
+    more = "".join(f", {number} {name if number > 1 else name.removesuffix('s')}" for name, number in told.items() if number)
+    return f"{counts.get('bytes', 0)} bytes{more}" + (f", {seconds:.1f} s" if seconds else "")
+
+
+def _locked(credit: Credit) -> str:
+    """What of the credit of an agreement is locked, and the way out."""
+    of = f"{show.size(credit.locked_bytes)} of its credit of {show.size(credit.credit_bytes)}"
+    pids = ", ".join(f"{each['transfer']} until {show.moment(each['until'])}" for each in credit.lost)
+    return (
+        f"of this agreement {of} count as on their way in transfers that ended unsigned: {pids}; where receipts are demanded only the rest"
+        f" is to be had. `connector agreements release {credit.agreement}` writes that off"
+    )
