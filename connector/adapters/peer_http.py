@@ -25,9 +25,11 @@ from yarl import URL
 
 from connector.adapters_streams.dialled import Dialled, Trust, not_believed
 from connector.adapters_streams.peer_lines import IDENTITY, Lines, demand_headers, written
+from connector.adapters_streams.peer_unread import unread
 from connector.errors import ConnectorError, EgressDenied, PeerFailed
 from connector.origins import origin
 from connector.ports import Detached, Reply
+from connector.ports.live import Unread
 
 CONNECT_SECONDS = 5.0  # name, TCP and TLS
 TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
@@ -176,6 +178,14 @@ class HttpPeer:
         finally:
             response.close()
 
+    async def unread(self, url: str, *, headers: Mapping[str, str], idle_seconds: float) -> Unread | None:
+        """See the port `connector.ports.live.Dials`."""
+        self.guard.check(url)
+        try:
+            return await unread(self._open_session().connector, self._connect_seconds, url, headers, idle_seconds)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            raise self._failure(url, error) from None
+
     async def upload(
         self, url: str, body: AsyncIterator[bytes], length: int, *, headers: Mapping[str, str], idle_seconds: float, limit_bytes: int
     ) -> Reply:
@@ -259,8 +269,6 @@ class HttpPeer:
                 ssl=self._tls.now(),
                 middlewares=() if method == "POST" else (_once,),  # aiohttp repeats no POST
             )
-        except TimeoutError:
-            raise self._late(url) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._failure(url, error) from None
 
@@ -306,6 +314,8 @@ class HttpPeer:
         """What a failed attempt is called, without the addresses, paths and headers that aiohttp's own texts show."""
         where = origin(url)
         match error:
+            case TimeoutError():
+                return self._late(url)
             case aiohttp.ClientConnectorCertificateError():
                 return not_believed(where, error.certificate_error)
             case aiohttp.ClientConnectorSSLError():

@@ -7,19 +7,21 @@ after a cut is said by the last event's id (`Last-Event-ID`), or by a member of 
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import orjson
 
 from connector.adapters.http_source import MEDIA_TYPE, URL_CHARACTERS_MAX
+from connector.adapters_streams.http_wire import Wire
 from connector.errors import EgressDenied, InvalidRequest, PeerFailed, SourceFailed
-from connector.ports import Along, Download, Peer, Stat
-from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, RECORD_BYTES_MAX, LiveSource, Records, unit_of
+from connector.ports import Along, Download, Stat
+from connector.ports.live import BATCH_BYTES, POSITION_BYTES_MAX, RECORD_BYTES_MAX, Dials, LiveSource, Records, unit_of
 
 MEMBERS: Final = frozenset({"type", "url", "credential", "media_type", "since"})
 SINCE: Final = frozenset({"parameter", "member"})
@@ -27,8 +29,7 @@ IDLE_SECONDS: Final = 3600.0  # a source may be quiet; one that is gone without 
 LOOK_SECONDS: Final = 10.0  # for the head of the answer at publication
 NAMED_CHARACTERS_MAX: Final = 64
 BOM: Final = "\ufeff".encode()
-EMPTY_LINE: Final = re.compile(rb"\r?\n")
-INNER_EMPTY_LINE: Final = re.compile(rb"\n\n")  # found so in three quarters of the time that CPython takes to find two bytes, or a third
+THREADS: Final = 16  # of all streams together; one is held for as long as something comes, and not longer than a batch takes
 
 
 class Cutter(Protocol):
@@ -36,16 +37,17 @@ class Cutter(Protocol):
 
     position: str | None
 
-    def take(self, piece: bytes) -> bytes:
-        """The records that end in it. Raises SourceFailed for one that is too large."""
+    def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
+        """The records that end in its first `size` bytes (None: all). Raises SourceFailed for one that is too large."""
 
 
 class HttpStreams:
     """Streams behind `peer`, the guarded client. `credential(name)` is the value of the `Authorization` header that the settings hold
     under that name, or None."""
 
-    def __init__(self, peer: Peer, credential: Callable[[str], str | None]) -> None:
+    def __init__(self, peer: Dials, credential: Callable[[str], str | None]) -> None:
         self._peer, self._credential = peer, credential
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="live-source")
 
     async def index(self, address: Mapping[str, Any], _along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Look at the head of the answer. See `connector.ports.live.LiveSources`."""
@@ -91,18 +93,26 @@ class HttpStreams:
             text = "`since` names the `parameter` of the query and the `member` of each line whose value it takes, both short texts"
             raise InvalidRequest(text, pointer="/source/since")
 
-    def _get(
+    @asynccontextmanager
+    async def _get(
         self, address: Mapping[str, Any], headers: Mapping[str, str], query: Mapping[str, str], idle_seconds: float
-    ) -> AbstractAsyncContextManager[Download]:
+    ) -> AsyncIterator[Answer]:
         sent = {"Accept-Encoding": "identity", "Cache-Control": "no-store", **headers}
         if (name := address.get("credential")) is not None:
             if (secret := self._credential(name)) is None:
                 raise SourceFailed("the credential of the source cannot be read any more; look after the settings' section `credentials`")
             sent["Authorization"] = secret
-        return self._peer.stream("GET", _with(address["url"], query), headers=sent, idle_seconds=idle_seconds)
+        url = _with(address["url"], query)
+        if (unread := await self._peer.unread(url, headers=sent, idle_seconds=idle_seconds)) is not None:
+            with closing(Wire(unread, self._threads)) as wire:
+                yield wire
+        else:
+            async with self._peer.stream("GET", url, headers=sent, idle_seconds=idle_seconds) as download:
+                yield download
 
 
-Get = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, str], float], AbstractAsyncContextManager[Download]]
+Answer = Wire | Download
+Get = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, str], float], AbstractAsyncContextManager[Answer]]
 
 
 class HttpStream:
@@ -120,9 +130,9 @@ class HttpStream:
     async def look(self) -> str:
         """The media type of what answers. Raises SourceFailed."""
         try:
-            async with self._get(self._address, {"Accept": self._media_type or "*/*"}, {}, LOOK_SECONDS) as download:
-                self._demand_stream(download)
-                said = download.headers.get("content-type", "").strip()
+            async with self._get(self._address, {"Accept": self._media_type or "*/*"}, {}, LOOK_SECONDS) as answer:
+                self._demand_stream(answer)
+                said = answer.headers.get("content-type", "").strip()
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
         return self._media_type or (said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream")
@@ -141,11 +151,12 @@ class HttpStream:
             if position is not None:
                 headers["Last-Event-ID"] = position
         try:
-            async with self._get(self._address, headers, query, IDLE_SECONDS) as download:
-                self._demand_stream(download)
-                async for piece in download.chunks():
-                    for at in range(0, len(piece), BATCH_BYTES):
-                        if data := cutter.take(piece[at : at + BATCH_BYTES]):
+            async with self._get(self._address, headers, query, IDLE_SECONDS) as answer:
+                self._demand_stream(answer)
+                taken = answer.each(cutter.take, BATCH_BYTES, IDLE_SECONDS) if isinstance(answer, Wire) else _cut(answer, cutter)
+                async with aclosing(taken) as batches:
+                    async for data in batches:
+                        if data:
                             self._seen_id = self._seen_id or cutter.position is not None
                             yield Records(data, cutter.position)
         except (PeerFailed, EgressDenied) as error:
@@ -154,11 +165,19 @@ class HttpStream:
     async def close(self) -> None:
         """Nothing stays open when nobody follows."""
 
-    def _demand_stream(self, download: Download) -> None:
-        if download.status != HTTPStatus.OK:
-            raise SourceFailed(f"the upstream of the source answered with status {download.status} instead of 200")
-        if download.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise SourceFailed("the upstream of the source sent a content encoding that was not asked for")
+    def _demand_stream(self, answer: Answer) -> None:
+        if answer.status != HTTPStatus.OK:
+            raise SourceFailed(f"the upstream of the source answered with status {answer.status} instead of 200")
+        for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+            if answer.headers.get(name, plain).strip().lower() not in ("", plain):
+                raise SourceFailed(f"the upstream of the source sent a {name.replace('-', ' ')} that was not asked for")
+
+
+async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[bytes, None]:
+    """The records of what only the event loop reads."""
+    async for piece in download.chunks():
+        for at in range(0, len(piece), BATCH_BYTES):
+            yield cutter.take(piece[at : at + BATCH_BYTES])
 
 
 class Lines:
@@ -168,13 +187,14 @@ class Lines:
         self._member, self.position = member, position
         self._rest = b""
 
-    def take(self, piece: bytes) -> bytes:
+    def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """See `Cutter`."""
-        end = piece.rfind(b"\n") + 1
-        whole = b"".join((self._rest, memoryview(piece)[:end])) if end else b""  # one copy of it, as this is done to every byte that comes
-        self._rest = piece[end:] if end else self._rest + piece
+        view, end = memoryview(piece)[:size], piece.rfind(b"\n", 0, size) + 1
+        whole = b"".join((self._rest, view[:end])) if end else b""  # one copy of it, as this is done to every byte that comes
+        self._rest = bytes(view[end:]) if end else self._rest + view
         _demand_room(self._rest)
-        if EMPTY_LINE.match(whole) or INNER_EMPTY_LINE.search(whole) or (b"\r" in whole and whole.rfind(b"\n\r\n") >= 0):
+        # CPython goes over lines by `memchr`, in a fifth of the time in which it, or a regular expression, finds two line feeds.
+        if b"\n" in BytesIO(whole) or (b"\r" in whole and b"\r\n" in BytesIO(whole)):
             whole = b"".join(line for line in whole.splitlines(keepends=True) if line.strip(b"\r\n"))
         if whole and self._member is not None:
             self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)
@@ -189,9 +209,9 @@ class Events:
         self._rest = b""
         self._begun = False
 
-    def take(self, piece: bytes) -> bytes:
+    def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """See `Cutter`."""
-        data = self._rest + piece if self._rest else piece
+        data = self._rest + memoryview(piece)[:size]
         if not self._begun:
             if len(data) < len(BOM) and BOM.startswith(data):
                 self._rest = data

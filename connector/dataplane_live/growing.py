@@ -310,7 +310,10 @@ class Growing:
 
     def _leaf_at(self, offset: int) -> int:
         """The leaf that has this byte; the one to come if it is behind the end."""
-        low, high = 1, self.leaves
+        low = high = self.leaves
+        step = 1
+        while low > 1 and self._sums(low - 1)[0] > offset:  # mostly it is one of the last
+            low, high, step = max(1, low - step), low - 1, 2 * step
         while low < high:
             middle = (low + high) // 2
             if self._sums(middle)[0] <= offset:

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from connector.ports import Stat, counts_records
+from connector.ports import Peer, Stat, counts_records
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024  # of one record: nothing leaves before all of it is here
-BATCH_BYTES = 1024 * 1024  # of whole records that are handed on at once, if so many are there
+BATCH_BYTES = 2 * 1024 * 1024  # of whole records that are handed on at once, if so many are there
 POSITION_BYTES_MAX = 2048  # of what a source is told to go on from
 EVENTS = "text/event-stream"
 
@@ -24,6 +24,29 @@ class Records:
 
     data: bytes
     position: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An answer whose body nobody has read. `descriptor` is its socket, which does not block and belongs to the holder; `ahead` are bytes
+    that have come with the head, as they were on the wire. The body is `chunked`, or has `length` bytes, or goes on until the connection
+    ends (None). `where` is the peer's origin; `headers` has lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    descriptor: int
+    ahead: bytes
+    length: int | None
+    chunked: bool
+    where: str
+
+
+class Dials(Peer, Protocol):
+    """A `Peer` that hands over the sockets of answers, for threads that read what never ends."""
+
+    async def unread(self, url: str, *, headers: Mapping[str, str], idle_seconds: float) -> Unread | None:
+        """GET it; `idle_seconds` is the time for the head of the answer. None, and nothing is sent, where only `stream` can read it (TLS).
+        Raises PeerFailed, EgressDenied."""
 
 
 class LiveSource(Protocol):

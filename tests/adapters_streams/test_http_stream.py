@@ -3,12 +3,15 @@
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import trustme
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,13 +189,76 @@ async def test_a_mistake_in_an_address_is_named_where_it_is(changed: dict[str, A
     [
         (web.Response(status=404), "status 404 instead of 200"),
         (web.Response(status=302, headers={"Location": "/x"}), "status 302"),
-        (web.Response(body=b"x", headers={"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}), "content encoding"),
+        (web.Response(body=b"x", headers={"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}), "a content encoding that"),
     ],
 )
 async def test_an_upstream_that_does_not_stream_is_told_as_it_is(answer: web.Response, text: str):
     async with answering(lambda _: answer) as (url, sources):
         with pytest.raises(SourceFailed, match=text):
             await sources.index({"type": "http-stream", "url": url})
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_coding_that_nobody_asked_for_is_no_data():
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        )
+        writer.close()
+
+    dialling, server = peer(), await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    with pytest.raises(SourceFailed, match="a transfer encoding that was not asked for"):
+        await HttpStreams(dialling, {}.get).index({"type": "http-stream", "url": url})
+    await dialling.close()
+    server.close()
+
+
+@pytest.mark.asyncio
+async def test_over_tls_the_same_records_come(tmp_path: Path):
+    authority, ca_file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    lines = b"".join(b'{"n":%d,"x":"%s"}\n' % (n, b"y" * 3000) for n in range(2000))
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(body=lines, content_type="application/x-ndjson")
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    dialling = HttpPeer(guard(["127.0.0.0/8"], http=False, ports=[]), ca_file=ca_file)
+    async with serving(app, tls) as port:
+        sources = HttpStreams(dialling, {}.get)
+        address, _ = await sources.index({"type": "http-stream", "url": f"https://127.0.0.1:{port}/", "since": SINCE})
+        assert await _all(sources, address) == (lines, "1999")
+        await dialling.close()
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_may_be_dialled_no_more_is_left_at_once():
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await response.write(b'{"n":1}\n')
+        await asyncio.Event().wait()
+        return response
+
+    app, dialling = web.Application(), peer()
+    app.router.add_get("/", handle)
+    async with serving(app) as port:
+        sources = HttpStreams(dialling, {}.get)
+        address, _ = await sources.index({"type": "http-stream", "url": f"http://127.0.0.1:{port}/"})
+        async with aclosing((await sources.open(address)).follow(None)) as coming:
+            assert (await anext(coming)).data == b'{"n":1}\n'
+            dialling.guard = guard([], http=True, ports=[])
+            async with asyncio.timeout(1):
+                with pytest.raises(SourceFailed, match="closed the connection"):
+                    await anext(coming)
+        with pytest.raises(SourceFailed, match="not at a public address"):
+            await sources.open(address)
+        await dialling.close()
 
 
 @pytest.mark.asyncio
