@@ -127,6 +127,8 @@ CODES: Final[dict[str, str]] = {
     "agreement-created": "the agreement was not made when the ledger has its message",
     "agreement-closed": "the ledger does not have that the agreement was closed, or has it otherwise",
     "agreement-performed": "the acts are not those that the ledger has on record",
+    "answer-signature": "the signature of an answer with data is by no key of the provider that counted then, or over something else",
+    "answer-other": "what is on record of an answer with data is not what the provider has signed",
     "header-at": "the file says that it was written before the last entry in it",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here

@@ -6,16 +6,22 @@ long as they are not erased, the codes and reasons that were given. What it has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
+from connector.errors import SignatureRefused
 from connector.evidence.case import AHEAD_SECONDS, Case
 from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
 from connector.evidence.members import Member
 from connector.metering.content import digest_of, write_bytes
+from connector.signatures.http import PULL
+from connector.signatures.shown import Shown, show
 
 # The names of facts (`connector.telemetry`, which a verifier does without).
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
+LEG, SHOWN_CHARACTERS_MAX = "leg-signed", 256  # an answer with data; so much of a header of it is on record
 IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
 TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
@@ -34,6 +40,8 @@ def check(case: Case, found: Ledgers) -> None:
         if member.value["state"] is not None:
             _code(case, found, member)
     _agreement(case, found)
+    for pid in found.facts:
+        _answers(case, found, pid)
     if case.header.value["at"] < found.last - AHEAD_SECONDS:
         case.fault("header-at", case.header, "/at")
 
@@ -128,3 +136,39 @@ def _closed(said: dict[str, Any] | Any, facts: Sequence[Fact], others: Sequence[
 def _reason(fact: Fact) -> str:
     reasons = (fact.detail or {}).get("reasons")
     return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+
+
+def _answers(case: Case, found: Ledgers, pid: str) -> None:
+    """Whether the provider has signed the answers with data that are on record of a transfer, and with what is on record of them. Of those
+    whose base is not there, and of requests, whose base has the token in it, nobody can tell."""
+    for fact in (each for each in found.facts[pid] if each.what == LEG):
+        answer = (fact.detail or {}).get("answer")
+        if not isinstance(answer, dict):
+            continue
+        if not isinstance(base := answer.get("base"), str):
+            found.unshown += 1
+            continue
+        try:
+            signature = b64decode(str(answer.get("signature")), validate=True)
+            shown = show(base, str(answer.get("input")), signature, case.provider, case.keys.get(case.provider, ()))
+        except (SignatureRefused, ValueError):
+            case.fault("answer-signature", fact.member, "/detail")
+            continue
+        if _said_of(fact.detail or {}) != _said_by(shown) or answer.get("digest") != sha256(base.encode()).hexdigest():
+            case.fault("answer-other", fact.member, "/detail")
+        else:
+            found.answers += 1
+
+
+def _said_of(detail: Mapping[str, Any]) -> list[object]:
+    """What is on record of an answer, beside its signature."""
+    request = detail.get("request")
+    asked = request.get("signature") if isinstance(request, dict) else None
+    return [str(detail.get("status")), detail.get("etag"), detail.get("content-range"), asked, PULL.tag]
+
+
+def _said_by(shown: Shown) -> list[object]:
+    """The same by the provider."""
+    of = shown.values.get
+    seen = [value[:SHOWN_CHARACTERS_MAX] if (value := of(f'"{name}"')) is not None else None for name in ("etag", "content-range")]
+    return [of('"@status"'), *seen, of('"signature";req'), shown.tag]

@@ -50,6 +50,7 @@ class Fact:
     state: str | None
     move: str | None
     detail: Mapping[str, Any] | None
+    member: Member
 
     @property
     def code(self) -> str | None:
@@ -65,7 +66,7 @@ class Ledgers:
     signed objects stand. `facts` are those of each pid, in their order; `digests` those that the ledger holds last, by pid and by what they
     are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
     says; `unheld` what nothing in the ledger says; `unknown` the extension lines of checkpoints that say what is not known here, by whose
-    they are."""
+    they are. `answers` of the provider with data are proven to be its own, `unshown` are not."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -79,6 +80,8 @@ class Ledgers:
     unheld: list[str] = field(default_factory=list)
     last: float = float("-inf")
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    answers: int = 0
+    unshown: int = 0
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 
@@ -316,7 +319,7 @@ def _fact(case: Case, found: Ledgers, at: Member) -> bool:
     detail = None if said["detail"] is None else _detail(said["detail"])
     state, move = (each if isinstance(each := fact[name], str) else None for name in ("state", "move"))
     known = found.facts.setdefault(str(fact["pid"]), [])
-    known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail))
+    known.append(Fact(int(said["sequence"]), float(fact["at"]), str(fact["what"]), state, move, detail, at))
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
 from connector.evidence.case import Case, Trust
@@ -175,6 +175,7 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append(f"what {named}{more} means: extension lines of checkpoints of {owner} that nobody here knows")
     if str(case.agreement.value["negotiation"]) not in logs.facts:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
+    texts.extend(_answered(logs))
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     texts.append(
@@ -188,6 +189,14 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _answered(logs: Ledgers) -> Iterator[str]:
+    """What is not proven of requests for data and of the answers to them."""
+    if logs.unshown:
+        yield f"what the provider said in {logs.unshown} of its answers with data: what it has signed of them is not on record"
+    if logs.answers or logs.unshown:
+        yield "that the consumer has signed its requests for data: such a signature covers the token, which is in no file"
 
 
 def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:

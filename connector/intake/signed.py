@@ -126,7 +126,8 @@ class SignedPeer:
             raise Broken(f"the provider's answer does not hold: {refused.message}", refused.code) from None
 
     async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:
-        """Put on record what both sides have signed: never the token, and of the address only what a digest tells."""
+        """Put on record what both sides have signed: what the signature of the answer covers, too, which proves it to anybody; never the
+        token, which that of the request covers, and of an address with a query only what a digest tells."""
         shown = {name: incoming.headers[name][:SHOWN_CHARACTERS_MAX] for name in SHOWN if name in incoming.headers}
         detail: dict[str, Any] = {"status": int(incoming.status)} | shown
         if asked.signed:
@@ -135,6 +136,8 @@ class SignedPeer:
         if signed is not None:
             signature = b64encode(signed.signature).decode("ascii")
             detail["answer"] = {"input": signed.input, "signature": signature, "digest": signed.digest.hex()}
+            if "?" not in asked.request.url:  # a query may be what opens it
+                detail["answer"]["base"] = signed.base.decode("ascii")
         digest = signed.digest if signed is not None else None
         now = self._signing.clock.now()
         fact = Evidence(telemetry.LEG, Kind.TRANSFER, self._transfer, self._provider, None, now, digest=digest, detail=detail)

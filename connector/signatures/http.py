@@ -108,15 +108,20 @@ Message = Request | Answer
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A signature that holds. `input` is what it covers and says of itself, as in `Signature-Input` (without label); `digest` the SHA-256
-    of the signature base."""
+    """A signature that holds, over `base`. `input` is what it covers and says of itself, as in `Signature-Input` (without label). The base
+    of a request has its token in it."""
 
     kid: str
     created: int
     nonce: str | None
     input: str
     signature: bytes
-    digest: bytes
+    base: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the base."""
+        return sha256(self.base).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +304,7 @@ def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) ->
         raise SignatureRefused(
             f"the {what}'s signature is not by the key that `keyid` names, or over another {what}", "signature-wrong"
         ) from None
-    return Signed(kid, created, nonce, line, signature, sha256(signed).digest())
+    return Signed(kid, created, nonce, line, signature, signed)
 
 
 def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from connector import telemetry
+from connector.evidence.verify import verify
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records import Edr
 from connector.signatures import http
@@ -44,6 +45,12 @@ async def test_a_token_is_its_consumers_alone(policy: dict[str, Any], tmp_path: 
         for leg in legs:
             assert {"request", "answer"} <= leg.detail.keys()
             assert token.encode() not in orjson.dumps(leg.detail)
+            assert leg.detail["answer"]["base"].startswith('"@status": 200\n')
+        exported = await both.consumer.manage("GET", f"/agreements/{pair.quoted(order['agreement'])}/evidence")
+        report = verify(exported.body)
+        assert report.findings == ()
+        assert any("signed its requests for data" in text for text in report.unproven)
+        assert not any("answers with data: what it has signed" in text for text in report.unproven)
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from connector.dsp.messages import Move
 from connector.evidence.verify import verify
 from connector.records import Evidence
-from tests.evidence.rig import NEGOTIATION, NOW, SOUND, TRANSFER, Draft, Story, fact
+from connector.signatures import jws
+from connector.signatures.http import Answer, Request, sign, verify_answer
+from tests.evidence.rig import CONSUMER, KEYS, NEGOTIATION, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
 
 
 def after(*facts: Evidence, **agreement: Any) -> Draft:
@@ -100,3 +103,77 @@ def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_th
     draft.one("negotiation").update(state="VERIFIED", created=1.0)
     assert draft.codes() == set()
     assert any(f"state of {NEGOTIATION}" in text for text in verify(draft.data).unproven)
+
+
+# ---- answers with data that the provider has signed
+
+
+def answered(*, by: jws.SigningKey = KEYS[PROVIDER], status: int = 206, signed: bool = True, at: float = NOW + 5) -> dict[str, Any]:
+    """What a consumer keeps of an answer."""
+    told = {"etag": '"r.root.65536"', "content-range": "bytes 0-9/100", "content-type": "text/csv"}
+    asked = {"authorization": "Bearer t0ken", "range": "bytes=0-9"}
+    request = Request("GET", "https://hospital.example/data/t", lambda name: [asked[name]] if name in asked else ())
+    detail: dict[str, Any] = {"status": status, "etag": told["etag"], "content-range": told["content-range"]}
+    if signed:
+        asked["signature-input"], asked["signature"] = sign(request, KEYS[CONSUMER], at, nonce="n" * 22)
+        detail["request"] = {"input": asked["signature-input"], "signature": asked["signature"]}
+    answer = Answer(status, lambda name: [told[name]] if name in told else (), request)
+    told["signature-input"], told["signature"] = sign(answer, by, at, nonce=None if signed else "m" * 22)
+    found = verify_answer(answer, by.kid.partition("#")[0], [by.key], at, nonce=None if signed else "m" * 22)
+    shown = {
+        "input": found.input,
+        "signature": b64encode(found.signature).decode(),
+        "digest": found.digest.hex(),
+        "base": found.base.decode(),
+    }
+    return detail | {"answer": shown}
+
+
+def kept(detail: dict[str, Any]) -> Draft:
+    return after(replace(fact("leg-signed", TRANSFER, at=NOW + 5, state=None), detail=detail))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_an_answer_that_the_provider_has_signed_is_proven_and_its_request_is_said_not_to_be(signed: bool):
+    report = verify(kept(answered(signed=signed)).data)
+    assert report.findings == ()
+    assert any("signed its requests for data: such a signature covers the token" in text for text in report.unproven)
+    assert not any("answers with data: what it has signed" in text for text in report.unproven)
+    assert b"t0ken" not in kept(answered(signed=signed)).data
+
+
+LIES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "another status": ("answer-other", lambda said: said | {"status": 200}),
+    "another tag": ("answer-other", lambda said: said | {"etag": '"r.other.65536"'}),
+    "other bytes": ("answer-other", lambda said: said | {"content-range": "bytes 0-8/100"}),
+    "no bytes": ("answer-other", lambda said: {name: value for name, value in said.items() if name != "content-range"}),
+    "another request": ("answer-other", lambda said: said | {"request": said["request"] | {"signature": "dp=:YQ==:"}}),
+    "no request": ("answer-other", lambda said: {name: value for name, value in said.items() if name != "request"}),
+    "another digest": ("answer-other", lambda said: said | {"answer": said["answer"] | {"digest": "00" * 32}}),
+    "another base": (
+        "answer-signature",
+        lambda said: (
+            said | {"status": 200, "answer": said["answer"] | {"base": said["answer"]["base"].replace('"@status": 206', '"@status": 200')}}
+        ),
+    ),
+    "another signature": ("answer-signature", lambda said: said | {"answer": said["answer"] | {"signature": "AAAA"}}),
+    "no signature": ("answer-signature", lambda said: said | {"answer": said["answer"] | {"signature": None}}),
+    "somebody else's": ("answer-signature", lambda _said: answered(by=KEYS[STRANGER])),
+    "the consumer's own": ("answer-signature", lambda _said: answered(by=KEYS[CONSUMER])),
+}
+
+
+@pytest.mark.parametrize(("code", "lie"), LIES.values(), ids=LIES)
+def test_what_the_provider_has_not_signed_of_an_answer_is_found(code: str, lie: Callable[[dict[str, Any]], Any]):
+    assert kept(lie(answered())).codes() == {code}
+
+
+def test_of_an_answer_whose_base_is_not_on_record_nobody_can_tell_and_what_is_erased_is_not_missed():
+    said = answered()
+    del said["answer"]["base"]
+    assert any("in 1 of its answers with data" in text for text in verify(kept(said).data).unproven)
+    for detail in ({"status": 200}, {"status": 200, "request": {}}, {"answer": []}):
+        assert kept(detail).codes() == set()
+    erased = kept(answered(by=KEYS[STRANGER]))
+    erased.one("entry", -1).update(detail=None, salt=None)
+    assert erased.codes() == set()

@@ -1,6 +1,7 @@
 """A consumer that signs its requests, and believes no answer that contradicts its signature; on real listeners."""
 
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from connector import telemetry
 from connector.adapters.egress import guard
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
-from connector.adapters_streams.mover import SpliceMover
+from connector.adapters_streams.mover import SocketMover
 from connector.control.journal import Journal
 from connector.errors import EgressDenied, PeerFailed, SettingsError
 from connector.intake.account import Means
@@ -28,6 +29,7 @@ from connector.ports import SIGNED_REQUESTS
 from connector.records import Agreement, Changes, Evidence, Pull
 from connector.signatures import http
 from connector.signatures.jws import PublicKey
+from connector.signatures.shown import show
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
     CONSUMER,
@@ -71,7 +73,7 @@ class Side:
 
     def downloads(self, rig: Rig, to: Path) -> Downloads:
         means = Means(self.store, self.journal.decide, self.identity, self.clock, Counted())
-        return rig.downloads(to, metering=Metering(means, SpliceMover, "write"), signer=self.signing.signer, patience_seconds=2.0)
+        return rig.downloads(to, metering=Metering(means, SocketMover, "write"), signer=self.signing.signer, patience_seconds=2.0)
 
 
 @pytest_asyncio.fixture
@@ -331,6 +333,20 @@ async def test_what_both_have_signed_is_on_record_once_for_each_answer_with_data
             assert b"t0ken" not in shown
             assert there.url.encode() not in shown
             assert len(shown) < 2048
+
+
+@pytest.mark.asyncio
+async def test_what_the_provider_has_signed_of_an_answer_proves_itself_unless_the_address_has_a_query(side: Side):
+    async with listening() as there:
+        url = there.url.partition("?")[0]
+        await read(side.signed(demanded=True), url)
+        (leg,) = await side.legs()
+        answer = leg.detail["answer"]
+        found = show(answer["base"], answer["input"], b64decode(answer["signature"]), PROVIDER, [key_of(PROVIDER).key])
+        assert (found.values['"@status"'], found.values['"etag"'], found.values['"@target-uri";req']) == ("200", '"e"', url)
+        assert found.values['"signature";req'] == leg.detail["request"]["signature"]
+        assert b"t0ken" not in orjson.dumps(leg.detail)
+        assert len(orjson.dumps(leg.detail)) < 4096
 
 
 @pytest.mark.asyncio
