@@ -67,7 +67,7 @@ from connector.dataplane_live.lives import Lives
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
-from connector.dsp.messages import Move
+from connector.dsp.messages import Kind, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import SettingsError
 from connector.intake.account import Means
@@ -75,6 +75,8 @@ from connector.intake.download import Downloads, Metering
 from connector.ledger.book import Book, signer_of
 from connector.odrl import Options
 from connector.ports import Act, Approver, Identity, Sources, Store
+from connector.records import Agreement, Dataset, Evidence
+from connector.records.metering import Metered
 from connector.settings import Settings, load
 from connector.settings.live import taken
 from connector.vocabulary import read_profiles, read_vocabulary
@@ -183,18 +185,18 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )
         background: set[asyncio.Task[None]] = set()
         flows = Flows(clock, lambda pid: spawn(background, watch.covered(pid)))
-        journal.listen(flows.committed)
+        journal.listen(flows.committed, Kind.TRANSFER, Dataset, Agreement)
         views = Views(store, rights, tokens, clock, watch.suspect)
         negotiations, transfers = Negotiations(store, policies, identity), Transfers(store, rights, peer.check)
         ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, rights).reached, flows.cut)
-        journal.listen(ledger.committed)
+        journal.listen(ledger.committed, Kind.TRANSFER)
         stack.push_async_callback(ledger.close)
         await ledger.recover()
         book = Book(
             store, journal.commit, clock, identity, peer, parts.anchor_of(settings), lambda: keys.active(clock.now()),
             parts.log_of(settings), own.id,
         )  # fmt: skip
-        journal.listen(book.committed)
+        journal.listen(book.committed, Evidence)
         book.exchange(settings.ledger.witness)
         await book.start()
         stack.push_async_callback(book.close)
@@ -210,11 +212,9 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             retry_seconds_max=settings.delivery.retry_seconds_max,
             doubt_seconds=settings.delivery.doubt_seconds,
         )
-        receiver = Receiver(journal, steps, negotiations, transfers)
-        service = f"{own.id}#connector"
-        nested = parts.nested(settings, identity)
+        receiver, catalogs = Receiver(journal, steps, negotiations, transfers), PeerCatalogs(peer, identity, schemas, expander)
+        service, nested = f"{own.id}#connector", parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
-        catalogs = PeerCatalogs(peer, identity, schemas, expander)
         operations = Operations(journal, steps, policies, catalogs, identity, transfers)
         files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
 
@@ -226,7 +226,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         logs = parts.content_logs(settings, stack)
         stack.push_async_callback(logs.close)
         sweeping = Sweeping(logs, store)
-        journal.listen(sweeping.committed)
+        journal.listen(sweeping.committed, Dataset)
         stack.push_async_callback(sweeping.close)
         accounts = Accounts(
             store, journal.decide, identity, clock, settings.data.url, lambda name: signer_of(keys.active(clock.now()), name),
@@ -234,12 +234,12 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )  # fmt: skip
         stack.push_async_callback(accounts.close)
         lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes)
-        journal.listen(lives.committed)
+        journal.listen(lives.committed, Kind.TRANSFER)
         stack.push_async_callback(lives.close)
         await lives.sweep(store)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
-        journal.listen(receipts.committed)
+        journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         stack.push_async_callback(receipts.close)
         states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
@@ -314,7 +314,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         stack.push_async_callback(of_pushed.close)
         bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, Meters(ledger))
         pushing = Pushing(journal, operations, Pusher(*bytes_, peer, signing.means, metered.link).push)
-        journal.listen(pushing.committed)
+        journal.listen(pushing.committed, Kind.TRANSFER)
         sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)
 
         running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)

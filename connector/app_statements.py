@@ -9,6 +9,7 @@ from connector.control.journal import Journal
 from connector.control_billing.statements import Means, Statements
 from connector.control_billing.stating import Stating
 from connector.dataplane.receipts import Receipts
+from connector.dsp.messages import Kind
 from connector.ledger.book import Book
 from connector.ports import Identity, Ids, Peer
 
@@ -41,6 +42,6 @@ def stated(
     means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
     statements = Statements(means, receipts.stated)
     stating = Stating(means, statements, peer, pause_seconds_max)
-    journal.listen(stating.committed)
+    journal.listen(stating.committed, Kind.TRANSFER)
     stack.push_async_callback(stating.close)
     return Stated(receipts, statements, stating)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 
@@ -16,10 +17,11 @@ from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.ports import Clock, Store
-from connector.records import Changes, Conflict, Evidence, Usage
+from connector.records import Changes, Conflict, Evidence, Outbound, Usage
 from connector.remembered import Remembered
 
 Listener = Callable[[Changes, tuple[Evidence, ...]], None]
+Topic = Kind | type[Any]  # what a commit is about: kinds of processes, types of records
 RECENT_MAX = 5_000  # processes kept at hand: those whose messages are on their way
 RECENT_BYTES_MAX = 32 << 20  # room for some thousand of the usual size; a larger one than a thirty-second of it is read anew
 PROCESS_BYTES = 1_500  # of a process with nothing in its `detail`
@@ -44,14 +46,18 @@ class Journal:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = clock
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, frozenset[Topic]]] = []
+        self._concerned: dict[frozenset[Topic], tuple[Listener, ...]] = {}  # by what a commit is about: there are few such sets
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
         self._turns: dict[str, _Turn] = {}
         self._held: dict[str, asyncio.Future[None]] = {}
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener(changes, evidence)` after each commit, in the order of registration. It must not block."""
-        self._listeners.append(listener)
+    def listen(self, listener: Listener, *topics: Topic) -> None:
+        """Call `listener(changes, evidence)` after each commit that is about one of `topics`, or after each if there are none, in the
+        order of registration. It must not block. Topics are the kinds of the processes that were saved, the types of all else that was
+        saved or deleted, `Evidence`, and `Outbound`, also of rows that are settled."""
+        self._listeners.append((listener, frozenset(topics)))
+        self._concerned.clear()
 
     async def commit(self, changes: Changes) -> tuple[Evidence, ...] | Conflict:
         """Write all or nothing; durable on return. A crash before: nothing was said. After: the rows speak for us."""
@@ -60,14 +66,28 @@ class Journal:
             for expect in changes.expects:
                 self._recent.forget(str(expect.key))
             return result
+        about: set[Topic] = {of for of, _ in changes.deletes}
         for record in changes.saves:
             if isinstance(record, Process):
                 self._recent.put(record.pid, record, PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail)))
+                about.add(record.kind)
+            else:
+                about.add(type(record))
         for evidence in result:
             telemetry.count_event(evidence.what)
-        for listener in self._listeners:
+            about.add(Evidence)
+        if changes.outbox or changes.settled:
+            about.add(Outbound)
+        for listener in self._told(frozenset(about)):
             listener(changes, result)
         return result
+
+    def _told(self, about: frozenset[Topic]) -> tuple[Listener, ...]:
+        found = self._concerned.get(about)
+        if found is None:
+            found = tuple(listener for listener, topics in self._listeners if not topics or topics & about)
+            self._concerned[about] = found
+        return found
 
     async def process(self, kind: Kind, pid: str) -> Process | None:
         """The process to decide on: as last committed here, else as stored. It may be behind what another replica has
@@ -170,7 +190,7 @@ class Feed:
         self._by_pid: dict[str, set[asyncio.Event]] = {}
         self._readers: set[Reader] = set()
         self.closed = False
-        journal.listen(self._committed)
+        journal.listen(self._committed, *Kind, Evidence)
 
     def _committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
         for record in changes.saves:

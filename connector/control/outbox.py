@@ -75,7 +75,7 @@ class Outbox:
         self._holding: dict[str, str] = {}  # id of a row -> the pid whose next word it waits for
         self._alive: dict[str, asyncio.Event] = {}
         self.last_errors: dict[str, str] = {}
-        journal.listen(self._committed)
+        journal.listen(self._committed, Outbound)
 
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for id in changes.settled:

@@ -76,7 +76,7 @@ class Watch:
         self._suspects: dict[str, None] = {}  # pids of transfers to decide on anew, those that are read first
         self._failing: dict[str, _Failing] = {}
         self._loop = Lasting("watch", self._turn, self._timer)
-        journal.listen(self._committed)
+        journal.listen(self._committed, *Kind, Dataset, Agreement)
 
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
         for record in changes.saves:

@@ -22,8 +22,9 @@ from connector.control.journal import ATTEMPTS_MAX, RECENT_MAX, Journal
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
 from connector.errors import IllegalMessage, StoreError
-from connector.records import Agreement, Changes, Conflict, Evidence, Expect, Inbox, implied
+from connector.records import Agreement, Changes, Conflict, Dataset, Evidence, Expect, Inbox, Outbound, Pull, implied
 from tests.contracts.identity_contract import SetClock
+from tests.contracts.samples import agreement, fact, negotiation, outbound, pull, transfer
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, request, say, seen, standing
 from tests.pair import Desk, desk, fresh
 
@@ -198,6 +199,31 @@ async def test_a_step_that_has_nothing_to_write_writes_nothing_and_its_errors_pa
     with pytest.raises(IllegalMessage, match="not now"):
         await journal.decide(refusal)
     assert list(await store.events(0, 10)) == []
+
+
+@pytest.mark.asyncio
+async def test_who_named_topics_hears_of_commits_about_one_of_them_and_of_no_others():
+    journal, heard = Journal(MemoryStore(), SystemClock()), list[str]()
+    topics = {"all": (), "transfers": (T,), "processes": (N, T), "data": (Dataset, Agreement), "evidence": (Evidence,), "rows": (Outbound,)}
+    for name, wanted in topics.items():
+        journal.listen(lambda _changes, _evidence, name=name: heard.append(name), *wanted)
+    row = replace(outbound(), pid="urn:t")
+    for changes, told in (
+        (Changes(saves=(transfer("urn:t"),)), ["all", "transfers", "processes"]),
+        (Changes(saves=(transfer("urn:t"), agreement()), outbox=(row,)), ["all", "transfers", "processes", "data", "rows"]),
+        (Changes(saves=(negotiation(),), evidence=(fact(),)), ["all", "processes", "evidence"]),
+        (Changes(deletes=((Dataset, "urn:d"),)), ["all", "data"]),
+        (Changes(settled=(row.id,)), ["all", "rows"]),
+        (Changes(saves=(pull(),)), ["all"]),
+    ):
+        for _ in range(2):
+            heard.clear()
+            await journal.commit(changes)
+            assert heard == told
+    journal.listen(lambda _changes, _evidence: heard.append("later"), Pull)
+    heard.clear()
+    await journal.commit(Changes(saves=(pull(),)))
+    assert heard == ["all", "later"]
 
 
 @pytest.mark.asyncio
