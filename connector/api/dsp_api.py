@@ -30,15 +30,15 @@ GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
 
-# Method and path below the base, what the body may be, and whether the path names a process of ours.
+# Path below the base and what the body may be. Those below a process are tried one after the other: first what each negotiation needs.
 ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
     ("/negotiations/request", (Move.CONTRACT_REQUEST,)),
     ("/negotiations/offers", (Move.CONTRACT_OFFER,)),
-    ("/negotiations/{pid}/request", (Move.CONTRACT_REQUEST,)),
-    ("/negotiations/{pid}/offers", (Move.CONTRACT_OFFER,)),
-    ("/negotiations/{pid}/events", (Move.ACCEPTED, Move.FINALIZED)),
     ("/negotiations/{pid}/agreement", (Move.CONTRACT_AGREEMENT,)),
     ("/negotiations/{pid}/agreement/verification", (Move.VERIFICATION,)),
+    ("/negotiations/{pid}/events", (Move.ACCEPTED, Move.FINALIZED)),
+    ("/negotiations/{pid}/request", (Move.CONTRACT_REQUEST,)),
+    ("/negotiations/{pid}/offers", (Move.CONTRACT_OFFER,)),
     ("/negotiations/{pid}/termination", (Move.CONTRACT_TERMINATION,)),
     ("/transfers/request", (Move.TRANSFER_REQUEST,)),
     ("/transfers/{pid}/start", (Move.START,)),

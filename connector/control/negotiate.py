@@ -23,7 +23,7 @@ from connector.odrl import Code
 from connector.odrl.vocabulary import compact
 from connector.ports import Act, Caller, Identity, Participant, Store
 from connector.records import Agreement, Expect, Offer, Record
-from connector.records.immutable import immutable
+from connector.records.immutable import changed, immutable
 
 # DSP 2025-1, contract schema: XSD dateTime. The schema's pattern is not anchored and the member optional; the text demands it.
 TIMESTAMP = re.compile(r"-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
@@ -71,7 +71,8 @@ class Negotiations:
 
     async def _requested(self, process: Process, terms: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> Reaction:
         """Provider: the consumer states the terms it would accept (DSP 2025-1, contract request message)."""
-        self._policies.admit(terms)
+        read = self._policies.read(terms)
+        self._policies.admit(read)
         offer = await self._store.offer(terms["@id"])
         if offer is None and process.detail.get("offer"):  # a counter-request may carry an offer of the consumer's own making
             offer = await self._store.offer(process.detail["offer"])
@@ -80,7 +81,8 @@ class Negotiations:
         target = terms.get("target", offer.dataset)
         if target != offer.dataset or (process.dataset and process.dataset != offer.dataset):
             raise UnknownOffer(f"offer `{terms['@id']}` belongs to dataset `{offer.dataset}`, not to `{target}`")
-        asked, envelope = self._policies.read(dict(terms) | {"target": offer.dataset}), self._policies.read(envelope_of(offer))
+        asked = read if "target" in terms else self._policies.read(dict(terms) | {"target": offer.dataset})
+        envelope = self._policies.read(envelope_of(offer))
         settled = self._policies.settle(asked, envelope, party=process.peer, target=offer.dataset)
         verdict = await self._answer(offer, envelope, asked, process.peer, claims, now)
         if not verdict.permitted and settled.common is not None:
@@ -295,11 +297,11 @@ class Negotiations:
     async def _verified(self, process: Process) -> Reaction:
         """Provider: the agreement counts from the moment we say so; the consumer may use it before it has answered us."""
         agreement = await self._agreement(process)
-        return Reaction(process, Act(Move.FINALIZED), (replace(agreement, final=True),))
+        return Reaction(process, Act(Move.FINALIZED), (changed(agreement, final=True),))
 
     async def _finalized(self, process: Process) -> Reaction:
         agreement = await self._agreement(process)
-        return Reaction(process, saves=(replace(agreement, final=True),))
+        return Reaction(process, saves=(changed(agreement, final=True),))
 
     async def _agreement(self, process: Process) -> Agreement:
         agreement = await self._store.agreement(process.agreement or "")

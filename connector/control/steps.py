@@ -19,6 +19,7 @@ from connector.dsp.messages import Kind, Move, Role
 from connector.metering.content import digest_of_json, write_bytes
 from connector.ports import Act, Approver, Ids
 from connector.records import Agreement, Changes, Edr, Evidence, Expect, Inbox, Outbound, Record
+from connector.records.immutable import changed
 
 
 class Steps:
@@ -130,7 +131,7 @@ def _with_digests(
     if not digests:
         return evidence
     first, *others = evidence or (fact(telemetry.DECIDED_AGAIN, process, now),)
-    return (replace(first, detail={**first.detail, "digests": digests}), *others)
+    return (changed(first, detail={**first.detail, "digests": digests}), *others)
 
 
 def _digest(document: Mapping[str, Any] | None) -> str | None:

@@ -9,6 +9,7 @@ sees the hashes of a log from guessing entries that are not his.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from json.encoder import encode_basestring  # exactly the strings of RFC 8785, 3.2.2.2
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def entry_of(fact: Evidence, hidden: bytes) -> bytes:
     return entry
 
 
+@lru_cache(maxsize=4096)  # kinds, moves, states and peers are few, and each pid comes several times
 def _text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)
 

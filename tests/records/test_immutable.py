@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.records.immutable import immutable
+from connector.records.immutable import changed, immutable
 
 ROOT = Path(__file__).parents[2]
 SNIPPET = """
@@ -33,6 +33,14 @@ def test_values_are_equal_by_their_members_and_are_made_from_one_another():
     assert repr(Row("a")) == "Row(id='a', detail={})"
     with pytest.raises(TypeError):
         replace(Row("a"), other=1)
+
+
+def test_a_changed_value_is_another_one_with_the_members_that_were_named():
+    row = Row("a", {"x": 1})
+    assert (changed(row, id="b"), changed(row), row) == (Row("b", {"x": 1}), row, Row("a", {"x": 1}))
+    assert changed(row) is not row
+    with pytest.raises(AttributeError):
+        changed(row, other=1)
 
 
 def test_values_are_hashed_by_their_members():
