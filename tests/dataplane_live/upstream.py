@@ -8,7 +8,7 @@ so many, `pause=S` waits between records, `size=B` pads each of them. Without th
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import ClientConnectorError, ClientSession, web
@@ -22,6 +22,16 @@ def line(number: int, size: int = 0) -> bytes:
 
 def event(number: int, size: int = 0) -> bytes:
     return b"id: %d\nevent: reading\ndata: %d %s\n\n" % (number, number, b"y" * size)
+
+
+def whole(make: Callable[[int, int], bytes], size: int, size_bytes: int) -> list[bytes]:
+    """The first records, as many as come to so many bytes or more."""
+    found, number = list[bytes](), 0
+    while size_bytes > 0:
+        number += 1
+        found.append(make(number, size))
+        size_bytes -= len(found[-1])
+    return found
 
 
 async def serve(request: web.Request) -> web.StreamResponse:
@@ -51,25 +61,43 @@ def main() -> None:
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None, shutdown_timeout=0.1)
 
 
-@asynccontextmanager
-async def running(port: int) -> AsyncIterator[str]:
-    """Its URL; it is killed in the end."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.dataplane_live.upstream", str(port))
-    url = f"http://127.0.0.1:{port}"
-    try:
+class Upstream:
+    """One in a process, which can be killed and started again on its port."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.url = port, f"http://127.0.0.1:{port}"
+        self._child: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Returns when it serves."""
+        self._child = child = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.dataplane_live.upstream", str(self._port))
         async with ClientSession() as http, asyncio.timeout(20):
             while True:
                 try:
-                    async with http.get(f"{url}/lines?count=1") as answer:
+                    async with http.get(f"{self.url}/lines?count=1") as answer:
                         await answer.read()
                     break
                 except ClientConnectorError:
                     assert child.returncode is None
                     await asyncio.sleep(0.05)  # it is not listening yet, and nothing says when it will
-        yield url
+
+    async def kill(self) -> None:
+        """With SIGKILL."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.wait()
+            self._child = None
+
+
+@asynccontextmanager
+async def running(port: int) -> AsyncIterator[str]:
+    """Its URL; it is killed in the end."""
+    one = Upstream(port)
+    try:
+        await one.start()
+        yield one.url
     finally:
-        child.kill()
-        await child.wait()
+        await one.kill()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Kills real connectors and calls them to account: `python -m tests.faults --kills 30`. Exit status 1 if anything was lost,
-doubled or complained of, or if a point was never reached."""
+doubled, billed otherwise than it lies on the disk or complained of, or if a point was never reached."""
 
 import argparse
 import asyncio
@@ -54,7 +54,8 @@ async def at_points(report: Report, bug: str | None, patience_seconds: float) ->
             findings, complaints = await pair.account()
             report.findings += findings
             report.complaints += complaints
-            plan.blame((target for target in report.targets if not target.lost and not target.doubled), findings)
+            report.billed.append(pair.billed)
+            plan.blame((target for target in report.targets if not (target.lost or target.doubled or target.unequal)), findings)
         report.seconds["points"] = time.monotonic() - begun - report.seconds["recording"]
 
 
@@ -66,6 +67,7 @@ async def at_random(report: Report, count: int, seed: int, bug: str | None, pati
         findings, complaints = await pair.account()
         report.findings += findings
         report.complaints += complaints
+        report.billed.append(pair.billed)
     report.seconds["random"] = time.monotonic() - begun
 
 

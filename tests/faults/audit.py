@@ -1,5 +1,5 @@
 """Compares what was promised with what both connectors have on disk. *Lost* is what was acknowledged and has no effect on
-both sides; *doubled* is a second negotiation, agreement, transfer or evidence row."""
+both sides; *doubled* is a second negotiation, agreement, transfer or evidence row; *unequal* are a file and what it is billed by."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from tests.faults.ledger import (
     Quota,
 )
 
-LOST, DOUBLED = "lost", "doubled"
+LOST, DOUBLED, UNEQUAL = "lost", "doubled", "unequal"
 SENT, RECEIVED = "message-sent", "message-received"
 CLOSED = ("message-acknowledged", "message-implied", "message-refused")  # what ends a message in flight, one of them
 COMPLETION, TERMINATION = "TransferCompletionMessage", "TerminationMessage"
@@ -108,7 +108,7 @@ class Book:
 
 
 class Finding(NamedTuple):
-    """Something that was lost or doubled, with the job that it belongs to ("" if to none)."""
+    """Something that was lost, doubled or is unequal, with the job that it belongs to ("" if to none)."""
 
     kind: str
     job: str

@@ -30,6 +30,7 @@ from connector.adapters import sqlite, sqlite_write
 from connector.api_streams import sink_api
 from connector.control_streams import pushing
 from connector.dataplane_push import pusher
+from connector.intake import live as live_intake
 from connector.intake.download import Downloads
 from connector.records import Usage
 from connector.settings import load
@@ -153,7 +154,7 @@ def live(settings: Path, order: dict[str, Any]) -> None:
     if (idle_seconds := order.get("idle_seconds")) is not None:
         defaults = Downloads.__init__.__kwdefaults__
         defaults["idle_seconds"] = idle_seconds
-        pusher.IDLE_SECONDS = sink_api.STALL_SECONDS = idle_seconds  # type: ignore[misc]
+        live_intake.SIGNED_SECONDS = pusher.IDLE_SECONDS = sink_api.STALL_SECONDS = idle_seconds  # type: ignore[misc]
     if not order.get("watched", True):
         app.run(load(settings, environ), path=settings, environ=environ)
         return

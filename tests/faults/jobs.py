@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 
 from connector.client.transport import ManagementError
+from tests.dataplane_live import upstream
 from tests.faults import ledger
 from tests.faults.job import OPEN, Begun, Job
 from tests.faults.ledger import CONSUMER, NEGOTIATION, OTHER, PROVIDER, TRANSFER, Cosigned, Order, Promise, Quota
@@ -15,8 +16,10 @@ from tests.faults.pair import Pair
 MANUAL = "urn:faults:manual"  # a dataset whose requests are left to an operator
 FILE_BYTES = 256 * 1024
 SLOW_BYTES = 1024 * 1024
+LIVE_BYTES = 500_000  # of a source without an end: at that rate it takes more than one checkpoint, which comes once a second
+RECORD_BYTES, RECORD_SECONDS = 4000, 0.01
 QUOTA_BYTES = FILE_BYTES * 5 // 2
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
 FETCHES_MAX = 9  # of a file that fits twice into what is allowed
 USED_UP = (ledger.NOT_STARTED, "TERMINATED")  # what becomes of a transfer under an agreement that is used up
 
@@ -45,7 +48,7 @@ async def publish(pair: Pair, dataset: str, content: bytes, *, manual: bool = Fa
 
 
 async def _published(
-    pair: Pair, dataset: str, source: dict[str, str], *, manual: bool = False, terms: dict[str, Any] | None = None
+    pair: Pair, dataset: str, source: dict[str, Any], *, manual: bool = False, terms: dict[str, Any] | None = None
 ) -> None:
     said = {"title": dataset, "source": source, "policies": [terms or policy(dataset)], "manual": manual}
     await pair.provider.insist(lambda client: client.publish(dataset, said))
@@ -130,16 +133,65 @@ async def slow(job: Job) -> None:
     await _pulled(job, dataset, content)
 
 
+async def live(job: Job) -> None:
+    """So much of lines that a source never ends to send."""
+    order = await _ordered(job, await _flowing(job, "lines", since={"parameter": "since", "member": "n"}), most_bytes=LIVE_BYTES)
+    _know(order, upstream.line, await _done(job, order))
+
+
+async def events(job: Job) -> None:
+    """Events without an end, until an operator says that they are enough."""
+    consumer, order = job.pair.consumer, await _ordered(job, await _flowing(job, "events"))
+    flows = await consumer.until(
+        order.id, lambda client: client.pull_order(order.id), lambda seen: seen.is_over or (seen.received_bytes or 0) >= LIVE_BYTES
+    )
+    assert not flows.is_over, f"what has no end has ended: {'; '.join(flows.reasons)}"
+    try:
+        await consumer.insist(lambda client: client.enough(order.id))
+    except ManagementError as error:
+        if error.status != CONFLICT:  # it was said, and only the answer was lost
+            raise
+    _know(order, upstream.event, await _done(job, order))
+
+
+async def _flowing(job: Job, path: str, **members: Any) -> str:
+    """Publish a source without an end."""
+    dataset, url = f"urn:faults:{job.id}", f"{job.pair.upstream}/{path}?size={RECORD_BYTES}&pause={RECORD_SECONDS}"
+    await _published(job.pair, dataset, {"type": "http-stream", "url": url} | members)
+    return dataset
+
+
+def _know(order: Order, make: Any, done: Any) -> None:
+    """What has to be in the file: the first records, and as many as the connector says that it has."""
+    found = upstream.whole(make, RECORD_BYTES, done.size_bytes)
+    order.sha256 = hashlib.sha256(b"".join(found)).hexdigest()
+    assert done.size_bytes >= LIVE_BYTES, f"only {done.size_bytes} bytes have come"
+
+
 async def _pulled(job: Job, dataset: str, content: bytes, *, push: bool = False) -> None:
+    order = await _ordered(job, dataset, push=push)
+    order.sha256 = hashlib.sha256(content).hexdigest()
+    await _done(job, order)
+
+
+async def _ordered(job: Job, dataset: str, **bounds: Any) -> Order:
+    """Order a dataset. What its file has to be is not known yet."""
     job.pair.ledger.datasets.append((job.id, dataset))
-    out, key, consumer = job.pair.downloads / job.id, job.key(), job.pair.consumer
-    order = await consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), push=push, key=key))
-    job.pair.ledger.orders.append(Order(job.id, order.id, str(out), hashlib.sha256(content).hexdigest()))
+    out, key = job.pair.downloads / job.id, job.key()
+    pull = await job.pair.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key, **bounds))
+    job.pair.ledger.orders.append(order := Order(job.id, pull.id, str(out), ""))
+    return order
+
+
+async def _done(job: Job, order: Order) -> Any:
+    """Wait for the end of an order, and for what follows it on both sides; returns the order as it stands."""
+    consumer = job.pair.consumer
     done = await consumer.until(order.id, lambda client: client.pull_order(order.id), lambda order: order.is_over)
     assert done.stage == "done", f"the pull failed: {'; '.join(done.reasons)}"
     for kind, pid, state in ((NEGOTIATION, done.negotiation, "FINALIZED"), (TRANSFER, done.transfer, "COMPLETED")):
         await job.settled(begun := Begun(Promise(job.id, CONSUMER, kind, pid, (), state), {CONSUMER: pid}))
     await job.stated(begun)
+    return done
 
 
 async def quiet(job: Job) -> None:
@@ -245,5 +297,5 @@ async def witnessed(job: Job) -> None:
         job.pair.ledger.cosigned.append(Cosigned(job.id, side, row["origin"], row["size"]))
 
 
-SCRIPTS = (witnessed, counter, haggle, refused, offered, transfer, ended, pull, pushed, withdrawn, quiet, slow, quota)
+SCRIPTS = (witnessed, counter, haggle, refused, offered, transfer, ended, pull, pushed, withdrawn, quiet, slow, quota, live, events)
 JOBS = {each.__name__: each for each in SCRIPTS}

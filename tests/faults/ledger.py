@@ -54,7 +54,7 @@ class Promise:
 
 @dataclass
 class Order:
-    """An acknowledged pull of the consumer: what has to be in which file."""
+    """An acknowledged pull of the consumer: what has to be in which file ("": it has not come to that)."""
 
     job: str
     id: str

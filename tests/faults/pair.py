@@ -4,21 +4,35 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.dataplane_live import upstream
 from tests.faults import audit
 from tests.faults.home import make
 from tests.faults.ledger import CONSUMER, PROVIDER, SIDES, Ledger
 from tests.faults.nursery import first
 from tests.faults.side import Side
 from tests.faults.source import slow_source
+from tests.faults.streams.books import Summed, summed
 from tests.faults.streams.run import ledger_verified
+from tests.free_ports import free_ports
 
 PATIENCE_SECONDS = 60.0  # after the last restart: what has not happened by then is lost; the longest pauses are 30 s
 STOP_SECONDS = 30.0
+
+
+@dataclass
+class Owed:
+    """An order of a job whose file is there, and what is wrong with its bills."""
+
+    job: str
+    order: str
+    size_bytes: int
+    wrong: list[str] = field(default_factory=list)
 
 
 class Pair:
@@ -28,6 +42,7 @@ class Pair:
         self.root = root
         self.ledger = Ledger()
         self.stuck: list[audit.Finding] = []  # jobs that did not come to their end
+        self.billed = Summed()  # of the orders, once they are called to account
         self._bug, self._patience = bug, patience_seconds
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._leave = asyncio.Event()
@@ -40,6 +55,7 @@ class Pair:
         self._sides = {name: Side(home, self._bug) for name, home in homes.items()}
         async with AsyncExitStack() as stack:
             self.source = await stack.enter_async_context(slow_source())
+            self.upstream = await stack.enter_async_context(upstream.running(free_ports(1)[0]))
             for side in self._sides.values():
                 stack.push_async_callback(side.close)
                 await side.open()
@@ -90,6 +106,8 @@ class Pair:
                 await asyncio.wait({task, *self._keepers.values()}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 if broken := next((keeper for keeper in self._keepers.values() if keeper.done()), None):
                     broken.result()
+                if gone := next((name for name, side in self._sides.items() if side.dead.is_set() and name not in self._keepers), None):
+                    raise RuntimeError(f"the {gone} has ended by itself; see {self._sides[gone].home.directory / 'log'}")
                 if not task.done() and self._overdue(begun):
                     task.cancel()
                     await asyncio.wait({task})
@@ -107,14 +125,28 @@ class Pair:
         return all(side.ready.is_set() for side in sides) and time.monotonic() - since > self._patience
 
     async def account(self) -> tuple[list[audit.Finding], list[str]]:
-        """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost or doubled, and what
-        they complained of."""
+        """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost, doubled or is
+        unequal, and what they complained of."""
         await self.unguard()
         told = {name: await asyncio.to_thread(ledger_verified, side.home) for name, side in self._sides.items() if side.ready.is_set()}
         for side in self._sides.values():
             async with asyncio.timeout(STOP_SECONDS):
                 await side.kill(signal.SIGTERM)
         books = {name: audit.read(side.home.database, self.downloads) for name, side in self._sides.items()}
+        unequal = await self._metered()
         complaints = [f"{name}: {what} ({count} times)" for name, side in self._sides.items() for what, count in side.complaints.items()]
         complaints += [said for name, said in told.items() if said.startswith("BAD") and books[name].logs]  # of a ledger that has begun
-        return [*self.stuck, *audit.audit(self.ledger, books)], complaints
+        return [*self.stuck, *audit.audit(self.ledger, books), *unequal], complaints
+
+    async def _metered(self) -> list[audit.Finding]:
+        """What the file of each order, both meters and every receipt that was signed do not agree on. Both connectors have ended."""
+        owed = list(_owed(self.ledger))
+        self.billed = await summed({name: side.home for name, side in self._sides.items()}, owed)
+        return [audit.Finding(audit.UNEQUAL, each.job, f"pull {each.order}: {text}") for each in owed for text in each.wrong]
+
+
+def _owed(ledger: Ledger) -> Iterator[Owed]:
+    """The orders whose files are there."""
+    for order in ledger.orders:
+        with suppress(FileNotFoundError):
+            yield Owed(order.job, order.id, Path(order.out).stat().st_size)

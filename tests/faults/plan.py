@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.faults.audit import DOUBLED, LOST, Finding
+from tests.faults.audit import DOUBLED, LOST, UNEQUAL, Finding
 
 OCCURRENCES = 2  # of a point that is passed more than once: one await often waits for several things, one after the other
 # Lives in which a point is armed and not passed. What three recordings have passed by chance is hit at last by ten more: of
@@ -30,6 +30,7 @@ class Target:
     jobs: list[str] = field(default_factory=list)  # in which it was killed
     lost: int = 0
     doubled: int = 0
+    unequal: int = 0
 
     @property
     def open(self) -> bool:
@@ -70,4 +71,4 @@ def blame(done: Iterable[Target], findings: Iterable[Finding]) -> None:
     found = list(findings)
     for target in done:
         mine = [finding.kind for finding in found if finding.job in target.jobs]
-        target.lost, target.doubled = mine.count(LOST), mine.count(DOUBLED)
+        target.lost, target.doubled, target.unequal = (mine.count(kind) for kind in (LOST, DOUBLED, UNEQUAL))

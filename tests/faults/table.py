@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from tests.faults.audit import DOUBLED, LOST, Finding
+from tests.faults.audit import DOUBLED, LOST, UNEQUAL, Finding
 from tests.faults.ledger import SIDES
 from tests.faults.load import Load
 from tests.faults.plan import Target
+from tests.faults.streams.books import Summed
 
 # What everything goes through, and what says nothing about where a point is.
 THROUGH = ("api/middleware.py", "api/listener.py", "api/management_api.py:authorized", "control/journal.py", "adapters/")
@@ -23,6 +24,7 @@ class Report:
     load: Load = field(default_factory=Load)
     findings: list[Finding] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    billed: list[Summed] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -53,7 +55,7 @@ def place(point: str) -> str:
 
 def lines(report: Report) -> Iterator[str]:
     """The table and what follows it."""
-    yield f"{'place':<{PLACE}} " + " ".join(f"{side + ': points':>17} kills lost dbl. ready" for side in SIDES)
+    yield f"{'place':<{PLACE}} " + " ".join(f"{side + ': points':>17} kills lost dbl. uneq ready" for side in SIDES)
     rows: dict[str, dict[str, list[Target]]] = {}
     for target in report.targets:
         rows.setdefault(place(target.point), {}).setdefault(target.side, []).append(target)
@@ -62,7 +64,7 @@ def lines(report: Report) -> Iterator[str]:
     by_side = {side: [target for target in report.targets if target.side == side] for side in SIDES}
     yield f"{'all points':<{PLACE}} " + " ".join(_cells(by_side[side]) for side in SIDES)
     at_random = (
-        f"{'':>17} {report.load.kills[side]:>5} {'':>4} {'':>4} {_ready(report.load.ready_seconds.get(side, []))}" for side in SIDES
+        f"{'':>17} {report.load.kills[side]:>5} {'':>4} {'':>4} {'':>4} {_ready(report.load.ready_seconds.get(side, []))}" for side in SIDES
     )
     under = f"at random, under load ({report.load.jobs} jobs; {report.load.early} in a start)"
     yield f"{under:<{PLACE}} " + " ".join(at_random)
@@ -82,11 +84,13 @@ def closing(report: Report) -> str:
     kills, demanded = sum(target.kills for target in report.targets), [target for target in report.targets if target.demanded]
     chance = [target for target in report.targets if not target.demanded]
     points = {(target.side, target.point) for target in report.targets}
+    orders, receipts = (sum(getattr(each, of) for each in report.billed) for of in ("orders", "receipts"))
     return (
         f"{'GOOD' if report.good else 'BAD'}: {len(points)} points, {kills} kills at them"
         f" ({sum(bool(t.kills) for t in demanded)} of {len(demanded)} that have to be reached, {sum(bool(t.kills) for t in chance)} of"
         f" {len(chance)} of chance), {sum(report.load.kills.values())} random kills; lost {report.count(LOST)},"
-        f" doubled {report.count(DOUBLED)}, complaints {len(report.complaints)}; {sum(report.seconds.values()):.0f} s"
+        f" doubled {report.count(DOUBLED)}, unequal {report.count(UNEQUAL)} ({orders} files against both meters and {receipts} receipts),"
+        f" complaints {len(report.complaints)}; {sum(report.seconds.values()):.0f} s"
     )
 
 
@@ -96,6 +100,7 @@ def document(report: Report) -> dict[str, Any]:
         "good": report.good,
         "lost": report.count(LOST),
         "doubled": report.count(DOUBLED),
+        "unequal": report.count(UNEQUAL),
         "findings": [finding._asdict() for finding in report.findings],
         "complaints": report.complaints,
         "points": [_target(target) for target in report.targets],
@@ -115,20 +120,21 @@ def _target(target: Target) -> Mapping[str, Any]:
         "kills": target.kills,
         "lost": target.lost,
         "doubled": target.doubled,
+        "unequal": target.unequal,
         "ready_seconds": _rounded(target.ready_seconds),
     }
 
 
 def _cells(targets: Sequence[Target]) -> str:
-    """points kills lost doubled ready, of one side."""
+    """points kills lost doubled unequal ready, of one side."""
     if not targets:
-        return f"{'':>17} {'':>5} {'':>4} {'':>4} {'':>9}"
+        return f"{'':>17} {'':>5} {'':>4} {'':>4} {'':>4} {'':>9}"
     demanded, chance = ([t for t in targets if t.demanded is wanted] for wanted in (True, False))
     points = f"{_hit(demanded)}/{_points(demanded)}" if demanded else ""
     points += f" ({_hit(chance)}/{_points(chance)})" if chance else ""
-    lost, doubled = sum(t.lost for t in targets), sum(t.doubled for t in targets)
+    found = " ".join(f"{sum(getattr(target, kind) for target in targets):>4}" for kind in (LOST, DOUBLED, UNEQUAL))
     ready = [seconds for target in targets for seconds in target.ready_seconds]
-    return f"{points:>17} {sum(t.kills for t in targets):>5} {lost:>4} {doubled:>4} {_ready(ready)}"
+    return f"{points:>17} {sum(t.kills for t in targets):>5} {found} {_ready(ready)}"
 
 
 def _points(targets: Iterable[Target]) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from connector.records import Agreement, Evidence, Expect, Usage
+from connector.adapters.sqlite_write import prepare
+from connector.records import Agreement, Changes, Evidence, Expect, Usage
 from tests.faults.child import Committing, Passages, commit_of
 from tests.faults.home import ROOT
 
@@ -32,11 +33,12 @@ def test_each_change_of_a_commit_is_a_point_before_and_one_after_it():
     db, passed = Db(), []
     watched = Committing(db, lambda name: (passed.append(name), db.said.append(name)))
     records = ((fact("b"), fact("a")), (fact("pull", stage="done"),))
-    groups = [SimpleNamespace(prepared=SimpleNamespace(evidence=evidence, expects=())) for evidence in records]
+    changes = [Changes(evidence=evidence) for evidence in records] + [Changes((Expect(Usage, "urn:agreement", 1),))]
+    groups = [SimpleNamespace(prepared=prepare(1, each)) for each in changes]
     watched.writer = SimpleNamespace(_committing=groups)  # type: ignore[assignment]
     assert watched.execute("insert") == watched.execute("commit") == "cursor"
-    assert passed == ["before COMMIT [a, b]", "before COMMIT [pull done]", "after COMMIT [a, b]", "after COMMIT [pull done]"]
-    assert db.said == ["insert", *passed[:2], "commit", *passed[2:]]
+    assert passed == [f"{when} COMMIT [{what}]" for when in ("before", "after") for what in ("a, b", "pull done", "usage")]
+    assert db.said == ["insert", *passed[:3], "commit", *passed[3:]]
 
 
 def test_changes_that_put_nothing_on_record_have_a_name_too():

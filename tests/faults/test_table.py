@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.audit import DOUBLED, LOST, Finding
+from tests.faults.audit import DOUBLED, LOST, UNEQUAL, Finding
 from tests.faults.load import Load
 from tests.faults.plan import Target
+from tests.faults.streams.books import Summed
 from tests.faults.table import Report, closing, document, lines, place
 
 SEND = "api/middleware.py:guard.middleware:69 > api/dsp_api.py:DspApi._message:110 > control/receive.py:Receiver.message:99"
@@ -23,7 +24,8 @@ def report(**changed: Any) -> Report:
         Target("provider", "before COMMIT [message-sent X, message-received Y]", 1, "pull", demanded=False),
     ]
     load = Load({"consumer": 3, "provider": 4}, {"consumer": [0.5], "provider": [0.7, 0.9]}, early=2, jobs=12)
-    return Report(**({"targets": targets, "load": load, "seconds": {"points": 61.0}} | changed))
+    billed = [Summed(orders=2, receipts=4), Summed(orders=3, receipts=5)]
+    return Report(**({"targets": targets, "load": load, "billed": billed, "seconds": {"points": 61.0}} | changed))
 
 
 def test_a_place_is_what_waits_there_without_what_everything_goes_through():
@@ -36,9 +38,9 @@ def test_a_place_is_what_waits_there_without_what_everything_goes_through():
 def test_points_of_one_place_are_one_line_with_both_sides():
     rows = {line.split("  ")[0]: line for line in lines(report())}
     row = rows["DspApi._message → Receiver.message"].split()
-    assert row[3:] == ["2/2", "2", "0", "0", "0.20/0.30", "1/1", "1", "0", "0", "0.20/0.20"]
-    assert rows["before COMMIT [message-sent, message-received]"].split()[-5:] == ["(0/1)", "0", "0", "0", "-"]
-    assert rows["all points"].split()[2:] == ["2/2", "2", "0", "0", "0.20/0.30", "1/1", "(0/1)", "1", "0", "0", "0.20/0.20"]
+    assert row[3:] == ["2/2", "2", "0", "0", "0", "0.20/0.30", "1/1", "1", "0", "0", "0", "0.20/0.20"]
+    assert rows["before COMMIT [message-sent, message-received]"].split()[-6:] == ["(0/1)", "0", "0", "0", "0", "-"]
+    assert rows["all points"].split()[2:] == ["2/2", "2", "0", "0", "0", "0.20/0.30", "1/1", "(0/1)", "1", "0", "0", "0", "0.20/0.20"]
     assert rows["at random, under load (12 jobs; 2 in a start)"].split()[10:] == ["3", "0.50/0.50", "4", "0.80/0.90"]
 
 
@@ -46,13 +48,14 @@ def test_a_good_run_says_so_in_its_last_line():
     assert report().good
     assert list(lines(report()))[-1] == (
         "GOOD: 4 points, 3 kills at them (3 of 3 that have to be reached, 0 of 1 of chance), 7 random kills;"
-        " lost 0, doubled 0, complaints 0; 61 s"
+        " lost 0, doubled 0, unequal 0 (5 files against both meters and 9 receipts), complaints 0; 61 s"
     )
 
 
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "a loss": (lambda: {"findings": [Finding(LOST, "pull-7", "it is gone")]}, "LOST pull-7: it is gone"),
     "a doubling": (lambda: {"findings": [Finding(DOUBLED, "", "there are two")]}, "DOUBLED -: there are two"),
+    "a bill": (lambda: {"findings": [Finding(UNEQUAL, "live-3", "a byte more")]}, "UNEQUAL live-3: a byte more"),
     "a complaint": (lambda: {"complaints": ["consumer: boom"]}, "COMPLAINT consumer: boom"),
     "a point that was not reached": (
         lambda: {"targets": [Target("consumer", "x", 2, "pull")]},
@@ -79,4 +82,4 @@ def test_the_document_holds_each_point_and_is_json():
     found = json.loads(json.dumps(document(report())))
     assert [point["point"] for point in found["points"]] == [target.point for target in report().targets]
     assert found["random"]["kills"] == {"consumer": 3, "provider": 4}
-    assert (found["lost"], found["doubled"], found["seconds"]) == (0, 0, {"points": 61.0})
+    assert (found["lost"], found["doubled"], found["unequal"], found["seconds"]) == (0, 0, 0, {"points": 61.0})

@@ -21,10 +21,13 @@ from connector.evidence.compared import compare
 from connector.evidence.verify import verify
 from connector.ports import COUNTERSIGNED
 from tests.bench.connectors import LISTENERS
+from tests.dataplane_live import upstream
+from tests.dataplane_live.test_live_pair import power_gone
+from tests.dataplane_live.upstream import Upstream
 from tests.faults.home import Home, make, with_values
 from tests.faults.ledger import CONSUMER, PROVIDER, SIDES
 from tests.faults.side import Side
-from tests.faults.streams.plan import KILLS, MIB, Cut, Errand, Road
+from tests.faults.streams.plan import KILLS, MIB, POWER_LOST, SOURCE_KILLED, Cut, Errand, Road
 from tests.faults.streams.wire import DOWN, Wire
 from tests.free_ports import free_ports
 
@@ -33,22 +36,27 @@ IDLE_SECONDS = 3.0  # without a byte: in the field it is 30, and nothing depends
 ORDER = {"watched": False, "idle_seconds": IDLE_SECONDS}
 STOP_SECONDS = 30.0
 METERING = {"leftOperand": "https://w3id.org/qiao/v1/metering", "operator": "eq", "rightOperand": COUNTERSIGNED}
+SINCE: dict[str, Any] = {"parameter": "since", "member": "n"}  # of the lines of `tests.dataplane_live.upstream`
 OPEN: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use"}]}
 DEMANDING: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use", "constraint": [METERING]}]}
 
 
 @dataclass
 class Done:
-    """What became of an errand. `wrong` are complaints of ours, `cuts` what was really cut; `brought_bytes` came down the wire."""
+    """What became of an errand. `wrong` are complaints of ours, `cuts` what was really cut, each while data came over
+    so many `legs`; `brought_bytes` came down the wire, for
+    a file of `size_bytes`."""
 
     errand: Errand
     cuts: list[Cut] = field(default_factory=list)
+    legs: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
     brought_bytes: int = 0
     records: int = 0
     agreement: str = ""
     order: str = ""
+    size_bytes: int = 0
 
 
 class Lane:
@@ -74,6 +82,10 @@ class Lane:
                 stack.push_async_callback(side.close)
                 await side.open()
                 await side.start(**ORDER)
+            if self.road.live:
+                self.upstream = Upstream(free_ports(1)[0])
+                stack.push_async_callback(self.upstream.kill)
+                await self.upstream.start()
             self._stack = stack.pop_all()
         return self
 
@@ -109,52 +121,101 @@ class Lane:
         names = KILLS[cut.how]
         for name in names:
             await self.sides[name].kill()
+        if cut.how == SOURCE_KILLED:
+            await self.upstream.kill()
         async with self._striking:
+            if cut.how == POWER_LOST and self.sides[PROVIDER].dead.is_set():
+                await asyncio.to_thread(self._lose_power)
             await asyncio.sleep(cut.pause_seconds)
+            if cut.how == SOURCE_KILLED:
+                await self.upstream.start()
             await asyncio.gather(*(self.sides[name].start(**ORDER) for name in names if self.sides[name].dead.is_set()))
+
+    def _lose_power(self) -> None:
+        """Take from the provider what its machine would lose: what it has not flushed of data without an end."""
+        for live in self.homes[PROVIDER].directory.rglob("live"):
+            power_gone(live, bytes_too=True)
 
     async def run(self, errand: Errand) -> Done:
         """Publish, order, cut, and look at what has come."""
+        return await (self._run_live(errand) if errand.road.live else self._run_finite(errand))
+
+    async def _run_live(self, errand: Errand) -> Done:
+        """The same of data without an end, up to so many bytes."""
+        kind, make = ("lines", upstream.line) if errand.lines else ("events", upstream.event)
+        done, out, dataset = Done(errand), self._out(str(errand.number)), f"urn:streams:{errand.number}"
+        self.done.append(done)
+        url = f"{self.upstream.url}/{kind}?size={errand.record_bytes}&pause={errand.record_seconds}"
+        source = {"type": "http-stream", "url": url} | ({"since": SINCE} if errand.lines else {})
+        await self.publish(dataset, source, errand.demanded)
+        pull = await self._cut(done, dataset, out, most_bytes=errand.size_bytes)
+        if self._came(done, pull, out):
+            done.size_bytes = (await asyncio.to_thread(out.stat)).st_size
+            expected = await asyncio.to_thread(upstream.whole, make, errand.record_bytes, done.size_bytes)
+            done.records = len(expected)
+            if done.size_bytes < errand.size_bytes:
+                done.wrong.append(f"the file has {done.size_bytes} bytes, fewer than the {errand.size_bytes} that were ordered")
+            done.wrong += await asyncio.to_thread(_compared, out, done.size_bytes, hashlib.sha256(b"".join(expected)).digest())
+            await self._billed(done, pull)
+        out.unlink(missing_ok=True)
+        return done
+
+    async def _run_finite(self, errand: Errand) -> Done:
         done, name = Done(errand), f"{errand.number}.{'ndjson' if errand.lines else 'bin'}"
         self.done.append(done)
-        source, out = self.homes[PROVIDER].directory / "data" / name, self.homes[CONSUMER].directory / "out" / name
-        out.parent.mkdir(exist_ok=True)
-        digest, done.records = await asyncio.to_thread(_make, source, errand)
-        dataset, began = f"urn:streams:{errand.number}", time.monotonic()
-        await self.publish(dataset, name, errand.demanded)
-        self.wire.arm(errand.cuts, self.strike)
-        pull = await self.pulled(dataset, out, errand.parallel)
+        file, out, dataset = self.homes[PROVIDER].directory / "data" / name, self._out(name), f"urn:streams:{errand.number}"
+        digest, done.records = await asyncio.to_thread(_make, file, errand)
+        done.size_bytes = errand.size_bytes
+        source = {"type": "file", "path": name} | ({"media_type": "application/x-ndjson"} if errand.lines else {})
+        await self.publish(dataset, source, errand.demanded)
+        how = {"push": True} if self.road.pushed else {"parallel": errand.parallel or None}
+        pull = await self._cut(done, dataset, out, **how)
+        if self._came(done, pull, out):
+            done.wrong += await asyncio.to_thread(_compared, out, errand.size_bytes, digest)
+            await self._billed(done, pull)
+        for each in (file, out):
+            each.unlink(missing_ok=True)
+        return done
+
+    def _out(self, name: str) -> Path:
+        folder = self.homes[CONSUMER].directory / "out"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    async def _cut(self, done: Done, dataset: str, out: Path, **how: Any) -> Pull:
+        """Order it and cut it, up to its end; whoever was killed runs again."""
+        began = time.monotonic()
+        self.wire.arm(done.errand.cuts, self.strike)
+        pull = await self.pulled(dataset, out, **how)
         done.cuts, done.order, done.agreement = self.wire.disarm(), pull.id, pull.agreement or ""
-        done.brought_bytes, done.seconds = self.wire.passed[DOWN], time.monotonic() - began
+        done.legs, done.brought_bytes, done.seconds = self.wire.legs, self.wire.passed[DOWN], time.monotonic() - began
         await self.wire.settled()
+        return pull
+
+    @staticmethod
+    def _came(done: Done, pull: Pull, out: Path) -> bool:
+        """Whether the file has come and something was cut; else it is noted."""
+        if not done.cuts:
+            done.wrong.append("nothing was cut: the first cut lies beyond everything that came")
         if pull.stage != "done":
             done.wrong.append(f"the order ended in `{pull.stage}`: {'; '.join(pull.reasons) or 'nobody says why'}")
         elif not out.exists():
             done.wrong.append("the order is done and there is no file")
-        else:
-            done.wrong += await asyncio.to_thread(_compared, out, errand.size_bytes, digest)
-            await self._billed(done, pull)
-        if not done.cuts:
-            done.wrong.append("nothing was cut: the first cut lies beyond everything that came")
-        for each in (source, out):
-            each.unlink(missing_ok=True)
-        return done
+        return pull.stage == "done" and out.exists()
 
-    async def publish(self, dataset: str, name: str, demanded: bool) -> None:
-        """Publish a file of the provider's, with receipts `demanded` or not."""
-        media_type = {"media_type": "application/x-ndjson"} if name.endswith(".ndjson") else {}
-        body = {"title": dataset, "source": {"type": "file", "path": name} | media_type, "policies": [DEMANDING if demanded else OPEN]}
+    async def publish(self, dataset: str, source: dict[str, Any], demanded: bool) -> None:
+        """Publish, with receipts `demanded` or not."""
+        body = {"title": dataset, "source": source, "policies": [DEMANDING if demanded else OPEN]}
         await self.provider.insist(lambda client: client.publish(dataset, body))
 
-    async def ordered(self, dataset: str, out: Path, parallel: int) -> Pull:
+    async def ordered(self, dataset: str, out: Path, **how: Any) -> Pull:
         """Order it into a file."""
         key = f"order-{dataset}"
-        how = {"push": True} if self.road.pushed else {"parallel": parallel or None}
         return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key, **how))
 
-    async def pulled(self, dataset: str, out: Path, parallel: int) -> Pull:
+    async def pulled(self, dataset: str, out: Path, **how: Any) -> Pull:
         """Order it and wait for the end, which comes by itself, or as it stands after PATIENCE_SECONDS."""
-        pull = await self.ordered(dataset, out, parallel)
+        pull = await self.ordered(dataset, out, **how)
         found: list[Pull] = []
 
         def over(seen: Pull) -> bool:
@@ -177,7 +238,8 @@ class Lane:
             done.wrong.append("the provider never learned that the transfer is completed")
         for side in self.sides.values():
             used = await side.insist(_usage(done.agreement))
-            expected = {"bytes": done.errand.size_bytes} | ({"records": done.records} if done.errand.lines else {})
+            counted = done.errand.lines or done.errand.road.live
+            expected = {"bytes": done.size_bytes} | ({"records": done.records} if counted else {})
             for kind, counts in (("counted", used.counts), ("signed for", used.signed)):
                 if (got := {unit: counts[unit] for unit in expected}) != expected:
                     done.wrong.append(f"the {side.name} has {kind} {got}, not {expected}")

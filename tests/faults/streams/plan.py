@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from connector.metering.content import CHUNK_BYTES
 
@@ -13,6 +13,7 @@ MIB: Final = 1 << 20
 LARGEST_BYTES: Final = 200 * MIB
 # Whatever has no data at all comes with so many bytes: heads, a manifest, a checkpoint, an ack. A first cut lies before them.
 DOWN_AT_LEAST, UP_AT_LEAST = 2_000, 1_500
+SOURCE_KILLED, POWER_LOST = "source killed", "power lost"
 # How a transfer is cut, and how often that is drawn.
 HOW: Final[Mapping[str, int]] = {
     "client reset": 3,  # the provider sees a reset, the consumer an orderly end
@@ -26,10 +27,21 @@ HOW: Final[Mapping[str, int]] = {
     "provider killed": 5,
     "both killed": 2,
 }
+# And of data without an end: their source dies, or the provider's machine with all that it has not flushed.
+HOW_LIVE: Final[Mapping[str, int]] = HOW | {SOURCE_KILLED: 3, POWER_LOST: 3}
 KILLS: Final[Mapping[str, tuple[str, ...]]] = {
+    SOURCE_KILLED: (),
+    POWER_LOST: ("provider",),
     "consumer killed": ("consumer",),
     "provider killed": ("provider",),
     "both killed": ("consumer", "provider"),
+}
+# Who is cut, in the words of the promise.
+WHO: Final[Mapping[str, tuple[str, ...]]] = {
+    "by the client": ("client reset",),
+    "by the server": ("server reset",),
+    "by the link": ("both reset", "orderly end", "link down", "stall", "silence"),
+    "by kill -9": (*KILLS,),
 }
 MORE_CUTS: Final = (0, 0, 0, 1, 1, 2)  # of a transfer after its first one; they count if they are reached
 
@@ -37,13 +49,14 @@ MORE_CUTS: Final = (0, 0, 0, 1, 1, 2)  # of a transfer after its first one; they
 @dataclass(frozen=True, slots=True)
 class Road:
     """Between which connectors: `window_bytes` of the provider's manifests, `after` of the consumer's receipts. What is `pushed` the
-    provider brings to the consumer's data listener; else the consumer fetches it from the provider's."""
+    provider brings to the consumer's data listener; else the consumer fetches it from the provider's. What is `live` has no end."""
 
     name: str
     tls: bool
     after: str
     window_bytes: int
     pushed: bool = False
+    live: bool = False
 
 
 ROADS: Final = (
@@ -55,6 +68,11 @@ PUSHED: Final = (
     Road("pushed, write, 1 MiB windows", False, "write", MIB, pushed=True),
     Road("pushed, TLS, fsync, 4 MiB", True, "fsync", 4 * MIB, pushed=True),
 )
+LIVE: Final = (
+    Road("live, fsync, 16 MiB windows", False, "fsync", 16 * MIB, live=True),
+    Road("live, TLS, write, 1 MiB", True, "write", MIB, live=True),
+)
+ALL: Final = (*ROADS, *PUSHED, *LIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,8 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class Errand:
     """One transfer. `lines` says whether its data are lines, which are counted; `demanded` whether its policy demands receipts; `parallel`
-    over how many connections, 0: as the connector sees fit."""
+    over how many connections, 0: as the connector sees fit. Data without an end are lines or events of `record_bytes` and more, one each
+    `record_seconds` (0: as fast as they are taken), and so many of them as come to `size_bytes` or more."""
 
     number: int
     road: Road
@@ -80,26 +99,37 @@ class Errand:
     demanded: bool
     parallel: int
     cuts: tuple[Cut, ...]
+    record_bytes: int = 0
+    record_seconds: float = 0.0
 
 
 def errands(count: int, seed: int, roads: Sequence[Road] = ROADS, first: int = 0) -> list[Errand]:
     """So many, on these roads in turn, numbered from `first` on. Every way of being cut is drawn before one is drawn again out of its
     turn."""
     chance = random.Random(seed)
-    ways = [how for how, weight in HOW.items() for _ in range(weight)]
+    kinds = HOW_LIVE if roads[0].live else HOW
+    ways = [how for how, weight in kinds.items() for _ in range(weight)]
     deck: list[str] = []
     edges: dict[Road, list[int]] = {road: [] for road in roads}
     found = []
     for number in range(count):
         if not deck:
-            deck = [*chance.sample(list(HOW), len(HOW)), *chance.sample(ways, len(ways))]
+            deck = [*chance.sample(list(kinds), len(kinds)), *chance.sample(ways, len(ways))]
         road = roads[number % len(roads)]
-        size = _size(chance, road, edges[road])
+        size = int(2 ** chance.uniform(16, 25)) if road.live else _size(chance, road, edges[road])
         cut = _cut(chance, deck.pop(0), size)
         others = [_cut(chance, chance.choice(ways), size) for _ in range(chance.choice(MORE_CUTS))]
-        lines = chance.random() < 0.25 and size > 0
-        found.append(Errand(first + number, road, size, lines, chance.random() < 0.5, chance.randrange(5), (cut, *others)))
+        lines = chance.random() < (0.5 if road.live else 0.25) and size > 0
+        errand = Errand(first + number, road, size, lines, chance.random() < 0.5, 0 if road.live else chance.randrange(5), (cut, *others))
+        found.append(replace(errand, **_records(chance, size)) if road.live else errand)
     return found
+
+
+def _records(chance: random.Random, size: int) -> dict[str, Any]:
+    """Small or large ones; half of the streams are slow, and take some seconds."""
+    if size < 8 * MIB and chance.random() < 0.5:
+        return {"record_bytes": max(chance.choice((50, 1000, 20_000)), size // 1000), "record_seconds": 0.004}
+    return {"record_bytes": chance.choice((50, 1000, 20_000)), "record_seconds": 0.0}
 
 
 def _size(chance: random.Random, road: Road, edges: list[int]) -> int:

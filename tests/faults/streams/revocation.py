@@ -17,20 +17,22 @@ from connector.client.management import ManagementClient
 from connector.client.views import Transfer
 from connector.dsp.messages import Kind
 from tests.faults.streams.books import differences, opened
-from tests.faults.streams.lane import Lane
+from tests.faults.streams.lane import SINCE, Lane
 from tests.faults.streams.plan import MIB, Road
 from tests.faults.streams.wire import DOWN
 
 FILE_BYTES: Final = 1 << 30  # sparse: it takes no disk, and nobody gets so far
 RATE: Final = 100e6  # bytes a second, of each connection
-MARKS: Final = (9 * MIB, 40 * MIB)  # after which it is revoked
+MARKS: Final = (9 * MIB, 40 * MIB)  # after which it is revoked: over one connection, and over several or without an end
 QUIET_SECONDS: Final = 0.5  # without a byte, after which none is expected any more
-SECONDS_MAX, WINDOW_BYTES = 1.0, 16 * MIB  # of the promise
+SECONDS_MAX, WINDOW_BYTES = 1.0, 16 * MIB  # of the promise, and as it is set if nobody says otherwise
 END_SECONDS: Final = 30.0
 ROADS: Final = (
     Road("plain", False, "fsync", WINDOW_BYTES),
     Road("TLS", True, "fsync", WINDOW_BYTES),
     Road("pushed", False, "fsync", WINDOW_BYTES, pushed=True),
+    Road("4 MiB windows", False, "write", 4 * MIB),  # of smaller ones more than one lies in the sockets of four connections
+    Road("live", False, "fsync", WINDOW_BYTES, live=True),
 )
 Call = Callable[[ManagementClient, str, str], Awaitable[object]]
 CALLS: Final[dict[str, Call]] = {
@@ -63,9 +65,9 @@ async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] =
                 much.truncate(FILE_BYTES)
             mine: list[tuple[Revoked, str]] = []
             for number, (how, call) in enumerate(CALLS.items()):
-                for parallel in (1,) if road.pushed else parallels:
+                for parallel in (1,) if road.pushed or road.live else parallels:
                     one = Revoked(how, road.name, parallel, (number + parallel) % 2 == 0)
-                    mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1])))
+                    mine.append((one, await _revoke(lane, one, call, MARKS[parallel > 1 or road.live])))
             complaints += await lane.stop()
             for one, transfer in mine:
                 await _settled(lane, one, transfer)
@@ -76,10 +78,13 @@ async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] =
 async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     """Returns the consumer's pid of the transfer."""
     wire, name = lane.wire, f"{one.how}-{one.parallel}".replace(" ", "-")
-    await lane.publish(f"urn:streams:{name}", "much.bin", one.demanded)
+    url = f"{lane.upstream.url}/lines?size=20000" if lane.road.live else ""
+    source = {"type": "http-stream", "url": url, "since": SINCE} if url else {"type": "file", "path": "much.bin"}
+    await lane.publish(f"urn:streams:{name}", source, one.demanded)
     wire.mark = mark
     wire.arm((), lane.strike)
-    pull = await lane.ordered(f"urn:streams:{name}", lane.homes["consumer"].directory / name, one.parallel)
+    how = {"push": True} if lane.road.pushed else {} if lane.road.live else {"parallel": one.parallel}
+    pull = await lane.ordered(f"urn:streams:{name}", lane.homes["consumer"].directory / name, **how)
     await asyncio.wait_for(wire.flowing.wait(), END_SECONDS)
     pull = await lane.consumer.insist(lambda client: client.pull_order(pull.id))
     mine = await lane.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
@@ -94,7 +99,7 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     one.seconds, one.bytes = max(0.0, wire.last_down - sent), wire.passed[DOWN] - answered_bytes
     if one.seconds > SECONDS_MAX:
         one.wrong.append(f"bytes came for {one.seconds:.2f} s")
-    if one.bytes > WINDOW_BYTES:
+    if one.bytes > lane.road.window_bytes:
         one.wrong.append(f"{one.bytes} bytes came after the answer, more than one window")
     ended = "SUSPENDED" if one.how == "suspended" else "TERMINATED"
 

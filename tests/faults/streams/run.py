@@ -12,15 +12,17 @@ from typing import Any
 from tests.faults.home import ROOT, Home
 from tests.faults.streams.books import summed
 from tests.faults.streams.lane import Lane
-from tests.faults.streams.plan import PUSHED, ROADS, Errand, Road, errands
+from tests.faults.streams.plan import ALL, LIVE, PUSHED, Errand, Road, errands
 from tests.faults.streams.revocation import revocations
 from tests.faults.streams.table import Report
 
 
 async def run(count: int, seed: int, build: Path) -> Report:
-    """Cut so many transfers that are fetched, and half as many that are pushed, below the folder `build`; afterwards revoke some while
-    they flow."""
-    report = await cut([*errands(count, seed), *errands(count // 2, seed, PUSHED, first=count)], build)
+    """Cut so many transfers that are fetched, half as many that are pushed and a fifth as many of data without an end, below the folder
+    `build`; afterwards revoke some while they flow."""
+    pushed, live = count // 2, count // 5
+    todo = [*errands(count, seed), *errands(pushed, seed, PUSHED, first=count), *errands(live, seed, LIVE, first=count + pushed)]
+    report = await cut(todo, build)
     report.revoked = await revocations(build / "streams-revoked", report.complaints)
     return report
 
@@ -29,7 +31,7 @@ async def cut(todo: Sequence[Errand], build: Path) -> Report:
     """Run errands, those of each road after each other and the roads side by side."""
     report = Report()
     async with asyncio.TaskGroup() as group:
-        for number, road in enumerate((*ROADS, *PUSHED)):
+        for number, road in enumerate(ALL):
             mine = [errand for errand in todo if errand.road is road]
             if mine:
                 group.create_task(_lane(build / f"streams-{number}", road, mine, report))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.streams.books import Summed
 from tests.faults.streams.lane import Done
-from tests.faults.streams.plan import HOW, PUSHED, ROADS
+from tests.faults.streams.plan import ALL, HOW_LIVE, WHO
 from tests.faults.streams.revocation import Revoked
 
 
@@ -30,19 +30,21 @@ class Report:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The table and what follows it."""
-    yield f"{'cut by':<28} {'transfers':>9} {'cuts':>5} {'bytes':>14} {'came again':>10} {'seconds':>13} {'wrong':>5}"
-    for how in HOW:
+    """The table and what follows it. `on legs` are cuts while data came over several connections."""
+    yield f"{'cut by':<28} {'transfers':>9} {'cuts':>5} {'on legs':>7} {'bytes':>14} {'came again':>10} {'seconds':>13} {'wrong':>5}"
+    for how in HOW_LIVE:
         yield _row(how, [each for each in report.done if any(cut.how == how for cut in each.cuts)], how)
-    for road in (*ROADS, *PUSHED):
+    for who, hows in WHO.items():
+        yield _row(who, [each for each in report.done if any(cut.how in hows for cut in each.cuts)], *hows)
+    for road in ALL:
         yield _row(road.name, [each for each in report.done if each.errand.road == road])
     yield _row("all", report.done)
     yield ""
     heads = f"{'last byte after':>15} {'bytes after':>12} {'signed for':>12} {'wrong':>5}"
-    yield f"{'revoked':<18} {'over':<6} {'legs':>4} {'demanded':>8} {heads}"
+    yield f"{'revoked':<18} {'over':<13} {'legs':>4} {'demanded':>8} {heads}"
     for each in report.revoked:
         yield (
-            f"{each.how:<18} {each.road:<6} {each.parallel:>4} {'yes' if each.demanded else 'no':>8} {each.seconds * 1000:>12.0f} ms"
+            f"{each.how:<18} {each.road:<13} {each.parallel:>4} {'yes' if each.demanded else 'no':>8} {each.seconds * 1000:>12.0f} ms"
             f" {each.bytes:>12,} {each.signed:>12,} {len(each.wrong):>5}"
         )
     yield ""
@@ -61,7 +63,7 @@ def closing(report: Report) -> str:
     """One line that says it all."""
     whole = sum(not each.wrong for each in report.done)
     bytes_ = [sum(book.provider_bytes for book in report.books), sum(book.consumer_bytes for book in report.books)]
-    on_disk, cuts = sum(each.errand.size_bytes for each in report.done), sum(len(each.cuts) for each in report.done)
+    on_disk, cuts = sum(each.size_bytes for each in report.done), sum(len(each.cuts) for each in report.done)
     return (
         f"{'GOOD' if report.good else 'BAD'}: {whole} of {len(report.done)} transfers whole after {cuts} cuts;"
         f" {on_disk:,} bytes on disk, {bytes_[0]:,} metered by providers, {bytes_[1]:,} by consumers,"
@@ -80,10 +82,10 @@ def document(report: Report) -> dict[str, Any]:
             {
                 "number": each.errand.number,
                 "road": each.errand.road.name,
-                "size_bytes": each.errand.size_bytes,
+                "size_bytes": each.size_bytes,
                 "parallel": each.errand.parallel,
                 "demanded": each.errand.demanded,
-                "cuts": [[cut.how, cut.way, cut.at] for cut in each.cuts],
+                "cuts": [[cut.how, cut.way, cut.at, legs] for cut, legs in zip(each.cuts, each.legs, strict=True)],
                 "brought_bytes": each.brought_bytes,
                 "seconds": round(each.seconds, 2),
                 "wrong": each.wrong,
@@ -100,10 +102,11 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def _row(name: str, of: list[Done], how: str | None = None) -> str:
-    cuts = sum(how is None or cut.how == how for each in of for cut in each.cuts)
-    size, brought = sum(each.errand.size_bytes for each in of), sum(each.brought_bytes for each in of)
+def _row(name: str, of: list[Done], *hows: str) -> str:
+    done = [legs for each in of for cut, legs in zip(each.cuts, each.legs, strict=True) if not hows or cut.how in hows]
+    cuts, several = len(done), sum(legs > 1 for legs in done)
+    size, brought = sum(each.size_bytes for each in of), sum(each.brought_bytes for each in of)
     seconds = sorted(each.seconds for each in of)
     took = f"{median(seconds):.1f}/{seconds[-1]:.1f}" if seconds else "-"
     again = f"{brought / size - 1:.1%}" if size else "-"
-    return f"{name:<28} {len(of):>9} {cuts:>5} {size:>14,} {again:>10} {took:>13} {sum(bool(each.wrong) for each in of):>5}"
+    return f"{name:<28} {len(of):>9} {cuts:>5} {several:>7} {size:>14,} {again:>10} {took:>13} {sum(bool(each.wrong) for each in of):>5}"

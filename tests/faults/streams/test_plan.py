@@ -3,7 +3,20 @@
 from collections import Counter
 
 from connector.metering.content import CHUNK_BYTES
-from tests.faults.streams.plan import DOWN_AT_LEAST, HOW, LARGEST_BYTES, PUSHED, ROADS, UP_AT_LEAST, errands
+from tests.faults.streams.plan import (
+    DOWN_AT_LEAST,
+    HOW,
+    HOW_LIVE,
+    LARGEST_BYTES,
+    LIVE,
+    POWER_LOST,
+    PUSHED,
+    ROADS,
+    SOURCE_KILLED,
+    UP_AT_LEAST,
+    WHO,
+    errands,
+)
 
 
 def test_the_same_seed_cuts_the_same_and_another_one_does_not():
@@ -20,6 +33,20 @@ def test_twenty_transfers_are_cut_in_every_way_and_on_every_road():
     assert {errand.cuts[0].how for errand in pushed} == set(HOW)
     assert {errand.road for errand in pushed} == set(PUSHED)
     assert [errand.number for errand in pushed] == list(range(20, 40))
+
+
+def test_data_without_an_end_are_cut_in_two_more_ways_and_are_lines_and_events_slow_and_fast():
+    todo = errands(40, 3, LIVE, first=300)
+    assert {errand.cuts[0].how for errand in todo[: len(HOW_LIVE)]} == set(HOW_LIVE) == set(HOW) | {SOURCE_KILLED, POWER_LOST}
+    for road in LIVE:
+        mine = [errand for errand in todo if errand.road is road]
+        assert {(errand.lines, errand.record_seconds > 0) for errand in mine} == {(a, b) for a in (True, False) for b in (True, False)}
+        assert all(errand.record_seconds * errand.size_bytes / errand.record_bytes < 6 for errand in mine), "they take seconds"
+    assert {errand.demanded for errand in todo} == {True, False}
+
+
+def test_each_way_of_being_cut_is_somebodys():
+    assert sorted(how for hows in WHO.values() for how in hows) == sorted(HOW_LIVE)
 
 
 def test_two_hundred_transfers_have_all_sizes_and_ways():

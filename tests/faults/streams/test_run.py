@@ -13,7 +13,7 @@ from connector.records.metering import Metered, Receipted
 from tests.faults.streams import lane, table
 from tests.faults.streams.books import differences, opened, replayed, summed
 from tests.faults.streams.lane import Lane
-from tests.faults.streams.plan import PUSHED, ROADS, UP_AT_LEAST, Cut, Errand, Road, errands
+from tests.faults.streams.plan import LIVE, POWER_LOST, PUSHED, ROADS, SOURCE_KILLED, UP_AT_LEAST, Cut, Errand, Road, errands
 from tests.faults.streams.revocation import ROADS as REVOKED_ON
 from tests.faults.streams.revocation import revocations
 from tests.faults.streams.run import cut, ledger_verified
@@ -34,7 +34,21 @@ async def test_four_transfers_of_each_road_are_cut_and_come_whole_and_are_billed
     assert "difference 0;" in table.closing(report)
 
 
-@pytest.mark.parametrize("road", REVOKED_ON, ids=lambda road: road.name)
+async def test_data_without_an_end_come_without_a_gap_and_are_billed_once_whatever_dies(tmp_path: Path):
+    """Lines whose source is killed, and events whose provider loses its power."""
+    shape: dict[str, Any] = {"record_bytes": 1000, "record_seconds": 0.002}
+    todo = [
+        Errand(number, LIVE[1], 400_000, lines, True, 0, (Cut(how, "down", 150_000, 0.1), Cut("orderly end", "down", 50_000, 0.0)), **shape)
+        for number, (how, lines) in enumerate(((SOURCE_KILLED, True), (POWER_LOST, False)))
+    ]
+    report = await cut(todo, tmp_path)
+    assert report.good, "\n".join(table.lines(report))
+    assert [each.cuts[0].how for each in report.done] == [SOURCE_KILLED, POWER_LOST]
+    assert all(each.size_bytes >= 400_000 and each.records > 300 for each in report.done)
+    assert "difference 0;" in table.closing(report)
+
+
+@pytest.mark.parametrize("road", REVOKED_ON[:3], ids=lambda road: road.name)
 async def test_what_is_revoked_while_it_flows_stops_within_a_second_and_a_window(road: Road, tmp_path: Path):
     complaints: list[str] = []
     found = await revocations(tmp_path, complaints, [road], parallels=(4,))
@@ -64,7 +78,7 @@ async def test_what_is_wrong_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(lane, "_compared", lambda *_: ["the file has another SHA-256"])
     async with Lane(tmp_path, errand.road, 8e6) as one:
         done = await one.run(errand)
-        assert done.wrong == ["the file has another SHA-256", "nothing was cut: the first cut lies beyond everything that came"]
+        assert done.wrong == ["nothing was cut: the first cut lies beyond everything that came", "the file has another SHA-256"]
         done = await one.run(replace(errand, number=2, cuts=(Cut("orderly end", "down", 2_000_000, 0.0),)))
         assert len(done.cuts) == 1
         assert not (await asyncio.to_thread(ledger_verified, one.homes["consumer"])).startswith("BAD")

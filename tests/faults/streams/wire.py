@@ -14,6 +14,7 @@ from typing import Any, Self
 from tests.faults.streams.plan import KILLS, Cut
 
 PIECE_BYTES = 1 << 18
+LEG_BYTES = 1 << 16  # a connection that has brought so many brings data, and not what is said about them
 DOWN, UP = "down", "up"
 # What the consumer and what the provider see of a connection that is cut.
 SEEN = {
@@ -32,6 +33,7 @@ class Line:
     def __init__(self, consumer: asyncio.StreamWriter, provider: asyncio.StreamWriter) -> None:
         self.consumer, self.provider = consumer, provider
         self.silent = asyncio.Event()  # set once nothing passes any more
+        self.brought = 0  # bytes, to the consumer
         self.over = False
 
     def end(self, consumer: str, provider: str) -> None:
@@ -66,6 +68,7 @@ class Wire:
         self.passed = {DOWN: 0, UP: 0}
         self.last_down = 0.0  # `time.monotonic` of the last byte that came from the provider
         self.done: list[Cut] = []
+        self.legs: list[int] = []  # over how many connections data came when each of them was done
         self.flowing = asyncio.Event()  # set once `mark` bytes have gone down
         self.mark = 0
 
@@ -83,7 +86,7 @@ class Wire:
 
     def arm(self, cuts: Sequence[Cut], strike: Callable[[Cut], Awaitable[None]]) -> None:
         """Count anew, and cut so; `strike` does what the wire cannot, which is to kill."""
-        self._cuts, self._strike, self.done = deque(cuts), strike, []
+        self._cuts, self._strike, self.done, self.legs = deque(cuts), strike, [], []
         self._since, self.passed = {DOWN: 0, UP: 0}, {DOWN: 0, UP: 0}
         self.flowing.clear()
 
@@ -171,22 +174,24 @@ class Wire:
             cut = self._cuts.popleft()
             head = max(cut.at - self._since[way], 0)
             writer.write(data[:head])
-            self._count(way, head)
+            self._count(line, way, head)
             self._since = {DOWN: 0, UP: 0}
             data = data[head:]
             with suppress(ConnectionError):
                 await writer.drain()
             self.done.append(cut)
+            self.legs.append(sum(each.brought >= LEG_BYTES and not each.over for each in self._lines))
             await self._do(cut, line)
             if line.over or line.silent.is_set():
                 return
         writer.write(data)
-        self._count(way, len(data))
+        self._count(line, way, len(data))
         await writer.drain()
 
-    def _count(self, way: str, count: int) -> None:
+    def _count(self, line: Line, way: str, count: int) -> None:
         self._since[way] += count
         self.passed[way] += count
+        line.brought += count if way == DOWN else 0
         if way == DOWN and self.passed[DOWN] >= self.mark:
             self.flowing.set()
 
