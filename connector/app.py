@@ -292,7 +292,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             telemetry.configure_logging(now.telemetry.log_level, now.telemetry.log_format)
 
         description = dsp_api.Description(
-            dsp_api.version_document(service, own.id), lambda: own_description(own, settings.data.url, keys.public(clock.now()))
+            dsp_api.version_document(service, own.id), lambda: own_description(own, settings.data.url, keys.public())
         )
         limits = middleware.Limits(settings.limits.message_bytes, settings.limits.body_seconds)
         operator_limits = middleware.Limits(settings.limits.management_bytes, settings.limits.body_seconds)

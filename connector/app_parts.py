@@ -41,10 +41,10 @@ async def store_fault(store: Store) -> str | None:
 
 def own_key(keys: Keys, kid: str, now: float) -> bytes:
     """The public half of a key of ours that is valid at `now`. Raises Unauthenticated."""
-    for key in keys.public(now):
-        if key.kid == kid:
+    for key in keys.public():
+        if key.kid == kid and key.valid(now):
             return key.public
-    raise Unauthenticated("the token was signed by a key that is not ours")
+    raise Unauthenticated("the token was signed by a key that is not ours now")
 
 
 def kept_room(settings: Settings) -> Reserve | None:

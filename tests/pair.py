@@ -105,7 +105,7 @@ class Site:
     def description(self) -> bytes:
         """The self-description that others get."""
         own = participant(self.id, self.name, self.settings.participant.role, self.base)
-        public = keys.Keys(self.settings.keys.directory, self.id).public(time.time())
+        public = keys.Keys(self.settings.keys.directory, self.id).public()
         return orjson.dumps(own_description(own, self.settings.data.url, public))
 
     def meet(self, *others: "Site") -> None:

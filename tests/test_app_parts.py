@@ -41,8 +41,8 @@ async def test_a_store_that_does_not_answer_is_a_fault():
 class Held:
     """Keys of ours, as far as they are asked for."""
 
-    def public(self, _now: float) -> list[object]:
-        return [key_of("did:web:us.example").key]
+    def public(self) -> list[object]:
+        return [replace(key_of("did:web:us.example").key, not_after=10.0)]
 
 
 def test_a_token_by_a_key_that_is_not_ours_proves_nothing():
@@ -50,6 +50,8 @@ def test_a_token_by_a_key_that_is_not_ours_proves_nothing():
     assert own_key(Held(), key.kid, 0.0) == key.key.public  # type: ignore[arg-type]
     with pytest.raises(Unauthenticated, match="not ours"):
         own_key(Held(), "did:web:us.example#other", 0.0)  # type: ignore[arg-type]
+    with pytest.raises(Unauthenticated, match="not ours now"):
+        own_key(Held(), key.kid, 11.0)  # type: ignore[arg-type]
 
 
 def test_what_is_kept_for_a_full_disk_lies_beside_the_database_and_a_place_that_is_none_is_named(tmp_path: Path):

@@ -1,9 +1,10 @@
 """Our own signing keys: a directory with one file for each Ed25519 key.
 
 A file is `<fragment>.key`, a JSON object of mode 0600; the key's `kid` is `<our DID>#<fragment>`. The newest key that is valid
-now signs. Every key that has not ended stands in our self-description, so others take tokens of the old key while they learn
-the new one. To rotate: make a key whose `notBefore` lies after the time by which peers will have read our new self-description,
-then give the old one a `notAfter`, then reload.
+now signs. Every key stands in our self-description with the times at which it counts: others take tokens of the old key while they
+learn the new one, and what a key has signed before its end can be verified for ever, so its file is never removed. To rotate: make a
+key whose `notBefore` lies after the time by which peers will have read our new self-description, then give the old one a
+`notAfter`, then reload.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,9 @@ class Keys:
                 return key
         raise SettingsError(f"no key in `{self._directory}` is valid now; make a new one, or move its `notBefore` and `notAfter`")
 
-    def public(self, now: float) -> tuple[PublicKey, ...]:
-        """The keys for our self-description at `now`, newest first: those in use, those to come, none that has ended."""
-        return tuple(key.key for key in self._newest_first if key.key.not_after is None or now <= key.key.not_after)
+    def public(self) -> tuple[PublicKey, ...]:
+        """The keys for our self-description, newest first: those in use, those to come, and those that have ended."""
+        return tuple(key.key for key in self._newest_first)
 
     def reload(self) -> list[str]:
         """Read the directory again and return what changed. Raises SettingsError and keeps the former keys if one file is wrong."""
@@ -83,7 +85,7 @@ def generate(directory: Path, now: float, not_before: float | None = None) -> st
 
 
 def retire(directory: Path, fragment: str, not_after: float) -> None:
-    """End a key at `not_after` (POSIX seconds): it neither signs nor stands in our self-description from then on. Raises
+    """End a key at `not_after` (POSIX seconds): it does not sign from then on. Raises
     SettingsError if there is no such key."""
     path = directory / f"{fragment}{SUFFIX}"
     if not FRAGMENT.fullmatch(fragment) or not path.is_file():
@@ -132,6 +134,8 @@ def _parse(path: Path, document: Mapping[str, Any], did: str) -> tuple[float, Si
     if not FRAGMENT.fullmatch(path.stem):
         raise SettingsError(f"`{path}` has a name that cannot be a key's fragment; use letters, digits, dots, dashes and underscores")
     created, not_before, not_after = (_instant(path, document, name) for name in ("created", "notBefore", "notAfter"))
+    if not_before is not None:
+        not_before = float(floor(not_before))  # `iat` is in whole seconds: what is signed in the first one is no older than its key
     if created is None:
         raise SettingsError(f"`{path}` has no `created`; write when the key was made, for example 2026-01-31T12:00:00Z")
     seed = b""

@@ -103,7 +103,7 @@ class Registry:
                 listener(id)
         return [
             *(f"added `{id}` (`{after[id].participant.name}`)" for id in sorted(after.keys() - before.keys())),
-            *(f"changed `{id}`" for id in sorted(after.keys() & before.keys()) if after[id] != before[id]),
+            *(f"changed `{id}`{_lost(before[id], after[id])}" for id in sorted(after.keys() & before.keys()) if after[id] != before[id]),
             *(f"removed `{id}`" for id in sorted(before.keys() - after.keys())),
         ]
 
@@ -112,6 +112,12 @@ class Registry:
         self._by_name = {member.participant.name: member for member in members.values()}
         self._participants = tuple(members[id].participant for id in sorted(members))
         self._keys = {key.kid: key for member in members.values() for key in member.keys}
+
+
+def _lost(before: Member, after: Member) -> str:
+    """The keys that a self-description names no more, and what that means."""
+    gone = ", ".join(f"`{kid}`" for kid in sorted({key.kid for key in before.keys} - {key.kid for key in after.keys}))
+    return f"; nothing that {gone} has signed can be verified any more: ask for a self-description with its `notAfter`" if gone else ""
 
 
 def own_description(own: Participant, data: str | None, keys: Iterable[PublicKey]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Signer(Protocol):
     """Our own keys: the one that signs now, and the public halves of all that have not ended by then."""
 
     def active(self, now: float) -> SigningKey: ...
-    def public(self, now: float) -> Sequence[PublicKey]: ...
+    def public(self) -> Sequence[PublicKey]: ...
 
 
 class RegistryIdentity:
@@ -120,7 +120,7 @@ class RegistryIdentity:
 
     def keys(self, participant: str) -> Sequence[PublicKey]:
         """Our own are those that we hold, whether or not the registry has our self-description."""
-        return self._signer.public(-inf) if participant == self._own.id else self._members.keys(participant)
+        return self._signer.public() if participant == self._own.id else self._members.keys(participant)
 
     def find(self, name: str) -> Participant | None:
         if name in (self._own.id, self._own.name):

@@ -98,7 +98,7 @@ def init(
         for folder in (directory, settings.registry.directory, *settings.sources.roots):
             folder.mkdir(parents=True, exist_ok=True)
         kid = keys.generate(settings.keys.directory, time.time())
-        _write(path, description(settings, time.time()), PUBLIC_MODE)
+        _write(path, description(settings), PUBLIC_MODE)
         for file, (content, mode) in files.items():
             _write(file, content, mode)
     except OSError as error:
@@ -171,13 +171,13 @@ def _checked(text: str, directory: Path) -> Settings:
     return settings
 
 
-def description(settings: Settings, now: float) -> str:
-    """Our self-description, with the keys in their folder at `now` (POSIX seconds)."""
+def description(settings: Settings) -> str:
+    """Our self-description, with the keys in their folder."""
     from connector.adapters import keys, registry
 
     own = settings.participant
     member = registry.participant(own.id, own.name, own.role, settings.protocol.url + DSP_PATH)
-    public = keys.Keys(settings.keys.directory, own.id).public(now)
+    public = keys.Keys(settings.keys.directory, own.id).public()
     return json.dumps(registry.own_description(member, settings.data.url, public), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -60,29 +60,36 @@ def keys(
         Keys(folder, own)  # nothing is added to what cannot be read
         begins = _instant(at, now + DAY_SECONDS, now)
         key = generate(folder, now, begins)
-        _told(settings, now, key, {"signs from": begins}, common, f"before {show.instant(begins)}" if begins > now else "at once")
+        _told(settings, key, {"signs from": begins}, common, f"before {show.instant(begins)}" if begins > now else "at once")
         return
     if key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
     ends = _instant(at, now, now)
     _demand_another(Keys(folder, own), f"{own}#{key}", ends)
     retire(folder, key, ends)
-    _told(settings, now, key, {"ends": ends}, common, "when it has ended" if ends > now else "at once")
+    _told(settings, key, {"ends": ends}, common, "when it has ended" if ends > now else "at once")
+    if ends < now + settings.edr.token_seconds and not common.json:
+        show.note(
+            f"tokens of transfers that it signed end with it; each is renewed within {settings.edr.token_seconds:g} seconds, and "
+            "a key that ends that long after the next one has begun to sign cuts no transfer"
+        )
 
 
 def _list(held: Keys, now: float, common: Common) -> None:
-    signs = held.active(now).kid if any(key.valid(now) for key in held.public(now)) else None
-    rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public(now)]
+    signs = held.active(now).kid if any(key.valid(now) for key in held.public()) else None
+    rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public()]
     if common.json:
         names = ("key", "state", "not_before", "not_after")
         show.document({"items": [dict(zip(names, (row[0], row[1], _written(row[2]), _written(row[3])), strict=True)) for row in rows]})
         return
-    show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "every key has ended")
+    show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "there is no key")
 
 
 def _standing(key: Any, now: float, signs: str | None) -> str:
     if key.not_before is not None and now < key.not_before:
         return "will sign"
+    if key.not_after is not None and key.not_after < now:
+        return "has ended"
     return "signs" if key.kid == signs else "is taken"
 
 
@@ -97,7 +104,7 @@ def _written(at: float | None) -> str | None:
 
 def _demand_another(held: Keys, kid: str, ends: float) -> None:
     """Raise SettingsError if at any time from then on nothing would sign once this key has ended, or if it has ended before."""
-    known = {key.kid: key for key in held.public(0.0)}
+    known = {key.kid: key for key in held.public()}
     if (key := known.get(kid)) is not None and key.not_after is not None and key.not_after < ends:
         raise SettingsError(f"key `{kid.partition('#')[2]}` ends at {show.instant(key.not_after)}; an end can be made earlier, never later")
     others, at = [other for other in known.values() if other.kid != kid], ends
@@ -124,11 +131,11 @@ def _instant(said: str | None, default: float, now: float) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _told(settings: Settings, now: float, key: str, at: dict[str, float], common: Common, until: str) -> None:
-    """Write our self-description with the keys of now, and say what is to be done next. What somebody has added to it stays."""
+def _told(settings: Settings, key: str, at: dict[str, float], common: Common, until: str) -> None:
+    """Write our self-description with the keys that there are, and say what is to be done next. What somebody has added to it stays."""
     path = settings.registry.directory / f"{settings.participant.name}.jsonld"
     try:
-        fresh, replaced = json.loads(description(settings, now)), path.with_suffix(".new")
+        fresh, replaced = json.loads(description(settings)), path.with_suffix(".new")
         replaced.write_text(json.dumps(_before(path) | fresh, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         replaced.replace(path)
     except OSError as error:

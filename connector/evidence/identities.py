@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import floor
 from typing import Any
 
 from connector.evidence.case import Case, Trust
@@ -37,7 +39,8 @@ def check(case: Case, trust: Trust) -> None:
         if trust.keys and who not in trust.keys:
             case.fault("trust-unknown", None, who=who)
     for who, keys in trust.keys.items():
-        case.keys[who] = tuple(keys)
+        said = {key.kid: key for key in case.keys.get(who, ())}
+        case.keys[who] = tuple(_narrower(key, said.get(key.kid)) for key in keys)
 
 
 def _keys(case: Case, member: Member) -> list[PublicKey]:
@@ -66,8 +69,8 @@ def _public(x: Any) -> bytes | None:
 
 
 def _trusted(case: Case, member: Member, trust: Trust) -> None:
-    """Whether the keys that the file gives a participant are among those that it is trusted with. It may have more of them, or fewer: the
-    exporter knew it at another time."""
+    """Whether the keys that the file gives a participant are among those that it is trusted with. It may have more of them, or fewer, and
+    one may have ended since: the exporter knew it at another time."""
     id = str(member.value["id"])
     known = {key.kid: key for key in trust.keys.get(id, ())}
     if id not in trust.keys:
@@ -78,5 +81,16 @@ def _trusted(case: Case, member: Member, trust: Trust) -> None:
         pinned = known.get(key.kid)
         if pinned is None or pinned.public != key.public:
             case.fault("trust-key", member, f"/keys/{number}", who=id)
-        elif (pinned.not_before, pinned.not_after) != (key.not_before, key.not_after):
+        elif _second(pinned.not_before) != _second(key.not_before):
             case.fault("trust-validity", member, f"/keys/{number}", who=id)
+
+
+def _second(at: float | None) -> int | None:
+    """The second in which a key begins: `iat` is in whole ones, so that a key counts from the beginning of its first."""
+    return None if at is None else floor(at)
+
+
+def _narrower(key: PublicKey, said: PublicKey | None) -> PublicKey:
+    """A trusted key with the earlier of both ends: an end is made earlier and never later, so that one is the newer word."""
+    ends = [each.not_after for each in (key, said) if each is not None and each.not_after is not None]
+    return replace(key, not_after=min(ends)) if ends else key

@@ -23,8 +23,8 @@ def test_a_made_key_signs_what_its_public_half_verifies(tmp_path: Path):
     keys = Keys(tmp_path / "keys", DID)
     active = keys.active(NOW)
     assert active.kid == f"{DID}#{fragment}"
-    assert [key.kid for key in keys.public(NOW)] == [active.kid]
-    assert open(sign({"a": 1}, active, "JWT"), lambda _: keys.public(NOW)[0].public, "JWT")[1] == {"a": 1}
+    assert [key.kid for key in keys.public()] == [active.kid]
+    assert open(sign({"a": 1}, active, "JWT"), lambda _: keys.public()[0].public, "JWT")[1] == {"a": 1}
 
 
 def test_files_and_directory_are_for_the_owner_alone(tmp_path: Path):
@@ -42,24 +42,32 @@ def test_the_newest_key_signs_and_all_stand_in_the_description(tmp_path: Path):
     old, new = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
     keys = Keys(tmp_path, DID)
     assert keys.active(NOW).kid == f"{DID}#{new}"
-    assert [key.kid for key in keys.public(NOW)] == [f"{DID}#{new}", f"{DID}#{old}"]
+    assert [key.kid for key in keys.public()] == [f"{DID}#{new}", f"{DID}#{old}"]
 
 
 def test_a_key_that_begins_later_is_shown_at_once_and_signs_from_then_on(tmp_path: Path):
     old, new = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW, not_before=NOW + DAY)
     keys = Keys(tmp_path, DID)
-    assert {key.kid for key in keys.public(NOW)} == {f"{DID}#{old}", f"{DID}#{new}"}
+    assert {key.kid for key in keys.public()} == {f"{DID}#{old}", f"{DID}#{new}"}
     assert keys.active(NOW).kid == f"{DID}#{old}"
     assert keys.active(NOW + DAY).kid == f"{DID}#{new}"
 
 
-def test_a_retired_key_neither_signs_nor_is_shown_after_its_end(tmp_path: Path):
+def test_a_retired_key_signs_no_more_and_is_shown_with_its_end(tmp_path: Path):
     old, new = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
     retire(tmp_path, new, NOW + 10)
     keys = Keys(tmp_path, DID)
     assert keys.active(NOW + 10).kid == f"{DID}#{new}"
     assert keys.active(NOW + 11).kid == f"{DID}#{old}"
-    assert [key.kid for key in keys.public(NOW + 11)] == [f"{DID}#{old}"]
+    assert {key.kid: key.not_after for key in keys.public()} == {f"{DID}#{old}": None, f"{DID}#{new}": NOW + 10}
+
+
+def test_a_key_counts_from_the_beginning_of_the_second_in_which_it_begins(tmp_path: Path):
+    """What is signed carries whole seconds: what a key signed in its first one would be older than the key."""
+    generate(tmp_path, NOW + 0.75, not_before=NOW + 0.75)
+    (key,) = Keys(tmp_path, DID).public()
+    assert key.valid(int(NOW + 0.75))
+    assert not key.valid(int(NOW) - 1)
 
 
 def test_without_a_valid_key_nothing_is_signed(tmp_path: Path):
@@ -161,7 +169,7 @@ def test_a_directory_that_cannot_be_written_is_a_clear_error(tmp_path: Path):
 def test_no_secret_is_in_any_text(tmp_path: Path):
     fragment = generate(tmp_path, NOW)
     keys = Keys(tmp_path, DID)
-    texts = f"{keys!r}{keys}{keys.active(NOW)!r}{keys.public(NOW)!r}{keys.reload()}"
+    texts = f"{keys!r}{keys}{keys.active(NOW)!r}{keys.public()!r}{keys.reload()}"
     seed = seed_of(tmp_path, fragment)
     raw = base64.urlsafe_b64decode(seed + "=")
     assert seed not in texts

@@ -75,7 +75,11 @@ def test_reload_takes_what_was_added_changed_and_removed(tmp_path: Path):
     put(tmp_path, "a", description(keys=[{"@id": f"{HOSPITAL}#k2", "@type": "JsonWebKey", "publicKeyJwk": to_jwk(KEY.public)}]))
     put(tmp_path, "c", description("did:web:lab.example", "lab"))
     (tmp_path / "b.jsonld").unlink()
-    assert registry.reload() == ["added `did:web:lab.example` (`lab`)", f"changed `{HOSPITAL}`", f"removed `{BIO}`"]
+    changed = (
+        f"changed `{HOSPITAL}`; nothing that `{HOSPITAL}#k1` has signed can be verified any more: "
+        "ask for a self-description with its `notAfter`"
+    )
+    assert registry.reload() == ["added `did:web:lab.example` (`lab`)", changed, f"removed `{BIO}`"]
     assert heard == sorted([BIO, "did:web:lab.example", HOSPITAL]), "each once, and nobody else"
     assert registry.find("bio") is None
     assert registry.key(f"{HOSPITAL}#k1") is None

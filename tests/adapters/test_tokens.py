@@ -61,7 +61,7 @@ class Signer:
     def active(self, now: float) -> SigningKey:
         return self.key
 
-    def public(self, now: float) -> Sequence[PublicKey]:
+    def public(self) -> Sequence[PublicKey]:
         return [self.key.key]
 
 

@@ -54,7 +54,7 @@ async def test_the_self_description_is_what_a_registry_takes(desk: Desk):
     assert (answer.status, answer.headers["Content-Type"], findings) == (200, "application/ld+json", [])
     assert member is not None
     assert (member.participant.id, member.participant.protocol) == (desk.us.site.id, desk.us.site.base)
-    assert [key.kid for key in member.keys] == [k.kid for k in keys.Keys(desk.us.site.settings.keys.directory, desk.us.site.id).public(0)]
+    assert [key.kid for key in member.keys] == [k.kid for k in keys.Keys(desk.us.site.settings.keys.directory, desk.us.site.id).public()]
 
 
 # ---- the catalog

@@ -58,12 +58,14 @@ def test_a_key_takes_the_place_of_another_and_peers_can_be_told_before(command: 
 def test_a_key_that_may_be_known_to_others_ends_at_once(command: Command, made: Path):
     (old,) = listed(command)
     assert command("keys", "new", "--at", "now", *HERE).code == 0
+    assert "cuts no transfer" not in retired(command, old["key"], "2097-01-01").err
     said = json.loads(command("keys", "retire", old["key"], "--json", *HERE).out)
     assert set(said) == {"key", "ends", "description"}
-    while any(each["key"] == old["key"] for each in listed(command)):
+    while {each["key"]: each["state"] for each in listed(command)}[old["key"]] != "has ended":
         assert time.time() < datetime.fromisoformat(said["ends"]).timestamp() + 5
-    (new,) = listed(command)
+    new = next(each for each in listed(command) if each["key"] != old["key"])
     assert new["state"] == "signs"
+    assert described(made) == {old["key"], new["key"]}  # what it has signed can be verified as long as anybody asks
 
 
 @pytest.mark.parametrize(
@@ -102,11 +104,12 @@ def test_a_key_whose_successor_ends_itself_is_still_needed(command: Command, mad
     new = json.loads(command("keys", "new", "--at", "now", "--json", *HERE).out)["key"]
     assert retired(command, new, "2090-01-01").code == 0
     refused = retired(command, old["key"])
-    assert refused.code == 1
+    assert (refused.code, "cuts no transfer" in refused.err) == (1, False)
     assert "no other key would sign at 2090-01-01 00:00:00Z" in refused.err
     assert {each["key"] for each in listed(command)} == {old["key"], new}
     third = json.loads(command("keys", "new", "--at", "2089-12-31", "--json", *HERE).out)["key"]
-    assert retired(command, old["key"]).code == 0
+    ended = retired(command, old["key"])
+    assert (ended.code, "cuts no transfer" in ended.err) == (0, True)
     assert third in {each["key"] for each in listed(command)}
 
 

@@ -38,8 +38,19 @@ def test_a_file_with_keys_of_its_own_is_found_out():
 
 
 def test_a_key_that_counts_at_other_times_is_found_out():
-    assert "trust-validity" in codes(pinned(BOTH | {CONSUMER: (replace(OLD.key, not_after=2_000.0), KEYS[CONSUMER].key)}))
-    assert "jws-key-ended" in codes(pinned(BOTH | {PROVIDER: (replace(KEYS[PROVIDER].key, not_after=1.0),)}))
+    assert "trust-validity" in codes(pinned(BOTH | {CONSUMER: (replace(OLD.key, not_before=2_000.0), KEYS[CONSUMER].key)}))
+    assert codes(pinned(BOTH | {PROVIDER: (replace(KEYS[PROVIDER].key, not_after=1.0),)})) >= {"jws-key-ended"}
+
+
+def test_a_key_may_have_ended_since_the_file_was_made():
+    later = max(said.not_after or 0.0 for said in (OLD.key, *(key.key for key in KEYS.values()))) + 1e10
+    since = {who: tuple(replace(key, not_after=min(key.not_after or later, later)) for key in keys) for who, keys in BOTH.items()}
+    assert codes(pinned(since)) == set()
+
+
+def test_an_end_that_the_file_knows_of_counts_also_for_who_trusts_a_key_without_one():
+    assert OLD.key.not_after is not None
+    assert codes(pinned(BOTH | {CONSUMER: (replace(OLD.key, not_after=None), KEYS[CONSUMER].key)})) == set()
 
 
 def test_a_participant_may_have_keys_that_the_file_does_not_know_of():
