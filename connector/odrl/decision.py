@@ -17,6 +17,7 @@ from connector.odrl.explain import (
     found_values,
     known,
     near_misses,
+    sources,
     unknown_operands,
 )
 from connector.odrl.judge import Case, deciding_atom, facts_of, granting
@@ -143,12 +144,12 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         """The whole decision in plain JSON types, for the store and the management API.
 
-        `abridged` says that the policy was too large to keep every constraint. `findings` are those that refuse it; what an author is
-        warned of decides nothing.
+        `facts` are what was known by left operand, `sources` who said it. `abridged` says that the policy was too large to keep every
+        constraint. `findings` are those that refuse it; what an author is warned of decides nothing.
         """
         case = self.case
         code, faults = (self.failed, []) if self.failed else account(case, self.result)
-        whole = case.policy.leaves <= LEAVES_STORED_MAX
+        whole, facts = case.policy.leaves <= LEAVES_STORED_MAX, known(case)
         document: dict[str, Any] = {
             "result": self.result.value,
             "code": code.value,
@@ -162,7 +163,8 @@ class Decision:
                 "action": words.shown(case.request.action),
                 "target": None if case.request.target is None else words.shown(case.request.target, words.SENTENCE_CHARS_MAX),
             },
-            "facts": known(case),
+            "facts": facts,
+            "sources": sources(case, facts),
             "missing": list(self.missing),
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
             "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],

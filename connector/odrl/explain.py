@@ -5,7 +5,7 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, islice
 from typing import Final, Literal, NamedTuple
 
@@ -14,8 +14,9 @@ from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.duties import Owed, doubtful, owed
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, facts_of, granted, on_target, unknown_code
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, Window, fact_key, leaves
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Policy, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
+from connector.odrl.vocabulary import compact
 
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
 _CODES: Final = list(Code)
@@ -60,6 +61,27 @@ def known(case: Case) -> dict[str, list[str]]:
     for operand, unit in case.policy.measures:
         _tell(case, fact_key(operand, unit), found.setdefault(operand, []))
     return found
+
+
+def sources(case: Case, facts: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Who said what was known, by left operand: the requester (`declared`), or what the world was told by: the `clock`, who they are
+    (`identity`), what others vouch for (`claims`), a `meter`, a `log`, the `agreement` or the `contract`."""
+    params = case.request.params
+    return {
+        key: source if not short or key in params or short in params else "claims"
+        for key, source, short in _sources(case.policy)
+        if facts.get(key)
+    }
+
+
+def _sources(policy: Policy) -> list[tuple[str, str, str]]:
+    """The facts of a policy, each with its source, and its short name if it may be declared."""
+    known: list[tuple[str, str, str]] | None = policy.memo.get(_sources)
+    if known is None:
+        keys = [(operand, operand) for operand in policy.usage] + [(fact_key(*measure), measure[0]) for measure in policy.measures]
+        rows = [(key, policy.registry.operands[operand].source) for key, operand in keys]
+        known = policy.memo[_sources] = [(key, source, compact(key) if source == "declared" else "") for key, source in rows]
+    return known
 
 
 def _tell(case: Case, key: str, told: list[str]) -> None:

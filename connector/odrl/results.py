@@ -17,7 +17,8 @@ _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
 
 
 class ConstraintResult(NamedTuple):
-    """One constraint: what it expects, what was found (None = not known), and the state. A logical one has children instead of values."""
+    """One constraint: what it expects, what was found (None = not known), and the state. A logical one has children instead of values;
+    `unit` is the IRI of the unit in which both are counted, or ""."""
 
     path: str
     left: str
@@ -27,19 +28,23 @@ class ConstraintResult(NamedTuple):
     state: State
     children: tuple[ConstraintResult, ...] = ()
     id: str = ""
+    unit: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         if self.children:
             return {"path": self.path, "operator": self.operator, "state": self.state, "children": [c.to_json() for c in self.children]}
-        return {
+        document = {
             "path": self.path,
             "left": self.left,
             "operator": self.operator,
-            "expected": [words.shown(value) for value in self.expected],
+            "expected": words.all_shown(self.expected),
             "actual": None if self.actual is None else words.shown(self.actual),
             "state": self.state,
         }
+        if self.unit:
+            document["unit"] = words.shown(self.unit)
+        return document
 
 
 class RuleResult(NamedTuple):
@@ -113,7 +118,7 @@ def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
     if isinstance(node, Constraint):
         actual = facts.get(node.fact)
         told = None if actual is None else words.fact(node, actual)
-        return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id)
+        return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id, node.unit)
     if isinstance(node, Logic):
         children = tuple([constraint_result(part, facts) for part in node.parts])
         return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)

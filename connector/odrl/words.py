@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -72,6 +72,11 @@ def shown(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:
     if len(text) > chars_max:
         text = text[: chars_max - 1] + "…"
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def all_shown(texts: Iterable[str]) -> list[str]:
+    """Each as `shown` has it: a decision shows some dozens, and nearly all of them are short."""
+    return [text if len(text) <= VALUE_CHARS_MAX and text.isprintable() else shown(text) for text in texts]
 
 
 def value(of: str) -> str:

@@ -7,7 +7,23 @@ import pytest
 from hypothesis import given
 
 from connector.odrl import Options, Profile, Request, World, evaluate, load
-from tests.odrl.cases import NOW, PARTIES, leaf, offer, offers, participant, policy, purpose, request, requests, rule, time, world, worlds
+from tests.odrl.cases import (
+    NOW,
+    ODRL,
+    PARTIES,
+    leaf,
+    offer,
+    offers,
+    participant,
+    policy,
+    purpose,
+    request,
+    requests,
+    rule,
+    time,
+    world,
+    worlds,
+)
 
 BOUNDED = policy(rule(purpose("eq", "research"), time("lteq", "2026-12-31Z")))
 
@@ -60,6 +76,7 @@ def test_a_decision_is_plain_json() -> None:
         "semantics": "odrl22-v1",
         "request": {"party": "did:web:b.example", "action": "use", "target": "urn:d"},
         "facts": {"http://www.w3.org/ns/odrl/2/purpose": ["marketing"]},
+        "sources": {"http://www.w3.org/ns/odrl/2/purpose": "declared"},
         "missing": [],
         "reason": ["Denied: purpose 'marketing' is not 'research' (offer urn:o1, /permission/0/constraint/0)."],
         "rules": [
@@ -278,6 +295,22 @@ def test_a_decision_names_the_profiles_by_which_it_was_taken_and_the_semantics()
     document = evaluate(load(offer(rule()), options=options), request(), world(), options=options).to_json()
     assert (document["profiles"], document["semantics"]) == ({"x": "2026.1"}, "odrl22-v1")
     assert "profiles" not in evaluate(policy(rule()), request(), world()).to_json()
+
+
+def test_a_decision_says_who_said_what_was_known_and_in_which_unit() -> None:
+    money = leaf("odrl:payAmount", "lteq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": {"@id": "urn:eur"}}
+    asked = (purpose("eq", "a"), leaf("odrl:spatial", "eq", "urn:cn"), time("lt", "2030-01-01Z"), leaf("odrl:count", "lteq", "5"))
+    found = policy(rule(*asked, money, leaf("odrl:recipient", "eq", "urn:lab"), participant("eq", PARTIES[0])))
+    world = World(NOW, {"odrl:spatial": ("urn:cn",)}, used={ODRL + "count": 1})
+    document = evaluate(found, request("a", stage="catalog"), world).to_json()
+    assert {name.removeprefix(ODRL): source for name, source in document["sources"].items()} == {
+        "purpose": "declared",
+        "spatial": "claims",
+        "count": "meter",
+        "urn:qiao:participant": "identity",
+    }
+    assert {"recipient", "payAmount", "payAmount urn:eur"} >= {name.removeprefix(ODRL) for name, of in document["facts"].items() if not of}
+    assert [each.get("unit") for each in document["rules"][0]["constraints"]] == [None] * 4 + ["urn:eur"] + [None] * 2
 
 
 def test_a_decision_is_replayed_from_what_it_kept() -> None:
