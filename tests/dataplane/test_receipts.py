@@ -112,6 +112,21 @@ async def test_who_signs_requests_owes_receipts_too_and_a_restart_does_not_forge
 
 
 @pytest.mark.asyncio
+async def test_who_signs_requests_and_no_receipt_is_not_waited_for_for_ever_and_who_has_signed_one_is(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        assert rig.metering is not None
+        await consumer.get(**{"Accept-Signature": "sig=()"})
+        for later, owes in ((0.0, True), (receipts.MEANT_SECONDS - 60, True), (receipts.MEANT_SECONDS + 60, False)):
+            rig.clock.shift_seconds = later
+            assert await rig.metering.receipts.owing(TRANSFER) is owes
+        rig.clock.shift_seconds = 0.0
+        await consumer.begin()
+        await consumer.sign((1, 2))
+        rig.clock.shift_seconds = receipts.MEANT_SECONDS + 60
+        assert await rig.metering.receipts.owing(TRANSFER), "it may be away for longer, and sign for the rest"
+
+
+@pytest.mark.asyncio
 async def test_whoever_asks_for_the_manifest_later_owes_receipts_from_then_on(tmp_path: Path):
     store = MemoryStore()
     async with metered(tmp_path, store) as (rig, consumer):
