@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from connector.adapters import sqlite_schema
+from connector.adapters.sqlite_rows import BEGIN_PROCESS, MOVE_PROCESS, values_of_process
 from connector.adapters.sqlite_schema import APPLICATION_ID, Migration, claimed, connect, number_of, open_database, shipped
+from connector.dsp.exchange import TABLES
 from connector.errors import StoreError
+from tests.contracts.samples import negotiation
 
 
 def migration(version: int, sql: str) -> Migration:
@@ -72,6 +75,29 @@ def test_a_schema_is_brought_forward_step_by_step_and_keeps_the_rows(tmp_path: P
     assert db.execute("select version, sha256 from migration").fetchall() == [(1, ONE.sha256), (2, TWO.sha256)]
     db.close()
     opened(path, ONE, TWO).close()
+
+
+def test_processes_of_before_are_the_same_and_are_checked_as_they_were(tmp_path: Path):
+    """Schema 4 writes a check anew, for which the table is made anew."""
+    path, before = tmp_path / "q.db", shipped()[:3]
+    states = sorted({state for table in TABLES.values() for state in table})
+    rows = [values_of_process(1, negotiation(f"urn:{state}", state=state, peer_pid=f"urn:their:{state}", due=5.0)) for state in states]
+    unfit = values_of_process(1, negotiation("urn:unfit", state="NONE"))
+    about = "select name, sql from sqlite_schema where tbl_name = 'process' and type = 'index' order by name"
+    db = opened(path, *before)
+    db.executemany(BEGIN_PROCESS, rows)
+    db.execute("delete from process where pid = 'urn:AGREED'")
+    indexes, kept = db.execute(about).fetchall(), db.execute("select * from process order by id").fetchall()
+    db.close()
+    db = opened(path)
+    assert (db.execute(about).fetchall(), db.execute("select * from process order by id").fetchall()) == (indexes, kept)
+    assert len(kept) == len(states) - 1
+    db.execute(BEGIN_PROCESS, next(row for row in rows if row[1] == "urn:AGREED"))
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed: state"):
+        db.execute(BEGIN_PROCESS, unfit)
+    assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+    assert not [step for step in db.execute(f"explain {MOVE_PROCESS}", (0,) * 16) if step[1] == "OpenEphemeral"]
+    db.close()
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path):
