@@ -121,6 +121,8 @@ def tree(document: object, format: str, *, id: str | None = None, contexts: Mapp
             raise refusal(
                 Code.MALFORMED, "there is no policy of ODRL in it", "write one: a node of type `odrl:Set`, with an `odrl:permission`"
             )
+        if not heirs:
+            raise refusal(Code.INHERITANCE_LOOP, f"each of its policies is inherited from: {_named(found)}", "leave one `inheritFrom` out")
         raise refusal(Code.MALFORMED, f"there are {len(found)} policies in it: {_named(found)}", "name one by its IRI")
     return _beside(found, heirs[0])
 
