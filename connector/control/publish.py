@@ -20,11 +20,11 @@ from connector.dsp import dcat
 from connector.dsp.messages import CONTEXT
 from connector.dsp.schemas import Schemas
 from connector.errors import InvalidRequest, NotFound, PolicyError
+from connector.metering.claims import DATASET, ID_CHARACTERS_MAX
 from connector.ports import Sources
 from connector.ports.live import LiveSources
 from connector.records import Changes, Dataset, Evidence, Expect, Offer
 
-ID_CHARACTERS_MAX = 512  # ids travel in URLs
 COUNTERS = ("auto-counter", "approve")
 # RFC 9110, 8.3.1, and RFC 6838, 4.2 for the length: it stands in a header of each answer to a consumer.
 MEDIA_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/[!#$&^_.+0-9A-Za-z-]{1,127}(?:[ \t]*;[\t -~]{0,200})?")
@@ -112,8 +112,7 @@ class Publishing:
         return record, new
 
     def _offers(self, manifest: Manifest) -> tuple[Offer, ...]:
-        if not manifest.id or len(manifest.id) > ID_CHARACTERS_MAX or any(c.isspace() or not c.isprintable() for c in manifest.id):
-            raise InvalidRequest(f"a dataset id has 1 to {ID_CHARACTERS_MAX} printable characters without spaces", pointer="/id")
+        _demand_id(manifest.id, "a dataset", "/id")
         if not manifest.policies:
             raise InvalidRequest("a dataset needs at least one policy: without an offer nobody may ask for it", pointer="/policies")
         bare = [key for key in manifest.properties if ":" not in key]
@@ -128,7 +127,7 @@ class Publishing:
         if manifest.envelope is not None and isinstance(envelope := self._policies.parse(manifest.envelope), PolicyError):
             raise envelope
         templates = [*manifest.templates, *[None] * len(manifest.policies)]
-        offers = []
+        offers: list[Offer] = []
         for policy, template in zip(manifest.policies, templates, strict=False):
             id = policy.get("@id") or dcat.offer_id(manifest.id, policy)
             terms = {k: v for k, v in policy.items() if k not in ("@context", "target")}
@@ -136,6 +135,7 @@ class Publishing:
             parsed = self._policies.parse(policy)
             if isinstance(parsed, PolicyError):
                 raise parsed
+            _demand_id(str(id), "an offer", f"/policies/{len(offers)}/@id")
             offers.append(offer)
         if len({offer.id for offer in offers}) < len(offers):
             raise InvalidRequest("two policies have the same id or say the same; an offer's id is unique", pointer="/policies")
@@ -169,3 +169,13 @@ class Publishing:
 def _demand_media_type(said: object, pointer: str) -> None:
     if said is not None and not (isinstance(said, str) and MEDIA_TYPE.fullmatch(said)):
         raise InvalidRequest("the media type is none; write it as `text/csv` or `text/csv; charset=utf-8`", pointer=pointer)
+
+
+def _demand_id(id: str, of: str, pointer: str) -> None:
+    """Raise InvalidRequest for an id that no peer could name: it travels in JSON-LD, in addresses and in manifests."""
+    if not id.isprintable() or not DATASET.fullmatch(id):
+        raise InvalidRequest(
+            f'the id of {of} has {ID_CHARACTERS_MAX} characters at most, none of them a space or one of <>"{{}}|\\^`; '
+            "write for example urn:hospital:outpatients-2026",
+            pointer=pointer,
+        )

@@ -144,7 +144,7 @@ class Accounts:
                 receipts=f"{self._url}/data/{permit.transfer}/receipts", window_bytes=self.window_bytes,
                 credit_windows=self.credit_windows, required=account.required, prices=self._prices(agreement.document),
             )  # fmt: skip
-            token = self._identity.sign(manifest.claims(), Manifest.TYP)
+            token = self._identity.sign(Manifest.of(manifest.claims()).claims(), Manifest.TYP)  # none that could not be read
             shape = (permit.transfer, Role.PROVIDER, agreement.id, permit.consumer, token, origin, CHUNK_BYTES)
             made = Metered(*shape, log.root, None if log.root is None else log.leaves, log.size_bytes, version=1, updated=now)
             if stored is not None and same(stored, log):  # what was sent of it stays counted

@@ -289,8 +289,12 @@ class Receipts:
     async def _make_good(self) -> None:
         since = self._clock.now() - STATED_SECONDS
         for transfer in await self._store.unstated(Role.PROVIDER, (telemetry.STATEMENT,), since):
-            await self.state(transfer)
-            telemetry.log.info("statement made good", transfer=transfer)
+            try:
+                await self.state(transfer)
+            except Exception as error:  # the statements behind it are owed as well
+                telemetry.log.error("statement failed", exc_info=error, transfer=transfer)
+            else:
+                telemetry.log.info("statement made good", transfer=transfer)
 
     async def state(self, transfer: str) -> None:
         """Sign what a transfer has come to, from what is stored. Nothing for one of which nobody wanted any data, and nothing that the last

@@ -21,6 +21,7 @@ URL_CHARACTERS_MAX: Final = 2048
 NOTE_CHARACTERS_MAX: Final = 4096  # a checkpoint has about 200, each cosignature 150 more
 DID: Final = re.compile(r"did:[a-z0-9]+:[\x21-\x22\x24-\x7e]+")
 ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
+DATASET: Final = re.compile(r"[^\s\x00-\x20\x7f-\xa0<>\"{}|\\^`]{1,512}")  # what RFC 3987 leaves to an IRI, of whatever script
 JTI: Final = re.compile(r"[\x21-\x7e]{1,128}")
 URL: Final = re.compile(r"https?://[^\s/?#@]+(?:[/?][\x21-\x22\x24-\x7e]*)?", re.ASCII)
 WHY: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -84,6 +85,7 @@ def text(pattern: re.Pattern[str], characters_max: int = ID_CHARACTERS_MAX) -> C
 
 did: Final = text(DID)
 id_: Final = text(ID)
+dataset: Final = text(DATASET)
 jti: Final = text(JTI)
 url: Final = text(URL, URL_CHARACTERS_MAX)
 note: Final = text(re.compile(r"[^\x00-\x09\x0b-\x1f]+\n"), NOTE_CHARACTERS_MAX)

@@ -101,7 +101,7 @@ MANIFEST: Final[read.Table] = {
     "agr": read.id_,
     "pol": read.digest,
     "tp": read.part({"consumerPid": read.id_, "providerPid": read.id_}, lambda **pids: (pids["consumerPid"], pids["providerPid"])),
-    "ds": read.id_,
+    "ds": read.dataset,
     "snap": read.id_,
     "log": read.part(LOG, _log),
     "unit": read.one_of(*UNITS),

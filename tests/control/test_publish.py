@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from connector.app import Automatic
-from connector.control.publish import ID_CHARACTERS_MAX
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move, Role
+from connector.metering.claims import ID_CHARACTERS_MAX
 from connector.records import Changes, Dataset
 from tests.pair import OPEN, SCHEMAS, Answer, Desk, agreement, desk, fresh, only_for, purpose_policy, quoted
 
@@ -144,11 +144,17 @@ async def test_a_mistake_is_said_with_its_place_and_nothing_is_published(at: Des
     assert list(await at.us.connector.store.events(0, 9)) == []
 
 
-@pytest.mark.parametrize("id", ["a b", "x" * (ID_CHARACTERS_MAX + 1), "a\u202eb", "a\nb"])
+@pytest.mark.parametrize(
+    "id", ["a b", "x" * (ID_CHARACTERS_MAX + 1), "a\u202eb", "a\nb", "urn:x:<a>", "a\u00a0b", 'a"b', "a\\b", "a\ud7ff\x7fb"]
+)
 @pytest.mark.asyncio
-async def test_an_id_that_cannot_travel_in_an_address_is_refused(at: Desk, id: str):
+async def test_an_id_that_no_peer_could_name_is_refused(at: Desk, id: str):
     answer = await put(at, OPEN, id=id)
     assert (answer.status, answer.json["pointer"]) == (400, "/id")
+    if len(id) < ID_CHARACTERS_MAX:
+        answer = await put(at, OPEN, OPEN | {"@id": id})
+        assert answer.status in (400, 422)
+        assert answer.json["pointer"].startswith("/policies/1") if answer.status == 400 else answer.json["reasons"]
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,7 @@ import pytest_asyncio
 from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
+from connector.signatures import jws
 from tests.control.orders import (
     BIG,
     CONTENT,
@@ -31,7 +32,7 @@ from tests.control.orders import (
     upstream,
     went_on,
 )
-from tests.pair import WAIT_SECONDS, Pair, agreement, desk, pair, purpose_policy, running, site, transfer
+from tests.pair import OPEN, WAIT_SECONDS, Pair, agreement, desk, pair, purpose_policy, running, site, transfer
 
 
 @pytest_asyncio.fixture
@@ -55,6 +56,20 @@ async def test_one_call_leads_from_the_wish_to_the_checked_file(both: Pair):
     await both.provider.state(T, ours.peer_pid, "COMPLETED")
     view = await both.consumer.asked("GET", f"/pulls/{done.id}")
     assert (view["stage"], view["reused"], view["sha256"]) == ("done", False, done.sha256.hex())
+
+
+@pytest.mark.asyncio
+async def test_data_may_be_named_in_any_script_and_are_signed_for_under_that_name(both: Pair):
+    dataset = "urn:广州:数据集/门诊?年=2026#ü"
+    await both.provider.publish(dataset, OPEN | {"@id": "urn:广州:要约"}, content=CONTENT)
+    ordered = await order(both.consumer, dataset=dataset)
+    done = await settled(both.consumer, ordered["id"])
+    assert (done.stage, done.reasons) == ("done", ())
+    ours = await both.consumer.state(T, done.transfer, "COMPLETED")
+    metered = await both.provider.connector.store.metered(ours.peer_pid)
+    assert metered is not None
+    assert (metered.receipt is not None, metered.counts.bytes) == (True, len(CONTENT))
+    assert jws.claims_of(metered.manifest)["ds"] == dataset
 
 
 @pytest.mark.asyncio

@@ -1,7 +1,7 @@
 """Receipts: durable and numbered before they are acknowledged, and never acknowledged otherwise, whatever breaks in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import receipts
 from connector.dataplane_accounts import account
+from connector.dsp.messages import Role
 from connector.errors import StoreError
 from connector.merkle.tree import leaf_hash
 from connector.metering import credit
@@ -23,7 +24,7 @@ from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.statements import Statement
 from connector.ports import TransferView
 from connector.records import Changes, Conflict, Evidence
-from connector.records.metering import Counts
+from connector.records.metering import Counts, Metered
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey
 from tests.dataplane.reader import reading
@@ -437,6 +438,30 @@ async def test_an_end_that_a_crash_has_left_without_a_statement_is_stated_at_the
         assert (await facts_of(again)).count("statement-signed") == 1
         said = kept(Statement, (await again.metering.receipts.last(TRANSFER))["statement"] or "")
         assert said.totals.bytes == CREDIT_BYTES
+
+
+class Unreadable(MemoryStore):
+    """Owes a statement of a transfer whose promise nobody can read, before those that it owes besides."""
+
+    async def unstated(self, role: Role, said: Sequence[str], since: float) -> Sequence[str]:
+        return ["urn:uuid:unreadable", TRANSFER]
+
+    async def metered(self, transfer: str) -> Metered | None:
+        found = await super().metered(TRANSFER if transfer == "urn:uuid:unreadable" else transfer)
+        return replace(found, transfer=transfer, manifest="no.manifest.here") if found and found.transfer != transfer else found
+
+
+@pytest.mark.asyncio
+async def test_a_statement_that_cannot_be_made_good_keeps_none_back_behind_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    async with metered(tmp_path, Unreadable()) as (rig, consumer):
+        await consumer.begin()
+        await consumer.sign((1, 3))
+        assert rig.metering is not None
+        rig.metering.receipts.recover()
+        await rig.metering.receipts.close()
+        assert (await facts_of(rig)).count("statement-signed") == 1
+    lines = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["transfer"] for line in lines if line["event"] == "statement failed"] == ["urn:uuid:unreadable"]
 
 
 @pytest.mark.asyncio
