@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from connector.records import Changes
 from tests import pair
 from tests.contracts import samples
 from tests.dataplane.rig import some_bytes
+from tests.dataplane_push.test_push_pair import SIGNED
 from tests.test_app import ended
 
 CONTENT = some_bytes(20_000_000)
@@ -49,15 +51,16 @@ def right(at: pair.Running) -> bool:
     return hashlib.sha256((at.site.root / "out" / "file").read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
 
 
+@pytest.mark.parametrize("policy", [pair.OPEN, SIGNED], ids=["open", "signed"])
 @pytest.mark.parametrize("who", ["provider", "consumer"])
-async def test_whoever_is_stopped_goes_on_with_it_at_its_next_start(tmp_path: Path, who: str):
+async def test_whoever_is_stopped_goes_on_with_it_at_its_next_start(tmp_path: Path, who: str, policy: dict[str, Any]):
     one, other = (pair.site(tmp_path / name, name, store="sqlite") for name in ("hospital", "biopharma"))
     one.meet(other)
     stays, goes = (other, one) if who == "provider" else (one, other)
     async with pair.running(stays) as alive:
         async with pair.running(goes) as stopped:
             provider, consumer = (stopped, alive) if who == "provider" else (alive, stopped)
-            await provider.publish(DATASET, content=CONTENT)
+            await provider.publish(DATASET, policy, content=CONTENT)
             id = await order(consumer)
             await begun(consumer, id)
         async with pair.running(goes) as again:
