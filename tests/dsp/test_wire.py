@@ -339,6 +339,17 @@ def test_whatever_says_each_name_once_is_taken_however_it_is_written(value: Any,
     assert wire.load(text.encode()) == value
 
 
+@given(VALUES, st.integers(1, 12))
+def test_limits_count_alike_however_it_is_written(value: Any, most: int):
+    def judged(text: bytes) -> tuple[Any, str]:
+        try:
+            return wire.load(text, most), ""
+        except WireError as error:
+            return None, error.message
+
+    assert judged(orjson.dumps(value)) == judged(json.dumps(value, indent=1).encode())
+
+
 @given(st.lists(st.tuples(NAMES, VALUES), min_size=1, max_size=4, unique_by=lambda pair: pair[0]), st.data())
 def test_a_name_that_stands_twice_is_refused_wherever_it_stands(pairs: list[tuple[str, Any]], data: st.DataObject):
     twice = data.draw(st.sampled_from(pairs))[0]
