@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from connector.adapters.egress import guard
 from connector.dataplane.edr import Address
 from connector.dataplane_push import pusher
 from connector.errors import EgressDenied, PeerFailed, PeerRefused, Withdrawn
@@ -284,6 +285,28 @@ async def test_a_place_that_we_do_not_dial_gets_nothing(tmp_path: Path):
     async with stand(tmp_path, CONTENT) as at:
         with pytest.raises(EgressDenied):
             await at.pusher.push(TRANSFER, Address("http://10.0.0.1:80/there", "t", None, None, None))
+
+
+async def test_what_is_on_its_way_to_whom_a_reload_allows_no_more_is_cut_at_once_and_says_why_the_next_time(tmp_path: Path):
+    async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=2) as at:
+        hanging, plain = asyncio.Event(), pusher.pieces
+
+        async def slow(*of: Any) -> AsyncIterator[bytes]:
+            async for piece in plain(*of):
+                yield piece[:1000]
+                hanging.set()
+                await asyncio.Event().wait()
+
+        with patched(pusher, pieces=slow):
+            receiving, pushing = asyncio.create_task(at.receive()), asyncio.create_task(pushed(at))
+            async with asyncio.timeout(20):
+                await hanging.wait()
+            at.rig.peer.guard = guard([], http=True, ports=[])
+            async with asyncio.timeout(1.0):
+                with pytest.raises(EgressDenied, match="not at a public address"):
+                    await pushing
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
 
 
 async def test_a_foreign_provider_that_brings_all_at_once_is_taken_too(tmp_path: Path):
