@@ -72,7 +72,7 @@ def values_of_process(number: int, p: Process) -> Row:
         "detail": p.detail,
     }
     state, final = str(p.state), int(p.final)
-    key = (number, p.pid, p.kind.value, p.role.value, p.peer, p.peer_pid)
+    key = (number, p.pid, str(p.kind), str(p.role), p.peer, p.peer_pid)
     return (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, json_of(rest))
 
 
@@ -108,7 +108,7 @@ def process_of(row: Row) -> Process:
 
 
 def _save_inbox(number: int, i: Inbox) -> list[Statement]:
-    return [(SAVE_INBOX, (number, i.pid, i.move.value, i.digest, i.body, i.status, i.answer, i.at))]
+    return [(SAVE_INBOX, (number, i.pid, str(i.move), i.digest, i.body, i.status, i.answer, i.at))]
 
 
 def inbox_of(row: Row) -> Inbox:
@@ -117,7 +117,7 @@ def inbox_of(row: Row) -> Inbox:
 
 
 def save_outbound(number: int, o: Outbound) -> Statement:
-    what = (number, o.id, o.pid, o.kind.value, o.peer, o.act, o.move.value, o.path, o.body)
+    what = (number, o.id, o.pid, str(o.kind), o.peer, o.act, str(o.move), o.path, o.body)
     when = (o.due, o.deadline, o.created, o.attempts, int(o.dead), o.error, o.trace, o.claimed_by, o.epoch, o.until)
     return SAVE_OUTBOX, what + when
 

@@ -87,7 +87,7 @@ def values_of_evidence(number: int, e: Evidence) -> Row:
     detail = json_of(e.detail) if e.detail else None
     salt = os.urandom(SALT_BYTES)
     leaf = leaf_hash(entry_of(e, hidden_of(salt, detail or b"")))
-    kind, move, state = e.kind and e.kind.value, e.move and e.move.value, e.state and str(e.state)
+    kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
     return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, e.digest, detail, e.entry, leaf, salt
 
 

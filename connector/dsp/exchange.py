@@ -5,7 +5,7 @@ acknowledgement), `send` only notes what is in flight, and `answered` moves. One
 know which side we are.
 
 Messages may overtake answers. The rule: a message that is legal only after ours is the answer to ours; otherwise the two
-have crossed, and what crosses is refused, except a termination, which always wins, and a completion that both have said.
+have crossed, and what crosses is refused, except a termination, which always wins, and a completion or a suspension that both have said.
 
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
 accepted message of ours in between; it gets the stored answer. Everything else is judged by the table.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from connector.dsp import negotiation, transfer
 from connector.dsp.messages import OTHER, TERMINATION, Kind, Message, Move, Role
@@ -26,6 +26,7 @@ TABLES = {Kind.NEGOTIATION: negotiation.TRANSITIONS, Kind.TRANSFER: transfer.TRA
 FINAL = {Kind.NEGOTIATION: negotiation.FINAL, Kind.TRANSFER: transfer.FINAL}
 TURNS = {Kind.NEGOTIATION: negotiation.TURN, Kind.TRANSFER: transfer.TURN}
 INITIAL, TERMINATED = "INITIAL", "TERMINATED"
+SAID_BY_BOTH = frozenset({Move.COMPLETION, Move.SUSPENSION})  # where they cross there is nothing that either would say otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def changed(process: Process, **members: Any) -> Process:
     for name, value in members.items():
         setattr(draft, name, value)
     draft.__class__ = Process
-    return cast(Process, draft)
+    made: Process = draft
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
-    elif ours and not move.termination and not (ours is move and move is Move.COMPLETION):
+    elif ours and not move.termination and not (ours is move and move in SAID_BY_BOTH):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move)
