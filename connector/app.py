@@ -244,7 +244,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max)
         indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
         publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
-        means = Means(store, journal.decide, identity, clock, ids, book.checkpoint)
+        means = Means(store, journal.decide, identity, clock, ids, book.checkpoint, states.stating.heard)
         metering = Metering(means, SpliceMover, settings.receipts.after, policies.prices)
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)

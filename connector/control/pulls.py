@@ -45,6 +45,7 @@ class Pulls:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
         self._enough: dict[str, Enough] = {}  # of the downloads that run
+        self._ending: set[str] = set()  # orders that somebody cancels: what has come until now is signed for before their transfer ends
         self.live: dict[str, Pull] = {}
 
     async def order(
@@ -112,6 +113,7 @@ class Pulls:
             has_come = self.live.get(id, pull).received_bytes
             ended = self._kept.next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
             running = self._tasks.get(id)
+            self._ending.add(id)
             try:
                 if running is not None:
                     running.cancel()
@@ -119,6 +121,7 @@ class Pulls:
                 # What the order was just writing is written before this, or meets it as a conflict: `_fail` finds all that was begun.
                 conflict = isinstance(await self._journal.commit(self._kept.write(pull, ended)), Conflict)
             finally:
+                self._ending.discard(id)
                 task = self._start(await self._store.pull(id) or ended)  # to its end, or on from where it was
             if not conflict:
                 await asyncio.wait([task] if task is not None else [])
@@ -268,7 +271,7 @@ class Pulls:
                     continue
                 raise PeerFailed("the provider started the transfer without a data address")
             ended = asyncio.create_task(self._settled(Kind.TRANSFER, process.pid, partial(orders.moved_on, process)))
-            over = partial(_known, ended)
+            over = partial(self._over, pull.id, ended)
             running = asyncio.create_task(self._fetch(pull, None if pull.push else edr, process, over))
             try:
                 await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -290,6 +293,11 @@ class Pulls:
                 ended.cancel()
                 await asyncio.gather(running, ended, return_exceptions=True)
             pull = await self._store.pull(pull.id) or pull
+
+    def _over(self, id: str, ended: asyncio.Task[Process]) -> bool:
+        """Whether the order is being cancelled or its transfer has moved on, unlike one of which nobody hears any more because the
+        connector stops."""
+        return id in self._ending or (ended.done() and not ended.cancelled())
 
     async def _fetch(self, pull: Pull, edr: Edr | None, process: Process, over: Callable[[], bool]) -> Pull:
         async def renewed(edr: Edr) -> None:
@@ -364,8 +372,3 @@ class Pulls:
         if not until(process):  # the connector stops: the next start goes on with the order
             raise asyncio.CancelledError
         return process
-
-
-def _known(ended: asyncio.Task[Process]) -> bool:
-    """Whether the transfer has moved on, unlike one of which nobody hears any more because the connector stops."""
-    return ended.done() and not ended.cancelled()

@@ -137,6 +137,16 @@ class Stating:
         apart = (pid,) if outcome.disputed else ()
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
 
+    async def heard(self, pid: str) -> bool:
+        """Whether the provider has the last receipt of ours for a transfer that is over; its ack is on record here then, if it has signed
+        one. Raises PeerFailed if that cannot be asked now, PeerRefused if not at all, MeterRefused for an ack that does not hold."""
+        stored, process = await self._means.store.metered(pid), await self._means.store.process(Kind.TRANSFER, pid)
+        if stored is None or stored.ack or process is None or process.peer_pid is None:
+            return stored is not None and bool(stored.ack)
+        told = _told(await self._ask("GET", f"{self._place(stored.peer)}/{quote(process.peer_pid, safe='')}", stored.peer))
+        stored = await self._take_ack(stored, told)
+        return bool(stored.ack) or told["receipt"] == stored.receipt
+
     async def _signing(self, pid: str) -> bool:
         """Whether an order still fetches by this transfer, though it is over: its last receipt says what has come."""
         after: str | None = None
@@ -160,7 +170,10 @@ class Stating:
         name = telemetry.RECEIPT_ACKNOWLEDGED
         fact = Evidence(name, Kind.TRANSFER, saved.transfer, saved.peer, None, now, digest=digest(saved.ack), entry=saved.ack)
 
-        async def step() -> Changes:
+        async def step() -> Changes | None:
+            known = await self._means.store.metered(stored.transfer)
+            if known is not None and known.ack:  # somebody who asked at the same time was quicker
+                return None
             return Changes((Expect(Metered, stored.transfer, stored.version),), (saved, row), evidence=(fact,))
 
         await self._means.decide(step, stored.transfer)

@@ -43,7 +43,8 @@ Measured = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all accounts share: `decide` commits (`Journal.decide`), `ledger` gives our newest signed checkpoint or None."""
+    """What all accounts share: `decide` commits (`Journal.decide`), `ledger` gives our newest signed checkpoint or None, `heard(transfer)`
+    says of a transfer that is over whether the provider has our last receipt (`control_billing.stating`)."""
 
     store: Store
     decide: Decide
@@ -51,6 +52,7 @@ class Means:
     clock: Clock
     ids: Ids
     ledger: Callable[[], Awaitable[str | None]] | None = None
+    heard: Callable[[str], Awaitable[bool]] | None = None
 
 
 class Account:
@@ -134,7 +136,7 @@ class Account:
                     await self._sign_rejected(self._rejected[0])
                     del self._rejected[0]
                 elif self._new and not self._ending:
-                    await self._sign("partial")
+                    await self._sign("partial", disk=self._after == "fsync" and self._due)
                 else:
                     await self._settle()
                 await self._post_until_acknowledged()
@@ -252,9 +254,9 @@ class Account:
         if covers(self._verified, self._account.ranges):
             await self._sign("rejected", rejected=rejected)
 
-    async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None) -> None:
-        """Sign the next receipt over what is verified now, and store it. One in the course of things covers what is on the disk by now."""
-        if reason is None and not (self._after == "fsync" and state == "partial" and self._due):
+    async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None, disk: bool = False) -> None:
+        """Sign the next receipt over what is verified now, or over what is on the `disk` by now, and store it."""
+        if reason is None and not disk:
             await self._keep()
         verified, told = self._to_sign(self._kept), self._account.ranges
         covered = union(verified, told) if reason is None and covers(verified, told) else told

@@ -28,11 +28,12 @@ from connector.intake.promise import Broken, Promise, Promised, Unending, obtain
 from connector.intake.proven import Proven, Road
 from connector.intake.pushed import PushPeer
 from connector.intake.signed import SignedPeer, Signing, demanded
+from connector.intake_accounts import earlier
 from connector.metering import live
 from connector.metering.chain_consumer import Terms
 from connector.metering.content import digest_of, read_etag
 from connector.metering.objects import Read
-from connector.metering.ranges import Ranges, covers, union
+from connector.metering.ranges import covers
 from connector.ports import Clock, Identity, Peer
 from connector.ports.pushed import Receptions
 from connector.ports.sinks import Enough, Movers, Sink, Sinks
@@ -261,7 +262,7 @@ class Downloads:
             else pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
         )
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
-        held = await self._held(pull, metering, promise)
+        held = await earlier.held(metering.means, pull.earlier, promise.root, patience)
         download = Proven(pull, sink, road, promise, progress, patience, held)
         account = _account(metering, promise, access, sink, terms, download.measured, download.lines, download.look)
         return await download.run(account, described)
@@ -287,11 +288,6 @@ class Downloads:
         download = Following(*flow, before_bytes=before_bytes, durable=metering.after == "fsync")
         account = _account(metering, promise, access, sink, terms, download.measured)
         return await download.run(account, described)
-
-    async def _held(self, pull: Pull, metering: Metering, promise: Promise) -> Ranges:
-        """The leaves of this part that earlier transfers have brought and that were receipted there: they are not paid for twice."""
-        accounts = [await metering.means.store.metered(transfer) for transfer in pull.earlier]
-        return union(*(each.ranges for each in accounts if each is not None and each.root == promise.root))
 
     async def finish(self, pull: Pull, *, progress: Progress) -> Pull | None:
         """What `fetch` would return, if all of the data is here already; nobody is asked for more. None if something is missing

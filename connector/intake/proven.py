@@ -101,6 +101,8 @@ class Proven:
             account.end()
             await writing
             await self._patiently(account.complete)
+            if missing := without(self._layout.whole, union(self._held, account.told)):
+                raise PeerFailed(f"the leaves {missing} came and were signed for by nobody; the part is kept")
         except ConnectorError as error:
             if self._account is not None:
                 await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)

@@ -154,6 +154,27 @@ async def test_the_last_ack_that_a_crash_has_kept_from_us_comes_with_the_stateme
         assert (await both.consumer.connector.store.receipts(ours))[-1].ack == whole.ack
 
 
+async def test_whether_the_provider_has_the_last_receipt_is_asked_where_its_ack_has_not_come(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await fetched(both)
+        await fact(both.consumer, ours, *SAID)
+        stating, whole = both.consumer.connector.states.stating, await stored(both.consumer, ours)
+        assert await stating.heard(ours)
+        assert not await stating.heard("urn:test:never-heard-of")
+        await falsify(both.consumer, ours, receipt="another.one.than-there", ack="")
+        assert not await stating.heard(ours)
+        assert (await stored(both.consumer, ours)).ack == ""
+        await falsify(both.consumer, ours, receipt=whole.receipt)
+        await falsify(both.provider, theirs, ack="")
+        assert await stating.heard(ours), "a crash came between the receipt and its ack: it counts over there"
+        assert (await stored(both.consumer, ours)).ack == ""
+        await falsify(both.provider, theirs, ack=whole.ack)
+        assert await asyncio.gather(stating.heard(ours), stating.heard(ours)) == [True, True]
+        assert (await stored(both.consumer, ours)).ack == whole.ack
+        acks = [each.entry for each in await both.consumer.evidence(ours) if each.what == "receipt-acknowledged"]
+        assert acks.count(whole.ack) == 2, "once as it came, and once as it was lost and came again"
+
+
 CRASHES = ("statement-signed", "statement-agreed")
 
 

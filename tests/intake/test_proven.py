@@ -22,6 +22,8 @@ from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
 from connector.intake.promise import Broken
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
+from connector.records import Pull
+from connector.records.metering import Metered
 from tests.contracts.memory_sinks import MemorySinks
 from tests.dataplane.rig import some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
@@ -187,26 +189,67 @@ async def _damage(consumer: Consumer, offset: int, piece: bytes) -> None:
     await sink.close()
 
 
+OTHER = "urn:uuid:another-transfer"
+
+
+async def _taken_up(provider: SignedProvider, consumer: Consumer) -> tuple[Pull, Metered]:
+    """Fetch about three quarters, and have another transfer begun for the rest: the order for it, and the account of the first one."""
+    provider.cuts = [30 * CHUNK, *[0] * 1000]
+    with pytest.raises(PeerFailed):
+        await consumer.fetch(patience_seconds=0.1)
+    before = await consumer.account()
+    order = consumer.watcher.reports[-1]
+    provider.cuts, provider.pid, provider.receipts = [], OTHER, []
+    provider.manifest_changes["provider_pid"] = "urn:uuid:other-provider-pid"
+    provider.begin()
+    await consumer.know(OTHER, "urn:uuid:other-provider-pid")
+    known = {"validator": order.validator, "size_bytes": order.size_bytes, "earlier": (before.transfer,)}
+    return consumer.order(transfer=OTHER, **known), before
+
+
 async def test_what_an_earlier_transfer_has_brought_is_not_paid_for_under_the_next_one(tmp_path: Path, sinks: Sinks):
     async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
-        provider.cuts = [30 * CHUNK, *[0] * 1000]
-        with pytest.raises(PeerFailed):
-            await consumer.fetch(patience_seconds=0.1)
-        before = await consumer.account()
-        order = consumer.watcher.reports[-1]
-        other = "urn:uuid:another-transfer"
-        provider.cuts, provider.pid, provider.receipts = [], other, []
-        provider.manifest_changes["provider_pid"] = "urn:uuid:other-provider-pid"
-        provider.begin()
-        await consumer.know(other, "urn:uuid:other-provider-pid")
-        await consumer.fetch(
-            consumer.order(transfer=other, validator=order.validator, size_bytes=order.size_bytes, earlier=(before.transfer,))
-        )
+        order, before = await _taken_up(provider, consumer)
+        await consumer.fetch(order)
         assert written(consumer) == CONTENT
         account = await consumer.account()
         of_both(provider, account)
         assert union(before.ranges, account.ranges) == WHOLE
         assert before.counts.bytes + account.counts.bytes == len(CONTENT)
+
+
+async def test_the_last_receipt_of_a_transfer_that_goes_on_covers_what_came_after_the_last_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A window is on the disk and waits for its receipt, and more has come, as the last leaf arrives."""
+
+    async def behind(self: account.Account) -> None:
+        self.verified(((31, 36),))
+        await self._keep()
+        while not self._ending:
+            await self._news.wait()
+            self._news.clear()
+
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        order, before = await _taken_up(provider, consumer)
+        monkeypatch.setattr(account.Account, "run", behind)
+        await consumer.fetch(order)
+        after = await consumer.account()
+        of_both(provider, after)
+        assert before.counts.bytes + after.counts.bytes == len(CONTENT)
+        assert union(before.ranges, after.ranges) == WHOLE
+
+
+async def test_an_order_of_which_not_everything_is_signed_for_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def nothing(_self: account.Account) -> None:
+        return
+
+    async with both(tmp_path, CONTENT) as (_, consumer):
+        monkeypatch.setattr(account.Account, "complete", nothing)
+        monkeypatch.setattr(account.Account, "last", lambda *_: nothing(_[0]))
+        with pytest.raises(PeerFailed, match="signed for by nobody; the part is kept"):
+            await consumer.fetch()
+        assert not consumer.out.exists()
 
 
 @pytest.mark.parametrize("after", ["fsync", "write"])

@@ -1,0 +1,212 @@
+"""An order that goes on in another transfer: every byte of the file is signed for once, whatever was on its way as the first one ended."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.adapters.clock import SystemClock
+from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
+from connector.dsp.messages import Role
+from connector.errors import PeerFailed, PeerRefused
+from connector.intake import account, patience, proven
+from connector.intake.account import Means
+from connector.intake.patience import Patience
+from connector.intake_accounts.earlier import held
+from connector.metering.content import CHUNK_BYTES
+from connector.metering.objects import digest
+from connector.metering.ranges import Ranges
+from connector.records import Changes
+from connector.records.metering import Receipted
+from connector.settings.fields import MeteringSettings
+from tests import pair
+from tests.dataplane.rig import Counted, FakeIdentity, some_bytes
+from tests.free_ports import free_ports
+from tests.metering import rig
+from tests.test_app import ended
+
+TRANSFER = rig.account(Role.CONSUMER).transfer
+CONTENT = some_bytes(12 * CHUNK_BYTES + 4321)
+DATASET = "urn:test:goes-on"
+PIECE_BYTES, PIECE_SECONDS = 64 * 1024, 0.015
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proven, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(account, "LAST_SECONDS", 0.1)
+
+
+class Slow:
+    """TCP to the data door at `port`: what comes down is slow, and receipts, or their acks, never arrive while they are `lost`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.lost, self.losing = "", asyncio.Event()
+        self.passed = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._watched: list[tuple[int, asyncio.Event]] = []
+
+    def after(self, size_bytes: int) -> asyncio.Event:
+        """An event once so many more bytes have gone down."""
+        self._watched.append((self.passed + size_bytes, reached := asyncio.Event()))
+        return reached
+
+    @asynccontextmanager
+    async def listening(self, port: int) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        server_reader, server = await asyncio.open_connection("127.0.0.1", self._port)
+        posted = asyncio.Event()
+        upward = asyncio.create_task(self._up(reader, server, posted))
+        try:
+            while data := await server_reader.read(PIECE_BYTES):
+                await asyncio.sleep(PIECE_SECONDS * len(data) / PIECE_BYTES)
+                if self.lost == "ack" and posted.is_set():
+                    self.losing.set()
+                    continue
+                self.passed += len(data)
+                for at, reached in self._watched:
+                    if self.passed >= at:
+                        reached.set()
+                writer.write(data)
+                await writer.drain()
+        except (asyncio.CancelledError, ConnectionError):
+            return
+        finally:
+            self._tasks.discard(task)
+            upward.cancel()
+            await asyncio.gather(upward, return_exceptions=True)
+            server.close()
+            writer.close()
+
+    async def _up(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, posted: asyncio.Event) -> None:
+        while data := await reader.read(PIECE_BYTES):
+            if b"POST " in data:
+                if self.lost == "receipt":
+                    self.losing.set()
+                    return
+                posted.set()
+            server.write(data)
+            await server.drain()
+
+
+@asynccontextmanager
+async def slowly(root: Path) -> AsyncIterator[tuple[pair.Pair, Slow]]:
+    """Two connectors, with a slow way to the data."""
+    metering = MeteringSettings(window_bytes=CHUNK_BYTES, credit_windows=4)
+    one, other = (
+        pair.site(root / "hospital", "hospital", store="sqlite", metering=metering),
+        pair.site(root / "biopharma", "biopharma", store="sqlite"),
+    )
+    (front,) = free_ports(1)
+    data = one.settings.data
+    one = one.changed(data=replace(data, url=f"http://127.0.0.1:{front}"))
+    one.meet(other)
+    slow = Slow(data.port)
+    async with pair.running(one) as first, pair.running(other) as second, slow.listening(front):
+        yield pair.Pair(first, second), slow
+
+
+async def goes_on(both: pair.Pair, slow: Slow, chance: random.Random, lost: str) -> str:
+    """Order a file, cancel that twice, and let it come to its end; returns the agreement."""
+    us, out = both.consumer, both.consumer.site.root / "out" / f"file-{lost}"
+    wish = {"peer": "hospital", "dataset": DATASET, "out": str(out)}
+    for _ in range(2):
+        order = await us.asked("POST", "/pulls", wish, status=201)
+        await slow.after(chance.randrange(2 * CHUNK_BYTES, 5 * CHUNK_BYTES)).wait()
+        slow.lost = lost
+        if lost:
+            await slow.losing.wait()
+        view = await us.asked("POST", f"/pulls/{order['id']}/cancel", {"reason": "enough for now"})
+        assert (view["stage"], view["reasons"]) == ("failed", ["enough for now"])
+        left = await us.connector.store.metered(view["transfer"])
+        assert left is not None
+        assert bool(left.ack) is not bool(lost), "what had come was signed for before the transfer ended, where that could be"
+        slow.lost = ""
+        slow.losing.clear()
+    done = await ended(us, (await us.asked("POST", "/pulls", wish, status=201))["id"])
+    assert done["stage"] == "done", done
+    assert out.read_bytes() == CONTENT
+    return str(done["agreement"])
+
+
+async def test_what_cancelled_orders_have_left_is_signed_for_once(tmp_path: Path):
+    async with slowly(tmp_path) as (both, slow):
+        await both.provider.publish(DATASET, content=CONTENT)
+        for seed, lost in enumerate(("", "receipt", "ack")):
+            agreement = await goes_on(both, slow, random.Random(seed), lost)
+            for at in (both.provider, both.consumer):
+                said = await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/usage")
+                assert said["signed"]["bytes"] == (1 + seed) * len(CONTENT), (lost, said)
+        assert all(each["counts"]["bytes"] for each in said["transfers"]), "each of them has brought a part"
+
+
+async def left(*, acked: bool, heard: Callable[[str], Awaitable[bool]] | None = None) -> Means:
+    """A consumer that has signed three receipts under a transfer, over a leaf more each; the last of them has its ack or not."""
+    store, provider, at, rows = MemoryStore(), rig.account(Role.PROVIDER), rig.account(Role.CONSUMER), []
+    for number in range(1, 4):
+        provider, after = rig.exchange(provider, at, ((1, 1 + number),))
+        at = after if number < 3 or acked else replace(after, ack="")
+        rows.append(Receipted(at.transfer, number, digest(at.receipt), at.receipt, at.ack or None, 0.0))
+    await store.commit(Changes((), (replace(at, root=rig.ROOT, version=1), *rows)))
+    clock = SystemClock()
+    return Means(store, Journal(store, clock).decide, FakeIdentity(rig.CONSUMER), clock, Counted(), heard=heard)
+
+
+def answers(*told: bool | Exception) -> Callable[[str], Awaitable[bool]]:
+    left = list(told)
+
+    async def heard(transfer: str) -> bool:
+        assert transfer == TRANSFER
+        if isinstance(each := left.pop(0), Exception):
+            raise each
+        return each
+
+    return heard
+
+
+LAST, BEFORE = ((1, 4),), ((1, 3),)
+CASES: dict[str, tuple[bool, Callable[[str], Awaitable[bool]] | None, Ranges]] = {
+    "it has its ack": (True, answers(), LAST),
+    "the provider has it": (False, answers(True), LAST),
+    "the provider does not have it": (False, answers(False), BEFORE),
+    "the provider says nothing of it": (False, answers(PeerRefused("no such place", status=404)), BEFORE),
+    "the provider is away for a moment": (False, answers(PeerFailed("away"), PeerFailed("away"), True), LAST),
+    "nobody is asked": (False, None, BEFORE),
+}
+
+
+@pytest.mark.parametrize(("acked", "heard", "ranges"), CASES.values(), ids=CASES)
+async def test_a_receipt_counts_once_both_sides_have_it(
+    acked: bool, heard: Callable[[str], Awaitable[bool]] | None, ranges: Ranges, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    means = await left(acked=acked, heard=heard)
+    assert await held(means, ("never heard of", TRANSFER), rig.ROOT, Patience("p", 900, lambda: False)) == ranges
+    assert await held(means, (TRANSFER,), b"o" * 32, Patience("p", 900, lambda: False)) == (), "of other data nothing is held"
+
+
+async def test_while_the_provider_does_not_say_what_it_has_nothing_is_signed_for_a_second_time():
+    means = await left(acked=False, heard=answers(PeerFailed("away")))
+    with pytest.raises(PeerFailed, match="the transfer is over"):
+        await held(means, (TRANSFER,), rig.ROOT, Patience("p", 900, lambda: True))
