@@ -19,6 +19,7 @@ ERROR, SERVER_ERROR, BAD_REQUEST = 300, 500, 400
 # clocks as well as from peers; 400 and 409 also from two messages that crossed, which is over as soon as either is answered.
 DOUBTFUL: dict[int, float] = {400: 1 / 15, 401: 1.0, 403: 1.0, 404: 1.0, 409: 1 / 15}
 REFUSALS_MIN = 5  # in that time, too: a peer that was away for most of it has not been asked
+CROSSED = frozenset({BAD_REQUEST, 409})
 NOT_US, NOT_FOUND = frozenset({401, 403}), 404
 DESCRIPTION = re.compile(r'error_description="([^"]*)"')
 DESCRIPTION_CHARACTERS_MAX = 200
@@ -41,10 +42,11 @@ class Doubts:
 
     def over(self, status: int, move: Move, process: Process, now: float) -> bool:
         """Note an error answer at the instant `now` (seconds of any clock that only grows) and return whether it ends the
-        attempts. A termination is not insisted on, and nothing crosses the first message of a process."""
-        if status >= SERVER_ERROR or status in LATER:
+        attempts. Nothing crosses the first message of a process, or a termination; who does not take who we are has not been told
+        of one, and is until its time is over."""
+        if status >= SERVER_ERROR or status in LATER or (move.termination and status in NOT_US):
             return False
-        if status not in DOUBTFUL or move.termination or (status == BAD_REQUEST and process.peer_pid is None):
+        if status not in DOUBTFUL or (status in CROSSED and move.termination) or (status == BAD_REQUEST and process.peer_pid is None):
             return True
         self.since = now if self.count == 0 else self.since
         self.count += 1

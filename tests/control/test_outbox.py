@@ -348,6 +348,16 @@ async def test_a_refused_termination_of_ours_ends_the_process_all_the_same(at: D
     assert process.pid not in await letters(at)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_termination_that_met_a_proxy_or_a_clock_instead_of_the_peer_is_said_again(at: Desk, status: int):
+    process, _ = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(status, 3)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/terminate", {"reason": "enough"})
+        await at.us.state(T, process.pid, "TERMINATED")
+    assert [word for word in said(at.peer, process) if word.startswith("POST")] == ["POST termination"] * 4
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_termination_of_ours_overtakes_what_is_in_flight(at: Desk):
     process, _ = await standing(at, T, "STARTED", P)

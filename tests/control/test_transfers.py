@@ -368,6 +368,20 @@ async def test_suspend_resume_suspend_resume_take_effect_on_both_sides(two: Pair
     assert rows.count((telemetry.ACKNOWLEDGED, Move.SUSPENSION)) == 2
 
 
+@pytest.mark.asyncio
+async def test_both_may_suspend_at_once_and_it_is_one_suspension(two: Pair):
+    ours, theirs = await running_transfer(two)
+    sides = ((two.consumer, ours), (two.provider, theirs))
+    for _ in range(10):
+        await asyncio.gather(*(side.asked("POST", f"/transfers/{its}/suspend", SUSPEND) for side, its in sides))
+        for side, its in sides:
+            await side.until(T, its, lambda p: p.state == "SUSPENDED" and p.in_flight is None)
+            assert (await side.asked("GET", "/dead-letters"))["items"] == []
+        await two.provider.asked("POST", f"/transfers/{theirs}/resume", {})
+        for side, its in sides:
+            await side.until(T, its, lambda p: p.state == "STARTED" and p.in_flight is None)
+
+
 @pytest.mark.parametrize("by", ["consumer", "provider"])
 @pytest.mark.parametrize(("call", "state"), [("complete", "COMPLETED"), ("terminate", "TERMINATED")])
 @pytest.mark.asyncio

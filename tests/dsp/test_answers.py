@@ -59,9 +59,21 @@ def test_a_burst_of_refusals_is_no_proof():
     assert doubts.over(404, Move.CONTRACT_AGREEMENT, BEGUN, 30.0)
 
 
-@pytest.mark.parametrize("status", sorted(DOUBTFUL))
+@pytest.mark.parametrize("status", [400, 409])
 def test_a_termination_is_not_insisted_on(status: int):
     assert Doubts(30.0).over(status, Move.CONTRACT_TERMINATION, BEGUN, 0.0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_does_not_take_who_we_are_has_not_been_told_of_a_termination(status: int):
+    doubts = Doubts(30.0)
+    assert not any(doubts.over(status, Move.TRANSFER_TERMINATION, BEGUN, float(second)) for second in range(0, 86_400, 60))
+
+
+def test_who_does_not_know_the_process_may_be_a_proxy_and_is_told_of_a_termination_again():
+    doubts = Doubts(30.0)
+    assert not any(doubts.over(404, Move.TRANSFER_TERMINATION, BEGUN, float(second)) for second in range(30))
+    assert doubts.over(404, Move.TRANSFER_TERMINATION, BEGUN, 30.0)
 
 
 def test_nothing_crosses_a_first_message_but_a_proxy_may_stand_before_its_address():

@@ -128,14 +128,16 @@ def test_messages_that_cross_are_refused_and_change_nothing():
 
 
 @pytest.mark.parametrize("us", [C, P])
-def test_a_completion_that_both_have_said_is_one(us: Role):
+@pytest.mark.parametrize(("said", "state"), [(Move.COMPLETION, "COMPLETED"), (Move.SUSPENSION, "SUSPENDED")])
+def test_a_completion_or_a_suspension_that_both_have_said_is_one(said: Move, state: str, us: Role):
     """Refusing it would leave both with a message that nobody takes, over something that they agree about."""
-    waiting = exchange.send(process("STARTED", us), Move.COMPLETION, "row")
-    received = exchange.receive(waiting, message(Move.COMPLETION, role=us))
-    assert (received.process.state, received.process.in_flight, received.settled) == ("COMPLETED", None, "row")
+    waiting = exchange.send(process("STARTED", us), said, "row")
+    received = exchange.receive(waiting, message(said, role=us))
+    assert (received.process.state, received.process.in_flight, received.settled) == (state, None, "row")
+    assert received.process.meant == state
     assert exchange.answered(received.process, "row") is received.process, "the answer to ours, whatever it is, changes nothing"
     assert exchange.refused(received.process, "row") is received.process
-    assert exchange.receive(received.process, message(Move.COMPLETION, role=us)).replay
+    assert exchange.receive(received.process, message(said, role=us)).replay
 
 
 @pytest.mark.parametrize("kind", list(Kind))
