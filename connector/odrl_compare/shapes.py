@@ -40,12 +40,15 @@ class Shape:
 
 
 def shape_of(policy: Policy, work: Work, lengths: Lengths, options: Options, *, bare: bool = False) -> Shape:
-    """The shape of a policy for one length of months. `bare` leaves out its target and assignees. Raises TooComplex."""
+    """The shape of a policy for one length of months. `bare` leaves out its target and assignees. One that is known counts as much as it
+    took: what two policies are to each other must not depend on what was asked of them before. Raises TooComplex."""
     wins = policy.conflict or options.conflict
-    kept: dict[object, Shape] = policy.memo.setdefault(shape_of, {})
+    kept: dict[object, tuple[Shape, int]] = policy.memo.setdefault(shape_of, {})
     key = (wins, bare, tuple(lengths.items()))
-    shape = kept.get(key)
-    if shape is None:
+    if (known := kept.get(key)) is not None:
+        shape = known[0]
+        work.spend(known[1])
+    else:
         mine = Work(work.left, work.leaves)
         reader = Reader(policy.registry, mine, lengths)
         void = wins == "invalid" and bool(clashes(policy, NOBODY))  # as a whole, whatever is asked for (ODRL 2.2 IM, 2.9)
@@ -58,9 +61,9 @@ def shape_of(policy: Policy, work: Work, lengths: Lengths, options: Options, *, 
                 region = _left(region, left, mine)
             grants.append(Grant(rule, region))
         shape = Shape(policy, tuple(grants), mine.axes)
-        work.left = mine.left
+        took, work.left = work.left - mine.left, mine.left
         if len(shape.boxes) <= KEPT_BOXES_MAX and len(kept) < KEPT_SHAPES_MAX:
-            kept[key] = shape
+            kept[key] = shape, took
     work.axes.update(shape.axes)
     return shape
 
