@@ -118,7 +118,7 @@ def in_chinese(
     `texts` are what constraints ask for, in Chinese, by their paths (`plain`): those without are told by the code of the decision. The
     profiles of `options` say what left operands are called. What has neither a sentence nor a code of ours is left out.
     """
-    telling = _Telling(decision, texts or {})
+    telling = _Telling(decision, texts or {}, options)
     said_of_terms = told((*others, *(decision.get("reason") or ()), *((refusal or {}).get("reasons") or ())), options)
     found = {**telling.findings, **said_of_terms}
     for miss in decision.get("near_misses", ()):
@@ -133,7 +133,8 @@ def in_chinese(
 class _Telling:
     """One decision, looked at for what its sentences are about."""
 
-    def __init__(self, decision: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+    def __init__(self, decision: Mapping[str, Any], texts: Mapping[str, str], options: Options) -> None:
+        self.options = options
         self.code = CODES.get(decision.get("code", ""), "")
         self.texts = texts
         self.actual = {node["path"]: node.get("actual") for node in _nodes(decision) if "path" in node}
@@ -164,7 +165,7 @@ class _Telling:
                 return zh.format(*match.groups())
         asked = self.asked(path)
         if text in self.findings or not asked:
-            return self.findings.get(text, self.code)
+            return self.findings.get(text) or told([text], self.options).get(text) or self.code
         if _UNKNOWN.fullmatch(text):
             return f"尚不可知是否满足：{asked}"
         if (prohibited := _PROHIBITED.fullmatch(text)) is not None:

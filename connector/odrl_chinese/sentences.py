@@ -29,10 +29,12 @@ _OPAQUE: Final = "a constraint that is not understood"
 _SPANS: Final = {
     "is anything": "任意", "is not stated": "未说明", "is something that no vocabulary names": "为任何词表都未列出的某物",
 }  # fmt: skip
+_FAILED: Final = {phrase.instead: phrase.zh for phrases in PHRASES.values() for phrase in phrases.values()}
 _ASKED: Final = {phrase.asked: phrase.zh for phrases in PHRASES.values() for phrase in phrases.values()}
 
 # A sentence -> the same in Chinese. {t} is a rule, {c} a condition, {w} what comes with a rule, {s} what is left of an axis, {a} an act,
-# {d} a duty, {n} what a side is called, {l} a left operand, {k} a kind of rule, {j} names, {x} a sentence, {v} anything: it stays as it is.
+# {d} a duty, {n} what a side is called, {l} a left operand, {k} a kind of rule, {j} names, {u} a unit, {x} a sentence, {f} a condition
+# that is not met, {h} one that is, {v} anything: it stays as it is.
 # Each place keeps its number.
 _SENTENCES: Final = (
     ("profile {v} instead of {v}", "配置文件由 {1} 改为 {0}"),
@@ -60,6 +62,8 @@ _SENTENCES: Final = (
     ("nobody here can tell whether the duties of the {n} cover those of the {n}", "此处无法断定{0}的义务是否涵盖{1}的义务"),
     ("nobody here can tell whether the {n} covers {d} of the {n}", "此处无法断定{0}是否涵盖{2}中 {1}"),
     ("only the time for it can tell whether the {n} covers {d} of the {n}", "{0}是否涵盖{2}中 {1}，只能由其时间决定"),
+    ("that depends on how long the months are, which is known only when the time begins to run",
+     "这取决于各月的长短，而期限开始时才可知"),
     ("the two policies are too complex to be compared in the time that there is", "两个策略过于复杂，无法在限定的时间内比较"),
     ("the two were read under different profiles", "二者按不同的配置文件读取"),
     ("the two were read under other profiles than those of the options", "二者按其他配置文件读取"),
@@ -67,7 +71,7 @@ _SENTENCES: Final = (
     ("what the two permit differs in something that is not understood here", "二者所允许的差别在于此处无法理解的内容"),
     ("a constraint that is not understood cannot be judged here", "有此处无法判断的条件"),
     ("no vocabulary says whether a {l} can be both", "没有词表说明一个“{0}”能否同时属于二者"),
-    ("{l} is counted in {v} and in {v}, and nobody here can convert them", "“{0}”分别以 {1} 和 {2} 计，此处无法换算"),
+    ("{l} is counted in {u} and in {u}, and nobody here can convert them", "“{0}”分别以 {1} 和 {2} 计，此处无法换算"),
     ("{v} has a target of its own, which a rule of DSP 2025-1 cannot have", "{0} 有自己的标的，而 DSP 2025-1 的规则不能有"),
     ("{v} has not one plain action, and DSP 2025-1 has no form for another", "{0} 并非只有一个简单行为，而 DSP 2025-1 没有其他写法"),
     ("{v} is not understood here, so it cannot be written anew", "此处无法理解 {0}，因此无法另写"),
@@ -111,6 +115,9 @@ _SENTENCES: Final = (
     ("the two sides hold different states: here {v} with `{v}` unanswered", "双方状态不一致：本方为 {0}，`{1}` 未获答复"),
     ("the agreement was closed: {v}", "协议已被关闭：{0}"),
     ("the agreement was closed", "协议已被关闭"),
+    ("the {l} is not known, and it matters whether {c}", "尚不可知是否满足：{1}"),
+    ("to {v} is prohibited where {h}", "禁止 {0}，因为：{1}"),
+    ("{f}", "未满足：{0}"),
 )  # fmt: skip
 _PLACE: Final = re.compile(r"\{([a-z])\}")
 _RULE: Final = re.compile(
@@ -120,7 +127,7 @@ _RULE: Final = re.compile(
 )
 _ACT: Final = re.compile(r"(\S+)(?: on (\S+))? by (somebody|\S+)(?: with (.+))?", re.DOTALL)
 _VALUE: Final = r"(?:'[^']*'|<[^<>]*>|[^\s(),'<>]+)"
-_VALUES: Final = re.compile(rf"{_VALUE}(?:, (?!and )(?!for the ){_VALUE})*(?: <[^<>]*>| [A-Z]{{3}}(?=[\s,)]|$))?(?: and \d+ more)?")
+_VALUES: Final = re.compile(rf"{_VALUE}(?:, (?!and\b)(?!for\b){_VALUE})*(?: <[^<>]*>| [A-Z]{{3}}(?=[\s,)]|$))?(?: and \d+ more)?")
 _MORE: Final = re.compile(r" and (\d+) more$")
 
 
@@ -160,9 +167,14 @@ class _Telling:
         self.leaf = re.compile(f"({names}) ({phrases}) ({_VALUES.pattern})")
         spans = "|".join(re.escape(span) for span in sorted(_SPANS, key=len, reverse=True))
         self.span = re.compile(f"(?:({spans})|({phrases}) (\\d+ actions|{_VALUES.pattern}))")
+        self.found = re.compile(f"({names})(?: (.+?))?? ({phrases}) ({_VALUES.pattern})", re.DOTALL)
+        instead = "|".join(re.escape(phrase) for phrase in sorted(_FAILED, key=len, reverse=True))
+        self.missed = re.compile(f"({names})(?: (.+?))?? ({instead}) ({_VALUES.pattern})", re.DOTALL)
         self.parts: Mapping[str, Callable[[str], str | None]] = {
             "t": self.rule, "c": self.condition, "w": self.comes_with, "s": self.side, "a": self.act, "d": self.rule,
-            "n": _SIDES.get, "l": labels.get, "k": _KINDS.get, "v": str, "j": lambda text: text.replace(" and ", "和"), "x": self.sentence,
+            "n": _SIDES.get, "l": labels.get, "k": _KINDS.get, "v": str, "x": self.sentence,
+            "u": lambda text: "无单位" if text == "no unit" else text, "j": lambda text: text.replace(" and ", "和"),
+            "f": lambda text: self._value(text, self.missed, _FAILED), "h": lambda text: self._value(text, self.found, _ASKED),
         }  # fmt: skip
 
     def sentence(self, text: str) -> str | None:
@@ -177,6 +189,8 @@ class _Telling:
 
     def rule(self, text: str) -> str | None:
         """`the duty to delete for did:web:x of the permission to use`."""
+        if text == "a duty":
+            return "某项义务"
         if (match := _RULE.fullmatch(text)) is None:
             return None
         kind, acts, whom, opaque, owner = match.groups()
@@ -224,6 +238,13 @@ class _Telling:
                 return f"{party[1]} 为 {party[2]}", party.end()
             return None
         return f"{self.labels[match[1]]}{_ASKED[match[2]]}{_listed(match[3])}", match.end()
+
+    def _value(self, text: str, pattern: re.Pattern[str], phrases: Mapping[str, str]) -> str | None:
+        """A condition with the value that was found for it: `purpose 'marketing' is not one of 'research'`."""
+        if (match := pattern.fullmatch(text)) is None:
+            return None
+        label, actual, phrase, expected = match.groups()
+        return f"{self.labels[label]}{phrases[phrase]}{_listed(expected)}" + (f"；实际为 {actual}" if actual else "")
 
     def comes_with(self, text: str) -> str | None:
         """What a rule asks for: its conditions, and its own duties."""

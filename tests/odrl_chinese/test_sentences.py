@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from connector.control.terms import burdens, settle
 from connector.odrl import Operand, Options, Policy, PolicyError, Profile, compare, load
+from connector.odrl_chinese.decisions import in_chinese
 from connector.odrl_chinese.sentences import CUT, told
 from connector.odrl_compare.wording import changes
 from tests.odrl.cases import PARTIES, leaf, policy, purpose, rule, time
@@ -99,6 +100,22 @@ def test_nothing_that_is_said_of_policies_stays_english(chance: Random):
 )  # fmt: skip
 def test_what_control_says(said: str, says: str):
     assert told([said]) == {said: says}
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("purpose 'marketing' is not one of 'research', 'quality'", "用途为以下之一：'research', 'quality'；实际为 'marketing'"),
+        ("participant is not one of <did:web:a>", "参与方为以下之一：<did:web:a>"),
+        ("time 2026-06-15T12:00:00Z is after 2026-01-01Z", "时间不晚于2026-01-01Z；实际为 2026-06-15T12:00:00Z"),
+        ("elapsed time 3 d 04:05:06 is more than P1D", "已用时长不超过P1D；实际为 3 d 04:05:06"),
+        ("amount paid 7 is more than 5 EUR", "支付金额不超过5 EUR；实际为 7"),
+    ],
+)
+def test_what_is_not_met_is_told_without_the_policy_too(said: str, says: str):
+    assert told([said]) == {said: f"未满足：{says}"}
+    whole = f"Denied: {said} (offer urn:o, /permission/0/constraint/0)."
+    assert in_chinese({}, {"reasons": [whole]}) == {whole: f"拒绝：未满足：{says}（要约 urn:o, /permission/0/constraint/0）。"}
 
 
 @pytest.mark.parametrize(
