@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 
 from connector.adapters.sqlite_rows import (
     DELETE_AGREEMENT,
+    DELETE_DATASET,
     DELETE_OFFERS,
     SAVE_AGREEMENT,
+    SAVE_DATASET,
     SELECT_AGREEMENT,
     SELECT_DATASET,
     SELECT_EDR,
@@ -40,6 +42,7 @@ from connector.adapters.sqlite_rows import (
 )
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
+from connector.adapters_stores.sqlite_kept import Kept
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
@@ -69,8 +72,7 @@ from connector.remembered import Remembered
 WRITER_CACHE_KIB = 8_192  # holds the pages that a busy hour touches; counts against the memory of an idle connector
 READER_CACHE_KIB = 4_096  # for each of the two readers; the rest comes from the system's page cache
 LIMIT_AT_MOST = 10_000  # rows of one page: what fits into memory without anybody noticing
-AT_HAND_MAX = 2_000  # agreements, and offers, that are not read again: those that are being negotiated, or used
-AT_HAND_BYTES_MAX = 4 << 20  # of their JSON, each
+OFFERS_MAX, OFFERS_BYTES_MAX = 2_000, 4 << 20  # that are not read again, by the JSON of their datasets
 SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
 NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
 
@@ -116,6 +118,8 @@ READ_PULL = f"{SELECT_PULL} where participant = ? and id = ?"
 READ_IDEMPOTENT = f"{SELECT_IDEMPOTENT} where participant = ? and key = ?"
 READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 
+GONE = {DELETE_AGREEMENT: READ_AGREEMENT, DELETE_DATASET: READ_DATASET}
+
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
 LIST_OPEN_TRANSFERS = """
     select pid, peer, agreement, dataset from process
@@ -155,10 +159,8 @@ class SqliteStore(LedgerReads):
         except sqlite3.Error as error:
             db.close()
             raise StoreError(f"the database `{path}` cannot be used: {error}") from error
-        # What is asked for again and again, of a file that nobody else writes: rows of agreements as they were written last or read, and
-        # offers as they were read.
-        self._agreements: Remembered[str, Row] = Remembered(AT_HAND_MAX, AT_HAND_BYTES_MAX)
-        self._offers: Remembered[str, Offer] = Remembered(AT_HAND_MAX, AT_HAND_BYTES_MAX)
+        self._kept = Kept({SAVE_AGREEMENT: READ_AGREEMENT, SAVE_DATASET: READ_DATASET}, GONE)
+        self._offers: Remembered[str, Offer] = Remembered(OFFERS_MAX, OFFERS_BYTES_MAX)
         self._writer = Writer(db, self._number, fatal, self._written)
         self._executor = ThreadPoolExecutor(1, "store-read")
 
@@ -197,9 +199,7 @@ class SqliteStore(LedgerReads):
         return inbox_of(row) if row else None
 
     async def agreement(self, id: str) -> Agreement | None:
-        row = self._agreements.get(id)
-        if row is None and (row := self._row(READ_AGREEMENT, id)) is not None:
-            self._agreements.put(id, row, len(row[-1]))
+        row = self._at_hand(READ_AGREEMENT, id)
         return agreement_of(row) if row else None
 
     async def agreements(self, *, peer: str | None, dataset: str | None, after: str | None, limit: int) -> Page[Agreement]:
@@ -214,7 +214,7 @@ class SqliteStore(LedgerReads):
         return await self._rows(usage_of, LIST_OPEN_USAGE)
 
     async def dataset(self, id: str) -> Dataset | None:
-        row = self._row(READ_DATASET, id)
+        row = self._at_hand(READ_DATASET, id)
         return dataset_of(row) if row else None
 
     async def offer(self, id: str) -> Offer | None:
@@ -275,14 +275,9 @@ class SqliteStore(LedgerReads):
         return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
 
     def _written(self, writes: Sequence[Statement]) -> None:
-        """Keep what is at hand as it is on the disk. What was read while a write was on its way is put right here, too."""
-        for sql, values in writes:
-            if sql is SAVE_AGREEMENT:
-                self._agreements.put(values[1], values, len(values[-1]))
-            elif sql is DELETE_AGREEMENT:
-                self._agreements.forget(values[1])
-            elif sql is DELETE_OFFERS:  # which is also how a dataset is saved
-                self._offers.clear()
+        self._kept.written(writes)
+        if any(sql is DELETE_OFFERS for sql, _ in writes):  # which is also how a dataset is saved
+            self._offers.clear()
 
     async def _write(self, *writes: Statement) -> None:
         await self._writer.submit(Prepared(Questions(), writes))
@@ -320,6 +315,13 @@ class SqliteStore(LedgerReads):
             raise StoreError(f"the store cannot be read: {error}") from error
         except UnicodeEncodeError:  # half a surrogate pair: no stored key has one
             return None
+        return row
+
+    def _at_hand(self, sql: str, id: str) -> Row | None:
+        """One row of those that are kept, read if it is not yet."""
+        row = self._kept.get(sql, id)
+        if row is None and (row := self._row(sql, id)) is not None:
+            self._kept.put(sql, row)
         return row
 
     async def _rows(self, make: Callable[[Row], T], sql: str, *values: Any) -> list[T]:

@@ -47,6 +47,7 @@ SAVE_IDEMPOTENT = upsert("idempotent", IDEMPOTENT, "participant, key")
 SETTLE = "delete from outbox where participant = ? and id = ?"
 DELETE_AGREEMENT = "delete from agreement where participant = ? and id = ?"
 DELETE_USAGE = "delete from usage where participant = ? and agreement = ?"
+DELETE_DATASET = "delete from dataset where participant = ? and id = ?"
 DELETE_OFFERS = "delete from offer where participant = ? and dataset = ?"
 
 SELECT_PROCESS = select("process", PROCESS)
@@ -290,7 +291,7 @@ DELETES: dict[type[Any], tuple[str, ...]] = {
     Inbox: ("delete from inbox where participant = ? and pid = ?",),
     Agreement: (DELETE_AGREEMENT, DELETE_USAGE),
     Usage: (DELETE_USAGE,),
-    Dataset: ("delete from dataset where participant = ? and id = ?", DELETE_OFFERS),
+    Dataset: (DELETE_DATASET, DELETE_OFFERS),
     Edr: ("delete from edr where participant = ? and transfer = ?",),
     Pull: ("delete from pull where participant = ? and id = ?",),
     Idempotent: ("delete from idempotent where participant = ? and key = ?",),

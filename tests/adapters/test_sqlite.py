@@ -298,13 +298,14 @@ async def test_what_was_erased_is_in_no_file_any_more(tmp_path: Path):
 
 
 @pytest.mark.asyncio
-async def test_agreements_and_offers_are_not_read_again_and_are_always_as_they_were_written_last(tmp_path: Path):
+async def test_agreements_datasets_and_offers_are_not_read_again_and_are_always_as_they_were_written_last(tmp_path: Path):
     store, reads = SqliteStore(tmp_path / "q.db", OWN), []
     store._points.set_trace_callback(reads.append)
     a, b, d = agreement(), agreement("urn:uuid:a2"), dataset(offers=("o",))
     await store.commit(Changes(saves=(a, d)))
     for _ in range(3):
         assert (await store.agreement(a.id), await store.offer("o"), await store.agreement(b.id)) == (a, d.offers[0], None)
+        assert await store.dataset(d.id) == d
     assert len(reads) == 4, "one for the offer, and three for what is not there"
     reads.clear()
     later = replace(a, final=True, version=2)
@@ -314,9 +315,10 @@ async def test_agreements_and_offers_are_not_read_again_and_are_always_as_they_w
     waiting = asyncio.ensure_future(store.commit(Changes(saves=(later, other))))
     while not waiting.done():  # whenever it is read: before the write, or after
         assert await store.agreement(a.id) in (a, later)
+        assert await store.dataset(d.id) in (d, other)
         assert await store.offer("o") in (d.offers[0], other.offers[0])
         await asyncio.sleep(0)
-    assert (await store.agreement(a.id), await store.offer("o")) == (later, other.offers[0])
+    assert (await store.agreement(a.id), await store.dataset(d.id), await store.offer("o")) == (later, other, other.offers[0])
     await store.commit(Changes(deletes=((Agreement, a.id), (Dataset, d.id))))
-    assert (await store.agreement(a.id), await store.offer("o")) == (None, None)
+    assert (await store.agreement(a.id), await store.dataset(d.id), await store.offer("o")) == (None, None, None)
     await store.close()
