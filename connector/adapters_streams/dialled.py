@@ -82,7 +82,8 @@ class Dialled(aiohttp.TCPConnector):
     def __init__(self, judge: Judge, trust: Trust, **options: Any) -> None:
         super().__init__(**options)
         self._judge, self._trust = judge, trust
-        self._known: dict[int, tuple[str, str, weakref.ref[asyncio.Transport]]] = {}  # by the number of the socket: its copies have it, too
+        # Where it was meant to go, where it goes, by the number of its socket, which copies of that have, too.
+        self._known: dict[int, tuple[str, tuple[Any, ...], weakref.ref[asyncio.Transport]]] = {}
         self._many = KNOWN_MIN
 
     async def connect(
@@ -96,12 +97,12 @@ class Dialled(aiohttp.TCPConnector):
         transport = connection.transport
         if transport is None or transport.is_closing() or (there := transport.get_extra_info("peername")) is None:
             return connection  # the other end is gone already: whoever writes to it finds out
-        where, host = str(req.url.origin()), str(there[0])
-        if (why := self._ends(where, host, transport)) is not None:
+        where = str(req.url.origin())
+        if (why := self._ends(where, there, transport)) is not None:
             transport.abort()
             connection.close()
             raise why
-        self._known[os.fstat(transport.get_extra_info("socket").fileno()).st_ino] = where, host, weakref.ref(transport)
+        self._known[os.fstat(transport.get_extra_info("socket").fileno()).st_ino] = where, there, weakref.ref(transport)
         if len(self._known) > self._many:
             open_ = _sockets()
             self._known = {number: known for number, known in self._known.items() if number in open_}
@@ -111,21 +112,21 @@ class Dialled(aiohttp.TCPConnector):
     def look_again(self) -> None:
         """End what would not be made now, and say why."""
         open_ = _sockets()
-        for number, (where, host, known) in tuple(self._known.items()):
+        for number, (where, there, known) in tuple(self._known.items()):
             transport = known()
-            if number in open_ and (why := self._ends(where, host, transport)) is not None:
+            if number in open_ and (why := self._ends(where, there, transport)) is not None:
                 telemetry.log.warning("connection ended", to=where, reason=why.message)
                 if transport is not None:
                     transport.abort()
                 for descriptor in open_[number]:
-                    _shut(descriptor, number)
+                    _shut(descriptor, number, there)
 
-    def _ends(self, where: str, host: str, transport: asyncio.Transport | None) -> ConnectorError | None:
+    def _ends(self, where: str, there: tuple[Any, ...], transport: asyncio.Transport | None) -> ConnectorError | None:
         """Why this connection would not be made now."""
         tls = transport.get_extra_info("sslcontext") if transport is not None else None
         if tls is not None and not self._trust.counts(tls):
             return PeerFailed(f"the lists of revoked certificates have changed since `{where}` was dialled; it is asked anew who it is")
-        return self._judge(where, host)
+        return self._judge(where, str(there[0]))
 
 
 def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> ssl.SSLContext:
@@ -177,13 +178,14 @@ def _sockets() -> dict[int, list[int]]:
     return found
 
 
-def _shut(descriptor: int, number: int) -> None:
-    """End what goes over a socket, whoever holds it, and whoever has its descriptor by now."""
+def _shut(descriptor: int, number: int, there: tuple[Any, ...]) -> None:
+    """End what goes over the socket with this number to that address, whoever holds it; not what has its descriptor or number by now."""
     with suppress(OSError):  # it was closed meanwhile, or by the peer
         copy = os.dup(descriptor)
         try:
             if os.fstat(copy).st_ino == number:
                 with socket.socket(fileno=os.dup(copy)) as held:
-                    held.shutdown(socket.SHUT_RDWR)
+                    if held.getpeername() == there:
+                        held.shutdown(socket.SHUT_RDWR)
         finally:
             os.close(copy)

@@ -378,18 +378,18 @@ async def test_what_is_known_of_connections_does_not_grow_with_those_that_are_ov
             assert len(connector._known) <= 10
 
 
-def test_a_descriptor_that_is_somebody_elses_by_now_is_left_alone():
-    gone, other = socket.socketpair()
-    near, far = socket.socketpair()
-    number = os.fstat(gone.fileno()).st_ino
-    with near, far, other:
-        gone.close()
-        dialled._shut(near.fileno(), number)
-        near.sendall(b"still there")
-        assert far.recv(100) == b"still there"
-        dialled._shut(near.fileno(), os.fstat(near.fileno()).st_ino)
-        assert far.recv(100) == b""
-    dialled._shut(10_000, number)
+def test_a_descriptor_or_a_number_that_is_somebody_elses_by_now_is_left_alone():
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as near:
+        far, _ = listening.accept()
+        number, there = os.fstat(near.fileno()).st_ino, near.getpeername()
+        with far:
+            dialled._shut(near.fileno(), number + 1, there)
+            dialled._shut(near.fileno(), number, ("127.0.0.1", 1))
+            near.sendall(b"still there")
+            assert far.recv(100) == b"still there"
+            dialled._shut(near.fileno(), number, there)
+            assert far.recv(100) == b""
+        dialled._shut(10_000, number, there)
 
 
 def test_nobody_else_dials():
