@@ -216,7 +216,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         service, nested = f"{own.id}#connector", parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         operations = Operations(journal, steps, policies, catalogs, identity, transfers)
-        files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots)
+        files, sinks = FileSources(settings.sources.roots), FileSinks(settings.pulls.roots, parts.own_places(settings))
 
         def credential(name: str) -> str | None:
             return parts.credential(running.settings, name)

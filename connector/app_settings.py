@@ -3,6 +3,7 @@ running: the files that settings name (`mistakes`), and policies before anybody 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Set
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -127,6 +128,16 @@ def anchor_of(settings: Settings) -> Anchor:
     return FileAnchor(path.with_name(f"{path.name}.ledger"))
 
 
+def own_places(settings: Settings) -> tuple[Path, ...]:
+    """Where nothing may be put that a peer sends: whatever directory or file the settings name for ourselves."""
+    sections = [
+        getattr(settings, each.name) for each in dataclasses.fields(Settings) if each.name not in ("sources", "pulls", "credentials")
+    ]
+    named = [getattr(section, each.name) for section in sections for each in dataclasses.fields(section)]
+    logs = settings.store.path.with_name("content-logs")
+    return (logs, *(each for each in (*named, *settings.credentials.values()) if isinstance(each, Path)))
+
+
 def content_logs(settings: Settings, stack: AsyncExitStack) -> Logs:
     """The content logs of what is published; with a store in memory they are gone with `stack`. Raises SettingsError."""
     if settings.metering.directory is None and settings.store.kind == "memory":
@@ -238,6 +249,13 @@ def examined(content: bytes | list[Any], form: Form, language: Language, now: fl
         return seen if seen.refused else Examined(seen.findings, plain(read(), language), _offer(draft, options), draft.template)
     except PolicyError as error:
         return Examined(tuple(error.findings), None)
+
+
+def in_chinese(findings: Iterable[Finding]) -> dict[str, str]:
+    """The message and the remedy of each finding -> what its code means, in Chinese."""
+    from connector.odrl_chinese.decisions import CODES
+
+    return {f"{finding.message}; {finding.fix}": CODES[finding.code] for finding in findings}
 
 
 def held_by(document: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import trustme
 from connector import app_settings
 from connector.errors import SettingsError
 from connector.settings import Settings, load
-from connector.settings.fields import MeteringSettings, StoreSettings
+from connector.settings.fields import MeteringSettings, PullsSettings, StoreSettings
 from tests import pair
 from tests.adapters.test_peer_http import serving
 from tests.adapters_streams.test_dialled import beginning
@@ -227,3 +227,14 @@ async def test_content_logs_lie_beside_the_database_unless_said_otherwise_and_go
         app_settings.content_logs(replace(settings, metering=MeteringSettings(directory=tmp_path / "there")), stack)
         app_settings.content_logs(replace(settings, store=StoreSettings(kind="memory", path=settings.store.path)), stack)
     assert found(tmp_path) - before == {"hospital/content-logs", "hospital/content-logs/salt", "there", "there/salt"}
+
+
+@pytest.mark.asyncio
+async def test_a_download_becomes_no_key_of_ours_and_nobody_a_member_by_one(tmp_path: Path):
+    site = pair.site(tmp_path / "a", "hospital", store="sqlite")
+    site = replace(site, settings=replace(site.settings, pulls=PullsSettings(roots=(site.root,))))
+    async with pair.running(site) as us:
+        for out in ("keys/x.key", "registry/x.jsonld", "content-logs/x", "connector.db-journal"):
+            body = {"peer": "hospital", "dataset": "urn:d", "out": str(site.root / out), "purposes": []}
+            answer = await us.manage("POST", "/pulls", body)
+            assert (answer.status, answer.json.get("pointer")) == (400, "/out"), (out, answer.body)

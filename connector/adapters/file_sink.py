@@ -34,10 +34,11 @@ T = TypeVar("T")
 
 
 class FileSinks:
-    """Downloads into files below `roots` (directories)."""
+    """Downloads into files below `roots` (directories), but not into `ours`: directories and files of the connector itself, with whatever
+    else has a name that begins like such a file's. What a peer sends is neither a key of ours nor a member of the registry."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self.roots = tuple(roots)
+    def __init__(self, roots: Sequence[Path], ours: Sequence[Path] = ()) -> None:
+        self.roots, self._ours = tuple(roots), tuple(ours)
         self._taken: set[tuple[int, int, str]] = set()
 
     async def check(self, out: str, part: str, *, overwrite: bool) -> None:
@@ -98,6 +99,12 @@ class FileSinks:
 
     def _directory(self, out: str) -> tuple[int, str]:
         root, parts = locate(out, self.roots, POINTER)
+        place = root.resolve().joinpath(*parts)
+        for mine in (each.resolve() for each in self._ours):
+            beside = place.parent == mine.parent and place.name.startswith(mine.name) and not mine.is_dir()
+            if beside or mine == place or mine in place.parents:
+                said = f"`{out}` would stand in or beside `{mine.name}`, which is the connector's own; name a file elsewhere"
+                raise InvalidRequest(said, pointer=POINTER)
         try:
             return open_directory(root, parts[:-1], POINTER), parts[-1]
         except OSError as error:

@@ -249,6 +249,24 @@ async def test_a_second_name_that_a_crash_has_left_is_gone_once_the_file_was_loo
     assert (out / PART).read_bytes() == SECRET
 
 
+@pytest.mark.parametrize("name", ["keys/new.key", "keys/below/x", "keys", "connector.db", "connector.db-wal"])
+async def test_nothing_that_a_peer_sends_stands_among_what_is_our_own(out: Path, name: str):
+    (out / "keys" / "below").mkdir(parents=True)
+    sinks = FileSinks([out], ours=[out / "keys", out / "connector.db"])
+    for refused in (sinks.check(name, "id", overwrite=True), sinks.open(name, "id", overwrite=True), sinks.existing(name, "id")):
+        with pytest.raises(InvalidRequest) as caught:
+            await refused
+        assert caught.value.pointer == "/out"
+    assert (names(out), names(out / "keys")) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["keys.csv", "my-connector.db", "other/connector.db"])
+async def test_what_is_only_called_like_it_is_taken(out: Path, name: str):
+    for folder in ("keys", "other"):
+        (out / folder).mkdir()
+    await FileSinks([out], ours=[out / "keys", out / "connector.db"]).check(name, "id", overwrite=False)
+
+
 async def test_of_many_who_want_one_name_one_has_it_and_it_is_whole(out: Path):
     sinks = FileSinks([out])
     bodies = [some_bytes(50_000 + n, n) for n in range(20)]
