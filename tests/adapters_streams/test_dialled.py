@@ -19,7 +19,7 @@ from connector import telemetry
 from connector.adapters.egress import Guard, guard
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams import dialled
-from connector.adapters_streams.mover import SocketMover
+from connector.adapters_streams.mover import SpliceMover
 from connector.errors import EgressDenied, PeerFailed, SettingsError
 from tests.adapters.test_peer_http import BODY, calling, response, saying, serving, until_the_client_goes
 from tests.api.test_listener import revoking
@@ -309,7 +309,7 @@ async def test_a_socket_that_a_thread_reads_is_cut_too(tmp_path: Path, log: io.S
             detached = incoming.detach()
             assert detached is not None
         into = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
-        mover = SocketMover(detached, into, 30.0)
+        mover = SpliceMover(detached, into, 30.0)
         try:
             move = mover.move(0, len(BODY), len(BODY))
             peer.guard = HERE
