@@ -18,7 +18,7 @@ from connector import telemetry
 from connector.adapters.egress import guard
 from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
-from connector.adapters_streams.mover import SocketMover
+from connector.adapters_streams.mover import SpliceMover
 from connector.control.journal import Journal
 from connector.errors import EgressDenied, PeerFailed, SettingsError
 from connector.intake.account import Means
@@ -73,7 +73,7 @@ class Side:
 
     def downloads(self, rig: Rig, to: Path) -> Downloads:
         means = Means(self.store, self.journal.decide, self.identity, self.clock, Counted())
-        return rig.downloads(to, metering=Metering(means, SocketMover, "write"), signer=self.signing.signer, patience_seconds=2.0)
+        return rig.downloads(to, metering=Metering(means, SpliceMover, "write"), signer=self.signing.signer, patience_seconds=2.0)
 
 
 @pytest_asyncio.fixture
