@@ -4,7 +4,7 @@ running: the files that settings name (`mistakes`), and policies before anybody 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache, partial

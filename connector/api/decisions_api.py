@@ -17,7 +17,7 @@ from aiohttp import web
 from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
 from connector.control.policies import USE, Verdict
-from connector.control.simulate import Access, Affected, Bound, Purposes, Sight, View
+from connector.control.simulate import Access, Affected, Bound, Change, Purposes, Sight, View
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
@@ -44,6 +44,7 @@ class Simulate(Body):
     dataset: str | None = None
     after: str | None = None
     limit: int = PAGE
+    lang: Language = "en"
 
 
 class OtherTerms(Body):
@@ -58,6 +59,7 @@ class OtherTerms(Body):
     after: str | None = None
     agreements_after: str | None = None
     limit: int = PAGE
+    lang: Language = "en"
 
 
 def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:
@@ -140,7 +142,7 @@ class _Decisions:
             "as": {"id": who.id, "name": who.name, "claims": caller.claims},
             "at": instant(at),
             "purposes": said.purposes,
-            "items": [self._view(view, exact=said.dataset is not None) for view in page.items],
+            "items": [self._view(view, said.lang, exact=said.dataset is not None) for view in page.items],
             "next": _cursor(page.next),
             "next_change": instant(min((view.changes for view in page.items if view.changes is not None), default=None)),
         }
@@ -173,7 +175,15 @@ class _Decisions:
             "unchanged": change.unchanged,
             "agreements": {"items": [_bound(each) for each in change.agreements.items], "next": _cursor(change.agreements.next)},
         }
-        return answer(document)
+        return answer(document | {"told": self._told_of(change) if said.lang == "zh" else {}})
+
+    def _told_of(self, change: Change) -> dict[str, str]:
+        """What is said about other terms, in Chinese."""
+        bound = change.agreements.items
+        said = [text for texts in (*change.differences, *(each.differences for each in bound)) for text in texts]
+        reasons = [text for each in change.affected.items for text in each.reasons]
+        reasons += [text for each in bound if not each.bound.permitted for text in each.bound.document["reason"]]
+        return self._in_chinese({}, {"reasons": reasons}, {}, said)
 
     async def perform(self, request: web.Request) -> web.Response:
         """POST /v1/agreements/{id}/performances: an act that fulfils a duty goes on record, and what runs is decided on anew."""
@@ -184,19 +194,22 @@ class _Decisions:
         )
         return answer(agreement_view(kept), 201)
 
-    def _view(self, view: View, *, exact: bool) -> dict[str, Any]:
+    def _view(self, view: View, language: Language, *, exact: bool) -> dict[str, Any]:
         return {
             "id": view.dataset.id,
             "title": orjson.loads(view.dataset.document).get("dct:title"),
             "shown": view.shown,
             "next_change": instant(view.changes),
-            "offers": [self._sight(sight, exact=exact) for sight in view.offers],
+            "offers": [self._sight(sight, language, exact=exact) for sight in view.offers],
         }
 
-    def _sight(self, sight: Sight, *, exact: bool) -> dict[str, Any]:
+    def _sight(self, sight: Sight, language: Language, *, exact: bool) -> dict[str, Any]:
         """An offer: the decision of the catalog and its grounds, what a request for it would be answered, and who holds each condition,
-        by its path."""
-        plain = self._d.simulation.plain(sight.offer.policy, "en", {}) or {"conditions": []}
+        by its path. In another language than English also what each condition says, and sentence by sentence what is `told`."""
+        plain = self._d.simulation.plain(sight.offer.policy, language, {}) or {"conditions": []}
+        texts = {one["path"]: one["text"] for one in plain["conditions"]}
+        decisions = [sight.decision] if sight.asked is None else [sight.decision, sight.asked.document]
+        told = {said: zh for each in decisions for said, zh in self._in_chinese(each, None, texts).items()} if language == "zh" else {}
         return {
             "id": sight.offer.id,
             "manual": sight.offer.manual,
@@ -205,7 +218,7 @@ class _Decisions:
             "grounds": sight.grounds,
             "request": None if sight.asked is None else _decision(sight.asked.document, exact=exact),
             "held": {condition["path"]: condition["held_text"] for condition in plain["conditions"]},
-        }
+        } | ({"texts": texts, "told": told} if language == "zh" else {})
 
     async def _body(self, request: web.Request, shape: type[Any]) -> Any:
         return decode(await read_body(request, self._limits) if request.can_read_body else b"", shape)

@@ -211,9 +211,11 @@ class ManagementClient(Billing, Transferring):
         dataset: str | None = None,
         after: str | None = None,
         limit: int | None = None,
+        language: str | None = None,
     ) -> Simulated:
         """A page of our catalog as a participant (id or name) or somebody with these `claims` would see it, at an instant (RFC 3339)."""
         more = given(claims=claims, at=at, purposes=list(purposes) or None, dataset=dataset, after=after, limit=limit)
+        more |= given(lang=language)
         return await self._call("POST", "/v1/simulate", Simulated, ({"as": participant} if participant is not None else {}) | more)
 
     async def what_if(
@@ -226,9 +228,11 @@ class ManagementClient(Billing, Transferring):
         purposes: Sequence[str] = (),
         after: str | None = None,
         agreements_after: str | None = None,
+        language: str | None = None,
     ) -> OtherTerms:
         """Who would lose or gain if `policy` stood for an offer of ours, or for all offers of a dataset."""
         body = given(offer=offer, dataset=dataset, at=at, purposes=list(purposes) or None, after=after, agreements_after=agreements_after)
+        body |= given(lang=language)
         return await self._call("POST", "/v1/simulate/change", OtherTerms, body | {"policy": policy})
 
     # policies before they are published

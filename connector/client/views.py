@@ -307,7 +307,8 @@ class Drafted(Struct, frozen=True):
 
 class OtherTerms(Struct, frozen=True):
     """What other terms would do: the offers `replaced` with the differences, the participants for whom something changes (`effect`: loses,
-    gains, narrower, wider, other), how many are `unchanged`, and a page of the `agreements` that go on under terms of their own."""
+    gains, narrower, wider, other), how many are `unchanged`, and a page of the `agreements` that go on under terms of their own. `told` has
+    the sentences in the language that was asked for."""
 
     dataset: str
     at: str
@@ -318,6 +319,7 @@ class OtherTerms(Struct, frozen=True):
     tried: tuple[str, ...] = ()
     untried: int = 0
     next: str | None = None
+    told: dict[str, str] = {}
 
 
 class Ledgers(Struct, frozen=True):

@@ -1,12 +1,14 @@
 """`connector simulate`, `what-if` and `lint`: terms before anybody meets them; against connectors that run here."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connector.client.management import ManagementClient
+from connector.dsp.messages import Kind
 from tests import pair
 from tests.cli.conftest import Command, Operated
 from tests.pair import fresh, only_for, purpose_policy, until_policy
@@ -154,6 +156,46 @@ async def test_who_would_lose_by_other_terms_is_shown_with_the_reason(tmp_path: 
         assert (nothing.code, "`--offer` or `--dataset`" in nothing.err) == (1, True)
 
 
+ENGLISH = re.compile(r"\b(is|was|are|the|not|of|it|to|no|and|or|that|asks|hidden|offer|needs|may|with|keep|at|by|as|change)\b")
+NAMES = re.compile(r"`[^`]*`|<[^>]*>|'[^']*'|“[^”]*”|/[\w/~-]+|(?:odrl|urn|did|https?):[\w:./%-]+")
+
+
+def english(text: str) -> list[str]:
+    """The lines of which something is left in English, beside names and values."""
+    return [line for line in text.splitlines() if ENGLISH.search(NAMES.sub("", line))]
+
+
+@pytest.mark.asyncio
+async def test_in_chinese_all_of_it_is_chinese_but_names(tmp_path: Path, operated: Operated, policy: Any):
+    async with pair.pair(tmp_path / "x") as two:
+        view = await two.provider.publish("urn:s:care", purpose_policy("care", "research"))
+        await two.provider.publish("urn:s:hidden", only_for("did:web:other.example"))
+        await two.provider.publish("urn:s:until", until_policy("2030-01-01T00:00:00Z"))
+        as_asked = ("simulate", "--as", "biopharma", "--at", "2029-01-01", "--lang", "zh")
+        every = await operated(two.provider, *as_asked, "--purpose", "marketing")
+        assert every.code == 0, every.err
+        assert english(every.out + every.err) == []
+        assert "未满足：用于“care”或“research”；实际为 marketing" in every.out
+        assert "CONSTRAINT_UNSATISFIED，依据 /permission/0：拒绝：未满足：" in every.out
+        for dataset in ("urn:s:care", "urn:s:hidden"):
+            whole = await operated(two.provider, *as_asked, "--dataset", dataset)
+            assert english(whole.out + whole.err) == []
+        agreed = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": "urn:s:care"}, status=201)
+        await two.consumer.state(Kind.NEGOTIATION, agreed["pid"], "FINALIZED")
+        offer, file = view["offers"][0]["id"], policy(purpose_policy("research"))
+        what_if = await operated(two.provider, "what-if", file, "--offer", offer, "--lang", "zh")
+        assert what_if.code == 0, what_if.err
+        assert english(what_if.out + what_if.err) == []
+        for said in (
+            "可做的变少",
+            "不再要求",
+            "未满足：用途为以下之一：'research'；实际为 'care'",
+            "新条款不同：use 的许可要求",
+            "0个参与方不受影响",
+        ):
+            assert said in what_if.out + what_if.err
+
+
 # ---- lint
 
 
@@ -165,6 +207,9 @@ def test_a_policy_that_is_in_order_is_said_in_plain_words(command: Command, poli
     assert "/permission/0/constraint/0: for “care” (declared by the other side)" in ended.out
     assert ended.err.endswith("policy.json: nothing to mend\n")
     assert "用于“care”" in command("lint", policy(sound), "--lang", "zh").out
+    bad = command("lint", policy(BAD), "--lang", "zh")
+    assert english(bad.out) == []
+    assert "错误 TERM_DROPPED 位置 /permission/0/constraint/0/leftOperand：" in bad.out.replace(": ", "：")
 
 
 def test_every_finding_is_listed_with_place_and_remedy_and_an_error_ends_with_1(command: Command, policy: Any):
