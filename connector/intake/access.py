@@ -127,7 +127,7 @@ def _read(status: int, body: bytes, edr: Edr, asked: float) -> Edr:
         told = answer.get("error") if isinstance(answer, dict) else None
         text = f"the provider refused to renew the access token: status {status}" + (f", `{told[:64]}`" if isinstance(told, str) else "")
         final = 400 <= status < 500 and status not in (408, 425, 429)  # noqa: PLR2004 - statuses
-        raise PeerRefused(text, status=status) if final else PeerFailed(text)
+        raise PeerRefused(text, status=status, said=told if isinstance(told, str) else None) if final else PeerFailed(text)
     if not isinstance(answer, dict) or not is_token(answer.get("access_token")):
         raise PeerFailed("the provider's answer to a token renewal has no `access_token` that can be presented")
     life = answer.get("expires_in")

@@ -1,9 +1,9 @@
 """The consumer's account of one transfer: what was verified is receipted, and each receipt acknowledged, while more comes.
 
-A receipt is signed when a window more was verified, a second after something was, when a leaf is wrong, and at the end. It is stored
-before it is posted, so that after a crash the same one goes out again and no other with its number. One at a time waits for its ack; it
-is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after` says; if that is
-`fsync`, the disk writes what the next one covers while this one is under way.
+A receipt is signed when half of the credit more was verified, a window at least, a second after something was, when a leaf is wrong, and at
+the end. It is stored before it is posted, so that after a crash the same one goes out again and no other with its number. One at a time
+waits for its ack; it is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after`
+says; if that is `fsync`, the disk writes what the next one covers while this one is under way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused, Unauthenticated
 from connector.intake.beside import Beside, problem_code
+from connector.intake.patience import CLOCKS, Doubt, doubtful
 from connector.intake.promise import Broken, Promised
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
@@ -82,15 +83,7 @@ class Account:
         self._measured, self._look = measured, look
         manifest = promise.manifest
         self._log = promise.known(lines if manifest.unit == "line" else None)
-        self._account = Metered(
-            transfer,
-            Role.CONSUMER,
-            agreement,
-            peer,
-            promise.token,
-            manifest.log.origin,
-            *promise.form,
-        )
+        self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)
         self._said: Ranges = ()
         self._kept: Ranges = ()  # what of it has got as far as `after` says
         self._news, self._more = asyncio.Event(), asyncio.Event()
@@ -278,14 +271,14 @@ class Account:
         await self._save(chain.issued(self._account, token, receipt), (telemetry.RECEIPT_SIGNED, token))
 
     async def _post_until_acknowledged(self) -> None:
-        """Raises Broken, PeerRefused."""
-        pause = FIRST_PAUSE_SECONDS
+        """Raises Broken, PeerRefused for a refusal that is believed."""
+        pause, doubt = FIRST_PAUSE_SECONDS, Doubt()
         while self._pending:
             try:
                 await self._post()
-            except (Broken, PeerRefused):
-                raise
             except PeerFailed as error:
+                if isinstance(error, Broken) or doubt.over(error):
+                    raise
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
@@ -299,15 +292,17 @@ class Account:
             code = problem_code(reply.body)
             if code == "sequence-stale" and await self._restore():
                 return
-            if code is None:
-                raise PeerRefused(f"the provider took no receipt: status {reply.status}", status=reply.status)
+            if code is None or code in CLOCKS:
+                text = f"the provider took no receipt: status {reply.status}" + (f", `{code}`" if code else "")
+                raise PeerRefused(text, status=reply.status, said=code)
             raise Broken(f"the provider refused receipt {self._account.sequence}: `{code}`", code)
         token = _text(reply.body)
         judged = chain.judge_ack(self._account, token, proven=self._proven, now=self._means.clock.now())
         if judged.outcome is Outcome.STALE:
             raise PeerFailed("the ack is for an earlier receipt")
         if judged.outcome is not Outcome.ACCEPTED:
-            raise Broken(f"the provider's ack does not hold: {judged.message}", judged.code)
+            text = f"the provider's ack does not hold: {judged.message}"
+            raise PeerRefused(text, said=judged.code) if judged.code in CLOCKS else Broken(text, judged.code)
         self._account, self._unsaved = judged.account, True
 
     async def _restore(self) -> bool:
@@ -315,7 +310,9 @@ class Account:
         try:
             told = orjson.loads(await self._beside.receipts(self._promise.manifest.receipts))
             receipt, ack = told["receipt"], told["ack"]
-        except PeerRefused:
+        except PeerRefused as refused:
+            if doubtful(refused):
+                raise
             return False  # nothing is kept there
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise Broken("the provider's memory of receipts cannot be read", "receipts-malformed") from None

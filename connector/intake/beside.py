@@ -26,7 +26,8 @@ CHECKPOINT_BYTES_MAX = 16 * 1024  # of a signed note with its cosignatures
 PROBLEM_BYTES_MAX = 16 * 1024  # of a refusal that is read
 PROBLEM_SECONDS = 5.0  # for it to arrive
 JWT = "application/jwt"
-CODE = re.compile(r"[a-z0-9-]{1,64}")
+PROBLEM = "urn:qiao:problem:"
+CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
 class Beside:
@@ -101,14 +102,15 @@ class Beside:
 
 
 def problem_code(body: bytes) -> str | None:
-    """The code in problem details (RFC 9457): `code`, else the end of `type`. None if there is none."""
+    """The code in problem details (RFC 9457): `code`, else the end of a `type` of ours. None if there is none: `about:blank` is one too."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(document, dict):
         return None
-    code = document.get("code") or str(document.get("type", "")).rpartition(":")[2]
+    before, _, kind = str(document.get("type", "")).partition(PROBLEM)
+    code = document.get("code") or (kind if not before else None)
     return code if isinstance(code, str) and CODE.fullmatch(code) else None
 
 
@@ -137,7 +139,7 @@ def _refusal(reply: Reply) -> PeerFailed:
     code = problem_code(reply.body)
     if reply.status in LATER:
         return NotNow(reply.status, seconds_of(reply.headers.get("retry-after")), code)
-    return PeerRefused(answered(reply.status, code), status=reply.status)
+    return PeerRefused(answered(reply.status, code), status=reply.status, said=code)
 
 
 def _text(body: bytes) -> str:

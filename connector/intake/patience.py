@@ -15,8 +15,31 @@ from connector.metering.live import LOST
 
 FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one comes at once, most cuts are single
 PAUSE_SECONDS_MAX = 30.0
-REFUSED_SECONDS = 3.0  # a refusal is believed after this time: messages about the same transfer may be on their way
+REFUSED_SECONDS = 30.0  # a refusal that says no reason of ours, or one of clocks, is believed after this time: a proxy restarts in less
+SAID_SHARE = 0.1  # of it is for one that does: messages about the same transfer may be on their way
+# What a clock says that was set wrong, here or there; it is right again soon.
+CLOCKS = frozenset({"signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead"})
 PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
+
+
+class Doubt:
+    """Whether refusals are to be believed: they are once they have been repeated for the time."""
+
+    def __init__(self) -> None:
+        self._since = float("inf")
+
+    def over(self, error: PeerFailed) -> bool:
+        """Whether this failure is a refusal that is believed by now."""
+        now = asyncio.get_running_loop().time()
+        # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
+        refused = isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED)
+        self._since = min(self._since, now) if refused else float("inf")
+        return now - self._since >= REFUSED_SECONDS * (1.0 if doubtful(error) else SAID_SHARE)
+
+
+def doubtful(error: PeerFailed) -> bool:
+    """Whether it is a refusal that need not be the provider's own."""
+    return isinstance(error, PeerRefused) and (error.said is None or error.said in CLOCKS)
 
 
 class Patience:
@@ -28,7 +51,7 @@ class Patience:
         self, id: str, patience_seconds: float, over: Callable[[], bool], waits: Callable[[str], Awaitable[None]] | None = None
     ) -> None:
         self._id, self._patience_seconds, self._over, self._waits = id, patience_seconds, over, waits
-        self._failures, self._last_byte, self._refused_since = 0, asyncio.get_running_loop().time(), float("inf")
+        self._failures, self._last_byte, self._doubt = 0, asyncio.get_running_loop().time(), Doubt()
 
     @property
     def over(self) -> bool:
@@ -42,13 +65,8 @@ class Patience:
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
-        # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
-        if isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED):
-            self._refused_since = min(self._refused_since, loop.time())
-            if loop.time() - self._refused_since >= REFUSED_SECONDS:
-                raise error
-        else:
-            self._refused_since = float("inf")
+        if self._doubt.over(error):
+            raise error
         if moved_bytes > 0:
             self._last_byte = loop.time()
         self._failures = 1 if moved_bytes >= PROGRESS_BYTES else self._failures + 1

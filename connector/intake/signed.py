@@ -21,7 +21,8 @@ import orjson
 
 from connector import telemetry
 from connector.dsp.messages import Kind
-from connector.errors import SignatureRefused
+from connector.errors import PeerRefused, SignatureRefused
+from connector.intake.patience import CLOCKS
 from connector.intake.promise import Broken
 from connector.ports import Clock, Download, Peer, Reply, VerificationKey
 from connector.records import Changes, Evidence
@@ -58,7 +59,8 @@ class Signing:
 
 class SignedPeer:
     """The port `Peer` towards the data listener of `provider` (a participant id), for one transfer. With `decide` (`Journal.decide`)
-    signatures of answers with data are put on record. All methods raise Broken for an answer that contradicts its signature."""
+    signatures of answers with data are put on record. All methods raise Broken for an answer that contradicts its signature, and
+    PeerRefused for one that holds at another time: a clock may have been set."""
 
     def __init__(
         self, peer: Peer, signing: Signing, provider: str, transfer: str, *, demanded: bool = False, decide: Decide | None = None
@@ -123,7 +125,10 @@ class SignedPeer:
             return self._asking.look(asked, status, headers)
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=status, code=refused.code)
-            raise Broken(f"the provider's answer does not hold: {refused.message}", refused.code) from None
+            text = f"the provider's answer does not hold: {refused.message}"
+            if refused.code in CLOCKS:
+                raise PeerRefused(text, status=status, said=refused.code) from None
+            raise Broken(text, refused.code) from None
 
     async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:
         """Put on record what both sides have signed: what the signature of the answer covers, too, which proves it to anybody; never the

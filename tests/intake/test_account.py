@@ -144,7 +144,6 @@ FALSE: list[tuple[str, Callable[[Ack], dict[str, Any]]]] = [
     ("ack-manifest", lambda _: {"manifest": bytes(32)}),
     ("ack-credit", lambda ack: {"credit_bytes": ack.credit_bytes + 1}),
     ("ack-gap", lambda ack: {"sequence": ack.sequence + 1}),
-    ("ack-ahead", lambda ack: {"issued": ack.issued + 1000}),
     ("ack-audience", lambda _: {"audience": STRANGER}),
 ]
 
@@ -212,11 +211,69 @@ async def test_a_receipt_that_is_refused_ends_it_with_the_code_of_the_refusal(tm
         assert caught.value.code == "bytes-differ"
 
 
-async def test_a_provider_that_takes_no_receipts_is_refused_by_its_status(tmp_path: Path):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_provider_that_takes_no_receipts_is_refused_by_its_status(tmp_path: Path, method: str):
     async with both(tmp_path, CONTENT) as (provider, consumer):
-        provider.lies["receipts"] = lambda *_: web.Response(status=404)
-        with pytest.raises(PeerRefused, match="took no receipt: status 404"):
+        provider.lies["receipts"] = lambda _, request: web.Response(status=404) if request.method == method else None
+        with pytest.raises(PeerRefused, match="status 404"):
             await consumer.fetch()
+
+
+HTML = {"text": "<html><title>404 Not Found</title></html>", "content_type": "text/html"}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413])
+@pytest.mark.parametrize("number", [0, 3])
+async def test_a_stray_answer_to_a_receipt_ends_nothing(tmp_path: Path, status: int, number: int, monkeypatch: pytest.MonkeyPatch):
+    """A proxy that restarts says anything, and not that the provider wants no receipt."""
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 30.0)
+    stray = [status]
+
+    def lie(told: SignedProvider, request: web.Request) -> web.Response | None:
+        due = request.method == "POST" and len(told.receipts) == number and stray
+        return web.Response(status=stray.pop(), **HTML) if due else None
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["receipts"] = lie
+        await consumer.fetch()
+        assert (stray, consumer.out.read_bytes()) == ([], CONTENT)
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("side", ["here", "there"])
+async def test_a_clock_that_is_wrong_for_a_moment_ends_nothing(tmp_path: Path, side: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 30.0)
+    left = [True]
+
+    def wrong(provider: SignedProvider) -> web.Response | None:
+        if not left or not left.pop():
+            return None
+        if side == "there":
+            return web.Response(status=422, body=orjson.dumps({"type": "urn:qiao:problem:receipt-ahead"}))
+        ack = kept(Ack, provider.account.ack)
+        return web.Response(text=jws.sign(replace(ack, issued=ack.issued + 1000).claims(), key_of(PROVIDER), Ack.TYP))
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(3, wrong)
+        await consumer.fetch()
+        assert left == []
+        of_both(provider, await consumer.account())
+
+
+async def test_whether_the_provider_remembers_receipts_no_stray_answer_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever has lost its own would sign another first one, and contradict itself."""
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 30.0)
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        await interrupted(provider, consumer)
+        consumer.store = MemoryStore()
+        await consumer.know()
+        stray = [404]
+        provider.lies["receipts"] = lambda _, request: (
+            web.Response(status=stray.pop(), **HTML) if stray and request.method == "GET" else None
+        )
+        await consumer.fetch()
+        assert stray == []
+        of_both(provider, await consumer.account())
 
 
 async def interrupted(provider: SignedProvider, consumer: Consumer) -> None:

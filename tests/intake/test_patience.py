@@ -76,16 +76,27 @@ async def test_a_provider_that_asks_for_time_gets_it_within_bounds(slept: list[f
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("error", [PeerRefused("no", status=403), Unfit("nonsense")], ids=["refused", "unfit"])
-async def test_a_refusal_is_believed_when_it_has_lasted(slept: list[float], monkeypatch: pytest.MonkeyPatch, error: PeerFailed):
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (PeerRefused("no", status=403), 30.0),  # by a proxy, as far as anybody can tell
+        (PeerRefused("no", status=401, said="signature-old"), 30.0),
+        (PeerRefused("no", status=403, said="transfer-suspended"), 3.0),
+        (Unfit("nonsense"), 3.0),
+    ],
+    ids=["refused", "by a clock", "with a reason", "unfit"],
+)
+async def test_a_refusal_is_believed_when_it_has_lasted(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch, error: PeerFailed, seconds: float
+):
     hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
     await patience.bear(error, 0)
-    hand.seconds += module.REFUSED_SECONDS / 2
+    hand.seconds += seconds / 2
     await patience.bear(error, 0)
-    hand.seconds += module.REFUSED_SECONDS / 2
+    hand.seconds += seconds / 2
     await patience.bear(CUT, 0)  # something else came between: it may be about to change
     await patience.bear(error, 0)
-    hand.seconds += module.REFUSED_SECONDS
+    hand.seconds += seconds
     with pytest.raises(type(error)):
         await patience.bear(error, 0)
 

@@ -20,9 +20,10 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams.mover import SpliceMover
 from connector.control.journal import Journal
-from connector.errors import EgressDenied, PeerFailed, SettingsError
+from connector.errors import EgressDenied, PeerFailed, PeerRefused, SettingsError
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
+from connector.intake.patience import doubtful
 from connector.intake.promise import Broken
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.ports import SIGNED_REQUESTS
@@ -229,8 +230,6 @@ LIES: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "what cannot be read": ("signature-input-malformed", lambda p: setattr(p, "lie", header("Signature-Input", "dp=("))),
     "somebody else's": ("signature-signer", lambda p: setattr(p, "by", STRANGER)),
     "our own": ("signature-signer", lambda p: setattr(p, "by", CONSUMER)),
-    "an old one": ("signature-old", lambda p: setattr(p, "at", time.time() - 70)),
-    "one from the future": ("signature-future", lambda p: setattr(p, "at", time.time() + 70)),
 }
 
 
@@ -247,6 +246,21 @@ async def test_an_answer_that_contradicts_its_signature_is_none(side: Side, code
             assert broken.value.code == code
             assert "t0ken" not in broken.value.message
         assert await side.legs() == []
+
+
+@pytest.mark.parametrize(("code", "seconds"), [("signature-old", -70), ("signature-future", 70)])
+@pytest.mark.asyncio
+async def test_an_answer_of_another_time_is_a_refusal_that_a_clock_may_mend(side: Side, code: str, seconds: int):
+    async with listening() as there:
+        peer = side.signed()
+        there.at = time.time() + seconds
+        for ask in (lambda: read(peer, there.url), lambda: peer.send("GET", there.url, headers=HEADERS)):
+            with pytest.raises(PeerRefused, match="the provider's answer does not hold") as refused:
+                await ask()
+            assert (refused.value.said, doubtful(refused.value)) == (code, True)
+        assert await side.legs() == []
+        there.at = time.time()
+        assert await read(peer, there.url) == b"data"
 
 
 @pytest.mark.asyncio
