@@ -8,7 +8,7 @@ from connector.metering.content import Known
 from connector.metering.counts import Counts
 from connector.metering.credit import allowance, counted, credit, due, finite, open_to
 from connector.metering.objects import ContentLog
-from connector.metering.ranges import union, without
+from connector.metering.ranges import Ranges, union, without
 from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, WINDOW, log
 
 MEASURE = log().measure
@@ -68,10 +68,16 @@ def test_no_more_than_the_credit_is_ever_on_its_way(asked: list[tuple[int, int]]
             acknowledged = union(acknowledged, sent[: receipts[turn]])
 
 
-def test_a_receipt_is_due_after_a_window():
-    assert not due(MANIFEST, Counts(), MEASURE, ((1, 4),))
-    assert due(MANIFEST, Counts(), MEASURE, ((1, 4), (7, 8)))
-    assert not due(MANIFEST, Counts(bytes=CHUNK), MEASURE, ((1, 5),))
+@pytest.mark.parametrize(("windows", "leaves"), [(1, 4), (2, 4), (3, 6), (4, 8), (64, 128)])
+def test_a_receipt_is_due_after_half_of_the_credit_and_no_sooner_than_after_a_window(windows: int, leaves: int):
+    manifest = replace(MANIFEST, credit_windows=windows)
+
+    def measure(ranges: Ranges) -> Known:
+        return Known(sum(last - first for first, last in ranges) * CHUNK, 0, 0)
+
+    assert not due(manifest, Counts(), measure, ((1, leaves),))
+    assert due(manifest, Counts(), measure, ((1, leaves), (leaves + 3, leaves + 4)))
+    assert not due(manifest, Counts(bytes=CHUNK), measure, ((1, leaves + 1),))
 
 
 def test_what_is_known_of_a_finite_log_is_what_its_manifest_says():
