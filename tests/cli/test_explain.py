@@ -17,6 +17,7 @@ from connector.odrl.vocabulary import ODRL
 from connector.odrl_forms.plain import plain
 from tests import pair
 from tests.cli.conftest import Command, Operated
+from tests.cli.test_simulate import ENGLISH, NAMES
 from tests.fake_connector import FakeConnector, problem
 from tests.pair import agreement, fresh, purpose_policy, transfer
 
@@ -269,6 +270,37 @@ async def test_a_refusal_explains_itself_on_both_sides(tmp_path: Path, operated:
         assert f"said by {two.provider.site.id}: CONSTRAINT_UNSATISFIED" in others.out
         document = json.loads((await operated(two.consumer, "explain", begun["pid"], "--json")).out)
         assert document["refusal"]["grounds"][0]["actual"] == ["marketing"]
+
+
+@pytest.mark.asyncio
+async def test_in_chinese_nothing_of_a_negotiation_stays_english(tmp_path: Path, operated: Operated):
+    async with pair.pair(tmp_path / "x") as two:
+        every: list[str] = []
+        care, both = purpose_policy("care"), purpose_policy("care", "research")
+        until = {"leftOperand": "odrl:dateTime", "operator": "lteq", "rightOperand": {"@value": "2090-01-01Z", "@type": "xsd:date"}}
+        shorter = care | {"permission": [care["permission"][0] | {"constraint": [*care["permission"][0]["constraint"], until]}]}
+        for dataset, on_offer, wanted in (
+            ("urn:z:over", shorter, both),
+            ("urn:z:within", both, care),
+            ("urn:z:apart", care, purpose_policy("x")),
+        ):
+            view = await two.provider.publish(dataset, on_offer, counter="auto-counter")
+            asked = {"peer": "hospital", "dataset": dataset, "offer": view["offers"][0]["id"], "policy": wanted}
+            begun = await two.consumer.asked("POST", "/negotiations", asked, status=201)
+            done = await two.consumer.until(Kind.NEGOTIATION, begun["pid"], lambda process: process.state not in ("INITIAL", "REQUESTED"))
+            assert done.peer_pid is not None
+            for side, pid in ((two.provider, done.peer_pid), (two.consumer, begun["pid"])):
+                told = (await operated(side, "explain", pid, "--lang", "zh")).out
+                said = told.partition("的说明")[0]  # what the peer has said stays as it was said
+                assert [line for line in said.splitlines() if ENGLISH.search(NAMES.sub("", line))] == [], told
+                every.append(told)
+        for phrase in (
+            "与我方的不同\n  use 的许可",
+            "与对方请求的不同\n  use 的许可",
+            "use 的许可还要求时间不晚于2090-01-01Z",
+            "拒绝：未满足：",
+        ):
+            assert any(phrase in told for told in every), every
 
 
 @pytest.mark.asyncio
