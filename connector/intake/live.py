@@ -42,7 +42,29 @@ from connector.records import Pull
 IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
 SIGNED_SECONDS: Final = 30.0  # without a byte of what the provider has signed, and so has sent: then the line is one that nobody closes
 LAST_SECONDS: Final = 5.0  # for a receipt that is under way as we stop
+PIECE_BYTES: Final = 4 * 1024 * 1024  # of a window more than it: those of one piece, or two
 WRONG_MAX: Final = 2  # times that the same leaves may come with other bytes than were signed
+
+
+class Held:
+    """What has come and is not proven yet, also over a cut: a line that breaks within each window gets on, too. One buffer for all windows,
+    which has `room_bytes` and grows if that is too few: the pages of one that is made anew cost more than the copy does."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self._buffer, self.size_bytes = bytearray(room_bytes), 0
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Hold more."""
+        end = self.size_bytes + len(piece)
+        if end > len(self._buffer):
+            self._buffer = self._buffer[: self.size_bytes] + bytes(end - self.size_bytes)
+        memoryview(self._buffer)[self.size_bytes : end] = piece  # a rest may overlap its new place, which a bytearray would not see
+        self.size_bytes = end
+
+    def cut(self, size_bytes: int) -> tuple[memoryview, memoryview]:
+        """The first bytes, and the rest. None of them is held from now on; they stay as they are until something is added."""
+        whole, self.size_bytes = memoryview(self._buffer)[: self.size_bytes], 0
+        return whole[:size_bytes], whole[size_bytes:]
 
 
 class Following:
@@ -71,7 +93,7 @@ class Following:
         self._etag = live.write_etag(promise.header.hash, promise.header.chunk_bytes)
         self._state, self._frontier = State(), Frontier().append(promise.header.hash)
         self._last = b""
-        self._held, self._held_bytes = list[bytes](), 0
+        self._held = Held(max(promise.manifest.window_bytes, WINDOW_BYTES) + PIECE_BYTES)
         self._wrong = self._resumed = 0
         self._since, self._nanoseconds, self._reported = 0, 0, 0.0
         self._stages: tuple[str, ...] | None = None  # that the data pass at the provider, once it has said so
@@ -179,7 +201,7 @@ class Following:
     async def _follow(self, described: Described | None) -> None:
         """One answer after the other. Returns once enough has come, or the transfer is over."""
         while not self._has_enough:
-            before, self._heard = self._state.size_bytes + self._held_bytes, False
+            before, self._heard = self._state.size_bytes + self._held.size_bytes, False
             try:
                 await self._go(described)
             except Broken:
@@ -187,7 +209,7 @@ class Following:
             except PeerFailed as failed:
                 if self._patience.over:
                     return
-                moved_bytes = self._state.size_bytes + self._held_bytes - before
+                moved_bytes = self._state.size_bytes + self._held.size_bytes - before
                 await self._patience.bear(failed, max(moved_bytes, int(self._heard)))
             finally:
                 described = None
@@ -203,11 +225,12 @@ class Following:
             self._since = time.monotonic_ns()
             coming: asyncio.Future[bytes] | None = None
             ahead: asyncio.Task[Goal | None] = asyncio.create_task(self._next(self._state), name="checkpoint")
+            goal: Goal | None = None
             try:
-                pieces, goal = incoming.chunks(), None
+                pieces = incoming.chunks()
                 while not self._has_enough:
                     waits: set[asyncio.Future[Any]] = {ahead} if goal is None else set()
-                    if self._held_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
+                    if self._held.size_bytes < (WINDOW_BYTES if goal is None else goal.size_bytes):
                         coming = coming or asyncio.ensure_future(anext(pieces, b""))
                         waits.add(coming)
                     timeout = None if goal is None else SIGNED_SECONDS
@@ -222,26 +245,20 @@ class Following:
                         piece, coming = coming.result(), None
                         if not piece:
                             raise PeerFailed("the provider ended its answer, which has no end")
-                        self._hold(piece)
-                    if goal is not None and self._held_bytes >= goal.size_bytes:
-                        body = b"".join(self._held)
-                        self._held, self._held_bytes = [], 0  # what is wrong comes again
-                        await self._prove(body[: goal.size_bytes], goal)
-                        self._hold(body[goal.size_bytes :])
+                        self._held.add(piece)
+                    if goal is not None and self._held.size_bytes >= goal.size_bytes:
+                        body, rest = self._held.cut(goal.size_bytes)  # what is wrong comes again
+                        await self._prove(body, goal)
+                        self._held.add(rest)
                         goal = None
             finally:
                 self._nanoseconds, self._since = self._nanoseconds + time.monotonic_ns() - self._since, 0
                 await _stopped([ahead] if coming is None else [ahead, coming])
 
-    def _hold(self, piece: bytes) -> None:
-        """Keep what has come until it is proven, also over a cut: a line that breaks within each window gets on, too."""
-        self._held.append(piece)
-        self._held_bytes += len(piece)
-
     @asynccontextmanager
     async def _answer(self, described: Described | None) -> AsyncIterator[Incoming]:
         """An answer with the bytes behind those that are here."""
-        offset = self._state.size_bytes + self._held_bytes
+        offset = self._state.size_bytes + self._held.size_bytes
         if described is not None and described.head is not None and described.head.first == offset == 0:
             async with described.stack:
                 if described.head.validator == self._etag:
@@ -256,8 +273,8 @@ class Following:
                 headers = request_headers(token, (f"{offset}-{live.LAST}", self._etag))
                 opened = self._peer.stream("GET", self._access.endpoint, headers=headers, idle_seconds=IDLE_SECONDS)
                 incoming = await stack.enter_async_context(opened)
-                if incoming.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._held:
-                    self._held, self._held_bytes = [], 0
+                if incoming.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._held.size_bytes:
+                    self._held.cut(0)
                     raise PeerFailed("the provider has lost what it had sent and not signed; it comes again")
                 head = read_head(incoming.status, incoming.headers, offset, part=True, code=await code_of(incoming))
                 if head.validator != self._etag or head.first != offset:
@@ -296,7 +313,7 @@ class Following:
     def _manifest(self) -> Manifest:
         return self._promise.manifest
 
-    async def _prove(self, body: bytes, goal: Goal) -> None:
+    async def _prove(self, body: memoryview, goal: Goal) -> None:
         """Compare what has come with what was signed, and write it. Raises PeerFailed the first time that it is wrong, then Broken."""
         hashes, records = await asyncio.to_thread(_hashed, body, goal.lengths, self._manifest.unit, self._last)
         grown = self._frontier.extend(hashes)
@@ -304,7 +321,7 @@ class Following:
             await self._wrong_leaf(hashes, goal)
         await self._sink.write(self._end, body)
         state = State(goal.checkpoint.size, self._state.size_bytes + len(body), self._state.records + records, goal.checkpoint)
-        self._state, self._frontier, self._last, self._wrong = state, grown, body[-1:], 0
+        self._state, self._frontier, self._last, self._wrong = state, grown, bytes(body[-1:]), 0
         told = self._account.told[-1][1] if self._account is not None and self._account.told else 1
         self._promise.states = {end: each for end, each in self._promise.states.items() if end >= told} | {state.leaves: state}
         if self._account is not None:
@@ -343,14 +360,14 @@ class Following:
             await self._progress(replace(self._pull, validator=self._etag, received_bytes=self._end))
 
 
-def _hashed(body: bytes, lengths: tuple[int, ...], unit: str, last: bytes) -> tuple[list[bytes], int]:
+def _hashed(body: memoryview, lengths: tuple[int, ...], unit: str, last: bytes) -> tuple[list[bytes], int]:
     """The hash of each leaf, and how many records there are."""
-    view, at, records, hashes = memoryview(body), 0, 0, list[bytes]()
+    at, records, hashes = 0, 0, list[bytes]()
     for length in lengths:
-        hashes.append(leaf_hash(view[at : at + length]))
-        records += live.records(body, unit, at, at + length, last)
-        at += length
-        last = body[at - 1 : at]
+        leaf = bytes(body[at : at + length])
+        hashes.append(leaf_hash(leaf))
+        records += live.records(leaf, unit, 0, length, last)
+        at, last = at + length, leaf[-1:]
     return hashes, records
 
 
