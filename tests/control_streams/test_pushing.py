@@ -51,8 +51,7 @@ def right(at: pair.Running) -> bool:
     return hashlib.sha256((at.site.root / "out" / "file").read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
 
 
-@pytest.mark.parametrize("policy", [pair.OPEN, SIGNED], ids=["open", "signed"])
-@pytest.mark.parametrize("who", ["provider", "consumer"])
+@pytest.mark.parametrize(("who", "policy"), [("provider", pair.OPEN), ("consumer", SIGNED)], ids=["provider", "consumer, signed"])
 async def test_whoever_is_stopped_goes_on_with_it_at_its_next_start(tmp_path: Path, who: str, policy: dict[str, Any]):
     one, other = (pair.site(tmp_path / name, name, store="sqlite") for name in ("hospital", "biopharma"))
     one.meet(other)
