@@ -180,7 +180,7 @@ class Account:
         ranges, told = self._to_sign(self._kept if self._after == "fsync" else self._said), self._account
         if not covers(ranges, told.ranges) or covers(self._verified, self._promise.whole):
             return False
-        return due(self._promise.manifest, told.counts, self._log.measure, ranges)
+        return due(self._promise.manifest, told.counts, self._log.measure, ranges, each_window=self._beside.brought)
 
     def reject(self, leaf: int, got: bytes) -> None:
         """Say that a leaf came with another hash."""

@@ -16,6 +16,7 @@ from connector import telemetry
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.access import Access
 from connector.intake.heads import LATER, NotNow, answered, same_origin, seconds_of
+from connector.intake.pushed import PushPeer
 from connector.merkle.tiles import TILE_BYTES, WIDTH, Tile, over
 from connector.merkle.tree import HASH_BYTES
 from connector.metering.content import HEADER_BYTES_MAX, SEALED
@@ -38,6 +39,11 @@ class Beside:
         self._access, self._peer = access, peer
         parts = urlsplit(access.endpoint)
         self._base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+    @property
+    def brought(self) -> bool:
+        """Whether the provider brings the data, and waits with each window until a receipt answers it."""
+        return isinstance(self._peer, PushPeer)
 
     def demand_here(self, url: str, what: str) -> None:
         """Raise Unfit for a URL at another origin than that of the data: the token is not sent there."""

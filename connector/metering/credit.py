@@ -101,7 +101,9 @@ def open_to(acknowledged: Ranges, sent: Ranges) -> Ranges:
     return without(sent, acknowledged)
 
 
-def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges) -> bool:
+def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges, *, each_window: bool = False) -> bool:
     """Whether a consumer has verified so much more than it has signed for that its next receipt is due: half of the credit, a window at
-    least. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds."""
-    return measure(verified).bytes - counts.bytes >= max(manifest.window_bytes, manifest.credit_bytes // 2)
+    least. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds.
+    `each_window`: a provider waits for one after each window."""
+    least = manifest.window_bytes if each_window else max(manifest.window_bytes, manifest.credit_bytes // 2)
+    return measure(verified).bytes - counts.bytes >= least

@@ -80,6 +80,11 @@ def test_a_receipt_is_due_after_half_of_the_credit_and_no_sooner_than_after_a_wi
     assert not due(manifest, Counts(bytes=CHUNK), measure, ((1, leaves + 1),))
 
 
+def test_a_provider_that_waits_after_each_window_has_a_receipt_for_each():
+    assert not due(MANIFEST, Counts(), MEASURE, ((1, 4),), each_window=True)
+    assert due(MANIFEST, Counts(), MEASURE, ((1, 4), (7, 8)), each_window=True)
+
+
 def test_what_is_known_of_a_finite_log_is_what_its_manifest_says():
     whole = LAYOUT.whole
     assert log().measure(whole) == Known(LAYOUT.size_bytes, 0, 1)
