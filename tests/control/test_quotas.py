@@ -201,6 +201,21 @@ async def test_records_are_counted_where_a_record_is_a_line(two: Pair):
     assert (await two.consumer.state(T, mine.pid, "TERMINATED")).detail["code"] == "QUOTA_EXHAUSTED"
 
 
+@pytest.mark.asyncio
+async def test_fifty_transfers_of_one_agreement_get_its_records_to_the_last_and_each_of_them_whole(two: Pair):
+    most, lines = 3_001, [b'{"n":%d,"of":"%s"}\n' % (n, b"x" * (n % 97)) for n in range(200)]
+    said = {"type": "file", "path": "lines.ndjson", "media_type": "application/x-ndjson"}
+    (two.provider.site.root / "data" / "lines.ndjson").write_bytes(b"".join(lines))
+    agreement = await agreed(two, offer(limit("urn:qiao:recordCount", "lteq", most)), source=said)
+    transfers = await asyncio.gather(*(begin(two, agreement) for _ in range(USERS)))
+    taken = [body.splitlines(keepends=True) for _, body, _ in await asyncio.gather(*(fetch(two, each) for each in transfers))]
+    assert sum(map(len, taken)) == most
+    assert all(got == lines[: len(got)] for got in taken), "no part of a record without its rest"
+    assert (await used(two, agreement)).posted == ((RULE, RECORD_COUNT, most),)
+    late = await begin(two, agreement)
+    assert (late.state, late.detail["code"]) == ("TERMINATED", "QUOTA_EXHAUSTED")
+
+
 @pytest.mark.parametrize(
     ("constraint", "says"),
     [
