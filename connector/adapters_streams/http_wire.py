@@ -22,6 +22,7 @@ LINGER_SECONDS: Final = 0.01  # after the first byte, for more of them
 LOW_BYTES: Final = 256 * 1024  # that are waited for meanwhile: fewer cost a turn each
 FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included
 T = TypeVar("T")
+NEXT: Final = re.compile(rb"\r\n(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")  # between two chunks
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r]*)?\r")
 
 
@@ -127,8 +128,17 @@ class Wire:
 
     def _joined(self, buffer: bytearray, first: int, end: int) -> int:
         """Move what is of the body in [first, end) together; returns where it ends."""
-        view, at = memoryview(buffer), first
+        view, at, next_chunk = memoryview(buffer), first, NEXT.match
         while at < end and not self._ended:
+            # Where each record is a chunk this is done to each record: from the end of one chunk to that of the next in one step.
+            while self._behind and not (self._left or self._frame) and (found := next_chunk(buffer, at, end)) is not None:
+                at, size = found.end(), int(found[1], 16)
+                stop = at + size
+                if stop > end:
+                    stop, self._left = end, stop - end
+                count = stop - at
+                view[first : first + count] = view[at:stop]
+                first, at = first + count, stop
             if self._left:
                 count = min(self._left, end - at)
                 if first != at:
