@@ -17,6 +17,7 @@ from connector.adapters.egress import guard
 from connector.dataplane.edr import Address
 from connector.dataplane_push import pusher
 from connector.errors import EgressDenied, PeerFailed, PeerRefused, Withdrawn
+from connector.intake import account
 from connector.metering.objects import Receipt, kept
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import TRANSFER, serving, some_bytes
@@ -54,6 +55,14 @@ async def test_what_is_pushed_is_proven_receipted_and_has_its_name(tmp_path: Pat
         receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
         assert len(receipts) >= 1 + len(content) // WINDOW
         assert receipts[-1].state == "complete"
+
+
+async def test_each_window_is_answered_as_soon_as_it_is_verified_however_large_the_credit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(account, "QUIET_SECONDS", 60.0)  # who waited for half of the credit would wait for this
+    async with stand(tmp_path, CONTENT, window_bytes=WINDOW, credit_windows=64) as at:
+        await both(at)
+        receipts = await at.rig.store.receipts(TRANSFER)
+        assert len(receipts) >= 1 + len(CONTENT) // WINDOW
 
 
 class Cutting:
