@@ -37,7 +37,7 @@ MOVE_PROCESS = """
     and kind = ?3 and role = ?4 and peer = ?5 and peer_pid is ?6 and created = ?12"""
 SAVE_INBOX = insert("inbox", INBOX)
 SAVE_OUTBOX = upsert("outbox", OUTBOX, "participant, id")
-SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id", changing="rest")
+SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id")
 SAVE_USAGE = upsert("usage", USAGE, "participant, agreement")
 SAVE_DATASET = upsert("dataset", DATASET, "participant, id")
 SAVE_OFFER = insert("offer", "participant, id, dataset")

@@ -17,10 +17,9 @@ def insert(table: str, columns: str) -> str:
     return f"insert into {table}({columns}) values ({', '.join('?' * len(names))})"  # noqa: S608 - names from constants
 
 
-def upsert(table: str, columns: str, key: str, *, changing: str = "") -> str:
-    """An insertion that replaces the row of the same `key`; of what never changes, all but the columns `changing`, neither column nor
-    index is written again."""
-    others = changing.split(", ") if changing else [name for name in columns.split(", ") if name not in key.split(", ")]
+def upsert(table: str, columns: str, key: str) -> str:
+    """An insertion that replaces the row of the same `key`."""
+    others = [name for name in columns.split(", ") if name not in key.split(", ")]
     return f"{insert(table, columns)} on conflict({key}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
 
 

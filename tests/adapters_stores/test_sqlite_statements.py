@@ -14,9 +14,6 @@ def test_a_statement_binds_as_many_values_as_it_has_columns():
 
 def test_what_replaces_a_row_leaves_its_key():
     assert upsert("a", "p, x, y", "p, x") == "insert into a(p, x, y) values (?, ?, ?) on conflict(p, x) do update set y = excluded.y"
-    assert (
-        upsert("a", "p, x, y", "p", changing="y") == "insert into a(p, x, y) values (?, ?, ?) on conflict(p) do update set y = excluded.y"
-    )
 
 
 def test_any_mapping_is_json_and_nothing_else_is():
