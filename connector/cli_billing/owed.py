@@ -48,7 +48,7 @@ def show_invoice(said: Mapping[str, Any]) -> None:
     if (left := said.get("left_out")) is not None:
         of = f"{_counted(left['counts'])}, {left['amount']} {currency}"
         show.note(f"left out: {of}, which the provider alone has counted and the consumer has not signed for")
-        show.note(f"an invoice `--to {left['to'][:10]}` has it, once that day has begun (UTC)")
+        show.note(f"an invoice `--to {left['to'][:10]}` has it, and stays as it is once that day has begun (UTC)")
 
 
 def _quantity(line: Mapping[str, Any]) -> str:

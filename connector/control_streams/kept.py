@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from connector import telemetry
 from connector.control.journal import Journal
 from connector.control_streams import orders
+from connector.metering.content import write_bytes
+from connector.metering.objects import Receipt, digest, kept, manifest_of
 from connector.records import Changes, Evidence, Expect, Idempotent, Pull
 
 PAGE: Final = 200
@@ -32,24 +34,38 @@ class Kept:
                 return
 
     async def save(self, pull: Pull, **changed: Any) -> Pull:
-        """Commit an order with these attributes changed, and return it."""
+        """Commit an order with these attributes changed, and return it. Where it begins to fetch by another transfer than before, the fact
+        of that stage cites what was signed for by the one before, if those were live data: there the new log takes over."""
         saved = self.next(pull, **changed)
-        await self._journal.commit(self.write(pull, saved))
+        begins = saved.stage == "download" and pull.stage != saved.stage and saved.earlier
+        cited = await self._cited(saved.earlier[-1]) if begins and saved.transfer != saved.earlier[-1] else None
+        await self._journal.commit(self.write(pull, saved, cited))
         return saved
+
+    async def _cited(self, transfer: str) -> dict[str, Any] | None:
+        """The last checkpoint for which a transfer of ours was signed for, as a fact says it: None where nothing was, or of finite data,
+        whose every transfer has the same log."""
+        stored = await self._store.metered(transfer)
+        if stored is None or not stored.receipt or manifest_of(stored.manifest).log.root is not None:
+            return None
+        point = kept(Receipt, stored.receipt).checkpoint
+        if point is None:
+            return None
+        return {"transfer": transfer, "receipt": write_bytes(digest(stored.receipt)), "leaves": point.size, "root": write_bytes(point.root)}
 
     def next(self, pull: Pull, **changed: Any) -> Pull:
         """The next version of an order."""
         return replace(pull, version=pull.version + 1, updated=self._journal.clock.now(), **changed)
 
-    def write(self, before: Pull | None, pull: Pull) -> Changes:
-        """What is written for an order that was `before` (None: it is new): a stage that it has come to is a fact, and the part that one
-        leaves that failed is found by the next one for the same file."""
+    def write(self, before: Pull | None, pull: Pull, cited: Mapping[str, Any] | None = None) -> Changes:
+        """What is written for an order that was `before` (None: it is new): a stage that it has come to is a fact, with what it takes over
+        from, if that is `cited`; and the part that one leaves that failed is found by the next one for the same file."""
         evidence: tuple[Evidence, ...] = ()
         left: tuple[Idempotent, ...] = ()
         if before is not None and pull.stage == FAILED and before.stage in ("download", CANCEL):
             left = (Idempotent(orders.left_by(pull), b"", pull.id.encode(), pull.updated),)
         if before is None or before.stage != pull.stage:
-            process, detail = pull.transfer or pull.negotiation, orders.on_record(pull)
+            process, detail = pull.transfer or pull.negotiation, orders.on_record(pull) | ({"takes_over": cited} if cited else {})
             evidence = (Evidence(telemetry.PULL, None, process, pull.peer, None, pull.updated, detail=detail),)
         return Changes((Expect(Pull, pull.id, before.version if before else None),), (pull, *left), evidence=evidence)
 

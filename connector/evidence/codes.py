@@ -123,6 +123,7 @@ CODES: Final[dict[str, str]] = {
     "state-other": "the state is not the one that the last entry about the process says",
     "created-other": "the process did not begin when its first message is on record",
     "updated-other": "the process was changed before its last message, or after the file was written",
+    "takes-over-other": "what is on record of how data go on by this transfer is not what was signed for by the one before",
     "code-other": "the transfer was not stopped for the reason that is on record",
     "agreement-created": "the agreement was not made when the ledger has its message",
     "agreement-closed": "the ledger does not have that the agreement was closed, or has it otherwise",

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from connector.errors import SignatureRefused
 from connector.evidence.case import AHEAD_SECONDS, Case
+from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
 from connector.evidence.members import Member
-from connector.metering.content import digest_of, write_bytes
+from connector.metering.content import digest_of, read_bytes, write_bytes
 from connector.signatures.http import PULL
 from connector.signatures.shown import Shown, show
 
@@ -23,12 +24,13 @@ from connector.signatures.shown import Shown, show
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
 LEG, SHOWN_CHARACTERS_MAX = "leg-signed", 256  # an answer with data; so much of a header of it is on record
 IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
+ORDERED, TAKES_OVER = "pull", "takes_over"  # a stage of an order of the consumer's, and where it goes on from
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
 TERMINATED, TERMINATION = "TERMINATED", "TransferTerminationMessage"
 AGREEMENT_CLOSED = "AGREEMENT_CLOSED"  # `odrl.codes`: what a provider says of an agreement that it has closed
 
 
-def check(case: Case, found: Ledgers) -> None:
+def check(case: Case, found: Ledgers, flows: Flows) -> None:
     """All of it. Nothing that the ledger says nothing about is refused: it was written before there was one, or was erased."""
     if not found.newest:
         return
@@ -39,6 +41,7 @@ def check(case: Case, found: Ledgers) -> None:
     for member in case.of("transfer"):
         if member.value["state"] is not None:
             _code(case, found, member)
+        _taken_over(case, found, flows, member)
     _agreement(case, found)
     for pid in found.facts:
         _answers(case, found, pid)
@@ -97,6 +100,29 @@ def _code(case: Case, found: Ledgers, at: Member) -> None:
     given = {fact.code for fact in facts} | {each for (each,) in ends}
     if (facts and code is not None and code not in given) or (ended is not None and code != ended):
         case.fault("code-other", at, "/code")
+
+
+def _taken_over(case: Case, found: Ledgers, flows: Flows, at: Member) -> None:
+    """Whether the receipt that a transfer of live data takes over from is one of another transfer, with this checkpoint. One that is not in
+    the file is not known to be otherwise."""
+    for fact in found.facts.get(str(at.value["pid"]), ()):
+        cited = (fact.detail or {}).get(TAKES_OVER)
+        if fact.what != ORDERED or cited is None:
+            continue
+        said = cited if isinstance(cited, dict) else {}
+        receipt = flows.receipts.get(read_bytes(said.get("receipt"), DIGEST_BYTES) or b"")
+        if receipt is None and isinstance(cited, dict) and said.get("transfer") not in (None, at.value["pid"]):
+            found.unheld.append(f"from where transfer {at.value['pid']} takes over")
+            continue
+        point = receipt.value.checkpoint if receipt is not None else None
+        held = None if receipt is None or point is None else (receipt.transfer, point.size, write_bytes(point.root))
+        if held is None or held != (said.get("transfer"), said.get("leaves"), said.get("root")) or held[0] == at.value["pid"]:
+            case.fault("takes-over-other", at, "/pid")
+        else:
+            before = flows.transfers[held[0]].value["providerPid"]
+            found.taken_over.append(
+                (str(at.value["providerPid"]), str(before), held[1], receipt.value.sequence if receipt is not None else 0)
+            )
 
 
 def _ended(fact: Fact) -> tuple[str | None] | None:

@@ -65,8 +65,9 @@ class Ledgers:
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
     signed objects stand. `facts` are those of each pid, in their order; `digests` those that the ledger holds last, by pid and by what they
     are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
-    says; `unheld` what nothing in the ledger says; `unknown` the extension lines of checkpoints that say what is not known here, by whose
-    they are. `answers` of the provider with data are proven to be its own, `unshown` are not."""
+    says; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was lost (the provider's pids),
+    behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is not known here, by whose they
+    are. `answers` of the provider with data are proven to be its own, `unshown` are not."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Ledgers:
     blank: dict[str, int] = field(default_factory=dict)
     unheld: list[str] = field(default_factory=list)
     last: float = float("-inf")
+    taken_over: list[tuple[str, str, int, int]] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     answers: int = 0
     unshown: int = 0

@@ -67,6 +67,7 @@ class Told:
     witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
     invoice: tuple[str, str, str] | None  # total, currency, digest
     statements: int
+    taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
 
     @property
     def counts(self) -> Counts:
@@ -144,6 +145,9 @@ def _told(told: Told) -> dict[str, Any]:
         "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
         "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
         "statements": told.statements,
+        "taken_over": [
+            {"transfer": later, "from": before, "leaves": leaves, "receipt": number} for later, before, leaves, number in told.taken_over
+        ],
     }
 
 
@@ -159,6 +163,8 @@ def _said(told: Told) -> Iterator[str]:
             f"How much: {amount} in transfer {flow.transfer}, promised {rfc3339(flow.promised)}; {flow.receipts} receipts signed by the "
             f"consumer{until}, {flow.acknowledged} acknowledged by the provider; {flow.state}."
         )
+    for later, before, leaves, number in told.taken_over:
+        yield f"Goes on: transfer {later} takes over from transfer {before}, where receipt {number} is for {leaves} leaves of its log."
     if told.alone:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:

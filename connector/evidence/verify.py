@@ -40,7 +40,7 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     signed = flows.check(case)
     figures.check(case, signed)
     logs = ledgers.check(case, signed)
-    held.check(case, logs)
+    held.check(case, logs, signed)
     private.check(case)
     _strangers(case, logs)
     return Report(tuple(found[:FINDINGS_MAX]), _told(case, signed, logs), trust.given, tuple(_unproven(case, signed, logs, trust)))
@@ -110,6 +110,7 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         witnesses=tuple(witnesses),
         invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
         statements=len(signed.statements),
+        taken_over=tuple(logs.taken_over),
     )
 
 

@@ -112,8 +112,9 @@ def _line(line: dict[str, Any], currency: str) -> str:
 
 
 def _left_out(left: dict[str, Any], currency: str) -> str:
-    counts = ", ".join(f"{left['counts'][name]:,} {name}" for name in ("bytes", "records", "calls") if left["counts"][name])
-    return f"{counts}: {left['amount']} {currency}. An invoice up to {left['to']} has it, once that instant is past."
+    known = ((name, left["counts"][name]) for name in ("bytes", "records", "calls"))
+    counts = ", ".join(f"{number:,} {name if number > 1 else name.removesuffix('s')}" for name, number in known if number)
+    return f"{counts}: {left['amount']} {currency}. An invoice up to {left['to']} has it, and changes no more once that instant is past."
 
 
 def _flow(flow: dict[str, Any]) -> str:

@@ -1,12 +1,18 @@
 """Orders as they are kept: a step is one commit, a stage is a fact, and what a failed order leaves is found."""
 
+from dataclasses import replace
+
 import pytest
 
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
 from connector.control_streams import orders
 from connector.control_streams.kept import FAILED, Kept
+from connector.metering.content import write_bytes
+from connector.metering.objects import Receipt, digest
+from connector.metering.objects import kept as kept_object
 from connector.records import Changes, Conflict, Pull
+from tests.metering.rig import MANIFEST, both, signed
 
 PULL = Pull("urn:p", "did:web:x", "urn:d", "/x/y", "download", version=1)
 
@@ -55,6 +61,23 @@ async def test_all_that_are_not_over_are_found_also_beyond_a_page(kept: Kept):
     pulls = [Pull(f"urn:{n:03}", "did:web:x", "urn:d", f"/{n}", "done" if n % 2 else "download", version=1) for n in range(450)]
     await kept._journal.commit(Changes(saves=tuple(pulls)))
     assert {pull.id async for pull in kept.open()} == {pull.id for pull in pulls if pull.stage == "download"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("live", [True, False])
+async def test_where_live_data_go_on_by_another_transfer_the_fact_cites_what_was_signed_for_by_the_one_before(kept: Kept, live: bool):
+    log = replace(MANIFEST.log, root=None, size=None) if live else MANIFEST.log
+    before = both(((1, 3),))[1]
+    point = kept_object(Receipt, before.receipt).checkpoint
+    assert point is not None
+    row = replace(before, transfer="urn:t1", manifest=signed(replace(MANIFEST, log=log)))
+    pull = replace(PULL, stage="transfer", transfer="urn:t2", earlier=("urn:t1",))
+    await kept._journal.commit(Changes(saves=(pull, row)))
+    await kept.save(pull, stage="download")
+    (fact,) = await kept._store.events(0, 10)
+    cited = {"transfer": "urn:t1", "receipt": write_bytes(digest(before.receipt)), "leaves": point.size}
+    assert fact.pid == "urn:t2"
+    assert fact.detail.get("takes_over") == (cited | {"root": write_bytes(point.root)} if live else None)
 
 
 @pytest.mark.asyncio

@@ -38,6 +38,7 @@ CHUNK = 65_536
 LAYOUT = Layout(3 * CHUNK + 5, CHUNK)  # 5 leaves with the header
 ROOT = bytes(range(32))
 AGREEMENT, NEGOTIATION, TRANSFER, DATASET = "urn:uuid:a", "urn:uuid:n-p", "urn:uuid:t-p", "urn:uuid:d"
+LATER = "urn:uuid:later"  # one that goes on where TRANSFER was lost
 THEIRS = {NEGOTIATION: "urn:uuid:n-c", TRANSFER: "urn:uuid:t-c"}
 DOCUMENT: dict[str, Any] = {
     "@id": AGREEMENT,
@@ -204,7 +205,7 @@ class Story:
                 ("consistency", {"log": LOGS[PROVIDER], "old": old, "size": size, "proof": hashes(consistency(old, size, nodes))})
             )
         for index, (body, pid, more) in enumerate(entries):
-            if pid not in (NEGOTIATION, TRANSFER):
+            if pid not in (NEGOTIATION, TRANSFER, LATER):
                 continue
             if (kind := tokens.get(body.decode())) is not None:
                 members.append((kind, {"jws": body.decode(), "transfer": TRANSFER}))

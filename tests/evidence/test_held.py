@@ -11,10 +11,12 @@ import pytest
 
 from connector.dsp.messages import Move
 from connector.evidence.verify import verify
+from connector.metering.content import write_bytes
+from connector.metering.objects import Receipt, digest, kept
 from connector.records import Evidence
 from connector.signatures import jws
 from connector.signatures.http import Answer, Request, sign, verify_answer
-from tests.evidence.rig import CONSUMER, KEYS, NEGOTIATION, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
+from tests.evidence.rig import CONSUMER, KEYS, LATER, NEGOTIATION, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
 
 
 def after(*facts: Evidence, **agreement: Any) -> Draft:
@@ -95,6 +97,42 @@ def test_a_transfer_that_the_peer_s_state_says_is_over_was_ended_by_the_peer(cod
     draft = after(fact("message-implied", TRANSFER, Move.START, at=NOW + 30, state="TERMINATED"))
     ended(code)(draft)
     assert draft.codes() == found
+
+
+SIGNED = SOUND.all("receipt")[-1]["jws"]
+POINT = kept(Receipt, SIGNED).checkpoint
+CITED = {"transfer": TRANSFER, "receipt": write_bytes(digest(SIGNED)), "leaves": POINT.size, "root": write_bytes(POINT.root)}  # type: ignore[union-attr]
+
+
+def gone_on(cited: object) -> Draft:
+    """The file with one more transfer, of which the ledger says that it takes over from there."""
+    draft = after(fact("pull", LATER, at=NOW + 30, state=None, stage="download", takes_over=cited))
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    return draft
+
+
+def test_a_transfer_that_goes_on_where_one_was_lost_says_from_which_checkpoint_and_that_is_shown():
+    report = verify(gone_on(CITED).data)
+    assert report.sound, report.findings
+    number = len(SOUND.all("receipt"))
+    assert report.to_json()["agreement"]["taken_over"] == [{"transfer": LATER, "from": TRANSFER, "leaves": POINT.size, "receipt": number}]
+    assert f"Goes on: transfer {LATER} takes over from transfer {TRANSFER}" in "\n".join(report.verdict())
+
+
+@pytest.mark.parametrize(
+    "cited",
+    ["x", {}, CITED | {"leaves": 99}, CITED | {"root": write_bytes(bytes(32))}, CITED | {"transfer": "urn:uuid:other"},
+     CITED | {"transfer": LATER, "receipt": write_bytes(bytes(32))}],
+)  # fmt: skip
+def test_what_a_transfer_takes_over_from_is_what_was_signed(cited: object):
+    assert gone_on(cited).codes() == {"takes-over-other"}
+
+
+def test_a_receipt_that_is_not_in_the_file_is_not_known_to_be_otherwise_and_that_is_said():
+    report = verify(gone_on(CITED | {"receipt": write_bytes(bytes(32)), "transfer": "urn:uuid:elsewhere"}).data)
+    assert report.sound, report.findings
+    assert any(f"from where transfer {LATER} takes over" in text for text in report.unproven)
 
 
 def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_that_is_said():

@@ -75,14 +75,14 @@ def test_what_is_disputed_is_said_in_every_form():
 
 
 def test_what_is_left_out_is_said_in_every_form_with_its_amount():
-    left = invoice_of(PARTIES, PLAN, READINGS[:1], START, START + DAY, alone=[alone(EVIL, DAY, bytes=2_000, records=1_005)])
+    left = invoice_of(PARTIES, PLAN, READINGS[:1], START, START + DAY, alone=[alone(EVIL, DAY, bytes=2_000, records=1_005, calls=1)])
     rows = list(csv.DictReader(StringIO(as_csv(left), newline="")))
     assert [(row["line"], row["attested"], row["amount"]) for row in rows[-2:]] == [
         ("total", "both", "257.89"),
         ("left out", "provider-only", "20.10"),
     ]
     page = Page(as_html(left))
-    assert f"{LEFT_OUT} 2,000 bytes, 1,005 records: 20.10 EUR. An invoice up to 2026-02-01T09:00:00.000Z has it" in page.text
+    assert f"{LEFT_OUT} 2,000 bytes, 1,005 records, 1 call: 20.10 EUR. An invoice up to 2026-02-01T09:00:00.000Z has it" in page.text
     assert LEFT_OUT not in Page(as_html(bill(READINGS))).text
 
 
