@@ -109,7 +109,8 @@ class Pulls:
             if pull is None:
                 raise NotFound(f"there is no pull `{id}`")
             if pull.stage not in CANCELLABLE:
-                raise Contradiction(f"the order is at `{pull.stage}`: only one that does not have all of its data yet can be cancelled")
+                why = "it is over" if pull.stage in (DONE, FAILED) else "all of its data has come"
+                raise Contradiction(f"the order is at `{pull.stage}`: {why}, and nothing is left to cancel")
             has_come = self.live.get(id, pull).received_bytes
             ended = self._kept.next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
             running = self._tasks.get(id)

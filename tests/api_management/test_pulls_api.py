@@ -35,7 +35,11 @@ async def test_an_order_is_cancelled_with_a_reason_or_without(tmp_path: Path):
             await us.connector.store.commit(Changes(saves=(Pull(id, "did:web:x", "urn:d", f"/x/{id}", "download", version=1),)))
             view = await us.asked("POST", f"/pulls/{pair.quoted(id)}/cancel", body)
             assert (view["stage"], view["reasons"]) == ("failed", [reason])
-            assert (await us.manage("POST", f"/pulls/{pair.quoted(id)}/cancel", body)).status == 409
+            again = await us.manage("POST", f"/pulls/{pair.quoted(id)}/cancel", body)
+            assert (again.status, "at `failed`: it is over, and nothing is left to cancel" in again.json["detail"]) == (409, True)
+        await us.connector.store.commit(Changes(saves=(Pull("urn:s", "did:web:x", "urn:d", "/x/s", "complete", version=1),)))
+        late = await us.manage("POST", "/pulls/urn:s/cancel")
+        assert (late.status, "all of its data has come" in late.json["detail"]) == (409, True)
         answer = await us.manage("POST", "/pulls/urn:r/cancel", {"why": "x"})
         assert (answer.status, "why" in answer.json["detail"]) == (400, True)
 
