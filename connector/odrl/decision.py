@@ -164,7 +164,7 @@ class Decision:
                 "target": None if case.request.target is None else words.shown(case.request.target, words.SENTENCE_CHARS_MAX),
             },
             "facts": facts,
-            "sources": sources(case, facts),
+            "sources": {} if self.failed else sources(case, facts),
             "missing": list(self.missing),
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
             "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
