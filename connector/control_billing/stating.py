@@ -21,6 +21,7 @@ import orjson
 from connector import telemetry
 from connector.control_billing.receipted import last_before
 from connector.control_billing.statements import DISPUTED, WHATS, Means, Outcome, Statements, concluded, timed
+from connector.dsp import answers
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, InvalidRequest, MeterRefused, NotFound, PeerFailed, PeerRefused
@@ -258,6 +259,8 @@ class Stating:
         text = f"the other side answered a statement with status {reply.status}"
         with suppress(orjson.JSONDecodeError, AttributeError):
             text += f", `{str(orjson.loads(reply.body)['type']).rpartition(':')[2][:64]}`"
+        if reply.status in answers.NOT_US:
+            text += f": it does not take who we are; {answers.MENDED}"
         if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             raise PeerRefused(text, status=reply.status)
         raise PeerFailed(text)

@@ -244,6 +244,17 @@ async def test_a_period_that_contradicts_disputes_the_account_and_one_that_is_be
         assert (await stored(both.consumer, ours)).status == (await stored(both.provider, theirs)).status == "disputed"
 
 
+async def test_a_peer_that_does_not_take_who_we_are_is_told_from_one_that_states_nothing(tmp_path: Path):
+    async with pair.pair(tmp_path) as both:
+        _, _, agreement = await fetched(both)
+        (both.provider.site.settings.registry.directory / "biopharma.jsonld").unlink()
+        await both.provider.asked("POST", "/reload")
+        path = f"/agreements/{pair.quoted(agreement)}/statement?from=2020-01-01&to=2020-01-02"
+        refused = await both.consumer.manage("POST", path)
+        assert refused.status == 502
+        assert "with status 401, `unauthenticated`: it does not take who we are; if our key or address is new" in refused.json["detail"]
+
+
 @pytest.mark.parametrize(
     ("query", "status", "reason"),
     [
