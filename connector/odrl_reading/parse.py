@@ -349,9 +349,11 @@ def _users(permission: Rule, assignees: frozenset[str]) -> Set[str]:
 def _shaped(duty: Rule, users: Set[str], reading: Reading) -> bool:
     """What shapes the data is done by who uses them; where it is to be somebody else, it comes before they leave: nobody here does it on
     their way, and what is let go as it is cannot be called back."""
-    if duty.when != "with" or not duty.assignees or not users.isdisjoint(scope.id for scope in duty.assignees):
-        return False
-    return any(reading.registry.duties.get(action.iri) == "with" for action in duty.actions)
+    return bool(duty.assignees) and users.isdisjoint(scope.id for scope in duty.assignees) and _shapes(duty, reading)
+
+
+def _shapes(duty: Rule, reading: Reading) -> bool:
+    return duty.when == "with" and any(reading.registry.duties.get(action.iri) == "with" for action in duty.actions)
 
 
 def _barred(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -370,6 +372,11 @@ def _warn(document: dict[str, Any], rules: Mapping[str, tuple[Rule, ...]], readi
         if not has_deadline(rule):
             message = "an obligation without a deadline is never overdue"
             reading.note(Code.OBLIGATION_NO_DEADLINE, rule.path, message, "add `odrl:dateTime` `lteq` or `odrl:delayPeriod`", "warning")
+    for duty in (*(duty for rule in rules["permission"] for duty in rule.duties), *rules["obligation"]):
+        if not duty.assignees and _shapes(duty, reading):
+            message = "who uses the data owes this: nothing here shapes them on their way"
+            fix = "know that it is a promise, or name in its `assignee` who does it before: nothing leaves until that is on record"
+            reading.note(Code.DECLARATIVE_ONLY, duty.path, message, fix, "warning")
     for rule in (*rules["permission"], *rules["prohibition"]):
         asked = {node.operand: node.path for node in conjuncts(rule.constraints) if isinstance(node, Constraint)}
         if COUNT in asked and TIME_INTERVAL in asked:

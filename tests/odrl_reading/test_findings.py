@@ -24,6 +24,15 @@ def read(*constraints: dict[str, Any], **more: Any) -> dict[str, Any]:
     return offer(rule(*constraints, action=READ, **more))
 
 
+def owing(action: str, **more: Any) -> dict[str, Any]:
+    return read(duty=[{"action": action, **more}])
+
+
+def obliged(action: str, **more: Any) -> dict[str, Any]:
+    until = time("lteq", "2090-01-01Z")
+    return read() | {"obligation": [{"action": action, "constraint": [until], **more}]}
+
+
 def nested(depth: int) -> dict[str, Any]:
     found = purpose("eq", "a")
     for _ in range(depth):
@@ -158,6 +167,9 @@ CASES: list[tuple[Code, str, dict[str, Any], dict[str, Any]]] = [
     ),
     (Code.POLICY_CONSTRAINT, "/constraint", {**read(), "constraint": [purpose("eq", "a")]}, read(purpose("eq", "a"))),
     (Code.DECLARATIVE_ONLY, C + "/leftOperand", read(leaf("x:liability", "eq", "full")), read(leaf("odrl:media", "eq", "full"))),
+    (Code.DECLARATIVE_ONLY, "/permission/0/duty/0", owing("odrl:anonymize"), owing("odrl:anonymize", assignee="did:web:p")),
+    (Code.DECLARATIVE_ONLY, "/permission/0/duty/0", owing("odrl:watermark"), owing("odrl:delete")),
+    (Code.DECLARATIVE_ONLY, "/obligation/0", obliged("odrl:transform"), obliged("odrl:transform", assignee="did:web:p")),
     (Code.UNSATISFIABLE, C + "/operator", read(purpose("isAllOf", ["a", "b"])), read(purpose("isAllOf", ["a", "a"]))),
     (Code.UNSATISFIABLE, C + "/operator", read(leaf("odrl:count", "isAllOf", ["1", "2"])), read(leaf("odrl:count", "isAnyOf", ["1", "2"]))),
 ]
