@@ -33,7 +33,7 @@ from connector.api.ops_api import OpsApi
 from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
-from connector.app_parts import Together, kept_room, own_key, store_fault, watched_disks
+from connector.app_parts import Together, kept_room, looking_at, own_key, store_fault, watched_disks
 from connector.app_statements import Stated, stated
 from connector.control.catalog import Catalog, PeerCatalogs
 from connector.control.compose import Sender
@@ -239,11 +239,11 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         await lives.sweep(store)
         disks = await watched_disks(settings, kept, logs, lives, accounts, stack)
         receipts = Receipts(store, journal.decide, identity, clock, ids, accounts, flows, book, live=lives.log_of)
+        receipts.look_at = looking_at(sources, logs, flows)
         journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         stack.push_async_callback(receipts.close)
         states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max)
-        indexed = {kind: logs.indexing(each) for kind, each in sources.items()}
-        publishing = Publishing(journal, policies, schemas, {**indexed, **streams}, service)
+        publishing = Publishing(journal, policies, schemas, {**{k: logs.indexing(each) for k, each in sources.items()}, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint, states.stating.heard)
         metering = Metering(means, SpliceMover, settings.receipts.after, policies.prices)
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))

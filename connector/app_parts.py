@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,14 @@ from aiohttp import web
 
 from connector.adapters.keys import Keys
 from connector.dataplane.accounts import Accounts
+from connector.dataplane.flows import Flows
 from connector.dataplane.logs import Logs
+from connector.dataplane.receipts import LookAt
+from connector.dataplane_accounts.rejected import Rejections
 from connector.dataplane_disk.disks import DATABASE, FULL_BYTES, Disks, Reserve, look
 from connector.dataplane_live.lives import Lives
 from connector.errors import SettingsError, Unauthenticated
-from connector.ports import Store
+from connector.ports import Sources, Store
 from connector.settings import Settings
 
 
@@ -45,6 +48,11 @@ def own_key(keys: Keys, kid: str, now: float) -> bytes:
         if key.kid == kid and key.valid(now):
             return key.public
     raise Unauthenticated("the token was signed by a key that is not ours now")
+
+
+def looking_at(sources: Mapping[str, Sources], logs: Logs, flows: Flows) -> LookAt:
+    """What looks at a leaf that a consumer has rejected."""
+    return Rejections(sources, logs, flows.look_again).look_at
 
 
 def kept_room(settings: Settings) -> Reserve | None:

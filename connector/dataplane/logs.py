@@ -57,6 +57,15 @@ class Logs:
         self._open: dict[str, Log] = {}
         self._making: dict[str, asyncio.Task[Log]] = {}
         self._unclaimed: dict[str, float] = {}
+        self._held_back: set[str] = set()
+
+    def hold_back(self, address: Mapping[str, Any]) -> None:
+        """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew."""
+        self._held_back.add(_source(address))
+
+    def trust(self, address: Mapping[str, Any]) -> None:
+        """The data behind a pinned address have been read, and are what it says."""
+        self._held_back.discard(_source(address))
 
     def indexing(self, sources: Sources) -> Sources:
         """The same sources, with an index made of whatever is published of them."""
@@ -79,9 +88,12 @@ class Logs:
     async def of(self, address: Mapping[str, Any], stages: Sequence[Stage], stat: Stat, reading: Reading) -> Log:
         """The content log of the data behind a pinned address, after the stages; made from `reading` if there is none.
 
-        Raises Busy if that takes longer than somebody would wait (it goes on meanwhile), SinkFailed, and what `reading` raises.
+        Raises Busy if that takes longer than somebody would wait (it goes on meanwhile), SinkFailed, SourceFailed for data that are held
+        back, and what `reading` raises.
         """
         key, name = self._key(address, stages)
+        if self._held_back and _source(address) in self._held_back:
+            raise SourceFailed("the data are not what was published, as a consumer has found: publish them again")
         if (log := self._open.get(name)) is not None:
             return log
         if (task := self._making.get(name)) is None:
@@ -213,6 +225,7 @@ class _Indexed:
                     along(piece)
 
             pinned, stat = await self._inner.index(address, both)
+            self._logs.trust(pinned)
             if counts == counts_records(stat.media_type):  # else it is made at first need: only now is it known to have records
                 await asyncio.to_thread(self._logs.keep, writing, pinned, (), stat.media_type, stat.sha256)
         return pinned, stat

@@ -11,7 +11,7 @@ of the disk instead of one, and that of its next receipt, which takes the place 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Any, Final
 from connector import telemetry
 from connector.dataplane.accounts import Accounts
 from connector.dataplane.flows import TRANSFERS_MAX, Flows
+from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
 from connector.dataplane_accounts.account import Account, early_bytes
@@ -31,7 +32,7 @@ from connector.metering import chain, credit
 from connector.metering.chain import Judged, Outcome
 from connector.metering.content import Layout
 from connector.metering.counts import call
-from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of, pending
+from connector.metering.objects import Ack, Receipt, Rejected, digest, kept, manifest_of, pending
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
 from connector.ports import Clock, Identity, Ids, Store
@@ -53,6 +54,8 @@ MISSING = "there is no manifest of this transfer yet; get it first, a receipt na
 GONE = "the log of these live data is not kept any more; what was acknowledged stands"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
 
+LookAt = Callable[[Permit, Described, Rejected], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -66,7 +69,8 @@ class Answered:
 
 class Receipts:
     """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself.
-    `live(transfer)` opens the log of live data, which no manifest describes."""
+    `live(transfer)` opens the log of live data, which no manifest describes; `look_at`, if it is set, looks at a leaf that a consumer has
+    rejected."""
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Receipts:
         live: Callable[[str], AbstractContextManager[Described | None]] = lambda _: nullcontext(),
     ) -> None:
         self._live = live
+        self.look_at: LookAt | None = None
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
         self._paces: Paces[str] = Paces(IDLE_AT_ONCE, IDLE_SECONDS, TRANSFERS_MAX)
@@ -131,6 +136,8 @@ class Receipts:
         if process is not None and process.final and judged.outcome is Outcome.ACCEPTED:
             self._state_later(transfer)  # what was signed for after the end counts as well
         telemetry.receipt_seconds.observe(perf_counter() - began)
+        if judged.receipt is not None and judged.receipt.rejected is not None and account is not None and self.look_at is not None:
+            await self.look_at(account.permit, account.log, judged.receipt.rejected)
         return Answered(judged.outcome, ack)
 
     async def _demand(self, transfer: str) -> Metered:

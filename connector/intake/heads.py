@@ -35,11 +35,12 @@ class Head:
 
 
 class NotNow(PeerFailed):
-    """An error status that asks for patience: `retry_after_seconds`, 0 if the provider named no time."""
+    """An error status that asks for patience: `retry_after_seconds`, 0 if the provider named no time; `said` is the code of its problem
+    details."""
 
     def __init__(self, status: int, retry_after_seconds: float, code: str | None = None) -> None:
         super().__init__(answered(status, code))
-        self.retry_after_seconds = retry_after_seconds
+        self.retry_after_seconds, self.said = retry_after_seconds, code
 
 
 class Unfit(PeerFailed):

@@ -20,11 +20,11 @@ from connector.intake.access import Access
 from connector.intake.account import Account
 from connector.intake.attempts import PROGRESS_SECONDS, Described, Downloaded, Progress, request_headers, stated
 from connector.intake.beside import code_of
-from connector.intake.heads import Head, Unfit, read_head
+from connector.intake.heads import Head, NotNow, Unfit, read_head
 from connector.intake.legs import Cut, Leg, Window, leaf_hashes, leg
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
-from connector.metering.ranges import Ranges, union, without
+from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Download as Incoming
 from connector.ports import Peer
 from connector.ports.sinks import Movers, Sink
@@ -34,6 +34,7 @@ AHEAD = 3  # windows that a leg has been given beside the one that arrives: thei
 WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also what one of several legs asks for
 READ_BYTES = 1024 * 1024  # of a part that is looked at again
 CHEAP_BYTES = 64 * 1024 * 1024  # up to here the digest of the whole is compared too, although every leaf is proven
+SOURCE_FAILED = "source-failed"  # the code of an answer to who asks for data that cannot be read, or are not what was published
 LAST_SECONDS = 5.0  # for a receipt about a wrong leaf: whoever stops does not wait long
 
 
@@ -180,6 +181,8 @@ class Proven:
             except Broken:
                 raise
             except PeerFailed as failed:
+                if isinstance(failed, NotNow) and failed.said == SOURCE_FAILED and (wrong := self._still_wrong()):
+                    raise self._not_as_signed(wrong[0], "once", "; the provider has found that its own data are wrong") from None
                 await self._patience.bear(failed, self._bytes(self._verified) - before)
             finally:
                 self._taken, described = without(self._taken, (span,)), None
@@ -278,12 +281,20 @@ class Proven:
     def _reject(self, leaf: int, got: bytes) -> None:
         """Raises Broken for a leaf that was wrong before."""
         if leaf in self._wrong:
-            offset, length = self._layout.span(leaf, leaf + 1)
-            text = f"leaf {leaf} (bytes {offset} to {offset + length - 1}) came twice with other bytes than the provider has signed"
-            raise Broken(f"{text}; the part is kept", "leaf-wrong")
+            raise self._not_as_signed(leaf, "twice", ": they were changed on the way, or its data are not those of its manifest any more")
         self._wrong.add(leaf)
         if self._account is not None:
             self._account.reject(leaf, got)
+
+    def _still_wrong(self) -> list[int]:
+        return [leaf for leaf in sorted(self._wrong) if not covers(self._verified, ((leaf, leaf + 1),))]
+
+    def _not_as_signed(self, leaf: int, often: str, why: str) -> Broken:
+        offset, length = self._layout.span(leaf, leaf + 1)
+        text = (
+            f"leaf {leaf} (bytes {offset} to {offset + length - 1}) came {often} with other bytes than `{self._pull.peer}` has signed{why}"
+        )
+        return Broken(f"{text}. It has been told; ask it to publish them again. The part is kept", "leaf-wrong")
 
     def _see(self, window: Window) -> None:
         right = window.look()

@@ -25,7 +25,7 @@ from connector.ports.sinks import Sinks
 from connector.records import Pull
 from connector.records.metering import Metered
 from tests.contracts.memory_sinks import MemorySinks
-from tests.dataplane.rig import some_bytes
+from tests.dataplane.rig import PROVIDER, some_bytes
 from tests.intake.signed_provider import CHUNK, Consumer, SignedProvider, both, of_both
 
 CONTENT = some_bytes(40 * CHUNK + 4321)
@@ -164,6 +164,18 @@ async def test_a_leaf_that_is_wrong_twice_ends_the_download_which_names_it_and_n
         await consumer.fetch()  # the provider has mended its disk
         assert written(consumer) == CONTENT
         assert provider.account.counts.bytes == len(CONTENT)
+
+
+async def test_a_provider_that_finds_its_own_data_wrong_is_not_waited_for(tmp_path: Path):
+    def own(provider: SignedProvider, _request: web.Request) -> web.Response | None:
+        body = b'{"type":"urn:qiao:problem:source-failed"}'
+        return None if provider.corrupt[7] else web.Response(status=502, body=body, content_type="application/problem+json")
+
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.corrupt, provider.lies[""] = {7: 1}, own
+        with pytest.raises(Broken, match=rf"leaf 7 .* came once with other bytes than `{PROVIDER}` has signed; the provider has found"):
+            await consumer.fetch()
+        assert [each.rejected.leaf for each in provider.receipts if each.rejected is not None] == [7]
 
 
 async def test_what_the_disk_has_lost_is_fetched_again_and_not_paid_for_again(tmp_path: Path, sinks: Sinks):
