@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import accumulate
-from math import inf
 from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
@@ -34,7 +33,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 # What an evidence row can say. The event feed shows the same words.
 RECEIVED = "message-received"  # a peer's message was accepted; the state after it
@@ -149,7 +147,7 @@ class _Durations(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """See `Collector`."""
         name, says = self._about
-        bounds = [floatToGoString(bound) for bound in (*self._bounds, inf)]
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         yield HistogramMetricFamily(name, says, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
 
 

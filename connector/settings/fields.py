@@ -99,9 +99,7 @@ class EgressSettings:
     ca_file: Path | None = _f("certificate authorities to trust beside the system's, PEM; empty: the system's only", None)
     certificate: Path | None = _f("certificate chain that we show to peers and sources that ask for one, PEM; empty: none", None)
     key: Path | None = _f("private key of that certificate, PEM", None)
-    crl_file: Path | None = _f(
-        "lists of revoked certificates, PEM, one of each authority of whom we dial; empty: none is revoked", None
-    )
+    crl_file: Path | None = _f("lists of revoked certificates, PEM, one of each authority of whom we dial; empty: none is revoked", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
