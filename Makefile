@@ -37,6 +37,7 @@ bench: $(READY)  ## the measured promises: a table, and build/bench.json (nginx)
 faults: $(READY) ## SIGKILL at every await point and 200 times at random; 200 transfers cut anywhere
 	$(BIN)/python -m tests.faults --kills 200
 	$(BIN)/python -m tests.faults --streams 200
+	$(BIN)/python -m tests.faults --hardships
 
 faults-ci: $(READY) ## the same with 30 of each
 	$(BIN)/python -m tests.faults --kills 30

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.faults import kills, load, plan, table
+from tests.faults import hardships, kills, lies, load, plan, table
 from tests.faults.bugs import BUGS
 from tests.faults.home import ROOT
 from tests.faults.ledger import SIDES
@@ -102,6 +102,14 @@ def of_streams(count: int, seed: int) -> int:
     return 0 if report.good else 1
 
 
+def of_hardships() -> int:
+    """Let machines have them; returns the exit status."""
+    BUILD.mkdir(exist_ok=True)
+    found = asyncio.run(hardships.run(BUILD / "faults-hardships"))
+    print("\n".join(hardships.lines(found)))
+    return 0 if hardships.good(found) else 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status."""
     faulthandler.register(signal.SIGUSR2)
@@ -111,10 +119,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the random kills; default: another one each time")
     parser.add_argument("--bug", choices=sorted(BUGS), help="plant this defect; the run has to turn red")
     parser.add_argument("--self-check", action="store_true", help="plant each defect in turn and demand that each is found")
+    parser.add_argument(
+        "--hardships", action="store_true", help="instead of all that: peers that stand still, clocks that jump, full disks"
+    )
+    parser.add_argument("--lies", action="store_true", help="tell no lie, and print which there are and which code refuses each")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     if options.self_check:
         return self_check(seed)
+    if options.lies:
+        print("\n".join(lies.lines()))
+        return 0
+    if options.hardships:
+        return of_hardships()
     if options.streams is not None:
         return of_streams(options.streams, seed)
     report = asyncio.run(run(options.kills, seed, options.bug))

@@ -6,7 +6,8 @@ The program imports the product once, then reads orders from its standard input,
   It counts the await points that it passes, and SIGUSR1 writes them to its log. With `"kill": POINT` and `"passage": N` it
   ends itself with SIGKILL when it passes that point for the Nth time. The product knows nothing of it: the points are seen by
   a task factory, COMMITs by a wrapper around the writer's connection. With `"watched": false` nothing is seen, nor slowed
-  down; with `"idle_seconds": S` its downloads and pushes give up a connection after that time without a byte.
+  down; with `"idle_seconds": S` its downloads and pushes give up a connection after that time without a byte; with `"jumps": [S, ...]`
+  its wall clock jumps by so many seconds at each SIGRTMIN.
 - `{"reap": PID}` waits for its end; answer `{"ended": PID, "status": CODE}`.
 
 A fork instead of a fresh interpreter saves the second that imports take, several hundred times.
@@ -19,8 +20,9 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from connector.adapters import sqlite, sqlite_write
 from connector.api_streams import sink_api
 from connector.control_streams import pushing
 from connector.dataplane_push import pusher
+from connector.errors import SettingsError
 from connector.intake import live as live_intake
 from connector.intake.download import Downloads
 from connector.records import Usage
@@ -144,6 +147,18 @@ class Passages:
         sys.stderr.flush()
 
 
+def jumping(jumps: Iterable[float]) -> None:
+    """Let the wall clock of this process jump by the next of these seconds at each SIGRTMIN, as it does where somebody sets it."""
+    left, shift, now, now_ns = deque(jumps), [0.0], time.time, time.time_ns
+    time.time = lambda: now() + shift[0]  # type: ignore[assignment]
+    time.time_ns = lambda: now_ns() + int(shift[0] * 1e9)  # type: ignore[assignment]
+
+    def jump(*_: object) -> None:
+        shift[0] += left.popleft()
+
+    signal.signal(signal.SIGRTMIN, jump)
+
+
 def live(settings: Path, order: dict[str, Any]) -> None:
     """Be a connector until a signal ends it."""
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
@@ -155,6 +170,8 @@ def live(settings: Path, order: dict[str, Any]) -> None:
         defaults = Downloads.__init__.__kwdefaults__
         defaults["idle_seconds"] = idle_seconds
         live_intake.SIGNED_SECONDS = pusher.IDLE_SECONDS = sink_api.STALL_SECONDS = idle_seconds  # type: ignore[misc]
+    if "jumps" in order:
+        jumping(order["jumps"])
     if not order.get("watched", True):
         app.run(load(settings, environ), path=settings, environ=environ)
         return
@@ -181,6 +198,8 @@ def main() -> None:
                 try:
                     live(options.settings, order["start"])
                     status = 0
+                except SettingsError as error:  # as `connector run` says it, in one line
+                    sys.stderr.write("; ".join((error.message, *error.reasons)).replace("\n", " ") + "\n")
                 except Exception:
                     traceback.print_exc()
                 finally:

@@ -7,7 +7,7 @@ about; those about receipts are told to a provider, all others to a consumer.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -361,3 +361,12 @@ TILES: Final = [
 LOWER_TILES: Final = [Lie("lower tile", lie.name, lie.code.replace("tile-root", "tile-mismatch"), lie.told) for lie in TILES[:9]]
 LIES: Final = [*RECEIPTS, *FIRST_RECEIPTS, *MANIFESTS, *ACKS, *HEADERS, *CHECKPOINTS, *TILES, *LOWER_TILES]
 LIES_OF: Final = {about: [lie for lie in LIES if lie.about == about] for about in dict.fromkeys(lie.about for lie in LIES)}
+
+
+def lines() -> Iterator[str]:
+    """The table: what each lie is about, the code that refuses it, and the lie; and how many there are of each kind."""
+    for lie in LIES:
+        yield f"{lie.about:<14} {lie.code:<26} {lie.name}"
+    for about, lies in LIES_OF.items():
+        yield f"{about}: {len(lies)} lies, {len({lie.code for lie in lies})} codes"
+    yield f"{len(LIES)} lies, {len({lie.code for lie in LIES})} codes; each is told at a real door by `tests/faults/test_lies.py`"

@@ -128,6 +128,11 @@ class Side:
         await self.dead.wait()
         return True
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal, if there is one."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number)
+
     async def collect(self) -> Counter[str]:
         """The points that were passed since the last time, in the order of their first passage. The connector must be a fork."""
         self._said.clear()

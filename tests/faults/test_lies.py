@@ -21,7 +21,7 @@ from connector.records.metering import Counts
 from connector.signatures import jws
 from tests.dataplane.rig import CONSUMER, PROVIDER, TRANSFER, provider, some_bytes
 from tests.dataplane.signing import WINDOW, Consumer
-from tests.faults.lies import LIES, LIES_OF, Lie, Truth
+from tests.faults.lies import LIES, LIES_OF, Lie, Truth, lines
 from tests.intake.signed_provider import CHUNK, SignedProvider, both
 from tests.merkle.test_refusals import TABLES
 
@@ -39,6 +39,10 @@ ELSEWHERE = {
 
 def test_more_than_two_hundred_are_told_and_no_refusal_of_the_product_is_left_out():
     assert len(LIES) > 400
+    promised = ("receipt", "first receipt", "checkpoint", "tile", "lower tile")
+    assert sum(len(LIES_OF[about]) for about in promised) >= 200
+    assert len({(lie.about, lie.code) for lie in LIES if lie.about in promised}) >= 75
+    assert list(lines())[-1].startswith(f"{len(LIES)} lies, ")
     assert len({(lie.about, lie.name) for lie in LIES}) == len(LIES)
     told = {lie.code for lie in LIES}
     assert len(told) > 100
