@@ -155,7 +155,7 @@ async def tls(size: Size) -> dict[str, Found]:
 
 
 async def live(size: Size) -> dict[str, Found]:
-    """Lines that come over HTTP, hashed while they go through, into the same reader as nginx sends them to."""
+    """Lines that come over HTTP, hashed while they go through, into curl, and as many of them from nginx into curl."""
     ours: list[float] = []
     theirs: list[float] = []
     count = size.of(FILE_BYTES)
@@ -173,30 +173,25 @@ async def live(size: Size) -> dict[str, Found]:
                     edr = await load.transfer(await agreed(client, both, dataset, f"live-{number}"))
                     ways = [(ours, edr["endpoint"], {"Authorization": f"Bearer {edr['authorization']}"}), (theirs, url, {})]
                     for found, address, headers in ways if number % 2 == 0 else ways[::-1]:
-                        rate = await asyncio.to_thread(read, address, headers, count)
+                        rate = await curled(address, count, headers=headers, part=True)
                         if number:  # the first one warms up
                             found.append(rate)
     return {"stream-live": Found(ours, theirs, fault=f"only {count:,} bytes" if count < FILE_BYTES else "")}
 
 
-def read(url: str, headers: Mapping[str, str], size_bytes: int) -> float:
-    """Read so many bytes of an answer, in a process of its own, and throw them away; MB/s from the request on."""
-    command = [sys.executable, "-m", "tests.bench.reader", url, str(size_bytes), *(f"{name}: {value}" for name, value in headers.items())]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CURL_SECONDS, start_new_session=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(ran.stderr[-500:])
-    return float(ran.stdout)
-
-
-async def curled(url: str, size_bytes: int, out: Path | None = None, *, headers: Mapping[str, str] | None = None) -> float:
-    """Let curl fetch it; MB/s by its own clock. Raises RuntimeError if it is not all of it. It is thrown away,
-    also where it was stored before in a file `out`."""
-    said = [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
+async def curled(
+    url: str, size_bytes: int, out: Path | None = None, *, headers: Mapping[str, str] | None = None, part: bool = False
+) -> float:
+    """Let curl fetch it, or only a first `part` of `size_bytes`; MB/s by its own clock. Raises RuntimeError if it is not all of it. It is
+    thrown away, also where it was stored before in a file `out`."""
+    said = [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
+    if part:
+        said += ["-r", f"0-{size_bytes - 1}"]
     command = ["curl", "-sSk", "-o", str(out or "/dev/null"), "-w", "%{http_code} %{size_download} %{time_total}", *said, url]
     ran = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=CURL_SECONDS, start_new_session=True, check=False
     )
-    if ran.returncode or ran.stdout.split()[:2] != ["200", str(size_bytes)]:
+    if ran.returncode or ran.stdout.split()[:2] != ["206" if part else "200", str(size_bytes)]:
         raise RuntimeError(f"curl got something else than {size_bytes} bytes: {ran.stdout} {ran.stderr}")
     if out is not None:
         await asyncio.to_thread(out.unlink)
