@@ -42,9 +42,9 @@ async def serve(request: web.Request) -> web.StreamResponse:
     make = event if events else line
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream" if events else "application/x-ndjson"})
     response.enable_chunked_encoding()
-    await response.prepare(request)
     batch = 1 if pause else BATCH
     with suppress(ConnectionError):  # whoever has enough goes
+        await response.prepare(request)
         while left > 0:
             numbers = range(number + 1, number + 1 + min(batch, left))
             await response.write(b"".join(make(n, size) for n in numbers))
