@@ -277,8 +277,9 @@ class Account:
             try:
                 await self._post()
             except PeerFailed as error:
-                if isinstance(error, Broken) or doubt.over(error):
+                if isinstance(error, Broken):
                     raise
+                doubt.bear(error)
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)

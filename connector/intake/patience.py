@@ -23,18 +23,21 @@ PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
 
 
 class Doubt:
-    """Whether refusals are to be believed: they are once they have been repeated for the time."""
+    """Whether refusals are to be believed: they are once they have been repeated for the time. What clocks say is Broken then."""
 
     def __init__(self) -> None:
         self._since = float("inf")
 
-    def over(self, error: PeerFailed) -> bool:
-        """Whether this failure is a refusal that is believed by now."""
+    def bear(self, error: PeerFailed) -> None:
+        """Raise a failure that is a refusal, and is believed by now."""
         now = asyncio.get_running_loop().time()
         # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
         refused = isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED)
         self._since = min(self._since, now) if refused else float("inf")
-        return now - self._since >= REFUSED_SECONDS * (1.0 if doubtful(error) else SAID_SHARE)
+        if now - self._since >= REFUSED_SECONDS * (1.0 if doubtful(error) else SAID_SHARE):
+            if isinstance(error, PeerRefused) and error.said is not None and error.said in CLOCKS:
+                raise Broken(error.message, error.said)
+            raise error
 
 
 def doubtful(error: PeerFailed) -> bool:
@@ -65,8 +68,7 @@ class Patience:
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
-        if self._doubt.over(error):
-            raise error
+        self._doubt.bear(error)
         if moved_bytes > 0:
             self._last_byte = loop.time()
         self._failures = 1 if moved_bytes >= PROGRESS_BYTES else self._failures + 1

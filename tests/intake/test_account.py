@@ -144,6 +144,7 @@ FALSE: list[tuple[str, Callable[[Ack], dict[str, Any]]]] = [
     ("ack-manifest", lambda _: {"manifest": bytes(32)}),
     ("ack-credit", lambda ack: {"credit_bytes": ack.credit_bytes + 1}),
     ("ack-gap", lambda ack: {"sequence": ack.sequence + 1}),
+    ("ack-ahead", lambda ack: {"issued": ack.issued + 1000}),  # for longer than a clock may be wrong
     ("ack-audience", lambda _: {"audience": STRANGER}),
 ]
 
