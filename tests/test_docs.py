@@ -1,7 +1,10 @@
 """What the documents say is so: each command block of the front page runs, each link leads somewhere, each diagram is the table."""
 
+import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -35,9 +38,9 @@ PORTS = {"8080": "--port 8080", "8090": "--port 8090"}
 READY_SECONDS = 20.0
 
 
-def blocks() -> list[str]:
-    """The command blocks of the front page, in order."""
-    return BLOCK.findall((ROOT / "README.md").read_text())
+def blocks(page: str = "README.md") -> list[str]:
+    """The command blocks of the front page, or of another, in order."""
+    return BLOCK.findall((ROOT / page).read_text())
 
 
 @pytest.mark.parametrize("command", [block.strip() for block in blocks() if block.startswith("make ")])
@@ -51,7 +54,11 @@ def test_a_make_target_of_the_front_page_is_run_in_ci(command: str):
 def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     """Every other block, in order, as it stands: only the ports are others, so that tests can run side by side."""
     (tmp_path / "policies").symlink_to(ROOT / "policies")
-    blocks_by_hand = [block for block in blocks() if not block.startswith("make ")]
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    gateway = str(free_block(1))
+    for each in ("vitals.py", "vitals.toml"):
+        (tmp_path / "examples" / each).write_text((ROOT / "examples" / each).read_text().replace("9100", gateway))
+    blocks_by_hand = [block for block in (*blocks(), *blocks("examples/README.md")) if not block.startswith("make ")]
     assert len(blocks_by_hand) >= 5
     first = {said: free_block(4) for said in PORTS}
     said = ""
@@ -63,6 +70,9 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
             if text.strip().endswith("connector run"):
                 background.append(start(text, tmp_path))
                 ready(first["8080" if "hospital" in text else "8090"] + 3)
+            elif text.strip().endswith("vitals.py"):
+                background.append(start(f"exec {text.strip()}", tmp_path))
+                listening(int(gateway))
             else:
                 said += run(text, tmp_path)
     assert (tmp_path / "build" / "biopharma" / "heart.csv").read_text() == "day,heart_rate\n1,72\n2,68\n"
@@ -74,6 +84,9 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     assert re.search(r"^total +1\.00 EUR$", said, re.MULTILINE), "invoice"
     assert re.search(r"^outcome +both sides say the same$", said, re.MULTILINE), "statement"
     assert "The file is sound: nothing in it was altered" in said
+    lines = [json.loads(line)["seq"] for line in (tmp_path / "build" / "biopharma" / "vitals.ndjson").read_text().splitlines()]
+    assert lines == list(range(len(lines)))
+    assert 5 < len(lines) < 60
 
 
 def commands_named() -> list[tuple[str, str, str]]:
@@ -160,6 +173,18 @@ def ready(ops_port: int) -> None:
                 return
         except OSError:
             assert time.monotonic() < ends, "it did not get ready"
+            time.sleep(0.05)
+
+
+def listening(port: int) -> None:
+    """Wait until somebody listens there."""
+    ends = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=2):
+                return
+        except OSError:
+            assert time.monotonic() < ends, "nobody listens"
             time.sleep(0.05)
 
 
