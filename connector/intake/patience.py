@@ -61,6 +61,10 @@ class Patience:
         """Whether there is to be no other attempt."""
         return self._over()
 
+    def well(self) -> None:
+        """Take an attempt that has not failed: refusals from before were stray ones, and something has just come."""
+        self._last_byte, self._doubt = asyncio.get_running_loop().time(), Doubt()
+
     async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""

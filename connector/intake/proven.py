@@ -184,6 +184,8 @@ class Proven:
                 if isinstance(failed, NotNow) and failed.said == SOURCE_FAILED and (wrong := self._still_wrong()):
                     raise self._not_as_signed(wrong[0], "once", "; the provider has found that its own data are wrong") from None
                 await self._patience.bear(failed, self._bytes(self._verified) - before)
+            else:
+                self._patience.well()
             finally:
                 self._taken, described = without(self._taken, (span,)), None
 

@@ -104,6 +104,15 @@ async def test_a_refusal_is_believed_when_it_has_lasted(
 
 
 @pytest.mark.asyncio
+async def test_after_an_attempt_that_did_not_fail_everything_counts_anew(slept: list[float], monkeypatch: pytest.MonkeyPatch):
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
+    for error in (PeerRefused("no", status=403), PeerRefused("no", status=403, said="transfer-suspended"), CUT):
+        await patience.bear(error, 0)
+        hand.seconds += 901
+        patience.well()
+
+
+@pytest.mark.asyncio
 async def test_without_a_byte_it_ends_and_says_why(slept: list[float], monkeypatch: pytest.MonkeyPatch):
     hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
     hand.seconds += 899

@@ -121,6 +121,26 @@ async def test_several_connections_bring_the_parts_of_one_file(tmp_path: Path, s
         assert (provider.account.counts.bytes, provider.account.counts.calls) == (len(CONTENT), 1), "a transfer is one call"
 
 
+async def test_stray_refusals_hours_apart_end_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loop, asked, hours = asyncio.get_running_loop(), 0, 0.0
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + hours)
+
+    def stray(_provider: SignedProvider, _request: web.Request) -> web.Response | None:
+        nonlocal asked, hours
+        asked += 1
+        if asked not in (3, 8):
+            return None
+        hours += 2 * patience.REFUSED_SECONDS
+        return web.Response(status=403)
+
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.lies[""] = stray
+        await consumer.fetch(consumer.order(parallel=2))
+        assert asked > 8
+        of_both(provider, await consumer.account())
+
+
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 100))])
 async def test_cuts_anywhere_cost_nothing_twice(tmp_path: Path, sinks: Sinks, seed: int):
     chance = random.Random(seed)
