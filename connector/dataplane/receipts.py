@@ -136,8 +136,9 @@ class Receipts:
         if process is not None and process.final and judged.outcome is Outcome.ACCEPTED:
             self._state_later(transfer)  # what was signed for after the end counts as well
         telemetry.receipt_seconds.observe(perf_counter() - began)
-        if judged.receipt is not None and judged.receipt.rejected is not None and account is not None and self.look_at is not None:
-            await self.look_at(account.permit, account.log, judged.receipt.rejected)
+        rejected = judged.receipt.rejected if judged.receipt is not None and judged.outcome is Outcome.ACCEPTED else None
+        if rejected is not None and account is not None and self.look_at is not None:  # once: whoever repeats it has no leaf read again
+            await self.look_at(account.permit, account.log, rejected)
         return Answered(judged.outcome, ack)
 
     async def _demand(self, transfer: str) -> Metered:

@@ -14,6 +14,8 @@ import pytest
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import receipts
+from connector.dataplane.gate import Permit
+from connector.dataplane.index import Described
 from connector.dataplane_accounts import account
 from connector.dsp.messages import Role
 from connector.errors import StoreError
@@ -296,6 +298,23 @@ async def test_a_leaf_that_failed_is_told_and_one_that_did_not_is_no_excuse(tmp_
         stored = await rig.store.metered(TRANSFER)
         assert stored is not None
         assert stored.status == "open"
+
+
+@pytest.mark.asyncio
+async def test_a_rejection_that_comes_again_has_no_leaf_read_again(tmp_path: Path):
+    looked: list[Rejected] = []
+
+    async def look_at(_permit: Permit, _log: Described, rejected: Rejected) -> None:
+        looked.append(rejected)
+
+    async with metered(tmp_path) as (rig, consumer):
+        assert rig.metering is not None
+        rig.metering.receipts.look_at = look_at
+        await consumer.begin()
+        token = consumer.receipt(state="rejected", rejected=Rejected(1, b"x" * 32))
+        for _ in range(3):
+            assert (await consumer.post(token))[0] == 200
+        assert looked == [Rejected(1, b"x" * 32)]
 
 
 @pytest.mark.asyncio
