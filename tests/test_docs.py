@@ -86,7 +86,7 @@ def test_the_front_page_leads_by_hand_to_the_first_transfer(tmp_path: Path):
     assert "The file is sound: nothing in it was altered" in said
     lines = [json.loads(line)["seq"] for line in (tmp_path / "build" / "biopharma" / "vitals.ndjson").read_text().splitlines()]
     assert lines == list(range(len(lines)))
-    assert 5 < len(lines) < 60
+    assert len(lines) > 5
 
 
 def commands_named() -> list[tuple[str, str, str]]:
