@@ -26,7 +26,7 @@ from connector.intake.live_promise import LivePromise
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise, Promised, Unending, obtain
 from connector.intake.proven import Proven, Road
-from connector.intake.pushed import PushPeer
+from connector.intake.pushed import PushPeer, begun
 from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.intake_accounts import earlier
 from connector.metering import live
@@ -117,7 +117,7 @@ class Downloads:
     ) -> Pull:
         """The same of what the provider brings."""
         async with self.receptions.waiting(pull.transfer or "") as reception:
-            address = (await reception.begun()).address
+            address = (await begun(reception, over, self._patience_seconds)).address
             peer = PushPeer(await self._signed(pull), reception, proves=address is not None)
             try:
                 read = read_address(address or NOWHERE)

@@ -7,16 +7,31 @@ posts them; here the receipt is the answer. So the same code proves, receipts an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
 from connector.errors import PeerFailed, TooSlow
 from connector.ports import Detached, Download, Peer, Reply
-from connector.ports.pushed import ANSWER_SECONDS, Brought, Reception
+from connector.ports.pushed import ALONE_SECONDS, ANSWER_SECONDS, Brought, Reception
 
 RECEIPTS: Final = "/receipts"
+
+
+async def begun(reception: Reception, over: Callable[[], bool], patience_seconds: float) -> Brought:
+    """The request that opens. Raises PeerFailed if none comes in `patience_seconds`, or before the transfer is `over`: a provider that has
+    our last receipt has nothing to bring, and completes it, also if we were killed before we had noted that."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience_seconds
+    while True:
+        try:
+            return await reception.begun(ALONE_SECONDS)
+        except PeerFailed as failed:
+            if over():
+                raise PeerFailed(f"the transfer is over, and {failed.message} any more; the part is kept") from None
+            if loop.time() > until:
+                raise PeerFailed(f"nothing came for {patience_seconds:g} s: {failed.message}; the part is kept") from None
 
 
 class PushPeer:

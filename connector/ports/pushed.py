@@ -95,16 +95,19 @@ class Reception:
         except TimeoutError:
             raise Busy("what was brought is not dealt with yet; come back and ask what is wanted") from None
 
-    async def begun(self) -> Brought:
+    async def begun(self, idle_seconds: float) -> Brought:
         """The request that opens: one with an address, or one that brings everything at once and knows nothing of windows. Others go on
-        with what is not known here any more, and are told so."""
-        async with self._news:
-            while True:
-                if (now := self._now) is not None and not now.answered.done():
-                    if now.address is not None or now.alone:
-                        return now
-                    now.answer(Answer(conflict=True))
-                await self._news.wait()
+        with what is not known here any more, and are told so. Raises PeerFailed if none comes."""
+        try:
+            async with asyncio.timeout(idle_seconds), self._news:
+                while True:
+                    if (now := self._now) is not None and not now.answered.done():
+                        if now.address is not None or now.alone:
+                            return now
+                        now.answer(Answer(conflict=True))
+                    await self._news.wait()
+        except TimeoutError:
+            raise PeerFailed("the provider brings nothing") from None
 
     async def sign(self, receipt: str) -> str:
         """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does; ALONE_SECONDS without a

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -10,9 +11,12 @@ import pytest
 from connector.dataplane.edr import Address, read_address
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import CONTEXT, Kind, Role
+from connector.intake import download
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.ports.pushed import Brought, Reception
 from connector.records import Changes, Edr
 from tests import pair
+from tests.control.orders import restartable, settled
 from tests.dataplane.rig import some_bytes
 from tests.dataplane_live import test_live_pair as live_pair
 from tests.dataplane_live import upstream
@@ -29,10 +33,26 @@ SIGNED = {"@type": "Offer", "permission": [{"action": "use", "constraint": [METE
 pytestmark = pytest.mark.asyncio
 
 
-async def ordered(at: pair.Running, **more: object) -> dict[str, object]:
+async def wished(at: pair.Running) -> str:
     wish = {"peer": "hospital", "dataset": DATASET, "out": str(at.site.root / "out" / "file"), "push": True}
-    order = await at.asked("POST", "/pulls", wish | more, status=201)
-    return await ended(at, order["id"])
+    return str((await at.asked("POST", "/pulls", wish, status=201))["id"])
+
+
+@pytest.fixture
+def begins(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once an order waits for a provider that begins."""
+    waits, begun = asyncio.Event(), download.begun
+
+    async def seen(reception: Reception, over: Callable[[], bool], patience_seconds: float) -> Brought:
+        waits.set()
+        return await begun(reception, over, patience_seconds)
+
+    monkeypatch.setattr(download, "begun", seen)
+    return waits
+
+
+async def ordered(at: pair.Running) -> dict[str, object]:
+    return await ended(at, await wished(at))
 
 
 @pytest.mark.parametrize("policy", [DEMANDING, SIGNED, pair.OPEN], ids=["demanded", "demanded and signed", "offered"])
@@ -152,3 +172,63 @@ async def test_data_that_have_no_end_any_more_once_their_push_was_agreed_to_end_
         seen = await ended(both.consumer, order["id"])
         assert seen["stage"] == "failed"
         assert "no end" in " ".join(seen["reasons"])
+
+
+@pytest.mark.parametrize("end", ["complete", "terminate"])
+async def test_an_order_whose_data_were_signed_for_before_a_kill_is_done_once_its_transfer_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: asyncio.Event, end: str
+):
+    whole, unnamed = asyncio.Event(), download._give_name
+    killed, pushed = asyncio.Event(), Pusher.push
+
+    async def stops(*_: object) -> None:
+        whole.set()
+        await asyncio.Event().wait()
+
+    async def once(of: Pusher, transfer: str, sink: Address) -> None:
+        if killed.is_set():  # it has the last receipt, and nothing to bring
+            await asyncio.Event().wait()
+        await pushed(of, transfer, sink)
+
+    monkeypatch.setattr(download, "_give_name", stops)
+    monkeypatch.setattr(Pusher, "push", once)
+    async with restartable(tmp_path) as (provider, site), asyncio.timeout(30):
+        await provider.publish(DATASET, DEMANDING, content=CONTENT)
+        async with pair.running(site) as consumer:
+            id = await wished(consumer)
+            await whole.wait()
+            killed.set()
+        monkeypatch.setattr(download, "_give_name", unnamed)
+        begins.clear()
+        async with pair.running(site) as consumer:
+            await begins.wait()
+            order = await consumer.connector.store.pull(id)
+            transfer = await consumer.connector.store.process(Kind.TRANSFER, order.transfer)
+            await provider.asked("POST", f"/transfers/{pair.quoted(transfer.peer_pid)}/{end}", {})
+            done = await settled(consumer, id)
+            assert (done.stage, done.transfers, done.sha256) == ("done", 0, hashlib.sha256(CONTENT).digest()), done
+            assert (site.root / "out" / "file").read_bytes() == CONTENT
+
+
+async def test_an_order_of_which_nothing_came_before_the_provider_completed_its_transfer_has_it_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: asyncio.Event
+):
+    pushed, late = Pusher.push, list[str]()
+
+    async def later(of: Pusher, transfer: str, sink: Address) -> None:
+        if transfer in late or not late:
+            late.append(transfer)
+            await asyncio.Event().wait()
+        await pushed(of, transfer, sink)
+
+    monkeypatch.setattr(Pusher, "push", later)
+    async with pair.pair(tmp_path, store="sqlite") as both, asyncio.timeout(30):
+        await both.provider.publish(DATASET, content=CONTENT)
+        id = await wished(both.consumer)
+        await begins.wait()
+        transfer = await both.consumer.connector.store.process(Kind.TRANSFER, (await both.consumer.connector.store.pull(id)).transfer)
+        await both.provider.state(Kind.TRANSFER, transfer.peer_pid, "STARTED")
+        await both.provider.asked("POST", f"/transfers/{pair.quoted(transfer.peer_pid)}/complete", {})
+        done = await settled(both.consumer, id)
+        assert (done.stage, done.transfers) == ("done", 1), done
+        assert "before all of the data had come; the rest comes by another one" in done.reasons[0]

@@ -79,7 +79,7 @@ async def test_a_new_request_takes_the_place_of_one_that_is_still_there():
 
 async def test_only_a_request_that_opens_begins_and_others_are_sent_back():
     reception = Reception()
-    begun = await soon(reception.begun())
+    begun = await soon(reception.begun(5.0))
     assert await reception.take(brought(0, 5)) == Answer(conflict=True)
     assert await reception.take(brought(0, 100, ack="x")) == Answer(conflict=True)
     opening = brought(address={"endpoint": "x"})
@@ -98,6 +98,8 @@ async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
         await reception.sign("receipt")
     with pytest.raises(PeerFailed, match="brings no more"):
         await reception.bytes_from(5, 0.01)
+    with pytest.raises(PeerFailed, match="brings nothing"):
+        await reception.begun(0.01)
 
 
 async def test_a_receipt_waits_for_the_request_that_is_there_and_not_for_one_that_may_never_come(monkeypatch: pytest.MonkeyPatch):
