@@ -20,7 +20,8 @@ from connector.ports.live import Unread
 
 LINGER_SECONDS: Final = 0.01  # after the first byte, for more of them
 LOW_BYTES: Final = 256 * 1024  # that are waited for meanwhile: fewer cost a turn each
-FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included
+HELD_SECONDS: Final = 0.25  # that a thread takes what comes without a pause: frames alone fill no buffer, however many of them come
+FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included, and of all trailers
 T = TypeVar("T")
 NEXT: Final = re.compile(rb"\r\n(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")  # between two chunks
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r]*)?\r")
@@ -38,7 +39,8 @@ class Wire:
         self._poll.register(self._socket, select.POLLIN)
         self._ahead = memoryview(unread.ahead)
         self._chunked, self._left = unread.chunked, 0 if unread.chunked else unread.length  # of the body, or of a chunk of it
-        self._frame, self._behind, self._trails = b"", False, False  # a line in part; behind a chunk; behind the last
+        self._frame, self._behind = b"", False  # a line in part; behind a chunk
+        self._trails = 0  # bytes behind the last chunk, its line included
         self._ended = self._left == 0 and not self._chunked
 
     async def each(self, take: Callable[[bytearray, int], T], most_bytes: int, idle_seconds: float) -> AsyncGenerator[T, None]:
@@ -95,8 +97,11 @@ class Wire:
                 if end or self._ended:
                     break
                 raise PeerFailed(f"`{self._where}` closed the connection in the middle of its answer")
-            until = until or time.monotonic() + LINGER_SECONDS
+            now = time.monotonic()
+            until = until or now + LINGER_SECONDS
             end = self._joined(buffer, end, end + got) if self._chunked else self._counted(end, got)
+            if now > until + HELD_SECONDS:
+                break
         return end
 
     def _receive(self, into: memoryview) -> int:
@@ -159,7 +164,9 @@ class Wire:
         """Read a line between chunks: the size of the next one, the end of the last, or a trailer, which says nothing to us."""
         line, self._frame = self._frame, b""
         if self._trails:
-            self._ended = line == b"\r"
+            self._ended, self._trails = line == b"\r", self._trails + len(line)
+            if self._trails > FRAME_BYTES_MAX:
+                raise self._misframed()
         elif self._behind:
             if line != b"\r":
                 raise self._misframed()
@@ -168,7 +175,7 @@ class Wire:
             raise self._misframed()
         else:
             self._left = int(found[1], 16)
-            self._behind, self._trails = bool(self._left), not self._left
+            self._behind, self._trails = bool(self._left), 0 if self._left else len(line)
 
     def _misframed(self) -> PeerFailed:
         return PeerFailed(f"`{self._where}` has framed its answer in a way that is not that of chunks")

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +106,7 @@ async def test_frames_that_come_byte_by_byte_with_pauses_are_read_all_the_same(t
         b"5\r\nhello\n",
         b"5" * 9000,
         b"1;" + b"x" * 9000 + b"\r\n",
+        b"0\r\n" + b"x\r\n" * 5000,
     ],
     ids=lambda sent: repr(sent[:20]),
 )
@@ -162,6 +163,34 @@ async def test_nobody_is_held_while_nothing_comes(threads: ThreadPoolExecutor):
         for task in quiet:
             task.cancel()
         await asyncio.gather(*quiet, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_who_sends_each_byte_in_a_frame_holds_no_thread_of_whoever_is_gone():
+    flood = b"1\r\n.\r\n"
+    loop = asyncio.get_running_loop()
+
+    def pour(into: socket.socket) -> None:
+        with suppress(OSError):  # until nobody takes it
+            while True:
+                into.sendall(flood * 100_000)
+
+    with ThreadPoolExecutor(1) as source, ThreadPoolExecutor(1) as one:
+        async with wire(one, chunked=True) as (found, theirs):
+            pouring = loop.run_in_executor(source, pour, theirs)
+            async with aclosing(found.each(kept, 1 << 26, WAIT_SECONDS)) as taken:
+                assert (await anext(taken)).strip(b".") == b""
+                task = asyncio.ensure_future(anext(taken))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            found.close()
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await loop.run_in_executor(one, bool)
+            finally:
+                theirs.shutdown(socket.SHUT_RDWR)
+                await pouring
 
 
 @pytest.mark.asyncio
