@@ -1,7 +1,8 @@
 """Which transfers we push: those that were asked for so, as long as they run. One that has brought all of its data is completed.
 
-What keeps a push from getting on is tried again with pauses, short ones after it got on for a while; a sink that refuses ends the transfer,
-since it would refuse again, and so do data that were published anew: what was begun and signed for is not there to go on with.
+What keeps a push from getting on is tried again with pauses, short ones after it got on for a while. A sink that refuses ends the transfer,
+once that cannot be the answer of a proxy or a clock, or of a consumer whose message is on its way. So do data that were published anew:
+what was begun and signed for is not there to go on with.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
 
 from connector import telemetry
 from connector.control.journal import Journal
@@ -23,6 +26,8 @@ from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
 
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
+DOUBTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+DOUBT_SECONDS = 30.0  # for which these are repeated before they are believed
 
 Push = Callable[[str, Address], Awaitable[None]]
 
@@ -67,16 +72,21 @@ class Pushing:
 
     async def _run(self, pid: str) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
+        refused: float | None = None  # since when, in a row
         while True:
-            began = loop.time()
+            began, before, refused = loop.time(), refused, None
             process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
             if process is None or edr is None or process.meant != State.STARTED:
                 return None
             try:
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
-                telemetry.log.warning("push refused", transfer=pid, reason=error.message)
-                return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, f"the data cannot be pushed: {error.message}"))
+                refused = loop.time() if before is None else before
+                if not _doubtful(error) or loop.time() - refused >= DOUBT_SECONDS:
+                    telemetry.log.warning("push refused", transfer=pid, reason=error.message)
+                    said = f"the data cannot be pushed: {error.message}"
+                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said))
+                telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Withdrawn as error:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
                 if error.code == SNAPSHOT_CHANGED:
@@ -97,6 +107,11 @@ class Pushing:
             await how
         except Contradiction:
             telemetry.log.info("transfer ended while it was being ended", pid=pid)
+
+
+def _doubtful(error: ConnectorError) -> bool:
+    """Whether it is a refusal that need not be the sink's own, or may be over soon: its consumer may just have said that it pauses."""
+    return isinstance(error, PeerRefused) and error.status in DOUBTED
 
 
 def _is_pushed(process: Process) -> bool:

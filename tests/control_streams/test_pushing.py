@@ -15,7 +15,7 @@ from connector.control_streams.pushing import Pushing
 from connector.dataplane.edr import Address
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed, Withdrawn
+from connector.errors import PeerFailed, PeerRefused, Withdrawn
 from connector.records import Changes
 from tests import pair
 from tests.contracts import samples
@@ -161,3 +161,39 @@ async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
     await Pushing(SimpleNamespace(store=store), operations, push)._run("urn:t")  # type: ignore[arg-type]
     assert ended_by == [(Kind.TRANSFER, "urn:t", "the data were published anew")]
     assert not codes
+
+
+@pytest.mark.parametrize(
+    ("status", "times", "pushed"),
+    [(403, 3, True), (401, 3, True), (404, 3, True), (403, 100, False), (413, 1, False)],
+    ids=["403", "401", "404", "403 for ever", "413"],
+)
+async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
+    monkeypatch: pytest.MonkeyPatch, status: int, times: int, pushed: bool
+):
+    clock, asked, over = Clock(), 0, list[str]()
+
+    async def push(_pid: str, _sink: Address) -> None:
+        nonlocal asked
+        asked += 1
+        if asked <= times:
+            raise PeerRefused(f"the sink answered with status {status}", status=status)
+
+    async def sleep(seconds: float) -> None:
+        clock.at += seconds
+
+    async def terminate(_kind: Kind, _pid: str, reason: str) -> None:
+        over.append(reason)
+
+    async def complete(_pid: str) -> None:
+        over.append("complete")
+
+    store = MemoryStore()
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
+    monkeypatch.setattr(pushing, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: clock.at), sleep=sleep))
+    operations = SimpleNamespace(terminate=terminate, complete=complete)
+    await Pushing(SimpleNamespace(store=store), operations, push)._run("urn:t")  # type: ignore[arg-type]
+    assert over == ["complete" if pushed else f"the data cannot be pushed: the sink answered with status {status}"]
+    assert (clock.at >= pushing.DOUBT_SECONDS) == (times == 100)
+    assert clock.at < 2 * pushing.DOUBT_SECONDS + pushing.PAUSE_SECONDS_MAX
