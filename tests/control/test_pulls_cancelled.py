@@ -108,7 +108,7 @@ async def test_a_negotiation_that_the_order_could_not_note_any_more_ends_too(bot
 async def test_what_is_over_or_has_all_of_its_data_stays_as_it_is(both: Pair):
     await both.provider.publish(D, content=CONTENT)
     done = await settled(both.consumer, (await order(both.consumer))["id"])
-    assert "only one that does not have all of its data" in (await cancel(both.consumer, done.id, 409))["detail"]
+    assert "it is over, and nothing is left to cancel" in (await cancel(both.consumer, done.id, 409))["detail"]
     assert await both.consumer.connector.store.pull(done.id) == done
     assert "there is no pull `none`" in (await cancel(both.consumer, "none", 404))["detail"]
 
