@@ -31,15 +31,21 @@ async def held(means: Means, transfers: Iterable[str], root: bytes, patience: Pa
 
 
 async def _heard(means: Means, account: Metered, patience: Patience) -> bool:
-    """Whether the provider has the last receipt of a transfer, which has no ack here. What it does not say it does not have."""
+    """Whether the provider has the last receipt of a transfer, which has no ack here. What it does not say it does not have, once that is
+    its own word: what it has would be signed for twice."""
     while account.receipt and means.heard is not None:
         try:
             return await means.heard(account.transfer)
-        except PeerRefused as refused:
-            telemetry.log.info("the provider says nothing of its receipts", transfer=account.transfer, reason=refused.message)
-            break
         except PeerFailed as failed:
-            await patience.bear(failed, 0)
+            if isinstance(failed, PeerRefused) and not failed.status:  # it has no address to ask at
+                break
+            try:
+                await patience.bear(failed, 0)
+            except PeerRefused:  # by now it is the provider's own, and no proxy's
+                break
+    if account.receipt and means.heard is not None:
+        telemetry.log.info("the provider says nothing of its receipts", transfer=account.transfer)
+        patience.well()
     return False
 
 

@@ -210,7 +210,9 @@ CASES: dict[str, tuple[bool, Callable[[str], Awaitable[bool]] | None, Ranges]] =
     "it has its ack": (True, answers(), LAST),
     "the provider has it": (False, answers(True), LAST),
     "the provider does not have it": (False, answers(False), BEFORE),
-    "the provider says nothing of it": (False, answers(PeerRefused("no such place", status=404)), BEFORE),
+    "the provider says nothing of it": (False, answers(*[PeerRefused("no such place", status=404)] * 1000), BEFORE),
+    "the provider takes no statements": (False, answers(PeerRefused("it has no address")), BEFORE),
+    "a proxy says something else": (False, answers(PeerRefused("no such place", status=404), True), LAST),
     "the provider is away for a moment": (False, answers(PeerFailed("away"), PeerFailed("away"), True), LAST),
     "nobody is asked": (False, None, BEFORE),
 }
@@ -221,6 +223,7 @@ async def test_a_receipt_counts_once_both_sides_have_it(
     acked: bool, heard: Callable[[str], Awaitable[bool]] | None, ranges: Ranges, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
     means = await left(acked=acked, heard=heard)
     assert await held(means, ("never heard of", TRANSFER), rig.ROOT, Patience("p", 900, lambda: False)) == ranges
     assert await held(means, (TRANSFER,), b"o" * 32, Patience("p", 900, lambda: False)) == (), "of other data nothing is held"
