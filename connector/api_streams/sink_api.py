@@ -116,11 +116,13 @@ class SinkApi:
         ack = request.headers.get(ACK)
         if ack is not None and len(ack) > OBJECT_CHARACTERS_MAX:
             raise TooLarge("the ack is longer than any")
+        if ack is not None and not ack.isascii():
+            raise InvalidRequest(f"`{ACK}` is no compact JWS: it has other characters than ASCII")
         said = request.headers.get(hdrs.CONTENT_RANGE, "").strip()
         headers = {name.lower(): value for name, value in request.headers.items()}
         if said.startswith(UNSATISFIED):
             size = said.removeprefix(UNSATISFIED)
-            if not size.isdigit() or len(size) > 18:  # noqa: PLR2004 - digits
+            if not (size.isascii() and size.isdigit()) or len(size) > 18:  # noqa: PLR2004 - digits
                 raise InvalidRequest("`Content-Range` does not say how large the data are")
             address = await _address(request, body, length, proof) if length else None
             return Brought(0, 0, int(size), _nothing(), headers, address, ack, read=True)

@@ -80,6 +80,8 @@ BAD: list[tuple[str, bytes, dict[str, str], int]] = [
     ("a range that is none", b"xyz", {"Content_Range": "bytes x-y/z"}, 400),
     ("a size that is none", b"", {"Content_Range": "bytes */x"}, 400),
     ("a size that is too long", b"", {"Content_Range": "bytes */" + "9" * 30}, 400),
+    ("a size in digits that nobody counts with", b"", {"Content_Range": "bytes */\u00b2"}, 400),
+    ("an ack in letters that no ack has", b"", {"Content_Range": "bytes */10", "Qiao_Ack": "\u00e4.b.c"}, 400),
     ("an address that is no JSON", b"xyz", ADDRESS, 400),
     ("an address of nothing", b"{}", ADDRESS, 400),
     ("an address that is a text", b'{"dataAddress": "x"}', ADDRESS, 400),
