@@ -42,22 +42,26 @@ from connector.records import Pull
 IDLE_SECONDS: Final = 86_400.0  # of the bytes: a source may be quiet. Whether the provider is there is heard from its checkpoints
 SIGNED_SECONDS: Final = 30.0  # without a byte of what the provider has signed, and so has sent: then the line is one that nobody closes
 LAST_SECONDS: Final = 5.0  # for a receipt that is under way as we stop
-PIECE_BYTES: Final = 4 * 1024 * 1024  # of a window more than it: those of one piece, or two
+GROWS_BYTES_MIN, GROWS_BYTES_MAX = 64 * 1024, 4 * 1024 * 1024  # by which the room for a window grows, as more of it comes at once
+HELD_BYTES_MAX: Final = 64 * 1024 * 1024  # of a window, whatever the provider signs: it is held in memory, for each transfer
 WRONG_MAX: Final = 2  # times that the same leaves may come with other bytes than were signed
 
 
 class Held:
-    """What has come and is not proven yet, also over a cut: a line that breaks within each window gets on, too. One buffer for all windows,
-    which has `room_bytes` and grows if that is too few: the pages of one that is made anew cost more than the copy does."""
+    """What has come and is not proven yet, also over a cut: a line that breaks within each window gets on, too. One buffer for all windows:
+    the pages of one that is made anew cost more than the copy does. It grows with what comes, not by what a provider says of its windows:
+    most live data are few bytes a second, and need no room for a window."""
 
-    def __init__(self, room_bytes: int) -> None:
-        self._buffer, self.size_bytes = bytearray(room_bytes), 0
+    def __init__(self) -> None:
+        self._buffer, self.size_bytes = bytearray(), 0
 
     def add(self, piece: bytes | memoryview) -> None:
         """Hold more."""
         end = self.size_bytes + len(piece)
-        if end > len(self._buffer):
-            self._buffer = self._buffer[: self.size_bytes] + bytes(end - self.size_bytes)
+        if end > (room := len(self._buffer)):
+            grown = bytearray(max(end, room + min(max(room, GROWS_BYTES_MIN), GROWS_BYTES_MAX)))
+            grown[: self.size_bytes] = memoryview(self._buffer)[: self.size_bytes]
+            self._buffer = grown
         memoryview(self._buffer)[self.size_bytes : end] = piece  # a rest may overlap its new place, which a bytearray would not see
         self.size_bytes = end
 
@@ -93,7 +97,7 @@ class Following:
         self._etag = live.write_etag(promise.header.hash, promise.header.chunk_bytes)
         self._state, self._frontier = State(), Frontier().append(promise.header.hash)
         self._last = b""
-        self._held = Held(max(promise.manifest.window_bytes, WINDOW_BYTES) + PIECE_BYTES)
+        self._held = Held()
         self._wrong = self._resumed = 0
         self._since, self._nanoseconds, self._reported = 0, 0, 0.0
         self._stages: tuple[str, ...] | None = None  # that the data pass at the provider, once it has said so
@@ -304,7 +308,7 @@ class Following:
         except (MeterRefused, ProofRefused) as error:
             raise Broken(f"what the provider has signed does not hold: {error.message}", error.code) from None
         count = found.size - state.leaves
-        if sealed.leaves - 1 != count or sealed.size_bytes > max(self._manifest.window_bytes, WINDOW_BYTES):
+        if sealed.leaves - 1 != count or sealed.size_bytes > min(max(self._manifest.window_bytes, WINDOW_BYTES), HELD_BYTES_MAX):
             raise Broken("the list of leaves is not that of the checkpoint, or longer than a window", "list-other")
         lengths = tuple(sealed.span(leaf, leaf + 1)[1] for leaf in range(1, count + 1))
         return Goal(lengths, sealed.size_bytes, Checkpoint(found.size, found.root))

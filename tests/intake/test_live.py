@@ -401,15 +401,39 @@ async def test_a_receipt_is_written_for_each_window_or_moment_and_names_the_stat
 
 @given(st.integers(0, 30), st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 50)), max_size=12))
 async def test_what_is_held_comes_out_in_order_wherever_it_is_cut(room: int, steps: list[tuple[bytes, int]]):
-    held, expected, found = live.Held(room), b"".join(piece for piece, _ in steps), b""
-    for piece, size in steps:
-        held.add(piece)
-        body, rest = held.cut(size)
-        found += body
-        held.add(rest)
+    held, expected, found = live.Held(), b"".join(piece for piece, _ in steps), b""
+    with pytest.MonkeyPatch.context() as less:
+        less.setattr(live, "GROWS_BYTES_MIN", room)
+        for piece, size in steps:
+            held.add(piece)
+            body, rest = held.cut(size)
+            found += body
+            held.add(rest)
     body, rest = held.cut(held.size_bytes)
     assert found + bytes(body) == expected
     assert (len(rest), held.size_bytes) == (0, 0)
+
+
+async def test_the_room_for_what_is_held_back_is_for_what_came_and_not_for_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A window that a provider has signed may be of more than there is memory; most live data are few bytes a second."""
+    followed: list[live.Following] = []
+    follow = live.Following._follow
+
+    async def watched(self: live.Following, described: Any) -> None:
+        followed.append(self)
+        await follow(self, described)
+
+    monkeypatch.setattr(live.Following, "_follow", watched)
+    async with stand(tmp_path, "/lines?size=2000&pause=0.001") as at:
+        await at.fetch(100_000)
+    assert [0 < len(each._held._buffer) < live.WINDOW_BYTES // 2 for each in followed] == [True]
+
+
+async def test_more_than_there_is_room_for_is_not_held_back_whatever_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "HELD_BYTES_MAX", 100)
+    async with stand(tmp_path, "/lines?size=9000") as at:
+        with pytest.raises(Broken, match="longer than a window"):
+            await at.fetch(20_000)
 
 
 async def test_no_more_than_a_window_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -421,7 +445,7 @@ async def test_no_more_than_a_window_is_held_back(tmp_path: Path, monkeypatch: p
         await proven(self, body, goal)
 
     monkeypatch.setattr(live.Following, "_prove", watched)
-    monkeypatch.setattr(live, "PIECE_BYTES", 0)  # so that the last piece of a window is more than there is room for
+    monkeypatch.setattr(live, "GROWS_BYTES_MIN", 1)  # so that the last piece of a window is more than there is room for
     async with stand(tmp_path, "/lines?size=9000") as at:
         await at.fetch(60_000_000)
         numbers = [int(line.partition(b",")[0][5:]) for line in (at.root / "file").read_bytes().splitlines()]
