@@ -242,7 +242,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         receipts.look_at = looking_at(sources, logs, flows)
         journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         stack.push_async_callback(receipts.close)
-        states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max)
+        states = stated(journal, identity, ids, book, receipts, peer, stack, settings.delivery.retry_seconds_max, operations)
         publishing = Publishing(journal, policies, schemas, {**{k: logs.indexing(each) for k, each in sources.items()}, **streams}, service)
         means = Means(store, journal.decide, identity, clock, ids, book.checkpoint, states.stating.heard)
         metering = Metering(means, SpliceMover, settings.receipts.after, policies.prices)
@@ -302,7 +302,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             store, journal, feed, outbox, operations, catalogs, publishing, pulls,
             Simulation(store, policies, catalog, negotiations, rights, identity), parts.library, parts.examined, identity, reload,
             {"data": settings.data.url, "version": connector.__version__}, book,
-            Bills(store, policies, clock, lambda: identity.own.id, states.stating, pulls.live),
+            Bills(store, policies, clock, lambda: identity.own.id, states.stating, pulls.live, states.closings),
         )  # fmt: skip
         management = ManagementApi(doors, operator_limits)
         gate, bulk_threads = Gate(tokens, views, flows, clock), settings.limits.bulk_threads
@@ -322,7 +322,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
         beside = ledger_api.LedgerApi(book, protocol.caller, limits)
-        on_statements = StatementsApi(states.statements, protocol.caller, limits)
+        on_statements = StatementsApi(states.statements, states.closings, protocol.caller, limits)
         doors_open: tuple[tuple[str, Any, Any, list[Any]], ...] = (
             ("ops", settings.ops, ops, [guards["ops"]]),
             ("management", settings.management, management, [guards["management"], authorized(lambda: running.token_hash)]),

@@ -6,26 +6,31 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from connector.control.journal import Journal
+from connector.control.operate import Operations
+from connector.control_billing.closings import Closings
 from connector.control_billing.statements import Means, Statements
 from connector.control_billing.stating import Stating
 from connector.dataplane.receipts import Receipts
 from connector.dsp.messages import Kind
 from connector.ledger.book import Book
 from connector.ports import Identity, Ids, Peer
+from connector.records import Evidence
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """Both halves: `statements` answers, `stating` asks."""
+    """Both halves: `statements` answers, `stating` asks; and `closings`, which does both."""
 
     receipts: Receipts
     statements: Statements
     stating: Stating
+    closings: Closings
 
     async def recover(self) -> None:
         """Make good what a crash has left without a statement, on either side."""
         self.receipts.recover()
         await self.stating.recover()
+        await self.closings.recover()
 
 
 def stated(
@@ -37,11 +42,17 @@ def stated(
     peer: Peer,
     stack: AsyncExitStack,
     pause_seconds_max: float,
+    operations: Operations,
 ) -> Stated:
-    """Both halves, told of every commit; `stack` ends what they do. They try again after `pause_seconds_max` at the latest."""
+    """Both halves, told of every commit; `stack` ends what they do. They try again after `pause_seconds_max` at the latest. What
+    `operations` close is signed."""
     means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
     statements = Statements(means, receipts.stated)
     stating = Stating(means, statements, peer, pause_seconds_max)
     journal.listen(stating.committed, Kind.TRANSFER)
     stack.push_async_callback(stating.close)
-    return Stated(receipts, statements, stating)
+    closings = Closings(means, stating)
+    operations.sign_closing = closings.sign
+    journal.listen(closings.committed, Evidence)
+    stack.push_async_callback(closings.close)
+    return Stated(receipts, statements, stating, closings)

@@ -65,48 +65,21 @@ ACK = "ack-signed"  # our answer to a receipt
 STATEMENT = "statement-signed"  # what a transfer came to, or what was signed for in a period
 STATEMENT_AGREED = "statement-agreed"  # the other side has signed the same as we
 STATEMENT_DISPUTED = "statement-disputed"  # the other side has signed what contradicts ours
+CLOSING = "closing-signed"  # we have closed an agreement, and when
+CLOSING_TAKEN = "closing-taken"  # the other side has signed that it has closed an agreement, and when
+CLOSING_TOLD = "closing-told"  # the other side has our closing, or has refused it for good
 DISPUTE_SETTLED = "dispute-settled"  # an operator has ended the dispute about an account
 CREDIT_RELEASED = "credit-released"  # an operator has written off what a transfer had not signed for when it ended
 LEDGER_BEGUN = "ledger-begun"  # a log that takes the place of one of which the database lacks what was signed
 WITNESSED = "checkpoint-witnessed"  # a peer's checkpoint continues the one that we knew
 CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that contradicts the one that we knew
 WHATS = (
-    RECEIVED,
-    SENT,
-    ACKNOWLEDGED,
-    REFUSED,
-    IMPLIED,
-    DEAD,
-    REPLAYED,
-    DISCARDED,
-    DIVERGED,
-    WAITING,
-    EXPIRED,
-    ENDED,
-    DECIDED_AGAIN,
-    CLOSED,
-    PERFORMED,
-    COVERED,
-    PUBLISHED,
-    WITHDRAWN,
-    PULL,
-    MANIFEST,
-    RECEIPT,
-    RECEIPT_CONFLICT,
-    ACK,
-    STATEMENT,
-    STATEMENT_AGREED,
-    STATEMENT_DISPUTED,
-    DISPUTE_SETTLED,
-    CREDIT_RELEASED,
-    MANIFEST_ACCEPTED,
-    RECEIPT_SIGNED,
-    LEG,
-    RECEIPT_ACKNOWLEDGED,
-    LEDGER_BEGUN,
-    WITNESSED,
+    RECEIVED, SENT, ACKNOWLEDGED, REFUSED, IMPLIED, DEAD, REPLAYED, DISCARDED, DIVERGED, WAITING, EXPIRED, ENDED,
+    DECIDED_AGAIN, CLOSED, PERFORMED, COVERED, PUBLISHED, WITHDRAWN, PULL, MANIFEST, RECEIPT, RECEIPT_CONFLICT, ACK,
+    STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_TOLD, DISPUTE_SETTLED,
+    CREDIT_RELEASED, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
     CONTRADICTED,
-)
+)  # fmt: skip
 
 registry = CollectorRegistry()
 

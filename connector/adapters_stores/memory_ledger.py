@@ -16,6 +16,7 @@ from connector.merkle.tree import leaf_hash
 from connector.records import Evidence
 from connector.records.ledger import SALT_BYTES, Entry, Log, Numbered, Subtree, Witnessed, entry_of, hidden_of
 from connector.records.metering import Metered, Receipted
+from connector.telemetry import CLOSING, CLOSING_TOLD
 
 LIMIT_AT_MOST = 10_000  # rows of one reading, as in a database
 
@@ -104,6 +105,10 @@ class MemoryLedger:
         said = {fact.pid for fact in tables.evidence if fact.what in whats}
         over = [p for p in tables.process.values() if p.final and p.role is role and p.updated >= since]
         return sorted(p.pid for p in over if p.pid in tables.metered and p.pid not in said)
+
+    async def untold(self) -> Sequence[str]:
+        signed, told = ({fact.pid or "" for fact in self._open().evidence if fact.what == what} for what in (CLOSING, CLOSING_TOLD))
+        return sorted(signed - told)
 
     async def logs(self) -> Sequence[Log]:
         return sorted(self._open().log.values(), key=lambda log: log.number)

@@ -54,6 +54,9 @@ LIST_UNSTATED = """
     where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
       select 1 from evidence e indexed by evidence_process
       where e.participant = ?1 and e.pid = p.pid and instr(?3, json_quote(e.what)))"""
+LIST_UNTOLD = """
+    select s.pid from evidence s indexed by evidence_closing where s.participant = ?1 and s.what = 'closing-signed' and not exists (
+      select 1 from evidence e indexed by evidence_process where e.participant = ?1 and e.pid = s.pid and e.what = 'closing-told')"""
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
 LIST_UNNUMBERED = """
@@ -264,6 +267,9 @@ class LedgerReads:
 
     async def unstated(self, role: Role, whats: Collection[str], since: float) -> Sequence[str]:
         return sorted(pid for (pid,) in await self._rows(tuple, LIST_UNSTATED, role.value, orjson.dumps(sorted(whats)).decode(), since))
+
+    async def untold(self) -> Sequence[str]:
+        return sorted({id for (id,) in await self._rows(tuple, LIST_UNTOLD)})
 
     async def logs(self) -> Sequence[Log]:
         return await self._rows(log_of, LIST_LOGS)

@@ -301,11 +301,13 @@ class ManagementApi:
         if agreement is None:
             raise NotFound(f"there is no agreement `{request.match_info['id']}`")
         counters = await self._d.operations.counters(agreement)
-        return shapes.answer(shapes.agreement_view(agreement) | ({"counters": counters} if counters else {}))
+        closing = await self._d.bills.closing(agreement)
+        return shapes.answer(shapes.agreement_view(agreement) | closing | ({"counters": counters} if counters else {}))
 
     async def _close_agreement(self, request: web.Request) -> web.Response:
         said: shapes.Reason = await self._body(request, shapes.Reason)
-        return shapes.answer(shapes.agreement_view(await self._d.operations.close(request.match_info["id"], said.reason)))
+        closed = await self._d.operations.close(request.match_info["id"], said.reason)
+        return shapes.answer(shapes.agreement_view(closed) | await self._d.bills.closing(closed, wait=True))
 
     async def _edr(self, request: web.Request) -> web.Response:
         process = await self._known(Kind.TRANSFER, request.match_info["pid"])

@@ -283,6 +283,7 @@ def agreement_view(a: Agreement) -> dict[str, Any]:
         "ends": instant(a.ends),
         "closed": instant(a.closed),
         "closed_by": a.closed_by,
+        "closing": None,  # which the agreement alone does not say
         "reason": a.reason,
         "performed": [{**act, "at": instant(act["at"])} for act in a.performed],
         "final": a.final,

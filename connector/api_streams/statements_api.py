@@ -1,5 +1,6 @@
 """Statements at the protocol listener, for the participants that they concern: `GET` and `POST /ledger/statements/{transfer}` at the end of
-a transfer, by the provider's pid, and `POST /ledger/statements` for a period of an agreement.
+a transfer, by the provider's pid, and `POST /ledger/statements` for a period of an agreement; and beside them, at `POST /ledger/closings`,
+that an agreement was closed.
 
 Whoever proves to be the other side is heard, whatever has become of the access token of the transfer by then.
 """
@@ -14,6 +15,8 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector.api.middleware import Limits, read_body
+from connector.control_billing.closings import PATH as CLOSINGS
+from connector.control_billing.closings import Closings
 from connector.control_billing.statements import Statements
 from connector.errors import MeterRefused, TooMany
 from connector.ports import Caller
@@ -28,8 +31,8 @@ NO_STORE: Final = {hdrs.CACHE_CONTROL: "no-store"}
 class StatementsApi:
     """The handlers. `caller` proves who sends a request, or raises Unauthenticated."""
 
-    def __init__(self, statements: Statements, caller: Callable[[web.Request], Any], limits: Limits) -> None:
-        self._statements, self._caller, self._limits = statements, caller, limits
+    def __init__(self, statements: Statements, closings: Closings, caller: Callable[[web.Request], Any], limits: Limits) -> None:
+        self._statements, self._closings, self._caller, self._limits = statements, closings, caller, limits
         self._paces: Paces[str] = Paces(AT_ONCE, SECONDS, PEERS_MAX)
 
     def add_to(self, app: web.Application) -> None:
@@ -37,6 +40,7 @@ class StatementsApi:
         app.router.add_route("GET", f"{PATH}/{{transfer}}", self._show)
         app.router.add_route("POST", f"{PATH}/{{transfer}}", self._hear)
         app.router.add_route("POST", PATH, self._answer)
+        app.router.add_route("POST", CLOSINGS, self._close)
 
     async def _show(self, request: web.Request) -> web.Response:
         """What both compare: our last receipt and ack, and our statement."""
@@ -57,6 +61,12 @@ class StatementsApi:
         own = await self._statements.answer(caller, token)
         return web.Response(body=own.encode("ascii"), content_type=JWT, headers=NO_STORE)
 
+    async def _close(self, request: web.Request) -> web.Response:
+        """A closing, which is answered by ours if we have closed the agreement, too; else by nothing."""
+        caller, token = await self._sent(request)
+        own = await self._closings.hear(caller, token)
+        return web.Response(body=(own or "").encode("ascii"), content_type=JWT, headers=NO_STORE)
+
     async def _sent(self, request: web.Request) -> tuple[str, str]:
         caller: Caller = await self._caller(request)
         if not self._paces.take(caller.participant.id, monotonic()):
@@ -65,4 +75,4 @@ class StatementsApi:
         try:
             return caller.participant.id, body.decode("ascii").strip()
         except UnicodeDecodeError:
-            raise MeterRefused("the statement is not a compact JWS: it has other characters than ASCII", "jws-parts") from None
+            raise MeterRefused("what was sent is not a compact JWS: it has other characters than ASCII", "jws-parts") from None

@@ -136,6 +136,7 @@ def agreements(
             "ends": show.moment(view.ends),
             "closed": show.moment(view.closed),
             "closed by": view.closed_by,
+            "closing": _closing(view),
             "reason": view.reason,
             "negotiation": view.negotiation,
         }
@@ -167,6 +168,15 @@ def _standing(agreement: Agreement) -> str:
     if agreement.ends is not None and datetime.fromisoformat(agreement.ends) <= datetime.now(UTC):
         return "ended"
     return "final" if agreement.final else "not final"
+
+
+def _closing(agreement: Agreement) -> str | None:
+    """Whether the other side goes by the same end."""
+    if agreement.closing is None or agreement.closing == "both":
+        return None if agreement.closing is None else "both sides have it in writing, and bill by the same instant"
+    if agreement.closed_by == "peer":
+        return "the peer has said so and signed no instant: this one is by our clock"
+    return "the peer has not taken it: this instant is our word alone; it is told again, unless it has no place for it or has refused it"
 
 
 def _counter(counter: Mapping[str, Any]) -> str:

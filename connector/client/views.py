@@ -107,8 +107,9 @@ class Negotiation(Struct, frozen=True):
 
 class Agreement(Struct, frozen=True):
     """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing, `closed` the one from
-    which it does not because `closed_by` (us or peer) has closed it for `reason`. `counters`, of one that is asked for by itself, say
-    what was used up: `rule`, `operand`, `used`, `reserved`, `limit`; those of money are decimal texts and have a `currency`."""
+    which it does not because `closed_by` (us or peer) has closed it for `reason`. Of one that is asked for by itself `closing` says by
+    whose word that instant stands (both, provider-only or consumer-only), and `counters` say what was used up: `rule`, `operand`, `used`,
+    `reserved`, `limit`; those of money are decimal texts and have a `currency`."""
 
     id: str
     peer: str
@@ -120,6 +121,7 @@ class Agreement(Struct, frozen=True):
     ends: str | None = None
     closed: str | None = None
     closed_by: str | None = None
+    closing: str | None = None
     reason: str | None = None
     final: bool = False
     counters: list[Document] = []

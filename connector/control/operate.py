@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from connector.dsp import dcat, exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import Contradiction, EgressDenied, InvalidRequest, NotFound, PeerFailed, PolicyError
+from connector.metering.closing import instant_of, seconds_of
 from connector.ports import Act, Identity, Participant
 from connector.records import Agreement, Changes, Evidence, Expect, Idempotent, Usage
 
@@ -51,6 +52,7 @@ class Operations:
         self._identity = identity
         self._negotiations = negotiate.Negotiations(journal.store, policies, identity)
         self._transfers = transfers
+        self.sign_closing: Callable[[Agreement], tuple[Evidence, ...]] = lambda _: ()  # what else is on record of one that we close
 
     def participant(self, name: str) -> Participant:
         """The participant with this id or name. Raises NotFound that names those that are known."""
@@ -158,11 +160,11 @@ class Operations:
                 return None
             if not before.final:
                 raise Contradiction(f"agreement `{id}` is not finalized yet; terminate negotiation `{before.negotiation}` instead")
-            now = self._journal.clock.now()
+            now = seconds_of(instant_of(self._journal.clock.now()))  # what is signed has it in whole microseconds
             closed = replace(before, closed=now, closed_by="us", reason=reason, version=before.version + 1)
             said = {"agreement": id, "reasons": [reason]}
             evidence = Evidence(telemetry.CLOSED, Kind.NEGOTIATION, before.negotiation, before.peer, None, now, detail=said)
-            return Changes((Expect(Agreement, id, before.version),), (closed,), evidence=(evidence,))
+            return Changes((Expect(Agreement, id, before.version),), (closed,), evidence=(evidence, *self.sign_closing(closed)))
 
         await self._journal.decide(step)
         assert closed is not None  # noqa: S101 - `step` sets it or raises

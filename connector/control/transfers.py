@@ -102,9 +102,10 @@ class Transfers:
         kept = replace(process, detail=saying(process.detail, "peer", code, reasons, grounds))
         closing = process.role is Role.CONSUMER and process.final and code == Code.AGREEMENT_CLOSED
         agreement = await self._store.agreement(process.agreement or "") if closing else None
-        if agreement is None or agreement.closed is not None:
+        if agreement is None or agreement.closed_by == "us" or agreement.reason is not None:
             return Reaction(kept)
-        closed = replace(agreement, closed=now, closed_by="peer", reason="; ".join(reasons), version=agreement.version + 1)
+        at = now if agreement.closed is None else agreement.closed  # what the peer has signed of it says when, and not why
+        closed = replace(agreement, closed=at, closed_by="peer", reason="; ".join(reasons), version=agreement.version + 1)
         return Reaction(kept, saves=(closed,), expects=(Expect(Agreement, agreement.id, agreement.version),))
 
     def _started(self, process: Process, address: Mapping[str, Any] | None, now: float) -> Reaction:

@@ -8,6 +8,7 @@ from math import ceil, inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
+from connector.control_billing.closings import Closings, closed_of
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
@@ -29,7 +30,7 @@ NO_PRICES: Final = "agreement `{}` has no prices, so there is no invoice; `usage
 
 class Bills:
     """Reads accounts and prices. `own` is our participant id: it says which side of an agreement we are. `stating` has both sides sign
-    for a period, `live` are the orders of ours that fetch now."""
+    for a period, `closings` tells the other side of what we close, `live` are the orders of ours that fetch now."""
 
     def __init__(
         self,
@@ -39,9 +40,18 @@ class Bills:
         own: Callable[[], str],
         stating: Stating | None = None,
         live: Mapping[str, Pull] = NONE,
+        closings: Closings | None = None,
     ) -> None:
         self._store, self._policies, self._clock, self._own = store, policies, clock, own
-        self.stating, self._received = stating, Received(store, live)
+        self.stating, self.closings, self._received = stating, closings, Received(store, live)
+
+    async def closing(self, agreement: Agreement, *, wait: bool = False) -> dict[str, Any]:
+        """How an agreement was closed: `closing` says by whose word its instant stands (both, provider-only, consumer-only), None if it is
+        not closed. With `wait` once the other side has been told, or could not be."""
+        if wait and self.closings is not None:
+            await self.closings.tried(agreement.id)
+        closed = await closed_of(self._store, await self._agreement(agreement.id), self._own())
+        return {"closing": None if closed is None else closed.attested}
 
     async def usage(self, id: str) -> dict[str, Any]:
         """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of
@@ -107,7 +117,8 @@ class Bills:
         readings = [reading for account in accounts for reading in await self._readings(account, period)]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
         alone = [each for account in accounts if not account.sequence for each in _counted(account) if each.at < until]
-        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=standing(alone).values())
+        closed, known = await closed_of(self._store, agreement, self._own()), standing(alone).values()
+        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
         """The instant after the last second in which a receipt was acknowledged; now, if none was."""

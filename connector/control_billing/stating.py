@@ -125,13 +125,13 @@ class Stating:
             return
         if await self._signing(pid):
             raise PeerFailed("what came before the end is still being signed for")
-        place = f"{self._place(stored.peer)}/{quote(process.peer_pid, safe='')}"
-        told = _told(await self._ask("GET", place, stored.peer))
+        place = f"{self.place(stored.peer)}/{quote(process.peer_pid, safe='')}"
+        told = _told(await self.ask("GET", place, stored.peer))
         stored = await self._take_ack(stored, told)
         theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
         own = await self._own(stored, theirs, facts)
         code = _contradiction(theirs, kept(Statement, own), manifest_of(stored.manifest).issued, self._means.clock.now())
-        heard = orjson.loads((await self._ask("POST", place, stored.peer, own)).body)
+        heard = orjson.loads((await self.ask("POST", place, stored.peer, own)).body)
         if not code and isinstance(heard, dict) and heard.get("outcome") == DISPUTED:
             code = "statement-differs"  # it says so of what is the same here
         outcome = Outcome(own, code or await timed(self._means, (stored,), theirs))
@@ -144,7 +144,7 @@ class Stating:
         stored, process = await self._means.store.metered(pid), await self._means.store.process(Kind.TRANSFER, pid)
         if stored is None or stored.ack or process is None or process.peer_pid is None:
             return stored is not None and bool(stored.ack)
-        told = _told(await self._ask("GET", f"{self._place(stored.peer)}/{quote(process.peer_pid, safe='')}", stored.peer))
+        told = _told(await self.ask("GET", f"{self.place(stored.peer)}/{quote(process.peer_pid, safe='')}", stored.peer))
         stored = await self._take_ack(stored, told)
         return bool(stored.ack) or told["receipt"] == stored.receipt
 
@@ -230,9 +230,9 @@ class Stating:
         return await self._agreed(agreement, first, end)
 
     async def _agreed(self, agreement: Agreement, begins: int, ends: int) -> Period:
-        place = self._place(agreement.peer)
+        place = self.place(agreement.peer)
         own = await self._statements.sign(agreement, begins, ends)
-        token = (await self._ask("POST", place, agreement.peer, own)).body.decode("ascii", "replace")
+        token = (await self.ask("POST", place, agreement.peer, own)).body.decode("ascii", "replace")
         try:
             theirs = opened(Statement, token, self._means.proven(agreement.peer))
         except MeterRefused as refused:
@@ -240,15 +240,17 @@ class Stating:
         outcome = await self._statements.conclude(agreement, token, theirs, own)
         return Period(agreement.id, begins, ends, own, token, outcome.code)
 
-    def _place(self, peer: str) -> str:
-        """Where a participant takes statements. Raises PeerRefused if it has no such place."""
+    def place(self, peer: str, path: str = PATH) -> str:
+        """Where a participant takes what is signed for `path`. Raises PeerRefused if it has no such place."""
         known: Participant | None = self._means.identity.find(peer)
         protocol = (known.protocol if known is not None else None) or ""
         if not protocol.endswith(PROTOCOL_PATH):
             raise PeerRefused(f"`{peer}` has no address at which it takes statements")
-        return protocol.removesuffix(PROTOCOL_PATH) + PATH
+        return protocol.removesuffix(PROTOCOL_PATH) + path
 
-    async def _ask(self, method: str, url: str, peer: str, token: str | None = None) -> Reply:
+    async def ask(self, method: str, url: str, peer: str, token: str | None = None) -> Reply:
+        """Ask a participant at an address of `place`, with a signed object (JWS) or without. Raises PeerRefused where it takes none, and
+        PeerFailed for all else, with the code that the other side has given for its reason, if it has."""
         headers = {"Authorization": await self._means.identity.mint(peer), "Accept": "*/*"} | telemetry.trace_header()
         if token is not None:
             headers["Content-Type"] = JWT
@@ -256,14 +258,16 @@ class Stating:
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=ANSWER_BYTES_MAX)
         if reply.status == HTTPStatus.OK:
             return reply
-        text = f"the other side answered a statement with status {reply.status}"
+        code: tuple[str, ...] = ()
+        text = f"the other side answered a {'statement' if PATH in url else 'closing'} with status {reply.status}"
         with suppress(orjson.JSONDecodeError, AttributeError):
-            text += f", `{str(orjson.loads(reply.body)['type']).rpartition(':')[2][:64]}`"
+            code = (str(orjson.loads(reply.body)["type"]).rpartition(":")[2][:64],)
+            text += f", `{code[0]}`"
         if reply.status in answers.NOT_US:
             text += f": it does not take who we are; {answers.MENDED}"
         if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             raise PeerRefused(text, status=reply.status)
-        raise PeerFailed(text)
+        raise PeerFailed(text, code)
 
 
 def _told(reply: Reply) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
@@ -13,6 +14,7 @@ from connector.evidence.case import Case, Object
 from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.members import Member
 from connector.metering.chain import STATUS
+from connector.metering.closing import first, instant_of
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
 
@@ -24,6 +26,7 @@ def check(case: Case, found: Flows) -> None:
     pids = {str(member.value["providerPid"]) for member in case.of("transfer")}
     for statement in found.statements:
         _statement(case, found, statement, pids)
+    _closings(case, found)
     for member in case.of("invoice"):
         _invoice(case, found, member)
 
@@ -74,6 +77,27 @@ def _statement(case: Case, found: Flows, at: Object, pids: set[str]) -> None:
             case.fault("statement-counts", at.member, "/jws")
 
 
+def _closings(case: Case, found: Flows) -> None:
+    """Whether the agreement is closed at the instant that its parties have signed: that of the first of their closings. One that was signed
+    anew, because the key of the first had ended, says the same instant."""
+    agreed, other = case.agreement.value, {case.provider: case.consumer, case.consumer: case.provider}
+    said: dict[str, int] = {}
+    for at in found.closings:
+        value = at.value
+        if value.audience != other[value.issuer]:
+            case.fault("closing-by", at.member, "/jws")
+        if value.agreement != agreed["id"]:
+            case.fault("object-agreement", at.member, "/jws")
+        if said.setdefault(value.issuer, value.at) != value.at:
+            case.accuse("closing-twice", at.member)
+    counts = first((at.value for at in found.closings), case.provider)
+    if counts is None:
+        return
+    by = "us" if counts.issuer == case.exporter else "peer"
+    if agreed["closed"] is None or (instant_of(agreed["closed"]), agreed["closedBy"]) != (counts.at, by):
+        case.fault("closing-other", case.agreement, "/closed")
+
+
 def _invoice(case: Case, found: Flows, at: Member) -> None:
     said = dict(at.value["document"])
     digest = said.pop("digest", None)
@@ -83,6 +107,8 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
     expected = (agreed["id"], agreed["provider"], agreed["consumer"], agreed["dataset"])
     if tuple(said.get(name) for name in ("agreement", "provider", "consumer", "dataset")) != expected:
         case.fault("invoice-agreement", at, "/document/agreement")
+    if (closed := said.get("closed")) is not None and not _ends(case, closed):
+        case.fault("invoice-closed", at, "/document/closed")
     for number, flow in enumerate(_list(said.get("flows"))):
         pointer = f"/document/flows/{number}"
         if flow.get("receipt") is None:
@@ -96,6 +122,16 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
             case.fault("invoice-beyond", at, f"{pointer}/beyond")
     if not _adds_up(said):
         case.fault("invoice-total", at, "/document/total")
+
+
+def _ends(case: Case, said: Any) -> bool:
+    """Whether what an invoice says of the end of an agreement is what the agreement says of it."""
+    agreed = case.agreement.value
+    by = case.exporter if agreed["closedBy"] == "us" else case.counterparty
+    if not isinstance(said, dict) or agreed["closed"] is None:
+        return False
+    at = datetime.fromtimestamp(agreed["closed"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (said.get("at"), said.get("by")) == (at, by)
 
 
 def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:

@@ -7,10 +7,11 @@ from hashlib import sha256
 
 from connector.errors import MeterRefused, Unauthenticated
 from connector.evidence.case import AHEAD_SECONDS, Case, Object
-from connector.evidence.members import Member
+from connector.evidence.members import OBJECTS, Member
 from connector.metering import chain, credit
 from connector.metering.chain import Outcome
 from connector.metering.chain_consumer import Terms, accept, judge_ack, restored
+from connector.metering.closing import Closing
 from connector.metering.content import Known, read_bytes
 from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Manifest, Receipt
@@ -19,6 +20,7 @@ from connector.metering.statements import Statement
 from connector.signatures.jws import claims_of
 
 DIGEST_BYTES = 32
+OF_ALL = frozenset({"statement", "closing"})  # what may be about the agreement and no transfer: a statement of a period, a closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,14 @@ class Flow:
 
 @dataclass(slots=True)
 class Flows:
-    """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks` and `statements` as they stand, and `objects`, all
-    of them by digest; `transfers` are the members of that kind by the exporter's pids."""
+    """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements` and `closings` as they stand, and
+    `objects`, all of them by digest; `transfers` are the members of that kind by the exporter's pids."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
     acks: list[Object] = field(default_factory=list)
     statements: list[Object] = field(default_factory=list)
+    closings: list[Object] = field(default_factory=list)
     objects: dict[bytes, Member] = field(default_factory=dict)
     transfers: dict[str, Member] = field(default_factory=dict)
 
@@ -68,15 +71,15 @@ class Flows:
 def check(case: Case) -> Flows:
     """Read all objects, put them in their chains, and follow these."""
     found = Flows(transfers={str(member.value["pid"]): member for member in case.of("transfer")})
-    for kind in ("manifest", "receipt", "ack", "statement"):
+    for kind in OBJECTS:
         for member in case.of(kind):
             name = sha256(str(member.value["jws"]).encode()).digest()
             if name in found.objects:
                 case.fault("object-twice", member, "/jws")
                 continue
             found.objects[name] = member
-            whole = kind == "statement" and member.value["transfer"] == case.agreement.value["id"]  # it is of a period
-            if member.value["transfer"] not in found.transfers and not whole:
+            whole = kind in OF_ALL and member.value["transfer"] == case.agreement.value["id"]
+            if not whole and (kind == "closing" or member.value["transfer"] not in found.transfers):
                 case.fault("object-transfer", member, "/transfer")
                 continue
             _READERS[kind](case, found, member)
@@ -138,7 +141,16 @@ def _stated(case: Case, found: Flows, at: Member) -> None:
         found.statements.append(read)
 
 
-_READERS = {"manifest": _manifest, "receipt": _receipt, "ack": _ack, "statement": _stated}
+def _closed(case: Case, found: Flows, at: Member) -> None:
+    issuer = next((who for who in (case.provider, case.consumer) if _says(at, who)), None)
+    if issuer is None:
+        case.fault("closing-by", at, "/jws")
+        return
+    if (read := case.object(Closing, issuer, at)) is not None:
+        found.closings.append(read)
+
+
+_READERS = {"manifest": _manifest, "receipt": _receipt, "ack": _ack, "statement": _stated, "closing": _closed}
 
 
 def _says(at: Member, issuer: str) -> bool:

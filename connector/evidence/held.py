@@ -16,6 +16,7 @@ from connector.evidence.case import AHEAD_SECONDS, Case
 from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
 from connector.evidence.members import Member
+from connector.metering.closing import instant_of
 from connector.metering.content import digest_of, read_bytes, write_bytes
 from connector.signatures.http import PULL
 from connector.signatures.shown import Shown, show
@@ -42,7 +43,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
         if member.value["state"] is not None:
             _code(case, found, member)
         _taken_over(case, found, flows, member)
-    _agreement(case, found)
+    _agreement(case, found, flows)
     for pid in found.facts:
         _answers(case, found, pid)
     if case.header.value["at"] < found.last - AHEAD_SECONDS:
@@ -132,7 +133,7 @@ def _ended(fact: Fact) -> tuple[str | None] | None:
     return (fact.code,) if fact.what == ENDED or (fact.move == TERMINATION and fact.what in (SENT, RECEIVED)) else None
 
 
-def _agreement(case: Case, found: Ledgers) -> None:
+def _agreement(case: Case, found: Ledgers, flows: Flows) -> None:
     """Whether the agreement was made, closed and fulfilled when and as the ledger says."""
     said, facts = case.agreement.value, found.facts.get(str(case.agreement.value["negotiation"]), [])
     if not facts:
@@ -140,7 +141,9 @@ def _agreement(case: Case, found: Ledgers) -> None:
     made = next((fact for fact in facts if fact.move == AGREED), None)
     if made is not None and made.at != said["created"]:
         case.fault("agreement-created", case.agreement, "/created")
-    if not _closed(said, facts, [fact for pid, each in found.facts.items() if pid != said["negotiation"] for fact in each]):
+    others = [fact for pid, each in found.facts.items() if pid != said["negotiation"] for fact in each]
+    signed = {instant_of(said["closed"] or 0.0)} & {at.value.at for at in flows.closings if at.value.issuer == case.counterparty}
+    if not _closed(said, facts, others, signed=bool(signed)):
         case.fault("agreement-closed", case.agreement, "/closed")
     acts = [fact.detail for fact in facts if fact.what == PERFORMED]
     if None in acts:
@@ -149,13 +152,16 @@ def _agreement(case: Case, found: Ledgers) -> None:
         case.fault("agreement-performed", case.agreement, "/performed")
 
 
-def _closed(said: dict[str, Any] | Any, facts: Sequence[Fact], others: Sequence[Fact]) -> bool:
-    """Whether the end of the agreement is on record: as closed by the exporter, or as the peer's word in a termination."""
+def _closed(said: dict[str, Any] | Any, facts: Sequence[Fact], others: Sequence[Fact], *, signed: bool) -> bool:
+    """Whether the end of the agreement is on record: as closed by the exporter, or as the peer's word in a termination. Of a closing that
+    the peer has `signed` the instant is known, and a termination only says why."""
     closings = [fact for fact in facts if fact.what == CLOSED]
     if said["closed"] is None:
         return not closings and said["closedBy"] is None and said["reason"] is None
     if said["closedBy"] == "peer":
         closings = [fact for fact in others if fact.what == RECEIVED and fact.move == TERMINATION and fact.code in (AGREEMENT_CLOSED, None)]
+        if signed:
+            return said["reason"] is None or any(fact.detail is None or _reason(fact) == said["reason"] for fact in closings)
     return any(fact.at == said["closed"] and (fact.detail is None or _reason(fact) == (said["reason"] or "")) for fact in closings)
 
 

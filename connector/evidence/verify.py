@@ -176,6 +176,11 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append(f"what {named}{more} means: extension lines of checkpoints of {owner} that nobody here knows")
     if str(case.agreement.value["negotiation"]) not in logs.facts:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
+    if case.agreement.value["closed"] is not None and not any(each.value.issuer == case.counterparty for each in signed.closings):
+        texts.append(
+            f"that {case.counterparty} goes by the same end of the agreement: it has signed no closing of its own, and whether it has"
+            f" taken that of {case.exporter} its own export shows"
+        )
     texts.extend(_answered(logs))
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")

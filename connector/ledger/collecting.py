@@ -21,6 +21,7 @@ from connector.evidence.bundle import Bundle
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
 from connector.merkle import checkpoints, notes
+from connector.metering.closing import Closing
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_of
 from connector.metering.statements import Statement
@@ -33,7 +34,7 @@ from connector.signatures import jws
 PAGE = 200  # entries at once: 400 kB of signed objects
 PROCESSES = 500
 NUMBERED = 256
-KINDS = {Manifest.TYP: "manifest", Receipt.TYP: "receipt", Ack.TYP: "ack", Statement.TYP: "statement"}
+KINDS = {Manifest.TYP: "manifest", Receipt.TYP: "receipt", Ack.TYP: "ack", Statement.TYP: "statement", Closing.TYP: "closing"}
 
 Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
@@ -133,7 +134,7 @@ class Exports:
         for row in ledger.ours_seen:
             async for line in writing.continued(row.note):
                 yield line
-        for pid in (agreement.negotiation, agreement.id, *told.pids):  # about the agreement itself: statements of periods
+        for pid in (agreement.negotiation, agreement.id, *told.pids):  # about the agreement itself: statements of periods, closings
             after = 0
             while page := await self._store.entries_of(pid, after, PAGE):
                 for number, entry in page:

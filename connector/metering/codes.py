@@ -1,4 +1,4 @@
-"""Every reason why a header, a manifest, a receipt, an ack or a statement does not hold: one code and one sentence each. Pure.
+"""Every reason why a header, a manifest, a receipt, an ack, a statement or a closing does not hold: one code and one sentence each. Pure.
 
 Codes are stable: they go to the peer and into evidence. A sentence says what is wrong and how to mend it; values that a peer has sent
 are never repeated in it, except numbers.
@@ -50,6 +50,7 @@ CLAIMS: dict[str, str] = {
     "flows": "an array of at most 128 flows with `transfer`, `man`, `seq`, `rcpt`, `attested` and their counts",
     "totals": "counts",
     "peer": "the newest checkpoint of the other side's ledger, a signed note, or null",
+    "at": "an instant in whole microseconds since 1970, not after `iat`",
 }
 
 CODES: dict[str, str] = {
@@ -132,6 +133,11 @@ CODES: dict[str, str] = {
     "statement-flow": "the statement names a flow that is not of this agreement, or leaves one out",
     "statement-time": "both have signed the same, and the provider has counted more time than that: it is billed as its word alone",
     "statement-differs": "the statement's counts or receipts of a flow are not those of this side",
+    # of a closing, for the other party of the agreement
+    "closing-parties": "the closing is not by the other party of the agreement for this one",
+    "closing-ahead": "the closing's `at` lies more than 300 seconds in the future; compare the clocks of both sides",
+    "closing-before": "the closing's `at` lies before what both sides have signed for since, which is more than was on its way",
+    "closing-twice": "another closing by the same side, with another instant, is on record here; the first counts",
     # of a header leaf
     "header-length": "the header has more than 4,096 bytes",
     "header-json": "the header is not a JSON object",

@@ -104,9 +104,23 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """That an agreement was closed at the instant `at` (POSIX seconds) by a participant, `by`; `attested` says by whose word: both, once
+    the other side has what that one has signed of it, else provider-only or consumer-only."""
+
+    at: float
+    by: str
+    attested: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"at": rfc3339(self.at), "by": self.by, "attested": self.attested}
+
+
+@dataclass(frozen=True, slots=True)
 class Invoice:
     """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds). Of the flows `disputed` (the provider's pids) the
-    two sides have signed what contradicts itself. `left_out` is no part of it: one side alone knows it, and it changes by the hour."""
+    two sides have signed what contradicts itself. `closed` is there if prices for time end in the period because the agreement was closed.
+    `left_out` is no part of it: one side alone knows it, and it changes by the hour."""
 
     parties: Parties
     plan: Plan
@@ -116,6 +130,7 @@ class Invoice:
     flows: tuple[Flow, ...]
     disputed: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    closed: Closed | None = None
 
     @property
     def total(self) -> int:
@@ -129,8 +144,10 @@ class Invoice:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was metered is attested by both."""
-        return all(flow.reading.attested == "both" and flow.beyond == NOTHING for flow in self.flows)
+        """Whether all that was metered is attested by both, and so is the end of what is paid for by time."""
+        return (self.closed is None or self.closed.attested == "both") and all(
+            flow.reading.attested == "both" and flow.beyond == NOTHING for flow in self.flows
+        )
 
     @property
     def digest(self) -> str:
@@ -147,7 +164,8 @@ class Invoice:
         return said | {"left_out": {"attested": ALONE, "transfers": list(left.transfers), "counts": left.counts.claims()} | amount}
 
     def _argued(self) -> dict[str, Any]:
-        return {"disputed": list(self.disputed)} if self.disputed else {}
+        disputed = {"disputed": list(self.disputed)} if self.disputed else {}
+        return disputed | ({"closed": self.closed.to_json()} if self.closed is not None else {})
 
     def _said(self) -> dict[str, Any]:
         currency, parties = self.plan.currency, self.parties
@@ -203,11 +221,13 @@ def invoice_of(
     *,
     disputed: Iterable[str] = (),
     alone: Iterable[Reading] = (),
+    closed: Closed | None = None,
 ) -> Invoice:
     """The invoice for the period [`begins`, `ends`) (POSIX seconds). `readings` are of all flows of the agreement, in any order; of several
     of one flow the last one before an instant counts. `disputed` are those of which the two sides have signed what contradicts itself: an
     invoice says so of those that are in it. `alone` are the last readings of flows for which nobody has signed: what of them it does not
-    hold is told as left out. Raises InvalidRequest for a period that is none."""
+    hold is told as left out. `closed` is how the agreement was closed, if it was: an invoice of a later end says so where it has prices for
+    time. Raises InvalidRequest for a period that is none."""
     if not begins <= ends:
         raise InvalidRequest("the period ends before it begins; give `from` before `to`", pointer="/from")
     known = list(readings)
@@ -220,7 +240,9 @@ def invoice_of(
             flows.append(Flow(reading, counts, beyond))
     lines = [line for price in plan.prices for line in _lines(plan, price, before, after, begins, ends)]
     said = tuple(sorted(set(disputed) & after.keys()))
-    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said, _left_out(plan, after, alone, ends))
+    timed = closed is not None and closed.at < ends and any(price.period is not None for price in plan.prices)
+    left_out = _left_out(plan, after, alone, ends)
+    return Invoice(parties, plan, begins, ends, tuple(lines), tuple(flows), said, left_out, closed if timed else None)
 
 
 def standing(readings: Iterable[Reading]) -> dict[str, Reading]:

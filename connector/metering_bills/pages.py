@@ -7,6 +7,7 @@ from fractions import Fraction
 from html import escape
 from typing import Any, Final
 
+from connector.metering.counts import NOTHING
 from connector.metering_bills.invoice import Invoice
 
 COLUMNS: Final = (
@@ -21,6 +22,11 @@ ATTESTED: Final = {
     "both": "both sides",
     "provider-only": "provider only, not signed by the consumer",
     "agreed": "the agreement",
+}
+WORD: Final = {
+    "both": "known to both sides, as it was signed",
+    "provider-only": "the provider’s word alone: nothing that both sides have says it",
+    "consumer-only": "the consumer’s word alone: nothing that both sides have says it",
 }
 ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
 LEFT_OUT: Final = "Not in this invoice: what the provider alone has counted of transfers for which the consumer has signed nothing,"
@@ -55,7 +61,7 @@ def as_html(invoice: Invoice) -> str:
     """A page that stands alone: no script, nothing that is loaded, in English."""
     said = invoice.to_json()
     currency = said["currency"]
-    facts = (
+    facts = [
         ("Provider", said["provider"]),
         ("Consumer", said["consumer"]),
         ("Agreement", said["agreement"]),
@@ -64,10 +70,13 @@ def as_html(invoice: Invoice) -> str:
         ("Period", f"from {said['from']} up to {said['to']}"),
         ("Rounding", f"{said['rounding']}, at the minor unit of {currency}; 1 MB is 1,000,000 bytes, a minute is 60 seconds"),
         ("Digest (SHA-256)", said["digest"]),
-    )
+    ]
+    if (closed := said.get("closed")) is not None:
+        facts.append(("Closed", f"{closed['at']} by {closed['by']}; this instant is {WORD[closed['attested']]}"))
     lines = "".join(_line(line, currency) for line in said["lines"]) or '<tr><td colspan="5">Nothing was used.</td></tr>'
     flows = "".join(_flow(flow) for flow in said["flows"])
-    warning = "" if invoice.complete else f"<p><strong>{ALONE}</strong></p>"
+    alone = any(flow.reading.attested != "both" or flow.beyond != NOTHING for flow in invoice.flows)
+    warning = "" if not alone else f"<p><strong>{ALONE}</strong></p>"
     if invoice.disputed:
         warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
     if (left := said.get("left_out")) is not None:

@@ -32,6 +32,10 @@ class LedgerStore(Protocol):
         """Our pids of the transfers with an account in `role` that ended at `since` (POSIX seconds) or later and about which there is no
         fact of one of `whats`, in order."""
 
+    async def untold(self) -> Sequence[str]:
+        """The ids of the agreements that we have signed to be closed (`closing-signed`), of which the other side has not been told
+        (`closing-told`), in order."""
+
     async def logs(self) -> Sequence[Log]:
         """All logs of this participant, in order of their numbers: the last one grows."""
 

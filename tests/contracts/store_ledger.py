@@ -70,6 +70,16 @@ class StoreLedger:
         await store.commit(Changes(evidence=(fact(what="statement-agreed", pid="urn:uuid:t1"),)))
         assert [*await store.unstated(Role.PROVIDER, said, 10.0)] == ["urn:uuid:t6"]
 
+    async def test_closings_that_nobody_was_told_of_are_found(self, stores: Any):
+        store: Store = stores.open()
+        said, told = "closing-signed", "closing-told"
+        assert [*await store.untold()] == []
+        facts = [fact(what=said, pid=f"urn:uuid:a{n}") for n in (3, 1, 2, 1)]
+        await store.commit(Changes(evidence=(*facts, fact(what=told, pid="urn:uuid:a2"), fact(what="closing-taken", pid="urn:uuid:a4"))))
+        assert [*await store.untold()] == ["urn:uuid:a1", "urn:uuid:a3"]
+        await store.commit(Changes(evidence=(fact(what=told, pid="urn:uuid:a1"),)))
+        assert [*await store.untold()] == ["urn:uuid:a3"]
+
     async def test_receipts_are_kept_as_they_came_two_of_a_number_beside_each_other(self, stores: Any):
         store: Store = stores.open()
         first, second = receipted(), receipted(sequence=2, at=2.0, digest=b"\x02" * 32)

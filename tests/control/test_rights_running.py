@@ -315,7 +315,7 @@ async def test_a_cause_that_was_written_before_a_kill_counts_from_the_first_mome
     try:
         for side in (provider, consumer):
             await side.open()
-        await asyncio.gather(provider.start(kill="after COMMIT [agreement-closed]"), consumer.start())
+        await asyncio.gather(provider.start(kill="after COMMIT [agreement-closed, closing-signed]"), consumer.start())
         (provider.home.directory / "data" / "d").write_bytes(some_bytes(SIZE_BYTES))
         said = {"title": "d", "source": {"type": "file", "path": "d"}, "policies": [{"permission": [{"action": "use"}]}]}
         await provider.insist(lambda client: client.publish("urn:d", said))
@@ -332,7 +332,7 @@ async def test_a_cause_that_was_written_before_a_kill_counts_from_the_first_mome
                 await provider.once(lambda client: client.close_agreement(agreed.agreement or "", "the study is over"))
             await provider.dead.wait()
             await reader.sip_to_the_end()
-            assert (len(reader.taken) < SIZE_BYTES, provider.died_at) == (True, "after COMMIT [agreement-closed]")
+            assert (len(reader.taken) < SIZE_BYTES, provider.died_at) == (True, "after COMMIT [agreement-closed, closing-signed]")
         assert (await consumer.insist(lambda client: client.transfer_process(pid))).state == "STARTED", "nobody was told"
         answers: list[int] = []
 

@@ -16,6 +16,7 @@ from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
+from connector.metering.closing import Closing
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Checkpoint, Rejected, digest
@@ -43,6 +44,8 @@ from tests.evidence.rig import (
 
 Forge = Callable[[Draft], Any]
 OTHER = write_bytes(b"o" * 32)
+CLOSING = Closing(CONSUMER, PROVIDER, "c1", NOW + 30, "urn:uuid:a", NOW * 1_000_000 + 30_500_000)
+OWN_CLOSING = replace(CLOSING, issuer=PROVIDER, audience=CONSUMER, id="c2")
 HASH = "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
 
 
@@ -417,6 +420,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
         put("agreement", closed=NOW + 1, closedBy="peer", reason="it is over"),
     ),
     ("a reason for what is not closed", "agreement-closed", put("agreement", reason="it is over")),
+    ("an invoice with an end that the agreement has not", "invoice-closed", invoiced(closed={"at": "x", "by": CONSUMER})),
     ("a duty that nobody has done", "agreement-performed", put("agreement", performed=[{"duty": "/permission/0/duty/0"}])),
     ("a file from before the last entry in it", "header-at", put("evidence", at=NOW - 3_600)),
     # what must not be there
@@ -498,6 +502,12 @@ LIES: list[tuple[str, str, Story]] = [
     ("a statement of another receipt", "statement-receipt", Story({"statement": told(receipt=b"x" * 32)})),
     ("a statement of another number", "statement-receipt", Story({"statement": told(sequence=1)})),
     ("a statement of more", "statement-counts", Story({"statement": told(counts=Counts(10**9, 0, 1, 1, 7))})),
+    ("a closing for somebody else", "closing-by", Story(closings=(replace(CLOSING, audience=STRANGER),))),
+    ("a closing by a stranger", "closing-by", Story({"closing 2": other(issuer=STRANGER)}, closings=(CLOSING, CLOSING))),
+    ("a closing of another agreement", "object-agreement", Story(closings=(replace(CLOSING, agreement="urn:uuid:b"),))),
+    ("a closing after it was signed", "claim-at", Story({"closing 2": other(at=NOW * 2_000_000)}, closings=(CLOSING, CLOSING))),
+    ("an agreement that goes by the later closing", "closing-other", Story(closings=(OWN_CLOSING, replace(CLOSING, at=CLOSING.at - 9)))),
+    ("a closing that the agreement does not know", "closing-other", Story({"closing 1": other(at=CLOSING.at - 9)}, closings=(CLOSING,))),
     (
         "a checkpoint of another ledger under a receipt",
         "signature-untrusted",

@@ -21,6 +21,7 @@ from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import consistency, inclusion, leaf_hash, nodes_of, root_of
+from connector.metering.closing import Closing
 from connector.metering.content import Layout, digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Receipt, digest
@@ -110,13 +111,14 @@ def fact(
 class Story:
     """How it went. `change` alters objects before they are signed, by their names (manifest, receipt 1, ack 2, ...): what a party could
     do with its own key. `extra` facts come last into the ledger; `rewritten` are leaves that the provider has put in the place of others
-    after the counterparty has cosigned them."""
+    after the counterparty has cosigned them. The agreement is closed by what its parties have signed of it, `closings`."""
 
     change: dict[str, Change] = field(default_factory=dict)
     extra: tuple[tuple[Evidence, dict[str, Any]], ...] = ()
     rewritten: dict[int, bytes] = field(default_factory=dict)
     invoice: bool = True
     finalized: str = "FINALIZED"  # the state in which the provider is when it says so
+    closings: tuple[Closing, ...] = ()  # in the order in which they come to the provider's ledger; the first of them counts
 
     def changed(self, name: str, value: Any) -> Any:
         return self.change.get(name, lambda each: each)(value)
@@ -135,10 +137,10 @@ class Story:
             more = {"body": body.decode(), "jws": None, "detail": detail.decode(), "salt": salt.hex()}
             entries.append((body, said.pid or "", more))
 
-        def sign(kind: str, name: str, value: Any) -> str:
+        def sign(kind: str, name: str, value: Any, pid: str = TRANSFER) -> str:
             token = signed(self.changed(name, value))
             signed_objects.append((kind, token))
-            entries.append((token.encode(), TRANSFER, {"body": None, "jws": write_bytes(digest(token)), "detail": None, "salt": None}))
+            entries.append((token.encode(), pid, {"body": None, "jws": write_bytes(digest(token)), "detail": None, "salt": None}))
             return token
 
         def leaves() -> list[bytes]:
@@ -176,6 +178,10 @@ class Story:
         stated = Statement(PROVIDER, CONSUMER, "s1", NOW + 25, AGREEMENT, NOW, NOW + 25, (told,), ledger(), ledger(CONSUMER))
         sign("statement", "statement", stated)
         say("message-received", TRANSFER, Move.COMPLETION, at=NOW + 25, state="COMPLETED")
+        for number, closing in enumerate(self.closings, 1):
+            if closing.issuer == PROVIDER:
+                say("agreement-closed", NEGOTIATION, at=closing.seconds, state=None, agreement=AGREEMENT, reasons=[])
+            sign("closing", f"closing {number}", closing, AGREEMENT)
         for said, _ in self.extra:
             put(said)
         for place, body in self.rewritten.items():
@@ -189,7 +195,7 @@ class Story:
             ),
             ("identity", identity(PROVIDER)),
             ("identity", identity(CONSUMER, OLD.key, KEYS[CONSUMER].key)),
-            ("agreement", agreement()),
+            ("agreement", agreement() | closed(self.closings)),
             ("negotiation", negotiation()),
             ("transfer", transfer(two, last, counts)),
             ("decision", {"pid": NEGOTIATION, "document": decision("urn:uuid:offer")}),
@@ -205,10 +211,10 @@ class Story:
                 ("consistency", {"log": LOGS[PROVIDER], "old": old, "size": size, "proof": hashes(consistency(old, size, nodes))})
             )
         for index, (body, pid, more) in enumerate(entries):
-            if pid not in (NEGOTIATION, TRANSFER, LATER):
+            if pid not in (NEGOTIATION, AGREEMENT, TRANSFER, LATER):
                 continue
             if (kind := tokens.get(body.decode())) is not None:
-                members.append((kind, {"jws": body.decode(), "transfer": TRANSFER}))
+                members.append((kind, {"jws": body.decode(), "transfer": pid}))
             place = {"log": LOGS[PROVIDER], "index": index, "sequence": index + 1, "pid": pid}
             members.append(("entry", place | more | {"proof": hashes(inclusion(index, size, nodes))}))
         return Draft(members)
@@ -225,6 +231,11 @@ def agreement() -> dict[str, Any]:
         "dataset": DATASET, "negotiation": NEGOTIATION, "created": NOW - 5, "final": True, "ends": None, "closed": None, "closedBy": None,
         "reason": None, "performed": [],
     }  # fmt: skip
+
+
+def closed(closings: Sequence[Closing]) -> dict[str, Any]:
+    """What an agreement says of its end."""
+    return {"closed": closings[0].seconds, "closedBy": "us" if closings[0].issuer == PROVIDER else "peer"} if closings else {}
 
 
 def negotiation() -> dict[str, Any]:

@@ -7,6 +7,7 @@ ELSEWHERE = {
     "byte-altered", "bytes-altered",  # `test_verify`
     "trust-unknown", "trust-key", "trust-validity",  # `test_identities`
     "ack-twice",  # `test_flows`
+    "closing-twice",  # `test_figures`
     "takes-over-other",  # `test_held`
     "answer-signature", "answer-other",  # `test_held`
 }  # fmt: skip

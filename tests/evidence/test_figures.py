@@ -1,9 +1,12 @@
 """What accounts, statements and invoices say, against the receipts: what came after them is no contradiction."""
 
+from dataclasses import replace
+
+from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
-from tests.evidence.forgeries import invoiced, other
-from tests.evidence.rig import SOUND, Story, billed
+from tests.evidence.forgeries import CLOSING, OWN_CLOSING, invoiced, other
+from tests.evidence.rig import CONSUMER, NOW, SOUND, Story, billed
 
 
 def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_written():
@@ -41,3 +44,29 @@ def test_time_that_the_provider_alone_has_counted_is_billed_as_its_ack_says_it()
     flow["counts"] = flow["counts"] | {"us": flow["counts"]["us"] + 3_000_000}
     draft.one("invoice")["document"] = billed(said | {"counts": flow["counts"]})
     assert draft.codes() == set()
+
+
+def test_an_agreement_is_closed_by_what_its_parties_have_signed_and_the_earlier_counts():
+    later = replace(OWN_CLOSING, at=CLOSING.at + 1, issued=CLOSING.issued + 1)
+    for closings in ((CLOSING,), (OWN_CLOSING,), (CLOSING, later), (CLOSING, replace(CLOSING, id="c3", issued=NOW + 44))):
+        draft = Story(closings=closings).draft()
+        assert draft.codes() == set(), closings
+        invoiced(closed={"at": "2027-01-15T08:00:30.500Z", "by": closings[0].issuer, "attested": "both"})(draft)
+        assert draft.codes() == set()
+    # of one that only the exporter has signed nothing says that the other side goes by it
+    for closings, said in (((CLOSING,), False), ((OWN_CLOSING,), True)):
+        report = verify(Story(closings=closings).draft().data)
+        assert any(f"that {CONSUMER} goes by the same end" in each for each in report.unproven) is said
+
+
+def test_two_closings_of_one_side_with_different_instants_accuse_it():
+    twice = Story(closings=(CLOSING, replace(CLOSING, id="c4", at=CLOSING.at + 7))).draft()
+    report = verify(twice.data)
+    assert report.sound
+    assert [(each.code, each.accuses) for each in report.findings] == [("closing-twice", True)]
+
+
+def test_a_reason_for_a_closing_of_the_peer_is_one_that_it_gave():
+    draft = Story(closings=(CLOSING,)).draft()
+    draft.one("agreement")["reason"] = "what nobody has said"
+    assert draft.codes() == {"agreement-closed"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from connector.evidence.members import KINDS, Finding, read, write
 from tests.evidence.rig import SOUND
 
-SAMPLES = dict(reversed(SOUND.members)) | {"end": {"members": {"entry": 1}}}
+SAMPLES = dict(reversed(SOUND.members)) | {"closing": SOUND.one("statement"), "end": {"members": {"entry": 1}}}
 
 
 def test_there_is_a_sample_of_every_kind():

@@ -1,0 +1,227 @@
+"""Closings: whoever closes an agreement signs when, and tells the other side; both bill by the same instant.
+
+What closes is signed in the commit that closes, so that no crash comes between, and told until it is taken, also after a restart; a peer
+without such an address is left alone. Where both sides close at once, the earlier closing counts on both (`metering.closing.first`), and
+as the answer to a closing is the receiver's own, if it has one, one round is enough. Until the other side has it, it is one side's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from connector import telemetry
+from connector.control_billing.receipted import last_before
+from connector.control_billing.statements import Means
+from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
+from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
+from connector.metering.chain import AHEAD_SECONDS_MAX
+from connector.metering.closing import Closing, demand_after, first, instant_of, is_new
+from connector.metering.codes import refused
+from connector.metering.objects import Receipt, digest, kept, opened
+from connector.metering_bills.invoice import Closed
+from connector.ports import Store
+from connector.records import Agreement, Changes, Evidence, Expect
+
+PATH: Final = "/ledger/closings"
+REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice"})  # they stay, whenever it is told again
+AT_ONCE_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
+
+
+class Closings:
+    """Signs, tells and takes them. `stating` reaches the other side."""
+
+    def __init__(self, means: Means, stating: Stating) -> None:
+        self._means, self._stating = means, stating
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tried: dict[str, asyncio.Event] = {}
+        self._over = False
+
+    def sign(self, agreement: Agreement) -> tuple[Evidence, ...]:
+        """Our closing of an agreement that is being closed by us, for the record, in the commit that closes it. None for one whose id no
+        signed object can name: it was made by other means, and its end is our word alone."""
+        try:
+            return (self._signed(agreement, instant_of(agreement.closed or 0.0)),)
+        except MeterRefused as error:
+            telemetry.log.warning("a closing cannot be signed", agreement=agreement.id, reason=error.message)
+            return ()
+
+    def _signed(self, agreement: Agreement, at: int) -> Evidence:
+        means, now = self._means, self._means.clock.now()
+        closing = Closing(means.identity.own.id, agreement.peer, means.ids.new(), int(now), agreement.id, at)
+        token = means.identity.sign(Closing.of(closing.claims()).claims(), Closing.TYP)
+        return Evidence(telemetry.CLOSING, None, agreement.id, agreement.peer, None, now, digest=digest(token), entry=token)
+
+    def committed(self, _changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        """Listens to commits: which closings of ours are to be told."""
+        for fact in evidence:
+            if fact.what == telemetry.CLOSING and fact.pid is not None:
+                self._begin(fact.pid)
+
+    async def recover(self) -> None:
+        """Tell what an earlier process has not brought to its end."""
+        for id in await self._means.store.untold():
+            self._begin(id)
+
+    async def close(self) -> None:
+        """Stop; the next start goes on."""
+        self._over = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def tried(self, id: str) -> None:
+        """Wait, AT_ONCE_SECONDS at most, until the other side of an agreement has been told that we have closed it, or could not be."""
+        if (event := self._tried.get(id)) is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), AT_ONCE_SECONDS)
+
+    def _begin(self, id: str) -> None:
+        if not self._over and id not in self._tasks:
+            self._tried[id] = asyncio.Event()
+            task = self._tasks[id] = asyncio.create_task(self._telling(id), name=f"closing {id}")
+            task.add_done_callback(lambda _: self._done(id))
+
+    def _done(self, id: str) -> None:
+        self._tasks.pop(id, None)
+        self._tried.pop(id).set()
+
+    async def _telling(self, id: str) -> None:
+        pause = min(FIRST_PAUSE_SECONDS, self._stating.pause_seconds_max)
+        while True:
+            try:
+                return await self.tell(id)
+            except PeerRefused as error:
+                telemetry.log.info("no closing for this peer: it is our word alone", agreement=id, reason=error.message)
+                return None
+            except ConnectorError as error:
+                telemetry.log.info("closing put off", agreement=id, reason=error.message)
+            except Exception as error:
+                telemetry.log.error("closing failed", agreement=id, exc_info=error)
+                return None
+            self._tried[id].set()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            pause = min(2 * pause, self._stating.pause_seconds_max)
+
+    async def tell(self, id: str) -> None:
+        """Tell the other side of an agreement that we have closed it, unless it knows; what it has signed of its own counts from then on.
+        Raises PeerFailed if it has to be tried again, PeerRefused if it cannot be told."""
+        means = self._means
+        agreement, fact = await means.store.agreement(id), await means.store.newest_fact(id, telemetry.CLOSING)
+        if agreement is None or fact is None or await means.store.newest_fact(id, telemetry.CLOSING_TOLD) is not None:
+            return
+        token, code = await self._token(agreement, fact), ""
+        try:
+            reply = await self._stating.ask("POST", self._stating.place(agreement.peer, PATH), agreement.peer, token)
+        except PeerFailed as error:
+            code = next((each for each in error.reasons if each in REFUSALS), "")
+            if not code:
+                raise
+            telemetry.log.warning("the other side refuses a closing", agreement=id, peer=agreement.peer, code=code)
+        else:
+            if reply.body:
+                await self._answered(agreement, reply.body.decode("ascii", "replace"))
+        now = means.clock.now()
+        told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, now, detail={"code": code} if code else {})
+
+        async def step() -> Changes | None:
+            return Changes(evidence=(told,)) if await means.store.newest_fact(id, told.what) is None else None
+
+        await means.decide(step, id)
+
+    async def _token(self, agreement: Agreement, fact: Evidence) -> str:
+        """Our closing as the other side can read it: signed anew, of the same instant, if the key of then has ended since."""
+        token, means = fact.entry or "", self._means
+        try:
+            means.identity.read(token, Closing.TYP, means.identity.own.id, at=means.clock.now())
+        except Unauthenticated:
+            again = self._signed(agreement, kept(Closing, token).at)
+
+            async def step() -> Changes:
+                return Changes(evidence=(again,))
+
+            await means.decide(step, agreement.id)
+            return again.entry or ""
+        return token
+
+    async def _answered(self, agreement: Agreement, token: str) -> None:
+        """The other side has closed it, too. Of an answer that does not hold nothing is kept: it has our closing all the same."""
+        try:
+            await self._take(agreement.id, agreement.peer, token)
+        except ConnectorError as error:
+            telemetry.log.warning("the answer to a closing does not hold", agreement=agreement.id, reason=error.message)
+
+    async def hear(self, caller: str, token: str) -> str | None:
+        """Take the closing (JWS) of `caller`: the agreement is closed from its instant on, or from that of our own if that counts, and what
+        runs under it ends. Returns our own, None if there is none. One that has been taken is answered alike. Raises NotFound for an
+        agreement that is not one with it, Contradiction while it is not final here, MeterRefused for what is no closing of it, lies in the
+        future or before what both have signed since, or is not the first of this side."""
+        agreement = await self._take(None, caller, token)
+        own = await self._means.store.newest_fact(agreement.id, telemetry.CLOSING)
+        return None if own is None else own.entry
+
+    async def _take(self, id: str | None, peer: str, token: str) -> Agreement:
+        means, found = self._means, opened(Closing, token, self._means.proven(peer))
+        if id not in (None, found.agreement):
+            raise refused("closing-parties")
+        agreement: Agreement | None = None
+
+        async def step() -> Changes | None:
+            nonlocal agreement
+            agreement, now = await means.store.agreement(found.agreement), means.clock.now()
+            if agreement is None or agreement.peer != peer:
+                raise NotFound(f"there is no agreement `{found.agreement}` with you")
+            if not agreement.final:
+                raise Contradiction(f"agreement `{found.agreement}` is not final here yet; tell it again")
+            taken = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
+            if not is_new(found, means.identity.own.id, None if taken is None else kept(Closing, taken.entry or ""), now):
+                return None
+            await self._demand_after(agreement, found)
+            fact = Evidence(telemetry.CLOSING_TAKEN, None, agreement.id, peer, None, now, digest=digest(token), entry=token)
+            own = await means.store.newest_fact(agreement.id, telemetry.CLOSING)
+            ours = () if own is None else (kept(Closing, own.entry or ""),)
+            if first((found, *ours), agreement.provider) is not found:
+                return Changes(evidence=(fact,))
+            reason = agreement.reason if agreement.closed_by == "peer" else None
+            expect = Expect(Agreement, agreement.id, agreement.version)
+            agreement = replace(agreement, closed=found.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)
+            return Changes((expect,), (agreement,), evidence=(fact,))
+
+        await means.decide(step, found.agreement)
+        if agreement is None:
+            raise AssertionError("a step reads the agreement or raises")
+        return agreement
+
+    async def _demand_after(self, agreement: Agreement, found: Closing) -> None:
+        """Raise MeterRefused for a closing before the agreement was made, or by a consumer before what it has signed for since. A provider
+        that says an earlier instant asks for less."""
+        latest = found.seconds + AHEAD_SECONDS_MAX
+        if latest < agreement.created:
+            raise refused("closing-before")
+        if found.issuer == agreement.provider:
+            return
+        for account in await self._means.store.metered_of(agreement.id):
+            row = await last_before(self._means.store, account, latest)
+            demand_after(found, account, None if row is None else kept(Receipt, row.receipt).counts)
+
+
+async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | None:
+    """When an agreement was closed, by whom, and by whose word: both sides' once one has the closing that the other has signed. A peer that
+    has only ended what ran, and said that it has closed the agreement, has signed no instant: that is our own clock's. None for an
+    agreement that is not closed. `own` is our participant id."""
+    if agreement.closed is None:
+        return None
+    role = "provider" if agreement.provider == own else "consumer"
+    ours, theirs = [await store.newest_fact(agreement.id, what) for what in (telemetry.CLOSING, telemetry.CLOSING_TAKEN)]
+    known = [kept(Closing, fact.entry or "") for fact in (ours, theirs) if fact is not None]
+    counts = first(known, agreement.provider)
+    if counts is None:
+        by = own if agreement.closed_by == "us" else agreement.peer
+        return Closed(agreement.closed, by, f"{role}-only")
+    told = await store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
+    both = counts.issuer != own or (told is not None and not told.detail.get("code"))
+    return Closed(agreement.closed, counts.issuer, "both" if both else f"{role}-only")

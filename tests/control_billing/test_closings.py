@@ -1,0 +1,371 @@
+"""An agreement that one side closes, or both at once, ends at one instant on both sides, and both make the same invoice of it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.adapters.keys import generate, retire
+from connector.adapters.memory import MemoryStore
+from connector.control.journal import Journal
+from connector.control_billing.closings import Closings
+from connector.control_billing.statements import Means
+from connector.dsp.messages import Kind
+from connector.errors import MeterRefused, PeerFailed
+from connector.evidence.verify import verify
+from connector.metering.closing import Closing, instant_of
+from connector.metering.objects import kept
+from connector.ports import Reply
+from connector.records import Agreement, Changes
+from tests import pair
+from tests.control_billing.test_stating import fact, quick
+from tests.dataplane.rig import Counted, FakeIdentity
+from tests.metering.rig import CONSUMER, PROVIDER
+from tests.metering_bills.priced import every, price
+from tests.test_app import pulled
+
+__all__ = ["quick"]
+DAY = 86_400
+DATASET = "urn:test:daily"
+SUBSCRIBED = {"@type": "Offer", "permission": [{"action": "use", "duty": [price("9.99", "subscription", every("P1D"))]}]}
+SAID = ("closing-signed", "closing-taken", "closing-told")
+
+
+async def subscribed(both: pair.Pair) -> str:
+    """An agreement with a price for each day, under which data have come."""
+    await both.provider.publish(DATASET, SUBSCRIBED, content=b"1\n2\n")
+    order = await pulled(both.consumer, "hospital", DATASET)
+    assert order["stage"] == "done", order
+    transfer = await both.consumer.connector.store.process(Kind.TRANSFER, order["transfer"])
+    assert transfer is not None
+    await both.provider.state(Kind.TRANSFER, transfer.peer_pid or "", "COMPLETED")
+    return transfer.agreement or ""
+
+
+async def close(at: pair.Running, agreement: str, reason: str = "the study is over") -> dict[str, Any]:
+    return dict(await at.asked("POST", f"/agreements/{pair.quoted(agreement)}/close", {"reason": reason}))
+
+
+async def shown(at: pair.Running, agreement: str) -> dict[str, Any]:
+    return dict(await at.asked("GET", f"/agreements/{pair.quoted(agreement)}"))
+
+
+async def invoice(at: pair.Running, agreement: str, days: int = 10) -> dict[str, Any]:
+    """The invoice of an agreement up to some days after it was made, which both sides ask for in the same words."""
+    begins = int(at.connector.journal.clock.now()) // 3600 * 3600 - 3600
+    said = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each)) for each in (begins, begins + days * DAY)]
+    return dict(await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/invoice?from={said[0]}&to={said[1]}"))
+
+
+async def facts(at: pair.Running, agreement: str) -> list[str]:
+    return [each.what for each in await at.evidence(agreement) if each.what in SAID]
+
+
+async def same(both: pair.Pair, agreement: str, by: pair.Running) -> None:
+    """Both sides bill by one instant, of a closing by this one, and the evidence of both holds and tells the same."""
+    here, there = [await both_.connector.store.agreement(agreement) for both_ in (both.provider, both.consumer)]
+    assert here is not None
+    assert there is not None
+    assert here.closed == there.closed
+    assert here.closed is not None
+    one, other = [await invoice(at, agreement) for at in (both.provider, both.consumer)]
+    assert one == other
+    assert (one["total"], one["attested"]) == ("9.99", "both")
+    assert (one["closed"]["by"], one["closed"]["attested"]) == (by.site.id, "both")
+    for at in (both.provider, both.consumer):
+        assert (await shown(at, agreement))["closing"] == "both"
+        file = await at.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")
+        report = verify(file.body)
+        assert report.sound, report.findings
+        assert any(line.startswith(b'{"jws"') and b'"kind":"closing"' in line for line in file.body.splitlines())
+
+
+async def say(one: pair.Running, other: pair.Running, token: str | None) -> pair.Answer:
+    """What `other` answers to a closing that `one` sends."""
+    identity = one.connector.states.stating._means.identity
+    headers = {"Authorization": await identity.mint(other.site.id), "Content-Type": "application/jwt"}
+    return await pair.call(one.http, "POST", f"{other.site.settings.protocol.url}/ledger/closings", (token or "").encode(), headers)
+
+
+def closing(one: pair.Running, other: pair.Running, agreement: str, at: int, **changed: Any) -> str:
+    """A closing by `one` of this instant (microseconds), in its own hand."""
+    claims = Closing(one.site.id, other.site.id, pair.fresh(), int(time.time()), agreement, at).claims() | changed
+    return str(one.connector.states.stating._means.identity.sign(claims, Closing.TYP))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("who", ["provider", "consumer"])
+async def test_whoever_closes_both_bill_by_the_same_instant(tmp_path: Path, who: str):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        by, other = (both.provider, both.consumer) if who == "provider" else (both.consumer, both.provider)
+        agreement = await subscribed(both)
+        before = [await invoice(at, agreement) for at in (both.provider, both.consumer)]
+        assert (before[0], before[0]["total"]) == (before[1], "99.90")
+        closed = await close(by, agreement)
+        assert (closed["closed_by"], closed["closing"]) == ("us", "both")
+        assert ((await shown(other, agreement))["closed_by"], (await shown(by, agreement))["closing"]) == ("peer", "both")
+        await same(both, agreement, by)
+        assert (await facts(by, agreement), await facts(other, agreement)) == (["closing-signed", "closing-told"], ["closing-taken"])
+        again = await close(other, agreement, "as well")
+        assert (again["closed_by"], again["closed"]) == ("peer", closed["closed"])
+        assert await facts(other, agreement) == ["closing-taken"]
+
+
+@pytest.mark.asyncio
+async def test_what_runs_ends_at_the_provider_when_the_consumer_has_closed(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        transfer = await both.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+        ours = await both.consumer.state(Kind.TRANSFER, transfer["pid"], "STARTED")
+        token = closing(both.consumer, both.provider, agreement, instant_of(time.time()))
+        assert (await say(both.consumer, both.provider, token)).status == 200
+        ended = await both.provider.state(Kind.TRANSFER, ours.peer_pid or "", "TERMINATED")
+        assert ended.detail["code"] == "AGREEMENT_CLOSED"
+        assert (await both.provider.connector.store.agreement(agreement)).closed_by == "peer"  # type: ignore[union-attr]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("who", ["provider", "consumer"])
+async def test_where_both_close_at_once_the_earlier_one_counts_on_both(tmp_path: Path, who: str):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        by, other = (both.provider, both.consumer) if who == "provider" else (both.consumer, both.provider)
+        agreement = await subscribed(both)
+        go = asyncio.Event()
+        for at in (by, other):
+            ask = at.connector.states.stating.ask
+
+            async def held(*args: Any, ask: Any = ask) -> Reply:
+                await go.wait()
+                return await ask(*args)
+
+            at.connector.states.stating.ask = held  # type: ignore[method-assign]
+            told = await at.connector.operations.close(agreement, f"{at.site.name} is through")
+            assert told.closed_by == "us"
+        one, two = [await invoice(at, agreement) for at in (by, other)]
+        assert (one["closed"]["by"], two["closed"]["by"]) == (by.site.id, other.site.id)
+        assert {one["attested"], two["attested"]} == {"in-part"}
+        go.set()
+        for at in (by, other):
+            await fact(at, agreement, "closing-told")
+            await fact(at, agreement, "closing-taken")
+            assert sorted(await facts(at, agreement)) == ["closing-signed", "closing-taken", "closing-told"]
+        await same(both, agreement, by)
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_is_down_is_told_once_it_is_back_and_until_then_it_is_one_sides_word(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        await both.consumer.connector.close()
+        closed = await close(both.provider, agreement)
+        assert (closed["closing"], await facts(both.provider, agreement)) == ("provider-only", ["closing-signed"])
+        alone = await invoice(both.provider, agreement)
+        assert (alone["total"], alone["attested"], alone["closed"]["attested"]) == ("9.99", "in-part", "provider-only")
+        async with pair.running(both.consumer.site) as consumer:
+            await fact(both.provider, agreement, "closing-told")
+            await same(pair.Pair(both.provider, consumer), agreement, both.provider)
+
+
+@pytest.mark.asyncio
+async def test_what_a_crash_has_kept_from_the_peer_is_told_by_the_next_start_signed_anew_if_the_key_has_ended(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        both.consumer.connector.states.closings._over = True  # the end of the process lies between the commit and the telling
+        closed = await close(both.consumer, agreement)
+        assert (closed["closing"], await facts(both.consumer, agreement)) == ("consumer-only", ["closing-signed"])
+        await both.consumer.connector.close()
+        site, now = both.consumer.site, time.time()
+        (old,) = {path.stem for path in site.settings.keys.directory.glob("*.key")}
+        generate(site.settings.keys.directory, now - 1)
+        retire(site.settings.keys.directory, old, now)
+        (both.provider.site.settings.registry.directory / f"{site.name}.jsonld").write_bytes(site.description())
+        await both.provider.asked("POST", "/reload")
+        async with pair.running(site) as consumer:
+            await fact(consumer, agreement, "closing-told")
+            assert await facts(consumer, agreement) == ["closing-signed", "closing-signed", "closing-told"]
+            first, second = [kept(Closing, each.entry or "") for each in await consumer.evidence(agreement) if each.what == SAID[0]]
+            assert (first.at, first.id == second.id) == (second.at, False)
+            await same(pair.Pair(both.provider, consumer), agreement, consumer)
+
+
+@pytest.mark.asyncio
+async def test_a_closing_that_does_not_hold_is_refused_and_changes_nothing(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement, now = await subscribed(both), instant_of(time.time())
+        one, other = both.consumer, both.provider
+        lies = {
+            "jws-header": "a.b.c",
+            "claim-at": closing(one, other, agreement, now + 30_000_000),
+            "claims-unknown": closing(one, other, agreement, now, why="x"),
+            "closing-ahead": closing(one, other, agreement, now + 310_000_000, iat=int(time.time()) + 311),
+            "closing-before": closing(one, other, agreement, now - 600_000_000),
+            "closing-parties": closing(one, other, agreement, now, aud=one.site.id),
+            "jws-typ": (await fact(one, (await one.connector.store.metered_of(agreement))[0].transfer, "receipt-signed")).entry,
+            "jws-kid": closing(other, one, agreement, now, iss=one.site.id),
+        }
+        for code, lie in lies.items():
+            answer = await say(one, other, lie)
+            assert (answer.status, orjson.loads(answer.body)["type"]) == (422, f"urn:qiao:problem:{code}")
+        assert (await say(one, other, closing(one, other, "urn:uuid:none", now))).status == 404
+        assert (await say(other, other, closing(other, other, agreement, now))).status == 404
+        stored = await other.connector.store.agreement(agreement)
+        assert stored is not None
+        assert (stored.closed, await facts(other, agreement)) == (None, [])
+        await other.connector.store.commit(Changes(saves=(replace(stored, final=False),)))
+        assert (await say(one, other, closing(one, other, agreement, now))).status == 409
+        await other.connector.store.commit(Changes(saves=(stored,)))
+        # the first counts, however often it is said
+        token = closing(one, other, agreement, now)
+        for _ in range(2):
+            answer = await say(one, other, token)
+            assert (answer.status, answer.body) == (200, b"")
+        answer = await say(one, other, closing(one, other, agreement, now - 1))
+        assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-twice")
+        assert await facts(other, agreement) == ["closing-taken"]
+        assert instant_of((await other.connector.store.agreement(agreement)).closed) == now  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.asyncio
+async def test_one_that_the_peer_refuses_for_good_stays_our_word_and_is_not_told_again(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        earlier = closing(both.consumer, both.provider, agreement, instant_of(time.time()))
+        assert (await say(both.consumer, both.provider, earlier)).status == 200
+        closed = await close(both.consumer, agreement)
+        told = await fact(both.consumer, agreement, "closing-told")
+        assert (told.detail, closed["closing"]) == ({"code": "closing-twice"}, "consumer-only")
+        assert await both.consumer.connector.store.untold() == []
+        assert (await invoice(both.consumer, agreement))["attested"] == "in-part"
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_knows_no_closings_is_left_alone_and_the_bill_says_whose_word_it_is(tmp_path: Path):
+    async with pair.desk(tmp_path, store="sqlite") as at:
+        agreement = await _standing(at)
+        closed = await close(at.us, agreement)
+        assert (closed["closing"], await facts(at.us, agreement)) == ("provider-only", ["closing-signed"])
+        assert at.us.connector.states.closings._tasks == {}
+        said = await invoice(at.us, agreement)
+        assert (said["closed"]["by"], said["closed"]["attested"], said["attested"]) == (at.us.site.id, "provider-only", "in-part")
+        page = (await at.us.manage("GET", f"/agreements/{pair.quoted(agreement)}/invoice?to={said['to']}&format=html")).body.decode()
+        assert "the provider’s word alone" in page
+
+
+async def _standing(at: pair.Desk) -> str:
+    """A final agreement of ours with the scripted peer, with a price for each day."""
+    document = {**SUBSCRIBED, "@type": "Agreement", "@id": pair.fresh("agreement"), "assigner": at.us.site.id, "assignee": at.peer.id}
+    document |= {"target": DATASET, "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    parties = at.us.site.id, at.peer.id
+    made = Agreement(document["@id"], pair.fresh(), at.peer.id, *parties, DATASET, document, bytes(32), final=True, created=time.time())
+    await at.us.connector.store.commit(Changes(saves=(made,)))
+    return made.id
+
+
+# ---- whatever the order
+
+
+class Watchless:
+    """A clock that is set by hand (POSIX seconds)."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        return self.at
+
+
+@dataclass
+class Side:
+    """One side with a store of its own, whose words reach the other when a test lets them."""
+
+    name: str
+    clock: Watchless
+    pause_seconds_max: float = 1.0
+    other: "Side | None" = None
+    lost: bool = False  # the other side hears it, and its answer does not come back
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.store, self.clock)
+
+        async def note() -> None:
+            return None
+
+        self.means = Means(self.store, self.journal.decide, FakeIdentity(self.name), self.clock, Counted(), note)
+        self.closings = Closings(self.means, self)  # type: ignore[arg-type]
+
+    def place(self, _peer: str, path: str) -> str:
+        return path
+
+    async def ask(self, _method: str, _url: str, _peer: str, token: str) -> Reply:
+        assert self.other is not None
+        try:
+            own = await self.other.closings.hear(self.name, token)
+        except MeterRefused as error:
+            raise PeerFailed("refused", (error.code,)) from error
+        if self.lost:
+            raise PeerFailed("the answer is lost")
+        return Reply(200, {}, (own or "").encode())
+
+    async def close(self) -> None:
+        agreement = await self.agreement()
+        if agreement.closed is None:
+            after = replace(agreement, closed=self.clock.at, closed_by="us", version=agreement.version + 1)
+            await self.store.commit(Changes(saves=(after,), evidence=self.closings.sign(after)))
+
+    async def tell(self, *, lost: bool) -> None:
+        self.lost = lost
+        try:
+            await self.closings.tell("urn:uuid:agreement")
+        except PeerFailed:
+            assert lost
+
+    async def agreement(self) -> Agreement:
+        found = await self.store.agreement("urn:uuid:agreement")
+        assert found is not None
+        return found
+
+
+async def sides(now: float) -> tuple[Side, Side]:
+    pair_ = Side(PROVIDER, Watchless(now)), Side(CONSUMER, Watchless(now))
+    for side, other in (pair_, pair_[::-1]):
+        side.other = other
+        parties = other.name, PROVIDER, CONSUMER
+        agreement = Agreement("urn:uuid:agreement", "urn:n", *parties, DATASET, {}, bytes(32), final=True, created=now - DAY)
+        await side.store.commit(Changes(saves=(agreement,)))
+    return pair_
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["close", "tell", "lose"]), st.integers(0, 1), st.integers(-3, 3)), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_in_whatever_order_both_close_and_hear_of_it_they_come_to_the_earlier_instant(steps: Sequence[tuple[str, int, int]]):
+    async def run() -> None:
+        now = float(int(time.time()))
+        both, signed = await sides(now), set()
+        for what, who, tick in steps:
+            side = both[who]
+            side.clock.at = max(side.clock.at + tick * 0.25, now - 60)  # clocks that are set back now and then
+            if what == "close":
+                await side.close()
+            else:
+                await side.tell(lost=what == "lose")
+        for side in both:
+            await side.tell(lost=False)
+            if (own := await side.store.newest_fact("urn:uuid:agreement", "closing-signed")) is not None:
+                signed.add(kept(Closing, own.entry or "").at)
+        here, there = [await side.agreement() for side in both]
+        assert here.closed == there.closed
+        assert (None if here.closed is None else instant_of(here.closed)) == min(signed, default=None)
+        assert here.closed is None or {here.closed_by, there.closed_by} == {"us", "peer"}
+
+    asyncio.run(run())

@@ -1,0 +1,90 @@
+"""Which of two closings counts, and which one lies before what was signed for since."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.dsp.messages import Role
+from connector.errors import MeterRefused
+from connector.metering.closing import Closing, demand_after, first, instant_of, is_new, seconds_of
+from connector.metering.counts import Counts
+from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
+
+CLOSING = Closing(CONSUMER, PROVIDER, "urn:uuid:1", NOW, "urn:uuid:agreement", NOW * 1_000_000)
+CREDIT = MANIFEST.credit_bytes
+
+
+@given(st.integers(0, 2**53 - 1))
+def test_an_instant_is_the_same_in_an_agreement_and_in_what_was_signed(microseconds: int):
+    assert instant_of(seconds_of(microseconds)) == microseconds or microseconds > 2**52
+
+
+@given(st.lists(st.tuples(st.sampled_from([PROVIDER, CONSUMER]), st.integers(0, 3)), max_size=4), st.randoms())
+def test_the_earlier_closing_counts_in_whatever_order_they_are_known(said: list[tuple[str, int]], random: object):
+    closings = [replace(CLOSING, issuer=issuer, at=at) for issuer, at in said]
+    found = first(closings, PROVIDER)
+    random.shuffle(closings)  # type: ignore[attr-defined]
+    assert first(closings, PROVIDER) == found
+    if found is None:
+        assert not closings
+    else:
+        assert found.at == min(each.at for each in closings)
+        assert found.issuer == PROVIDER or all(each.issuer == CONSUMER for each in closings if each.at == found.at)
+
+
+def test_what_is_signed_comes_back_and_an_instant_after_its_signing_is_none():
+    assert Closing.of(CLOSING.claims()) == CLOSING
+    assert Closing.of(replace(CLOSING, at=CLOSING.at + 999_999).claims()).at == CLOSING.at + 999_999
+    for lie, code in (
+        ({"at": CLOSING.at + 1_000_000}, "claim-at"),
+        ({"at": -1}, "claim-at"),
+        ({"at": 1.5}, "claim-at"),
+        ({"agr": ""}, "claim-agr"),
+        ({"why": "x"}, "claims-unknown"),
+    ):
+        with pytest.raises(MeterRefused) as refused:
+            Closing.of(CLOSING.claims() | lie)
+        assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("then", "counts", "issued", "refused"),
+    [
+        (None, Counts(), NOW, False),
+        (None, Counts(bytes=CREDIT), NOW, False),
+        (None, Counts(bytes=CREDIT + 1), NOW, True),
+        (Counts(bytes=WINDOW), Counts(bytes=WINDOW + CREDIT), NOW, False),
+        (Counts(bytes=WINDOW), Counts(bytes=WINDOW + CREDIT + 1), NOW, True),
+        (Counts(microseconds=5), Counts(microseconds=300_000_005), NOW, False),
+        (Counts(microseconds=5), Counts(microseconds=300_000_006), NOW, True),
+        (None, Counts(), NOW + 300, False),
+        (None, Counts(), NOW + 301, True),
+    ],
+)
+def test_a_closing_is_before_what_was_signed_for_if_that_is_more_than_was_on_its_way(
+    then: Counts | None, counts: Counts, issued: int, *, refused: bool
+):
+    manifest = replace(MANIFEST, issued=issued, expires=issued + 60)
+    kept = replace(account(Role.PROVIDER, manifest), counts=counts, sequence=1)
+    if not refused:
+        demand_after(CLOSING, kept, then)
+        return
+    with pytest.raises(MeterRefused) as error:
+        demand_after(CLOSING, kept, then)
+    assert error.value.code == "closing-before"
+    demand_after(CLOSING, replace(kept, sequence=0), then)  # nobody has signed for it
+
+
+def test_the_first_closing_of_a_side_counts_and_one_that_is_for_another_or_in_the_future_does_not():
+    assert is_new(CLOSING, PROVIDER, None, NOW - 300)
+    assert not is_new(replace(CLOSING, id="urn:uuid:2", issued=NOW + 9), PROVIDER, CLOSING, NOW)
+    for code, lie, before, now in (
+        ("closing-ahead", CLOSING, None, NOW - 301),
+        ("closing-twice", replace(CLOSING, at=CLOSING.at - 1), CLOSING, NOW),
+        ("closing-parties", replace(CLOSING, audience=CONSUMER), None, NOW),
+    ):
+        with pytest.raises(MeterRefused) as refused:
+            is_new(lie, PROVIDER, before, now)
+        assert refused.value.code == code
