@@ -1,4 +1,5 @@
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from connector.adapters.registry import CONTEXT, Registry, own_description, parse, participant
+from connector.adapters.registry import CONTEXT, FILE_BYTES_MAX, Registry, own_description, parse, participant
 from connector.errors import SettingsError
 from connector.signatures.jws import PublicKey, signing_key, to_jwk
 
@@ -34,6 +35,17 @@ def test_a_description_that_we_serve_is_one_that_we_read(tmp_path: Path):
     assert member.participant == own
     assert member.data == "https://h.example:8443/data"
     assert list(member.keys) == keys
+
+
+def test_a_key_for_each_day_of_seven_years_is_read_and_a_file_without_end_is_not(tmp_path: Path):
+    keys = [PublicKey(f"{HOSPITAL}#20260131T120000Z-{n:08x}", KEY.public, 86_400.0 * n, 86_400.0 * (n + 2)) for n in range(7 * 365)]
+    own = participant(HOSPITAL, "hospital", "hospital", "https://hospital.example/dsp/2025-1")
+    put(tmp_path, "a", json.dumps(own_description(own, None, keys), indent=2).encode())  # as the command line writes it
+    assert list(Registry(tmp_path).keys(HOSPITAL)) == keys
+    put(tmp_path, "b", b" " * (FILE_BYTES_MAX + 1))
+    with pytest.raises(SettingsError) as caught:
+        Registry(tmp_path)
+    assert "is larger than" in caught.value.reasons[0]
 
 
 def test_a_participant_is_found_by_id_and_by_name(tmp_path: Path):

@@ -145,7 +145,7 @@ def test_a_file_with_verifier_keys_speaks_for_logs(command: Command, tmp_path: P
         ("x.jsonld", b"{}", "no self-description"),
         ("keys", b"hospital", "holds no verifier keys"),
         ("keys", b"\xff", "it is not UTF-8"),
-        ("keys", b"x" * 70_000, "larger than"),
+        ("keys", b"x" * 1_100_000, "larger than"),
     ],
 )
 def test_what_holds_no_keys_is_said(tmp_path: Path, name: str, content: bytes, says: str):
