@@ -24,6 +24,7 @@ from connector.dsp.transfer import State
 from connector.errors import ConnectorError, Contradiction, EgressDenied, PeerRefused, TokenRefused, Withdrawn
 from connector.metering.credit import SNAPSHOT_CHANGED
 from connector.records import Changes, Evidence
+from connector.signatures.http import CLOCKS
 
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
 DOUBTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
@@ -111,7 +112,7 @@ class Pushing:
 
 def _doubtful(error: ConnectorError) -> bool:
     """Whether it is a refusal that need not be the sink's own, or may be over soon: its consumer may just have said that it pauses."""
-    return isinstance(error, PeerRefused) and error.status in DOUBTED
+    return isinstance(error, PeerRefused) and (error.status in DOUBTED or error.said in CLOCKS)
 
 
 def _is_pushed(process: Process) -> bool:

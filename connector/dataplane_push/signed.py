@@ -42,7 +42,7 @@ class Uploads(Protocol):
 
 class SignedUploads:
     """The way to the sink of one transfer, over `uploads`; `asking` signs, and is what knows of the sink's signatures. All methods raise
-    PeerRefused for an answer that contradicts its signature: asking again changes nothing."""
+    PeerRefused for an answer that contradicts its signature: asking again changes nothing, unless it is one of `CLOCKS` that is `said`."""
 
     def __init__(self, uploads: Uploads, asking: Asking, transfer: str) -> None:
         self._uploads, self._asking, self._transfer = uploads, asking, transfer
@@ -83,7 +83,7 @@ class SignedUploads:
                 raise SignatureRefused(UNNAMED, "content-digest-missing")
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=reply.status, code=refused.code)
-            raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status) from None
+            raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status, said=refused.code) from None
         moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
         if signed is None and self._asking.answered and moves:
             telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=reply.status)

@@ -23,6 +23,7 @@ from connector.errors import SignatureRefused
 from connector.signatures.fields import Bare, InnerList, Item, Member, read_dictionary, write_bare, write_inner_list
 from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
 
+CLOCKS: Final = frozenset({"signature-old", "signature-future", "signature-expired"})  # what a clock says that was set wrong
 LABEL, ALGORITHM = "dp", "ed25519"
 INPUT, SIGNATURE, ACCEPT, DIGEST = "signature-input", "signature", "accept-signature", "content-digest"
 DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {  # RFC 9530, 5: those that are active

@@ -164,12 +164,20 @@ async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
 
 
 @pytest.mark.parametrize(
-    ("status", "times", "pushed"),
-    [(403, 3, True), (401, 3, True), (404, 3, True), (403, 100, False), (413, 1, False)],
-    ids=["403", "401", "404", "403 for ever", "413"],
+    ("status", "said", "times", "pushed"),
+    [
+        (403, None, 3, True),
+        (401, None, 3, True),
+        (404, None, 3, True),
+        (204, "signature-old", 3, True),  # of an answer: by a clock
+        (403, None, 100, False),
+        (413, None, 1, False),
+        (204, "signature-wrong", 1, False),
+    ],
+    ids=["403", "401", "404", "a clock", "403 for ever", "413", "another signature"],
 )
 async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
-    monkeypatch: pytest.MonkeyPatch, status: int, times: int, pushed: bool
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str | None, times: int, pushed: bool
 ):
     clock, asked, over = Clock(), 0, list[str]()
 
@@ -177,7 +185,7 @@ async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
         nonlocal asked
         asked += 1
         if asked <= times:
-            raise PeerRefused(f"the sink answered with status {status}", status=status)
+            raise PeerRefused(f"the sink answered with status {status}", status=status, said=said)
 
     async def sleep(seconds: float) -> None:
         clock.at += seconds

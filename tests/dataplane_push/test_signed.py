@@ -273,9 +273,10 @@ async def test_whoever_changes_an_answer_of_the_sink_gets_no_further_byte(tmp_pa
             at.demand_signatures()
         at.lies.append(lie)
         receiving = await waited(at)
-        with pytest.raises(PeerRefused, match=said):
+        with pytest.raises(PeerRefused, match=said) as refused:
             async with asyncio.timeout(20):
                 await pushed_until_refused(at)
+        assert (refused.value.said is None) == (lie is unsigned), "by its code it is told from what only a clock says"
         receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
         assert all(each.counts.bytes == 0 for each in receipts)
         await gone(receiving)
