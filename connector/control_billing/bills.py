@@ -14,6 +14,7 @@ from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
+from connector.metering.closing import instant_of
 from connector.metering.counts import DAY_SECONDS, Counts, total, unsigned_time
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
@@ -117,7 +118,8 @@ class Bills:
         readings = [reading for account in accounts for reading in await self._readings(account, period)]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
         alone = [each for account in accounts if not account.sequence for each in _counted(account) if each.at < until]
-        closed, known = await closed_of(self._store, agreement, self._own()), standing(alone).values()
+        by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
+        closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
 
     async def _last(self, accounts: Sequence[Metered]) -> float:

@@ -28,7 +28,8 @@ from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
 REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice"})  # they stay, whenever it is told again
-AT_ONCE_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
+AT_ONCE: Final = 16  # are told: after a start there may be many, to peers that have no place for them
+WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
 
 
 class Closings:
@@ -38,6 +39,7 @@ class Closings:
         self._means, self._stating = means, stating
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tried: dict[str, asyncio.Event] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
         self._over = False
 
     def sign(self, agreement: Agreement) -> tuple[Evidence, ...]:
@@ -75,10 +77,10 @@ class Closings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def tried(self, id: str) -> None:
-        """Wait, AT_ONCE_SECONDS at most, until the other side of an agreement has been told that we have closed it, or could not be."""
+        """Wait, WAIT_SECONDS at most, until the other side of an agreement has been told that we have closed it, or could not be."""
         if (event := self._tried.get(id)) is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), AT_ONCE_SECONDS)
+                await asyncio.wait_for(event.wait(), WAIT_SECONDS)
 
     def _begin(self, id: str) -> None:
         if not self._over and id not in self._tasks:
@@ -94,7 +96,8 @@ class Closings:
         pause = min(FIRST_PAUSE_SECONDS, self._stating.pause_seconds_max)
         while True:
             try:
-                return await self.tell(id)
+                async with self._room:
+                    return await self.tell(id)
             except PeerRefused as error:
                 telemetry.log.info("no closing for this peer: it is our word alone", agreement=id, reason=error.message)
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from connector.evidence.report import FlowTold, Told
 
@@ -28,8 +29,16 @@ def _differences(one: Told, other: Told) -> Iterator[str]:
                 yield f"transfer {key[0]} is in the {'first' if first else 'second'} file alone, with {present.counts.bytes} bytes"
             continue
         yield from _flow(first, second)
+    if one.closed != other.closed:
+        yield f"the agreement is {_closed(one)} in the first file, {_closed(other)} in the second"
     if one.by != other.by and one.invoice is not None and other.invoice is not None and one.invoice[:2] != other.invoice[:2]:
         yield f"the first file says {' '.join(one.invoice[:2])} are owed, the second {' '.join(other.invoice[:2])}"
+
+
+def _closed(told: Told) -> str:
+    """To the millisecond: two clocks that have each seen the end of it may be no further apart."""
+    at = told.closed
+    return "not closed" if at is None else f"closed at {datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')}"
 
 
 def _flow(first: FlowTold, second: FlowTold) -> Iterator[str]:

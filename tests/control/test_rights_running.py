@@ -354,6 +354,11 @@ async def test_a_cause_that_was_written_before_a_kill_counts_from_the_first_mome
         assert (ended.code, ended.reasons) == ("AGREEMENT_CLOSED", ("the agreement was closed: the study is over",))
         assert answers
         assert set(answers) <= {401, 403}, "no stream of it was served, not even before it was decided on"
+        known = [
+            await side.until(agreed.agreement or "", lambda client: client.agreement(agreed.agreement or ""), lambda a: a.closing == "both")
+            for side in (provider, consumer)
+        ]
+        assert known[0].closed == known[1].closed, "what was signed in the commit is told by the next life"
     finally:
         for side in (provider, consumer):
             await side.close()

@@ -19,6 +19,7 @@ from connector.control_billing.closings import Closings
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
 from connector.errors import MeterRefused, PeerFailed
+from connector.evidence.compared import compare
 from connector.evidence.verify import verify
 from connector.metering.closing import Closing, instant_of
 from connector.metering.objects import kept
@@ -79,12 +80,16 @@ async def same(both: pair.Pair, agreement: str, by: pair.Running) -> None:
     assert one == other
     assert (one["total"], one["attested"]) == ("9.99", "both")
     assert (one["closed"]["by"], one["closed"]["attested"]) == (by.site.id, "both")
+    told = []
     for at in (both.provider, both.consumer):
         assert (await shown(at, agreement))["closing"] == "both"
         file = await at.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")
         report = verify(file.body)
         assert report.sound, report.findings
+        assert report.told is not None
+        told.append(report.told)
         assert any(line.startswith(b'{"jws"') and b'"kind":"closing"' in line for line in file.body.splitlines())
+    assert not [each for each in compare(*told) if "closed" in each or "owed" in each]
 
 
 async def say(one: pair.Running, other: pair.Running, token: str | None) -> pair.Answer:
@@ -129,6 +134,33 @@ async def test_what_runs_ends_at_the_provider_when_the_consumer_has_closed(tmp_p
         ended = await both.provider.state(Kind.TRANSFER, ours.peer_pid or "", "TERMINATED")
         assert ended.detail["code"] == "AGREEMENT_CLOSED"
         assert (await both.provider.connector.store.agreement(agreement)).closed_by == "peer"  # type: ignore[union-attr]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ended_first", [True, False], ids=["the end of a transfer first", "the closing as soon"])
+async def test_what_a_provider_says_in_the_end_of_a_transfer_is_why_and_what_it_has_signed_is_when(tmp_path: Path, *, ended_first: bool):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement, go = await subscribed(both), asyncio.Event()
+        transfer = await both.consumer.asked("POST", "/transfers", {"agreement": agreement}, status=201)
+        await both.consumer.state(Kind.TRANSFER, transfer["pid"], "STARTED")
+        ask = both.provider.connector.states.stating.ask
+
+        async def held(*args: Any) -> Reply:
+            await go.wait()
+            return await ask(*args)
+
+        if ended_first:
+            both.provider.connector.states.stating.ask = held  # type: ignore[method-assign]
+        await both.provider.connector.operations.close(agreement, "no more")
+        await both.consumer.state(Kind.TRANSFER, transfer["pid"], "TERMINATED")
+        if ended_first:
+            view, said = await shown(both.consumer, agreement), await invoice(both.consumer, agreement)
+            assert (view["closed_by"], view["closing"], said["closed"]["by"]) == ("peer", "consumer-only", both.provider.site.id)
+            assert said["attested"] == "in-part"
+        go.set()
+        await fact(both.provider, agreement, "closing-told")
+        assert (await shown(both.consumer, agreement))["reason"] == "the agreement was closed: no more"
+        await same(both, agreement, both.provider)
 
 
 @pytest.mark.asyncio
@@ -221,6 +253,10 @@ async def test_a_closing_that_does_not_hold_is_refused_and_changes_nothing(tmp_p
         await other.connector.store.commit(Changes(saves=(replace(stored, final=False),)))
         assert (await say(one, other, closing(one, other, agreement, now))).status == 409
         await other.connector.store.commit(Changes(saves=(stored,)))
+        # a consumer that lays it before what it has signed for since
+        await other.connector.store.commit(Changes(saves=(replace(stored, created=stored.created - DAY),)))
+        answer = await say(one, other, closing(one, other, agreement, now - 400_000_000))
+        assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-before")
         # the first counts, however often it is said
         token = closing(one, other, agreement, now)
         for _ in range(2):

@@ -58,3 +58,10 @@ def test_a_promise_that_only_the_provider_has_made_is_no_difference():
     again = replace(FLOW, objects={"manifest": "another"}, receipts=0, acknowledged=0, counts=Counts())
     assert compare(replace(ONE, flows=(again, FLOW)), THEIRS) == ()
     assert ONE.by == PROVIDER
+
+
+def test_an_agreement_that_is_closed_otherwise_in_the_other_file_is_told():
+    (found,) = compare(replace(ONE, closed=60.0), THEIRS)
+    assert found == "the agreement is closed at 1970-01-01T00:01:00.000+00:00 in the first file, not closed in the second"
+    assert compare(replace(ONE, closed=60.0), replace(THEIRS, closed=60.0)) == ()
+    assert len(compare(replace(ONE, closed=60.0), replace(THEIRS, closed=60.5))) == 1
