@@ -102,8 +102,10 @@ def open_to(acknowledged: Ranges, sent: Ranges) -> Ranges:
 
 
 def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges, *, each_window: bool = False) -> bool:
-    """Whether a consumer has verified so much more than it has signed for that its next receipt is due: half of the credit, a window at
-    least. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds.
+    """Whether a consumer has verified so much more than it has signed for that its next receipt is due: half of the credit, of one to two
+    windows. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds. More
+    than two windows save little, and a source of live data waits before them, whose spool nobody but its provider knows.
     `each_window`: a provider waits for one after each window."""
-    least = manifest.window_bytes if each_window else max(manifest.window_bytes, manifest.credit_bytes // 2)
+    window_bytes = manifest.window_bytes
+    least = window_bytes if each_window else max(window_bytes, min(manifest.credit_bytes // 2, 2 * window_bytes))
     return measure(verified).bytes - counts.bytes >= least
