@@ -21,6 +21,7 @@ from connector.origins import origin
 from connector.ports.live import Unread
 
 HEAD_BYTES_MAX: Final = 65_536
+INTERIM_MAX: Final = 32  # answers before the answer; each costs the event loop what a head does
 BODY_BYTES: Final = 65_536  # that aiohttp's parser would read ahead, if it got any
 END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -33,7 +34,7 @@ class _Reading(BaseProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.head: asyncio.Future[Head] = loop.create_future()
-        self._came = b""
+        self._came, self._interim = b"", 0
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -54,6 +55,10 @@ class _Reading(BaseProtocol):
             assert self.transport is not None  # noqa: S101 - it has brought these bytes
             self.transport.pause_reading()
             self.head.set_result((message, self._came))
+            return
+        self._interim += 1
+        if self._interim > INTERIM_MAX:
+            raise HttpProcessingError(code=400, message="the answer does not come for all that is said before it")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See `asyncio.Protocol`."""

@@ -115,6 +115,7 @@ FAULTS: dict[str, tuple[Server, type[Exception]]] = {
     "no HTTP": (Server(b"hello\r\n\r\n"), HttpProcessingError),
     "a length that is none": (Server(HEAD + b"Content-Length: x\r\n\r\n"), HttpProcessingError),
     "a head without an end": (Server(HEAD, b"X: y\r\n" * 20_000), HttpProcessingError),
+    "answers before it without end": (Server(b"HTTP/1.1 100 Continue\r\n\r\n" * 33), HttpProcessingError),
     "silence": (Server(HEAD), TimeoutError),
 }
 
