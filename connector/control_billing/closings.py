@@ -19,7 +19,7 @@ from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
 from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
 from connector.metering.chain import AHEAD_SECONDS_MAX
-from connector.metering.closing import Closing, demand_after, first, instant_of, is_new
+from connector.metering.closing import Closing, demand_after, demand_soon, first, instant_of, is_new
 from connector.metering.codes import refused
 from connector.metering.objects import Receipt, digest, kept, opened
 from connector.metering_bills.invoice import Closed
@@ -27,7 +27,7 @@ from connector.ports import Store
 from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
-REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice"})  # they stay, whenever it is told again
+REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-late", "closing-twice"})  # they stay, whenever it is told again
 AT_ONCE: Final = 16  # are told: after a start there may be many, to peers that have no place for them
 WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
 
@@ -200,13 +200,14 @@ class Closings:
         return agreement
 
     async def _demand_after(self, agreement: Agreement, found: Closing) -> None:
-        """Raise MeterRefused for a closing before the agreement was made, or by a consumer before what it has signed for since. A provider
-        that says an earlier instant asks for less."""
+        """Raise MeterRefused for a closing before the agreement was made, or by a consumer before what it has signed for since, or so long
+        ago that months of a subscription would be owed no more. A provider that says an earlier instant asks for less."""
         latest = found.seconds + AHEAD_SECONDS_MAX
         if latest < agreement.created:
             raise refused("closing-before")
         if found.issuer == agreement.provider:
             return
+        demand_soon(found, self._means.clock.now())
         for account in await self._means.store.metered_of(agreement.id):
             row = await last_before(self._means.store, account, latest)
             demand_after(found, account, None if row is None else kept(Receipt, row.receipt).counts)

@@ -17,6 +17,7 @@ from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import manifest_of
 
 MICROSECONDS: Final = 1_000_000
+LATE_SECONDS: Final = 7 * 86_400.0  # that a consumer's closing may lie back: for so long one side may be away
 CLOSING: Final[read.Table] = {
     "iss": read.did,
     "aud": read.did,
@@ -95,6 +96,13 @@ def is_new(closing: Closing, own: str, before: Closing | None, now: float) -> bo
     if closing.seconds > now + AHEAD_SECONDS_MAX:
         raise refused("closing-ahead")
     return True
+
+
+def demand_soon(closing: Closing, now: float) -> None:
+    """Whether a consumer's closing is not laid so far back that months of a subscription would be owed no more, in which the data could be
+    had at any hour. When it was signed is its own word. Raises MeterRefused with the code `closing-late`."""
+    if closing.seconds < now - LATE_SECONDS:
+        raise refused("closing-late")
 
 
 def demand_after(closing: Closing, account: Account, before: Counts | None) -> None:

@@ -21,7 +21,7 @@ from connector.dsp.messages import Kind
 from connector.errors import MeterRefused, PeerFailed
 from connector.evidence.compared import compare
 from connector.evidence.verify import verify
-from connector.metering.closing import Closing, instant_of
+from connector.metering.closing import LATE_SECONDS, Closing, instant_of
 from connector.metering.objects import kept
 from connector.ports import Reply
 from connector.records import Agreement, Changes
@@ -302,6 +302,26 @@ async def _standing(at: pair.Desk) -> str:
     made = Agreement(document["@id"], pair.fresh(), at.peer.id, *parties, DATASET, document, bytes(32), final=True, created=time.time())
     await at.us.connector.store.commit(Changes(saves=(made,)))
     return made.id
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_does_not_date_its_closing_back_to_owe_nothing_for_months(tmp_path: Path):
+    """Nothing was signed for in that time, in which the data could have been had at any hour."""
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        one, other, now = both.consumer, both.provider, time.time()
+        created, id = now - 180 * DAY, pair.fresh("agreement")
+        document = {**SUBSCRIBED, "@type": "Agreement", "@id": id, "assigner": other.site.id, "assignee": one.site.id, "target": DATASET}
+        document |= {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created))}
+        parties = other.site.id, one.site.id
+        made = Agreement(id, pair.fresh(), one.site.id, *parties, DATASET, document, bytes(32), final=True, created=created)
+        await other.connector.store.commit(Changes(saves=(made,)))
+        for seconds in (created + DAY, now - LATE_SECONDS - 60):
+            answer = await say(one, other, closing(one, other, id, instant_of(seconds)))
+            assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-late")
+        stored = await other.connector.store.agreement(id)
+        assert stored is not None
+        assert (stored.closed, await facts(other, id)) == (None, [])
+        assert (await say(one, other, closing(one, other, id, instant_of(now - LATE_SECONDS + 60)))).status == 200
 
 
 # ---- whatever the order

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Role
 from connector.errors import MeterRefused
-from connector.metering.closing import Closing, demand_after, first, instant_of, is_new, seconds_of
+from connector.metering.closing import LATE_SECONDS, Closing, demand_after, demand_soon, first, instant_of, is_new, seconds_of
 from connector.metering.counts import Counts
 from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
 
@@ -88,3 +88,10 @@ def test_the_first_closing_of_a_side_counts_and_one_that_is_for_another_or_in_th
         with pytest.raises(MeterRefused) as refused:
             is_new(lie, PROVIDER, before, now)
         assert refused.value.code == code
+
+
+def test_a_closing_that_lies_a_week_back_is_not_what_a_consumer_says_first_today():
+    demand_soon(CLOSING, NOW + LATE_SECONDS)
+    with pytest.raises(MeterRefused) as refused:
+        demand_soon(CLOSING, NOW + LATE_SECONDS + 1)
+    assert refused.value.code == "closing-late"
