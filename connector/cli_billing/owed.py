@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from connector.client.views import AgreementUsage, Credit
 
 FLOWS = ("TRANSFER", "STATUS", "ATTESTED", "BYTES", "RECORDS", "CALLS", "RECEIPT")
+WORD = {
+    "both": "which both sides know",
+    "provider-only": "by the provider's word alone",
+    "consumer-only": "by the consumer's word alone",
+}
 LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
 
 
@@ -38,6 +43,8 @@ def show_invoice(said: Mapping[str, Any]) -> None:
     currency = said["currency"]
     names = ("agreement", "provider", "consumer", "from", "to", "digest")
     argued = {"disputed": ", ".join(said["disputed"])} if said.get("disputed") else {}
+    if (closed := said.get("closed")) is not None:
+        argued["closed"] = f"{closed['at']} by {closed['by']}, {WORD[closed['attested']]}"
     show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]} | argued)
     rows = [
         (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")

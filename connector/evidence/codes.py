@@ -86,7 +86,7 @@ CODES: Final[dict[str, str]] = {
     "closing-by": "the closing is not by a party for the other",
     "closing-twice": "the party has signed two closings with different instants",
     "closing-other": "the agreement is not said to be closed at the instant, and by the side, of the first closing in the file",
-    "invoice-closed": "the invoice says that the agreement was closed at another instant, or by another, than the agreement does",
+    "invoice-closed": "the invoice says of the agreement's end what that does not, or that both know it though neither has signed it",
     "invoice-digest": "the invoice's digest is not that of its text",
     "invoice-agreement": "the invoice is for another agreement, or between others",
     "invoice-receipt": "the invoice rests on a receipt that is not in the file",

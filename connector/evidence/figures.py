@@ -107,7 +107,7 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
     expected = (agreed["id"], agreed["provider"], agreed["consumer"], agreed["dataset"])
     if tuple(said.get(name) for name in ("agreement", "provider", "consumer", "dataset")) != expected:
         case.fault("invoice-agreement", at, "/document/agreement")
-    if (closed := said.get("closed")) is not None and not _ends(case, closed):
+    if (closed := said.get("closed")) is not None and not _ends(case, found, closed):
         case.fault("invoice-closed", at, "/document/closed")
     for number, flow in enumerate(_list(said.get("flows"))):
         pointer = f"/document/flows/{number}"
@@ -124,14 +124,15 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
         case.fault("invoice-total", at, "/document/total")
 
 
-def _ends(case: Case, said: Any) -> bool:
-    """Whether what an invoice says of the end of an agreement is what the agreement says of it."""
+def _ends(case: Case, found: Flows, said: Any) -> bool:
+    """Whether what an invoice says of the end of an agreement is what the agreement says of it; nothing that both know is without a closing
+    that one of them has signed."""
     agreed = case.agreement.value
     by = case.exporter if agreed["closedBy"] == "us" else case.counterparty
     if not isinstance(said, dict) or agreed["closed"] is None:
         return False
     at = datetime.fromtimestamp(agreed["closed"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return (said.get("at"), said.get("by")) == (at, by)
+    return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or bool(found.closings))
 
 
 def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:

@@ -78,6 +78,22 @@ def test_agreements_are_listed_shown_and_closed_with_a_reason(
     assert len(json.loads(command("agreements", "--json").out)["items"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("by", "closing", "says"),
+    [
+        ("us", "both", "both sides have it in writing"),
+        ("peer", "both", "both sides have it in writing"),
+        ("us", "provider-only", "the peer has not taken it: this instant is our word alone"),
+        ("peer", "consumer-only", "the peer has said so and signed no instant"),
+    ],
+)
+def test_who_closes_reads_whether_the_peer_has_been_told(
+    command: Command, fake: FakeConnector, home: Path, by: str, closing: str, says: str
+):
+    fake.answers[("POST", "/v1/agreements/urn%3Auuid%3Aa1/close")] = (200, CLOSED | {"closed_by": by, "closing": closing})
+    assert says in command("agreements", "close", "urn:uuid:a1").out
+
+
 def test_a_performed_duty_is_recorded_with_what_it_came_to(command: Command, fake: FakeConnector, home: Path):
     fake.answers |= {("POST", "/v1/agreements/urn%3Auuid%3Aa1/performances"): (201, agreement_view())}
     paid = ("--duty", "/permission/0/duty/0", "--by", "did:web:b", "--amount", "urn:x=5.00")

@@ -111,6 +111,22 @@ def test_an_invoice_says_what_is_left_out_of_it(command: Command, fake: FakeConn
     assert "an invoice `--to 2026-02-02` has it" in said
 
 
+@pytest.mark.parametrize(
+    ("attested", "says"),
+    [
+        ("both", "which both sides know"),
+        ("provider-only", "by the provider's word alone"),
+        ("consumer-only", "by the consumer's word alone"),
+    ],
+)
+def test_an_invoice_says_by_whose_word_the_agreement_was_closed(
+    command: Command, fake: FakeConnector, home: Path, attested: str, says: str
+):
+    closed = {"at": "2026-01-20T00:00:00.000Z", "by": "did:web:p.example", "attested": attested}
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, INVOICE | {"closed": closed})
+    assert f"2026-01-20T00:00:00.000Z by did:web:p.example, {says}\n" in command("invoice", "urn:a").out
+
+
 def test_an_invoice_is_written_as_it_came_into_a_new_file(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, b"<!doctype html>\n")
     ended = command("invoice", "urn:a", "--format", "html", "--out", "bill.html")

@@ -302,6 +302,26 @@ async def test_no_subscription_is_billed_beyond_the_end_of_the_agreement():
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("by", ["us", "peer"])
+async def test_an_end_that_nobody_has_signed_is_one_sides_word_where_time_is_paid_for(by: str):
+    daily, begins = terms(price("1", "subscription", every("P1D"))), 1_798_761_600.0  # 2027-01-01
+    over = {"closed": begins + 3 * DAY, "closed_by": by}
+    for role, own, peer in ((Role.PROVIDER, PROVIDER, CONSUMER), (Role.CONSUMER, CONSUMER, PROVIDER)):
+        said = (await (await bills(role, document=daily, **over)).invoice(ID, None, None)).to_json()
+        who = {"at": "2027-01-04T00:00:00.000Z", "by": own if by == "us" else peer}
+        assert said["closed"] == who | {"attested": f"{role}-only".lower()}
+        assert said["attested"] == "in-part"
+        # not in the period, not because of it, and nothing that is paid for by time
+        for document, more, ends in (
+            (daily, over, begins + 2 * DAY),
+            (daily, over | {"ends": begins + DAY}, None),
+            (terms(price("5", "subscription"), price("1", "call")), over, None),
+        ):
+            bare = (await (await bills(role, document=document, **more)).invoice(ID, None, ends)).to_json()
+            assert ("closed" in bare, bare["attested"]) == (False, "both")
+
+
+@pytest.mark.asyncio
 async def test_a_budget_that_counts_is_shown_where_it_is_counted():
     document = terms(price("1", "megabyte"))
     document["permission"][0]["constraint"] = [priced.money("5", operator="lteq"), count("lteq", 9)]

@@ -6,7 +6,8 @@ from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, invoiced, other
-from tests.evidence.rig import CONSUMER, NOW, SOUND, Story, billed
+from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed
+from tests.evidence.test_held import CLOSED
 
 
 def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_written():
@@ -70,3 +71,12 @@ def test_a_reason_for_a_closing_of_the_peer_is_one_that_it_gave():
     draft = Story(closings=(CLOSING,)).draft()
     draft.one("agreement")["reason"] = "what nobody has said"
     assert draft.codes() == {"agreement-closed"}
+
+
+def test_an_end_that_both_know_is_one_that_somebody_has_signed():
+    draft = Story(extra=((CLOSED, {}),)).draft()
+    draft.one("agreement").update(closed=NOW + 30, closedBy="us", reason="it is over")
+    said = {"at": "2027-01-15T08:00:30.000Z", "by": PROVIDER}
+    for attested, codes in (("provider-only", set()), ("both", {"invoice-closed"})):
+        invoiced(closed=said | {"attested": attested})(draft)
+        assert draft.codes() == codes
