@@ -271,7 +271,7 @@ class Account:
         await self._save(chain.issued(self._account, token, receipt), (telemetry.RECEIPT_SIGNED, token))
 
     async def _post_until_acknowledged(self) -> None:
-        """Raises Broken, PeerRefused for a refusal that is believed."""
+        """Returns also without an ack, at the end. Raises Broken, PeerRefused for a refusal that is believed."""
         pause, doubt = FIRST_PAUSE_SECONDS, Doubt()
         while self._pending:
             try:
@@ -281,6 +281,8 @@ class Account:
                     raise
                 doubt.bear(error)
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
+                if self._ending and pause >= PAUSE_SECONDS_MAX and not self._rejected:  # whoever ends posts it on, with patience that ends
+                    return
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
 

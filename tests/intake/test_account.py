@@ -139,6 +139,24 @@ async def test_acks_are_asked_for_again_after_longer_and_longer_pauses(tmp_path:
         assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+@pytest.mark.parametrize("over", [False, True], ids=["patience", "over"])
+async def test_who_has_everything_waits_for_the_ack_of_a_provider_that_is_gone_as_long_as_for_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: bool
+):
+    monkeypatch.setattr(account, "PAUSE_SECONDS_MAX", 0.1)
+    async with both(tmp_path, CONTENT, **TIGHT | {"credit_windows": 11}) as (provider, consumer):
+        provider.lies["ack"] = at_receipt(2, lambda _: web.Response(status=503))
+        provider.cuts = [30 * CHUNK + 9]  # the rest once the receipt is there whose ack never comes
+        provider.lies[""] = lambda at, _: web.Response(status=503) if at.ranges and len(at.receipts) < 2 else None
+        asking = consumer.downloads(patience_seconds=900.0 if over else 1.0).fetch(
+            consumer.order(), consumer.edr(), **consumer.watcher.calls, over=lambda: over and len(provider.ranges) == 2
+        )
+        with pytest.raises(PeerFailed, match="transfer is over" if over else "nothing came for 1 s"):
+            async with asyncio.timeout(10):
+                await asking
+        assert ((await consumer.account()).sequence, (await consumer.account()).ack) == (2, "")
+
+
 FALSE: list[tuple[str, Callable[[Ack], dict[str, Any]]]] = [
     ("ack-receipt", lambda _: {"receipt": bytes(32)}),
     ("ack-manifest", lambda _: {"manifest": bytes(32)}),
