@@ -1,9 +1,9 @@
 """The consumer's account of one transfer: what was verified is receipted, and each receipt acknowledged, while more comes.
 
-A receipt is signed when half of the credit more was verified, a window at least, a second after something was, when a leaf is wrong, and at
-the end. It is stored before it is posted, so that after a crash the same one goes out again and no other with its number. One at a time
-waits for its ack; it is posted again after 2 s, 4 s and so on. What a receipt covers lies on the disk when it is signed, as far as `after`
-says; if that is `fsync`, the disk writes what the next one covers while this one is under way.
+A receipt is signed when half of the credit more was verified, of one to two windows, a second after something was (after each window from
+then on, if one was), when a leaf is wrong, and at the end. It is stored before it is posted, so that after a crash the same one goes out
+again and no other with its number. One at a time waits for its ack; it is posted again after 2 s, 4 s and so on. What a receipt covers lies
+on the disk when it is signed, as far as `after` says; if that is `fsync`, the disk writes what the next one covers meanwhile.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Account:
         self._news, self._more = asyncio.Event(), asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._rejected: list[Rejected] = []
-        self._ending = False
+        self._ending = self._halting = False
         self._unsaved = False  # an ack is here that is not on record
 
     @property
@@ -180,7 +180,7 @@ class Account:
         ranges, told = self._to_sign(self._kept if self._after == "fsync" else self._said), self._account
         if not covers(ranges, told.ranges) or covers(self._verified, self._promise.whole):
             return False
-        return due(self._promise.manifest, told.counts, self._log.measure, ranges, each_window=self._beside.brought)
+        return due(self._promise.manifest, told.counts, self._log.measure, ranges, each_window=self._halting or self._beside.brought)
 
     def reject(self, leaf: int, got: bytes) -> None:
         """Say that a leaf came with another hash."""
@@ -239,7 +239,8 @@ class Account:
             try:
                 async with asyncio.timeout_at(by):
                     await self._news.wait()
-            except TimeoutError:
+            except TimeoutError:  # it may be that the provider has credit for no more: some is lost, or is more than it can keep
+                self._halting |= self._bytes(self._said) - self._account.counts.bytes >= self._promise.manifest.window_bytes
                 return
 
     async def _sign_rejected(self, rejected: Rejected) -> None:

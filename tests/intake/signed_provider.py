@@ -59,6 +59,7 @@ class SignedProvider:
     required: bool = False
     window_bytes: int = 4 * CHUNK
     credit_windows: int = 4
+    lost_bytes: int = 0  # of the credit, by transfers before
     media_type: str = "application/octet-stream"
     stated: bool = True
     pid: str = TRANSFER
@@ -195,7 +196,7 @@ class SignedProvider:
         while self.account.sequence or self.required:
             self.out.add(leaf)
             new = without(union((each, each + 1) for each in self.out), self.account.ranges)
-            if self.layout.measure(new).bytes <= self.manifest.credit_bytes:
+            if self.layout.measure(new).bytes <= self.manifest.credit_bytes - self.lost_bytes:
                 return
             self.out.discard(leaf)
             self.news.clear()
