@@ -496,7 +496,7 @@ async def test_the_disk_is_given_the_next_window_while_a_receipt_is_under_way(tm
 async def test_who_waits_for_less_than_half_of_the_credit_has_a_receipt_for_each_window_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Some of it is lost, or a live source keeps less: no receipt is ever due by half of it there, and each of eight had come after a while."""
+    """Some of it is lost, or a live source keeps less: no receipt is due by half of it there, and each of eight had come after a while."""
     monkeypatch.setattr(account, "QUIET_SECONDS", 1.0)
     async with both(tmp_path, CONTENT, lost_bytes=11 * CHUNK, required=True) as (provider, consumer):
         async with asyncio.timeout(4.0):
