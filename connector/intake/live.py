@@ -34,6 +34,7 @@ from connector.merkle.tree import Frontier, frontier_at, leaf_hash
 from connector.metering import live, passed
 from connector.metering.content import read_sealed
 from connector.metering.objects import WINDOW_BYTES, Checkpoint, Manifest
+from connector.metering.ranges import covers
 from connector.ports import Download as Incoming
 from connector.ports import Peer, VerificationKey
 from connector.ports.sinks import Enough, Sink
@@ -122,6 +123,11 @@ class Following:
                 if task.done():
                     task.result()
             await self._sign_last(account, tasks)
+            while self._state.leaves > 1 and not covers(account.told, ((1, self._state.leaves),)):  # nothing stays that nobody signs for
+                try:
+                    await account.complete()
+                except PeerFailed as failed:
+                    await self._patience.bear(failed, 0)
         except ConnectorError as error:
             await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
             raise

@@ -73,6 +73,7 @@ class Between:
     bend: Callable[[bytes], bytes] = lambda piece: piece
     refused: list[tuple[int, str]] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
+    receipts: list[bool] = field(default_factory=list)  # of each to come: whether it arrives; those after them do
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         said = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
@@ -81,6 +82,8 @@ class Between:
             self.asked.append(request.headers["Range"])
             status, code = self.refused.pop(0)
             return web.json_response({"type": f"urn:qiao:problem:{code}"}, status=status, content_type="application/problem+json")
+        if request.method == "POST" and self.receipts and not self.receipts.pop(0):
+            return web.Response(status=503)
         async with self.http.request(request.method, self.url + request.raw_path, headers=said, data=body) as answer:
             headers = {name: value for name, value in answer.headers.items() if name not in HOP}
             headers = {name: value.replace(self.url, f"http://{request.host}") for name, value in headers.items()}
@@ -376,6 +379,24 @@ async def test_a_transfer_that_is_over_ends_with_what_has_come(tmp_path: Path):
         at.watcher.on_report = lambda seen: over.set() if seen.received_bytes > 1_000_000 else None
         done = await at.fetch(None, over=over.is_set)
         assert done.received_bytes == (at.root / "file").stat().st_size
+        await agree(at, at.root / "file")
+
+
+async def test_nothing_stays_that_was_not_signed_for_while_the_provider_took_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "LAST_SECONDS", 0.1)
+    enough, seen = Enough(), list[int]()
+    async with stand(tmp_path, "/lines?size=2000&pause=0.005") as at:
+        at.between.receipts = [True, True] + [False] * 4  # the third one waits while more comes, and still at the end
+
+        def comes(now: Pull) -> None:
+            if len(at.between.receipts) < 4:
+                seen.append(now.received_bytes)
+                if now.received_bytes > seen[0]:
+                    enough.said.set()
+
+        at.watcher.on_report = comes
+        await at.fetch(enough=enough)
+        assert (enough.said.is_set(), at.between.receipts) == (True, [])
         await agree(at, at.root / "file")
 
 
