@@ -136,7 +136,7 @@ async def slow(job: Job) -> None:
 async def live(job: Job) -> None:
     """So much of lines that a source never ends to send."""
     order = await _ordered(job, await _flowing(job, "lines", since={"parameter": "since", "member": "n"}), most_bytes=LIVE_BYTES)
-    _know(order, upstream.line, await _done(job, order))
+    _know(order, upstream.line, await _done(job, order), LIVE_BYTES)
 
 
 async def events(job: Job) -> None:
@@ -145,13 +145,15 @@ async def events(job: Job) -> None:
     flows = await consumer.until(
         order.id, lambda client: client.pull_order(order.id), lambda seen: seen.is_over or (seen.received_bytes or 0) >= LIVE_BYTES
     )
+    lives = consumer.lives
     assert not flows.is_over, f"what has no end has ended: {'; '.join(flows.reasons)}"
     try:
         await consumer.insist(lambda client: client.enough(order.id))
     except ManagementError as error:
         if error.status != CONFLICT:  # it was said, and only the answer was lost
             raise
-    _know(order, upstream.event, await _done(job, order))
+    # What had come and was not signed for by a kill comes again, unless it is told first that there is enough.
+    _know(order, upstream.event, await _done(job, order), LIVE_BYTES if consumer.lives == lives else 1)
 
 
 async def _flowing(job: Job, path: str, **members: Any) -> str:
@@ -161,11 +163,11 @@ async def _flowing(job: Job, path: str, **members: Any) -> str:
     return dataset
 
 
-def _know(order: Order, make: Any, done: Any) -> None:
+def _know(order: Order, make: Any, done: Any, least_bytes: int) -> None:
     """What has to be in the file: the first records, and as many as the connector says that it has."""
     found = upstream.whole(make, RECORD_BYTES, done.size_bytes)
     order.sha256 = hashlib.sha256(b"".join(found)).hexdigest()
-    assert done.size_bytes >= LIVE_BYTES, f"only {done.size_bytes} bytes have come"
+    assert done.size_bytes >= least_bytes, f"only {done.size_bytes} bytes have come"
 
 
 async def _pulled(job: Job, dataset: str, content: bytes, *, push: bool = False) -> None:
