@@ -123,7 +123,7 @@ class Following:
                 if task.done():
                     task.result()
             await self._sign_last(account, tasks)
-            while self._state.leaves > 1 and not covers(account.told, ((1, self._state.leaves),)):  # nothing stays that nobody signs for
+            while not self._signed_for(account):
                 try:
                     await account.complete()
                 except PeerFailed as failed:
@@ -143,6 +143,11 @@ class Following:
         await self._report(force=True)
         await self._sink.resume()
         return Downloaded(self._end, self._sink.digest(), True, False, self._resumed, 0, self._etag, self._durable)
+
+    def _signed_for(self, account: Account) -> bool:
+        """Whether both sides have a receipt for all that stays in the file: its token ends with the transfer."""
+        stored, all_of_it = account.stored, ((1, self._state.leaves),) if self._state.leaves > 1 else ()
+        return covers(account.told, all_of_it) and bool(stored.ack or not stored.receipt)
 
     @property
     def _end(self) -> int:

@@ -400,6 +400,16 @@ async def test_nothing_stays_that_was_not_signed_for_while_the_provider_took_no_
         await agree(at, at.root / "file")
 
 
+async def test_the_last_receipt_is_brought_to_a_provider_that_was_away_as_the_data_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(account, "QUIET_SECONDS", 60.0)
+    async with stand(tmp_path, "/lines?size=2000&pause=0.001") as at:
+        at.between.receipts = [True] + [False] * 4  # but the one that opens
+        await at.fetch(100_000)
+        assert at.between.receipts == []
+        await agree(at, at.root / "file")
+
+
 async def test_a_transfer_that_the_provider_refuses_is_not_asked_for_without_end(tmp_path: Path):
     async with stand(tmp_path) as at:
         edr = at.rig.edr()
