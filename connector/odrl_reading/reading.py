@@ -136,8 +136,10 @@ class Reading:
         self.source: Callable[[str], str] = _nowhere
 
     def note(self, code: Code, path: str, message: str, fix: str, severity: Literal["error", "warning"] = "error", **more: Any) -> None:
-        """Add a finding; beyond FINDINGS_MAX the document is given up."""
+        """Add a finding; beyond FINDINGS_MAX the document is given up for what is wrong with it, and is warned of nothing more."""
         if len(self.findings) >= FINDINGS_MAX:
+            if severity == "warning":
+                return
             self.give_up(path, f"there are more than {FINDINGS_MAX} findings", "mend these first")
         self.findings.append(Finding(code, path, message, fix, severity, source=self.source(path), **more))
 

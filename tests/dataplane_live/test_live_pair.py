@@ -81,6 +81,14 @@ async def until(at: pair.Running, what: str, count: int = 1) -> None:
         await done.wait()
 
 
+async def more(at: pair.Running, id: str) -> None:
+    """Wait until more of an order has been proven, for which nobody has signed yet: a receipt takes a second."""
+    before = (await at.asked("GET", f"/pulls/{id}"))["received_bytes"]
+    async with asyncio.timeout(20):
+        while (await at.asked("GET", f"/pulls/{id}"))["received_bytes"] == before:
+            await asyncio.sleep(0.02)
+
+
 async def test_what_never_ends_is_taken_until_there_is_enough_and_both_counts_are_what_is_on_the_disk(tmp_path: Path):
     async with both(tmp_path) as two:
         order = await ended(two.consumer, await follow(two.consumer, most_bytes=3_000_000))
@@ -220,6 +228,7 @@ async def test_a_loss_of_power_at_the_provider_ends_no_order_and_nothing_is_coun
             id = await follow(consumer)
             for _ in range(2):
                 await until(consumer, "receipt-signed", 3)
+                await more(consumer, id)
                 await provider.kill()
                 (live,) = one.root.rglob("live")
                 power_gone(live, bytes_too=bytes_too)

@@ -49,6 +49,15 @@ def test_a_document_with_too_many_findings_is_given_up() -> None:
     assert len(caught.value.findings) == FINDINGS_MAX + 1
 
 
+def test_warnings_refuse_nothing_however_many_they_are() -> None:
+    found = reading()
+    for index in range(FINDINGS_MAX + 1):
+        found.note(Code.CONFLICT_UNSET, f"/{index}", "what", "how", "warning")
+    assert len(found.findings) == FINDINGS_MAX
+    with pytest.raises(PolicyError):
+        found.note(Code.TERM_DROPPED, "/last", "what", "how")
+
+
 def test_a_document_with_too_many_leaves_is_given_up() -> None:
     found = reading()
     found.count(LEAVES_MAX, "")
