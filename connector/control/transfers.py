@@ -102,7 +102,10 @@ class Transfers:
         kept = replace(process, detail=saying(process.detail, "peer", code, reasons, grounds))
         closing = process.role is Role.CONSUMER and process.final and code == Code.AGREEMENT_CLOSED
         agreement = await self._store.agreement(process.agreement or "") if closing else None
-        if agreement is None or agreement.closed_by == "us" or agreement.reason is not None:
+        if agreement is not None and agreement.closed_by == "us":  # it has heard so from us, and knows less than we why
+            why = f"the agreement was closed: {agreement.reason}" if agreement.reason else "; ".join(reasons)
+            return Reaction(replace(process, detail=saying(process.detail, "us", code, (why,), grounds)))
+        if agreement is None or agreement.reason is not None:
             return Reaction(kept)
         at = now if agreement.closed is None else agreement.closed  # what the peer has signed of it says when, and not why
         closed = replace(agreement, closed=at, closed_by="peer", reason="; ".join(reasons), version=agreement.version + 1)
