@@ -25,7 +25,7 @@ from tests.faults.streams import table as streams_table
 from tests.faults.table import Report
 
 BUILD = ROOT / "build"
-LANES = min(4, 2 * (os.cpu_count() or 1))  # pairs that are killed side by side: a restart waits as long as it works
+LANES = min(6, 3 * (os.cpu_count() or 1))  # pairs that are killed side by side: a restart waits as long as it works
 BUG_PATIENCE_SECONDS = 6.0  # what a planted defect has lost will not come later either
 BUG_KILLS = 6
 
