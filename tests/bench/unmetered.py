@@ -31,6 +31,7 @@ def switch_off() -> None:
     """Before the connector starts."""
     consumer: Any = Account
     consumer.open = consumer.run = consumer.complete = consumer.last = nothing
+    consumer.told = property(lambda account: account._promise.whole)  # nobody has signed, and nobody is to miss it
     served: Any = Served
     served.sent, served._before_the_first = ignored, unbound
     accounts: Any = Accounts
