@@ -21,7 +21,6 @@ from connector.control.simulate import Access, Affected, Bound, Change, Purposes
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
-from connector.odrl_chinese.decisions import in_chinese
 from connector.odrl_forms.locale_forms import Language
 
 if TYPE_CHECKING:
@@ -122,6 +121,8 @@ class _Decisions:
     def _in_chinese(
         self, decision: Mapping[str, Any], refusal: Mapping[str, Any] | None, texts: Mapping[str, str], others: Iterable[str] = ()
     ) -> dict[str, str]:
+        from connector.odrl_chinese.decisions import in_chinese  # its tables take time at start, and only who reads Chinese needs them
+
         return in_chinese(decision, refusal, texts, others, self._d.simulation.options)
 
     async def simulate(self, request: web.Request) -> web.Response:
