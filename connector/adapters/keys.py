@@ -2,19 +2,21 @@
 
 A file is `<fragment>.key`, a JSON object of mode 0600; the key's `kid` is `<our DID>#<fragment>`. The newest key that is valid
 now signs. Every key stands in our self-description with the times at which it counts: others take tokens of the old key while they
-learn the new one, and what a key has signed before its end can be verified for ever, so its file is never removed. To rotate: make a
-key whose `notBefore` lies after the time by which peers will have read our new self-description, then give the old one a
+learn the new one, and what a key has signed before its end can be verified for ever, so its file is never removed: once it has ended
+its public half `x` takes the place of the `seed`, since nobody who gets hold of the file later shall date a signature back. To rotate:
+make a key whose `notBefore` lies after the time by which peers will have read our new self-description, then give the old one a
 `notAfter`, then reload.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import floor
 from pathlib import Path
@@ -23,14 +25,15 @@ from typing import Any
 import orjson
 
 from connector.errors import SettingsError
-from connector.signatures.jws import KEY_BYTES, PublicKey, SigningKey, signing_key
+from connector.signatures.jws import KEY_BYTES, PublicKey, SigningKey, from_jwk, signing_key, to_jwk
 
 SUFFIX = ".key"
 MODE = 0o600
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 FRAGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a file name, and a DID URL's fragment without escapes
 FILE_BYTES_MAX = 4096  # ours have about 150
-MEMBERS = frozenset({"seed", "created", "notBefore", "notAfter"})
+MEMBERS = frozenset({"seed", "x", "created", "notBefore", "notAfter"})
+Half = SigningKey | PublicKey  # a key of ours, or what is left of one that has ended
 
 
 class Keys:
@@ -45,19 +48,23 @@ class Keys:
     def active(self, now: float) -> SigningKey:
         """The key that signs at `now` (POSIX seconds). Raises SettingsError if none is valid."""
         for key in self._newest_first:
-            if key.key.valid(now):
+            if isinstance(key, SigningKey) and key.key.valid(now):
                 return key
         raise SettingsError(f"no key in `{self._directory}` is valid now; make a new one, or move its `notBefore` and `notAfter`")
 
     def public(self) -> tuple[PublicKey, ...]:
         """The keys for our self-description, newest first: those in use, those to come, and those that have ended."""
-        return tuple(key.key for key in self._newest_first)
+        return tuple(map(_public, self._newest_first))
+
+    def secret(self) -> frozenset[str]:
+        """The `kid` of each key whose secret is still in its file."""
+        return frozenset(key.kid for key in self._newest_first if isinstance(key, SigningKey))
 
     def reload(self) -> list[str]:
         """Read the directory again and return what changed. Raises SettingsError and keeps the former keys if one file is wrong."""
-        before = {key.kid: key.key for key in self._newest_first}
+        before = {key.kid: _public(key) for key in self._newest_first}
         loaded = _load(self._directory, self._did)
-        after = {key.kid: key.key for key in loaded}
+        after = {key.kid: _public(key) for key in loaded}
         self._newest_first = loaded
         return [
             *(f"added key `{kid}`" for kid in after.keys() - before.keys()),
@@ -85,16 +92,58 @@ def generate(directory: Path, now: float, not_before: float | None = None) -> st
 
 
 def retire(directory: Path, fragment: str, not_after: float) -> None:
-    """End a key at `not_after` (POSIX seconds): it does not sign from then on. Raises
-    SettingsError if there is no such key."""
+    """End a key at `not_after` (POSIX seconds): it does not sign from then on. Raises SettingsError if there is no such key, or if it
+    cannot be written."""
     path = directory / f"{fragment}{SUFFIX}"
     if not FRAGMENT.fullmatch(fragment) or not path.is_file():
         raise SettingsError(f"there is no key `{fragment}` in `{directory}`; name one of its files without `{SUFFIX}`")
-    _write(path, {**_read(path), "notAfter": _text(not_after)})
+    _replace(path, {**_read(path), "notAfter": _text(not_after)})
 
 
-def _load(directory: Path, did: str) -> tuple[SigningKey, ...]:
-    loaded: list[tuple[float, SigningKey]] = []
+def forget(directory: Path, did: str, now: float) -> list[str]:
+    """Keep only the public half of the keys that have ended by `now` (POSIX seconds), and return their fragments. Nothing is forgotten
+    while no other key signs: then it is rather the clock that is wrong. Raises SettingsError."""
+    held, forgotten = Keys(directory, did), []
+    for key in held.public():
+        if key.kid in held.secret() and key.not_after is not None and key.not_after <= now and _another(held, key.kid, now):
+            path = directory / f"{key.kid.partition('#')[2]}{SUFFIX}"
+            times = {name: value for name, value in _read(path).items() if name != "seed"}
+            _replace(path, {"x": to_jwk(key.public)["x"], **times})
+            forgotten.append(path.stem)
+    return forgotten
+
+
+@contextmanager
+def changing(directory: Path) -> Iterator[None]:
+    """Change keys alone: of two who each end a key because the other one stays, the second waits and looks again. What somebody who was
+    killed has left half written is removed, since a seed may be in it. Raises SettingsError."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SettingsError(f"the keys in `{directory}` cannot be read ({error.strerror}); run `connector init`") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for left in directory.glob(f".*{SUFFIX}.*"):
+                left.unlink()
+        except OSError as error:
+            raise SettingsError(f"the keys in `{directory}` cannot be changed: {error.strerror}; it must be ours to write") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _another(held: Keys, kid: str, now: float) -> bool:
+    """Whether another key than this one signs now."""
+    return any(key.kid != kid and key.kid in held.secret() and key.valid(now) for key in held.public())
+
+
+def _public(key: Half) -> PublicKey:
+    return key.key if isinstance(key, SigningKey) else key
+
+
+def _load(directory: Path, did: str) -> tuple[Half, ...]:
+    loaded: list[tuple[float, Half]] = []
     problems: list[str] = []
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
@@ -123,13 +172,15 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"`{path}` cannot be read: {error.strerror}; the file must be ours to read") from None
     except orjson.JSONDecodeError:
-        raise SettingsError(f"`{path}` is not a JSON object with `seed` and `created`; restore it from a backup or remove it") from None
+        raise SettingsError(
+            f"`{path}` is not a JSON object with `seed` (or `x`) and `created`; restore it from a backup or remove it"
+        ) from None
     if not isinstance(document, dict) or not document.keys() <= MEMBERS:
         raise SettingsError(f"`{path}` is not a JSON object with {', '.join(f'`{m}`' for m in sorted(MEMBERS))} only; take out the others")
     return document
 
 
-def _parse(path: Path, document: Mapping[str, Any], did: str) -> tuple[float, SigningKey]:
+def _parse(path: Path, document: Mapping[str, Any], did: str) -> tuple[float, Half]:
     """(created, key) of one file."""
     if not FRAGMENT.fullmatch(path.stem):
         raise SettingsError(f"`{path}` has a name that cannot be a key's fragment; use letters, digits, dots, dashes and underscores")
@@ -138,12 +189,25 @@ def _parse(path: Path, document: Mapping[str, Any], did: str) -> tuple[float, Si
         not_before = float(floor(not_before))  # `iat` is in whole seconds: what is signed in the first one is no older than its key
     if created is None:
         raise SettingsError(f"`{path}` has no `created`; write when the key was made, for example 2026-01-31T12:00:00Z")
+    kid = f"{did}#{path.stem}"
+    if "x" in document:
+        return created, PublicKey(kid, _ended(path, document, not_after), not_before, not_after)
     seed = b""
     with suppress(ValueError, TypeError, AttributeError):
         seed = urlsafe_b64decode(document["seed"].encode("ascii") + b"=") if "seed" in document else b""
     if len(seed) != KEY_BYTES:
         raise SettingsError(f"`{path}` has a `seed` that is not base64url of {KEY_BYTES} bytes; restore it from a backup or remove it")
-    return created, signing_key(f"{did}#{path.stem}", seed, not_before, not_after)
+    return created, signing_key(kid, seed, not_before, not_after)
+
+
+def _ended(path: Path, document: Mapping[str, Any], not_after: float | None) -> bytes:
+    """The public half that is all that is left of a key."""
+    if "seed" in document or not_after is None:
+        raise SettingsError(f"`{path}` has an `x`, which takes the place of `seed` once a key has ended; write its `notAfter`")
+    try:
+        return from_jwk({"kty": "OKP", "crv": "Ed25519", "x": document["x"]})
+    except ValueError as error:
+        raise SettingsError(f"`{path}` {error}; restore it from a backup") from None
 
 
 def _instant(path: Path, document: Mapping[str, Any], name: str) -> float | None:
@@ -160,6 +224,14 @@ def _text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
+def _replace(path: Path, document: Mapping[str, Any]) -> None:
+    """`_write` what takes the place of a key. Raises SettingsError: then the file is as it was."""
+    try:
+        _write(path, document)
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be written: {error.strerror}; it is as it was, its folder must be ours to write") from None
+
+
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     """Put the file in place whole and durable, never readable by others in between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -173,3 +245,8 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # a loss of power must not bring back the file that was there
+    finally:
+        os.close(folder)

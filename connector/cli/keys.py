@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from connector.settings import Settings
 
 DAY_SECONDS = 86_400.0  # until a new key signs, unless somebody says when: for our peers to take our self-description
-NOW = "now"
+NOW, ENDED = "now", "has ended"
 
 
 def keys(
@@ -32,19 +32,20 @@ def keys(
     """List the keys that we sign with, make a new one, or end an old one.
 
     To change over: `connector keys new`, give our new self-description to the peers before the new key signs, then `connector keys retire
-    OLD`. Both write the files of keys and our self-description; `connector reload` lets a connector that runs read them.
+    OLD`. Both write the files of keys and our self-description, and keep only the public half of keys that have ended; `connector reload`
+    lets a connector that runs read them.
 
     Parameters
     ----------
     action
         list, new or retire
     key
-        which one to retire, as the list shows it
+        which one to retire, as the list shows it; of one that has ended already only the public half is kept
     at
         instant or day (UTC), or `now`. Of a new key when it begins to sign: default in a day, time for peers to take our self-description;
         of an old one when it ends: default now
     """
-    from connector.adapters.keys import Keys, generate, retire
+    from connector.adapters.keys import Keys, changing, forget, generate
 
     common = common or Common()
     settings = read_settings(common, look_at_files=False)
@@ -54,42 +55,60 @@ def keys(
             raise InvalidRequest("the list takes no key and no `--at`; write `keys new`, or `keys retire KEY`")
         _list(Keys(folder, own), now, common)
         return
-    if action == "new":
-        if key is not None:
-            raise InvalidRequest("a new key gets a name of its own; write `keys new`, and when it begins to sign with `--at`")
-        Keys(folder, own)  # nothing is added to what cannot be read
-        begins = _instant(at, now + DAY_SECONDS, now)
-        key = generate(folder, now, begins)
-        _told(settings, key, {"signs from": begins}, common, f"before {show.instant(begins)}" if begins > now else "at once")
-        return
-    if key is None:
+    if action == "new" and key is not None:
+        raise InvalidRequest("a new key gets a name of its own; write `keys new`, and when it begins to sign with `--at`")
+    if action == "retire" and key is None:
         raise InvalidRequest("which key ends? write `keys retire KEY`; `connector keys` shows them")
-    ends = _instant(at, now, now)
-    _demand_another(Keys(folder, own), f"{own}#{key}", ends)
-    retire(folder, key, ends)
-    _told(settings, key, {"ends": ends}, common, "when it has ended" if ends > now else "at once")
-    if ends < now + settings.edr.token_seconds and not common.json:
+    said = _instant(at, now + DAY_SECONDS if action == "new" else now, now)
+    with changing(folder):
+        held = Keys(folder, own)  # nothing is changed where something cannot be read
+        if key is None:
+            key, at_once = generate(folder, now, said), said <= now
+            told, until = {"signs from": said}, "at once" if at_once else f"before {show.instant(said)}"
+        else:
+            said = _retired(held, folder, f"{own}#{key}", said, explicit=at is not None)
+            told, until = {"ends": said}, "when it has ended" if said > now else "at once"
+        forgotten = forget(folder, own, time.time())  # by now it has ended, if it ends now
+        path = _described(settings)
+    _told(key, told, path, forgotten, until, common)
+    if action == "retire" and (said >= now or at is not None) and said < now + settings.edr.token_seconds and not common.json:
         show.note(
             f"tokens of transfers that it signed end with it; each is renewed within {settings.edr.token_seconds:g} seconds, and "
             "a key that ends that long after the next one has begun to sign cuts no transfer"
         )
 
 
+def _retired(held: Keys, folder: Path, kid: str, ends: float, *, explicit: bool) -> float:
+    """End a key, and say when it ends. One that has ended before stays as it is, unless its end is to be another. Raises SettingsError."""
+    from connector.adapters.keys import retire
+
+    known = next((each for each in held.public() if each.kid == kid), None)
+    if known is not None and known.not_after is not None and known.not_after < ends and not explicit:
+        return known.not_after
+    _demand_another(held, kid, ends)
+    retire(folder, kid.partition("#")[2], ends)
+    return ends
+
+
 def _list(held: Keys, now: float, common: Common) -> None:
-    signs = held.active(now).kid if any(key.valid(now) for key in held.public()) else None
+    secret = held.secret()
+    signs = held.active(now).kid if any(key.valid(now) and key.kid in secret for key in held.public()) else None
     rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public()]
+    left = [row[0] for key, row in zip(held.public(), rows, strict=True) if row[1] == ENDED and key.kid in secret]
     if common.json:
         names = ("key", "state", "not_before", "not_after")
         show.document({"items": [dict(zip(names, (row[0], row[1], _written(row[2]), _written(row[3])), strict=True)) for row in rows]})
         return
     show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "there is no key")
+    for name in left:
+        show.note(f"the secret of `{name}` is still in its file; `connector keys retire {name}` keeps only its public half")
 
 
 def _standing(key: Any, now: float, signs: str | None) -> str:
     if key.not_before is not None and now < key.not_before:
         return "will sign"
     if key.not_after is not None and key.not_after < now:
-        return "has ended"
+        return ENDED
     return "signs" if key.kid == signs else "is taken"
 
 
@@ -131,8 +150,8 @@ def _instant(said: str | None, default: float, now: float) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _told(settings: Settings, key: str, at: dict[str, float], common: Common, until: str) -> None:
-    """Write our self-description with the keys that there are, and say what is to be done next. What somebody has added to it stays."""
+def _described(settings: Settings) -> Path:
+    """Write our self-description with the keys that there are. What somebody has added to it stays."""
     path = settings.registry.directory / f"{settings.participant.name}.jsonld"
     try:
         fresh, replaced = json.loads(description(settings)), path.with_suffix(".new")
@@ -140,11 +159,18 @@ def _told(settings: Settings, key: str, at: dict[str, float], common: Common, un
         replaced.replace(path)
     except OSError as error:
         raise SettingsError(f"`{path}` cannot be written: {error.strerror}; the key is done, our self-description is of before") from None
+    return path
+
+
+def _told(key: str, at: dict[str, float], path: Path, forgotten: list[str], until: str, common: Common) -> None:
+    """Say what was done, and what is to be done next."""
     if common.json:
         said = {name.replace(" ", "_"): _written(instant) for name, instant in at.items()}
-        show.document({"key": key, **said, "description": str(path)})
+        show.document({"key": key, **said, "description": str(path), "forgotten": forgotten})
         return
     show.facts({"key": key, **{name: show.instant(instant) for name, instant in at.items()}, "self-description": str(path)})
+    for name in forgotten:
+        show.note(f"of `{name}`, which has ended, only the public half is kept; copies of its file, such as backups, have its secret still")
     show.note(f"next: `connector reload` where it runs, and give the self-description to your peers {until}")
 
 

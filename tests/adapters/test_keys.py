@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from connector.adapters.keys import Keys, generate, retire
+from connector.adapters.keys import Keys, changing, forget, generate, retire
 from connector.errors import SettingsError
 from connector.signatures.jws import open, sign
 
@@ -76,6 +76,70 @@ def test_without_a_valid_key_nothing_is_signed(tmp_path: Path):
         Keys(tmp_path, DID).active(NOW + 2)
 
 
+def test_once_a_key_has_ended_its_secret_goes_and_what_it_has_signed_still_counts(tmp_path: Path):
+    old, new = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
+    running = Keys(tmp_path, DID)
+    signed = sign({"a": 1}, Keys(tmp_path, DID).active(NOW - 1), "JWT")
+    seed, x = seed_of(tmp_path, old), running.public()[1].public
+    retire(tmp_path, old, NOW + 10)
+    assert forget(tmp_path, DID, NOW + 9) == []
+    assert seed_of(tmp_path, old) == seed
+    running.reload()
+    assert forget(tmp_path, DID, NOW + 10) == [old]
+    assert forget(tmp_path, DID, NOW + 10) == []
+    assert not any(seed.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600, 0o600]
+    assert running.reload() == []  # it counts as before
+    for keys in (running, Keys(tmp_path, DID)):
+        assert keys.secret() == {f"{DID}#{new}"}
+        assert [(key.public, key.not_after) for key in keys.public() if key.kid == f"{DID}#{old}"] == [(x, NOW + 10)]
+        assert keys.active(NOW).kid == f"{DID}#{new}"
+        assert open(signed, {key.kid: key.public for key in keys.public()}.__getitem__, "JWT")[1] == {"a": 1}
+
+
+def test_the_secret_of_the_last_key_is_never_forgotten(tmp_path: Path):
+    only = generate(tmp_path, NOW - DAY)
+    retire(tmp_path, only, NOW)
+    later = generate(tmp_path, NOW, not_before=NOW + DAY)
+    assert forget(tmp_path, DID, NOW + 10) == []  # by a clock that may be wrong
+    seed_of(tmp_path, only)
+    assert forget(tmp_path, DID, NOW + DAY) == [only]
+    assert Keys(tmp_path, DID).active(NOW + DAY).kid == f"{DID}#{later}"
+
+
+def test_a_public_half_signs_nothing_whatever_the_clock_says(tmp_path: Path):
+    old, new = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
+    retire(tmp_path, old, NOW)
+    forget(tmp_path, DID, NOW + 1)
+    (tmp_path / f"{new}.key").unlink()
+    with pytest.raises(SettingsError, match=r"no key .* is valid now"):
+        Keys(tmp_path, DID).active(NOW - 1)
+
+
+def test_what_was_left_half_written_goes_with_the_seed_in_it(tmp_path: Path):
+    left = tmp_path / f".{generate(tmp_path, NOW)}.key.4711"
+    left.write_text("seed")
+    with changing(tmp_path):
+        assert not left.exists()
+    with pytest.raises(SettingsError, match="connector init"), changing(tmp_path / "absent"):
+        pass
+
+
+def test_a_key_that_cannot_be_put_in_place_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old, _ = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
+    retire(tmp_path, old, NOW)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for change in (lambda: forget(tmp_path, DID, NOW + 1), lambda: retire(tmp_path, old, NOW - 1)):
+        with pytest.raises(SettingsError, match="No space left on device; it is as it was, its folder"):
+            change()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_reload_says_what_changed(tmp_path: Path):
     first = generate(tmp_path, NOW)
     keys = Keys(tmp_path, DID)
@@ -123,6 +187,12 @@ SEED = base64.urlsafe_b64encode(bytes(range(32))).rstrip(b"=").decode()
         ({"seed": SEED, "created": "2026-01-01T00:00:00"}, "`created` that is no instant"),
         ({"seed": SEED, "created": "2026-01-01T00:00:00Z", "notAfter": 5}, "`notAfter` that is no instant"),
         ({"seed": SEED, "created": "2026-01-01T00:00:00Z", "retired": True}, "is not a JSON object with"),
+        ({"x": SEED, "created": "2026-01-01T00:00:00Z"}, "an `x`, which takes the place of `seed` once a key has ended"),
+        (
+            {"x": SEED, "seed": SEED, "created": "2026-01-01T00:00:00Z", "notAfter": "2026-01-02T00:00:00Z"},
+            "which takes the place of `seed`",
+        ),
+        ({"x": SEED[:-2], "created": "2026-01-01T00:00:00Z", "notAfter": "2026-01-02T00:00:00Z"}, "an `x` that is not base64url of 32"),
     ],
 )
 def test_a_file_that_is_no_key_is_refused_without_its_secret(tmp_path: Path, document: object, problem: str):

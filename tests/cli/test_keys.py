@@ -1,6 +1,8 @@
 """`connector keys`: a change of keys as an operator makes it, and what would leave a connector without one."""
 
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,7 +62,7 @@ def test_a_key_that_may_be_known_to_others_ends_at_once(command: Command, made: 
     assert command("keys", "new", "--at", "now", *HERE).code == 0
     assert "cuts no transfer" not in retired(command, old["key"], "2097-01-01").err
     said = json.loads(command("keys", "retire", old["key"], "--json", *HERE).out)
-    assert set(said) == {"key", "ends", "description"}
+    assert set(said) == {"key", "ends", "description", "forgotten"}
     while {each["key"]: each["state"] for each in listed(command)}[old["key"]] != "has ended":
         assert time.time() < datetime.fromisoformat(said["ends"]).timestamp() + 5
     new = next(each for each in listed(command) if each["key"] != old["key"])
@@ -111,6 +113,51 @@ def test_a_key_whose_successor_ends_itself_is_still_needed(command: Command, mad
     ended = retired(command, old["key"])
     assert (ended.code, "cuts no transfer" in ended.err) == (0, True)
     assert third in {each["key"] for each in listed(command)}
+
+
+def test_of_a_key_that_has_ended_only_the_public_half_is_kept(command: Command, made: Path):
+    (old,) = listed(command)
+    file = made / "keys" / f"{old['key']}.key"
+    before = keys.Keys(made / "keys", DID).public()[0].public
+    seed = json.loads(file.read_text())["seed"]
+    assert command("keys", "new", "--at", "now", *HERE).code == 0
+    ended = retired(command, old["key"])
+    assert (ended.code, "only the public half is kept" in ended.err) == (0, True)
+    assert not any(seed.encode() in path.read_bytes() for path in made.rglob("*") if path.is_file())
+    after = {key.kid.partition("#")[2]: key for key in keys.Keys(made / "keys", DID).public()}
+    assert (after[old["key"]].public, after[old["key"]].not_after is not None) == (before, True)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert old["key"] in described(made)
+    again = json.loads(command("keys", "retire", old["key"], "--json", *HERE).out)
+    assert (again["forgotten"], {each["key"]: each["not_after"] for each in listed(command)}[old["key"]]) == ([], again["ends"])
+
+
+def test_a_planned_end_takes_the_secret_with_the_next_change_and_the_list_says_what_is_left(
+    command: Command, made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (old,) = listed(command)
+    soon = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    assert command("keys", "new", *HERE).code == 0
+    assert "only the public half" not in retired(command, old["key"], soon).err
+    assert "still in its file" not in command("keys", *HERE).err
+    later = time.time() + timedelta(days=3).total_seconds()
+    monkeypatch.setattr("connector.cli.keys.time.time", lambda: later)
+    assert f"the secret of `{old['key']}` is still in its file" in command("keys", *HERE).err
+    assert json.loads(command("keys", "new", "--json", *HERE).out)["forgotten"] == [old["key"]]
+    assert "still in its file" not in command("keys", *HERE).err
+    assert len(described(made)) == 3
+
+
+def test_of_two_who_each_end_a_key_because_the_other_stays_one_is_refused(command: Command, made: Path):
+    (old,) = listed(command)
+    new = json.loads(command("keys", "new", "--at", "now", "--json", *HERE).out)["key"]
+    with keys.changing(made / "keys"):
+        both = [subprocess.Popen([sys.executable, "-m", "connector", "keys", "retire", each, *HERE]) for each in (old["key"], new)]
+        with pytest.raises(subprocess.TimeoutExpired):
+            both[0].wait(1.5)
+    codes = sorted(each.wait(30) for each in both)
+    assert codes == [0, 1]
+    assert sorted(each["state"] for each in listed(command)) == ["has ended", "signs"]
 
 
 def test_no_secret_is_shown(command: Command, made: Path):
