@@ -200,18 +200,13 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         book.exchange(settings.ledger.witness)
         await book.start()
         stack.push_async_callback(book.close)
+        anew = {Move.CONTRACT_AGREEMENT: negotiations.agree_now, Move.START: transfers.start}
         outbox = Outbox(
-            journal,
-            steps,
-            {Move.CONTRACT_AGREEMENT: negotiations.agree_now, Move.START: transfers.start},
-            peer,
-            identity,
-            tracing,
-            views.address,
+            journal, steps, anew, peer, identity, tracing, views.address,
             first_retry_seconds=settings.delivery.first_retry_seconds,
             retry_seconds_max=settings.delivery.retry_seconds_max,
             doubt_seconds=settings.delivery.doubt_seconds,
-        )
+        )  # fmt: skip
         receiver, catalogs = Receiver(journal, steps, negotiations, transfers), PeerCatalogs(peer, identity, schemas, expander)
         service, nested = f"{own.id}#connector", parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
@@ -248,6 +243,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         metering = Metering(means, SpliceMover, settings.receipts.after, policies.prices)
         downloads = Downloads(peer, identity, sinks, clock, metering=metering, signer=lambda: keys.active(clock.now()))
         pulls = Pulls(journal, feed, operations, downloads, ids)
+        outbox.unheard = pulls.unheard
         retention = Retention(journal, parts.keep(settings))
         ops = OpsApi(
             (("store", lambda: store_fault(store)), ("disk", disks.fault), ("ledger", book.fault), ("watch", watch.fault),

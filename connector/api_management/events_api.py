@@ -33,7 +33,7 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
         reader = doors.feed.reader(request.transport.abort if request.transport else lambda: None)
         try:
             await response.prepare(request)
-            after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, int]()
+            after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, tuple[int, tuple[str, ...]]]()
             await response.write(b": from here\n\n")
             events = await doors.store.events(after, EVENTS_READ)
             while True:
@@ -43,8 +43,8 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
                     await response.write(b"".join(map(shapes.event_lines, events)))
                     events = await doors.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
                 for pull in list(doors.pulls.live.values()):
-                    if shown.get(pull.id) != pull.received_bytes:
-                        shown[pull.id] = pull.received_bytes
+                    if shown.get(pull.id) != (now := (pull.received_bytes, pull.reasons)):
+                        shown[pull.id] = now
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
                 reader.idle = True
                 await reader.woken.wait()

@@ -75,6 +75,7 @@ class Outbox:
         self._holding: dict[str, str] = {}  # id of a row -> the pid whose next word it waits for
         self._alive: dict[str, asyncio.Event] = {}
         self.last_errors: dict[str, str] = {}
+        self.unheard: Callable[[str, str], None] = lambda _pid, _why: None  # who waits for this process hears why it has no answer yet
         journal.listen(self._committed, Outbound)
 
     def _committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
@@ -185,6 +186,7 @@ class Outbox:
                     return await self._refused(row, code, reasons or (error,), reply.status, grounds)
             attempt += 1
             self.last_errors[row.pid] = error or "no answer"
+            self.unheard(row.pid, self.last_errors[row.pid])
             telemetry.count_message(row.move, "out", "unanswered")
             if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None)):
                 return await self._refused(row, "no-answer", (error or "no answer",), None)

@@ -46,6 +46,7 @@ class Pulls:
         self._closed = False
         self._enough: dict[str, Enough] = {}  # of the downloads that run
         self._ending: set[str] = set()  # orders that somebody cancels: what has come until now is signed for before their transfer ends
+        self._spoken: dict[str, Pull] = {}  # by the process of theirs that the peer has to say something to
         self.live: dict[str, Pull] = {}
 
     async def order(
@@ -200,7 +201,7 @@ class Pulls:
             if found is not None:
                 return await self._kept.save(pull, stage="transfer", agreement=found.id)
             pull = await self._kept.save(pull, negotiation=await self._kept.noted(pull, "negotiation") or (await self._ask(pull)).pid)
-        process = await self._settled(Kind.NEGOTIATION, pull.negotiation or "", lambda p: p.final)
+        process = await self._answered(Kind.NEGOTIATION, pull, pull.negotiation or "", lambda p: p.final)
         if process.state != "FINALIZED" or process.agreement is None:
             raise orders.failed_with("negotiation", process)
         return await self._kept.save(pull, stage="transfer", agreement=process.agreement)
@@ -210,8 +211,7 @@ class Pulls:
 
         def waits(error: PeerFailed) -> None:
             telemetry.log.info("catalog not reached", pull=pull.id, reason=error.message)
-            self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, error.reasons))
-            self._feed.nudge()
+            self._waits(pull, error.reasons)
 
         ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=self._kept.key(pull, "negotiation"))
         process = await patience.patiently(ask, self._journal.clock, waits)
@@ -233,7 +233,7 @@ class Pulls:
                     raise
                 return await self._anew(pull, e.message)
             pull = await self._kept.save(pull, transfer=begun)
-        process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
+        process = await self._answered(Kind.TRANSFER, pull, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
         if process.state == TERMINATED:
             failure = orders.failed_with("transfer", process)
             if reused and process.detail.get("ended_by") == "peer" and not orders.used_up(process):
@@ -365,6 +365,23 @@ class Pulls:
                 telemetry.log.info("transfer ended while it was being completed", pid=process.pid)
             await self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.in_flight is None)
         return await self._kept.save(pull, stage=DONE)
+
+    def unheard(self, pid: str, why: str) -> None:
+        """The peer has not taken what process `pid` has to say to it, and is told again: whoever looks at its order sees why."""
+        if (pull := self._spoken.get(pid)) is not None:
+            self._waits(pull, (why,))
+
+    def _waits(self, pull: Pull, why: tuple[str, ...]) -> None:
+        self.live[pull.id] = replace(pull, reasons=orders.joined(pull.reasons, why))
+        self._feed.nudge()
+
+    async def _answered(self, kind: Kind, pull: Pull, pid: str, until: Callable[[Process], bool]) -> Process:
+        self._spoken[pid] = pull
+        try:
+            return await self._settled(kind, pid, until)
+        finally:
+            del self._spoken[pid]
+            self.live.pop(pull.id, None)
 
     async def _settled(self, kind: Kind, pid: str, until: Callable[[Process], bool]) -> Process:
         process = await self._feed.wait(kind, pid, until, None)

@@ -15,6 +15,7 @@ from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
 from connector.signatures import jws
+from tests.api.conftest import events
 from tests.control.orders import (
     BIG,
     CONTENT,
@@ -121,6 +122,28 @@ async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what
             await them.publish(D, content=CONTENT)
             assert (await settled(us, id)).stage == "done"
             assert await counts(them) == await counts(us) == (1, 1, 1)
+        assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == []
+
+
+@pytest.mark.asyncio
+async def test_an_order_under_an_agreement_that_stands_says_why_its_provider_does_not_begin(tmp_path: Path):
+    """To who looks, and on the feed that `connector get` follows: without it the command would stand still and say nothing."""
+    provider, consumer = site(tmp_path / "hospital", "hospital", store="sqlite"), site(tmp_path / "biopharma", "biopharma")
+    provider.meet(consumer)
+    consumer.meet(provider)
+    async with running(consumer) as us:
+        async with running(provider) as them:
+            await them.publish(D, content=CONTENT)
+            assert (await settled(us, (await order(us))["id"])).stage == "done"
+        id = (await order(us, out="again.bin"))["id"]
+        async with asyncio.timeout(WAIT_SECONDS), events(us, "?after=now") as feed:
+            async for what, seen in feed:
+                if what == "progress" and seen["reasons"]:
+                    break
+        assert (seen["id"], seen["stage"], "no connection" in seen["reasons"][0]) == (id, "transfer", True)
+        assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == seen["reasons"]
+        async with running(provider):
+            assert (await settled(us, id)).reasons == ()
         assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == []
 
 
