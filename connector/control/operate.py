@@ -16,6 +16,7 @@ from connector.control.policies import Policies, Read
 from connector.control.steps import Steps
 from connector.control.terms import with_purposes
 from connector.control.transfers import Transfers, begin
+from connector.control_billing.performed import performance
 from connector.dsp import dcat, exchange
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
@@ -185,7 +186,7 @@ class Operations:
                 raise NotFound(f"there is no agreement `{id}`")
             now = self._journal.clock.now()
             instant = now if at is None else at
-            act = self._policies.performance(before.document, duty, action, instant, by or before.consumer, amounts)
+            act = performance(self._policies.parse(before.document), duty, action, instant, by or before.consumer, amounts)
             if act["at"] > now:
                 raise InvalidRequest("`at` lies ahead: what is recorded has happened", pointer="/at")
             if len(before.performed) >= PERFORMED_MAX:

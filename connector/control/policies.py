@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from fractions import Fraction
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
 import orjson
 
-from connector.control.terms import Alike, Settlement, burdens, settle
+from connector.control.terms import Alike, Settlement, alike_of, burdens, settle
 from connector.control_billing import measured as billing
 from connector.control_billing.measured import DATED, MEASURED, Used
+from connector.control_billing.performed import done
 from connector.errors import InvalidRequest, PolicyError, Refused
 from connector.metering_bills.budgets import tallies
-from connector.metering_bills.plans import pays, plan_of
+from connector.metering_bills.plans import plan_of
 from connector.metering_bills.prices import Plan
 from connector.metering_bills.terms import name_of
 from connector.odrl import (
@@ -44,12 +44,9 @@ from connector.odrl import (
     same_terms,
 )
 from connector.odrl.counters import Tally, charged
-from connector.odrl.duties import performs, state_of
 from connector.odrl.evaluation import lapse
-from connector.odrl.model import DutyState, Event, Rule
-from connector.odrl.operands import DATE_TIME, timeless
+from connector.odrl.operands import timeless
 from connector.odrl.registry import registry_of
-from connector.odrl.values import microseconds
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
@@ -113,6 +110,7 @@ class Policies:
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
         self._alike = Alike(self.options, _size_bytes)
         self._verdicts: Remembered[tuple[Any, ...], Verdict] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
+        self._same: Remembered[tuple[bytes, bytes], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._shown: Remembered[tuple[Any, ...], bool] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
         self._settled: Remembered[tuple[bytes, bytes, str, str], Settlement] = Remembered(VERDICTS_MAX, VERDICTS_BYTES_MAX)
 
@@ -172,13 +170,13 @@ class Policies:
             return not_understood(read.policy)
         params = {PURPOSE: purposes} if purposes else {}
         request = Request(party=party, action=action, target=target, params=params, stage=Stage(stage))
-        if used or performed or read.policy.kind == "Agreement" or not timeless(read.policy):
-            return self._verdict(read, read.policy, request, claims, now, used or {}, performed)
-        key = (read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
+        policy, alike = read.policy, alike_of(read.policy)
+        if used or performed or not timeless(policy) or (policy.kind == "Agreement" and alike is None):
+            return self._verdict(read, policy, request, claims, now, used or {}, performed)
+        key = (alike or read.key, party, target, purposes, orjson.dumps(claims, option=orjson.OPT_SORT_KEYS), stage, action)
         if (known := self._verdicts.get(key)) is not None:
-            at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-            return replace(known, document={**known.document, "at": at})
-        verdict = self._verdict(read, read.policy, request, claims, now, {}, ())
+            return _again(known, read, policy, now)
+        verdict = self._verdict(read, policy, request, claims, now, {}, ())
         if verdict.code != Code.EVALUATION_FAILED:
             self._verdicts.put(key, verdict, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
         return verdict
@@ -190,7 +188,7 @@ class Policies:
         facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
         world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used)
         if performed:
-            world = replace(world, duties=_done(policy, world, performed))
+            world = replace(world, duties=done(policy, world, performed))
         decision = evaluate(policy, request, world, options=options)
         permitted = decision.result in PERMITS
         ends = lapse(policy, request, world, decision, options=options) if permitted else None
@@ -198,29 +196,6 @@ class Policies:
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
         stored = decision.to_json() | {"policy_hash": read.key.hex()}
         return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
-
-    def performance(
-        self, document: Document, duty: str, action: str | None, at: float, by: str, amounts: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """The act that fulfils a duty of an agreement, as it is kept with it (see `Agreement`). `duty` is its pointer or its id. Raises
-        InvalidRequest for what is no duty of it, and for what does not fulfil it: another action, debtor or amount."""
-        policy = self.parse(document)
-        duties = [] if isinstance(policy, PolicyError) else list(_duties(policy))
-        found = next((each for each in duties if duty in (each.path, each.id)), None)
-        if found is None or isinstance(policy, PolicyError):
-            known = ", ".join(f"`{each.path}`" for each in duties) or "none"
-            raise InvalidRequest(f"the agreement has no duty `{duty[:200]}`; it has {known}", pointer="/duty")
-        actions = [each.iri for each in found.actions]
-        act = {"duty": found.path, "action": action or (actions[0] if actions else USE), "at": at, "by": by, "amounts": dict(amounts)}
-        try:
-            event = _event(act)
-        except ValueError:
-            raise InvalidRequest('an amount is no number; write it as text, like "5.00"', pointer="/amounts") from None
-        paid = pays(policy, found, event)
-        if not (performs(policy, found, event) if paid is None else paid):
-            asks = ", ".join(f"`{compact(name)}`" for name in actions)
-            raise InvalidRequest(f"that is not what the duty asks for: {asks}, with the amounts and by whom it says", pointer="/action")
-        return act
 
     def shows(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> tuple[bool, float | None]:
         """Whether a catalog shows an offer under this policy to the party, and until when that is known (POSIX seconds, None
@@ -320,8 +295,18 @@ class Policies:
 
     def same(self, a: Document, b: Document) -> bool:
         """Whether two documents grant the same on the same terms, whoever they name and however they are written."""
-        one, other = self.parse(a), self.parse(b)
-        return not isinstance(one, PolicyError) and not isinstance(other, PolicyError) and same_terms(one, other)
+        first, second = self.read(a), self.read(b)
+        one, other = first.policy, second.policy
+        if isinstance(one, PolicyError) or isinstance(other, PolicyError):
+            return False
+        if not (timeless(one) and timeless(other)):  # then it matters when they were signed
+            return same_terms(one, other)
+        key = (alike_of(one) or first.key, alike_of(other) or second.key)
+        known = self._same.get(key)
+        if known is None:
+            known = same_terms(one, other)
+            self._same.put(key, known, PART_BYTES)
+        return known
 
     def settle(self, terms: Document, envelope: Document, *, party: str, target: str) -> Settlement:
         """How `terms` relate to the widest that is acceptable without asking anybody; what is not understood is undecided."""
@@ -371,24 +356,15 @@ class Policies:
         return tuple(await asyncio.to_thread(differences, one, other))
 
 
-def _duties(policy: Policy) -> Iterator[Rule]:
-    yield from (duty for rule in policy.permissions for duty in rule.duties)
-    yield from policy.obligations
-
-
-def _event(act: Mapping[str, Any]) -> Event:
-    amounts = {operand: Fraction(text) for operand, text in act.get("amounts", {}).items()}
-    return Event(datetime.fromtimestamp(act["at"], UTC), act["action"], act.get("by", ""), amounts=amounts, duty=act["duty"])
-
-
-def _done(policy: Policy, world: World, performed: Sequence[Mapping[str, Any]]) -> dict[str, DutyState]:
-    """The duties that these acts have fulfilled, by pointer. What is fulfilled stays so; the others go on by the clock."""
-    told, now = replace(world, log=tuple(map(_event, performed))), microseconds(world.now)
-    states = {duty.path: state_of(policy, duty, told, now, {} if now is None else {DATE_TIME: now}) for duty in _duties(policy)}
-    for duty in _duties(policy):
-        if any(event.duty == duty.path and pays(policy, duty, event) for event in told.log or ()):
-            states[duty.path] = "fulfilled"  # a price is paid by what it comes to, and not by what its refinements say of one unit
-    return {path: state for path, state in states.items() if state in ("fulfilled", "remediated")}
+def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:
+    """What was said before, said now. An agreement that is alike has an id of its own, which stands in the sentences too."""
+    at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
+    document = {**known.document, "at": at, "policy_hash": read.key.hex()}
+    if policy.kind != "Agreement" or document["policy"] == policy.id:
+        return replace(known, document=document)
+    text = orjson.dumps([document, known.reasons, known.grounds]).replace(document["policy"].encode(), policy.id.encode())
+    document, reasons, grounds = orjson.loads(text)
+    return replace(known, document=document, reasons=tuple(reasons), grounds=tuple(grounds))
 
 
 def not_understood(error: PolicyError) -> Verdict:

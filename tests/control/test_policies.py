@@ -209,6 +209,18 @@ def test_a_policy_is_parsed_once_in_whatever_order_its_members_stand():
     assert ours.parse(dict(reversed(purpose_policy("0").items()))) is first
 
 
+def signed(number: int, at: float, terms: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An agreement on these terms with an id and a time of its own."""
+    id = f"urn:uuid:0194{number:04x}-0000-7000-8000-0123456789ab"
+    return terms | {"@id": id, "@type": "Agreement", "timestamp": instant(at), "assigner": "did:web:p.example", "assignee": BIO} | more
+
+
+def elapsed(duration: str) -> dict[str, Any]:
+    """An offer that ends so long after it was agreed on."""
+    limit = {"leftOperand": "odrl:elapsedTime", "operator": "lteq", "rightOperand": {"@value": duration, "@type": "xsd:duration"}}
+    return {"@type": "Offer", "permission": [{"action": "use", "constraint": [limit]}]}
+
+
 PARTIES = (BIO, "did:web:other.example")
 ASKED: tuple[dict[str, Any], ...] = (
     OPEN,
@@ -218,6 +230,11 @@ ASKED: tuple[dict[str, Any], ...] = (
     either(purpose_policy("research"), until_policy(instant(60))),
     {"@type": "Offer", "permission": [{"action": "use", "duty": [{"action": "inform"}]}]},
     {"@type": "Agreement", "assigner": "did:web:p.example", "assignee": BIO, "target": D, "permission": [{"action": "use"}]},
+    *(signed(number, number, purpose_policy("research"), target=D) for number in range(3)),
+    *(signed(number, number, OPEN, target=D) for number in range(2)),
+    *(signed(number, 60 * number, elapsed("PT1M"), target=D) for number in range(2)),
+    *(signed(number, 9, {"permission": [{"action": "use", "duty": [{"action": "inform"}]}]}) for number in range(2)),
+    signed(7, 7, {"permission": [{"action": "use", "target": "urn:uuid:01940007-0000-7000-8000-0123456789ab"}]}),
     UNKNOWN,
 )
 
@@ -245,6 +262,7 @@ def test_what_is_said_again_is_what_would_be_said_anew(asked: list[Any]):
         more: dict[str, Any] = {"purposes": purposes, "stage": stage}
         assert policies.decide(policy, **about, **more) == Policies().decide(policy, **about, **more)
         assert policies.shows(policy, **about) == Policies().shows(policy, **about)
+        assert policies.same(policy, other) == Policies().same(policy, other)
         settled = policies.settle(policy, other, party=party, target=target)
         assert settled == Policies().settle(policy, other, party=party, target=target)
 
@@ -262,6 +280,10 @@ def test_the_same_question_is_decided_once_where_time_has_no_say(monkeypatch: py
     evaluate = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda *given, **more: made.append(given) or evaluate(*given, **more))
     policies, about = Policies(), {"party": BIO, "target": D, "claims": {}, "now": NOW}
+    for number in range(3):
+        verdict = policies.decide(signed(number, number, OPEN, target=D), purposes=(), stage="transfer", **about)
+        assert f"urn:uuid:0194{number:04x}" in verdict.document["reason"][0], "each agreement is called by its own name"
+    assert len(made) == 1, "agreements that differ in nothing but their id and time"
     for policy, times in ((purpose_policy("research"), 1), (until_policy(instant(60)), 3)):
         made.clear()
         for _ in range(3):
