@@ -98,7 +98,7 @@ class FileSinks:
             os.close(directory)
 
     def _directory(self, out: str) -> tuple[int, str]:
-        root, parts = locate(out, self.roots, POINTER)
+        root, parts = locate(out, self.roots, POINTER, "pulls.roots")
         place = root.resolve().joinpath(*parts)
         for mine in (each.resolve() for each in self._ours):
             beside = place.parent == mine.parent and place.name.startswith(mine.name) and not mine.is_dir()

@@ -32,19 +32,19 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def locate(path: object, roots: Sequence[Path], pointer: str) -> tuple[Path, tuple[str, ...]]:
+def locate(path: object, roots: Sequence[Path], pointer: str, setting: str) -> tuple[Path, tuple[str, ...]]:
     """Split `path` into one of `roots` and the components below it, by its text alone.
 
-    A relative path counts from the first root. `pointer` is the place in the caller's document, for the error. Raises
-    InvalidRequest for anything that is not plainly a name below a root.
+    A relative path counts from the first root. `pointer` is the place in the caller's document and
+    `setting` the field that allows directories, for the error. Raises InvalidRequest for anything that is not plainly a name below a root.
     """
     if not isinstance(path, str) or not path:
         raise InvalidRequest("the path is empty; name a file below an allowed directory", pointer=pointer)
     if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in path):  # noqa: PLR2004 - C0, DEL, C1, surrogates
         raise InvalidRequest("the path contains control characters; name a file below an allowed directory", pointer=pointer)
     if not roots:
-        raise InvalidRequest("no directory is allowed here; name one in the settings", pointer=pointer)
-    root, below = _split(path, roots, pointer)
+        raise InvalidRequest(f"no directory is allowed here; name one in `{setting}`", pointer=pointer)
+    root, below = _split(path, roots, pointer, setting)
     parts = tuple(part for part in below.split("/") if part not in ("", "."))
     if not parts or below.endswith(("/", "/.")):
         raise InvalidRequest(f"`{path}` is a directory; name a file", pointer=pointer)
@@ -53,7 +53,7 @@ def locate(path: object, roots: Sequence[Path], pointer: str) -> tuple[Path, tup
     return root, parts
 
 
-def _split(path: str, roots: Sequence[Path], pointer: str) -> tuple[Path, str]:
+def _split(path: str, roots: Sequence[Path], pointer: str, setting: str) -> tuple[Path, str]:
     if not path.startswith("/"):
         return roots[0], path
     for root in roots:
@@ -61,7 +61,7 @@ def _split(path: str, roots: Sequence[Path], pointer: str) -> tuple[Path, str]:
             if path.startswith(spelling.rstrip("/") + "/"):
                 return root, path[len(spelling.rstrip("/")) + 1 :]
     allowed = ", ".join(f"`{root}`" for root in roots)
-    remedy = "name a file there, or allow its directory in the settings"
+    remedy = f"name a file there, or allow its directory in `{setting}`"
     raise InvalidRequest(f"`{path}` does not lie below an allowed directory: {allowed}; {remedy}", pointer=pointer)
 
 
@@ -183,7 +183,7 @@ class FileSources:
         return source
 
     def _open(self, path: object) -> int:
-        root, parts = locate(path, self.roots, "/source/path")
+        root, parts = locate(path, self.roots, "/source/path", "sources.roots")
         try:
             directory = open_directory(root, parts[:-1], "/source/path")
             try:

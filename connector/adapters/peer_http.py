@@ -324,11 +324,16 @@ class HttpPeer:
             case aiohttp.ClientConnectorDNSError():
                 return PeerFailed(f"the host of `{where}` has no address")
             case aiohttp.ClientConnectorError():
-                return self.guard.denial(url, error.os_error) or PeerFailed(f"no connection to `{where}` could be made")
+                return self.guard.denial(url, error.os_error) or _unreached(where, error.os_error)
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
                 return _closed(where, error)
             case _:
                 return PeerFailed(f"`{where}` did not answer with HTTP")
+
+
+def _unreached(where: str, error: OSError) -> PeerFailed:
+    why = os.strerror(error.errno).lower() if error.errno else "it was not accepted"
+    return PeerFailed(f"no connection to `{where}` could be made ({why}): nothing runs there, or a firewall lets nobody in")
 
 
 def _read_much(transport: Any) -> None:

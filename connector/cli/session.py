@@ -89,7 +89,8 @@ def read_token(common: Common) -> str:
     except (OSError, UnicodeDecodeError) as error:
         if common.token_file is None:
             raise ConnectorError("no admin token; set QIAO_TOKEN to the one that `connector init` showed, or give --token-file") from None
-        raise ConnectorError(f"the admin token in `{path}` cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConnectorError(f"the admin token in `{path}` cannot be read: {why}; name the file that it is in, or set QIAO_TOKEN") from None
     if not token or not token.isascii() or not token.isprintable():
         raise ConnectorError(f"`{path}` holds no admin token; write the one that `connector init` showed into it")
     return token

@@ -367,6 +367,8 @@ def _unknown_operand(raw: str, path: str, reading: Reading) -> None:
         return
     endings = ("/" + raw, ":" + raw)
     named = next((compact(known) for known in operands if known.endswith(endings)), None)
-    fix = f"write `{named}`" if named else "write it with its prefix, or as a full IRI"
+    near = named or reading.nearest(f"odrl:{raw}", map(compact, operands))
+    meant = f"write `{near}`" if named else f"write `{near}` if that is meant"
+    fix = meant if near else "write it with a prefix that the DSP context has, such as `odrl:`, or as a full IRI"
     patch = ({"op": "replace", "path": path, "value": named},) if named else ()
     reading.note(Code.TERM_DROPPED, path, f"`{shown(raw)}` is no term of the DSP context, so it names no left operand", fix, patch=patch)

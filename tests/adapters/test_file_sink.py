@@ -363,7 +363,7 @@ async def test_no_spelling_and_no_link_leads_out_of_the_directory(out: Path, ove
     assert names(out.parent) == sorted([*before, "socket"])
     assert (out.parent / "secret/key").read_bytes() == SECRET
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
-    with pytest.raises(InvalidRequest, match="no directory is allowed"):
+    with pytest.raises(InvalidRequest, match=r"no directory is allowed here; name one in `pulls\.roots`"):
         await FileSinks([]).check("a.bin", ID, overwrite=overwrite)
 
 

@@ -126,13 +126,14 @@ async def test_a_path_is_relative_to_the_first_root_or_absolute_below_any_by_eit
         assert (await sources.index(address(path)))[1].size_bytes == len(SMALL)
     assert (await sources.index(address(f"{tree}/other/b.csv")))[1].size_bytes == 1
     await refused(sources, "b.csv")
-    assert "no directory is allowed" in (await refused(FileSources([]), "wards/a.csv")).message
+    assert "no directory is allowed here; name one in `sources.roots`" in (await refused(FileSources([]), "wards/a.csv")).message
+    assert (await refused(sources, "/etc/passwd")).message.endswith("name a file there, or allow its directory in `sources.roots`")
 
 
 @given(st.lists(st.sampled_from(["/", ".", "..", "a", "/srv/data", "~", "%2e", "\\", " ", "é", "\0", "\n"]), max_size=9).map("".join))
 def test_what_is_located_lies_below_its_root(path: str):
     with contextlib.suppress(InvalidRequest):
-        root, parts = locate(path, [Path("/srv/data")], "/source/path")
+        root, parts = locate(path, [Path("/srv/data")], "/source/path", "sources.roots")
         assert root == Path("/srv/data")
         assert parts
         assert all(part not in ("", ".", "..") and "/" not in part and "\0" not in part for part in parts)

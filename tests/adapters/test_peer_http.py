@@ -376,7 +376,7 @@ async def test_where_nobody_listens_no_connection_is_made():
     async with serving(silent) as (_, port):
         pass
     async with calling(resolver=Names()) as peer:
-        with pytest.raises(PeerFailed, match=r"no connection to `http://127.0.0.1:[0-9]+` could be made"):
+        with pytest.raises(PeerFailed, match=r"no connection to `http://127.0.0.1:[0-9]+` could be made \(connection refused\): "):
             await peer.send("GET", f"http://127.0.0.1:{port}/", headers={})
 
 

@@ -76,6 +76,13 @@ def test_a_token_file_that_cannot_be_right_is_refused(
     assert fake.asked == []
 
 
+def test_a_token_file_that_is_not_there_is_said_with_the_remedy(command: Command, home: Path, fake: FakeConnector):
+    ended = command("participants", "--token-file", str(home / "none"))
+    why = "cannot be read: No such file or directory; name the file that it is in, or set QIAO_TOKEN"
+    assert (ended.code, ended.err) == (1, f"connector: the admin token in `{home / 'none'}` {why}\n")
+    assert fake.asked == []
+
+
 def test_a_wrong_token_is_said_with_the_remedy(command: Command, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QIAO_TOKEN", "wrong")
     ended = command("participants")

@@ -323,6 +323,19 @@ def test_an_alias_that_cannot_be_meant_is_refused(raw: dict[str, Any], code: str
     assert refused(raw, options=OURS) == [(code, f"/c/0/{at}")]
 
 
+@pytest.mark.parametrize(
+    ("word", "fix"),
+    [
+        ("purpose", "write `odrl:purpose`"),
+        ("purpos", "write `odrl:purpose` if that is meant"),
+        ("lost:thing", "write it with a prefix that the DSP context has, such as `odrl:`, or as a full IRI"),
+    ],
+)
+def test_a_left_operand_that_no_context_has_is_mended_by_what_it_may_mean(word: str, fix: str) -> None:
+    _, reading = read(leaf(word, "eq", "a"))
+    assert (reading.findings[0].code, reading.findings[0].fix) == ("TERM_DROPPED", fix)
+
+
 def test_an_operator_that_does_not_apply_names_those_that_do() -> None:
     _, reading = read(leaf("x:until", "lt", "2026-12-31Z"), options=OURS)
     assert reading.findings[0].message == "`lt` does not apply to `x:until`"
