@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -70,6 +71,7 @@ class Stating:
         self.pause_seconds_max = pause_seconds_max
         self._means, self._statements, self._peer = means, statements, peer
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # as long as somebody states a transfer
         self._closed = False
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
@@ -116,6 +118,10 @@ class Stating:
     async def settle(self, pid: str) -> None:
         """Compare, sign and post, unless that is done. Raises PeerFailed if it has to be tried again, PeerRefused if it cannot be done with
         this provider, MeterRefused for what the provider has signed and what does not hold."""
+        async with self._turns.setdefault(pid, asyncio.Lock()):
+            await self._settle(pid)
+
+    async def _settle(self, pid: str) -> None:
         store = self._means.store
         stored, process = await store.metered(pid), await store.process(Kind.TRANSFER, pid)
         if stored is None or process is None or process.peer_pid is None or not stored.sequence:
@@ -129,6 +135,8 @@ class Stating:
         told = _told(await self.ask("GET", place, stored.peer))
         stored = await self._take_ack(stored, told)
         theirs = opened(Statement, told["statement"], self._means.proven(stored.peer))
+        if not stored.ack and _names(theirs, stored):
+            raise PeerFailed("the provider has signed that it has our last receipt, and has not acknowledged it")
         own = await self._own(stored, theirs, facts)
         code = _contradiction(theirs, kept(Statement, own), manifest_of(stored.manifest).issued, self._means.clock.now())
         heard = orjson.loads((await self.ask("POST", place, stored.peer, own)).body)
@@ -139,14 +147,23 @@ class Stating:
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
 
     async def heard(self, pid: str) -> bool:
-        """Whether the provider has the last receipt of ours for a transfer that is over; its ack is on record here then, if it has signed
-        one. Raises PeerFailed if that cannot be asked now, PeerRefused if not at all, MeterRefused for an ack that does not hold."""
-        stored, process = await self._means.store.metered(pid), await self._means.store.process(Kind.TRANSFER, pid)
+        """Whether the provider has the last receipt of ours for a transfer that is over: False only by what it has signed. Its ack says that
+        it has it, and so does a statement that names it. A statement without it is a denial: both sides sign the transfer without that
+        receipt before this returns, so that an ack that comes after all counts no more, and what the receipt covers can be signed for anew
+        without being paid for twice. What it says and has not signed is not believed. Raises PeerFailed if it cannot be asked now,
+        PeerRefused if not at all, MeterRefused for what it has signed and what does not hold."""
+        store = self._means.store
+        stored, process = await store.metered(pid), await store.process(Kind.TRANSFER, pid)
         if stored is None or stored.ack or process is None or process.peer_pid is None:
             return stored is not None and bool(stored.ack)
-        told = _told(await self.ask("GET", f"{self.place(stored.peer)}/{quote(process.peer_pid, safe='')}", stored.peer))
-        stored = await self._take_ack(stored, told)
-        return bool(stored.ack) or told["receipt"] == stored.receipt
+        if (own := _concluded(await store.evidence_of(pid))) is None:
+            told = _told(await self.ask("GET", f"{self.place(stored.peer)}/{quote(process.peer_pid, safe='')}", stored.peer))
+            stored = await self._take_ack(stored, told)
+            if stored.ack or _names(opened(Statement, told["statement"], self._means.proven(stored.peer)), stored):
+                return True
+            await self.settle(pid)
+            stored, own = await store.metered(pid) or stored, _concluded(await store.evidence_of(pid))
+        return bool(stored.ack) or own is None or _names(own, stored)
 
     async def _signing(self, pid: str) -> bool:
         """Whether an order still fetches by this transfer, though it is over: its last receipt says what has come."""
@@ -280,6 +297,17 @@ def _told(reply: Reply) -> dict[str, str]:
     if not found or not all(isinstance(value, str) for value in found.values()):
         raise PeerFailed("what the provider has on record of the transfer cannot be read")
     return found
+
+
+def _names(said: Statement, stored: Metered) -> bool:
+    """Whether a statement names the last receipt of an account."""
+    return digest(stored.receipt) in {flow.receipt for flow in said.flows}
+
+
+def _concluded(facts: Sequence[Evidence]) -> Statement | None:
+    """Our statement about a transfer, once what came of it is on record."""
+    own = next((fact.detail.get("own") for fact in facts if fact.what in WHATS.values()), None)
+    return next((kept(Statement, fact.entry) for fact in facts if own and fact.entry and fact.digest and fact.digest.hex() == own), None)
 
 
 def _contradiction(theirs: Statement, own: Statement, began: int, now: float) -> str:

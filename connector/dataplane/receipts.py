@@ -24,7 +24,7 @@ from connector.dataplane.flows import TRANSFERS_MAX, Flows
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
-from connector.dataplane_accounts.account import Account, early_bytes
+from connector.dataplane_accounts.account import Account, late
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
@@ -49,6 +49,7 @@ OWING: Final = ("open", "rejected")  # a leaf that was wrong is fetched again; w
 QUOTA, REVOKED = "quota", "revoked"  # of an ack, for why nothing more will leave
 STATE_SECONDS = 5.0  # what is signed for after the end within these is one statement, an entry of a ledger that forgets nothing
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
+STATED = "both sides have signed what this transfer came to, without this receipt; sign for the rest under another one"
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
 GONE = "the log of these live data is not kept any more; what was acknowledged stands"
@@ -167,8 +168,10 @@ class Receipts:
                 if judged.outcome is Outcome.STALE:
                     number = judged.receipt.sequence if judged.receipt is not None else 0
                     judged = judge(known=await self._store.receipts(transfer, number, number + 1))
-            if judged.outcome is Outcome.ACCEPTED and not stored.sequence and _late(stored, account):
+            if judged.outcome is Outcome.ACCEPTED and not stored.sequence and late(stored, account):
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
+            if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):
+                judged = Judged(Outcome.REFUSED, stored, "account-stated", STATED, stored.ack)
             if state == "ok" and self._flows_on(judged, account):
                 acked = self._acked(judged.account, account, state, now, note)
                 judged = replace(judged, account=acked, ack=acked.ack)
@@ -185,6 +188,11 @@ class Receipts:
             self._numbers.pop(digest(token), None)
             self._acknowledged(judged.account)
         return judged
+
+    async def _concluded(self, transfer: str) -> bool:
+        """Whether the consumer has signed a statement of the transfer: what it did not have in it, it may have signed for elsewhere."""
+        process = await self._store.process(Kind.TRANSFER, transfer)
+        return bool(process and process.final) and await self._store.newest_fact(transfer, telemetry.STATEMENT_AGREED) is not None
 
     def _flows_on(self, judged: Judged[Metered], account: Account | None) -> bool:
         """Whether more is on its way than this receipt covers, or about to be, and the ledger keeps up with what is to be numbered."""
@@ -282,8 +290,12 @@ class Receipts:
         return found
 
     async def stated(self, transfer: str) -> dict[str, str | None]:
-        """`last`, with a statement of what the account has come to by now: one more is signed if there is none of it yet."""
+        """`last`, with a statement of what the account has come to by now: one more is signed if there is none of it yet. A receipt that a
+        crash has left without its ack has it then: nobody posts it again."""
         found = await self.last(transfer)
+        if found["receipt"] and not found["ack"]:
+            await self._acknowledge(transfer, found["receipt"], REVOKED)
+            found = await self.last(transfer)
         said, stored = found["statement"], await self._demand(transfer)
         if said is None or kept(Statement, said).flows != (flow_of(stored),):
             await self.state(transfer)
@@ -386,9 +398,3 @@ def _own(stored: Metered, account: Account | None, before: Metered | None = None
     told = before.own if before.sequence else before.counts
     microseconds = told.microseconds if account is None else account.microseconds
     return Counts(calls=max(before.own.calls, call(stored.counts.bytes)), microseconds=microseconds)
-
-
-def _late(stored: Metered, account: Account | None) -> bool:
-    """Whether an account would be opened after the fact: what was counted before would be signed for by nobody."""
-    sent = max(stored.counts.bytes, account.out_bytes if account is not None else 0)
-    return sent > early_bytes(stored)

@@ -239,6 +239,12 @@ def early_bytes(stored: Metered | None) -> int:
     return EARLY_BYTES if stored is None else max(EARLY_BYTES, manifest_of(stored.manifest).credit_bytes)
 
 
+def late(stored: Metered, account: Account | None) -> bool:
+    """Whether an account would be opened after the fact: what was counted before would be signed for by nobody."""
+    sent = max(stored.counts.bytes, account.out_bytes if account is not None else 0)
+    return sent > early_bytes(stored)
+
+
 def same(stored: Metered | None, log: Described) -> bool:
     """Whether an account is of this log. One without a root is known by its name."""
     named = stored is not None and (log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}"))

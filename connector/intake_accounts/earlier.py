@@ -1,9 +1,9 @@
 """What the transfers before have left to an order that goes on: the leaves that were signed for under them, and need not be again.
 
-A receipt counts once both sides have it. Of one whose ack has not come nobody here knows whether the provider has it: it may have been
-lost with the connection, or its ack was. The token that it could be posted with again has gone with its transfer, so the provider is asked
-what it has. What it does not have is signed for under the transfer that runs: else nobody would sign for it, and else it would be billed
-twice.
+What was signed for once is signed for again only if the provider has signed that it does not have that receipt: of one whose ack has not
+come nobody here knows, it may have been lost with the connection, or its ack was. The token that it could be posted with again has gone
+with its transfer, so the provider is asked. One that says no more than "no such place", or nothing at all, may have it all the same, and
+acknowledge it when the same leaves are signed for a second time: it would be paid twice. So it has the one receipt, or has lost it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from connector import telemetry
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import MeterRefused, PeerFailed, PeerRefused
 from connector.intake.account import Means
 from connector.intake.patience import Patience
 from connector.metering.objects import Receipt, kept
@@ -20,22 +20,25 @@ from connector.records.metering import Metered
 
 
 async def held(means: Means, transfers: Iterable[str], root: bytes, patience: Patience) -> Ranges:
-    """The leaves of the content log `root` that earlier `transfers` (our pids) have brought and that both sides have a receipt for. Raises
-    as `Patience.bear`, while the provider does not say what it has."""
+    """The leaves of the content log `root` that earlier `transfers` (our pids) have brought and that we have signed for, but for those of
+    a receipt that the provider has signed not to have. Raises as `Patience.bear`, while it does not say what it has."""
     found: Ranges = ()
     for transfer in transfers:
         account = await means.store.metered(transfer)
         if account is not None and account.root == root:
-            found = union(found, account.ranges if account.ack or await _heard(means, account, patience) else await _before(means, account))
+            denied = not account.ack and await _denied(means, account, patience)
+            found = union(found, await _before(means, account) if denied else account.ranges)
     return found
 
 
-async def _heard(means: Means, account: Metered, patience: Patience) -> bool:
-    """Whether the provider has the last receipt of a transfer, which has no ack here. What it does not say it does not have, once that is
-    its own word: what it has would be signed for twice."""
+async def _denied(means: Means, account: Metered, patience: Patience) -> bool:
+    """Whether the provider has signed that it does not have the last receipt of a transfer, which has no ack here."""
     while account.receipt and means.heard is not None:
         try:
-            return await means.heard(account.transfer)
+            return not await means.heard(account.transfer)
+        except MeterRefused as refused:  # what it has signed does not hold, so it has signed nothing
+            telemetry.log.warning("what the provider has signed does not hold", transfer=account.transfer, code=refused.code)
+            break
         except PeerFailed as failed:
             if isinstance(failed, PeerRefused) and not failed.status:  # it has no address to ask at
                 break
@@ -44,7 +47,7 @@ async def _heard(means: Means, account: Metered, patience: Patience) -> bool:
             except PeerRefused:  # by now it is the provider's own, and no proxy's
                 break
     if account.receipt and means.heard is not None:
-        telemetry.log.info("the provider says nothing of its receipts", transfer=account.transfer)
+        telemetry.log.info("the provider signs nothing of our last receipt: it counts", transfer=account.transfer)
         patience.well()
     return False
 

@@ -11,10 +11,11 @@ import pytest
 
 from connector.control_billing import stating
 from connector.dsp.messages import Kind, Role
+from connector.errors import PeerFailed
 from connector.intake.account import Account
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.counts import Counts
-from connector.metering.objects import digest, kept
+from connector.metering.objects import Receipt, digest, kept
 from connector.metering.statements import Statement
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
@@ -154,25 +155,89 @@ async def test_the_last_ack_that_a_crash_has_kept_from_us_comes_with_the_stateme
         assert (await both.consumer.connector.store.receipts(ours))[-1].ack == whole.ack
 
 
-async def test_whether_the_provider_has_the_last_receipt_is_asked_where_its_ack_has_not_come(tmp_path: Path):
+async def lost(both: pair.Pair, *, there: bool) -> tuple[str, str, Metered]:
+    """A transfer that is over and not stated, whose last receipt has no ack with us; the provider has it, or the one before. Our pid, the
+    provider's, and our account as it was."""
+    states, held = both.consumer.connector.states, asyncio.Event()
+    begin = states.stating.settle
+
+    async def settle(pid: str) -> None:
+        await held.wait()
+        await begin(pid)
+
+    states.stating.settle = settle  # type: ignore[method-assign]
+    ours, theirs, _ = await fetched(both)
+    states.stating.settle = begin  # type: ignore[method-assign]
+    await states.stating.close()
+    for at, pid in ((both.consumer, ours), (both.provider, theirs)):
+        rows, known = await at.connector.store.receipts(pid), await stored(at, pid)
+        if at is both.consumer:
+            whole = known
+            await at.connector.store.commit(Changes(saves=(replace(rows[-1], ack=None),)))
+            await falsify(at, pid, ack="")
+        elif not there:
+            before = kept(Receipt, rows[-2].receipt) if len(rows) > 1 else None
+            now = {"ranges": before.ranges, "counts": before.counts} if before else {"ranges": (), "counts": Counts()}
+            last = {"receipt": rows[-2].receipt, "ack": rows[-2].ack} if before else {"receipt": "", "ack": ""}
+            await at.connector.store.commit(Changes(saves=(replace(rows[-1], ack=None),)))
+            await falsify(at, pid, sequence=len(rows) - 1, status="open", **now, **last)
+    return ours, theirs, whole
+
+
+async def test_a_provider_has_the_last_receipt_if_it_has_signed_so_whatever_else_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It denies the receipt in what it has not signed: what the receipt covers must not be signed for a second time."""
     async with pair.pair(tmp_path, store="sqlite") as both:
-        ours, theirs, _ = await fetched(both)
-        await fact(both.consumer, ours, *SAID)
-        stating, whole = both.consumer.connector.states.stating, await stored(both.consumer, ours)
+        ours, theirs, whole = await lost(both, there=True)
+        stating, shown = both.consumer.connector.states.stating, both.provider.connector.states.statements.shown
+
+        async def denies(caller: str, transfer: str) -> Any:
+            return {**await shown(caller, transfer), "receipt": None, "ack": None}
+
+        both.provider.connector.states.statements.shown = denies  # type: ignore[method-assign]
         assert await stating.heard(ours)
-        assert not await stating.heard("urn:test:never-heard-of")
-        await falsify(both.consumer, ours, receipt="another.one.than-there", ack="")
-        assert not await stating.heard(ours)
         assert (await stored(both.consumer, ours)).ack == ""
-        await falsify(both.consumer, ours, receipt=whole.receipt)
-        await falsify(both.provider, theirs, ack="")
-        assert await stating.heard(ours), "a crash came between the receipt and its ack: it counts over there"
-        assert (await stored(both.consumer, ours)).ack == ""
-        await falsify(both.provider, theirs, ack=whole.ack)
+        with pytest.raises(PeerFailed, match="has signed that it has our last receipt, and has not acknowledged it"):
+            await stating.settle(ours)  # who bills has an ack: it is asked for until it is there
+        both.provider.connector.states.statements.shown = shown  # type: ignore[method-assign]
         assert await asyncio.gather(stating.heard(ours), stating.heard(ours)) == [True, True]
-        assert (await stored(both.consumer, ours)).ack == whole.ack
-        acks = [each.entry for each in await both.consumer.evidence(ours) if each.what == "receipt-acknowledged"]
-        assert acks.count(whole.ack) == 2, "once as it came, and once as it was lost and came again"
+        assert (await stored(both.consumer, ours)).ack == whole.ack == (await stored(both.provider, theirs)).ack
+        assert not await stating.heard("urn:test:never-heard-of")
+
+
+async def test_a_receipt_that_a_crash_has_left_without_its_ack_has_it_with_the_statement(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, _ = await lost(both, there=True)
+        await falsify(both.provider, theirs, ack="")
+        rows = await both.provider.connector.store.receipts(theirs)
+        await both.provider.connector.store.commit(Changes(saves=(replace(rows[-1], ack=""),)))
+        assert await both.consumer.connector.states.stating.heard(ours)
+        ack = (await stored(both.consumer, ours)).ack
+        assert ack
+        assert ack == (await stored(both.provider, theirs)).ack == (await both.provider.connector.store.receipts(theirs))[-1].ack
+
+
+async def test_a_receipt_that_the_provider_has_signed_not_to_have_counts_no_more_on_either_side(tmp_path: Path):
+    """What it covers is signed for under another transfer: an ack that comes after all would have it paid for twice."""
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        ours, theirs, whole = await lost(both, there=False)
+        stating, receipts = both.consumer.connector.states.stating, both.provider.connector.states.receipts
+        assert await asyncio.gather(stating.heard(ours), stating.heard(ours)) == [False, False]
+        said = [each for each in await both.consumer.evidence(ours) if each.what in SAID]
+        assert [each.what for each in said] == ["statement-agreed"], "both have signed the transfer without it"
+        late = await receipts.take(theirs, whole.receipt, "revoked")
+        assert (late.outcome, late.code) == ("refused", "account-stated")
+
+        async def shown(caller: str, transfer: str) -> Any:  # it has it after all, it says
+            return {"receipt": whole.receipt, "ack": whole.ack, "statement": said[0].entry}
+
+        both.provider.connector.states.statements.shown = shown  # type: ignore[method-assign]
+        assert not await stating.heard(ours)
+        await stating.settle(ours)
+        assert (await stored(both.consumer, ours)).ack == ""
+        agreement = pair.quoted((await stored(both.consumer, ours)).agreement)
+        one, other = [await at.asked("GET", f"/agreements/{agreement}/invoice?to=2040-01-01") for at in (both.provider, both.consumer)]
+        assert one["digest"] == other["digest"]
+        assert one["counts"]["bytes"] < len(CONTENT)
 
 
 CRASHES = ("statement-signed", "statement-agreed")

@@ -14,7 +14,7 @@ from connector.adapters.clock import SystemClock
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
 from connector.dsp.messages import Role
-from connector.errors import PeerFailed, PeerRefused
+from connector.errors import MeterRefused, PeerFailed, PeerRefused
 from connector.intake import account, patience, proven
 from connector.intake.account import Means
 from connector.intake.patience import Patience
@@ -209,17 +209,18 @@ LAST, BEFORE = ((1, 4),), ((1, 3),)
 CASES: dict[str, tuple[bool, Callable[[str], Awaitable[bool]] | None, Ranges]] = {
     "it has its ack": (True, answers(), LAST),
     "the provider has it": (False, answers(True), LAST),
-    "the provider does not have it": (False, answers(False), BEFORE),
-    "the provider says nothing of it": (False, answers(*[PeerRefused("no such place", status=404)] * 1000), BEFORE),
-    "the provider takes no statements": (False, answers(PeerRefused("it has no address")), BEFORE),
+    "the provider has signed that it does not have it": (False, answers(False), BEFORE),
+    "the provider says without a signature that it has nothing": (False, answers(*[PeerRefused("no such place", status=404)] * 1000), LAST),
+    "the provider takes no statements": (False, answers(PeerRefused("it has no address")), LAST),
+    "what the provider has signed does not hold": (False, answers(MeterRefused("another's", "jws-signature")), LAST),
     "a proxy says something else": (False, answers(PeerRefused("no such place", status=404), True), LAST),
     "the provider is away for a moment": (False, answers(PeerFailed("away"), PeerFailed("away"), True), LAST),
-    "nobody is asked": (False, None, BEFORE),
+    "nobody is asked": (False, None, LAST),
 }
 
 
 @pytest.mark.parametrize(("acked", "heard", "ranges"), CASES.values(), ids=CASES)
-async def test_a_receipt_counts_once_both_sides_have_it(
+async def test_what_was_signed_for_once_is_signed_for_again_only_if_the_provider_has_signed_not_to_have_it(
     acked: bool, heard: Callable[[str], Awaitable[bool]] | None, ranges: Ranges, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
