@@ -23,6 +23,7 @@ from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
 from connector.signatures import http
 from connector.signatures.asking import Means
+from connector.signatures.digests import DIGEST
 from connector.signatures.jws import SigningKey
 
 BEARER_CHARACTERS_MAX = 4096
@@ -111,8 +112,9 @@ def binding_of(request: web.Request) -> http.Binding:
 def to_sign(request: web.Request) -> str:
     """The `Accept-Signature` by which a request is asked for with a signature (RFC 9421, 5.1)."""
     binding, there = binding_of(request), request.headers
-    body = {http.DIGEST} if request.body_exists else set()
-    names = (each for each in binding.of_request if each[0].startswith("@") or each[0] in there or each[0] in body)
+    body = {DIGEST} if request.body_exists else set()
+    components = http.to_cover(http.Request(request.method, request.path, lambda name: there.getall(name, ()), binding))
+    names = (each for each in components if each[0].startswith("@") or each[0] in there or each[0] in body)
     return http.ask(names, binding=binding)
 
 

@@ -30,7 +30,7 @@ from connector.dsp.transfer import State
 from connector.errors import Busy, InvalidRequest, SignatureRefused, TokenRefused, TooLarge, TooSlow, UnsupportedMedia, Withdrawn
 from connector.ports import SIGNED_REQUESTS, Store
 from connector.ports.pushed import Answer, Brought, Reception, Receptions
-from connector.signatures.http import DIGEST, content_digest
+from connector.signatures.digests import DIGEST, content_digest
 from connector.signatures.jws import OBJECT_CHARACTERS_MAX
 
 ADDRESS_BYTES_MAX: Final = 16 * 1024

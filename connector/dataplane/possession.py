@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from connector.errors import Busy, SignatureRefused
 from connector.ports import Clock, VerificationKey
-from connector.signatures.http import AGE_SECONDS_MAX, DIGEST, Request, check_content, verify_request
+from connector.signatures.digests import DIGEST, check_content
+from connector.signatures.http import AGE_SECONDS_MAX, Request, verify_request
 from connector.signatures.used import UsedIds
 
 TO_SIGN = (

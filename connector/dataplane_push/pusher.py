@@ -34,7 +34,8 @@ from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
 from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
 from connector.signatures.asking import Asking, Means
-from connector.signatures.http import PUSH, content_digest
+from connector.signatures.digests import content_digest
+from connector.signatures.http import PUSH
 
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"

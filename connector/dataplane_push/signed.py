@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from connector import telemetry
 from connector.errors import PeerRefused, SignatureRefused
 from connector.ports import Reply
-from connector.signatures import http
 from connector.signatures.asking import Asked, Asking
+from connector.signatures.digests import DIGEST, check_content
 
 DONE: Final = 2  # the class of statuses that say so
 UNPROVEN: Final = (
@@ -77,8 +77,8 @@ class SignedUploads:
         """Believe what is said, or raise PeerRefused. An error without a signature may be a proxy's, and moves nothing."""
         try:
             signed = self._asking.look(asked, reply.status, reply.headers)
-            if signed is not None and http.DIGEST in reply.headers:
-                http.check_content(lambda name: [reply.headers[name]], reply.body)
+            if signed is not None and DIGEST in reply.headers:
+                check_content(lambda name: [reply.headers[name]], reply.body)
             elif signed is not None and reply.body and reply.status // 100 == DONE:
                 raise SignatureRefused(UNNAMED, "content-digest-missing")
         except SignatureRefused as refused:

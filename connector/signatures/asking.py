@@ -10,7 +10,9 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from connector.errors import SignatureRefused
 from connector.signatures import http
+from connector.signatures.digests import AUTHORIZATION, authorization_digest, content_digest
 from connector.signatures.jws import SigningKey
 
 NONCE_BYTES = 16  # 128 bits: never drawn twice
@@ -53,10 +55,13 @@ class Asking:
         asks = http.ask(binding.of_answer, nonce=None if signs else nonce, binding=binding)
         out = dict(headers) | {"Accept-Signature": asks}
         if body is not None:
-            out["Content-Digest"] = http.content_digest(body)
+            out["Content-Digest"] = content_digest(body)
         lower = {name.lower(): (value,) for name, value in out.items()}
         request = http.Request(method, url, lambda name: lower.get(name, ()), binding)
         if signs:
+            if carried := lower.get("authorization"):
+                lower[AUTHORIZATION] = (authorization_digest(carried[0]),)
+                out["Qiao-Authorization-Digest"] = lower[AUTHORIZATION][0]
             given = http.sign(request, self._means.signer(), self._means.now(), nonce=nonce)
             out["Signature-Input"], out["Signature"] = given
             lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
@@ -70,11 +75,14 @@ class Asking:
             return () if (value := headers.get(name)) is None else (value,)
 
         self.signs = self.signs or http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None
-        if not http.is_signed(fields, self._binding):
-            return None
         answer = http.Answer(status, fields, asked.request)
         means = self._means
-        found = http.verify_answer(answer, self._other, means.keys(self._other), means.now(), nonce=asked.nonce)
+        try:
+            found = http.verify_answer(answer, self._other, means.keys(self._other), means.now(), nonce=asked.nonce)
+        except SignatureRefused as refused:
+            if refused.code in http.UNSIGNED:
+                return None
+            raise
         self.signs = self.answered = True
         return found
 

@@ -10,6 +10,7 @@ import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Bare = int | str | bytes | bool  # a token is a `Token`, any other `str` a string
 KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")
@@ -20,6 +21,7 @@ INTEGER = re.compile(r"(-?[0-9]{1,15})(?![0-9.])")
 TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")
 ESCAPED = re.compile(r"\\(.)")
 TO_ESCAPE = re.compile(r'(["\\])')
+LISTED = re.compile(r'(?: *"[ !#-\[\]-~]*"(?:;req)?)* *\)')  # an inner list as signatures have it: most are the same to the letter
 SPACES, BLANKS = re.compile(r" *"), re.compile(r"[ \t]*")
 INTEGER_MAX = 999_999_999_999_999  # RFC 9651, 3.3.1
 
@@ -115,17 +117,29 @@ def write_bare(value: Bare) -> str:
 
 def _inner_list(text: str, at: int) -> tuple[InnerList, int]:
     """Read on behind the opening parenthesis."""
+    listed = LISTED.match(text, at)
+    items, at = _items(text, at) if listed is None else (_same_items(listed[0]), listed.end())
+    parameters, at = _parameters(text, at)
+    return InnerList(items, parameters), at
+
+
+def _items(text: str, at: int) -> tuple[tuple[Item, ...], int]:
+    """The items of an inner list, and where its closing parenthesis ends."""
     items: list[Item] = []
     while True:
         spaced = _skip(SPACES, text, at)
         if text.startswith(")", spaced):
-            parameters, at = _parameters(text, spaced + 1)
-            return InnerList(tuple(items), parameters), at
+            return tuple(items), spaced + 1
         if items and spaced == at:
             raise _unreadable(at)
         value, at = _bare(text, spaced)
         parameters, at = _parameters(text, at)
         items.append(Item(value, parameters))
+
+
+@lru_cache(maxsize=64)
+def _same_items(text: str) -> tuple[Item, ...]:
+    return _items(text, 0)[0]
 
 
 def _parameters(text: str, at: int) -> tuple[dict[str, Bare], int]:

@@ -3,16 +3,16 @@
 Pure: no clock, no randomness. There are two bindings, by their tags: `dp-pull` for data that are fetched, `dp-push` for those that are
 brought. What a binding names is covered wherever it is there, and a signature that leaves some of that out proves nothing. Its parameters
 are `created`, `keyid` (a DID URL), `alg`, `tag`, and for requests `nonce`. An answer covers the signature of its request, or, where there
-is none, the nonce that was asked for (`Accept-Signature`).
+is none, the nonce that was asked for (`Accept-Signature`). Of a token a digest may be covered in its place (`digests.AUTHORIZATION`).
 What is missing here (other algorithms, parts of structured fields, trailers, query parameters) is refused, never passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256, sha512
+from hashlib import sha256
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -20,25 +20,21 @@ from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from connector.errors import SignatureRefused
+from connector.signatures.digests import AUTHORIZATION, DIGEST, FIELD_CHARACTERS_MAX, Fields, check_authorization, dictionary_of
 from connector.signatures.fields import Bare, InnerList, Item, Member, read_dictionary, write_bare, write_inner_list
 from connector.signatures.jws import SIGNATURE_BYTES, SKEW_SECONDS, SigningKey
 
 CLOCKS: Final = frozenset({"signature-old", "signature-future", "signature-expired"})  # what a clock says that was set wrong
 LABEL, ALGORITHM = "dp", "ed25519"
-INPUT, SIGNATURE, ACCEPT, DIGEST = "signature-input", "signature", "accept-signature", "content-digest"
-DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {  # RFC 9530, 5: those that are active
-    "sha-256": lambda body: sha256(body).digest(),
-    "sha-512": lambda body: sha512(body).digest(),
-}
+INPUT, SIGNATURE, ACCEPT = "signature-input", "signature", "accept-signature"
+UNSIGNED: Final = frozenset({"signature-missing", "signature-tag"})  # what is refused of a message that has no signature of its binding
 AGE_SECONDS_MAX = 60.0
-FIELD_CHARACTERS_MAX = 8192  # of each of the three fields: ours have some 500
 COMPONENTS_MAX = 64  # each is looked up
 NONCE_CHARACTERS = range(16, 257)  # 16 of base64url have 96 bits
 LABEL_CHARACTERS_MAX = 64  # it is repeated
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PARAMETERS = frozenset({"created", "expires", "keyid", "alg", "nonce", "tag"})  # RFC 9421, 2.3
 
-Fields = Callable[[str], Sequence[str]]  # the lines of a field, by its lower-case name; () if it is not there
 Component = tuple[str, bool]  # name, and whether it is that of the request (`;req`)
 
 
@@ -138,7 +134,7 @@ def sign(message: Message, key: SigningKey, now: float, *, nonce: str | None = N
 
     Raises SignatureRefused for a value that a signature base cannot have, ValueError for a nonce that is no string of a structured field.
     """
-    present = [(_identifier(each), value) for each in _covered(message) if (value := value_of(each, message)) is not None]
+    present = [(_identifier(each), value) for each in to_cover(message) if (value := value_of(each, message)) is not None]
     named = "" if nonce is None else f";nonce={write_bare(nonce)}"
     parameters = f';created={int(now)};keyid={write_bare(key.kid)};alg="{ALGORITHM}"{named};tag="{message.binding.tag}"'
     line = f"({' '.join([identifier for identifier, _ in present])}){parameters}"
@@ -152,6 +148,7 @@ def verify_request(request: Request, signer: str, keys: Iterable[Key], now: floa
     Raises SignatureRefused with a code for each rule; its text never repeats the message.
     """
     signed = _verified(request, signer, keys, now)
+    check_authorization(request.fields)
     if signed.nonce is None or len(signed.nonce) not in NONCE_CHARACTERS:
         low, high = NONCE_CHARACTERS[0], NONCE_CHARACTERS[-1]
         raise SignatureRefused(f"the request's signature has no `nonce` of {low} to {high} characters", "signature-nonce")
@@ -167,29 +164,24 @@ def verify_answer(answer: Answer, signer: str, keys: Iterable[Key], now: float, 
     return signed
 
 
-def content_digest(body: bytes) -> str:
-    """The value of the `Content-Digest` of a body (RFC 9530, 2), by which a signature covers it."""
-    return f"sha-256={write_bare(DIGESTS['sha-256'](body))}"
+def base_of(message: Message, input: str) -> bytes:
+    """The base of a signature that `sign` has made of a message; `input` is the value of its `Signature-Input`."""
+    return base(
+        ((_identifier(each), value_of(each, message) or "") for each in to_cover(message) if value_of(each, message) is not None),
+        input.partition("=")[2],
+    )
 
 
-def check_content(fields: Fields, body: bytes) -> None:
-    """Raise SignatureRefused unless all digests in `Content-Digest` that are known here are those of this body, and one of them is."""
-    known = {name: member for name, member in _dictionary(fields, DIGEST).items() if name in DIGESTS}
-    if not known:
-        raise SignatureRefused(f"`Content-Digest` has none of {', '.join(DIGESTS)}", "content-digest-unknown")
-    for name, member in known.items():
-        if not isinstance(member, Item) or member.value != DIGESTS[name](body):
-            raise SignatureRefused("the body is another than the one that `Content-Digest` names", "content-digest-wrong")
+def to_cover(message: Message) -> tuple[Component, ...]:
+    """What a signature of a message has to cover, as far as it is there."""
+    if isinstance(message, Answer):
+        return message.binding.of_answer
+    return _digested(message.binding.of_request) if message.fields(AUTHORIZATION) else message.binding.of_request
 
 
-def is_signed(fields: Fields, binding: Binding = PULL) -> bool:
-    """Whether a message carries a signature of a binding, right or wrong, or something that cannot be read as any."""
-    if not fields(INPUT) and not fields(SIGNATURE):
-        return False
-    try:
-        return bool(_ours(_dictionary(fields, INPUT), binding.tag))
-    except SignatureRefused:
-        return True
+@lru_cache(maxsize=8)
+def _digested(components: tuple[Component, ...]) -> tuple[Component, ...]:
+    return tuple((AUTHORIZATION if name == "authorization" else name, of_request) for name, of_request in components)
 
 
 def ask(components: Iterable[Component], *, nonce: str | None = None, binding: Binding = PULL) -> str:
@@ -245,10 +237,6 @@ def target_uri(url: str) -> str:
     return f"{parts.scheme.lower()}://{authority(url)}{path}"
 
 
-def _covered(message: Message) -> tuple[Component, ...]:
-    return message.binding.of_request if isinstance(message, Request) else message.binding.of_answer
-
-
 # What a message is, beside its fields (RFC 9421, 2.2), for requests; answers have their status only.
 DERIVED: Mapping[str, Callable[[Request], str]] = {
     "@method": lambda request: request.method,
@@ -288,7 +276,7 @@ def _verified(message: Message, signer: str, keys: Iterable[Key], now: float) ->
     if len(covered) > COMPONENTS_MAX or len(set(covered)) != len(covered):
         raise SignatureRefused(f"the {what}'s signature covers a component twice, or more than {COMPONENTS_MAX}", "signature-components")
     created, kid, nonce = _parameters(member.parameters, now, what)
-    for each in _covered(message):
+    for each in to_cover(message):
         if each not in covered and value_of(each, message) is not None:
             raise SignatureRefused(f"the {what}'s signature does not cover `{_identifier(each)}`, which is there", "signature-uncovered")
     values: list[tuple[str, str]] = []
@@ -313,12 +301,13 @@ def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:
     tag = message.binding.tag
     if not message.fields(INPUT) and not message.fields(SIGNATURE):
         raise SignatureRefused(f"the {what} is not signed; sign it as RFC 9421 says, with the tag `{tag}`", "signature-missing")
-    inputs, signatures = _dictionary(message.fields, INPUT), _dictionary(message.fields, SIGNATURE)
-    if inputs.keys() != signatures.keys():
-        raise SignatureRefused("`Signature-Input` and `Signature` do not have the same labels", "signature-labels")
+    inputs = dictionary_of(message.fields, INPUT)
     ours = _ours(inputs, tag)
     if not ours:
         raise SignatureRefused(f"no signature of the {what} has the tag `{tag}`", "signature-tag")
+    signatures = dictionary_of(message.fields, SIGNATURE)
+    if inputs.keys() != signatures.keys():
+        raise SignatureRefused("`Signature-Input` and `Signature` do not have the same labels", "signature-labels")
     if len(ours) > 1:
         raise SignatureRefused(f"more than one signature of the {what} has the tag `{tag}`", "signature-several")
     (label, member), *_ = ours.items()
@@ -330,16 +319,6 @@ def _chosen(message: Message, what: str) -> tuple[InnerList, bytes]:
 
 def _ours(inputs: Mapping[str, Member], tag: str) -> dict[str, InnerList]:
     return {label: each for label, each in inputs.items() if isinstance(each, InnerList) and _string(each.parameters.get("tag")) == tag}
-
-
-def _dictionary(fields: Fields, name: str) -> dict[str, Member]:
-    value = ", ".join(line.strip(" \t") for line in fields(name))
-    if len(value) > FIELD_CHARACTERS_MAX:
-        raise SignatureRefused(f"`{name}` is longer than {FIELD_CHARACTERS_MAX} characters", "signature-long")
-    try:
-        return read_dictionary(value)
-    except ValueError as error:
-        raise SignatureRefused(f"`{name}` is no dictionary of structured fields: {error}", f"{name}-malformed") from None
 
 
 def _component(item: Item, what: str) -> Component:
