@@ -18,7 +18,7 @@ from connector import telemetry
 from connector.api.data_answers import Signing, answered, bearer, not_allowed, not_found
 from connector.errors import ConnectorError, RangeNotSatisfiable, SettingsError, SourceFailed, TokenRefused, Withdrawn
 from connector.ports import SIGNED_REQUESTS
-from connector.signatures import http
+from connector.signatures import digests, http
 from connector.signatures.fields import InnerList, read_dictionary
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, ShiftedClock, key_of, provider, serving, some_bytes
@@ -231,7 +231,7 @@ async def test_where_it_is_demanded_nobody_reads_without_a_signature(way: str, t
 
         status, code, headers = await got(part)
         assert (status, code) == (401, "urn:qiao:problem:signature-missing")
-        covered = [each for each in http.PULL.of_request if each[0] != http.DIGEST]
+        covered = [each for each in http.PULL.of_request if each[0] != digests.DIGEST]
         assert headers["Accept-Signature"] == http.ask(covered), "what this request has to cover"
         assert "signs" in headers["WWW-Authenticate"]
         now = clock.now()
@@ -264,7 +264,7 @@ async def test_renewals_and_receipts_are_asked_to_be_signed(tmp_path: Path):
         ):
             for sign in (False, True):
                 bearer = await rig.consumer.mint(PROVIDER) if url.endswith("/token") else rig.authorization()["Authorization"]
-                asked = {"Authorization": bearer} | ({"Content-Digest": http.content_digest(data)} if data and sign else {})
+                asked = {"Authorization": bearer} | ({"Content-Digest": digests.content_digest(data)} if data and sign else {})
                 asked = signed(method, url, asked, nonce=f"{method}{url[-20:]}", at=clock.now()) if sign else asked
                 asked |= {"Content-Type": "application/x-www-form-urlencoded" if url.endswith("/token") else "application/jwt"}
                 async with session.request(method, url, headers=asked, data=data) as answer:
@@ -294,11 +294,11 @@ async def test_another_body_than_the_one_that_was_named_is_refused_with_its_own_
             async with session.post(url, headers=headers, data=sent) as answer:
                 return answer.status, orjson.loads(await answer.read())
 
-        right, other = http.content_digest(body), body + b"&x=y"
+        right, other = digests.content_digest(body), body + b"&x=y"
         for number, (digest, sent, code) in enumerate(
             (
                 (right, other, "content-digest-wrong"),
-                (http.content_digest(other), body, "content-digest-wrong"),
+                (digests.content_digest(other), body, "content-digest-wrong"),
                 ("md5=:AAAA:", body, "content-digest-unknown"),
                 (None, body, "content-digest-missing" if demanded else None),
                 (right, body, None),
