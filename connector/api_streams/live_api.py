@@ -82,6 +82,7 @@ class LiveApi:
         elif first:
             del headers[hdrs.ETAG]  # these are not the bytes that it names, but those from some place on
         account.demand()
+        await flow.mend(first)  # of a client that signs nothing, or nothing yet, only its request says what it needs
         await self._accounts.manifest(account)  # a ledger that cannot be written stops the transfer before its first byte
         response = web.StreamResponse(status=status, headers=headers)
         if end < LAST:
@@ -95,7 +96,8 @@ class LiveApi:
         account.heard = partial(_heard, flow)
         if account.stored is not None and account.opened:
             _heard(flow, account.stored)
-        await flow.mend(flow.free if account.opened else None)
+        if account.opened:
+            await flow.mend(flow.free)
         return flow, account
 
     async def _send(
@@ -179,7 +181,7 @@ def _heard(flow: Flow, stored: Metered) -> None:
 
 def _asked(request: web.Request, flow: Flow) -> tuple[int, int, int]:
     """(first byte, end, status). Raises RangeNotSatisfiable for bytes that are dropped, or that lie ahead."""
-    log, dropped = flow.log, flow.spool.first
+    log, dropped = flow.log, flow.oldest
     found = RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").replace(" ", ""))
     if_range = request.headers.get(hdrs.IF_RANGE)
     if found is None or (found[2] and int(found[2]) < int(found[1])) or if_range not in (None, log.etag):

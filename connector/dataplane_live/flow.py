@@ -95,12 +95,19 @@ class Flow:
         with suppress(SinkFailed):  # nothing more is signed then
             await self._tell()
 
-    async def mend(self, acknowledged: int | None) -> None:
-        """After a loss of power have the bytes again that may be asked for: those behind what is `acknowledged`; where nobody signs (None)
-        those that are here. Raises Withdrawn if they are lost for good, SourceFailed, SinkFailed."""
+    @property
+    def oldest(self) -> int:
+        """The first byte that is to be had. Where a loss of power has left no file nobody knows any more what was dropped: then as many as
+        there is room for are asked of the source again, if somebody wants them."""
+        if self.log.torn and self.spool.first == self.log.end:
+            return max(0, self.log.end - self._spool_bytes)
+        return self.spool.first
+
+    async def mend(self, needed: int) -> None:
+        """After a loss of power have the bytes from `needed` on again. Raises Withdrawn if they are lost for good, SourceFailed,
+        SinkFailed."""
         async with self._mending:
             if self.log.torn:
-                needed = self.spool.first if acknowledged is None else acknowledged
                 await mend(self.log, self.spool, self._source, self._staged, needed)
                 self.log.mended()
                 self.release(needed)

@@ -39,7 +39,7 @@ def broken() -> Withdrawn:
 async def mend(log: Growing, spool: Spool, source: LiveSource, staged: Callable[[bytes], Awaitable[bytes]], needed: int) -> None:
     """Let the bytes from `needed` on be those of the log. `staged` is what leaves for what comes. Raises Withdrawn if they are lost,
     SourceFailed if the source does not answer now, SinkFailed."""
-    first = log.held(needed, 0)[0]
+    first = log.touched(needed, 0)[0]
     wrong = await asyncio.to_thread(_first_wrong, log, spool, first)
     if wrong == log.leaves:
         return

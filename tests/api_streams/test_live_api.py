@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from connector.adapters.memory import MemoryStore
 from connector.api_streams import live_api
 from connector.dataplane_live import flow, lives
 from connector.merkle import checkpoints, notes
@@ -24,6 +25,7 @@ from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
 from tests.dataplane_live.test_flow import Upper
+from tests.dataplane_live.test_live_pair import power_gone
 from tests.free_ports import free_ports
 
 SINCE = {"parameter": "since", "member": "n"}
@@ -170,6 +172,28 @@ async def test_what_is_dropped_or_lies_ahead_is_told_in_words(tmp_path: Path, mo
         found = numbers(rest)
         assert found == list(range(found[0], found[0] + len(found)))
         assert found[0] > 1
+
+
+@pytest.mark.parametrize("has_bytes", [0, 123_457])
+async def test_a_client_that_has_signed_nothing_goes_on_where_it_was_after_a_loss_of_power(tmp_path: Path, has_bytes: int):
+    (tmp_path / "root").mkdir()
+    async with upstream.running(free_ports(1)[0]) as url:
+        store, etag, data = MemoryStore(), "", b""
+        for life in ("before", "after"):
+            limits: dict[str, Any] = {"metered": True, "store": store, "live": {"life": life}}
+            async with provider(tmp_path / "root", **limits) as rig, aiohttp.ClientSession() as http:
+                await rig.publish_live(f"{url}/lines?size=900", since=SINCE)
+                at = Client(rig, http)
+                await at.body("/manifest")  # nothing of the bytes is needed for it
+                if life == "before":
+                    answer, data = await at.take(2_000_000)
+                    etag = answer.headers["ETag"]
+                else:
+                    more, rest = await at.take(2_500_000, Range=f"bytes={has_bytes}-", If_Range=etag)
+                    assert more.status == 206
+            power_gone(tmp_path / "root.live", bytes_too=True)
+    assert data[:has_bytes] + rest[: len(data) - has_bytes] == data
+    assert numbers(data[:has_bytes] + rest) == list(range(1, 1 + len(numbers(data[:has_bytes] + rest))))
 
 
 async def test_a_range_of_another_log_is_answered_with_what_there_is(tmp_path: Path):

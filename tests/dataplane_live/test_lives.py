@@ -110,7 +110,7 @@ async def test_after_a_loss_of_power_a_log_goes_on_behind_its_last_mark_and_one_
             assert caught.value.code == BROKEN
         else:
             flow = await again.of(PERMIT)
-            await flow.mend(None)
+            await flow.mend(flow.oldest)
             assert (flow.log.torn, flow.log.end, flow.log.position) == (False, 2, "1")
             await come(again, faucet, b"b\n")
             assert faucet.followed == [None, "1"]

@@ -203,6 +203,23 @@ async def test_what_was_lost_from_the_first_byte_on_comes_again_from_where_the_s
         assert flow.log.root_at(leaves) == root
 
 
+async def test_of_what_nobody_has_signed_for_as_much_is_to_be_had_again_as_there_is_room_for_from_any_byte_on(tmp_path: Path):
+    content, *_ = await begun(tmp_path / "x")
+    all_gone(tmp_path / "x")
+    async with flowing(tmp_path / "x", "after", Numbers()) as flow:
+        assert flow.oldest == 0
+        needed = CHUNK_BYTES * 20 + 5  # within a leaf
+        await flow.mend(needed)
+        assert flow.oldest == needed
+        assert (await come(flow, len(content) - needed, needed))[: len(content) - needed] == content[needed:]
+    for path in segments(tmp_path / "x"):
+        path.unlink()
+    log = Growing(tmp_path / "x", "later")
+    flow = Flow(log, Spool(tmp_path / "x", log.end, SEGMENT), Numbers(), (), lambda _code: None, spool_bytes=SEGMENT)
+    assert flow.oldest == log.end - SEGMENT
+    log.close(durable=False)
+
+
 async def test_a_source_that_does_not_answer_now_is_asked_again_by_the_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mending, "MENDING_SECONDS", 0.1)
     await begun(tmp_path / "x")
