@@ -325,6 +325,7 @@ class Outbox:
             dead = replace(row, dead=True, error="; ".join(said)[:ERROR_CHARACTERS_MAX])
             more = fact(telemetry.DEAD, after, now, row.move, reasons=said)
             telemetry.log.warning("dead letter", pid=row.pid, move=row.move, peer=row.peer, reasons=said)
+            self.unheard(row.pid, f"{dead.error}; it is not told again by itself: `connector replay {row.id}` does it")
             return replace(changes, outbox=(*changes.outbox, dead), evidence=(*changes.evidence, more))
 
         await self._journal.decide(step, row.pid)

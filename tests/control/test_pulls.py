@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,7 @@ import pytest_asyncio
 from connector.control_streams import patience
 from connector.dsp.messages import Role
 from connector.records import Changes, Edr, Pull
+from connector.settings.fields import DeliverySettings
 from connector.signatures import jws
 from tests.api.conftest import events
 from tests.control.orders import (
@@ -128,21 +130,26 @@ async def test_an_order_outlives_a_provider_that_is_away_and_says_meanwhile_what
 @pytest.mark.asyncio
 async def test_an_order_under_an_agreement_that_stands_says_why_its_provider_does_not_begin(tmp_path: Path):
     """To who looks, and on the feed that `connector get` follows: without it the command would stand still and say nothing."""
-    provider, consumer = site(tmp_path / "hospital", "hospital", store="sqlite"), site(tmp_path / "biopharma", "biopharma")
+    provider = site(tmp_path / "hospital", "hospital", store="sqlite")
+    consumer = site(tmp_path / "biopharma", "biopharma", delivery=DeliverySettings(deadline_seconds=1.0, first_retry_seconds=0.2))
     provider.meet(consumer)
     consumer.meet(provider)
     async with running(consumer) as us:
         async with running(provider) as them:
             await them.publish(D, content=CONTENT)
             assert (await settled(us, (await order(us))["id"])).stage == "done"
-        id = (await order(us, out="again.bin"))["id"]
+        id, said = (await order(us, out="again.bin"))["id"], list[dict[str, Any]]()
         async with asyncio.timeout(WAIT_SECONDS), events(us, "?after=now") as feed:
             async for what, seen in feed:
                 if what == "progress" and seen["reasons"]:
+                    said.append(seen)
+                if said and "connector replay" in said[-1]["reasons"][0]:
                     break
-        assert (seen["id"], seen["stage"], "no connection" in seen["reasons"][0]) == (id, "transfer", True)
-        assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == seen["reasons"]
+        assert {(seen["id"], seen["stage"], "no connection" in seen["reasons"][0]) for seen in said} == {(id, "transfer", True)}
+        assert len(said) > 1, "while it was tried again, and once it was not any more"
+        assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == said[-1]["reasons"]
         async with running(provider):
+            await us.asked("POST", f"/dead-letters/{(await us.asked('GET', '/dead-letters'))['items'][0]['id']}/replay", {})
             assert (await settled(us, id)).reasons == ()
         assert (await us.asked("GET", f"/pulls/{id}"))["reasons"] == []
 
