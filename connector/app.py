@@ -162,7 +162,6 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
 
         journal = Journal(store, clock)
         policies = Policies(Options(profiles=read_profiles()))
-        feed = Feed(journal)
         automatic = Automatic(settings.approval.delay_seconds)
         steps = Steps(instead.approver or automatic, ids, Sender(own.id, own.protocol or "", parts.times(settings)))
         tokens = Tokens(
@@ -207,6 +206,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             retry_seconds_max=settings.delivery.retry_seconds_max,
             doubt_seconds=settings.delivery.doubt_seconds,
         )  # fmt: skip
+        feed = Feed(journal)  # whoever watches is told after those that act
         receiver, catalogs = Receiver(journal, steps, negotiations, transfers), PeerCatalogs(peer, identity, schemas, expander)
         service, nested = f"{own.id}#connector", parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
@@ -219,6 +219,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, credential)}
         streams = {"http-stream": HttpStreams(peer, credential)}
         logs = parts.content_logs(settings, stack)
+        rights.extents = logs.at_hand
         stack.push_async_callback(logs.close)
         sweeping = Sweeping(logs, store)
         journal.listen(sweeping.committed, Dataset)
