@@ -15,6 +15,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes -r requirements-dev.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q connector tests  # as the installation of a wheel does: each start takes a third less
 	@touch $@
 
 demo: $(READY)   ## a hospital and a biopharma exchange real data on this machine
