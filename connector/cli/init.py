@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 32  # as many as its SHA-256: guessing the token is no easier than finding a collision
 SECRET_MODE, PUBLIC_MODE = 0o600, 0o644
+REACHED = "in connector.toml give protocol and data a certificate and a host that peers reach, or put a proxy that speaks TLS before them"
 DSP_PATH = "/dsp/2025-1"  # below the protocol listener's address, where peers send their messages
 LISTENERS_DO: Mapping[str, str] = {
     "protocol": "Here peers send the messages of the protocol.",
@@ -209,7 +210,7 @@ def _say(settings: Settings, directory: Path, path: Path, token: str, saved: boo
         f"cd {directory}",
         *([] if saved else ["export QIAO_TOKEN=<the token>"]),
         f"give {path} to your peers, and put theirs into {settings.registry.directory}",
-        *([] if development else ["give protocol and data a certificate in connector.toml, or put a proxy that speaks TLS before them"]),
+        *([] if development else [REACHED]),
         "connector check",
         "connector run",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -16,6 +16,7 @@ from connector.errors import SettingsError
 
 if TYPE_CHECKING:
     from connector.settings import Settings
+    from connector.signatures.jws import PublicKey
 
 
 def run(*, common: Common | None = None) -> None:
@@ -31,7 +32,7 @@ def check(*, common: Common | None = None) -> None:
     """Check the settings, keys, certificates and the registry, and report every mistake."""
     common = common or Common()
     settings = read_settings(common, look_at_files=True, contents=_mistakes)
-    if mistakes := _mistakes(settings, frozenset()):
+    if mistakes := _mistakes(settings, frozenset()) or _outdated(settings):
         raise SettingsError(f"the settings at `{common.config}` cannot work", mistakes)
     if common.json:
         show.document({"settings": str(common.config), "participant": settings.participant.id, "mistakes": []})
@@ -48,6 +49,28 @@ def demo(*, keep: Annotated[bool, Parameter(negative=())] = False) -> int:
         keep both connectors' folders, and say how to look around in them
     """
     return int(importlib.import_module("connector.cli.demo").main(keep=keep))
+
+
+def _outdated(settings: Settings) -> tuple[str, ...]:
+    """What the file that peers are given of us says otherwise than we do while we run."""
+    from connector.adapters.keys import Keys
+    from connector.adapters.registry import Registry
+    from connector.api.dsp_api import PATH
+
+    own, registry = settings.participant.id, Registry(settings.registry.directory)
+    if (told := registry.find(own)) is None:
+        return ()
+    pairs = {
+        "endpoints.protocol": (told.protocol, settings.protocol.url + PATH),
+        "keys": tuple(_named(keys) for keys in (registry.keys(own), Keys(settings.keys.directory, own).public())),
+    }
+    remedy = "put what `/.well-known/participant.jsonld` of our running connector says there, and give it to our peers again"
+    where = f"our self-description in `{settings.registry.directory}`"
+    return tuple(f"{where} has `{old}` for `{name}`, and it is `{new}`; {remedy}" for name, (old, new) in pairs.items() if old != new)
+
+
+def _named(keys: Sequence[PublicKey]) -> str:
+    return ", ".join(sorted(key.kid.partition("#")[2] for key in keys))
 
 
 def _mistakes(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:

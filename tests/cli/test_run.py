@@ -45,6 +45,21 @@ def test_mistakes_in_files_are_all_reported(command: Command, home: Path):
         assert says in ended.err
 
 
+def test_a_self_description_that_peers_are_given_and_that_is_of_before_is_reported(command: Command, home: Path):
+    """Its file was written by `init`; what the settings or the keys say by now is what a running connector says of itself."""
+    settings, path = home / "connector.toml", home / "participants" / "hospital.jsonld"
+    settings.write_text(settings.read_text().replace('url = ""', 'url = "https://dsp.hospital.example"', 1))
+    known = json.loads(path.read_text())
+    was, (key,) = known["endpoints"]["protocol"], known["keys"]
+    path.write_text(json.dumps(known | {"keys": [key | {"@id": f"{known['@id']}#another"}]}))
+    ended = command("check")
+    assert ended.code == 1
+    assert f"has `{was}` for `endpoints.protocol`, and it is `https://dsp.hospital.example/dsp/2025-1`; put what" in ended.err
+    assert f"has `another` for `keys`, and it is `{key['@id'].partition('#')[2]}`; put what" in ended.err
+    path.unlink()
+    assert command("check").code == 0, "whether ours is there is nobody's business but ours"
+
+
 @pytest.mark.parametrize("name", ["check", "run"])
 def test_mistakes_in_fields_and_in_files_are_one_round(command: Command, home: Path, name: str):
     """Each line of the answer is a mistake of its own, and each mistake is there once."""
