@@ -47,10 +47,19 @@ class Object:
         return str(self.member.value["transfer"])
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A key whose end (POSIX seconds, None for none) the file has as `said` and the verifier as `trusted`; the earlier one counts."""
+
+    kid: str
+    said: float | None
+    trusted: float | None
+
+
 @dataclass(slots=True)
 class Case:
     """One file under examination. `header` and `agreement` are its members of that kind; `keys` are those that count, by participant;
-    `notes` the verifier keys of `Trust`; `found` takes what does not hold."""
+    `notes` the verifier keys of `Trust`, `narrowed` those whose end is not told alike; `found` takes what does not hold."""
 
     members: Mapping[str, Sequence[Member]]
     header: Member
@@ -58,6 +67,7 @@ class Case:
     found: list[Finding]
     keys: dict[str, tuple[jws.PublicKey, ...]] = field(default_factory=dict)
     notes: tuple[VerifierKey, ...] = ()
+    narrowed: list[Narrowed] = field(default_factory=list)
 
     @property
     def provider(self) -> str:

@@ -134,6 +134,11 @@ CODES: Final[dict[str, str]] = {
     "agreement-performed": "the acts are not those that the ledger has on record",
     "answer-signature": "the signature of an answer with data is by no key of the provider that counted then, or over something else",
     "answer-other": "what is on record of an answer with data is not what the provider has signed",
+    "answer-twice": "the same answer with data is on record before",
+    "answer-time": "an answer with data, or the request for it, was signed at another time than it is on record",
+    "answer-transfer": "the answer with data is of another transfer than the one that it is on record of",
+    "request-signature": "the signature of a request for data is by no key of the consumer that counted then, or over something else",
+    "request-other": "the request for data that is on record is not the one that the provider has answered",
     "header-at": "the file says that it was written before the last entry in it",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here

@@ -6,10 +6,11 @@ long as they are not erased, the codes and reasons that were given. What it has 
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
+from urllib.parse import unquote
 
 from connector.errors import SignatureRefused
 from connector.evidence.case import AHEAD_SECONDS, Case
@@ -18,12 +19,14 @@ from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
 from connector.evidence.members import Member
 from connector.metering.closing import instant_of
 from connector.metering.content import digest_of, read_bytes, write_bytes
+from connector.signatures.fields import Item, read_dictionary
 from connector.signatures.http import PULL
 from connector.signatures.shown import Shown, show
 
 # The names of facts (`connector.telemetry`, which a verifier does without).
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
 LEG, SHOWN_CHARACTERS_MAX = "leg-signed", 256  # an answer with data; so much of a header of it is on record
+REPEATED: Final = ("@method", "@target-uri", "range")  # what an answer says of the request that it is bound to
 IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
 ORDERED, TAKES_OVER = "pull", "takes_over"  # a stage of an order of the consumer's, and where it goes on from
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
@@ -45,7 +48,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
         _taken_over(case, found, flows, member)
     _agreement(case, found, flows)
     for pid in found.facts:
-        _answers(case, found, pid)
+        _answers(case, found, flows, pid)
     if case.header.value["at"] < found.last - AHEAD_SECONDS:
         case.fault("header-at", case.header, "/at")
 
@@ -170,26 +173,80 @@ def _reason(fact: Fact) -> str:
     return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
 
 
-def _answers(case: Case, found: Ledgers, pid: str) -> None:
-    """Whether the provider has signed the answers with data that are on record of a transfer, and with what is on record of them. Of those
-    whose base is not there, and of requests, whose base has the token in it, nobody can tell."""
+def _answers(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
+    """Whether the provider has signed the answers with data that are on record of a transfer, and with what is on record of them; whether
+    they are of this transfer, and of then; and whether the consumer has signed the requests that they answer. Where a base is not there
+    nobody can tell."""
     for fact in (each for each in found.facts[pid] if each.what == LEG):
-        answer = (fact.detail or {}).get("answer")
+        detail = fact.detail or {}
+        answer, request = detail.get("answer"), detail.get("request")
         if not isinstance(answer, dict):
             continue
         if not isinstance(base := answer.get("base"), str):
             found.unshown += 1
             continue
         try:
-            signature = b64decode(str(answer.get("signature")), validate=True)
-            shown = show(base, str(answer.get("input")), signature, case.provider, case.keys.get(case.provider, ()))
+            shown = show(base, str(answer.get("input")), _signature(answer), case.provider, case.keys.get(case.provider, ()))
         except (SignatureRefused, ValueError):
             case.fault("answer-signature", fact.member, "/detail")
             continue
-        if _said_of(fact.detail or {}) != _said_by(shown) or answer.get("digest") != sha256(base.encode()).hexdigest():
+        if _said_of(detail) != _said_by(shown) or answer.get("digest") != sha256(base.encode()).hexdigest():
             case.fault("answer-other", fact.member, "/detail")
-        else:
+        elif base in found.bases:
+            case.fault("answer-twice", fact.member, "/detail")
+        elif abs(shown.created - fact.at) > AHEAD_SECONDS:
+            case.fault("answer-time", fact.member, "/detail")
+        elif _is_placed(case, found, flows, fact, shown) and _is_asked(case, found, fact, shown, request):
+            found.bases.add(base)
             found.answers += 1
+
+
+def _signature(answer: Mapping[str, Any]) -> bytes:
+    """The signature of an answer, in its only spelling. Raises ValueError."""
+    text = str(answer.get("signature"))
+    signature = b64decode(text, validate=True)
+    if b64encode(signature).decode("ascii") != text:
+        raise ValueError("unused bits are set")
+    return signature
+
+
+def _is_placed(case: Case, found: Ledgers, flows: Flows, fact: Fact, shown: Shown) -> bool:
+    """Whether an answer is not of another transfer in the file. It is of the one that its address names by the provider's pid, or to whose
+    address the provider has promised to take receipts; any other address says of no transfer."""
+    pid, target = str(fact.member.value["pid"]), shown.values.get('"@target-uri";req', "").partition("?")[0]
+    named = set(map(unquote, target.split("/")[3:]))
+    promised = {of.manifest.value.receipts.rpartition("/")[0]: of.manifest.transfer for of in flows.flows.values()}
+    others = {str(each.value["providerPid"]) for id, each in flows.transfers.items() if id != pid}
+    own = flows.transfers.get(pid)
+    if promised.get(target) == pid or (own is not None and own.value["providerPid"] in named):
+        return True
+    if target in promised or others & named:
+        case.fault("answer-transfer", fact.member, "/detail")
+        return False
+    found.unplaced += 1
+    return True
+
+
+def _is_asked(case: Case, found: Ledgers, fact: Fact, shown: Shown, request: object) -> bool:
+    """Whether what is on record of the request that an answer is bound to is what the consumer has signed."""
+    if not isinstance(request, dict) or not isinstance(base := request.get("base"), str):
+        return True
+    label, _, input = str(request.get("input")).partition("=")
+    try:
+        sealed = read_dictionary(str(request.get("signature"))).get(label)
+        signature = sealed.value if isinstance(sealed, Item) and isinstance(sealed.value, bytes) else b""
+        asked = show(base, input, signature, case.consumer, case.keys.get(case.consumer, ()))
+    except (SignatureRefused, ValueError):
+        case.fault("request-signature", fact.member, "/detail")
+        return False
+    if asked.tag != PULL.tag or any(asked.values.get(f'"{name}"') != shown.values.get(f'"{name}";req') for name in REPEATED):
+        case.fault("request-other", fact.member, "/detail")
+        return False
+    if abs(asked.created - fact.at) > AHEAD_SECONDS:
+        case.fault("answer-time", fact.member, "/detail")
+        return False
+    found.asked += 1
+    return True
 
 
 def _said_of(detail: Mapping[str, Any]) -> list[object]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import floor
 from typing import Any
 
-from connector.evidence.case import Case, Trust
+from connector.evidence.case import Case, Narrowed, Trust
 from connector.evidence.members import Member
 from connector.merkle.notes import read_vkey
 from connector.metering.content import read_bytes
@@ -40,7 +40,7 @@ def check(case: Case, trust: Trust) -> None:
             case.fault("trust-unknown", None, who=who)
     for who, keys in trust.keys.items():
         said = {key.kid: key for key in case.keys.get(who, ())}
-        case.keys[who] = tuple(_narrower(key, said.get(key.kid)) for key in keys)
+        case.keys[who] = tuple(_narrower(case, key, said.get(key.kid)) for key in keys)
 
 
 def _keys(case: Case, member: Member) -> list[PublicKey]:
@@ -90,7 +90,9 @@ def _second(at: float | None) -> int | None:
     return None if at is None else floor(at)
 
 
-def _narrower(key: PublicKey, said: PublicKey | None) -> PublicKey:
+def _narrower(case: Case, key: PublicKey, said: PublicKey | None) -> PublicKey:
     """A trusted key with the earlier of both ends: an end is made earlier and never later, so that one is the newer word."""
+    if said is not None and said.not_after != key.not_after:
+        case.narrowed.append(Narrowed(key.kid, said.not_after, key.not_after))
     ends = [each.not_after for each in (key, said) if each is not None and each.not_after is not None]
     return replace(key, not_after=min(ends)) if ends else key

@@ -67,7 +67,8 @@ class Ledgers:
     are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
     says; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was lost (the provider's pids),
     behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is not known here, by whose they
-    are. `answers` of the provider with data are proven to be its own, `unshown` are not."""
+    are. `answers` of the provider with data are proven to be its own, `asked` of them with
+    the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -83,7 +84,10 @@ class Ledgers:
     taken_over: list[tuple[str, str, int, int]] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     answers: int = 0
+    asked: int = 0
     unshown: int = 0
+    unplaced: int = 0
+    bases: set[str] = field(default_factory=set)
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 

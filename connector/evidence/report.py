@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from connector.evidence.case import Narrowed
 from connector.evidence.members import Finding
 from connector.metering.counts import Counts, total
 
@@ -67,6 +68,8 @@ class Told:
     witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
     invoice: tuple[str, str, str] | None  # total, currency, digest
     statements: int
+    answers: int = 0  # with data, that the provider has signed
+    asked: int = 0  # those of them whose requests the consumer has signed
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
 
     @property
@@ -77,12 +80,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome. `told` is None if too little of the file could be read; `unproven` says what a sound file does not prove."""
+    """The outcome. `told` is None if too little of the file could be read; `unproven` says what a sound file does not prove, `narrowed`
+    which keys end otherwise in the file than the verifier knows."""
 
     findings: tuple[Finding, ...]
     told: Told | None
     trusted: bool
     unproven: tuple[str, ...] = ()
+    narrowed: tuple[Narrowed, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -97,6 +102,7 @@ class Report:
             "findings": [each.to_json() for each in self.findings],
             "identities": "trusted" if self.trusted else "of the file",
             "agreement": None if told is None else _told(told),
+            "narrowed": [{"key": each.kid, "file": _when(each.said), "trusted": _when(each.trusted)} for each in self.narrowed],
             "unproven": list(self.unproven),
             "verdict": list(self.verdict()),
         }
@@ -111,6 +117,9 @@ class Report:
             where = ", ".join(filter(None, (f"line {each.line}" if each.line else "", f"byte {each.offset}" if each.line else "")))
             at = f" ({where}{f', {each.pointer}' if each.pointer else ''})" if where else ""
             yield f"{'Accusation' if each.accuses else 'Fault'} {each.code}{at}: {each.says}."
+        for key in self.narrowed:
+            said, trusted = (_when(at) or "never" for at in (key.said, key.trusted))
+            yield f"Key {key.kid} ends {said} by the file, {trusted} by the keys that are trusted; the earlier end counts."
         if self.told is not None and self.sound:
             yield from _said(self.told)
             for text in self.unproven:
@@ -120,6 +129,10 @@ class Report:
 def rfc3339(at: float) -> str:
     """POSIX seconds as RFC 3339, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _when(at: float | None) -> str | None:
+    return None if at is None else rfc3339(at)
 
 
 def _told(told: Told) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def _told(told: Told) -> dict[str, Any]:
         "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
         "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
         "statements": told.statements,
+        "answers": {"signed": told.answers, "requests_signed": told.asked},
         "taken_over": [
             {"transfer": later, "from": before, "leaves": leaves, "receipt": number} for later, before, leaves, number in told.taken_over
         ],
@@ -165,6 +179,9 @@ def _said(told: Told) -> Iterator[str]:
         )
     for later, before, leaves, number in told.taken_over:
         yield f"Goes on: transfer {later} takes over from transfer {before}, where receipt {number} is for {leaves} leaves of its log."
+    if told.answers:
+        asked = f", {told.asked} of them to requests that the consumer has signed" if told.asked else ""
+        yield f"Answered: the provider has signed {told.answers} answers with data{asked}."
     if told.alone:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:

@@ -43,7 +43,13 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     held.check(case, logs, signed)
     private.check(case)
     _strangers(case, logs)
-    return Report(tuple(found[:FINDINGS_MAX]), _told(case, signed, logs), trust.given, tuple(_unproven(case, signed, logs, trust)))
+    return Report(
+        tuple(found[:FINDINGS_MAX]),
+        _told(case, signed, logs),
+        trust.given,
+        tuple(_unproven(case, signed, logs, trust)),
+        tuple(case.narrowed),
+    )
 
 
 def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[Finding]) -> None:
@@ -110,6 +116,8 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         witnesses=tuple(witnesses),
         invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
         statements=len(signed.statements),
+        answers=logs.answers,
+        asked=logs.asked,
         taken_over=tuple(logs.taken_over),
     )
 
@@ -201,8 +209,10 @@ def _answered(logs: Ledgers) -> Iterator[str]:
     """What is not proven of requests for data and of the answers to them."""
     if logs.unshown:
         yield f"what the provider said in {logs.unshown} of its answers with data: what it has signed of them is not on record"
-    if logs.answers or logs.unshown:
-        yield "that the consumer has signed its requests for data: such a signature covers the token, which is in no file"
+    if logs.unplaced:
+        yield f"of which transfer {logs.unplaced} answers with data are: the addresses that were asked name none that the file knows"
+    if unasked := logs.answers + logs.unshown - logs.asked:
+        yield f"that the consumer has signed {unasked} of its requests for data: what it has signed of them is not on record"
 
 
 def _closed(case: Case, signed: Flows, flow: Flow) -> int | None:

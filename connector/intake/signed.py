@@ -131,17 +131,19 @@ class SignedPeer:
             raise Broken(text, refused.code) from None
 
     async def _keep(self, decide: Decide, asked: Asked, incoming: Download, signed: http.Signed | None) -> None:
-        """Put on record what both sides have signed: what the signature of the answer covers, too, which proves it to anybody; never the
-        token, which that of the request covers, and of an address with a query only what a digest tells."""
+        """Put on record what both sides have signed, with what their signatures cover, which proves it to anybody: of the token its digest
+        alone, and of an address with a query only what a digest tells."""
         shown = {name: incoming.headers[name][:SHOWN_CHARACTERS_MAX] for name in SHOWN if name in incoming.headers}
         detail: dict[str, Any] = {"status": int(incoming.status)} | shown
         if asked.signed:
             lines = {name: asked.request.fields(name)[0] for name in (http.INPUT, http.SIGNATURE)}
             detail["request"] = {"input": lines[http.INPUT], "signature": lines[http.SIGNATURE]}
+            if "?" not in asked.request.url:  # a query may be what opens it; the token stands there as its digest
+                detail["request"]["base"] = http.base_of(asked.request, lines[http.INPUT]).decode("ascii")
         if signed is not None:
             signature = b64encode(signed.signature).decode("ascii")
             detail["answer"] = {"input": signed.input, "signature": signature, "digest": signed.digest.hex()}
-            if "?" not in asked.request.url:  # a query may be what opens it
+            if "?" not in asked.request.url:
                 detail["answer"]["base"] = signed.base.decode("ascii")
         digest = signed.digest if signed is not None else None
         now = self._signing.clock.now()

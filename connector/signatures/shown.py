@@ -1,7 +1,7 @@
 """A signature that was put on record with what it covers (RFC 9421), for whoever was not there. Pure.
 
-The base of an answer's signature has no secret in it: it covers the signature of the request, and not the token that this covers. The base
-of a request's signature has the token, and a signature over its digest instead would be another one: it is not shown to anybody.
+The base of an answer's signature has no secret in it: it covers the signature of the request, and not what this covers. Nor has the base of
+a request's signature, if it covers the digest of the token and not the token (`digests.AUTHORIZATION`).
 """
 
 from __future__ import annotations

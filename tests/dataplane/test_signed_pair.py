@@ -45,11 +45,13 @@ async def test_a_token_is_its_consumers_alone(policy: dict[str, Any], tmp_path: 
         for leg in legs:
             assert {"request", "answer"} <= leg.detail.keys()
             assert token.encode() not in orjson.dumps(leg.detail)
+            assert leg.detail["request"]["base"].startswith('"@method": GET\n')
             assert leg.detail["answer"]["base"].startswith('"@status": 200\n')
         exported = await both.consumer.manage("GET", f"/agreements/{pair.quoted(order['agreement'])}/evidence")
         report = verify(exported.body)
         assert report.findings == ()
-        assert any("signed its requests for data" in text for text in report.unproven)
+        assert report.to_json()["agreement"]["answers"] == {"signed": len(legs), "requests_signed": len(legs)}
+        assert not any("requests for data" in text or "of which transfer" in text for text in report.unproven)
         assert not any("answers with data: what it has signed" in text for text in report.unproven)
 
 

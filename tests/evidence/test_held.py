@@ -15,7 +15,8 @@ from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest, kept
 from connector.records import Evidence
 from connector.signatures import jws
-from connector.signatures.http import Answer, Request, sign, verify_answer
+from connector.signatures.digests import AUTHORIZATION, authorization_digest
+from connector.signatures.http import Answer, Request, base_of, sign, verify_answer
 from tests.evidence.rig import CONSUMER, KEYS, LATER, NEGOTIATION, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
 
 
@@ -146,15 +147,30 @@ def test_a_process_of_which_the_ledger_has_nothing_is_the_exporter_s_word_and_th
 # ---- answers with data that the provider has signed
 
 
-def answered(*, by: jws.SigningKey = KEYS[PROVIDER], status: int = 206, signed: bool = True, at: float = NOW + 5) -> dict[str, Any]:
+URL = "https://hospital.example/data/t"  # where the manifest has it
+
+
+def answered(
+    *,
+    by: jws.SigningKey = KEYS[PROVIDER],
+    of: jws.SigningKey = KEYS[CONSUMER],
+    status: int = 206,
+    signed: bool = True,
+    at: float = NOW + 5,
+    asked_at: float | None = None,
+    url: str = URL,
+    heard: str = "bytes=0-9",
+) -> dict[str, Any]:
     """What a consumer keeps of an answer."""
     told = {"etag": '"r.root.65536"', "content-range": "bytes 0-9/100", "content-type": "text/csv"}
-    asked = {"authorization": "Bearer t0ken", "range": "bytes=0-9"}
-    request = Request("GET", "https://hospital.example/data/t", lambda name: [asked[name]] if name in asked else ())
+    asked = {"authorization": "Bearer t0ken", "range": "bytes=0-9", AUTHORIZATION: authorization_digest("Bearer t0ken")}
+    request = Request("GET", url, lambda name: [asked[name]] if name in asked else ())
     detail: dict[str, Any] = {"status": status, "etag": told["etag"], "content-range": told["content-range"]}
     if signed:
-        asked["signature-input"], asked["signature"] = sign(request, KEYS[CONSUMER], at, nonce="n" * 22)
-        detail["request"] = {"input": asked["signature-input"], "signature": asked["signature"]}
+        asked["signature-input"], asked["signature"] = sign(request, of, at if asked_at is None else asked_at, nonce="n" * 22)
+        base = base_of(request, asked["signature-input"]).decode()
+        detail["request"] = {"input": asked["signature-input"], "signature": asked["signature"], "base": base}
+    asked["range"] = heard
     answer = Answer(status, lambda name: [told[name]] if name in told else (), request)
     told["signature-input"], told["signature"] = sign(answer, by, at, nonce=None if signed else "m" * 22)
     found = verify_answer(answer, by.kid.partition("#")[0], [by.key], at, nonce=None if signed else "m" * 22)
@@ -171,13 +187,74 @@ def kept(detail: dict[str, Any]) -> Draft:
     return after(replace(fact("leg-signed", TRANSFER, at=NOW + 5, state=None), detail=detail))
 
 
-@pytest.mark.parametrize("signed", [True, False])
-def test_an_answer_that_the_provider_has_signed_is_proven_and_its_request_is_said_not_to_be(signed: bool):
-    report = verify(kept(answered(signed=signed)).data)
+def told_of(detail: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """What a sound file says of its answers, and what it does not prove of them."""
+    report = verify(kept(detail).data)
     assert report.findings == ()
-    assert any("signed its requests for data: such a signature covers the token" in text for text in report.unproven)
-    assert not any("answers with data: what it has signed" in text for text in report.unproven)
-    assert b"t0ken" not in kept(answered(signed=signed)).data
+    return report.to_json()["agreement"]["answers"], [text for text in report.unproven if "answers with data" in text or "requests" in text]
+
+
+def test_an_answer_that_the_provider_has_signed_is_proven_and_so_is_the_request_that_it_is_bound_to():
+    assert told_of(answered()) == ({"signed": 1, "requests_signed": 1}, [])
+    assert "1 answers with data, 1 of them to requests" in "\n".join(verify(kept(answered()).data).verdict())
+    assert b"t0ken" not in kept(answered()).data
+
+
+def test_of_a_request_whose_base_is_not_on_record_or_that_was_not_signed_it_is_said():
+    said = answered()
+    del said["request"]["base"]
+    for detail in (said, answered(signed=False)):
+        counts, (text,) = told_of(detail)
+        assert (counts, "signed 1 of its requests" in text) == ({"signed": 1, "requests_signed": 0}, True)
+
+
+def test_an_answer_is_of_the_transfer_whose_address_was_asked():
+    pid = f"https://elsewhere.example/flows/{TRANSFER.replace(':', '%3A')}"
+    for url in (URL, pid):
+        assert told_of(answered(url=url))[1] == []
+    counts, (text,) = told_of(answered(url="https://hospital.example/data/another"))
+    assert (counts["signed"], text.startswith("of which transfer 1 answers with data are")) == (1, True)
+    draft = kept(answered(url=f"https://hospital.example/data/{LATER}"))
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    assert draft.codes() == {"answer-transfer"}
+
+
+def test_an_answer_that_is_on_record_of_another_transfer_than_its_manifest_is_found():
+    moved = replace(fact("leg-signed", LATER, at=NOW + 5, state=None), detail=answered())
+    draft = after(moved)
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    assert draft.codes() == {"answer-transfer"}
+
+
+@pytest.mark.parametrize("late", [{"at": NOW - 400}, {"at": NOW + 400}, {"asked_at": NOW - 400}, {"asked_at": NOW + 400}])
+def test_an_answer_was_signed_when_it_is_on_record(late: dict[str, float]):
+    assert kept(answered(**late)).codes() == {"answer-time"}  # type: ignore[arg-type]
+
+
+def test_an_answer_is_on_record_once():
+    leg = replace(fact("leg-signed", TRANSFER, at=NOW + 5, state=None), detail=answered())
+    assert after(leg, replace(leg, at=NOW + 6)).codes() == {"answer-twice"}
+
+
+def test_each_byte_of_what_both_have_signed_of_a_request_and_its_answer_is_proven():
+    """By whoever keeps the ledger, and could write anything into it: not one byte can be another, and each is pointed at."""
+    sound, altered = answered(), list[dict[str, Any]]()
+    for half in ("request", "answer"):
+        for name, text in sound[half].items():
+            for at, was in enumerate(text):
+                other = text[:at] + ("!" if was == "~" else chr(ord(was) + 1)) + text[at + 1 :]
+                altered.append(sound | {half: sound[half] | {name: other}})
+    assert len(altered) > 1500
+    leg = fact("leg-signed", TRANSFER, at=NOW + 5, state=None)
+    for first in range(0, len(altered), 150):  # fewer than are read of one file
+        part = altered[first : first + 150]
+        draft = after(*(replace(leg, detail=each) for each in part))
+        lines = [number for number, (kind, _) in enumerate(draft.members, 1) if kind == "entry"][-len(part) :]
+        found = verify(draft.data).findings
+        assert {each.line for each in found} == set(lines)
+        assert {each.code for each in found} <= {"answer-signature", "answer-other", "request-signature"}
 
 
 LIES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
@@ -186,6 +263,17 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "other bytes": ("answer-other", lambda said: said | {"content-range": "bytes 0-8/100"}),
     "no bytes": ("answer-other", lambda said: {name: value for name, value in said.items() if name != "content-range"}),
     "another request": ("answer-other", lambda said: said | {"request": said["request"] | {"signature": "dp=:YQ==:"}}),
+    "a request by somebody else": ("request-signature", lambda _said: answered(of=KEYS[STRANGER])),
+    "a request by the provider": ("request-signature", lambda _said: answered(of=KEYS[PROVIDER])),
+    "a request over something else": (
+        "request-signature",
+        lambda said: said | {"request": said["request"] | {"base": said["request"]["base"].replace("bytes=0-9", "bytes=0-8")}},
+    ),
+    "a request under another label": (
+        "request-signature",
+        lambda said: said | {"request": said["request"] | {"input": said["request"]["input"].replace("dp=", "dq=")}},
+    ),
+    "a request that the answer does not name": ("request-other", lambda _said: answered(heard="bytes=0-8")),
     "no request": ("answer-other", lambda said: {name: value for name, value in said.items() if name != "request"}),
     "another digest": ("answer-other", lambda said: said | {"answer": said["answer"] | {"digest": "00" * 32}}),
     "another base": (

@@ -39,13 +39,21 @@ def test_a_file_with_keys_of_its_own_is_found_out():
 
 def test_a_key_that_counts_at_other_times_is_found_out():
     assert "trust-validity" in codes(pinned(BOTH | {CONSUMER: (replace(OLD.key, not_before=2_000.0), KEYS[CONSUMER].key)}))
-    assert codes(pinned(BOTH | {PROVIDER: (replace(KEYS[PROVIDER].key, not_after=1.0),)})) >= {"jws-key-ended"}
+    ended = pinned(BOTH | {PROVIDER: (replace(KEYS[PROVIDER].key, not_after=1.0),)})
+    assert codes(ended) >= {"jws-key-ended"}
+    assert "1970-01-01T00:00:01Z by the keys that are trusted" in "\n".join(verify(SOUND.data, ended).verdict()), "why it is not sound"
 
 
 def test_a_key_may_have_ended_since_the_file_was_made():
     later = max(said.not_after or 0.0 for said in (OLD.key, *(key.key for key in KEYS.values()))) + 1e10
     since = {who: tuple(replace(key, not_after=min(key.not_after or later, later)) for key in keys) for who, keys in BOTH.items()}
     assert codes(pinned(since)) == set()
+    report = verify(SOUND.data, pinned(since))
+    named = report.to_json()["narrowed"]
+    assert {each["key"] for each in named} == {KEYS[PROVIDER].kid, KEYS[CONSUMER].kid}
+    assert all(each["file"] is None and each["trusted"].endswith("Z") for each in named)
+    assert f"Key {KEYS[PROVIDER].kid} ends never by the file" in "\n".join(report.verdict())
+    assert verify(SOUND.data, pinned(BOTH)).narrowed == ()
 
 
 def test_an_end_that_the_file_knows_of_counts_also_for_who_trusts_a_key_without_one():

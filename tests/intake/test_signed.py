@@ -29,6 +29,8 @@ from connector.intake.signed import SignedPeer, Signing, demanded
 from connector.ports import SIGNED_REQUESTS
 from connector.records import Agreement, Changes, Evidence, Pull
 from connector.signatures import http
+from connector.signatures.digests import authorization_digest
+from connector.signatures.fields import Item, read_dictionary
 from connector.signatures.jws import PublicKey
 from connector.signatures.shown import show
 from tests.dataplane.reader import a_wire
@@ -359,6 +361,11 @@ async def test_what_the_provider_has_signed_of_an_answer_proves_itself_unless_th
         found = show(answer["base"], answer["input"], b64decode(answer["signature"]), PROVIDER, [key_of(PROVIDER).key])
         assert (found.values['"@status"'], found.values['"etag"'], found.values['"@target-uri";req']) == ("200", '"e"', url)
         assert found.values['"signature";req'] == leg.detail["request"]["signature"]
+        request = leg.detail["request"]
+        sealed = read_dictionary(request["signature"])["dp"]
+        assert isinstance(sealed, Item)
+        asked = show(request["base"], request["input"].partition("=")[2], sealed.value, CONSUMER, [key_of(CONSUMER).key])  # type: ignore[arg-type]
+        assert (asked.values['"@target-uri"'], asked.values['"qiao-authorization-digest"']) == (url, authorization_digest("Bearer t0ken"))
         assert b"t0ken" not in orjson.dumps(leg.detail)
         assert len(orjson.dumps(leg.detail)) < 4096
 
