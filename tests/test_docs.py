@@ -202,6 +202,14 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
     assert all(end in (0, -15) for end in ends), ends
 
 
+def test_the_front_page_shows_the_way_of_a_message_and_of_a_byte_through_places_that_exist():
+    pictures = re.findall(r"^## The way of one (\w+)\n\n```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [what for what, _ in pictures] == ["message", "byte"]
+    places = re.findall(r"\b[a-z]+/[a-z_]+\b", pictures[0][1])
+    assert len(places) == 4
+    assert [place for place in places if not (ROOT / "connector" / f"{place}.py").is_file()] == []
+
+
 def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160
 
