@@ -63,6 +63,7 @@ class Code(StrEnum):
     OBLIGATION_NO_DEADLINE = "OBLIGATION_NO_DEADLINE"
     MONTHS_AS_MINUTES = "MONTHS_AS_MINUTES"  # P60M are 60 months
     EQ_AS_LIMIT = "EQ_AS_LIMIT"  # count eq 10, elapsedTime eq P3M
+    PAYMENT_AS_CONDITION = "PAYMENT_AS_CONDITION"  # payAmount as a constraint of a duty to pay
     INTERVAL_AS_WINDOW = "INTERVAL_AS_WINDOW"  # timeInterval is a recurrence
     SEQUENCE_UNORDERED = "SEQUENCE_UNORDERED"  # RDF loses the order where no @list is used
     POLICY_CONSTRAINT = "POLICY_CONSTRAINT"  # a constraint of the policy counts for each rule

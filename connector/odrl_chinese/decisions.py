@@ -63,6 +63,7 @@ CODES: Final[Mapping[Code, str]] = MappingProxyType({
     Code.OBLIGATION_NO_DEADLINE: "没有期限的义务永不逾期",
     Code.MONTHS_AS_MINUTES: "该时长以月计，而非以分钟计",
     Code.EQ_AS_LIMIT: "`eq` 只在恰好等于时成立，不是上限",
+    Code.PAYMENT_AS_CONDITION: "付款义务中的金额是应付之数，而非义务生效的条件",
     Code.INTERVAL_AS_WINDOW: "`timeInterval` 是距上次使用的时长，不是有效期",
     Code.SEQUENCE_UNORDERED: "未用 `@list`，RDF 会丢失先后顺序",
     Code.POLICY_CONSTRAINT: "策略层面的条件适用于其每条规则",

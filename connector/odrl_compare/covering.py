@@ -1,7 +1,7 @@
 """Whether one duty covers another: who performs the first has performed the second (odrl.md 4.1).
 
-It covers if every act that performs it performs the other, its deadline is no later, its amount no smaller, it is due whenever the other
-is, and what follows from its breach covers what follows from the breach of the other.
+It covers if every act that performs it performs the other (who owes at least 10 has paid at least 5), its deadline is no later, it is due
+whenever the other is, and what follows from its breach covers what follows from the breach of the other.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from dataclasses import replace
 
 from connector.odrl.duties import parts_of
 from connector.odrl.model import Constraint, Lapse, Logic, Node, Policy, Rule, Scope, Span, Window, conjuncts, leaves
-from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, PAY_AMOUNT, bounds_time, is_use
+from connector.odrl.operands import DATE_TIME, DELAY_PERIOD, ELAPSED_TIME, bounds_time, is_use
 from connector.odrl.values import bounds
 from connector.odrl.vocabulary import compact
 from connector.odrl.words import shown
 from connector.odrl_compare.boxes import Region
 from connector.odrl_compare.regions import Reader
-from connector.odrl_compare.sides import LOW, Cut
 from connector.odrl_compare.verdict import NO, UNKNOWN, YES, Answer
 
 
@@ -94,7 +93,6 @@ def _covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool) -> Answ
         lambda: _within(reader, reader.performing(one), reader.performing(other)),
         lambda: _sooner(bounds_of_one, bounds_of_other),
         lambda: YES if _alternatives(one) == _alternatives(other) else UNKNOWN,
-        lambda: _dearer(bounds_of_one, bounds_of_other),
         # Where the condition of the first is known not to hold it is not due, and then the second must not be due either.
         lambda: _within(reader, reader.any_false(mine), reader.any_false(its)) if conditions and (mine or its) else YES,
         lambda: all_covered(reader, one.duties, other.duties)[0] if other.duties else YES,
@@ -147,11 +145,11 @@ def _within(reader: Reader, one: Region, other: Region) -> Answer:
 
 
 def _split(nodes: tuple[Node, ...]) -> tuple[list[Constraint], list[Node]]:
-    """The bounds of a duty (until when, before or after the use, how much) and the conditions under which it is due."""
+    """The bounds of a duty (until when, before or after the use) and the conditions under which it is due."""
     bound: list[Constraint] = []
     conditions: list[Node] = []
     for node in conjuncts(nodes):
-        if isinstance(node, Constraint) and (node.operand == PAY_AMOUNT or is_use(node) or bounds_time(node)):
+        if isinstance(node, Constraint) and (is_use(node) or bounds_time(node)):
             bound.append(node)
         elif not _bounds_some(node):
             conditions.append(node)
@@ -175,7 +173,7 @@ def _said(node: Node) -> object:
 
 def _sooner(one: list[Constraint], other: list[Constraint]) -> Answer:
     """Whether each deadline of the second is kept by one of the first."""
-    return _each([_by_then(mine, its) for mine in one] for its in other if its.operand != PAY_AMOUNT)
+    return _each([_by_then(mine, its) for mine in one] for its in other)
 
 
 def _by_then(one: Constraint, other: Constraint) -> Answer:
@@ -198,24 +196,6 @@ def _shorter(one: Span, other: Span) -> Answer:
     if bounds(one)[1] <= bounds(other)[0]:
         return YES
     return NO if bounds(one)[0] > bounds(other)[1] else UNKNOWN
-
-
-def _dearer(one: list[Constraint], other: list[Constraint]) -> Answer:
-    """Whether each amount of the second is paid by one of the first."""
-    return _each([_pays(mine, its) for mine in one if mine.operand == PAY_AMOUNT] for its in other if its.operand == PAY_AMOUNT)
-
-
-def _pays(one: Constraint, other: Constraint) -> Answer:
-    if one.unit != other.unit:
-        return UNKNOWN
-    return YES if _least(one) >= _least(other) else NO
-
-
-def _least(constraint: Constraint) -> Cut:
-    test = constraint.test
-    if isinstance(test, Window) and not test.negated and test.start is not None:
-        return test.start
-    return LOW
 
 
 def _each(states: Iterable[list[Answer]]) -> Answer:

@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from connector.errors import PolicyError
-from connector.odrl.model import Action, Constraint, Cut, Lapse, Logic, Node, Number, Rule, Scope, Span, Window
+from connector.odrl.model import Action, Constraint, Cut, Lapse, Logic, Node, Number, Rule, Scope, Span, Window, leaves
+from connector.odrl.operands import PAY_AMOUNT
 from connector.odrl.values import DAY, SECOND, instant
 from connector.odrl.vocabulary import ABSOLUTE, compact
 from connector.odrl_compare.witness import length_text, number_text
@@ -51,10 +52,17 @@ def node_json(node: Node) -> dict[str, Any]:
     raise PolicyError(f"{node.path} is not understood here, so it cannot be written anew")
 
 
-def _action(rule: Rule) -> str:
-    if len(rule.actions) != 1 or rule.actions[0].refinements:
+def _action(rule: Rule) -> Any:
+    """The one action of a rule, and of a duty how much is to be paid. What is paid for a unit is a price: two of them add up, so that terms
+    of two sides with one each are for a person to put together."""
+    paid = rule.actions[0].refinements if len(rule.actions) == 1 else ()
+    amounts = rule.kind not in ("permission", "prohibition") and all(
+        isinstance(leaf, Constraint) and leaf.operand == PAY_AMOUNT for leaf in leaves(paid)
+    )
+    if len(rule.actions) != 1 or (paid and not amounts):
         raise PolicyError(f"{rule.path} has not one plain action, and DSP 2025-1 has no form for another")
-    return action_name(rule.actions[0])
+    name = action_name(rule.actions[0])
+    return {"rdf:value": {"@id": name}, "odrl:refinement": [node_json(node) for node in paid]} if paid else name
 
 
 def action_name(action: Action) -> str:

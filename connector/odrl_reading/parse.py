@@ -21,6 +21,7 @@ from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.naming import actions, scopes
+from connector.odrl_reading.payments import payments
 from connector.odrl_reading.reading import FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
@@ -290,7 +291,10 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
         severity: Literal["error", "warning"] = "warning" if reading.dialect == "odrl" else "error"
         code = Code.ACTION_MISSING if reading.dialect == "odrl" else Code.MALFORMED
         reading.note(code, path, "it has no action, so it is about any", "write `use`", severity)
-    constraints = nodes(known.get("constraint"), place(known, path, "constraint"), reading) + shared.constraints
+    constraints = nodes(known.get("constraint"), place(known, path, "constraint"), reading)
+    if what == "duty":
+        named, constraints = payments(known, path, named, constraints, reading)
+    constraints += shared.constraints
     below = _BELOW.get(kind)
     duties = tuple(
         duty

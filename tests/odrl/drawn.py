@@ -63,6 +63,7 @@ class Drawing:
         self.often = chance.random
         self.odrl = self.often() < 0.6
         self.owed = ["read"]
+        self.paying = False  # in a duty to pay: of these an amount paid is no condition (`odrl_reading.payments`)
         self.plain = plain  # duties of one action on one target, whose times all count
 
     # documents
@@ -118,6 +119,7 @@ class Drawing:
             name = self.pick(("elapsedTime", "timeInterval", "meteredTime"))
             return self.constraint(self.spelled(name), operator, list(self.chance.sample(SPANS[1:] if name == "meteredTime" else SPANS, 2)))
         name = "resolution" if kind == "resolution" else self.pick(("count", "count", "payAmount", "resolution"))
+        name = "count" if name == "payAmount" and place in ("duty", "condition") and self.paying else name
         whole = (
             [str(number) for number in self.chance.sample(range(1, 6), 2)]
             if name != "payAmount"
@@ -171,7 +173,9 @@ class Drawing:
     def duty(self, deep: bool = True) -> Json:
         several = (lambda draw: draw()) if self.plain else self.several
         found: Json = {"action": several(lambda: self.action(DUTIES, "done"))}
-        self.owed.extend(naive.text(action) for action in naive.of(found, "action"))
+        names = [naive.text(action) for action in naive.of(found, "action")]
+        self.owed.extend(names)
+        self.paying = "compensate" in names
         if self.often() < 0.6:
             draw = self.plain_condition if self.plain else lambda: self.node("duty")
             found["constraint"] = [draw() for _ in range(self.pick((1, 1, 2)))]

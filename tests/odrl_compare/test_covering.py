@@ -58,9 +58,12 @@ def refined(action: str, *constraints: dict[str, Any]) -> dict[str, Any]:
         (after_use(within("P28D")), after_use(within("P1M")), "yes", "unknown"),
         (after_use(within("P2M")), after_use(within("P30D")), "no", "yes"),
         (after_use(within("P1D")), after_use(time("lteq", "2026-07-01Z")), "unknown", "unknown"),
-        # amounts
-        (duty("odrl:compensate", paying("eq", "10")), duty("odrl:compensate", paying("eq", "5")), "yes", "no"),
-        (duty("odrl:compensate", paying("gteq", "5")), duty("odrl:compensate", paying("eq", "5")), "yes", "yes"),
+        # amounts: who has paid at least 10 has paid at least 5, and not exactly 5
+        (duty("odrl:compensate", paying("gteq", "10")), duty("odrl:compensate", paying("gteq", "5")), "yes", "no"),
+        (duty("odrl:compensate", paying("eq", "10")), duty("odrl:compensate", paying("gteq", "5")), "yes", "no"),
+        (duty("odrl:compensate", paying("eq", "10")), duty("odrl:compensate", paying("eq", "5")), "no", "no"),
+        # of a duty that is none to pay, an amount is a condition: what is due at more amounts is due more often
+        (duty("odrl:inform", paying("gteq", "5")), duty("odrl:inform", paying("gteq", "10")), "yes", "no"),
         (duty("odrl:compensate", paying("eq", "5")), duty("odrl:compensate", paying("eq", "5", USD)), "unknown", "unknown"),
         (duty("odrl:compensate", paying("eq", "5")), duty("odrl:compensate"), "yes", "no"),
         # conditions: what is due more often covers

@@ -82,6 +82,16 @@ def test_duties_with_all_they_say():
     assert written(document)["prohibition"][0]["odrl:remedy"] == [{"action": "odrl:delete"}]
 
 
+def test_a_payment_is_written_with_its_amount_and_a_price_is_for_a_person():
+    amount = leaf("odrl:payAmount", "gteq", {"@value": "5", "@type": "xsd:integer"}) | {"odrl:unit": {"@id": EUR}}
+    refined = {"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [amount]}}
+    for duty in ({"action": "odrl:compensate", "constraint": [amount]}, refined):
+        assert written(offer(rule(duty=[duty])))["permission"][0]["duty"] == [refined]
+    refined["action"]["odrl:refinement"].append(leaf("odrl:unitOfCount", "eq", {"@id": "urn:unit:record"}))
+    with pytest.raises(PolicyError, match="not one plain action"):
+        written(offer(rule(duty=[refined])))
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [

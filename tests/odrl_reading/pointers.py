@@ -26,7 +26,9 @@ def patched(document: Any, patch: Sequence[Mapping[str, Any]]) -> Any:
             *there, name = steps(change["from"])
             value = walk(document, there).pop(name)
         place = walk(document, way)
-        if isinstance(place, list):
+        if change["op"] == "remove":
+            place.pop(int(last) if isinstance(place, list) else last)
+        elif isinstance(place, list):
             assert change["op"] in ("add", "replace")
             index = len(place) if last == "-" else int(last)
             place[index : index + (change["op"] == "replace")] = [value]

@@ -24,13 +24,17 @@ def read(*constraints: dict[str, Any], **more: Any) -> dict[str, Any]:
     return offer(rule(*constraints, action=READ, **more))
 
 
-def owing(action: str, **more: Any) -> dict[str, Any]:
+def owing(action: object, **more: Any) -> dict[str, Any]:
     return read(duty=[{"action": action, **more}])
 
 
 def obliged(action: str, **more: Any) -> dict[str, Any]:
     until = time("lteq", "2090-01-01Z")
     return read() | {"obligation": [{"action": action, "constraint": [until], **more}]}
+
+
+def paying(action: str, *more: dict[str, Any]) -> dict[str, Any]:
+    return owing(action, constraint=[leaf("odrl:payAmount", "eq", "5"), *more])
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -153,6 +157,13 @@ CASES: list[tuple[Code, str, dict[str, Any], dict[str, Any]]] = [
         read(leaf("odrl:count", "eq", "10")),
         offer(rule(action={"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [leaf("odrl:count", "eq", "10")]})),
     ),
+    (Code.PAYMENT_AS_CONDITION, "/permission/0/duty/0/constraint/0", paying("odrl:compensate"), paying("odrl:inform")),
+    (
+        Code.PAYMENT_AS_CONDITION,
+        "/permission/0/duty/0/constraint/0",
+        paying("odrl:compensate", purpose("eq", "a")),
+        owing({"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [leaf("odrl:payAmount", "eq", "5")]}),
+    ),
     (
         Code.INTERVAL_AS_WINDOW,
         C + "/leftOperand",
@@ -180,6 +191,7 @@ MENDED = {
     Code.DEPRECATED,
     Code.USE_IMPLIES_DISTRIBUTE,
     Code.EQ_AS_LIMIT,
+    Code.PAYMENT_AS_CONDITION,
     Code.UNSATISFIABLE,
 }
 ids = [f"{code}-{number}" for number, (code, *_) in enumerate(CASES)]
