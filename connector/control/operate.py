@@ -244,8 +244,8 @@ class Operations:
 
         return await self._act(Kind.NEGOTIATION, pid, propose)
 
-    async def terminate(self, kind: Kind, pid: str, reason: str) -> Process:
-        """End a process; termination overrules whatever is in flight."""
+    async def terminate(self, kind: Kind, pid: str, reason: str, code: str = "operator") -> Process:
+        """End a process; termination overrules whatever is in flight. `code` says to programs whose decision that was, or why."""
 
         await self._journal.settled(pid)
 
@@ -253,7 +253,7 @@ class Operations:
             process = await self._process(kind, pid)
             if process.final:
                 raise Contradiction(f"{kind} `{pid}` has already ended in {process.state}")
-            return self._steps.end(process, "operator", (reason,), self._journal.clock.now())
+            return self._steps.end(process, code, (reason,), self._journal.clock.now())
 
         return self._saved(await self._journal.decide(step, pid))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -28,6 +28,13 @@ from connector.signatures.http import CLOCKS
 
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 30.0  # between two attempts; doubles
 DOUBTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+SINK_REFUSED: Final[Mapping[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: "sink-unauthorized",
+    HTTPStatus.FORBIDDEN: "sink-forbidden",
+    HTTPStatus.NOT_FOUND: "sink-not-found",
+    HTTPStatus.GONE: "sink-gone",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "sink-too-large",
+}
 DOUBT_SECONDS = 30.0  # for which these are repeated before they are believed
 
 Push = Callable[[str, Address], Awaitable[None]]
@@ -85,13 +92,13 @@ class Pushing:
                 refused = loop.time() if before is None else before
                 if not _doubtful(error) or loop.time() - refused >= DOUBT_SECONDS:
                     telemetry.log.warning("push refused", transfer=pid, reason=error.message)
-                    said = f"the data cannot be pushed: {error.message}"
-                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said))
+                    said, code = f"the data cannot be pushed: {error.message}", _code(error)
+                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code))
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Withdrawn as error:
                 telemetry.log.info("push stopped", transfer=pid, code=error.code)
                 if error.code == SNAPSHOT_CHANGED:
-                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, error.message))
+                    return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, error.message, error.code))
             except ConnectorError as error:
                 telemetry.log.info("push cut", transfer=pid, reason=error.message)
             except Exception as error:  # a defect: it is said, and may not be there any more the next time
@@ -113,6 +120,13 @@ class Pushing:
 def _doubtful(error: ConnectorError) -> bool:
     """Whether it is a refusal that need not be the sink's own, or may be over soon: its consumer may just have said that it pauses."""
     return isinstance(error, PeerRefused) and (error.status in DOUBTED or error.said in CLOCKS)
+
+
+def _code(error: ConnectorError) -> str:
+    """What ended a push, for programs: the rule that a signature of the sink breaks, or how the sink refused."""
+    if isinstance(error, PeerRefused):
+        return error.said or SINK_REFUSED.get(error.status, "sink-refused")
+    return "sink-denied" if isinstance(error, EgressDenied) else "sink-address"
 
 
 def _is_pushed(process: Process) -> bool:

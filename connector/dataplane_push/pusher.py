@@ -33,6 +33,7 @@ from connector.dataplane_push.signed import SignedUploads, Uploads
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
 from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
+from connector.remembered import Remembered
 from connector.signatures.asking import Asking, Means
 from connector.signatures.digests import content_digest
 from connector.signatures.http import PUSH
@@ -42,6 +43,8 @@ OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
 IDLE_SECONDS: Final = 60.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
 DIGITS_MAX: Final = 18
+ASKING_MAX: Final = 65_536  # transfers of whose sinks it is known whether they sign
+ASKING_BYTES: Final = 512  # that this takes of one
 AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -80,6 +83,7 @@ class Pusher:
         self._opened, self._representations = opened, representations
         self._accounts, self._receipts, self._flows, self._meters = accounts, receipts, flows, meters
         self._uploads, self._means, self._link = uploads, means, link
+        self._asking: Remembered[str, Asking] = Remembered(ASKING_MAX, ASKING_MAX * ASKING_BYTES)
 
     async def push(self, transfer: str, sink: Address) -> None:
         """Returns when the sink has all of it, and has signed for it if it signs. Raises Withdrawn if nothing may leave (any more),
@@ -103,11 +107,16 @@ class Pusher:
                         uploads = self._signed(permit)
                         data = Data(permit, source, representation, account, meter, uploads, running.demand)
                         await self._bring(sink, data)
+                        self._asking.forget(transfer)
             finally:
                 self._accounts.written_soon(account)
 
     def _signed(self, permit: Permit) -> SignedUploads:
-        asking = Asking(self._means, permit.consumer, PUSH, signs=SIGNED_REQUESTS in permit.demands)
+        """The way to the sink. That it has signed is known as long as its transfer goes on, whichever attempt it was: from then on an
+        answer without a signature is none."""
+        asking = self._asking.get(permit.transfer) or Asking(self._means, permit.consumer, PUSH)
+        asking.signs |= SIGNED_REQUESTS in permit.demands
+        self._asking.put(permit.transfer, asking, ASKING_BYTES)
         return SignedUploads(self._uploads, asking, permit.transfer)
 
     async def _bring(self, sink: Address, data: Data) -> None:

@@ -52,7 +52,9 @@ class ListenerSettings:
     key: Path | None = _f("private key of the certificate, PEM", None)
     client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
     client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
-    client_crl: Path | None = _f("lists of revoked certificates, PEM, one of each authority in client_ca; empty: none is revoked", None)
+    client_crl: Path | None = _f(
+        "lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked", None
+    )
 
     @property
     def tls(self) -> bool:
@@ -71,7 +73,9 @@ class ManagementSettings:
     key: Path | None = _f("private key of the certificate, PEM", None)
     client_ca: Path | None = _f("authorities for certificates of clients, PEM; they are asked for one beside their token; empty: not", None)
     client_auth: str = _f("require: every client shows a certificate; request: those that have one", "require")
-    client_crl: Path | None = _f("lists of revoked certificates, PEM, one of each authority in client_ca; empty: none is revoked", None)
+    client_crl: Path | None = _f(
+        "lists of revoked certificates, PEM: one of each authority in client_ca, and of those between; empty: none is revoked", None
+    )
     token_hash_file: Path = _f("SHA-256 of the admin token, in hexadecimal", Path("admin-token.sha256"))
 
     @property
@@ -99,7 +103,11 @@ class EgressSettings:
     ca_file: Path | None = _f("certificate authorities to trust beside the system's, PEM; empty: the system's only", None)
     certificate: Path | None = _f("certificate chain that we show to peers and sources that ask for one, PEM; empty: none", None)
     key: Path | None = _f("private key of that certificate, PEM", None)
-    crl_file: Path | None = _f("lists of revoked certificates, PEM, one of each authority of whom we dial; empty: none is revoked", None)
+    crl_file: Path | None = _f(
+        "lists of revoked certificates, PEM: one of every authority of every chain that we are shown, the system's and the roots included;"
+        " a server whose chain has an authority without a list is not believed; empty: none is revoked",
+        None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

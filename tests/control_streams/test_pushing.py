@@ -159,25 +159,27 @@ async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
     await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
     operations = SimpleNamespace(terminate=terminate)
     await Pushing(SimpleNamespace(store=store), operations, push)._run("urn:t")  # type: ignore[arg-type]
-    assert ended_by == [(Kind.TRANSFER, "urn:t", "the data were published anew")]
+    assert ended_by == [(Kind.TRANSFER, "urn:t", "the data were published anew", "snapshot-changed")]
     assert not codes
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "times", "pushed"),
+    ("status", "said", "times", "code"),
     [
-        (403, None, 3, True),
-        (401, None, 3, True),
-        (404, None, 3, True),
-        (204, "signature-old", 3, True),  # of an answer: by a clock
-        (403, None, 100, False),
-        (413, None, 1, False),
-        (204, "signature-wrong", 1, False),
+        (403, None, 3, None),
+        (401, None, 3, None),
+        (404, None, 3, None),
+        (204, "signature-old", 3, None),  # of an answer: by a clock
+        (403, None, 100, "sink-forbidden"),
+        (401, None, 100, "sink-unauthorized"),
+        (413, None, 1, "sink-too-large"),
+        (422, None, 1, "sink-refused"),
+        (204, "signature-wrong", 1, "signature-wrong"),
     ],
-    ids=["403", "401", "404", "a clock", "403 for ever", "413", "another signature"],
+    ids=["403", "401", "404", "a clock", "403 for ever", "401 for ever", "413", "422", "another signature"],
 )
 async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
-    monkeypatch: pytest.MonkeyPatch, status: int, said: str | None, times: int, pushed: bool
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str | None, times: int, code: str | None
 ):
     clock, asked, over = Clock(), 0, list[str]()
 
@@ -190,8 +192,8 @@ async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
     async def sleep(seconds: float) -> None:
         clock.at += seconds
 
-    async def terminate(_kind: Kind, _pid: str, reason: str) -> None:
-        over.append(reason)
+    async def terminate(_kind: Kind, _pid: str, reason: str, code: str) -> None:
+        over.extend((reason, code))
 
     async def complete(_pid: str) -> None:
         over.append("complete")
@@ -202,6 +204,6 @@ async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
     monkeypatch.setattr(pushing, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: clock.at), sleep=sleep))
     operations = SimpleNamespace(terminate=terminate, complete=complete)
     await Pushing(SimpleNamespace(store=store), operations, push)._run("urn:t")  # type: ignore[arg-type]
-    assert over == ["complete" if pushed else f"the data cannot be pushed: the sink answered with status {status}"]
+    assert over == (["complete"] if code is None else [f"the data cannot be pushed: the sink answered with status {status}", code])
     assert (clock.at >= pushing.DOUBT_SECONDS) == (times == 100)
     assert clock.at < 2 * pushing.DOUBT_SECONDS + pushing.PAUSE_SECONDS_MAX

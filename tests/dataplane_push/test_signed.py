@@ -5,6 +5,7 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -279,6 +280,33 @@ async def test_whoever_changes_an_answer_of_the_sink_gets_no_further_byte(tmp_pa
         assert (refused.value.said is None) == (lie is unsigned), "by its code it is told from what only a clock says"
         receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
         assert all(each.counts.bytes == 0 for each in receipts)
+        await gone(receiving)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT"])
+async def test_a_sink_that_has_signed_before_a_cut_is_believed_without_a_signature_no_more_after_it(tmp_path: Path, method: str):
+    puts, cut = 0, False
+
+    @web.middleware
+    async def once(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        nonlocal puts, cut
+        response, puts = await handler(request), puts + (request.method == "PUT")
+        if puts == 2 and not cut and request.transport is not None:
+            cut = True
+            request.transport.abort()
+        return response
+
+    def without(request: web.Request, response: web.StreamResponse) -> None:
+        if cut and request.method == method:
+            unsigned(SimpleNamespace(method="PUT"), response)  # type: ignore[arg-type]
+
+    async with stand(tmp_path, CONTENT, once, **PROMISED) as at:
+        at.lies.append(without)
+        receiving = await waited(at)
+        with pytest.raises(PeerRefused, match="whoever took that off"):
+            async with asyncio.timeout(20):
+                await pushed_until_refused(at)
+        assert cut
         await gone(receiving)
 
 
