@@ -341,6 +341,8 @@ def done(view: Negotiation | Transfer, common: Common) -> None:
         show.document(view)
         return
     _print(view)
+    if view.in_flight is not None:
+        show.note("what is in flight counts here already; the state follows when the peer has answered")
 
 
 def _print(view: Negotiation | Transfer) -> None:

@@ -24,6 +24,12 @@ def test_a_transfer_is_moved(command: Command, fake: FakeConnector, home: Path, 
     assert json.loads(command("transfers", action, "urn:uuid:n1", "--json").out)["state"] == "MOVED"
 
 
+def test_what_the_peer_has_not_answered_yet_is_said_to_count_already(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", f"{T}/suspend")] = (200, process_view(state="STARTED", in_flight="TransferSuspensionMessage"))
+    ended = command("transfers", "suspend", "urn:uuid:n1")
+    assert ended.err == "what is in flight counts here already; the state follows when the peer has answered\n"
+
+
 def test_one_is_started_and_waited_for(command: Command, fake: FakeConnector, home: Path):
     fake.answers |= {("POST", "/v1/transfers"): (201, process_view()), ("GET", T): (200, process_view(state="STARTED"))}
     ended = command("transfers", "start", "urn:a")
