@@ -219,7 +219,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         sources: dict[str, Sources] = {"file": files, "http": HttpSources(peer, credential)}
         streams = {"http-stream": HttpStreams(peer, credential)}
         logs = parts.content_logs(settings, stack)
-        rights.extents = logs.at_hand
+        policies.extents = logs.at_hand
         stack.push_async_callback(logs.close)
         sweeping = Sweeping(logs, store)
         journal.listen(sweeping.committed, Dataset)

@@ -155,7 +155,7 @@ class Negotiations:
                 usage = await self._store.usage(agreement.id)
                 if usage is None or (made is not None and made.detail.get("offer", offer.id) != offer.id):
                     continue
-                full = self._policies.used_up(agreement.document, usage)
+                full = await self._policies.used_up(agreement.document, usage, await self._store.dataset(offer.dataset))
                 if full:
                     what = " and ".join(f"`{compact(operand)}`" for operand in full)
                     return f"agreement `{agreement.id}` from this offer is used up ({what}), and another has a quota of its own"

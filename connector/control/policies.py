@@ -20,6 +20,7 @@ import orjson
 
 from connector.control.terms import Alike, Settlement, alike_of, burdens, settle
 from connector.control_billing import measured as billing
+from connector.control_billing.affording import Extents, nothing_known
 from connector.control_billing.measured import DATED, MEASURED, Used
 from connector.control_billing.performed import done
 from connector.errors import InvalidRequest, PolicyError, Refused
@@ -51,7 +52,7 @@ from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.odrl_reading.declaration import agreed, purposes_of
-from connector.records import Usage
+from connector.records import Dataset, Usage
 from connector.remembered import Remembered
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
@@ -103,9 +104,11 @@ def _size_bytes(parts: int, text_bytes: int) -> int:
 
 class Policies:
     """Parses each policy once and evaluates it as often as needed, under `options`: the profiles that this connector knows. What they do
-    not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met."""
+    not say of who measures what is what this connector measures: terms that wait for another meter would be agreed and never be met.
+    `extents` says how large data are, where that is known."""
 
     def __init__(self, options: Options = DEFAULT_OPTIONS) -> None:
+        self.extents: Extents = nothing_known
         self.options = replace(options, measured=MEASURED | DATED) if options.measured is None else options
         self._parsed: Remembered[bytes, Policy | PolicyError] = Remembered(REMEMBERED_MAX, REMEMBERED_BYTES_MAX)
         self._alike = Alike(self.options, _size_bytes)
@@ -271,10 +274,13 @@ class Policies:
         policy = self.parse(document)
         return [] if isinstance(policy, PolicyError) else billing.counters(policy, usage)
 
-    def used_up(self, document: Document, usage: Usage) -> tuple[str, ...]:
-        """The left operands of which nothing more is to be had under a permission of the policy."""
+    async def used_up(self, document: Document, usage: Usage, dataset: Dataset | None = None) -> tuple[str, ...]:
+        """The left operands of which nothing more is to be had under a permission of the policy, or of money too little for all of the
+        dataset."""
         policy = self.parse(document)
-        return () if isinstance(policy, PolicyError) else billing.used_up(policy, usage)
+        if isinstance(policy, PolicyError):
+            return ()
+        return billing.used_up(policy, usage, None if dataset is None else await self.extents(dataset.source))
 
     def unused(self, document: Document) -> Used:
         """`used` as the side that does not count has it: as if nothing had been used."""

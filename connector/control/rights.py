@@ -22,6 +22,7 @@ from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Verdict
 from connector.control.steps import Steps, fact
 from connector.control.terms import demands
+from connector.control_billing.affording import BUDGET_SHORT, Asked, afford
 from connector.control_billing.measured import Used, used_of
 from connector.dsp import wire
 from connector.dsp.exchange import Process
@@ -33,6 +34,7 @@ from connector.odrl.counters import Tally
 from connector.odrl.operands import COUNT
 from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Record, Reservation, Usage
+from connector.records.aside import aside_id
 from connector.remembered import Remembered
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
@@ -63,7 +65,7 @@ class Ruling:
     """What holds at one instant. `ends` is when a permission lapses, or when a refusal that passes is one for good; `returns` when a
     refusal lapses, if that is known; all in POSIX seconds, or None for never. `claims` are vouched for until `expires`; None if nobody
     was asked, or nobody does. `tallies` and `usage` are what was counted by, () and None where nothing is counted; `looks` is the next
-    instant at which a use may count under other rules."""
+    instant at which a use may count under other rules; `set_aside` is what a transfer that starts sets aside of its budgets."""
 
     verdict: Verdict
     agreement: Agreement | None
@@ -75,6 +77,7 @@ class Ruling:
     tallies: tuple[Tally, ...] = ()
     usage: Usage | None = None
     looks: float | None = None
+    set_aside: tuple[Reservation, ...] = ()
 
     @property
     def permitted(self) -> bool:
@@ -124,9 +127,9 @@ class Rights:
         self._identity = identity
         self._known: Remembered[str, _Decided] = Remembered(KNOWN_MAX, KNOWN_BYTES_MAX)
 
-    async def of(self, process: Process, now: float, *, more: bool = False) -> Ruling | None:
-        """Whether this transfer may run now; with `more` whether it may use more than it has. Where we consume that is for the provider to
-        say, unless we have closed the agreement: None."""
+    async def of(self, process: Process, now: float, *, more: bool = False, starts: bool = False) -> Ruling | None:
+        """Whether this transfer may run now; with `more` whether it may use more than it has, and if it `starts` whether its budgets pay
+        for all of it. Where we consume that is for the provider to say, unless we have closed the agreement: None."""
         agreement, detail = await self._store.agreement(process.agreement or ""), process.detail
         if process.role is Role.CONSUMER:
             return _closed(agreement, now) if agreement is not None and agreement.closed_by == "us" else None
@@ -134,7 +137,8 @@ class Rights:
             reason = f"agreement `{process.agreement}` is no longer stored"
             return Ruling(_refusal(UNKNOWN_AGREEMENT, now, reason), None)
         proven = detail.get("claims", {}), detail.get("claims_expire") or now
-        return await self.under(agreement, *proven, now, counted=detail.get("counted", ()), more=more)
+        pid = process.pid if starts else ""
+        return await self.under(agreement, *proven, now, counted=detail.get("counted", ()), more=more, starts=pid)
 
     async def under(
         self,
@@ -145,9 +149,11 @@ class Rights:
         *,
         counted: Collection[str] = (),
         more: bool = True,
+        starts: str = "",
     ) -> Ruling:
         """Whether the consumer of an agreement of ours, who has proven `claims` until `expires`, may use its dataset now. A transfer that
-        counts as a use under the rules `counted` is not counted against itself."""
+        counts as a use under the rules `counted` is not counted against itself. `starts` is the one (its pid) that is to start: what is
+        left of its budgets has to pay for all that it is to bring."""
         if agreement.closed is not None:
             return _closed(agreement, now)
         if agreement.ends is not None and agreement.ends <= now:
@@ -172,9 +178,15 @@ class Rights:
             verdict = self.bound(verdict, agreement, dataset, caller.claims, now)
         if verdict.permitted and dataset is None:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
+        asked = Asked()
+        if starts and verdict.permitted and usage and dataset and not isinstance(terms.policy, PolicyError):
+            asked = await afford(self._store, self._policies.extents, terms.policy, agreement, dataset, usage, verdict.charged, starts, now)
+        if asked.reason:
+            refusal = _refusal(BUDGET_SHORT, now, asked.reason)
+            verdict = replace(refusal, document=dict(refusal.document) | {"counters": verdict.document["counters"]})
         ends = min((end for end in (verdict.ends, agreement.ends) if end is not None), default=None)
         returns = None if verdict.permitted else _instant(verdict.document.get("valid_until"))
-        counted_by = (tallies, usage, looks)
+        counted_by = (tallies, usage, looks, asked.set_aside)
         return Ruling(verdict, agreement, dataset, ends, returns, _stored(caller.claims), caller.expires, *counted_by)
 
     def demanded(self, agreement: Agreement) -> frozenset[str]:
@@ -259,17 +271,21 @@ class Rights:
 
 def charge(process: Process, ruling: Ruling, now: float) -> Reaction:
     """A transfer that a ruling has permitted, and which carries it already: it counts as a use under each rule that it has not counted
-    under before."""
+    under before, and has what it needs of its budgets set aside, where it starts."""
     verdict, usage = ruling.verdict, ruling.usage
     if usage is None:
         return Reaction(process, expects=ruling.expects)
     counted = tuple(process.detail.get("counted", ()))
     new = [t.rule for t in ruling.tallies if t.operand == COUNT and t.rule in verdict.charged and t.rule not in counted]
     kept = replace(process, detail=dict(process.detail) | {"charged": list(verdict.charged), "counted": [*counted, *new]})
-    if not new:
+    rows = [*(Reservation(process.pid, process.pid, rule, COUNT, 1, now) for rule in new), *ruling.set_aside]
+    if not rows:
         return Reaction(kept, expects=ruling.expects)
-    rows = [Reservation(process.pid, process.pid, rule, COUNT, 1, now) for rule in new]
-    saves: tuple[Record, ...] = (usage.reserve(rows, now),)
+    before = usage
+    if ruling.set_aside:
+        kept = replace(kept, detail=dict(kept.detail) | {"aside": True})
+        before = usage.settle(aside_id(process.pid), {}, now)
+    saves: tuple[Record, ...] = (before.reserve(rows, now),)
     return Reaction(kept, None, saves, (Expect(Usage, usage.agreement, usage.version or None), *ruling.expects))
 
 

@@ -63,7 +63,7 @@ class Transfers:
         if document["format"] not in FORMATS:
             offered = ", ".join(f"`{f}`" for f in sorted(FORMATS))
             raise Refused(f"format `{document['format']}` is not one of the dataset's distributions: {offered}", code="format-not-offered")
-        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now)
+        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, starts=process.pid)
         if ruling.verdict.code == WITHDRAWN:
             # The agreement stays in force, but there is nothing to start: say so instead of being silent until it is published again.
             raise Refused(ruling.verdict.reasons[0], code=WITHDRAWN)
@@ -86,14 +86,14 @@ class Transfers:
         if agreement is None:
             raise Refused(f"agreement `{process.agreement}` is no longer stored", code="unknown-agreement")
         counted = process.detail.get("counted", ())
-        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, counted=counted)
+        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, counted=counted, starts=process.pid)
         if ruling.passing:
             raise Refused("; ".join(ruling.verdict.reasons), ruling.verdict.reasons, code=ruling.verdict.code)
         return _answer(process, ruling, now)
 
     async def start(self, process: Process, now: float) -> Reaction:
         """A start that was put off, or is asked for by an operator, as it is decided now. Where we consume nothing is to decide."""
-        ruling = await self._rights.of(process, now, more=True)
+        ruling = await self._rights.of(process, now, more=True, starts=True)
         return Reaction(process, Act(Move.START)) if ruling is None else _answer(process, ruling, now)
 
     async def _ended(self, process: Process, document: Mapping[str, Any], now: float) -> Reaction:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from connector.control_billing.affording import Extent, price_of
 from connector.errors import PolicyError
 from connector.metering_bills.budgets import demand_priced, is_budget, tallies
 from connector.metering_bills.currencies import currency_of, exactly
@@ -111,8 +112,9 @@ def counters(policy: Policy, usage: Usage) -> list[dict[str, Any]]:
     return found
 
 
-def used_up(policy: Policy, usage: Usage) -> tuple[str, ...]:
-    """The left operands of which nothing more is to be had under a permission of the policy, what is reserved counted as used."""
+def used_up(policy: Policy, usage: Usage, extent: Extent | None = None) -> tuple[str, ...]:
+    """The left operands of which nothing more is to be had under a permission of the policy, what is reserved counted as used. A budget
+    that does not pay for all of the data, where their `extent` is known, lets no transfer of them start."""
     limits = {(quota.rule, fact_key(quota.operand, quota.unit)): quota.most for quota in quotas(policy)}
     full = []
     for tally in tallies(policy):
@@ -120,7 +122,8 @@ def used_up(policy: Policy, usage: Usage) -> tuple[str, ...]:
             continue
         if tally.pricing is not None:
             most = max(tally.marks, default=-1)
-        if most - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand) < max(tally.least, 1):
+        all_of_it = (price_of(tally.pricing, extent) or 0) if tally.pricing is not None and extent is not None else 0
+        if most - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand) < max(tally.least, all_of_it, 1):
             full.append(tally.operand.partition(" ")[0])
     return tuple(dict.fromkeys(full))
 

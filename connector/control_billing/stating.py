@@ -147,11 +147,11 @@ class Stating:
         await concluded(self._means, Kind.TRANSFER, pid, stored.peer, told["statement"], outcome, apart)
 
     async def heard(self, pid: str) -> bool:
-        """Whether the provider has the last receipt of ours for a transfer that is over: False only by what it has signed. Its ack says that
-        it has it, and so does a statement that names it. A statement without it is a denial: both sides sign the transfer without that
-        receipt before this returns, so that an ack that comes after all counts no more, and what the receipt covers can be signed for anew
-        without being paid for twice. What it says and has not signed is not believed. Raises PeerFailed if it cannot be asked now,
-        PeerRefused if not at all, MeterRefused for what it has signed and what does not hold."""
+        """Whether the provider has the last receipt of ours for a transfer that is over: False only by what it has signed. Its ack says
+        that it has it, and so does a statement that names it. A statement without it is a denial: both sides sign the transfer without it
+        before this returns. So an ack that comes after all counts no more, and what the receipt covers can be signed for anew and is paid
+        for once. What it says and has not signed is not believed. Raises PeerFailed if it cannot be asked now, PeerRefused if not at all,
+        MeterRefused for what it has signed and what does not hold."""
         store = self._means.store
         stored, process = await store.metered(pid), await store.process(Kind.TRANSFER, pid)
         if stored is None or stored.ack or process is None or process.peer_pid is None:

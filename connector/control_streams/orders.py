@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
 
+from connector.control_billing.affording import BUDGET_SHORT
 from connector.dsp.answers import LATER
 from connector.dsp.exchange import Process
 from connector.errors import Contradiction, PeerFailed, PeerRefused
@@ -60,7 +61,7 @@ def on_record(pull: Pull) -> dict[str, Any]:
 def failed_with(what: str, process: Process) -> Contradiction:
     """That the `what` of an order (negotiation, transfer) has ended without what it was for, and why."""
     reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
-    if used_up(process):
+    if process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED:
         reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
     return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
 
@@ -81,7 +82,7 @@ def moved_on(begun: Process, process: Process) -> bool:
 def used_up(process: Process) -> bool:
     """Whether a transfer ended because its agreement allows no more. A new agreement would allow as much again, which is not for a
     machine to take: a quota would bind nobody."""
-    return process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED
+    return process.final and process.detail.get("code") in (Code.QUOTA_EXHAUSTED, BUDGET_SHORT)
 
 
 def log_lost(error: Exception) -> bool:

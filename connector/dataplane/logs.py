@@ -108,6 +108,17 @@ class Logs:
             text = "the content log of these data is being made; come back for them"
             raise Busy(text, retry_seconds=RETRY_SECONDS) from None
 
+    async def at_hand(self, address: Mapping[str, Any]) -> Log | None:
+        """The content log of the data behind a pinned address as they are, if there is one: none is made."""
+        key, name = self._key(address, ())
+        if (log := self._open.get(name)) is None:
+            try:
+                log = await asyncio.to_thread(Log, self._folder / name, key)
+            except (FileNotFoundError, Damaged):  # it is made at first need
+                return None
+            self._remember(name, log)
+        return log
+
     async def _obtain(
         self, name: str, key: bytes, address: Mapping[str, Any], stages: Sequence[Stage], stat: Stat, reading: Reading
     ) -> Log:

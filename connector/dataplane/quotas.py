@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
+from connector.dsp.transfer import State as Transfer
 from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
+from connector.records.aside import aside_id, drawn, is_aside, set_aside
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
 # lose those that are held.
@@ -64,14 +67,14 @@ class Ledger:
             nonlocal state, amounts
             usage, now = await self._store.usage(held.agreement) or Usage(held.agreement), self._clock.now()
             after = usage.settle(held.id, held.spent, now) if held.amounts else usage
-            counters = {tally: counter for tally in tallies if (counter := _counter(after, tally)) is not None}
+            counters = {tally: counter for tally in tallies if (counter := _counter(after, tally, held.transfer)) is not None}
             amounts, state = portions(counters, wanted, keep)
             rows = [
                 Reservation(held.id, held.transfer, tally.rule, tally.operand, amounts[tally.operand], now)
                 for tally in counters
                 if amounts.get(tally.operand)
             ]
-            return _written(usage, after.reserve(rows, now) if rows else after)
+            return _written(usage, drawn(usage, after.reserve(rows, now) if rows else after, held.transfer))
 
         await self._decide(step, held.agreement)
         freed, held.amounts, held.spent = held.amounts, amounts, {}
@@ -84,9 +87,10 @@ class Ledger:
 
         async def step() -> Changes | None:
             usage = await self._store.usage(agreement)
-            if usage is None or not any(each.id == id for each in usage.open):
+            transfer = next((each.transfer for each in usage.open if each.id == id), None) if usage is not None else None
+            if usage is None or transfer is None:
                 return None
-            return _written(usage, usage.settle(id, spent, self._clock.now()))
+            return _written(usage, drawn(usage, usage.settle(id, spent, self._clock.now()), transfer))
 
         await self._decide(step, agreement)
         self._tell(agreement)
@@ -102,21 +106,27 @@ class Ledger:
             event.set()
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-        """Listens to commits of transfers that count as uses, and settles them: see `fate`."""
+        """Listens to commits of transfers that count as uses, and settles them (see `fate`), and to those that have set something aside:
+        what they have not used is free once they do not run."""
         for record in changes.saves:
             if isinstance(record, Process) and record.detail.get("counted") and (counts := fate(record)) is not None:
                 self.spawn(self.settle(record.agreement or "", record.pid, None if counts else {}))
+            if isinstance(record, Process) and record.detail.get("aside") and record.meant != Transfer.STARTED:
+                self.spawn(self.settle(record.agreement or "", aside_id(record.pid), {}))
 
     async def recover(self) -> int:
         """Settle what a crash has left open, before anybody can use more; returns the number of reservations.
 
         Bytes, records and time that were reserved may have been used to the last one, and nobody can say how many were: all of them are
-        posted. A use is settled by the state of its transfer.
+        posted. A use is settled by the state of its transfer, and what one that runs has set aside stays so.
         """
         count = 0
         for usage in await self._store.open_usage():
-            for id, transfer, operand in dict.fromkeys((each.id, each.transfer, each.operand) for each in usage.open):
-                counts = fate(await self._store.process(Kind.TRANSFER, transfer)) if operand == COUNT else True
+            for each in dict.fromkeys(replace(each, rule="", amount=0, at=0.0) for each in usage.open):
+                id, process = each.id, await self._store.process(Kind.TRANSFER, each.transfer)
+                counts = fate(process) if each.operand == COUNT else True
+                if is_aside(each):
+                    counts = None if process is not None and process.meant == Transfer.STARTED else False
                 if counts is not None:
                     await self.settle(usage.agreement, id, None if counts else {})
                     count += 1
@@ -211,11 +221,13 @@ def fate(process: Process | None) -> bool | None:
     return False if process.final else None
 
 
-def _counter(usage: Usage, tally: Tally) -> Counter | None:
-    """The counter up to the next mark, None if there is none: nothing depends on what is used from there on."""
+def _counter(usage: Usage, tally: Tally, transfer: str) -> Counter | None:
+    """The counter up to the next mark, None if there is none: nothing depends on what is used from there on. What the transfer itself has
+    set aside is there for it."""
     spent = usage.spent(tally.rule, tally.operand)
     mark = next((mark for mark in tally.marks if mark >= spent), None)
-    return None if mark is None else Counter(mark, spent, usage.reserved(tally.rule, tally.operand))
+    reserved = usage.reserved(tally.rule, tally.operand) - set_aside(usage, tally.rule, tally.operand, transfer)
+    return None if mark is None else Counter(mark, spent, reserved)
 
 
 def _written(before: Usage, after: Usage) -> Changes | None:

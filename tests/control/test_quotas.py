@@ -66,7 +66,7 @@ async def used(two: Pair, agreement: str) -> Usage:
     changed, store = asyncio.Event(), two.provider.connector.store
     two.provider.connector.journal.listen(lambda _changes, _evidence: changed.set())
     async with asyncio.timeout(WAIT_SECONDS):
-        while (found := await store.usage(agreement) or Usage(agreement)).open:
+        while (found := await store.usage(agreement) or Usage(agreement)) and any(each.amount for each in found.open):
             await changed.wait()
             changed.clear()
     return found

@@ -1,4 +1,4 @@
-"""Budgets between two connectors: what was agreed on is spent and not one part more, and the end says why on both sides."""
+"""Budgets between two connectors: what they do not pay for whole does not start, and both sides read why."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from connector.metering.content import CHUNK_BYTES
 from connector.metering_bills.currencies import CURRENCY
 from connector.odrl.operands import PAY_AMOUNT
 from tests.control.orders import D, N, T
 from tests.control.test_quotas import RULE, USERS, agreed, begin, fetch, offer, used
 from tests.metering_bills.priced import count, every, money, price, unit
 from tests.pair import Pair, pair, quoted
+from tests.test_app import pulled
 
 EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"
 
@@ -29,24 +31,28 @@ def within(limit: str, *duties: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
-async def test_fifty_transfers_of_one_agreement_spend_its_budget_to_the_last_byte_that_it_pays_for(two: Pair):
+async def test_of_fifty_starts_at_once_as_many_happen_as_the_budget_pays_for_and_each_of_them_gets_all(two: Pair):
+    """A transfer that the budget does not pay for whole would spend what it can get, take it from the others, and bring no file."""
     content, policy = bytes(range(256)) * 1000, within("3.000001", price("1", "megabyte"))
     agreement = await agreed(two, policy, content)
-    transfers = await asyncio.gather(*(begin(two, agreement) for _ in range(USERS)))
-    assert all(each.state == "STARTED" for each in transfers)
-    taken = await asyncio.gather(*(fetch(two, each) for each in transfers))
-    assert sum(len(body) for _, body, _ in taken) == 3_000_001
-    assert (await used(two, agreement)).posted == ((RULE, EUR, 3_000_001),)
+    begun = await asyncio.gather(*(begin(two, agreement) for _ in range(USERS)))
+    started, refused = [[each for each in begun if each.state == state] for state in ("STARTED", "TERMINATED")]
+    assert (len(started), len(refused)) == (11, USERS - 11)
     seen = await two.provider.asked("GET", f"/agreements/{quoted(agreement)}")
-    assert seen["counters"] == [
-        {"rule": RULE, "operand": PAY_AMOUNT, "used": "3.000001", "reserved": "0.00", "limit": "3.000001", "currency": "EUR"}
-    ]
-    short = [mine for mine, (_, body, _) in zip(transfers, taken, strict=True) if len(body) < len(content)]
-    for mine in short:
-        ended = await two.consumer.state(T, mine.pid, "TERMINATED")
-        assert (ended.detail["code"], ended.detail["ended_by"]) == ("QUOTA_EXHAUSTED", "peer")
+    assert [(each["used"], each["reserved"]) for each in seen["counters"]] == [("0.00", "2.816")], "it is set aside for those that run"
+    for mine in refused:
+        theirs = await two.provider.connector.store.process(T, mine.peer_pid or "")
+        for side in (mine, theirs):
+            assert side is not None
+            assert side.detail["code"] == "budget-short"
+            (said,) = side.detail["reasons"]
+            assert f"does not pay for all of `{D}`: that costs 0.256 EUR, and 0.184001 EUR of 3.000001 EUR are left" in said
+            assert "2.816 EUR are set aside for transfers that run; nothing was spent: ask the provider for an offer with a larger" in said
+    taken = await asyncio.gather(*(fetch(two, each) for each in started))
+    assert [body for _, body, _ in taken] == [content] * 11
+    assert (await used(two, agreement)).posted == ((RULE, EUR, 11 * len(content)),)
     late = await begin(two, agreement)
-    assert (late.state, late.detail["code"]) == ("TERMINATED", "QUOTA_EXHAUSTED")
+    assert (late.state, late.detail["code"]) == ("TERMINATED", "budget-short")
 
 
 @pytest.mark.asyncio
@@ -54,25 +60,63 @@ async def test_records_are_paid_for_whole_and_a_new_agreement_is_for_a_person_to
     content = b"".join(b'{"n":%d}\n' % n for n in range(1000))
     (two.provider.site.root / "data" / "lines.ndjson").write_bytes(content)
     said = {"type": "file", "path": "lines.ndjson", "media_type": "application/x-ndjson"}
-    agreement = await agreed(two, within("2.47", price("0.02", "record")), source=said)
+    agreement = await agreed(two, within("20.99", price("0.02", "record")), source=said)
     mine = await begin(two, agreement)
-    assert (await fetch(two, mine))[1] == b"".join(content.splitlines(keepends=True)[:123])
-    assert (await used(two, agreement)).posted == ((RULE, EUR, 246 // 2),)
+    assert (await fetch(two, mine))[1] == content
+    assert (await used(two, agreement)).posted == ((RULE, EUR, 1000),)
+    late = await begin(two, agreement)
+    assert (late.detail["code"], "costs 20.00 EUR, and 0.98 EUR of 20.98 EUR are left" in late.detail["reasons"][0]) == (
+        "budget-short",
+        True,
+    )
     again = await two.consumer.asked("POST", "/negotiations", {"peer": "hospital", "dataset": D}, status=201)
     asked = await two.consumer.until(N, again["pid"], lambda p: p.state == "REQUESTED" and p.peer_pid is not None)
     view = await two.provider.asked("GET", f"/negotiations/{asked.peer_pid}")
     assert view["waiting"] == "approval"
-    assert "is used up (`odrl:payAmount`)" in view["changes"][0], "the last cent pays for nothing"
+    assert "is used up (`odrl:payAmount`)" in view["changes"][0], "what is left does not pay for the data"
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_the_budget_does_not_pay_for_begins_nothing_and_another_agreement_is_asked_for_by_nobody(two: Pair):
+    await two.provider.publish(D, within("0.5", price("1", "megabyte")), content=bytes(800_000))
+    order = await pulled(two.consumer, "hospital", D)
+    assert (order["stage"], order["received_bytes"]) == ("failed", 0)
+    assert "costs 0.80 EUR, and 0.50 EUR of 0.50 EUR are left" in order["reasons"][0]
+    again = await pulled(two.consumer, "hospital", D)
+    assert (again["stage"], again["agreement"]) == ("failed", order["agreement"])
+    assert len((await two.consumer.asked("GET", "/negotiations"))["items"]) == 1
+    assert (await used(two, order["agreement"])).posted == ()
 
 
 @pytest.mark.asyncio
 async def test_what_is_paid_once_is_a_part_of_the_budget(two: Pair):
-    policy = within("2", price("1.5", "subscription"), price("1", "megabyte"))
-    agreement = await agreed(two, policy, bytes(800_000))
+    agreement = await agreed(two, within("2", price("1.5", "subscription"), price("1", "megabyte")), bytes(500_000))
     mine = await begin(two, agreement)
     assert len((await fetch(two, mine))[1]) == 500_000
+    await used(two, agreement)
     seen = await two.provider.asked("GET", f"/agreements/{quoted(agreement)}")
     assert (seen["counters"][0]["used"], seen["counters"][0]["limit"]) == ("2.00", "2.00")
+    late = await begin(two, agreement)
+    assert late.detail["code"] == "QUOTA_EXHAUSTED"
+
+
+@pytest.mark.asyncio
+async def test_what_a_transfer_does_not_use_is_free_once_it_stops_and_the_rest_of_what_has_come_is_paid_for(two: Pair):
+    """Two thirds have come when the transfer ends: the budget does not pay for all once more, and it does for what is missing."""
+    content = bytes(range(256)) * 6144
+    agreement = await agreed(two, within("2", price("1", "megabyte")), content)
+    mine = await begin(two, agreement)
+    some = await fetch(two, mine, Range=f"bytes=0-{4 * CHUNK_BYTES - 1}")
+    assert len(some[1]) == 4 * CHUNK_BYTES
+    beside = await begin(two, agreement)
+    assert beside.detail["code"] == "budget-short", "what is missing of the first is set aside, whoever else asks"
+    await two.consumer.asked("POST", f"/transfers/{quoted(mine.pid)}/terminate", {"reason": "enough"})
+    await two.provider.state(T, mine.peer_pid or "", "TERMINATED")
+    assert [amount for *_, amount in (await used(two, agreement)).posted] == [4 * CHUNK_BYTES]
+    rest = await begin(two, agreement)
+    assert rest.state == "STARTED", rest.detail
+    assert (await fetch(two, rest, Range=f"bytes={4 * CHUNK_BYTES}-"))[1] == content[4 * CHUNK_BYTES :]
+    assert (await used(two, agreement)).posted == ((RULE, EUR, len(content)),)
 
 
 @pytest.mark.parametrize(

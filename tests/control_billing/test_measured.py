@@ -11,6 +11,7 @@ from connector.odrl import Options, Policy, load
 from connector.odrl.counters import Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
 from connector.records import Reservation, Usage
+from tests.control_billing.test_affording import Log
 from tests.metering_bills.priced import agreement, count, money, price
 from tests.odrl_forms.shipped import options
 
@@ -52,6 +53,13 @@ def test_a_budget_is_used_up_when_one_use_more_would_cost_more(spent: int, full:
     policy = budget(price("0.02", "record"), price("0.01", "call"))
     assert used_up(policy, Usage("urn:a", ((RULE, EUR, spent),))) == full
     assert used_up(policy, Usage("urn:a", ((RULE, COUNT, 3),))) == (COUNT,)
+
+
+def test_a_budget_is_used_up_when_it_does_not_pay_for_all_of_the_data_any_more():
+    policy, whole = budget(price("0.02", "record")), Log()
+    assert used_up(policy, Usage("urn:a", ((RULE, EUR, 210),)), whole) == ()
+    assert used_up(policy, Usage("urn:a", ((RULE, EUR, 211),)), whole) == (PAY_AMOUNT,)
+    assert used_up(policy, Usage("urn:a", ((RULE, EUR, 211),))) == (), "of data that have no end some more is to be had"
 
 
 def test_budgets_with_prices_are_measured_and_others_are_not():

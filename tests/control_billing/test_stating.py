@@ -17,11 +17,12 @@ from connector.metering.content import CHUNK_BYTES
 from connector.metering.counts import Counts
 from connector.metering.objects import Receipt, digest, kept
 from connector.metering.statements import Statement
+from connector.odrl.operands import BYTE_COUNT
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from tests import pair
 from tests.dataplane.rig import some_bytes
-from tests.metering_bills.priced import money, price
+from tests.metering_bills.priced import price
 from tests.test_app import pulled
 
 CONTENT = some_bytes(700_000)
@@ -358,9 +359,10 @@ async def test_nothing_is_stated_while_what_came_before_the_end_is_still_being_s
         await last(self, reason)
 
     monkeypatch.setattr(Account, "last", slowly)
-    budget = {"action": "use", "duty": [price("1", "megabyte")], "constraint": [money("1.50", operator="lteq")]}
+    most = {"leftOperand": BYTE_COUNT, "operator": "lteq", "rightOperand": {"@value": "1500000", "@type": "xsd:integer"}}
+    quota = {"action": "use", "duty": [price("1", "megabyte")], "constraint": [most]}
     async with pair.pair(tmp_path, store="sqlite") as both:
-        await both.provider.publish(DATASET, {"@type": "Offer", "permission": [budget]}, content=some_bytes(3_000_000))
+        await both.provider.publish(DATASET, {"@type": "Offer", "permission": [quota]}, content=some_bytes(3_000_000))
         order = asyncio.create_task(pulled(both.consumer, "hospital", DATASET))
         await asyncio.wait_for(receipted.wait(), pair.WAIT_SECONDS)
         (process,) = (await both.consumer.connector.store.processes(Kind.TRANSFER, after=None, limit=9, state=None, peer=None)).items

@@ -11,9 +11,10 @@ import pytest_asyncio
 from connector.dsp.messages import Role
 from connector.metering.content import CHUNK_BYTES
 from connector.metering_bills.prices import QIAO
+from connector.odrl.operands import BYTE_COUNT
 from connector.records.metering import Metered
 from tests.control.orders import D, order, settled
-from tests.control.test_quotas import used
+from tests.control.test_quotas import limit, used
 from tests.metering_bills.priced import leaf, money, price
 from tests.pair import WAIT_SECONDS, Pair, Running, pair, quoted
 
@@ -72,14 +73,15 @@ async def test_bytes_on_disk_both_meters_and_both_invoices_are_the_same_to_the_u
 
 
 @pytest.mark.asyncio
-async def test_a_budget_that_ends_in_the_middle_is_not_gone_over_by_the_bill_and_both_bills_are_the_same(two: Pair):
-    rule = {"action": "use", "duty": [price("1", "megabyte")], "constraint": [money("1.50", operator="lteq"), COUNTERSIGNED]}
+async def test_a_quota_that_ends_in_the_middle_is_not_gone_over_by_the_bill_and_both_bills_are_the_same(two: Pair):
+    """Of bytes: it says how many may be taken, not of what, and who has a part has paid for a part. A budget would not let it start."""
+    rule = {"action": "use", "duty": [price("1", "megabyte")], "constraint": [limit(BYTE_COUNT, "lteq", 1_500_000), COUNTERSIGNED]}
     await two.provider.publish(D, {"@type": "Offer", "permission": [rule]}, content=bytes(range(256)) * 12_000)
     ended = await settled(two.consumer, (await order(two.consumer, out="part.bin"))["id"])
     assert ended.stage == "failed"
     agreement = ended.agreement or ""
     posted = await used(two, agreement)
-    assert sum(amount for _, _, amount in posted.posted) == 1_500_000, "to the last byte that the budget pays for"
+    assert sum(amount for _, _, amount in posted.posted) == 1_500_000, "to the last byte that is allowed"
     bills = [await side.asked("GET", f"/agreements/{quoted(agreement)}/invoice?{PERIOD}") for side in (two.provider, two.consumer)]
     assert bills[0] == bills[1]
     whole = 1_500_000 // CHUNK_BYTES * CHUNK_BYTES

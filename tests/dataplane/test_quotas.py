@@ -21,9 +21,10 @@ from connector.dataplane import quotas
 from connector.dataplane.quotas import LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.odrl.counters import Counter, Tally
+from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.records import Changes, Reservation, Usage
+from connector.records.aside import aside_id
 from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
 
 RULE, OTHER = "/permission/0", "/permission/1"
@@ -309,6 +310,38 @@ async def test_a_use_is_posted_once_its_transfer_starts_and_voided_if_it_ends_be
         await desk.ledger.close()
         usage = await store.usage(AGREEMENT)
         assert (usage.spent(RULE, COUNT), len(usage.open)) == (spent, open_)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("state", "left"), [("STARTED", 900), ("SUSPENDED", 0), ("TERMINATED", 0)])
+async def test_after_a_crash_what_a_transfer_has_set_aside_stays_with_one_that_runs(state: str, left: int):
+    """Of what its stream held nobody knows how much was used, so all of it counts, and comes off what was set aside."""
+    desk, money = Desk(MemoryStore(), Counted()), Tally(RULE, "money", (1_000,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
+    process = transfer(state, aside=True)
+    usage = Usage(AGREEMENT, version=1).reserve((Reservation(aside_id(process.pid), process.pid, RULE, "money", 1_000, 0.0),), 0.0)
+    await desk.journal.store.commit(Changes(saves=(process, usage)))
+    other = desk.ledger.holder(AGREEMENT, "another")
+    assert await other.exchange([money], {}) == "busy", "it is set aside"
+    assert await desk.ledger.holder(AGREEMENT, process.pid).exchange([money], {"money": 100}) == "granted"
+    again = Desk(desk.journal.store, Counted())
+    await again.ledger.recover()
+    after = await desk.journal.store.usage(AGREEMENT)
+    assert after is not None
+    assert (after.spent(RULE, "money"), after.reserved(RULE, "money")) == (100, left)
+
+
+@pytest.mark.asyncio
+async def test_what_a_transfer_has_set_aside_is_free_once_it_does_not_run():
+    desk = Desk(MemoryStore(), Counted())
+    process = transfer("STARTED", aside=True)
+    usage = Usage(AGREEMENT, version=1).reserve((Reservation(aside_id(process.pid), process.pid, RULE, "money", 1_000, 0.0),), 0.0)
+    await desk.journal.commit(Changes(saves=(process, usage)))
+    assert (await desk.journal.store.usage(AGREEMENT)) == usage
+    await desk.journal.commit(Changes(saves=(replace(process, state="COMPLETED", version=2),)))
+    await desk.ledger.close()
+    after = await desk.journal.store.usage(AGREEMENT)
+    assert after is not None
+    assert (after.posted, after.open) == ((), ())
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,156 @@
+"""Whether what is left of a budget pays for all of finite data, asked before any of them leaves.
+
+A budget that ends in the middle of a file is spent, and has brought no file. So a transfer whose price is known when it starts, which is
+where the size of the data and the prices of the budget are known, starts only if all of it is paid for, and sets that aside: transfers that
+run beside each other cannot take the end of it from one another. What its meter then holds and spends comes off what is set aside
+(`connector.dataplane.quotas`), and what is left goes back when the transfer stops.
+
+What was delivered under the agreement counts: data of which some has come, and not all, are taken to be fetched to their end, for the
+price of the rest. Where the price is not known (live data, an index that is not at hand) a budget is spent to its last part, as quotas
+of bytes and records are: they say how much may be taken, not of what, and who takes a part has what it was worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, Protocol
+
+from connector.dsp.messages import Kind
+from connector.metering.ranges import Ranges, union, without
+from connector.metering_bills.budgets import tallies
+from connector.metering_bills.currencies import currency_of, exactly
+from connector.metering_bills.prices import CALL_COUNT
+from connector.odrl.counters import Pricing, Tally, quotas
+from connector.odrl.model import Policy, fact_key
+from connector.odrl.operands import BYTE_COUNT, RECORD_COUNT
+from connector.ports import Store
+from connector.records import Agreement, Dataset, Reservation, Usage
+from connector.records.aside import aside_id, set_aside
+from connector.records.metering import Metered
+
+BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
+MENDED: Final = "ask the provider for an offer with a larger budget and negotiate anew"
+
+
+class Span(Protocol):
+    def span(self, first: int, last: int) -> tuple[int, int]: ...
+
+
+class Extent(Protocol):
+    """What is known of finite data: their content log."""
+
+    @property
+    def root(self) -> bytes | None: ...
+    @property
+    def leaves(self) -> int: ...
+    @property
+    def counts(self) -> bool: ...
+    @property
+    def layout(self) -> Span: ...
+    def records(self, first: int, end: int) -> int: ...
+
+
+Extents = Callable[[Mapping[str, Any]], Awaitable[Extent | None]]  # of the data behind a pinned address, where it is at hand
+
+
+async def nothing_known(_address: Mapping[str, Any]) -> Extent | None:
+    """No extents are at hand."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a transfer has to `set_aside` when it starts; or the `reason` for which it cannot start."""
+
+    set_aside: tuple[Reservation, ...] = ()
+    reason: str = ""
+
+
+async def afford(
+    store: Store,
+    extents: Extents,
+    policy: Policy,
+    agreement: Agreement,
+    dataset: Dataset,
+    usage: Usage,
+    charged: Collection[str],
+    transfer: str,
+    now: float,
+) -> Asked:
+    """What a transfer (our pid) that is to start under the rules `charged` needs of their budgets. Of several permissions that grant it one
+    without a budget, or with one that suffices, is enough."""
+    limits = {(quota.rule, fact_key(quota.operand, quota.unit)) for quota in quotas(policy)}
+    granting = [rule.path for rule in policy.permissions if rule.path in charged]
+    budgets = [tally for tally in tallies(policy) if tally.pricing and tally.marks and (tally.rule, tally.operand) in limits]
+    budgets = [tally for tally in budgets if tally.rule in granting]
+    if not budgets or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
+        return Asked()
+    missing = await _missing(store, agreement, extent, transfer)
+    rows, short = [], dict[str, str]()
+    for tally in budgets:
+        assert tally.pricing is not None  # noqa: S101 - they were chosen by it
+        if (cost := price_of(tally.pricing, extent, *missing)) is None:
+            continue
+        left = max(tally.marks) - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand)
+        left += set_aside(usage, tally.rule, tally.operand, transfer)
+        if cost > left:
+            short.setdefault(tally.rule, _reason(tally, dataset, usage, cost, left))
+        elif cost:
+            rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, cost, now))
+    if len(short) == len(granting):
+        return Asked(reason=next(iter(short.values())))
+    return Asked(tuple(row for row in rows if row.rule not in short))
+
+
+async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int]:
+    """The leaves that are to leave, and how many calls that is: one, unless the transfer has had its own before."""
+    whole = _whole(extent)
+    brought, called = list[tuple[int, int]](), False
+    for account in await store.metered_of(agreement.id):
+        own = account.transfer == transfer
+        called = called or (own and bool(account.counts.calls))
+        if account.root == extent.root and account.ranges and (own or await _left_off(store, account, whole)):
+            brought += account.ranges
+    return without(whole, union(brought)) or whole, int(bool(whole) and not called)
+
+
+def _whole(extent: Extent) -> Ranges:
+    """All leaves of data."""
+    return ((1, extent.leaves),) if extent.leaves > 1 else ()
+
+
+async def _left_off(store: Store, account: Metered, whole: Ranges) -> bool:
+    """Whether a transfer has ended before all of the data had come: nobody fetches by it any more, and somebody wants its rest."""
+    if account.ranges == whole:
+        return False
+    process = await store.process(Kind.TRANSFER, account.transfer)
+    return process is None or process.final
+
+
+def price_of(pricing: Pricing, extent: Extent, leaves: Ranges | None = None, calls: int = 1) -> int | None:
+    """What data cost, in sub-units: all of them, or these `leaves`; None if nobody can say."""
+    if leaves is None:
+        leaves = _whole(extent)
+    record = pricing.rate(RECORD_COUNT)
+    if record and not extent.counts:
+        return None
+    size = sum(extent.layout.span(*each)[1] for each in leaves)
+    records = sum(extent.records(*each) for each in leaves) if record else 0
+    return pricing.rate(BYTE_COUNT) * size + record * records + pricing.rate(CALL_COUNT) * calls
+
+
+def _reason(tally: Tally, dataset: Dataset, usage: Usage, cost: int, left: int) -> str:
+    pricing, currency = tally.pricing, currency_of(tally.operand.partition(" ")[2])
+    assert pricing is not None  # noqa: S101 - as above
+
+    def money(amount: int) -> str:
+        return f"{exactly(Fraction(amount, pricing.scale), currency)} {currency}"
+
+    others = usage.reserved(tally.rule, tally.operand)
+    beside = f"; {money(others)} are set aside for transfers that run" if others else ""
+    return (
+        f"the budget does not pay for all of `{dataset.id}`: that costs {money(cost)}, and {money(max(left, 0))} of"
+        f" {money(max(tally.marks) + pricing.fixed)} are left{beside}; nothing was spent: {MENDED}"
+    )

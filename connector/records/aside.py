@@ -1,0 +1,53 @@
+"""What a transfer has set aside of a budget when it started, for all that it costs: an open reservation of its own. Pure.
+
+What streams of the transfer then hold and spend comes off it, and what they give back goes back to it, so that the transfer has at every
+instant what it needs to come to its end, and others see no more as reserved than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from connector.records import Reservation, Usage
+
+PREFIX: Final = "aside:"
+
+
+def aside_id(transfer: str) -> str:
+    """The id of what a transfer (our pid) has set aside."""
+    return PREFIX + transfer
+
+
+def is_aside(each: Reservation) -> bool:
+    """Whether a reservation was set aside by the start of its transfer."""
+    return each.id == aside_id(each.transfer)
+
+
+def set_aside(usage: Usage, rule: str, operand: str, transfer: str) -> int:
+    """What a transfer has set aside and neither holds nor has spent."""
+    rows = (each for each in usage.open if is_aside(each) and each.transfer == transfer)
+    return sum(each.amount for each in rows if (each.rule, each.operand) == (rule, operand))
+
+
+def drawn(before: Usage, after: Usage, transfer: str) -> Usage:
+    """`after`, where what it has more of held and spent than `before`, all of it by one transfer, comes off what that has set aside; less
+    goes back."""
+    rows = []
+    for each in after.open:
+        if is_aside(each) and each.transfer == transfer:
+            more = _taken(after, each) - _taken(before, each)
+            rows.append(replace(each, amount=max(0, each.amount - more)))  # one of nothing stays: what is held may come back
+        else:
+            rows.append(each)
+    return after if tuple(rows) == after.open else replace(after, open=tuple(rows))
+
+
+def _taken(usage: Usage, of: Reservation) -> int:
+    """What was spent by anybody and is held by the transfer, beside what it has set aside."""
+    held = (each.amount for each in usage.open if not is_aside(each) and _same(each, of))
+    return usage.spent(of.rule, of.operand) + sum(held)
+
+
+def _same(one: Reservation, other: Reservation) -> bool:
+    return (one.transfer, one.rule, one.operand) == (other.transfer, other.rule, other.operand)

@@ -1,0 +1,157 @@
+"""A transfer starts if what is left of its budget pays for all that it is to bring, where anybody can say what that costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from connector.adapters.memory import MemoryStore
+from connector.control_billing.affording import Asked, Extent, afford, nothing_known, price_of
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.metering.content import Layout
+from connector.metering.counts import Counts
+from connector.metering.ranges import Ranges
+from connector.metering_bills.currencies import CURRENCY
+from connector.metering_bills.prices import CALL_COUNT
+from connector.odrl import Policy, load
+from connector.odrl.counters import Pricing
+from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
+from connector.records import Agreement, Changes, Dataset, Reservation, Usage
+from connector.records.aside import aside_id
+from connector.records.metering import Metered
+from tests.metering_bills.priced import agreement, money, price
+from tests.odrl_forms.shipped import options
+
+EUR, RULE, OTHER = f"{PAY_AMOUNT} {CURRENCY}EUR", "/permission/0", "/permission/1"
+CHUNK = 1_000_000  # of these laws; what the product has does not matter here
+DATASET = Dataset("urn:d", b"{}", {"type": "file"}, (), 4 * CHUNK, b"s" * 32, 1, 0.0)
+AGREEMENT = Agreement("urn:a", "urn:n", "did:web:c", "did:web:p", "did:web:c", "urn:d", {}, b"d" * 32, final=True)
+
+
+FOUR = Layout(4 * CHUNK, CHUNK)
+
+
+@dataclass
+class Log:
+    """Four leaves of a million bytes and ten records each."""
+
+    root: bytes | None = b"r" * 32
+    leaves: int = 5
+    counts: bool = True
+    layout: Layout = FOUR
+
+    def records(self, first: int, end: int) -> int:
+        return 10 * (end - first)
+
+
+async def extents(_address: Mapping[str, Any]) -> Extent | None:
+    return Log()
+
+
+def policy(limit: str, *duties: dict[str, Any], **more: Any) -> Policy:
+    document = agreement(*duties)
+    document["permission"][0]["constraint"] = [money(limit, operator="lteq")]
+    document["permission"] += [{"action": "use", "duty": list(duties)}] if more.get("free") else []
+    return load(document, options=options())
+
+
+def brought(transfer: str, ranges: Ranges, **changed: Any) -> Metered:
+    shape = (transfer, Role.PROVIDER, "urn:a", "did:web:c", "m", "o/log/x", CHUNK, b"r" * 32, 5, 4 * CHUNK)
+    return replace(Metered(*shape, ranges=ranges, counts=Counts(1, calls=1), version=1), **changed)
+
+
+def ended(pid: str, state: str = "TERMINATED") -> Process:
+    return Process(Kind.TRANSFER, pid, Role.PROVIDER, "did:web:c", "https://c.example", state, f"urn:{pid}", version=1)
+
+
+async def asked(terms: Policy, *records: Any, usage: Usage | None = None, charged: tuple[str, ...] = (RULE,), **more: Any) -> Asked:
+    store = MemoryStore()
+    await store.commit(Changes(saves=records))
+    where, data = more.get("extents", extents), more.get("data", DATASET)
+    return await afford(store, where, terms, AGREEMENT, data, usage or Usage("urn:a"), charged, "t9", 7.0)
+
+
+def costs(amount: int) -> Asked:
+    return Asked((Reservation(aside_id("t9"), "t9", RULE, EUR, amount, 7.0),))
+
+
+MEGABYTE = price("0.50", "megabyte")
+IN_ALL = 4 * CHUNK  # sub-units: a byte is half a millionth
+
+
+@pytest.mark.asyncio
+async def test_what_all_of_it_costs_is_set_aside_if_it_is_there():
+    assert await asked(policy("2", MEGABYTE)) == costs(IN_ALL)
+    short = await asked(policy("1.999999", MEGABYTE))
+    assert short.set_aside == ()
+    assert short.reason == (
+        "the budget does not pay for all of `urn:d`: that costs 2.00 EUR, and 1.999999 EUR of 1.999999 EUR are left; nothing was spent:"
+        " ask the provider for an offer with a larger budget and negotiate anew"
+    )
+    spent = Usage("urn:a", ((RULE, EUR, 2),), (Reservation("h", "t1", RULE, EUR, IN_ALL, 0.0),))
+    assert (await asked(policy("4.000000", MEGABYTE), usage=spent)).reason.startswith(
+        "the budget does not pay for all of `urn:d`: that costs 2.00 EUR, and 1.999999 EUR of 4.00 EUR are left; 2.00 EUR are set aside"
+    )
+    assert await asked(policy("4.000001", MEGABYTE), usage=spent) == costs(IN_ALL)
+
+
+@pytest.mark.asyncio
+async def test_what_it_has_set_aside_itself_is_there_for_it():
+    own = Usage("urn:a", (), (Reservation(aside_id("t9"), "t9", RULE, EUR, IN_ALL, 0.0),))
+    assert await asked(policy("2", MEGABYTE), usage=own) == costs(IN_ALL)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("records", "leaves"),
+    [
+        ((brought("t1", ((1, 3),)), ended("t1")), 2),
+        ((brought("t1", ((1, 3),)), ended("t1"), brought("t2", ((3, 4),)), ended("t2")), 1),
+        ((brought("t1", ((1, 3),)), ended("t1", "STARTED")), 4),
+        ((brought("t1", ((1, 5),)), ended("t1", "COMPLETED")), 4),
+        ((brought("t1", ((1, 3),), root=b"o" * 32), ended("t1")), 4),
+        ((brought("t1", ((1, 3),)), ended("t1"), brought("t2", ((3, 5),)), ended("t2")), 4),
+        ((brought("t9", ((1, 4),)), ended("t9", "SUSPENDED")), 1),
+    ],
+    ids=["left off", "left off twice", "still running", "whole", "other data", "whole by two", "its own, resumed"],
+)
+async def test_data_of_which_some_has_come_are_fetched_to_their_end_for_the_price_of_the_rest(records: tuple[Any, ...], leaves: int):
+    assert await asked(policy("2", MEGABYTE), *records) == costs(leaves * CHUNK)
+
+
+@pytest.mark.asyncio
+async def test_where_the_price_is_not_known_a_budget_is_spent_to_its_last_part():
+    terms = policy("0.01", MEGABYTE)
+    assert await asked(terms, extents=nothing_known) == Asked()
+    assert await asked(terms, data=replace(DATASET, size_bytes=None)) == Asked(), "they have no end"
+
+    async def no_records(_address: Mapping[str, Any]) -> Extent | None:
+        return Log(counts=False)
+
+    assert await asked(policy("0.01", price("1", "record")), extents=no_records) == Asked()
+
+
+@pytest.mark.asyncio
+async def test_a_permission_without_a_budget_is_enough():
+    terms = policy("0.01", MEGABYTE, free=True)
+    assert await asked(terms, charged=(RULE, OTHER)) == Asked()
+    assert (await asked(terms, charged=(RULE,))).reason
+    assert await asked(terms, charged=(OTHER,)) == Asked()
+
+
+@pytest.mark.asyncio
+async def test_a_call_is_paid_for_once_for_a_transfer():
+    terms = policy("9", price("1", "call"))
+    assert await asked(terms) == costs(1)
+    assert await asked(terms, brought("t9", ((1, 2),)), ended("t9", "SUSPENDED")) == Asked()
+    assert await asked(terms, brought("t1", ((1, 2),)), ended("t1")) == costs(1), "another transfer is another call"
+
+
+def test_everything_that_has_a_price_is_in_it():
+    pricing = Pricing(1, 0, ((BYTE_COUNT, 2), (CALL_COUNT, 7), (RECORD_COUNT, 3)))
+    assert price_of(pricing, Log()) == 2 * 4 * CHUNK + 7 + 3 * 40
+    assert price_of(pricing, Log(), ((2, 3),), 0) == 2 * CHUNK + 30
+    assert price_of(pricing, Log(leaves=1, layout=Layout(0, CHUNK))) == 7
+    assert price_of(pricing, Log(counts=False)) is None

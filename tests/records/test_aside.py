@@ -1,0 +1,48 @@
+"""What a transfer sets aside of a budget when it starts is there for it until it stops, whatever it holds and spends meanwhile."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.records import Reservation, Usage
+from connector.records.aside import aside_id, drawn, is_aside, set_aside
+
+RULE, EUR, ASIDE, MOST = "/permission/0", "EUR", 1_000, 10_000
+
+
+def reserved(id: str, transfer: str, amount: int) -> Reservation:
+    return Reservation(id, transfer, RULE, EUR, amount, 0.0)
+
+
+STARTED = Usage("urn:a").reserve((reserved(aside_id("t1"), "t1", ASIDE), reserved(aside_id("t2"), "t2", 77)), 0.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 1)), max_size=12))
+def test_what_is_set_aside_held_and_spent_is_one_sum_until_all_of_it_is_spent(steps: list[tuple[int, float]]):
+    """A holder of a transfer has its portions exchanged: some was spent, the rest is given back, the next is held."""
+    usage, held, spent, most = STARTED, 0, 0, 0
+    for amount, share in steps:
+        used = int(held * share)
+        after = usage.settle("holder", {EUR: used}, 1.0) if held else usage
+        after = after.reserve((reserved("holder", "t1", amount),), 1.0) if amount else after
+        usage, held, spent = drawn(usage, after, "t1"), amount, spent + used
+        aside = set_aside(usage, RULE, EUR, "t1")
+        assert aside >= 0
+        assert aside + held + spent >= ASIDE, "what it needs to come to its end is there"
+        most = max(most, held + spent)
+        assert aside + held + spent <= max(ASIDE, most), "and no more than that, but for what it has had beyond"
+        assert set_aside(usage, RULE, EUR, "t2") == 77
+        assert usage.spent(RULE, EUR) == spent
+
+
+def test_what_another_transfer_does_takes_nothing_of_it():
+    after = STARTED.reserve((reserved("other", "t3", 500),), 1.0)
+    assert drawn(STARTED, after, "t3") is after
+    assert set_aside(after, RULE, EUR, "t1") == ASIDE
+    assert [is_aside(each) for each in after.open] == [True, True, False]
+
+
+def test_what_was_held_to_the_last_of_it_comes_back_to_it():
+    held = drawn(STARTED, STARTED.reserve((reserved("holder", "t1", ASIDE),), 1.0), "t1")
+    assert set_aside(held, RULE, EUR, "t1") == 0
+    back = drawn(held, held.settle("holder", {EUR: 0}, 2.0), "t1")
+    assert set_aside(back, RULE, EUR, "t1") == ASIDE
