@@ -106,6 +106,10 @@ def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges, 
     windows. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds. More
     than two windows save little, and a source of live data waits before them, whose spool nobody but its provider knows.
     `each_window`: a provider waits for one after each window."""
-    window_bytes = manifest.window_bytes
-    least = window_bytes if each_window else max(window_bytes, min(manifest.credit_bytes // 2, 2 * window_bytes))
+    least = manifest.window_bytes if each_window else due_bytes(manifest.window_bytes, manifest.credit_bytes)
     return measure(verified).bytes - counts.bytes >= least
+
+
+def due_bytes(window_bytes: int, credit_bytes: int) -> int:
+    """So much is verified before a receipt is due, where nobody waits for one."""
+    return max(window_bytes, min(credit_bytes // 2, 2 * window_bytes))

@@ -66,8 +66,22 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     if settings.metering.window_bytes % CHUNK_BYTES:
         whole = settings.metering.window_bytes // CHUNK_BYTES * CHUNK_BYTES
         yield Finding("metering.window_bytes", "is not a multiple of 262144, the bytes that are proven together", f"write {whole}")
+    window, least = settings.metering.window_bytes, live_room(settings.metering.window_bytes, settings.metering.credit_windows)
+    if settings.metering.spool_bytes < least:
+        yield Finding(
+            "metering.spool_bytes",
+            f"is {settings.metering.spool_bytes}, less than live data need to flow: a receipt is due after {least - window} bytes, and a"
+            f" window of {window} is on its way meanwhile, so their source would wait for a second after each spoolful",
+            f"write {least} or more, or make metering.window_bytes smaller",
+        )
     if settings.telemetry.otlp_endpoint and (problem := _url_problem(settings.telemetry.otlp_endpoint)):
         yield Finding("telemetry.otlp_endpoint", problem, "write it as http://127.0.0.1:4318")
+
+
+def live_room(window_bytes: int, credit_windows: int) -> int:
+    """The bytes of live data that are kept while their consumer signs as late as it may: half of the credit, of one to two windows, and the
+    window that flows while its receipt is on its way."""
+    return max(window_bytes, min(credit_windows * window_bytes // 2, 2 * window_bytes)) + window_bytes
 
 
 def on_disk(settings: Settings) -> Iterator[Finding]:

@@ -322,3 +322,16 @@ async def test_a_start_clears_away_what_was_withdrawn_while_nobody_looked(folder
     await sweeping._task
     assert len(names(folder)) == 1
     await sweeping.close()
+
+
+@pytest.mark.asyncio
+async def test_a_log_is_at_hand_once_it_is_made_also_after_a_restart_and_none_is_made_for_who_only_asks(folder: Path, data: Path):
+    pinned, _ = await published(logs := Logs(folder), data, media_type=NDJSON)
+    for each in (logs, Logs(folder)):
+        log = await each.at_hand(pinned)
+        assert log is not None
+        assert (log.size_bytes, log.counts) == (len(CONTENT), True)
+    assert await logs.at_hand({**pinned, "path": "b.bin"}) is None
+    for path in folder.glob("*.log"):
+        path.write_bytes(b"damaged")
+    assert await Logs(folder).at_hand(pinned) is None

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from connector.errors import SettingsError
+from connector.metering.credit import due_bytes
 from connector.settings import load
-from connector.settings.rules import is_loopback
+from connector.settings.rules import is_loopback, live_room
 
 SETTINGS = """
 [participant]
@@ -107,6 +108,26 @@ def test_hashes_are_kept_in_a_directory_that_is_there_or_can_be_made(home: Path,
     (found,) = mistakes(home, f"[metering]\ndirectory = '{place}'\n")
     assert found == f"`metering.directory` is `{home}/{place}`, where nothing can be kept; name a directory of ours"
     assert mistakes(home, "[metering]\ndirectory = 'new/place'\n") == []
+
+
+@pytest.mark.parametrize(
+    ("windows", "spool", "least"), [(4, 50_331_648, None), (4, 50_331_647, 50_331_648), (1, 33_554_432, None), (64, 33_554_432, 50_331_648)]
+)
+def test_live_data_have_room_for_what_is_on_its_way_until_it_is_signed_for(home: Path, windows: int, spool: int, least: int | None):
+    found = mistakes(home, f"[metering]\ncredit_windows = {windows}\nspool_bytes = {spool}\n")
+    if least is None:
+        assert found == []
+    else:
+        assert found == [
+            f"`metering.spool_bytes` is {spool}, less than live data need to flow: a receipt is due after {2 * 16_777_216} bytes, and a"
+            " window of 16777216 is on its way meanwhile, so their source would wait for a second after each spoolful;"
+            f" write {least} or more, or make metering.window_bytes smaller"
+        ]
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3, 4, 64])
+def test_that_room_is_what_a_consumer_has_verified_when_its_receipt_is_due_and_a_window_more(windows: int):
+    assert live_room(262_144, windows) == due_bytes(262_144, windows * 262_144) + 262_144
 
 
 def test_a_caller_of_the_connector_need_not_see_its_files(tmp_path: Path):
