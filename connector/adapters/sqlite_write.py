@@ -149,7 +149,7 @@ class Group:
         then. Raises UnicodeEncodeError or OverflowError for a value that no row can hold, with half of it written; whatever else it
         raises is fatal."""
         if conflict := self._conflict(prepared.asked):
-            return conflict
+            return conflict if prepared.step is None else self._conflict(prepared.all) or conflict  # the first one that is broken is named
         execute, step = self._cursor.execute, prepared.step
         if step is not None and not self._stepped(step, prepared.before):
             if conflict := self._conflict(prepared.all):

@@ -299,7 +299,8 @@ class Open(NamedTuple):
 
 @immutable
 class Conflict:
-    """The write found something else than expected and changed nothing. Read again and decide again.
+    """The write found something else than expected and changed nothing. Read again and decide again. `expect` is the first of `expects`
+    that did not hold; only if all of them did, the first of what the write expects unsaid, in the order of `saves`.
 
     Two things every write expects, said or not: no other process of the kind has the same peer and peer pid, and no
     other dataset has an offer of the same id. Broken, they come back as that expectation (`version` None); the same

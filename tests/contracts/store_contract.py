@@ -6,6 +6,7 @@ A test module of an implementation subclasses `StoreContract` and gives it the f
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from typing import Any, Protocol
 
 import pytest
@@ -297,6 +298,24 @@ class StoreContract(StoreLists, StoreLedger):
         store = stores.open()
         first, second = Expect(Process, "urn:uuid:x", 1), Expect(Process, "urn:uuid:y", 1)
         assert await store.commit(Changes(expects=(Expect(Edr, "none", None), first, second))) == Conflict(first)
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    async def test_a_step_reports_the_first_broken_one_too_before_what_nobody_has_said(self, stores: Stores, order: tuple[int, ...]):
+        """A step of one process is what is written most: whichever way a store takes with it, it names the same."""
+        store = stores.open()
+        taken = negotiation("urn:uuid:n2", peer_pid="p")
+        await store.commit(Changes(saves=(negotiation(), taken, dataset("urn:dataset:d1", ("o",)))))
+        broken = (Expect(Process, "urn:uuid:n1", 7), Expect(Pull, "urn:uuid:p1", 1), Expect(Agreement, "urn:uuid:a1", 1))
+        expects = tuple(broken[each] for each in order)
+        step = Changes(expects, (negotiation(version=8, peer_pid="p"), dataset("urn:dataset:d2", ("o",))))
+        assert await store.commit(step) == Conflict(expects[0])
+        rest = tuple(each for each in expects if each.of is not Process)
+        known = replace(step, expects=(*rest, Expect(Process, "urn:uuid:n1", 1)))
+        assert await store.commit(known) == Conflict(rest[0])
+        said = replace(step, expects=(Expect(Process, "urn:uuid:n1", 1),))
+        assert await store.commit(said) == Conflict(Expect(Process, (N, PEER, "p"), None)), "of what nobody has said, in the order of saves"
+        offers = replace(said, saves=(negotiation(version=8), dataset("urn:dataset:d2", ("o",))))
+        assert await store.commit(offers) == Conflict(Expect(Offer, "o", None))
 
     async def test_no_two_processes_have_the_same_peer_pid_even_if_nobody_said_so(self, stores: Stores):
         store = stores.open()
