@@ -9,11 +9,13 @@ takes what is written.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ipaddress
 import os
 import socket
 import ssl
 import struct
+import termios
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
@@ -22,12 +24,18 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import _ErrInfo
 
 from connector import telemetry
 from connector.api.secured import Secured
+from connector.errors import InvalidRequest
 
 UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of its readers too
 UNREAD_BYTES = 1024 * 1024
+QUIET_SECONDS, QUIET_LOOKS = 0.25, 2  # after a client has ended its half: between two looks at its answer, and how many may find nothing
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, and how long TLS may take to say goodbye
 NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
 SITE_BITS = 64  # of an IPv6 address: what one subscriber has, so that nobody is many by counting through it
@@ -79,11 +87,66 @@ class Connection(web.RequestHandler):
     """aiohttp's protocol, with patience for a peer that does not read, and no word about its software. `lost` is called when
     the connection is."""
 
-    __slots__ = ("_lost", "patience")
+    __slots__ = ("_body", "_ended", "_lost", "_quiet", "patience")
 
     def __init__(self, server: web.Server, patience: Patience, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self.patience, self._lost = patience, lost
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
+        self._ended, self._quiet = False, 0
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio heeds what it returns
+        """The client says nothing more (RFC 9112, 8 and 9.6): what it has asked for whole is answered, half a request is refused, and the
+        connection ends with that."""
+        if self._ended or self._upgraded:
+            return self._ended
+        half, self._ended = self._half(), True
+        if half is not None:
+            self._messages.append((_ErrInfo(status=400, exc=half, message="half a request"), EMPTY_PAYLOAD))
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self._messages:
+            last, body = self._messages.pop()
+            self._messages.append((last._replace(should_close=True) if isinstance(last, RawRequestMessage) else last, body))
+        elif self._waiter is not None:
+            return False
+        else:
+            self.close()
+        self._look_after()
+        return True
+
+    def _half(self) -> BadHttpMessage | None:
+        """What is wrong with how it ended: within the head of a request. An end within a body is found by whoever reads that."""
+        if not self._body.is_eof():
+            self._body.set_exception(InvalidRequest("the body of the request ended before all of it had come"))
+            return None
+        if self._parser is None or self._close:
+            return None
+        try:
+            messages, _, _ = self._parser.feed_data(b"\r\n\r\n")  # that ends any head, and is nothing where there is none
+        except BadHttpMessage as error:
+            return error
+        return BadHttpMessage("the head of a request did not end") if messages else None
+
+    def _look_after(self) -> None:
+        """Of an answer that has begun nothing is left to send, and nothing comes: to a client that may be gone for good it ends here."""
+        wire = self.transport
+        if wire is None or wire.is_closing():
+            return
+        sock, running = wire.get_extra_info("socket"), self._current_request
+        begun = running is not None and running.writer.output_size > 0
+        left = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        self._quiet = self._quiet + 1 if begun and not left and not wire.get_write_buffer_size() else 0
+        if self._quiet > QUIET_LOOKS:
+            wire.close()
+        else:
+            asyncio.get_running_loop().call_later(QUIET_SECONDS, self._look_after)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio."""

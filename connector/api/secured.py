@@ -51,7 +51,7 @@ class Secured(asyncio.Transport):
         self._high, self._low = HIGH_BYTES, HIGH_BYTES // 4
         self._nothing_unsent = asyncio.Event()
         self._nothing_unsent.set()
-        self._open = self._closing = self._ended = self._lent = False
+        self._open = self._closing = self._ended = self._lent = self._heard_all = False
         self._reading_paused = self._writing_paused = False
 
     def begin(self, protocol: asyncio.Protocol) -> None:
@@ -210,8 +210,10 @@ class Secured(asyncio.Transport):
         if data:
             self._protocol.data_received(data)
         else:
-            self._protocol.eof_received()
-            self.close()
+            self._heard_all = True
+            self._watch()
+            if not self._protocol.eof_received():
+                self.close()
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._descriptor)
@@ -252,7 +254,7 @@ class Secured(asyncio.Transport):
         """Read if somebody is to hear of it."""
         if self._closing or not self._open:
             return
-        if self._reading_paused or self._lent:
+        if self._reading_paused or self._lent or self._heard_all:
             self._loop.remove_reader(self._descriptor)
         else:
             self._loop.add_reader(self._descriptor, self._read)
