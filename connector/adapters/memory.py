@@ -86,8 +86,7 @@ class _Tables(LedgerTables):
     pull: dict[str, Pull] = field(default_factory=dict)
     idempotent: dict[str, Idempotent] = field(default_factory=dict)
     outbox: dict[str, Outbound] = field(default_factory=dict)
-    inbox: dict[int, Inbox] = field(default_factory=dict)  # by the order of acceptance
-    accepted: int = 0
+    inbox: dict[str, Inbox] = field(default_factory=dict)
 
 
 class MemoryStore(MemoryLedger):
@@ -131,7 +130,7 @@ class MemoryStore(MemoryLedger):
             tables.outbox.pop(id, None)
         for of, id in changes.deletes:
             self._delete(of, id)
-        for record in saves:
+        for record in sorted(saves, key=lambda record: type(record) is Inbox):  # a process comes before its inbox
             self._save(record)
         tables.outbox.update({row.id: row for row in changes.outbox})
         first = len(tables.evidence) + 1
@@ -175,15 +174,15 @@ class MemoryStore(MemoryLedger):
     def _save(self, record: Any) -> None:
         tables = self._tables
         if isinstance(record, Inbox):
-            tables.accepted += 1
-            tables.inbox[tables.accepted] = record
+            if record.pid in tables.process:
+                tables.inbox[record.pid] = record
         elif not tables.keep(record):
             name = {Edr: "transfer", Idempotent: "key", Process: "pid", Usage: "agreement"}.get(type(record), "id")
             self._table(type(record))[getattr(record, name)] = record
 
     def _delete(self, of: type[Any], key: str) -> None:
         if of in (Process, Inbox):
-            self._tables.inbox = {number: row for number, row in self._tables.inbox.items() if row.pid != key}
+            self._tables.inbox.pop(key, None)
         if of is Agreement:
             self._tables.usage.pop(key, None)
         if of in (Metered, Receipted):
@@ -219,7 +218,7 @@ class MemoryStore(MemoryLedger):
         return [Open(p.pid, p.peer, p.agreement, p.dataset) for p in rows if p.kind is Kind.TRANSFER and not p.final]
 
     async def last_answer(self, pid: str) -> Inbox | None:
-        return next((row for row in reversed(self._open().inbox.values()) if row.pid == pid), None)
+        return self._open().inbox.get(pid)
 
     async def agreement(self, id: str) -> Agreement | None:
         return _copy(self._open().agreement.get(id))
@@ -265,7 +264,7 @@ class MemoryStore(MemoryLedger):
         return self._open().outbox.get(id)
 
     async def open_outbox(self) -> Sequence[Outbound]:
-        return sorted((row for row in self._open().outbox.values() if not row.dead), key=lambda row: row.created)
+        return sorted((row for row in self._open().outbox.values() if not row.dead), key=lambda row: (row.created, row.id))
 
     async def dead_letters(self, *, after: str | None, limit: int) -> Page[Outbound]:
         rows = [row for row in self._open().outbox.values() if row.dead]
@@ -280,13 +279,13 @@ class MemoryStore(MemoryLedger):
 
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
         tables, most = self._open(), _checked(limit)
-        over = {number: row for number, row in tables.inbox.items() if row.at < inbox_before and self._over(row.pid)}
-        inbox = sorted(over, key=lambda number: over[number].at)[:most]
-        for number in inbox:
-            del tables.inbox[number]
+        over = [p.pid for p in tables.process.values() if p.final and p.pid in tables.inbox and tables.inbox[p.pid].at < inbox_before]
+        inbox = over[:most]
+        for pid in inbox:
+            del tables.inbox[pid]
         busy = {row.pid for row in tables.outbox.values()}
-        ended = [p for p in tables.process.values() if p.final and p.updated < processes_before and p.pid not in busy]
-        processes = sorted(ended, key=lambda process: process.updated)[:most]
+        ended = [p for p in tables.process.values() if p.final and max(p.created, p.updated) < processes_before and p.pid not in busy]
+        processes = sorted(ended, key=lambda process: (process.created, process.pid))[:most]
         for process in processes:
             self._delete(Process, process.pid)
             self._delete(Edr, process.pid)
@@ -299,10 +298,6 @@ class MemoryStore(MemoryLedger):
         for row in keys:
             del tables.idempotent[row.key]
         return {"inbox": len(inbox), "process": len(processes), "pull": len(pulls), "idempotent": len(keys)}
-
-    def _over(self, pid: str) -> bool:
-        process = self._tables.process.get(pid)
-        return process is None or process.final
 
     async def close(self) -> None:
         self._closed = True

@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,9 +42,10 @@ from connector.adapters.sqlite_rows import (
 from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
 from connector.adapters_stores.sqlite_kept import Kept
-from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of
+from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of, fact_number
+from connector.adapters_stores.sqlite_lists import Listing, Walk, parts_of_processes
 from connector.adapters_stores.sqlite_statements import Row, Statement
-from connector.dsp.exchange import Process
+from connector.dsp.exchange import FINAL, Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, StoreError
 from connector.records import (
@@ -74,40 +74,19 @@ READER_CACHE_KIB = 4_096  # for each of the two readers; the rest comes from the
 LIMIT_AT_MOST = 10_000  # rows of one page: what fits into memory without anybody noticing
 OFFERS_MAX, OFFERS_BYTES_MAX = 2_000, 4 << 20  # that are not read again, by the JSON of their datasets
 SWEEP_PIECE = 50  # rows that retention removes in one write, so that the loop is never held up for long
-NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
 
 T = TypeVar("T")
-Clause = tuple[str, Row]  # a condition and what it binds
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """A list that can be walked both ways: its rows, the columns that order it, and whether it begins with the largest."""
-
-    select: str
-    table: str
-    order: tuple[str, ...]
-    newest_first: bool = True
-
-    def direction(self, forward: bool) -> str:
-        return "desc" if self.newest_first == forward else "asc"
-
-    def beyond(self, forward: bool) -> str:
-        """The condition for what lies further than a place in the list."""
-        sign, places = "<" if self.newest_first == forward else ">", ", ".join("?" * len(self.order))
-        return f"({', '.join(self.order)}) {sign} ({places})"
-
-
-PROCESSES = _List(SELECT_PROCESS, "process", ("created", "pid"))
-AGREEMENTS = _List(SELECT_AGREEMENT, "agreement", ("created", "id"))
-PULLS = _List(SELECT_PULL, "pull", ("created", "id"))
-DEAD_LETTERS = _List(SELECT_OUTBOX, "outbox", ("created", "id"))
-DATASETS = _List(SELECT_DATASET, "dataset", ("id",), newest_first=False)
+AGREEMENTS = Listing(SELECT_AGREEMENT, "agreement", ("created", "id"))
+PULLS = Listing(SELECT_PULL, "pull", ("created", "id"))
+DEAD_LETTERS = Listing(SELECT_OUTBOX, "outbox", ("created", "id"))
+DATASETS = Listing(SELECT_DATASET, "dataset", ("id",), newest_first=False)
 
 READ_PROCESS = f"{SELECT_PROCESS} where participant = ? and pid = ?"
 READ_PROCESS_OF_PEER = f"{SELECT_PROCESS} where participant = ? and kind = ? and peer = ? and peer_pid = ?"
 READ_NEXT_DUE = "select due from process where participant = ? and due is not null order by due limit 1"
-READ_LAST_ANSWER = f"{SELECT_INBOX} where participant = ? and pid = ? order by id desc limit 1"
+READ_LAST_ANSWER = f"{SELECT_INBOX} where participant = ? and pid = ?"
 READ_AGREEMENT = f"{SELECT_AGREEMENT} where participant = ? and id = ?"
 READ_USAGE = f"{SELECT_USAGE} where participant = ? and agreement = ?"
 READ_DATASET = f"{SELECT_DATASET} where participant = ? and id = ?"
@@ -121,26 +100,27 @@ READ_OUTBOUND = f"{SELECT_OUTBOX} where participant = ? and id = ?"
 GONE = {DELETE_AGREEMENT: READ_AGREEMENT, DELETE_DATASET: READ_DATASET}
 
 LIST_DUE = f"{SELECT_PROCESS} where participant = ? and due is not null and due <= ? order by due, id limit ?"
-LIST_OPEN_TRANSFERS = """
-    select pid, peer, agreement, dataset from process
-    where participant = ? and kind = 'transfer' and state in ('INITIAL', 'REQUESTED', 'STARTED', 'SUSPENDED')"""
-LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, rowid"
+LIST_OPEN_TRANSFERS = "select pid, peer, agreement, dataset from process where participant = ? and kind = 'transfer' and final = 0"
+LIST_OPEN_OUTBOX = f"{SELECT_OUTBOX} where participant = ? and dead = 0 order by created, id"
 LIST_OPEN_USAGE = f"{SELECT_USAGE} where participant = ? and open = 1"
-LIST_EVENTS = f"{SELECT_EVIDENCE} where participant = ? and sequence > ? order by sequence limit ?"
-LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} indexed by evidence_process where participant = ? and pid = ? order by sequence"
+LIST_EVENTS = f"{SELECT_EVIDENCE} where id > (?1 << 44) + ?2 and id < (?1 + 1) << 44 order by id limit ?3"
+LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} indexed by evidence_process where participant = ? and pid = ? order by id"
 
 # What retention may remove. A process with a row in the outbox (a dead letter) waits until an operator has dealt with it.
-OLD_INBOX = """
-    select inbox.id from inbox left join process on process.participant = inbox.participant and process.pid = inbox.pid
-    where inbox.participant = ? and inbox.at < ? and coalesce(process.final, 1) = 1 order by inbox.at limit ?"""
-OLD_PROCESSES = """
-    select pid, version from process where participant = ?1 and final = 1 and updated < ?2
-    and pid not in (select pid from outbox where participant = ?1) order by updated limit ?3"""
+# All of it began before: it is looked for, and goes, in the order in which it began.
+OLD_INBOX = "select process from inbox cross join process on id = process where participant = ? and at < ? and final = 1 limit ?"
+OLD_PROCESS = """
+    select created, pid, version from process indexed by process_ended
+    where participant = ?1 and kind = '{}' and state = '{}' and final = 1 and created < ?2 and updated < ?2
+    and pid not in (select pid from outbox where participant = ?1)"""
+OLD_PROCESSES = (
+    f"{' union all '.join(OLD_PROCESS.format(kind, state) for kind in FINAL for state in sorted(FINAL[kind]))} order by 1, 2 limit ?3"
+)
 OLD_PULLS = """
     select id, version from pull where participant = ?1 and open = 0
     and json_extract(cast(rest as text), '$.updated') < ?2 order by created limit ?3"""
 OLD_KEYS = "select key from idempotent where participant = ? and created < ? order by created limit ?"
-DELETE_INBOX_ROW = "delete from inbox where participant = ? and id = ?"
+DELETE_INBOX_ROW = "delete from inbox where process = ?"
 
 
 class SqliteStore(LedgerReads):
@@ -182,7 +162,8 @@ class SqliteStore(LedgerReads):
 
     async def processes(self, kind: Kind, *, after: str | None, limit: int, state: str | None, peer: str | None) -> Page[Process]:
         filters = {"kind": kind.value, "state": state and str(state), "peer": peer}
-        return await self._page(PROCESSES, filters, after, limit, process_of, lambda p: (p.created, p.pid))
+        rows = Listing(SELECT_PROCESS, "process", ("created", "pid"), parts=parts_of_processes(kind, state, peer))
+        return await self._page(rows, filters, after, limit, process_of, lambda p: (p.created, p.pid))
 
     async def due(self, before: float, limit: int) -> Sequence[Process]:
         return await self._rows(process_of, LIST_DUE, before, _checked(limit))
@@ -227,7 +208,7 @@ class SqliteStore(LedgerReads):
     async def datasets(self, *, after: str | None, before: str | None, limit: int) -> Page[Dataset]:
         forward = before is None
         edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
-        walk = _Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
+        walk = Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
         found, behind = await self._read(partial(walk.run, dataset_of, lambda dataset: (dataset.id,)))
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
 
@@ -257,7 +238,7 @@ class SqliteStore(LedgerReads):
         return await self._page(DEAD_LETTERS, {"dead": 1}, after, limit, outbound_of, lambda o: (o.created, o.id))
 
     async def events(self, after: int, limit: int) -> Sequence[Evidence]:
-        return await self._rows(evidence_of, LIST_EVENTS, min(max(after, 0), NUMBER_AT_MOST), _checked(limit))
+        return await self._rows(evidence_of, LIST_EVENTS, fact_number(after), _checked(limit))
 
     async def evidence_of(self, pid: str) -> Sequence[Evidence]:
         return await self._rows(evidence_of, LIST_EVIDENCE_OF, pid)
@@ -265,9 +246,9 @@ class SqliteStore(LedgerReads):
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
         inbox = await self._rows(_first, OLD_INBOX, inbox_before, _checked(limit))
         for piece in _pieces(inbox):
-            writes = [(DELETE_INBOX_ROW, (self._number, id)) for id in piece]
-            await self._write(*writes)
-        processes = await self._sweep(Process, (Process, Edr), await self._rows(tuple, OLD_PROCESSES, processes_before, limit))
+            await self._write(*[(DELETE_INBOX_ROW, (process,)) for process in piece])
+        ended = [row[1:] for row in await self._rows(tuple, OLD_PROCESSES, processes_before, limit)]
+        processes = await self._sweep(Process, (Process, Edr), ended)
         pulls = await self._sweep(Pull, (Pull,), await self._rows(tuple, OLD_PULLS, processes_before, limit))
         keys = await self._rows(_first, OLD_KEYS, keys_before, limit)
         for piece in _pieces(keys):
@@ -329,7 +310,7 @@ class SqliteStore(LedgerReads):
 
     async def _page(
         self,
-        rows: _List,
+        rows: Listing,
         filters: Mapping[str, str | int | None],
         after: str | None,
         limit: int,
@@ -340,7 +321,7 @@ class SqliteStore(LedgerReads):
         forward = cursor is None or cursor.forward
         wanted = [(f"{name} = ?", (value,)) for name, value in filters.items() if value is not None]
         edges = [] if cursor is None else [(rows.beyond(forward), (cursor.at, cursor.id))]
-        walk = _Walk(rows, self._number, wanted, edges, forward, _checked(limit))
+        walk = Walk(rows, self._number, wanted, edges, forward, _checked(limit))
         found, behind = await self._read(partial(walk.run, make, key))
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda item, onward: str(Cursor(onward, *key(item))))
 
@@ -354,33 +335,6 @@ class SqliteStore(LedgerReads):
             raise StoreError(f"the store cannot be read: {error}") from error
         except UnicodeEncodeError as error:
             raise InvalidRequest("a filter holds half a surrogate pair, which no text of the store has") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """One page's way through a list: the rows of participant `number` that fit `filters`, from `edges` on."""
-
-    rows: _List
-    number: int
-    filters: Sequence[Clause]
-    edges: Sequence[Clause]
-    forward: bool
-    limit: int
-
-    def run(self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection) -> tuple[list[T], bool]:
-        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning."""
-        sql, values = self._where(self.rows.select, (*self.filters, *self.edges))
-        order = ", ".join(f"{column} {self.rows.direction(self.forward)}" for column in self.rows.order)
-        found = [make(row) for row in db.execute(f"{sql} order by {order} limit ?", (*values, self.limit + 1))]
-        if not found or not self.edges:
-            return found, False
-        behind = (self.rows.beyond(not self.forward), key(found[0]))
-        sql, values = self._where(f"select 1 from {self.rows.table}", (*self.filters, behind))  # noqa: S608 - a constant
-        return found, db.execute(f"{sql} limit 1", values).fetchone() is not None
-
-    def _where(self, select: str, clauses: Sequence[Clause]) -> Clause:
-        conditions = " and ".join(("participant = ?", *(condition for condition, _ in clauses)))
-        return f"{select} where {conditions}", (self.number, *(value for _, values in clauses for value in values))
 
 
 def _checked(limit: int) -> int:

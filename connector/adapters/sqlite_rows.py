@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from connector.adapters_stores.sqlite_ledger import KINDS, LEDGER_DELETES, LEDGER_SAVES, LEDGER_VERSIONS, MOVES, ROLES
-from connector.adapters_stores.sqlite_statements import Row, Statement, bytes_of, hex_of, insert, json_of, select, upsert
+from connector.adapters_stores.sqlite_ledger import KINDS, LEDGER_DELETES, LEDGER_INSTEAD, LEDGER_SAVES, LEDGER_VERSIONS, MOVES, ROLES
+from connector.adapters_stores.sqlite_statements import Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.exchange import Process
 from connector.records import Agreement, Dataset, Edr, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
 
@@ -16,7 +16,6 @@ CLOSED = frozenset({"done", "failed"})  # the stages of a pull from which nothin
 
 
 PROCESS = "participant, pid, kind, role, peer, peer_pid, state, final, dataset, agreement, due, created, updated, version, rest"
-INBOX = "participant, pid, move, digest, body, status, answer, at"
 OUTBOX = (
     "participant, id, pid, kind, peer, act, move, path, body, "
     "due, deadline, created, attempts, dead, error, trace, claimed_by, epoch, until"
@@ -29,15 +28,21 @@ PULL = "participant, id, open, created, version, rest"
 IDEMPOTENT = "participant, key, digest, answer, created"
 
 SAVE_PROCESS = upsert("process", PROCESS, "participant, pid")
-# What a process has from its beginning stands in indexes; they are left alone by a step that changes none of it.
+# An index is written for whatever a statement sets of it, be it the same as before: so a step sets what it can change, and no more.
 BEGIN_PROCESS = f"{insert('process', PROCESS)} on conflict do nothing"
-MOVE_PROCESS = """
-    update process set state = ?7, final = ?8, dataset = ?9, agreement = ?10, due = ?11, updated = ?13, version = ?14, rest = ?15
-    where participant = ?1 and pid = ?2 and version = ?16
-    and kind = ?3 and role = ?4 and peer = ?5 and peer_pid is ?6 and created = ?12"""
-SAVE_INBOX = insert("inbox", INBOX)
+MOVED = "state = ?7, dataset = ?9, agreement = ?10, due = ?11, updated = ?13, version = ?14, rest = ?15"
+SAME = "participant = ?1 and pid = ?2 and version = ?16 and kind = ?3 and role = ?4 and peer = ?5 and created = ?12"
+MOVE_PROCESS = f"update process set {MOVED} where {SAME} and peer_pid is ?6 and final = ?8"  # noqa: S608 - constants, as are those below
+END_PROCESS = f"update process set {MOVED}, final = ?8 where {SAME} and peer_pid is ?6"  # noqa: S608
+LEARN_PEER_PID = f"update or ignore process set {MOVED}, peer_pid = ?6 where {SAME} and peer_pid is null and final = ?8"  # noqa: S608
+SAVE_INBOX = """
+    insert or replace into inbox(process, move, digest, body, status, answer, at)
+    select id, ?3, ?4, ?5, ?6, ?7, ?8 from process where participant = ?1 and pid = ?2"""
+DELETE_INBOX = "delete from inbox where process = (select id from process where participant = ? and pid = ?)"
 SAVE_OUTBOX = upsert("outbox", OUTBOX, "participant, id")
-SAVE_AGREEMENT = upsert("agreement", AGREEMENT, "participant, id")
+SAVE_AGREEMENT = f"""
+    {insert("agreement", AGREEMENT)} on conflict(participant, id) do update set rest = excluded.rest
+    where peer = excluded.peer and dataset = excluded.dataset and created = excluded.created"""
 SAVE_USAGE = upsert("usage", USAGE, "participant, agreement")
 SAVE_DATASET = upsert("dataset", DATASET, "participant, id")
 SAVE_OFFER = insert("offer", "participant, id, dataset")
@@ -51,7 +56,8 @@ DELETE_DATASET = "delete from dataset where participant = ? and id = ?"
 DELETE_OFFERS = "delete from offer where participant = ? and dataset = ?"
 
 SELECT_PROCESS = select("process", PROCESS)
-SELECT_INBOX = select("inbox", INBOX)
+SELECT_INBOX = """
+    select participant, pid, move, digest, body, status, answer, at from process join inbox on inbox.process = process.id"""
 SELECT_OUTBOX = select("outbox", OUTBOX)
 SELECT_AGREEMENT = select("agreement", AGREEMENT)
 SELECT_USAGE = select("usage", USAGE)
@@ -74,7 +80,7 @@ def values_of_process(number: int, p: Process) -> Row:
     }
     state, final = str(p.state), int(p.final)
     key = (number, p.pid, str(p.kind), str(p.role), p.peer, p.peer_pid)
-    return (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, json_of(rest))
+    return (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, blob(json_of(rest)))
 
 
 def _save_process(number: int, p: Process) -> list[Statement]:
@@ -109,7 +115,7 @@ def process_of(row: Row) -> Process:
 
 
 def _save_inbox(number: int, i: Inbox) -> list[Statement]:
-    return [(SAVE_INBOX, (number, i.pid, str(i.move), i.digest, i.body, i.status, i.answer, i.at))]
+    return [(SAVE_INBOX, (number, i.pid, str(i.move), blob(i.digest), blob(i.body), i.status, blob(i.answer), i.at))]
 
 
 def inbox_of(row: Row) -> Inbox:
@@ -118,7 +124,7 @@ def inbox_of(row: Row) -> Inbox:
 
 
 def save_outbound(number: int, o: Outbound) -> Statement:
-    what = (number, o.id, o.pid, str(o.kind), o.peer, o.act, str(o.move), o.path, o.body)
+    what = (number, o.id, o.pid, str(o.kind), o.peer, o.act, str(o.move), o.path, blob(o.body))
     when = (o.due, o.deadline, o.created, o.attempts, int(o.dead), o.error, o.trace, o.claimed_by, o.epoch, o.until)
     return SAVE_OUTBOX, what + when
 
@@ -162,7 +168,7 @@ def _save_agreement(number: int, a: Agreement) -> list[Statement]:
         "version": a.version,
         "performed": a.performed,
     }
-    return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, json_of(rest)))]
+    return [(SAVE_AGREEMENT, (number, a.id, a.peer, a.dataset, a.created, blob(json_of(rest))))]
 
 
 def agreement_of(row: Row) -> Agreement:
@@ -285,10 +291,13 @@ SAVES: dict[type[Any], Callable[[int, Any], list[Statement]]] = {
     **LEDGER_SAVES,
 }
 
+# What is run instead of a statement that has found nothing to write: it leaves indexes alone, and takes the rest as it is.
+INSTEAD = {SAVE_AGREEMENT: upsert("agreement", AGREEMENT, "participant, id"), **LEDGER_INSTEAD}
+
 # What is run with (participant, key) when a record is deleted.
 DELETES: dict[type[Any], tuple[str, ...]] = {
-    Process: ("delete from process where participant = ? and pid = ?", "delete from inbox where participant = ? and pid = ?"),
-    Inbox: ("delete from inbox where participant = ? and pid = ?",),
+    Process: (DELETE_INBOX, "delete from process where participant = ? and pid = ?"),
+    Inbox: (DELETE_INBOX,),
     Agreement: (DELETE_AGREEMENT, DELETE_USAGE),
     Usage: (DELETE_USAGE,),
     Dataset: (DELETE_DATASET, DELETE_OFFERS),
@@ -313,6 +322,5 @@ VERSIONS: dict[type[Any], str] = {
     **LEDGER_VERSIONS,
 }
 VERSIONED = frozenset({Process, Dataset, Agreement, Usage, Pull, Outbound, *LEDGER_VERSIONS})
-NEWEST_EVIDENCE = "select max(sequence) from evidence where participant = ?"
 PROCESS_OF_PEER = "select version, pid from process where participant = ? and kind = ? and peer = ? and peer_pid = ?"
 DATASET_OF_OFFER = "select dataset from offer where participant = ? and id = ?"

@@ -30,8 +30,10 @@ from connector.adapters.sqlite_rows import (
     BEGIN_PROCESS,
     DATASET_OF_OFFER,
     DELETES,
+    END_PROCESS,
+    INSTEAD,
+    LEARN_PEER_PID,
     MOVE_PROCESS,
-    NEWEST_EVIDENCE,
     PROCESS_OF_PEER,
     SAVE_PROCESS,
     SAVES,
@@ -42,17 +44,18 @@ from connector.adapters.sqlite_rows import (
     values_of_process,
 )
 from connector.adapters.sqlite_schema import is_busy
-from connector.adapters_stores.sqlite_ledger import SAVE_EVIDENCE, values_of_evidence
+from connector.adapters_stores.sqlite_ledger import NEWEST_EVIDENCE, SAVE_EVIDENCE, values_of_evidence
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
 from connector.errors import StoreError
-from connector.records import Changes, Conflict, Evidence, Expect, implied
+from connector.records import Changes, Conflict, Evidence, Expect, Inbox, Record, implied
 from connector.records.immutable import immutable
 from connector.telemetry import commit_seconds
 
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
 LOCKED_SECONDS_MAX = 30.0  # how long another program may hold the write lock before this process gives up
 LOCKED_PAUSE_SECONDS = 0.01  # between two looks at it
+QUICK_SECONDS = 0.001  # a COMMIT that takes less is not worth waking a thread, where nothing else waits
 T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
@@ -100,7 +103,7 @@ def prepare(number: int, changes: Changes) -> Prepared:
     for of, id in changes.deletes:
         writes += [(sql, (number, id)) for sql in _of(DELETES, of, "deleted")]
     process, expected = _step(changes)
-    for record in changes.saves:
+    for record in sorted(changes.saves, key=_after_its_process):
         if record is not process:
             writes += _of(SAVES, type(record), "saved")(number, record)
     writes += [save_outbound(number, row) for row in changes.outbox]
@@ -121,6 +124,10 @@ def _step(changes: Changes) -> tuple[Process, Expect] | tuple[None, None]:
     if len(saved) != 1 or len(expected) != 1 or saved[0].pid != expected[0].key or any(of is Process for of, _ in changes.deletes):
         return None, None
     return saved[0], expected[0]
+
+
+def _after_its_process(record: Record) -> bool:
+    return type(record) is Inbox
 
 
 def _of(table: dict[type[Any], T], of: type[Any], done: str) -> T:
@@ -154,9 +161,10 @@ class Group:
         if step is not None and not self._stepped(step, prepared.before):
             if conflict := self._conflict(prepared.all):
                 return conflict
-            execute(SAVE_PROCESS, step)  # a step that changes what stands in indexes: mostly one that learns the peer's pid
+            execute(SAVE_PROCESS, step)
         for sql, values in prepared.writes:
-            execute(sql, values)
+            if not execute(sql, values).rowcount and sql in INSTEAD:
+                execute(INSTEAD[sql], values)
         if not prepared.evidence:
             return ()
         first = self._next_sequence(len(prepared.evidence))
@@ -165,9 +173,14 @@ class Group:
         return tuple([fact.numbered(sequence) for sequence, fact in enumerate(prepared.evidence, first)])
 
     def _stepped(self, row: Row, before: int | None) -> bool:
-        """Write the step of a process, if it is as expected and nothing of it changes that is unique."""
-        sql, values = (BEGIN_PROCESS, row) if before is None else (MOVE_PROCESS, (*row, before))
-        return self._cursor.execute(sql, values).rowcount == 1
+        """Write the step of a process, if it is as expected and changes only what steps do change."""
+        execute = self._cursor.execute
+        if before is None:
+            return execute(BEGIN_PROCESS, row).rowcount == 1
+        values, final, peer_pid = (*row, before), row[7], row[5]
+        if execute(END_PROCESS if final else MOVE_PROCESS, values).rowcount:
+            return True
+        return peer_pid is not None and execute(LEARN_PEER_PID, values).rowcount == 1
 
     def _conflict(self, questions: Questions) -> Conflict | None:
         execute = self._cursor.execute
@@ -224,11 +237,13 @@ class Writer:
         told: Told = lambda _: None,
         *,
         locked_seconds_max: float = LOCKED_SECONDS_MAX,
+        quick_seconds: float = QUICK_SECONDS,
     ) -> None:
         self.broken: StoreError | None = None
         self.commits = 0
         self._db, self._number, self._fatal, self._told = db, number, fatal, told
-        self._locked_seconds_max = locked_seconds_max
+        self._locked_seconds_max, self._quick_seconds = locked_seconds_max, quick_seconds
+        self._took_seconds = quick_seconds  # what the last COMMIT took
         self._locked_since: float | None = None
         db.execute("pragma busy_timeout=0")
         self._waiting: deque[_Waiting] = deque()
@@ -251,14 +266,15 @@ class Writer:
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            loop.call_soon(self._apply, loop)  # not at once: what else is ready on the loop joins the group
+            loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
         return waiting.future
 
-    def _apply(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the loop: apply the next group and let the thread commit it."""
+    def _apply(self, loop: asyncio.AbstractEventLoop, first: bool) -> None:
+        """On the loop: apply the next group and let the thread commit it. The `first` after a pause is committed at once if it is alone
+        and the disk was quick the last time."""
         try:
             if not self._begun(loop):
-                loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop)
+                loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop, False)
                 return
             self._committing = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
             changes = Group(self._db, self._number)
@@ -271,7 +287,10 @@ class Writer:
         except Exception as error:  # whatever it was, half of a change may be written: it must never be committed
             self._fail(error)
         else:
-            self._groups.put(loop)
+            if first and len(self._committing) == 1 and self._took_seconds < self._quick_seconds:
+                self._committed(loop, self._commit())
+            else:
+                self._groups.put(loop)
 
     def _refuse(self, loop: asyncio.AbstractEventLoop, refused: _Waiting, error: ValueError | OverflowError) -> None:
         """Begin the group anew without a change that has values which no row can hold."""
@@ -301,12 +320,16 @@ class Writer:
     def _commit_groups(self) -> None:
         """On the thread: nothing else touches the connection until the loop has been told."""
         while (loop := self._groups.get()) is not None:
-            error: Exception | None = None
-            try:
-                self._db.execute("commit")
-            except Exception as caught:  # handed to the loop, where it ends the process
-                error = caught
-            loop.call_soon_threadsafe(self._committed, loop, error)
+            loop.call_soon_threadsafe(self._committed, loop, self._commit())
+
+    def _commit(self) -> Exception | None:
+        begun = perf_counter()
+        try:
+            self._db.execute("commit")
+        except Exception as error:  # handed to the loop, where it ends the process
+            return error
+        self._took_seconds = perf_counter() - begun
+        return None
 
     def _committed(self, loop: asyncio.AbstractEventLoop, error: Exception | None) -> None:
         """On the loop: the disk has the group, or the process ends."""
@@ -326,7 +349,7 @@ class Writer:
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting:
-            loop.call_soon(self._apply, loop)  # after those that were just told: what they write next joins the group
+            loop.call_soon(self._apply, loop, False)  # after those that were just told: what they write next joins the group
         else:
             self._busy = False
             self._idle.set()

@@ -28,7 +28,7 @@ class Kept:
 
     def put(self, read: str, row: Row) -> None:
         """Keep a row that was read."""
-        self._rows.put((read, row[1]), row, sum(len(value) for value in row if isinstance(value, bytes)))
+        self._rows.put((read, row[1]), row, sum(len(value) for value in row if isinstance(value, bytes | bytearray)))
 
     def written(self, writes: Sequence[Statement]) -> None:
         """Take what is on the disk now."""

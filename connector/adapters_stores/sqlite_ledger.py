@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from connector.adapters_stores.sqlite_statements import Row, Statement, bytes_of, hex_of, insert, json_of, select, upsert
+from connector.adapters_stores.sqlite_statements import Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
@@ -18,6 +18,7 @@ from connector.records.metering import Counts, Metered, Receipted
 
 LIMIT_AT_MOST = 10_000  # rows of one reading
 NUMBER_AT_MOST = (1 << 63) - 1  # the largest integer that SQLite has
+FACT_AT_MOST = (1 << 44) - 1  # what an id has room for: at ten thousand facts a second, for fifty years
 
 T = TypeVar("T")
 
@@ -29,11 +30,24 @@ NUMBERED = "participant, log, first, sequence, count"
 SUBTREE = "participant, log, level, place, hash"
 WITNESSED = "participant, id, version, rest"
 
-SAVE_EVIDENCE = insert("evidence", f"{EVIDENCE}, leaf, salt")
+# The id of a fact is made of its participant and its number, so that facts are walked by number. What is empty is null.
+SAVE_EVIDENCE = f"""
+    insert into evidence(id, {EVIDENCE.partition("sequence, ")[2]}, leaf, salt)
+    values ((?1 << 44) + ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, nullif(?11, x''), nullif(?12, ''), ?13, ?14)"""  # noqa: S608 - names from constants
+NEWEST_EVIDENCE = "select max(id) & 0xFFFFFFFFFFF from evidence where id > ?1 << 44 and id < (?1 + 1) << 44"
 SAVE_METERED = upsert("metered", METERED, "participant, transfer")
 SAVE_RECEIPT = upsert("receipt", RECEIPT, "participant, transfer, sequence, digest")
-SAVE_LOG = upsert("log", LOG, "participant, origin")
-SAVE_NUMBERED = upsert("numbered", NUMBERED, "participant, log, first")
+# A log that grows keeps its number, and a run of its entries the place where it began: what stands in an index is not written again.
+SAVE_LOG = f"""
+    {insert("log", LOG)} on conflict(participant, origin) do update set version = excluded.version, rest = excluded.rest
+    where number = excluded.number"""
+SAVE_NUMBERED = f"""
+    {insert("numbered", NUMBERED)} on conflict(participant, log, first) do update set count = excluded.count
+    where sequence = excluded.sequence"""
+LEDGER_INSTEAD = {
+    SAVE_LOG: upsert("log", LOG, "participant, origin"),
+    SAVE_NUMBERED: upsert("numbered", NUMBERED, "participant, log, first"),
+}
 SAVE_SUBTREE = insert("subtree", SUBTREE)
 SAVE_WITNESSED = upsert("witnessed", WITNESSED, "participant, id")
 
@@ -48,10 +62,10 @@ LIST_METERED_OF = f"{select('metered', METERED)} where participant = ? and agree
 LIST_RECEIPTS = f"""{select("receipt", RECEIPT)} where participant = ? and transfer = ? and sequence >= ? and sequence < ?
     order by sequence, at"""
 LIST_NEWEST_FACT = f"""{select("evidence", EVIDENCE)} indexed by evidence_process where participant = ? and pid = ? and what = ?
-    order by sequence desc limit 1"""
+    order by id desc limit 1"""
 LIST_UNSTATED = """
     select p.pid from process p join metered m on m.participant = p.participant and m.transfer = p.pid
-    where p.participant = ?1 and p.final = 1 and p.updated >= ?4 and p.role = ?2 and not exists (
+    where p.participant = ?1 and p.final = 1 and p.kind = 'transfer' and p.updated >= ?4 and p.role = ?2 and not exists (
       select 1 from evidence e indexed by evidence_process
       where e.participant = ?1 and e.pid = p.pid and instr(?3, json_quote(e.what)))"""
 LIST_UNTOLD = """
@@ -60,38 +74,39 @@ LIST_UNTOLD = """
 LIST_LOGS = f"{select('log', LOG)} where participant = ? order by number"
 LIST_WITNESSED = f"{select('witnessed', WITNESSED)} where participant = ? order by id"
 LIST_UNNUMBERED = """
-    select sequence, leaf from evidence where participant = ?1 and sequence > max(?2, coalesce((
+    select sequence, leaf from evidence where id < (?1 + 1) << 44 and id > (?1 << 44) + max(?2, coalesce((
       select max(sequence + count - 1) from numbered where participant = ?1 and log = 0), 0))
-    and leaf is not null order by sequence limit ?3"""
+    and leaf is not null order by id limit ?3"""
 LIST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and sequence <= ? order by sequence desc limit 1"
 LIST_NEWEST_NUMBERED = f"{select('numbered', NUMBERED)} where participant = ? and log = ? order by first desc limit 1"
 LIST_RUNS = """
     select log, first, sequence, count from numbered where participant = ?1 and log = ?2 and first < ?4
     and first >= coalesce((select max(first) from numbered where participant = ?1 and log = ?2 and first <= ?3), 0) order by first"""
-LIST_LEAVES = "select leaf from evidence where participant = ? and sequence >= ? and sequence < ? order by sequence"
+LIST_LEAVES = "select leaf from evidence where id >= (?1 << 44) + ?2 and id < (?1 << 44) + ?3 order by id"
 LIST_SUBTREES = "select place, hash from subtree where participant = ? and log = ? and level = ? and place >= ? order by place limit ?"
 LIST_ENTRIES = f"""{select("evidence", f"{EVIDENCE}, leaf, salt, hidden")}
-    where participant = ? and sequence >= ? and sequence < ? order by sequence"""
+    where id >= (?1 << 44) + ?2 and id < (?1 << 44) + ?3 order by id"""
 LIST_ENTRIES_OF = f"""
     select {", ".join(f"e.{name}" for name in f"{EVIDENCE}, leaf, salt, hidden".split(", "))}, n.log, n.first + e.sequence - n.sequence
     from evidence e join numbered n on n.participant = e.participant and n.sequence = (
       select max(sequence) from numbered where participant = e.participant and sequence <= e.sequence)
-    where e.participant = ? and e.pid = ? and e.sequence > ? and n.log > 0 and e.sequence < n.sequence + n.count
-    order by e.sequence limit ?"""  # noqa: S608 - names from constants
-LIST_ERASABLE = "select detail, salt, hidden from evidence where participant = ? and sequence = ?"
+    where e.participant = ?1 and e.pid = ?2 and e.id > (?1 << 44) + ?3 and n.log > 0 and e.sequence < n.sequence + n.count
+    order by e.id limit ?4"""  # noqa: S608 - names from constants
+LIST_ERASABLE = "select detail, salt, hidden from evidence where id = (?1 << 44) + ?2"
 # What is erased must not stay behind on the pages that SQLite frees, nor in the write-ahead log, which has them as they were.
 OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=off"
-ERASE = "update evidence set detail = null, salt = null, hidden = ? where participant = ? and sequence = ?"
+ERASE = "update evidence set detail = null, salt = null, hidden = ?1 where id = (?2 << 44) + ?3"
 
 
 def values_of_evidence(number: int, e: Evidence) -> Row:
     """What `SAVE_EVIDENCE` binds, but for the sequence number (the second value), which is known in the transaction. The entry is made
     here, and with it all that can be wrong about it is found."""
-    detail = json_of(e.detail) if e.detail else None
+    detail = json_of(e.detail) if e.detail else b""
+    digest = None if e.digest is None else blob(e.digest)
     salt = os.urandom(SALT_BYTES)
-    leaf = leaf_hash(entry_of(e, hidden_of(salt, detail or b"")))
+    leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
     kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
-    return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, e.digest, detail, e.entry, leaf, salt
+    return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt)
 
 
 def evidence_of(row: Row) -> Evidence:
@@ -275,7 +290,7 @@ class LedgerReads:
         return await self._rows(log_of, LIST_LOGS)
 
     async def unnumbered(self, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        return await self._rows(tuple, LIST_UNNUMBERED, _bounded(after), _checked(limit))
+        return await self._rows(tuple, LIST_UNNUMBERED, fact_number(after), _checked(limit))
 
     async def numbered(self, sequence: int) -> tuple[int, int] | None:
         for run in await self._rows(numbered_of, LIST_NUMBERED, _bounded(sequence)):
@@ -294,7 +309,7 @@ class LedgerReads:
         return [entry for _, entry in await self._in_order(log, first, limit, LIST_ENTRIES, _entry)]
 
     async def entries_of(self, pid: str, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
-        return await self._rows(_entry_of, LIST_ENTRIES_OF, pid, _bounded(after), _checked(limit))
+        return await self._rows(_entry_of, LIST_ENTRIES_OF, pid, fact_number(after), _checked(limit))
 
     async def _in_order(self, log: int, first: int, limit: int, sql: str, make: Callable[[int, Row], T]) -> list[tuple[int, T]]:
         """What the evidence rows of entries [first, first + limit) come to, each with its index."""
@@ -311,7 +326,7 @@ class LedgerReads:
         return [node for place, (index, node) in enumerate(rows, first) if place == index]
 
     async def erase(self, sequence: int) -> bool:
-        rows = await self._rows(tuple, LIST_ERASABLE, _bounded(sequence))
+        rows = await self._rows(tuple, LIST_ERASABLE, fact_number(sequence))
         if not rows:
             return False
         ((detail, salt, hidden),) = rows
@@ -327,6 +342,11 @@ class LedgerReads:
 
     async def witnesses(self) -> Sequence[Witnessed]:
         return await self._rows(witnessed_of, LIST_WITNESSED)
+
+
+def fact_number(number: int) -> int:
+    """The number, or the nearest one that an id has room for: no fact has 0, nor the largest."""
+    return min(max(number, 0), FACT_AT_MOST)
 
 
 def _bounded(number: int) -> int:

@@ -206,7 +206,8 @@ class Usage:
 
 @immutable
 class Inbox:
-    """An accepted message of a peer and the answer it got. Unique on (pid, sequence of acceptance)."""
+    """The last accepted message of a peer in our process `pid`, and the answer it got: no earlier one can come again. It is kept with
+    its process, and not without one."""
 
     pid: str
     move: Move
@@ -314,9 +315,9 @@ class Conflict:
 class Changes:
     """All that one step writes.
 
-    `saves` are inserted or replaced under their key (a saved record's `version` is the new one); each `Inbox` is one
-    more. `deletes` are (type, key): a dataset goes with its offers, a process with its inbox, an agreement with its usage, an account
-    (`Metered`) with its receipts; of the ledger nothing is ever deleted.
+    `saves` are inserted or replaced under their key (a saved record's `version` is the new one). `deletes` are (type, key): a dataset
+    goes with its offers, a process with its inbox, an agreement with its usage, an account (`Metered`) with its receipts; of the ledger
+    nothing is ever deleted.
     `outbox` rows are new or replace the row of the same id; `settled` are ids of outbox rows that are done. Removals come
     first, so that an id that is both settled and written stays: an effect may happen twice, but is never lost.
     """

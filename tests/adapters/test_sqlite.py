@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector.adapters.memory import MemoryStore
-from connector.adapters.sqlite import DATASETS, PROCESSES, SqliteStore
+from connector.adapters.sqlite import SqliteStore
 from connector.adapters.sqlite_schema import connect, open_database
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
@@ -228,25 +228,6 @@ async def test_a_key_is_found_while_a_long_list_is_read(tmp_path: Path):
     assert (found is not None, listing.done()) == (True, False)
     assert len((await listing).items) == 3000
     await store.close()
-
-
-@pytest.mark.parametrize(
-    ("rows", "filters"),
-    [
-        (PROCESSES, "kind = 'negotiation'"),
-        (PROCESSES, "kind = 'negotiation' and state = 'OFFERED'"),
-        (PROCESSES, "kind = 'negotiation' and peer = 'x'"),
-        (DATASETS, "1"),
-    ],
-)
-def test_a_page_is_found_by_an_index_and_not_sorted(tmp_path: Path, rows: Any, filters: str):
-    db = open_database(tmp_path / "q.db", cache_kib=1024)
-    for forward in (True, False):
-        order = ", ".join(f"{column} {rows.direction(forward)}" for column in rows.order)
-        sql = f"{rows.select} where participant = ? and {filters} and {rows.beyond(forward)} order by {order} limit 101"
-        (step,) = [row[3] for row in db.execute(f"explain query plan {sql}", (0,) * (1 + len(rows.order)))]
-        assert step.startswith("SEARCH")
-    db.close()
 
 
 def test_a_newer_schema_does_not_start(tmp_path: Path):

@@ -6,17 +6,22 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connector.adapters import sqlite_schema
-from connector.adapters.sqlite_rows import BEGIN_PROCESS, MOVE_PROCESS, values_of_process
+from connector.adapters.sqlite import SqliteStore
+from connector.adapters.sqlite_rows import BEGIN_PROCESS, END_PROCESS, LEARN_PEER_PID, MOVE_PROCESS, save_outbound, values_of_process
 from connector.adapters.sqlite_schema import APPLICATION_ID, Migration, claimed, connect, number_of, open_database, shipped
-from connector.dsp.exchange import TABLES
+from connector.dsp.exchange import TABLES, Process
+from connector.dsp.messages import Kind
 from connector.errors import StoreError
-from tests.contracts.samples import negotiation
+from connector.records import Changes, Expect
+from tests.contracts.samples import OWN, fact, inbox, negotiation, outbound, transfer
 
 
 def migration(version: int, sql: str) -> Migration:
@@ -89,15 +94,86 @@ def test_processes_of_before_are_the_same_and_are_checked_as_they_were(tmp_path:
     db.execute("delete from process where pid = 'urn:AGREED'")
     indexes, kept = db.execute(about).fetchall(), db.execute("select * from process order by id").fetchall()
     db.close()
-    db = opened(path)
+    opened(path, *shipped()[:4]).close()
+    db = opened(path, *shipped()[:4])
     assert (db.execute(about).fetchall(), db.execute("select * from process order by id").fetchall()) == (indexes, kept)
     assert len(kept) == len(states) - 1
     db.execute(BEGIN_PROCESS, next(row for row in rows if row[1] == "urn:AGREED"))
     with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed: state"):
         db.execute(BEGIN_PROCESS, unfit)
     assert db.execute("pragma integrity_check").fetchone() == ("ok",)
-    assert not [step for step in db.execute(f"explain {MOVE_PROCESS}", (0,) * 16) if step[1] == "OpenEphemeral"]
     db.close()
+    db = opened(path)
+    for sql in (MOVE_PROCESS, END_PROCESS, LEARN_PEER_PID):
+        assert not [step for step in db.execute(f"explain {sql}", (0,) * 16) if step[1] == "OpenEphemeral"]
+    db.close()
+
+
+def _put(db: sqlite3.Connection, table: str, **values: object) -> None:
+    db.execute(f"insert into {table}({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values()))  # noqa: S608
+
+
+@pytest.mark.asyncio
+async def test_a_database_of_schema_5_opens_with_all_that_it_had_and_goes_on(tmp_path: Path):
+    path, db = tmp_path / "q.db", opened(tmp_path / "q.db", *shipped()[:5])
+    other = "did:web:other.example"
+    for number, own in enumerate((OWN, other), 1):
+        _put(db, "participant", number=number, id=own)
+        for sequence in range(1, 41):
+            leaf = bytes([sequence]) * 32
+            _put(db, "evidence", participant=number, sequence=sequence, what="pull", pid=f"p{sequence % 3}", at=1.0, leaf=leaf, salt=b"s")
+        db.execute("update evidence set what = 'closing-signed', entry = 'jws' where sequence = 7")
+        _put(db, "numbered", participant=number, log=1, first=0, sequence=1, count=30)
+    processes = [
+        negotiation(f"n{n}", state=state, created=float(n % 3), updated=9.0, peer_pid=f"their{n}", version=3)
+        for n, state in enumerate(("OFFERED", "FINALIZED", "TERMINATED", "FINALIZED", "REQUESTED"))
+    ]
+    processes += [transfer("t1", state="STARTED", due=5.0), transfer("t2", state="COMPLETED", created=4.0)]
+    db.executemany(BEGIN_PROCESS, [values_of_process(1, process) for process in processes])
+    db.execute("delete from process where pid = 'n4'")
+    accepted = {"participant": 1, "move": "ContractRequestMessage", "digest": b"d", "body": b"{}", "status": 201}
+    for pid, answer in (("n1", b"a"), ("n1", b"b"), ("n3", b"c"), ("gone", b"x")):
+        _put(db, "inbox", **accepted, pid=pid, answer=answer, at=5.0)
+    letters = [outbound("o2", "n0", created=2.0), outbound("o1", "n0", created=1.0), outbound("dead", "n2", dead=True, error="no")]
+    for letter in letters:
+        db.execute(*save_outbound(1, letter))
+    db.close()
+
+    async with opening(path, OWN) as store, opening(path, other) as theirs:
+        newest = sorted((row for row in processes[:4]), key=lambda row: (row.created, row.pid), reverse=True)
+        everything = {"after": None, "limit": 9, "peer": None}
+        assert [*(await store.processes(Kind.NEGOTIATION, state=None, **everything)).items] == newest
+        ended = await store.processes(Kind.NEGOTIATION, state="FINALIZED", **everything)
+        assert [*ended.items] == [row for row in newest if row.state == "FINALIZED"]
+        assert [row.pid for row in await store.open_transfers()] == ["t1"]
+        answers = [await store.last_answer(pid) for pid in ("n0", "n1", "n3")]
+        assert [answer and (answer.answer, answer.at, answer.status) for answer in answers] == [None, (b"b", 5.0, 201), (b"c", 5.0, 201)]
+        assert [row.id for row in await store.open_outbox()] == ["o1", "o2"]
+        assert [*(await store.dead_letters(after=None, limit=9)).items] == letters[2:]
+        for each in (store, theirs):
+            assert [(fact.sequence, fact.pid) for fact in await each.events(0, 99)] == [(n, f"p{n % 3}") for n in range(1, 41)]
+            assert [(fact.sequence, fact.entry) for fact in await each.evidence_of("p1")][:3] == [(1, None), (4, None), (7, "jws")]
+            assert [sequence for sequence, _ in await each.unnumbered(0, 99)] == list(range(1, 41))
+            assert await each.leaves(1, 28, 9) == [bytes([29]) * 32, bytes([30]) * 32]
+            assert await each.untold() == ["p1"]
+            (told,) = await each.commit(Changes(evidence=(fact(),)))
+            assert told.sequence == 41
+        step = replace(processes[0], state="AGREED", version=4)
+        changes = Changes(expects=(Expect(Process, "n0", 3),), saves=(step, inbox("n0")), settled=("o1",), outbox=(letters[0],))
+        assert await store.commit(changes) == ()
+        assert await store.process(Kind.NEGOTIATION, "n0") == step
+        swept = await store.sweep(inbox_before=8.0, processes_before=1e9, keys_before=0.0, limit=9)
+        assert swept == {"inbox": 2, "process": 3, "pull": 0, "idempotent": 0}
+        assert [row.pid for row in (await store.processes(Kind.NEGOTIATION, state=None, **everything)).items] == ["n2", "n0"]
+    with closing(connect(path, cache_kib=1024)) as db:
+        assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+@asynccontextmanager
+async def opening(path: Path, participant: str) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path, participant)
+    yield store
+    await store.close()
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path):

@@ -33,10 +33,12 @@ class Disk:
         self.db = db
         self.let = threading.Semaphore(0)
         self.refuse: Exception | None = None
+        self.threads: list[str] = []  # the thread of each COMMIT
         self.at_commit = threading.Event()
 
     def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
         if sql == "commit":
+            self.threads.append(threading.current_thread().name)
             self.at_commit.set()
             assert self.let.acquire(timeout=20)
             if self.refuse is not None:
@@ -63,7 +65,7 @@ def database(tmp_path: Path) -> Iterator[Path]:
 async def writing(path: Path, *, slow: bool = False, **more: float) -> AsyncIterator[tuple[Writer, Disk, list[BaseException]]]:
     db = open_database(path, cache_kib=1024)
     number, disk, ends = number_of(db, OWN), Disk(db), []
-    writer = Writer(disk if slow else db, number, ends.append, **more)  # type: ignore[arg-type]
+    writer = Writer(disk if slow else db, number, ends.append, **({"quick_seconds": 0.0} if slow else {}) | more)  # type: ignore[arg-type]
     yield writer, disk, ends
     disk.let.release(1000)
     await writer.close()
@@ -149,6 +151,33 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("quick_seconds", "alone"), [(5.0, "MainThread"), (0.0, "store-commit")])
+async def test_a_write_that_is_alone_wakes_no_thread_where_the_disk_is_quick(database: Path, quick_seconds: float, alone: str):
+    async with writing(database, slow=True, quick_seconds=quick_seconds) as (writer, disk, _):
+        disk.let.release(1000)
+        for number in range(3):
+            await writer.submit(prepare(1, step(number)))
+        assert disk.threads == ["store-commit", alone, alone], "of the first nobody knows how long it takes"
+        await asyncio.gather(*(writer.submit(prepare(1, step(number))) for number in (3, 4)))
+        assert disk.threads[3:] == ["store-commit"]
+        writer._took_seconds = 6.0
+        for number in (5, 6):
+            await writer.submit(prepare(1, step(number)))
+        assert disk.threads[4:] == ["store-commit", alone]
+
+
+@pytest.mark.asyncio
+async def test_what_comes_while_a_write_waits_for_the_disk_is_not_committed_on_the_loop(database: Path):
+    async with writing(database, slow=True, quick_seconds=5.0) as (writer, disk, _):
+        first = writer.submit(prepare(1, step(0)))
+        await at_commit(disk)
+        second = writer.submit(prepare(1, step(1)))
+        disk.let.release(1000)
+        await asyncio.gather(first, second)
+        assert disk.threads == ["store-commit"] * 2
+
+
+@pytest.mark.asyncio
 async def test_a_later_change_of_a_group_sees_the_earlier_ones(database: Path):
     async with writing(database) as (writer, _, _):
         second = Changes(expects=(Expect(Process, "urn:uuid:n1", 1),), saves=(negotiation("urn:uuid:n1", version=2),), evidence=(fact(),))
@@ -185,7 +214,7 @@ async def test_a_change_that_no_row_can_hold_is_refused_and_the_rest_of_its_grou
 
 
 @pytest.mark.asyncio
-async def test_a_step_of_a_process_is_one_statement_unless_it_learns_the_peers_pid(database: Path):
+async def test_a_step_of_a_process_is_one_statement_and_two_if_it_learns_the_peers_pid(database: Path):
     async with writing(database) as (writer, disk, _):
         statements: list[str] = []
         disk.db.set_trace_callback(lambda sql: statements.append(sql.split()[0]) if "process" in sql else None)
@@ -193,8 +222,11 @@ async def test_a_step_of_a_process_is_one_statement_unless_it_learns_the_peers_p
         for before, process, told in (
             (None, begun, ["insert"]),
             (1, replace(begun, version=2, state="OFFERED", due=5.0, dataset="d", agreement="a", updated=9.0), ["update"]),
-            (2, replace(begun, version=3, peer_pid="p"), ["update", "select", "select", "insert"]),
+            (2, replace(begun, version=3, peer_pid="p"), ["update", "update"]),
             (3, replace(begun, version=4, peer_pid="p", detail={"x": 1}), ["update"]),
+            (4, replace(begun, version=5, peer_pid="p", state="TERMINATED"), ["update"]),
+            (5, replace(begun, version=6, peer_pid="p", state="TERMINATED", updated=9.5), ["update"]),
+            (6, replace(begun, version=7, peer_pid="q", created=7.0), ["update", "update", "select", "select", "insert"]),
         ):
             statements.clear()
             done = await writer.submit(prepare(1, Changes(expects=(Expect(Process, begun.pid, before),), saves=(process,))))
@@ -235,6 +267,18 @@ async def test_a_full_disk_ends_the_process_and_leaves_nothing_half_written(data
             writer.submit(prepare(1, step(99)))
         assert rows(database) == before
     assert rows(database) == before
+
+
+@pytest.mark.asyncio
+async def test_a_commit_on_the_loop_that_fails_ends_the_process_too(database: Path):
+    async with writing(database, slow=True, quick_seconds=5.0) as (writer, disk, ends):
+        disk.let.release(1000)
+        await writer.submit(prepare(1, step(0)))
+        disk.refuse = sqlite3.OperationalError("disk I/O error")
+        with pytest.raises(StoreError, match="cannot be written: disk I/O error"):
+            await writer.submit(prepare(1, step(1)))
+        assert (ends, disk.threads) == ([disk.refuse], ["store-commit", "MainThread"])
+    assert rows(database)["process"] == 1
 
 
 @pytest.mark.asyncio

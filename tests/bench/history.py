@@ -87,7 +87,7 @@ def _another(like: Template, index: int) -> Iterator[tuple[str, list[Any]]]:
 def _changed(value: Any, pairs: list[tuple[str, str]], raw: list[tuple[bytes, bytes]], shift: float) -> Any:
     if isinstance(value, float):
         return value + shift
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | bytearray):
         for old, fresh in pairs if isinstance(value, str) else raw:
             value = value.replace(old, fresh)
     return value

@@ -104,7 +104,8 @@ class StoreContract(StoreLists, StoreLedger):
         store = stores.open()
         assert await read(store) is None
         saved = replace(record, peer_pid="urn:uuid:theirs") if isinstance(record, Process) else record
-        rows = Changes(outbox=(saved,)) if isinstance(saved, Outbound) else Changes(saves=(saved,))
+        its = (saved, negotiation()) if isinstance(saved, Inbox) else (saved,)  # whatever their order
+        rows = Changes(outbox=(saved,)) if isinstance(saved, Outbound) else Changes(saves=its)
         await store.commit(rows)
         found = await read(store)
         assert found == (saved.offers[0] if isinstance(found, Offer) else saved)
@@ -451,10 +452,20 @@ class StoreContract(StoreLists, StoreLedger):
 
     async def test_the_last_accepted_message_has_the_answer(self, stores: Stores):
         store = stores.open()
-        await store.commit(Changes(saves=(inbox(answer=b"1", at=9.0),)))
+        await store.commit(Changes(saves=(negotiation(), inbox(answer=b"1", at=9.0), negotiation("urn:uuid:n2"))))
         await store.commit(Changes(saves=(inbox(answer=b"2", at=3.0), inbox("urn:uuid:n2", answer=b"other"))))
         assert (await store.last_answer("urn:uuid:n1")).answer == b"2"
         assert (await store.last_answer("urn:uuid:n2")).answer == b"other"
+
+    async def test_an_answer_stays_with_its_process_and_goes_with_it(self, stores: Stores):
+        store = stores.open()
+        await store.commit(Changes(saves=(negotiation(), inbox(answer=b"1"), inbox("urn:uuid:n2"))))
+        await store.commit(Changes(saves=(negotiation(version=2, state="AGREED"),)))
+        assert (await store.last_answer("urn:uuid:n1")).answer == b"1"
+        assert await store.last_answer("urn:uuid:n2") is None
+        await store.commit(Changes(deletes=((Process, "urn:uuid:n1"),), saves=(negotiation("urn:uuid:n2"),)))
+        await store.commit(Changes(saves=(negotiation(),)))
+        assert [await store.last_answer(pid) for pid in ("urn:uuid:n1", "urn:uuid:n2")] == [None, None]
 
     async def test_withdrawing_an_offer_leaves_the_others_of_its_dataset(self, stores: Stores):
         store = stores.open()

@@ -273,13 +273,13 @@ class StoreLists:
         await store.commit(
             Changes(
                 saves=(
-                    negotiation("over", state="FINALIZED", updated=10.0),
-                    transfer("over-t", state="COMPLETED", updated=10.0),
+                    negotiation("over", state="FINALIZED", updated=10.0, created=1.0),
+                    transfer("over-t", state="COMPLETED", updated=10.0, created=1.0),
                     edr("over-t"),
-                    negotiation("open", state="AGREED", updated=10.0),
-                    transfer("open-t", state="STARTED", updated=10.0),
+                    negotiation("open", state="AGREED", updated=10.0, created=1.0),
+                    transfer("open-t", state="STARTED", updated=10.0, created=1.0),
                     edr("open-t"),
-                    negotiation("young", state="TERMINATED", updated=100.0),
+                    negotiation("young", state="TERMINATED", updated=100.0, created=1.0),
                     inbox("over", at=10.0),
                     inbox("open", at=10.0),
                     inbox("young", at=10.0),
@@ -296,7 +296,7 @@ class StoreLists:
             )
         )
         counts = await store.sweep(inbox_before=50.0, processes_before=50.0, keys_before=50.0, limit=100)
-        assert counts == {"inbox": 2, "process": 2, "pull": 2, "idempotent": 1}
+        assert counts == {"inbox": 1, "process": 2, "pull": 2, "idempotent": 1}
         assert [await store.pull(id) is None for id in ("done", "failed", "running", "recent")] == [True, True, False, False]
         assert [await store.process(N, pid) is None for pid in ("over", "open", "young")] == [True, False, False]
         assert [await store.process(T, pid) is None for pid in ("over-t", "open-t")] == [True, False]
@@ -311,7 +311,9 @@ class StoreLists:
     async def test_retention_takes_the_oldest_first_and_not_more_than_it_may(self, stores: Any):
         store: Store = stores.open()
         names = [f"n{n:03}" for n in range(130)]
-        await store.commit(Changes(saves=tuple(negotiation(name, state="FINALIZED", updated=float(n)) for n, name in enumerate(names))))
+        await store.commit(
+            Changes(saves=tuple(negotiation(name, state="FINALIZED", created=float(n), updated=float(n)) for n, name in enumerate(names)))
+        )
         await store.commit(Changes(saves=tuple(idempotent(name, created=float(n)) for n, name in enumerate(names))))
         await store.commit(Changes(saves=tuple(inbox(name, at=float(n)) for n, name in enumerate(names))))
         done = [pull(name, stage="done", created=float(n), updated=float(n)) for n, name in enumerate(names)]
@@ -325,7 +327,9 @@ class StoreLists:
 
     async def test_retention_leaves_a_process_whose_dead_letter_waits_for_an_operator(self, stores: Any):
         store: Store = stores.open()
-        await store.commit(Changes(saves=(negotiation("n", state="TERMINATED", updated=1.0),), outbox=(outbound("o", "n", dead=True),)))
+        await store.commit(
+            Changes(saves=(negotiation("n", state="TERMINATED", created=1.0, updated=1.0),), outbox=(outbound("o", "n", dead=True),))
+        )
         old = {"inbox_before": 50.0, "processes_before": 50.0, "keys_before": 50.0, "limit": 9}
         assert (await store.sweep(**old))["process"] == 0
         await store.commit(Changes(settled=("o",)))

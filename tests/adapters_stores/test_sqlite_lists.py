@@ -1,0 +1,58 @@
+"""Pages are found by indexes, however they are filtered and from however many parts they are merged."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.adapters.sqlite import DATASETS
+from connector.adapters.sqlite_rows import BEGIN_PROCESS, SELECT_PROCESS, dataset_of, process_of, values_of_process
+from connector.adapters.sqlite_schema import open_database
+from connector.adapters_stores.sqlite_lists import Listing, Walk, parts_of_processes
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind
+from tests.contracts.samples import PEER, negotiation
+
+
+class Explained:
+    """A connection that notes the plan of each statement."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.steps: list[str] = []
+
+    def execute(self, sql: str, values: Any) -> sqlite3.Cursor:
+        self.steps += [row[3] for row in self._db.execute(f"explain query plan {sql}", values)]
+        return self._db.execute(sql, values)
+
+
+@pytest.mark.parametrize("peer", [None, PEER])
+@pytest.mark.parametrize(("state", "parts"), [(None, 2), ("OFFERED", 1), ("FINALIZED", 1), ("NO-STATE", 1)])
+def test_a_page_of_processes_is_found_by_indexes_and_not_sorted(tmp_path: Path, state: str | None, parts: int, peer: str | None):
+    db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
+    rows = [negotiation(str(number), state=state, created=float(number)) for number, state in enumerate(["OFFERED", "FINALIZED"] * 3)]
+    db._db.executemany(BEGIN_PROCESS, [values_of_process(1, row) for row in rows])
+    where = [("kind = ?", ("negotiation",)), *((f"{name} = ?", (value,)) for name, value in (("state", state), ("peer", peer)) if value)]
+    listing = Listing(SELECT_PROCESS, "process", ("created", "pid"), parts=parts_of_processes(Kind.NEGOTIATION, state, peer))
+    assert len(listing.parts) == parts + (state is None and peer is None)
+    for forward in (True, False):
+        found, behind = Walk(listing, 1, where, [(listing.beyond(forward), (3.0, "3"))], forward, 9).run(process_of, place, db)  # type: ignore[arg-type]
+        expected = sorted((row for row in rows if state in (None, row.state)), key=place, reverse=forward)
+        assert found == [row for row in expected if (row.created < 3.0 if forward else row.created > 3.0)]
+        assert behind == any(row.created >= 3.0 if forward else row.created <= 3.0 for row in (expected if found else ()))
+    assert [step for step in db.steps if step.startswith("SEARCH")]
+    assert not [step for step in db.steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+    db._db.close()
+
+
+def place(process: Process) -> tuple[float, str]:
+    return process.created, process.pid
+
+
+def test_a_page_of_datasets_is_found_by_an_index_and_not_sorted(tmp_path: Path):
+    db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
+    for forward in (True, False):
+        Walk(DATASETS, 1, (), [(DATASETS.beyond(forward), ("x",))], forward, 9).run(dataset_of, lambda row: (row.id,), db)  # type: ignore[arg-type]
+    assert [step.partition(" USING ")[0] for step in db.steps] == ["SEARCH dataset"] * 2
+    db._db.close()
