@@ -320,7 +320,8 @@ async def running(
     """Run the connector of a site. `trust` is whom the operator's own calls trust."""
     connector = await app.start(at.settings, path=path, replaced=app.Replaced(approver=approver))
     try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as http:
+        # A connection that was idle for ten seconds the connector may end as the next POST is on its way, which nobody repeats.
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust, keepalive_timeout=5.0)) as http:
             yield Running(at, connector, http)
     finally:
         await connector.close()
@@ -331,7 +332,7 @@ async def scripted(at: Site) -> AsyncIterator[Scripted]:
     """Let a site be a scripted peer instead of a connector. Others have to have met it before."""
     own = participant(at.id, at.name, at.settings.participant.role, at.base)
     identity = RegistryIdentity(own, Registry(at.settings.registry.directory), keys.Keys(at.settings.keys.directory, at.id), SystemClock())
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=5.0)) as http:
         peer = Scripted(at, http, identity)
         server = web.Application()
         server.router.add_route("*", "/{path:.*}", peer.handle)

@@ -27,6 +27,7 @@ FIRST_RETRY_SECONDS = 0.05
 RETRY_SECONDS_MAX = 2.0
 CLIENT_ERROR = 400  # RFC 9110: from here on a status is a failure
 SERVER_ERROR = 500
+IDLE_SECONDS = 5.0  # that a connection is used again: a connector keeps it for 10, and may end it as the next call is on its way
 PLAIN_CHARACTERS = 200  # shown of an answer that is no problem document
 
 
@@ -65,7 +66,7 @@ class Transport:
         self._base = url.rstrip("/")
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {token}", "User-Agent": "qiao-client"},
-            connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0),
+            connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0, keepalive_timeout=IDLE_SECONDS),
             trust_env=False,
         )
 
@@ -85,18 +86,24 @@ class Transport:
         """Return the body of a good answer.
 
         `path` is percent-encoded, `key` the idempotency key, `hold_seconds` how long the connector is asked to wait before
-        it answers. Raises ManagementError.
+        it answers. A call whose connection ends without an answer is made once more, on another one, if that does no harm: with a key it
+        does not (and what is idempotent aiohttp repeats). Raises ManagementError.
         """
         timeout = aiohttp.ClientTimeout(total=CALL_SECONDS + hold_seconds, sock_connect=CONNECT_SECONDS)
         headers = {"Accept": "application/json"} | ({"Idempotency-Key": key} if key else {})
         data = None
         if body is not None:
             data, headers["Content-Type"] = msgspec.json.encode(body), "application/json"
-        try:
-            async with self._session.request(method, self._url(path, query), data=data, headers=headers, timeout=timeout) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error) from error
+        again = key is not None
+        while True:
+            try:
+                async with self._session.request(method, self._url(path, query), data=data, headers=headers, timeout=timeout) as response:
+                    answer = await response.read()
+                break
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if not again or not isinstance(error, aiohttp.ServerDisconnectedError):
+                    raise self._unreachable(error) from error
+                again = False
         if response.status >= CLIENT_ERROR:
             raise failure(response.status, answer)
         return answer

@@ -1,6 +1,9 @@
 """Calls and the event stream: what arrives, what an error says, and how a lost stream comes back."""
 
+import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -51,6 +54,48 @@ async def test_a_connector_that_does_not_run_is_one_clear_error():
             await client.call("GET", "/v1/self")
         await client.close()
     assert (caught.value.status, caught.value.code) == (0, "unreachable")
+
+
+@asynccontextmanager
+async def forgetful() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A connector whose connections end as their second request is on its way; keeps the first lines of all."""
+    asked = list[bytes]()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b" HTTP")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b" HTTP")[0])
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("method", "key"), [("POST", "k1"), ("GET", None), ("DELETE", None)])
+async def test_a_call_whose_connection_ends_is_made_once_more_if_that_does_no_harm(method: str, key: str | None):
+    async with forgetful() as (url, asked):
+        client = Transport(url, TOKEN, None)
+        assert await client.call("GET", "/v1/first") == b"{}"
+        assert await client.call(method, "/v1/x", key=key) == b"{}"
+        await client.close()
+        assert asked == [b"GET /v1/first", *[f"{method} /v1/x".encode()] * 2]
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_might_be_heard_twice_is_not(monkeypatch: pytest.MonkeyPatch):
+    async with forgetful() as (url, asked):
+        client = Transport(url, TOKEN, None)
+        await client.call("GET", "/v1/first")
+        with pytest.raises(ManagementError) as caught:
+            await client.call("POST", "/v1/x")
+        await client.close()
+        assert (caught.value.code, asked) == ("unreachable", [b"GET /v1/first", b"POST /v1/x"])
+        monkeypatch.setattr(transport, "IDLE_SECONDS", 0.0)
+        client = Transport(url, TOKEN, None)
+        await client.call("GET", "/v1/first")
+        await client.call("POST", "/v1/x")  # on a connection of its own: the other one was idle for too long
+        await client.close()
 
 
 @pytest.mark.parametrize("body", [b"<html>bad gateway</html>", b"", b"[1]", b'{"detail": 5}', b"\xff\xfe"])
