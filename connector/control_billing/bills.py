@@ -49,6 +49,8 @@ class Bills:
     async def closing(self, agreement: Agreement, *, wait: bool = False) -> dict[str, Any]:
         """How an agreement was closed: `closing` says by whose word its instant stands (both, provider-only, consumer-only), None if it is
         not closed. With `wait` once the other side has been told, or could not be."""
+        if self.closings is not None:
+            await self.closings.owed(agreement)
         if wait and self.closings is not None:
             await self.closings.tried(agreement.id)
         closed = await closed_of(self._store, await self._agreement(agreement.id), self._own())
@@ -108,6 +110,8 @@ class Bills:
         all so far, else of the day in which it ends. Raises NotFound for an agreement that is not here or has no prices,
         PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
+        if self.closings is not None:
+            await self.closings.owed(agreement)
         plan = self._plan(agreement)
         if plan is None:
             raise NotFound(NO_PRICES.format(id))

@@ -3,6 +3,10 @@
 What closes is signed in the commit that closes, so that no crash comes between, and told until it is taken, also after a restart; a peer
 without such an address is left alone. Where both sides close at once, the earlier closing counts on both (`metering.closing.first`), and
 as the answer to a closing is the receiver's own, if it has one, one round is enough. Until the other side has it, it is one side's word.
+
+Each telling has an end. A consumer that tells a provider more than a week late hears that the provider has closed the agreement instead,
+now: both bill by that. A closing that is refused, or for which a peer has had no place for a month, stays one side's word, by which that
+side bills, as invoice and evidence say, and is a person's to look at; if the other side closes, its instant counts on both.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from connector import telemetry
 from connector.control_billing.receipted import last_before
 from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
+from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
 from connector.metering.chain import AHEAD_SECONDS_MAX
-from connector.metering.closing import Closing, demand_after, demand_soon, first, instant_of, is_new
+from connector.metering.closing import Closing, demand_after, first, instant_of, is_late, is_new, seconds_of
 from connector.metering.codes import refused
 from connector.metering.objects import Receipt, digest, kept, opened
 from connector.metering_bills.invoice import Closed
@@ -27,7 +32,13 @@ from connector.ports import Store
 from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
-REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-late", "closing-twice"})  # they stay, whenever it is told again
+REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice"})  # they stay, whenever it is told again
+UNHEARD: Final = "closing-unheard"  # the peer has had no place for it for TOLD_SECONDS
+TOLD_SECONDS: Final = (
+    31 * 86_400.0
+)  # for so long a closing is told to a peer that says it has no place for it, or does not know the agreement
+TOO_LATE: Final = "the consumer has closed it before, and said so more than a week later: it ends now"
+REMEDY: Final = "this side bills by its own instant and the other may bill on: agree with its operator, and have it close the agreement"
 AT_ONCE: Final = 16  # are told: after a start there may be many, to peers that have no place for them
 WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
 
@@ -99,8 +110,9 @@ class Closings:
                 async with self._room:
                     return await self.tell(id)
             except PeerRefused as error:
-                telemetry.log.info("no closing for this peer: it is our word alone", agreement=id, reason=error.message)
-                return None
+                telemetry.log.info("no place for a closing: it is our word alone", agreement=id, reason=error.message)
+                if not error.status or await self._unheard(id):  # it has no address, or has not had one for long enough
+                    return None
             except ConnectorError as error:
                 telemetry.log.info("closing put off", agreement=id, reason=error.message)
             except Exception as error:
@@ -124,17 +136,49 @@ class Closings:
             code = next((each for each in error.reasons if each in REFUSALS), "")
             if not code:
                 raise
-            telemetry.log.warning("the other side refuses a closing", agreement=id, peer=agreement.peer, code=code)
         else:
             if reply.body:
                 await self._answered(agreement, reply.body.decode("ascii", "replace"))
-        now = means.clock.now()
-        told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, now, detail={"code": code} if code else {})
+        await self._told(agreement, code)
+
+    async def _told(self, agreement: Agreement, code: str) -> None:
+        """Put on record that a closing of ours is told, or that it will not be taken (`code`), which a person has to look at."""
+        means, id = self._means, agreement.id
+        if code:
+            telemetry.log.error("the other side does not take a closing", agreement=id, peer=agreement.peer, code=code, remedy=REMEDY)
+        detail = {"code": code} if code else {}
+        told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, means.clock.now(), detail=detail)
 
         async def step() -> Changes | None:
             return Changes(evidence=(told,)) if await means.store.newest_fact(id, told.what) is None else None
 
         await means.decide(step, id)
+
+    async def _unheard(self, id: str) -> bool:
+        """Whether a peer has had no place for a closing for so long that it is not told again."""
+        agreement = await self._means.store.agreement(id)
+        if agreement is not None and agreement.closed is not None and self._means.clock.now() <= agreement.closed + TOLD_SECONDS:
+            return False
+        if agreement is not None:
+            await self._told(agreement, UNHEARD)
+        return True
+
+    async def owed(self, agreement: Agreement) -> None:
+        """Sign and tell the closing of an agreement that we have closed without one, before there were any, at the instant of then: nobody
+        but us knows when that was."""
+        means, id = self._means, agreement.id
+        if agreement.closed_by != "us" or not agreement.final or await means.store.newest_fact(id, telemetry.CLOSING) is not None:
+            return
+
+        async def step() -> Changes | None:
+            signed = self.sign(agreement) if await means.store.newest_fact(id, telemetry.CLOSING) is None else ()
+            return Changes(evidence=signed) if signed else None
+
+        await means.decide(step, id)
+
+    async def _own(self, id: str) -> Evidence | None:
+        """The closing of ours that counts: one that was refused is no more than our word, once there is another."""
+        return await own_closing(self._means.store, id)
 
     async def _token(self, agreement: Agreement, fact: Evidence) -> str:
         """Our closing as the other side can read it: signed anew, of the same instant, if the key of then has ended since."""
@@ -160,11 +204,12 @@ class Closings:
 
     async def hear(self, caller: str, token: str) -> str | None:
         """Take the closing (JWS) of `caller`: the agreement is closed from its instant on, or from that of our own if that counts, and what
-        runs under it ends. Returns our own, None if there is none. One that has been taken is answered alike. Raises NotFound for an
-        agreement that is not one with it, Contradiction while it is not final here, MeterRefused for what is no closing of it, lies in the
-        future or before what both have signed since, or is not the first of this side."""
+        runs under it ends. Returns our own, None if there is none: one is made where a consumer's comes too late. One that has been taken
+        is answered alike. Raises NotFound for an agreement that is not one with it, Contradiction while it is not final here,
+        MeterRefused for what is no closing of it, lies in the future or before what both have signed since, or is not the first of this
+        side."""
         agreement = await self._take(None, caller, token)
-        own = await self._means.store.newest_fact(agreement.id, telemetry.CLOSING)
+        own = await own_closing(self._means.store, agreement.id)
         return None if own is None else own.entry
 
     async def _take(self, id: str | None, peer: str, token: str) -> Agreement:
@@ -183,9 +228,11 @@ class Closings:
             taken = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
             if not is_new(found, means.identity.own.id, None if taken is None else kept(Closing, taken.entry or ""), now):
                 return None
-            await self._demand_after(agreement, found)
             fact = Evidence(telemetry.CLOSING_TAKEN, None, agreement.id, peer, None, now, digest=digest(token), entry=token)
-            own = await means.store.newest_fact(agreement.id, telemetry.CLOSING)
+            own = await own_closing(self._means.store, agreement.id)
+            if own is None and agreement.closed_by != "us" and found.issuer != agreement.provider and is_late(found, now):
+                return self._instead(agreement, now, fact)
+            await self._demand_after(agreement, found)
             ours = () if own is None else (kept(Closing, own.entry or ""),)
             if first((found, *ours), agreement.provider) is not found:
                 return Changes(evidence=(fact,))
@@ -199,18 +246,31 @@ class Closings:
             raise AssertionError("a step reads the agreement or raises")
         return agreement
 
+    def _instead(self, agreement: Agreement, now: float, taken: Evidence) -> Changes:
+        """Close an agreement, as its provider, whose consumer has told us too late that it has: both sides bill by this instant."""
+        at = seconds_of(instant_of(now))
+        closed = replace(agreement, closed=at, closed_by="us", reason=TOO_LATE, version=agreement.version + 1)
+        said = {"agreement": agreement.id, "reasons": [TOO_LATE]}
+        why = Evidence(telemetry.CLOSED, Kind.NEGOTIATION, agreement.negotiation, agreement.peer, None, at, detail=said)
+        return Changes((Expect(Agreement, agreement.id, agreement.version),), (closed,), evidence=(taken, why, *self.sign(closed)))
+
     async def _demand_after(self, agreement: Agreement, found: Closing) -> None:
-        """Raise MeterRefused for a closing before the agreement was made, or by a consumer before what it has signed for since, or so long
-        ago that months of a subscription would be owed no more. A provider that says an earlier instant asks for less."""
+        """Raise MeterRefused for a closing before the agreement was made, or by a consumer before what it has signed for since. A provider
+        that says an earlier instant asks for less."""
         latest = found.seconds + AHEAD_SECONDS_MAX
         if latest < agreement.created:
             raise refused("closing-before")
         if found.issuer == agreement.provider:
             return
-        demand_soon(found, self._means.clock.now())
         for account in await self._means.store.metered_of(agreement.id):
             row = await last_before(self._means.store, account, latest)
             demand_after(found, account, None if row is None else kept(Receipt, row.receipt).counts)
+
+
+async def own_closing(store: Store, id: str) -> Evidence | None:
+    """The closing of an agreement that we have signed; None for one that the other side has refused for good."""
+    told = await store.newest_fact(id, telemetry.CLOSING_TOLD)
+    return None if told is not None and told.detail.get("code") in REFUSALS else await store.newest_fact(id, telemetry.CLOSING)
 
 
 async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | None:
@@ -220,7 +280,8 @@ async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | No
     if agreement.closed is None:
         return None
     role = "provider" if agreement.provider == own else "consumer"
-    ours, theirs = [await store.newest_fact(agreement.id, what) for what in (telemetry.CLOSING, telemetry.CLOSING_TAKEN)]
+    theirs = await store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
+    ours = await (own_closing(store, agreement.id) if theirs is not None else store.newest_fact(agreement.id, telemetry.CLOSING))
     known = [kept(Closing, fact.entry or "") for fact in (ours, theirs) if fact is not None]
     counts = first(known, agreement.provider)
     if counts is None:

@@ -93,8 +93,10 @@ def _closings(case: Case, found: Flows) -> None:
     counts = first((at.value for at in found.closings), case.provider)
     if counts is None:
         return
-    by = "us" if counts.issuer == case.exporter else "peer"
-    if agreed["closed"] is None or (instant_of(agreed["closed"]), agreed["closedBy"]) != (counts.at, by):
+    # An exporter whose own closing was refused goes by the other's, which it has to show.
+    others = [at.value for at in found.closings if at.value.issuer == case.counterparty]
+    said_by = [(each.at, "us" if each.issuer == case.exporter else "peer") for each in (counts, *others)]
+    if agreed["closed"] is None or (instant_of(agreed["closed"]), agreed["closedBy"]) not in said_by:
         case.fault("closing-other", case.agreement, "/closed")
 
 

@@ -18,6 +18,7 @@ from connector.metering.objects import manifest_of
 
 MICROSECONDS: Final = 1_000_000
 LATE_SECONDS: Final = 7 * 86_400.0  # that a consumer's closing may lie back: for so long one side may be away
+LATE: Final = int(LATE_SECONDS) * MICROSECONDS
 CLOSING: Final[read.Table] = {
     "iss": read.did,
     "aud": read.did,
@@ -77,8 +78,11 @@ def seconds_of(microseconds: int) -> float:
 
 
 def first(closings: Iterable[Closing], provider: str) -> Closing | None:
-    """The closing that counts: the earlier one, and of two of the same instant the provider's; None if there is none."""
-    return min(closings, key=lambda each: (each.at, each.issuer != provider), default=None)
+    """The closing that counts: the earlier one, and of two of the same instant the provider's; None if there is none. A consumer's that
+    lies more than LATE_SECONDS before the provider's does not count: the provider has heard of it too late, and has closed instead."""
+    found = sorted(closings, key=lambda each: (each.at, each.issuer != provider))
+    granted = next((each.at for each in found if each.issuer == provider), 0) - LATE
+    return next((each for each in found if each.issuer == provider or each.at >= granted), None)
 
 
 def is_new(closing: Closing, own: str, before: Closing | None, now: float) -> bool:
@@ -98,11 +102,10 @@ def is_new(closing: Closing, own: str, before: Closing | None, now: float) -> bo
     return True
 
 
-def demand_soon(closing: Closing, now: float) -> None:
-    """Whether a consumer's closing is not laid so far back that months of a subscription would be owed no more, in which the data could be
-    had at any hour. When it was signed is its own word. Raises MeterRefused with the code `closing-late`."""
-    if closing.seconds < now - LATE_SECONDS:
-        raise refused("closing-late")
+def is_late(closing: Closing, now: float) -> bool:
+    """Whether a consumer's closing is laid so far back that months of a subscription would be owed no more, in which the data could be
+    had at any hour. When it was signed is its own word. A provider that has not closed the agreement closes it then, and `first` counts."""
+    return instant_of(now) - closing.at > LATE
 
 
 def demand_after(closing: Closing, account: Account, before: Counts | None) -> None:

@@ -137,7 +137,6 @@ CODES: dict[str, str] = {
     "closing-parties": "the closing is not by the other party of the agreement for this one",
     "closing-ahead": "the closing's `at` lies more than 300 seconds in the future; compare the clocks of both sides",
     "closing-before": "the closing's `at` lies before what both sides have signed for since, which is more than was on its way",
-    "closing-late": "the closing's `at` lies more than seven days back; whoever closes tells the other side before",
     "closing-twice": "another closing by the same side, with another instant, is on record here; the first counts",
     # of a header leaf
     "header-length": "the header has more than 4,096 bytes",

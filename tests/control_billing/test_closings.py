@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from connector.adapters.keys import generate, retire
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
-from connector.control_billing.closings import Closings
+from connector.control_billing.closings import Closings, closed_of
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
-from connector.errors import MeterRefused, PeerFailed
+from connector.errors import MeterRefused, PeerFailed, PeerRefused
 from connector.evidence.compared import compare
 from connector.evidence.verify import verify
 from connector.metering.closing import LATE_SECONDS, Closing, instant_of
 from connector.metering.objects import kept
+from connector.metering_bills.invoice import Closed
 from connector.ports import Reply
 from connector.records import Agreement, Changes
 from tests import pair
@@ -282,12 +283,12 @@ async def test_one_that_the_peer_refuses_for_good_stays_our_word_and_is_not_told
 
 
 @pytest.mark.asyncio
-async def test_a_peer_that_knows_no_closings_is_left_alone_and_the_bill_says_whose_word_it_is(tmp_path: Path):
+async def test_of_a_closing_that_a_peer_has_no_place_for_the_bill_says_whose_word_it_is(tmp_path: Path):
     async with pair.desk(tmp_path, store="sqlite") as at:
         agreement = await _standing(at)
         closed = await close(at.us, agreement)
         assert (closed["closing"], await facts(at.us, agreement)) == ("provider-only", ["closing-signed"])
-        assert at.us.connector.states.closings._tasks == {}
+        assert [*at.us.connector.states.closings._tasks] == [agreement], "a proxy may have said so: it is told again"
         said = await invoice(at.us, agreement)
         assert (said["closed"]["by"], said["closed"]["attested"], said["attested"]) == (at.us.site.id, "provider-only", "in-part")
         page = (await at.us.manage("GET", f"/agreements/{pair.quoted(agreement)}/invoice?to={said['to']}&format=html")).body.decode()
@@ -315,13 +316,105 @@ async def test_a_consumer_does_not_date_its_closing_back_to_owe_nothing_for_mont
         parties = other.site.id, one.site.id
         made = Agreement(id, pair.fresh(), one.site.id, *parties, DATASET, document, bytes(32), final=True, created=created)
         await other.connector.store.commit(Changes(saves=(made,)))
-        for seconds in (created + DAY, now - LATE_SECONDS - 60):
-            answer = await say(one, other, closing(one, other, id, instant_of(seconds)))
-            assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-late")
-        stored = await other.connector.store.agreement(id)
-        assert stored is not None
-        assert (stored.closed, await facts(other, id)) == (None, [])
-        assert (await say(one, other, closing(one, other, id, instant_of(now - LATE_SECONDS + 60)))).status == 200
+        await one.connector.store.commit(Changes(saves=(replace(made, peer=other.site.id),)))
+        assert (await say(one, other, closing(one, other, id, instant_of(now - LATE_SECONDS - 60)))).status == 200
+        there = await other.connector.store.agreement(id)
+        assert there is not None
+        assert there.closed_by == "us"
+        assert there.closed is not None
+        assert now <= there.closed <= time.time(), "it ends when the provider hears of it, and not before"
+        await fact(other, id, "closing-told")
+        here = await one.connector.store.agreement(id)
+        assert here is not None
+        assert (here.closed, here.closed_by) == (there.closed, "peer")
+        bills = [await at.asked("GET", f"/agreements/{pair.quoted(id)}/invoice?to=2040-01-01") for at in (one, other)]
+        assert bills[0] == bills[1]
+        assert (bills[0]["closed"]["attested"], bills[0]["closed"]["by"]) == ("both", other.site.id)
+
+
+@pytest.mark.asyncio
+async def test_a_closing_that_a_provider_hears_of_too_late_ends_by_the_providers_on_both(tmp_path: Path):
+    """The provider was away for eight days, and nobody bills by another instant than the other for ever."""
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        both.consumer.connector.states.closings._over = True  # nobody is told now
+        await close(both.consumer, agreement)
+        for at in (both.consumer, both.provider):
+            past = await at.connector.store.agreement(agreement)
+            assert past is not None
+            closed = None if past.closed is None else past.closed - 8 * DAY
+            await at.connector.store.commit(Changes(saves=(replace(past, created=past.created - 9 * DAY, closed=closed),)))
+        late = closing(both.consumer, both.provider, agreement, instant_of(time.time() - 8 * DAY))
+        assert (await say(both.consumer, both.provider, late)).status == 200
+        await fact(both.provider, agreement, "closing-told")
+        assert await facts(both.provider, agreement) == ["closing-taken", "closing-signed", "closing-told"]
+        file = await both.provider.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")
+        assert not [each for each in verify(file.body).findings if "clos" in str(each)]
+
+
+@pytest.mark.asyncio
+async def test_an_agreement_that_was_closed_before_there_were_closings_has_one_as_soon_as_it_is_looked_at(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        operations = both.consumer.connector.operations
+        signs, operations.sign_closing = operations.sign_closing, lambda _: ()
+        await both.consumer.connector.operations.close(agreement, "of old")
+        assert await facts(both.consumer, agreement) == []
+        operations.sign_closing = signs
+        assert (await shown(both.consumer, agreement))["closed_by"] == "us"
+        await fact(both.consumer, agreement, "closing-told")
+        assert await facts(both.consumer, agreement) == ["closing-signed", "closing-told"]
+        await same(both, agreement, both.consumer)
+
+
+@pytest.mark.asyncio
+async def test_a_closing_that_was_refused_counts_no_more_once_the_other_side_has_closed(tmp_path: Path):
+    """It stays one side's word, and a person's to look at; then both go by what the other has signed."""
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        agreement = await subscribed(both)
+        there = await both.provider.connector.store.agreement(agreement)
+        assert there is not None
+        await both.provider.connector.store.commit(Changes(saves=(replace(there, created=there.created + DAY),)))
+        await close(both.consumer, agreement)
+        assert (await fact(both.consumer, agreement, "closing-told")).detail == {"code": "closing-before"}
+        assert (await shown(both.consumer, agreement))["closing"] == "consumer-only"
+        await both.provider.connector.store.commit(Changes(saves=(there,)))
+        await close(both.provider, agreement)
+        await fact(both.provider, agreement, "closing-told")
+        ours, theirs = [await at.connector.store.agreement(agreement) for at in (both.consumer, both.provider)]
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.closed, ours.closed_by) == (theirs.closed, "peer")
+        bills = [await invoice(at, agreement) for at in (both.consumer, both.provider)]
+        assert bills[0] == bills[1]
+        assert bills[0]["closed"]["attested"] == "both"
+        report = verify((await both.consumer.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")).body)
+        assert report.sound, report.findings
+
+
+@pytest.mark.asyncio
+async def test_a_peer_without_a_place_for_a_closing_is_told_for_a_month_and_then_it_is_on_record_that_it_was_not(
+    caplog: pytest.LogCaptureFixture,
+):
+    now = float(int(time.time()))
+    one, _ = await sides(now)
+    asked = 0
+
+    async def nowhere(*_: Any) -> Reply:
+        nonlocal asked
+        asked += 1
+        one.clock.at += 10 * DAY
+        raise PeerRefused("no such place", status=404)
+
+    one.ask, one.pause_seconds_max = nowhere, 0.0  # type: ignore[method-assign]
+    await one.close()
+    one.closings._begin("urn:uuid:agreement")
+    await one.closings._tasks["urn:uuid:agreement"]
+    told = await one.store.newest_fact("urn:uuid:agreement", "closing-told")
+    assert told is not None
+    assert (told.detail, asked) == ({"code": "closing-unheard"}, 4)
+    assert await one.store.untold() == []
+    assert await closed_of(one.store, await one.agreement(), PROVIDER) == Closed(now, PROVIDER, "provider-only")
 
 
 # ---- whatever the order

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Role
 from connector.errors import MeterRefused
-from connector.metering.closing import LATE_SECONDS, Closing, demand_after, demand_soon, first, instant_of, is_new, seconds_of
+from connector.metering.closing import LATE_SECONDS, Closing, demand_after, first, instant_of, is_late, is_new, seconds_of
 from connector.metering.counts import Counts
 from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
 
@@ -90,8 +90,11 @@ def test_the_first_closing_of_a_side_counts_and_one_that_is_for_another_or_in_th
         assert refused.value.code == code
 
 
-def test_a_closing_that_lies_a_week_back_is_not_what_a_consumer_says_first_today():
-    demand_soon(CLOSING, NOW + LATE_SECONDS)
-    with pytest.raises(MeterRefused) as refused:
-        demand_soon(CLOSING, NOW + LATE_SECONDS + 1)
-    assert refused.value.code == "closing-late"
+@pytest.mark.parametrize(("seconds", "late"), [(LATE_SECONDS, False), (LATE_SECONDS + 1, True)])
+def test_a_closing_of_a_consumer_that_lies_more_than_a_week_before_the_providers_does_not_count(seconds: float, *, late: bool):
+    assert is_late(CLOSING, NOW + seconds) is late
+    instead = replace(CLOSING, issuer=PROVIDER, audience=CONSUMER, at=CLOSING.at + round(seconds * 1_000_000))
+    assert first((CLOSING, instead), PROVIDER) == (instead if late else CLOSING)
+    assert first((CLOSING,), PROVIDER) == CLOSING
+    other_way = [replace(each, issuer=each.audience, audience=each.issuer) for each in (CLOSING, instead)]
+    assert first(other_way, PROVIDER) == other_way[0], "a provider that says an earlier instant asks for less"
