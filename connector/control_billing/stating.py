@@ -1,8 +1,9 @@
 """We as the consumer, who states too what a transfer came to; and whoever asks the other side for its statement of a period.
 
-Once a transfer for which we have signed receipts is over, the provider is asked for its statement; it is compared with our account, ours
-is signed, and posted. That is tried until it is done, also after a restart; a provider without such an address is left alone. An ack that
-a crash has kept from us comes with it, so that both sides have the same.
+Once a transfer for which we have signed receipts is over, the provider is asked for its statement; it is compared with our account, ours is
+signed, and posted. That is tried until it is done, also after a restart, for a month: then both bill by what was acknowledged, as before,
+and a person has to look at why the other side signs nothing. A provider without such an address is left alone. An ack that a crash has
+kept from us comes with it, so that both sides have the same.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ JWT: Final = "application/jwt"
 ANSWER_BYTES_MAX: Final = 256 * 1024  # a manifest, a receipt, an ack and a statement
 SINCE_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated
 FIRST_PAUSE_SECONDS = 1.0  # between two attempts; doubles
+REMEDY: Final = "both sides bill by what was acknowledged; ask the provider's operator why it signs none, or for one of the whole period"
 FETCHING, PAGE = "download", 200  # the stage of an order that fetches; how many orders are read at once
 SETTLED_SECONDS: Final = 5  # after which the acks of a period are on record on both sides
 
@@ -104,16 +106,25 @@ class Stating:
         while True:
             try:
                 return await self.settle(pid)
-            except (PeerRefused, NotFound) as error:
-                telemetry.log.info("no statement with this provider", transfer=pid, reason=error.message)
-                return None
             except ConnectorError as error:
-                telemetry.log.info("statement put off", transfer=pid, reason=error.message)
+                if isinstance(error, NotFound) or (isinstance(error, PeerRefused) and not error.status):  # it has no address to ask at
+                    telemetry.log.info("no statement with this provider", transfer=pid, reason=error.message)
+                    return None
+                if await self._over(pid):
+                    telemetry.log.error("a transfer stays without a statement", transfer=pid, reason=error.message, remedy=REMEDY)
+                    return None
+                log = telemetry.log.warning if error.reasons else telemetry.log.info
+                log("statement put off", transfer=pid, reason=error.message)
             except Exception as error:
                 telemetry.log.error("statement failed", transfer=pid, exc_info=error)
                 return None
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
             pause = min(2 * pause, self.pause_seconds_max)
+
+    async def _over(self, pid: str) -> bool:
+        """Whether a transfer ended so long ago that it is not stated any more."""
+        process = await self._means.store.process(Kind.TRANSFER, pid)
+        return process is None or process.updated + SINCE_SECONDS < self._means.clock.now()
 
     async def settle(self, pid: str) -> None:
         """Compare, sign and post, unless that is done. Raises PeerFailed if it has to be tried again, PeerRefused if it cannot be done with

@@ -393,9 +393,7 @@ async def test_a_closing_that_was_refused_counts_no_more_once_the_other_side_has
 
 
 @pytest.mark.asyncio
-async def test_a_peer_without_a_place_for_a_closing_is_told_for_a_month_and_then_it_is_on_record_that_it_was_not(
-    caplog: pytest.LogCaptureFixture,
-):
+async def test_a_peer_without_a_place_for_a_closing_is_told_for_a_month_and_then_it_is_on_record_that_it_was_not():
     now = float(int(time.time()))
     one, _ = await sides(now)
     asked = 0

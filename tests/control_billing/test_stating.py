@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from connector import telemetry
 from connector.control_billing import stating
 from connector.dsp.messages import Kind, Role
-from connector.errors import PeerFailed
+from connector.errors import ConnectorError, MeterRefused, NotFound, PeerFailed
 from connector.intake.account import Account
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.counts import Counts
@@ -271,6 +272,47 @@ async def test_a_crash_on_the_way_is_made_good_at_the_next_start_by_the_same_sta
             assert before in ([], signed)
             heard = [each for each in await both.provider.evidence(theirs) if each.what in SAID]
             assert [each.entry for each in heard] == signed
+
+
+REFUSALS = {
+    "it takes no statement of ours": MeterRefused("the statement is for a period of which we have signed none", "statement-agreement"),
+    "it knows of no such transfer": NotFound("there is no account of a transfer with you"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+async def test_what_a_provider_refuses_is_tried_again_until_its_time_is_over_and_then_said_to_a_person(
+    refusal: ConnectorError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    errors: list[dict[str, Any]] = []
+    monkeypatch.setattr(telemetry.log, "error", lambda event, **said: errors.append({"event": event} | said))
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        stating_, asked, began = both.consumer.connector.states.stating, 0, asyncio.Event()
+
+        async def refuses(*_: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            began.set()
+            if asked == 3:
+                monkeypatch.setattr(stating, "SINCE_SECONDS", -1.0)
+            raise refusal
+
+        both.provider.connector.states.statements.hear = refuses  # type: ignore[method-assign]
+        both.provider.connector.states.statements.shown = (
+            refuses if isinstance(refusal, NotFound) else both.provider.connector.states.statements.shown
+        )  # type: ignore[method-assign]
+        ours, theirs, agreement = await fetched(both)
+        async with asyncio.timeout(pair.WAIT_SECONDS):
+            await began.wait()
+            await asyncio.gather(*stating_._tasks.values())
+        assert asked == 3
+        (said,) = errors
+        assert (said["event"], said["transfer"]) == ("a transfer stays without a statement", ours)
+        assert "both sides bill by what was acknowledged" in said["remedy"]
+        assert not {each.what for each in await both.consumer.evidence(ours)} & {*SAID}
+        bills = [await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/invoice") for at in (both.provider, both.consumer)]
+        assert bills[0]["digest"] == bills[1]["digest"]
+        assert theirs
 
 
 async def test_for_a_period_both_sides_sign_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
