@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -21,6 +23,7 @@ from connector.dataplane import bulk
 from connector.errors import SourceFailed
 
 LENT_BYTES = 512 * 1024  # below, the way to a thread and back costs what it saves
+NAME_BYTES = 16  # of an algorithm of congestion control, at most
 STILL_MEGABYTES = 4  # a kernel takes more only when a third of its buffer is free: a thread may stand still while a client reads
 
 
@@ -28,9 +31,22 @@ def way_out(request: web.Request, response: web.StreamResponse, threads: bulk.Th
     """The way for an answer of `length` bytes: by a thread if it is large, goes over TLS, and one is free. A client has
     `stall_seconds` for a megabyte; once STILL_MEGABYTES have not moved in their time, it is given up."""
     secured = request.transport
+    _unpace(secured)
     if isinstance(secured, Secured) and length >= LENT_BYTES and threads.free:
         return BulkOutlet(request, response, secured, threads, stall_seconds)
     return HttpOutlet(request, response)
+
+
+def _unpace(transport: asyncio.Transport | None) -> None:
+    """Let a kernel that paces what it sends (BBR) not do so towards this machine, where there is no road to spare: it sets a timer for
+    each segment, which is a third of what sending a file costs here. A proxy in front of us is such a peer."""
+    sock = transport.get_extra_info("socket") if transport is not None and hasattr(socket, "TCP_CONGESTION") else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.fileno() < 0:
+        return
+    if not ip_address(sock.getsockname()[0].removeprefix("::ffff:")).is_loopback:
+        return
+    if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, NAME_BYTES).startswith(b"bbr"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")  # which every kernel has and allows everybody
 
 
 class BulkOutlet(HttpOutlet):

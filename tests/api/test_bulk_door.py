@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -179,3 +181,43 @@ async def test_the_process_that_stops_ends_what_is_lent(tmp_path: Path):
             wire.rig.flows.cut_everything("shutdown")
             await nobody_reads(wire)
     assert bulk_threads() == []
+
+
+class Sending(asyncio.Transport):
+    """Over a socket whose kernel sends by the algorithm `by`."""
+
+    family, by = socket.AF_INET, b"bbr"
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"socket": self})
+        self.getsockname = lambda: (address, 80)
+
+    def fileno(self) -> int:
+        return 3
+
+    def getsockopt(self, *option: int) -> bytes:
+        assert option[:2] == (socket.IPPROTO_TCP, socket.TCP_CONGESTION)
+        return self.by.ljust(16, b"\0")
+
+    def setsockopt(self, _level: int, _option: int, value: bytes) -> None:
+        self.by = value
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="sockets cannot choose")
+@pytest.mark.parametrize(
+    ("address", "before", "after"),
+    [
+        ("127.0.0.1", b"bbr", b"reno"),
+        ("::1", b"bbr", b"reno"),
+        ("::ffff:127.0.0.2", b"bbr", b"reno"),
+        ("127.0.0.1", b"cubic", b"cubic"),
+        ("192.0.2.2", b"bbr", b"bbr"),
+        ("fe80::1%eth0", b"bbr", b"bbr"),
+    ],
+)
+def test_only_what_stays_on_this_machine_is_not_paced(address: str, before: bytes, after: bytes):
+    transport = Sending(address)
+    transport.by = before
+    request: Any = SimpleNamespace(transport=transport)
+    bulk_door.way_out(request, cast(Any, None), bulk.Threads(0), len(MUCH), 1.0)
+    assert transport.by == after
