@@ -31,7 +31,7 @@ from connector.ports.sinks import Movers, Sink
 from connector.records import Pull
 
 AHEAD = 3  # windows that a leg has been given beside the one that arrives: their hashes are here before their bytes
-WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also what one of several legs asks for
+WINDOW_BYTES = 16 * 1024 * 1024  # handed to a leg at once; also the least that one of several legs asks for
 READ_BYTES = 1024 * 1024  # of a part that is looked at again
 CHEAP_BYTES = 64 * 1024 * 1024  # up to here the digest of the whole is compared too, although every leaf is proven
 SOURCE_FAILED = "source-failed"  # the code of an answer to who asks for data that cannot be read, or are not what was published
@@ -198,8 +198,14 @@ class Proven:
         told = self._account.told if self._account is not None else ()
         lost = without(without(told, self._verified), self._taken)
         for first, end in (*lost, *missing):
-            return (first, end) if self._road.parallel == 1 else (first, min(end, first + max(WINDOW_BYTES // self._cut.chunk_bytes, 1)))
+            return first, min(end, first + self._share(missing))
         return None
+
+    def _share(self, missing: Ranges) -> int:
+        """The most leaves that a leg asks for at once: half of its part of what is missing, so that all of them end together after few
+        requests."""
+        left, legs = sum(end - first for first, end in missing), self._road.parallel
+        return left if legs == 1 else max(left // (2 * legs), WINDOW_BYTES // self._cut.chunk_bytes, 1)
 
     async def _go(self, span: tuple[int, int], described: Described | None) -> None:
         """Fetch some leaves. Raises PeerFailed for a cut, Broken for a leaf that was wrong before."""

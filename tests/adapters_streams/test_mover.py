@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -261,6 +262,15 @@ async def test_a_defect_in_a_thread_reaches_whoever_waits(into: int, monkeypatch
     with pytest.raises(ZeroDivisionError):
         await wire.mover.close()
     wire.far.close()
+
+
+async def test_the_lock_changes_hands_sooner_only_while_something_moves(into: int):
+    usual = sys.getswitchinterval()
+    async with wired(into):
+        async with wired(into):
+            assert sys.getswitchinterval() == pytest.approx(module.TURN_SECONDS)
+        assert sys.getswitchinterval() == pytest.approx(module.TURN_SECONDS)
+    assert sys.getswitchinterval() == usual
 
 
 async def test_an_answer_of_a_real_server_is_taken_out_of_the_client_and_moved(way: str, into: int):
