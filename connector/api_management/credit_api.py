@@ -44,8 +44,7 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
         found = await look(id)
         if not found["lost"]:
             raise Contradiction(f"no credit of agreement `{id}` is locked")
-        for each in found["lost"]:
-            await losses.write_off(doors.journal, each["transfer"], said.reason, each["bytes"])
+        await losses.write_off(doors.journal, id, {each["transfer"]: each["bytes"] for each in found["lost"]}, said.reason)
         return answer(found)
 
     return (("GET", "/agreements/{id}/credit", credit), ("POST", "/agreements/{id}/release-credit", release))

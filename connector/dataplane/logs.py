@@ -30,6 +30,7 @@ from connector.records import Changes, Dataset, Evidence
 FOLDER_MODE: Final = 0o700
 SECRET, SECRET_BYTES = "salt", 32
 SUFFIX: Final = ".log"
+HELD_BACK: Final = ".held-back"  # beside the indexes: an empty file for each source whose data are not what was signed
 OCTETS: Final = "application/octet-stream"
 PATIENCE_SECONDS: Final = 10.0  # that a request waits for an index: what most data are read in, and less than any client waits
 RETRY_SECONDS: Final = 5
@@ -52,20 +53,29 @@ class Logs:
             for left in folder.glob(f"{PART}*"):  # by a process that ended while it wrote
                 left.unlink()
             self._secret = _secret(folder / SECRET)
+            self._held_back = {path.name.removesuffix(HELD_BACK) for path in folder.glob(f"*{HELD_BACK}")}
         except OSError as error:
             raise SettingsError(f"`metering.directory` `{folder}` cannot be used: {error.strerror}; name a directory of ours") from error
         self._open: dict[str, Log] = {}
         self._making: dict[str, asyncio.Task[Log]] = {}
         self._unclaimed: dict[str, float] = {}
-        self._held_back: set[str] = set()
 
     def hold_back(self, address: Mapping[str, Any]) -> None:
-        """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew."""
+        """The data behind a pinned address are not those of their logs: `of` raises SourceFailed until they are indexed anew, also after a
+        restart. What cannot be written is held back by this process all the same, and said."""
         self._held_back.add(_source(address))
+        path = self._folder / f"{_source(address)}{HELD_BACK}"
+        try:
+            path.touch(MODE)
+            sync(self._folder)
+        except OSError as error:
+            telemetry.log.error("data are held back until the next start only", file=path.name, reason=error.strerror)
 
     def trust(self, address: Mapping[str, Any]) -> None:
         """The data behind a pinned address have been read, and are what it says."""
-        self._held_back.discard(_source(address))
+        if (source := _source(address)) in self._held_back:
+            self._held_back.discard(source)
+            (self._folder / f"{source}{HELD_BACK}").unlink(missing_ok=True)
 
     def indexing(self, sources: Sources) -> Sources:
         """The same sources, with an index made of whatever is published of them."""
@@ -164,6 +174,10 @@ class Logs:
                 self._unclaimed.pop(path.name, None)
                 path.unlink(missing_ok=True)
                 removed += 1
+        for path in self._folder.glob(f"*{HELD_BACK}"):  # what is published again is read before
+            if (source := path.name.removesuffix(HELD_BACK)) not in claimed:
+                self._held_back.discard(source)
+                path.unlink(missing_ok=True)
         return removed
 
     async def close(self) -> None:

@@ -71,6 +71,15 @@ class Readings:
         yield pieces()
 
 
+def held(folder: Path) -> list[Path]:
+    return list(folder.glob("*.held-back"))
+
+
+def damage(folder: Path) -> None:
+    for path in folder.glob("*.log"):
+        path.write_bytes(b"damaged")
+
+
 def names(folder: Path) -> list[str]:
     """What is in the folder beside its secret."""
     return sorted(path.name for path in folder.iterdir() if path.name != SECRET)
@@ -332,6 +341,22 @@ async def test_a_log_is_at_hand_once_it_is_made_also_after_a_restart_and_none_is
         assert log is not None
         assert (log.size_bytes, log.counts) == (len(CONTENT), True)
     assert await logs.at_hand({**pinned, "path": "b.bin"}) is None
-    for path in folder.glob("*.log"):
-        path.write_bytes(b"damaged")
+    damage(folder)
     assert await Logs(folder).at_hand(pinned) is None
+
+
+@pytest.mark.asyncio
+async def test_what_is_held_back_is_so_after_a_kill_too_until_it_is_published_again_or_not_at_all_any_more(folder: Path, data: Path):
+    pinned, stat = await published(logs := Logs(folder), data)
+    logs.hold_back(pinned)
+    for each in (logs, Logs(folder)):
+        with pytest.raises(SourceFailed, match="publish them again"):
+            await each.of(pinned, (), stat, never)
+    again = Logs(folder)
+    assert (again.sweep([pinned]), len(held(folder))) == (0, 1), "it is published"
+    assert (await published(again, data))[0] == pinned
+    for each in (again, Logs(folder)):
+        assert (await each.of(pinned, (), stat, never)).size_bytes == len(CONTENT)
+    again.hold_back(pinned)
+    again.sweep([])
+    assert held(folder) == []
