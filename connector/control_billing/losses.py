@@ -14,8 +14,8 @@ from connector.records.metering import Metered
 
 
 async def write_off(journal: Journal, agreement: str, lost: Mapping[str, int], reason: str) -> None:
-    """Let nothing of these transfers of ours that have ended (our pids) count as on its way any more: so many bytes of each did. All of it
-    is one write, so that no crash leaves half of it. What was signed for stays as it is, and who has written off how much, and why, stays on
+    """Let nothing of these transfers of ours that have ended (our pids) count as on its way any more: so many bytes of each did. It is one
+    write, so that no crash leaves half of it. What was signed for stays as it is, and who has written off how much, and why, stays on
     record. Raises NotFound for a transfer of which we keep no account as its provider, Contradiction for one that runs."""
 
     async def step() -> Changes:
