@@ -12,20 +12,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
-
-import orjson
 
 from connector import telemetry
 from connector.dsp.messages import Kind, Role
-from connector.errors import ConnectorError, MeterRefused, PeerFailed, PeerRefused, Unauthenticated
+from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, Doubt, doubtful
 from connector.intake.promise import Broken, Promised
+from connector.intake_accounts.remembered import remembered, theirs
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.credit import due
-from connector.metering.objects import Receipt, Rejected, digest, kept, pending
+from connector.metering.objects import Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Sink
@@ -123,11 +121,10 @@ class Account:
             self._keeping = asyncio.create_task(self._keep_up(), name=f"disk {self._transfer}")
             self._keeping.add_done_callback(lambda _: self._news.set())
         try:
-            while self._rejected or not self._ending:
+            while not self._ending:
                 await self._until_due()
                 if self._rejected:
-                    await self._sign_rejected(self._rejected[0])
-                    del self._rejected[0]
+                    await self._sign_rejected()
                 elif self._new and not self._ending:
                     await self._sign("partial", disk=self._after == "fsync" and self._due)
                 else:
@@ -195,7 +192,7 @@ class Account:
 
     async def complete(self) -> None:
         """The last receipt, once all is verified. Raises as `run`, PeerFailed: then it may be called again."""
-        await self._post()
+        await self._say_rejected()
         if self._account.status not in CLOSED:
             whole = covers(union(self._verified, self._account.ranges), self._promise.whole)
             await self._sign("complete" if whole else "partial")
@@ -207,7 +204,7 @@ class Account:
         said quickly."""
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                await self._post()
+                await self._say_rejected()
                 if reason is not None or (self._new and self._account.status not in CLOSED):
                     await self._sign("partial" if reason is None else "aborted", reason=reason)
                     await self._post()
@@ -243,10 +240,19 @@ class Account:
                 self._halting |= self._bytes(self._said) - self._account.counts.bytes >= self._promise.manifest.window_bytes
                 return
 
-    async def _sign_rejected(self, rejected: Rejected) -> None:
+    async def _say_rejected(self) -> None:
+        """Post the receipt that waits for its ack, then one for each leaf that is still to be rejected. Raises as `_post`."""
+        await self._post()
+        while self._rejected:
+            await self._sign_rejected()
+            await self._post()
+
+    async def _sign_rejected(self) -> None:
+        rejected = self._rejected[0]
         telemetry.log.warning("leaf rejected", transfer=self._transfer, leaf=rejected.leaf, got=rejected.got.hex())
         if covers(self._verified, self._account.ranges):
             await self._sign("rejected", rejected=rejected)
+        self._rejected.remove(rejected)
 
     async def _sign(self, state: str, *, rejected: Rejected | None = None, reason: str | None = None, disk: bool = False) -> None:
         """Sign the next receipt over what is verified now, or over what is on the `disk` by now, and store it."""
@@ -282,7 +288,7 @@ class Account:
                     raise
                 doubt.bear(error)
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
-                if self._ending and pause >= PAUSE_SECONDS_MAX and not self._rejected:  # whoever ends posts it on, with patience that ends
+                if self._ending and pause >= PAUSE_SECONDS_MAX:  # whoever ends posts it on, with patience that ends
                     return
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
@@ -301,7 +307,8 @@ class Account:
                 raise PeerRefused(text, status=reply.status, said=code)
             raise Broken(f"the provider refused receipt {self._account.sequence}: `{code}`", code)
         token = _text(reply.body)
-        judged = chain.judge_ack(self._account, token, proven=self._proven, now=self._means.clock.now())
+        now = self._means.clock.now()
+        judged = chain.judge_ack(self._account, token, proven=theirs(self._means.identity, self._peer, now), now=now)
         if judged.outcome is Outcome.STALE:
             raise PeerFailed("the ack is for an earlier receipt")
         if judged.outcome is not Outcome.ACCEPTED:
@@ -312,38 +319,17 @@ class Account:
     async def _restore(self) -> bool:
         """Take what the provider has kept of our receipts, if it is more than we have. Raises Broken if it does not hold."""
         try:
-            told = orjson.loads(await self._beside.receipts(self._promise.manifest.receipts))
-            receipt, ack = told["receipt"], told["ack"]
+            told = await self._beside.receipts(self._promise.manifest.receipts)
         except PeerRefused as refused:
             if doubtful(refused):
                 raise
             return False  # nothing is kept there
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise Broken("the provider's memory of receipts cannot be read", "receipts-malformed") from None
-        if not isinstance(receipt, str) or not isinstance(ack, str) or not receipt:
+        account = remembered(self._account, told, self._means.identity, self._means.clock.now())
+        if account is None:
             return False
-        try:
-            account = chain.restored(self._account, receipt, ack, own=self._own, proven=self._proven, now=self._means.clock.now())
-        except MeterRefused as error:
-            if error.code == "restored-behind":
-                return False
-            raise Broken(f"what the provider remembers of our receipts does not hold: {error.message}", error.code) from None
         telemetry.log.warning("receipts taken up from the provider", transfer=self._transfer, sequence=account.sequence)
         await self._save(account, (telemetry.RECEIPT_SIGNED, account.receipt), (telemetry.RECEIPT_ACKNOWLEDGED, account.ack))
         return True
-
-    def _proven(self, token: str, typ: str) -> dict[str, Any]:
-        return dict(pending(lambda at: self._means.identity.read(token, typ, self._peer, at=at), token, self._means.clock.now()))
-
-    def _own(self, token: str, typ: str) -> dict[str, Any]:
-        """By a key that counted when we signed: it may have been replaced since."""
-        identity = self._means.identity
-        try:
-            return dict(identity.read(token, typ, identity.own.id))
-        except Unauthenticated as error:
-            if error.fault != "key-ended":
-                raise
-        return dict(identity.read(token, typ, identity.own.id, at=kept(Receipt, token).issued))
 
     async def _save(self, account: Metered, *objects: tuple[str, str]) -> None:
         """Commit the account with the `objects` that have changed it (what they are, JWS), and with the last ack, if that is not on record

@@ -157,6 +157,23 @@ async def test_who_has_everything_waits_for_the_ack_of_a_provider_that_is_gone_a
         assert ((await consumer.account()).sequence, (await consumer.account()).ack) == (2, "")
 
 
+async def test_an_order_whose_wrong_leaf_cannot_be_told_to_a_provider_that_is_gone_ends_with_a_reason_and_tells_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(account, "PAUSE_SECONDS_MAX", 0.05)
+    async with both(tmp_path, CONTENT, **TIGHT | {"credit_windows": 11}) as (provider, consumer):
+        provider.corrupt = {7: 1, 23: 1}
+        provider.lies["ack"] = lambda at, _: web.Response(status=503) if at.receipts[-1].state == "rejected" else None
+        with pytest.raises(PeerFailed, match=r"nothing came for 1 s: .* status 503.*; the part is kept"):
+            async with asyncio.timeout(10):
+                await consumer.fetch(patience_seconds=1.0)
+        provider.lies.clear()
+        await consumer.fetch()
+        assert next(each.rejected.leaf for each in provider.receipts if each.rejected) == 7
+        assert provider.account.counts.bytes == len(CONTENT)
+        of_both(provider, await consumer.account())
+
+
 FALSE: list[tuple[str, Callable[[Ack], dict[str, Any]]]] = [
     ("ack-receipt", lambda _: {"receipt": bytes(32)}),
     ("ack-manifest", lambda _: {"manifest": bytes(32)}),
