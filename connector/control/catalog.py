@@ -25,7 +25,7 @@ from nacl.utils import random
 from connector import telemetry
 from connector.control.journal import Journal
 from connector.control.policies import Policies
-from connector.dsp import dcat, wire
+from connector.dsp import answers, dcat, wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
 from connector.dsp.schemas import Schemas
@@ -257,7 +257,8 @@ class PeerCatalogs:
         if reply.status >= 300:  # noqa: PLR2004
             code, reasons = wire.reasons_of(_json(reply.body))
             said = "; ".join(reasons) or code or "nothing"
-            raise PeerRefused(f"`{participant.name}` refused with {reply.status}: {said}", reasons or (said,), reply.status)
+            remedy = (answers.MENDED,) if reply.status in answers.NOT_US else ()
+            raise PeerRefused(f"`{participant.name}` refused with {reply.status}: {said}", (*(reasons or (said,)), *remedy), reply.status)
         return reply
 
     async def _read(self, reply: Reply, type_: str, participant: Participant) -> dict[str, Any]:

@@ -23,7 +23,7 @@ CROSSED = frozenset({BAD_REQUEST, 409})
 NOT_US, NOT_FOUND = frozenset({401, 403}), 404
 DESCRIPTION = re.compile(r'error_description="([^"]*)"')
 DESCRIPTION_CHARACTERS_MAX = 200
-MENDED = "if our key or address is new, its operator has to take our self-description anew (`connector reload` at a Qiao)"
+MENDED = "if our key or address is new to it, its operator has to take our self-description (and `connector reload` at a Qiao)"
 RETRY_AFTER_DIGITS_MAX = 9
 
 

@@ -14,6 +14,7 @@ from connector.adapters.memory import MemoryStore
 from connector.control.catalog import ROWS_READ_MAX, Catalog, CatalogPage, next_link, read_filters
 from connector.control.journal import Journal
 from connector.control.policies import Policies
+from connector.dsp.answers import MENDED
 from connector.dsp.messages import CONTEXT
 from connector.errors import InvalidRequest, NotFound, PeerFailed
 from connector.ports import Caller, Participant
@@ -399,6 +400,11 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
         assert answer.status == status
         assert answer.json["detail"].startswith(detail)
         assert ("`/dataset/0` lacks `hasPolicy` and `distribution`" in answer.json["reasons"]) == (what == "no catalog")
+    stranger = {"@context": CONTEXT, "@type": "CatalogError", "code": "unauthenticated", "reason": ["who are you?"]}
+    at.peer.script = lambda _m, _p, _d: (401, stranger)
+    answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
+    assert answer.json["detail"] == "`biopharma` refused with 401: who are you?"
+    assert answer.json["reasons"] == ["who are you?", MENDED], "what is to be done about it"
 
 
 def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():
