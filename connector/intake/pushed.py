@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
-from connector.errors import PeerFailed, TooSlow
+from connector.errors import InvalidRequest, PeerFailed, TooSlow
 from connector.ports import Detached, Download, Peer, Reply
 from connector.ports.pushed import ALONE_SECONDS, ANSWER_SECONDS, Brought, Reception
 
@@ -110,7 +110,7 @@ class Bringing:
                     if not left:  # said before it is handed on: whoever has enough does not ask whether there is more
                         await self._reception.has_come(brought)
                     yield piece
-            except (ConnectionError, TooSlow):
+            except (ConnectionError, InvalidRequest, TooSlow):  # it was cut, it ended half of its connection, or nothing came
                 left = max(left, 1)
             if left:
                 error = PeerFailed("the provider stopped in the middle of what it brought")

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -329,3 +330,25 @@ async def test_a_foreign_provider_that_brings_all_at_once_is_taken_too(tmp_path:
             done = await receiving
         assert (done.size_bytes, (at.root / "file").read_bytes()) == (len(CONTENT), CONTENT)
         assert await at.store.metered(OURS) is None
+
+
+async def test_a_provider_that_ends_its_half_of_a_connection_within_a_body_is_waited_for(tmp_path: Path):
+    async with stand(tmp_path, CONTENT) as at, aiohttp.ClientSession() as http:
+        receiving = asyncio.create_task(at.receive())
+        async with asyncio.timeout(20):
+            while at.downloads.receptions.of(OURS) is None:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.001)
+            parts = urlsplit(at.endpoint)
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            head = {"Host": parts.netloc, "Content-Length": str(len(CONTENT))} | at.headers()
+            writer.write(
+                f"PUT {parts.path} HTTP/1.1\r\n".encode() + b"".join(f"{name}: {value}\r\n".encode() for name, value in head.items())
+            )
+            writer.write(b"\r\n" + CONTENT[: len(CONTENT) // 2])
+            writer.write_eof()
+            assert (await reader.read()).startswith(b"HTTP/1.1 502 ")
+            writer.close()
+            async with http.post(at.endpoint, data=io.BytesIO(CONTENT), headers=at.headers()) as answer:
+                assert answer.status == 204
+            done = await receiving
+        assert (done.size_bytes, (at.root / "file").read_bytes()) == (len(CONTENT), CONTENT)
