@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -16,7 +16,6 @@ from connector.errors import SettingsError
 
 if TYPE_CHECKING:
     from connector.settings import Settings
-    from connector.signatures.jws import PublicKey
 
 
 def run(*, common: Common | None = None) -> None:
@@ -55,22 +54,19 @@ def _outdated(settings: Settings) -> tuple[str, ...]:
     """What the file that peers are given of us says otherwise than we do while we run."""
     from connector.adapters.keys import Keys
     from connector.adapters.registry import Registry
-    from connector.api.dsp_api import PATH
+    from connector.cli.init import DSP_PATH
 
     own, registry = settings.participant.id, Registry(settings.registry.directory)
+    held = Keys(settings.keys.directory, own)
     if (told := registry.find(own)) is None:
         return ()
     pairs = {
-        "endpoints.protocol": (told.protocol, settings.protocol.url + PATH),
-        "keys": tuple(_named(keys) for keys in (registry.keys(own), Keys(settings.keys.directory, own).public())),
+        "endpoints.protocol": (told.protocol, settings.protocol.url + DSP_PATH),
+        "keys": tuple(", ".join(sorted(key.kid.partition("#")[2] for key in keys)) for keys in (registry.keys(own), held.public())),
     }
     remedy = "put what `/.well-known/participant.jsonld` of our running connector says there, and give it to our peers again"
     where = f"our self-description in `{settings.registry.directory}`"
     return tuple(f"{where} has `{old}` for `{name}`, and it is `{new}`; {remedy}" for name, (old, new) in pairs.items() if old != new)
-
-
-def _named(keys: Sequence[PublicKey]) -> str:
-    return ", ".join(sorted(key.kid.partition("#")[2] for key in keys))
 
 
 def _mistakes(settings: Settings, spoken: Set[str]) -> tuple[str, ...]:
