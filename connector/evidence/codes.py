@@ -115,7 +115,7 @@ CODES: Final[dict[str, str]] = {
     "entry-json": "the body of the entry is not what a fact is written as",
     "entry-foreign": "the entry is about another participant or another process",
     "entry-detail": "the detail is not what the entry holds the hash of",
-    "entry-half": "of detail and salt only one is there; what is erased is erased with its salt",
+    "entry-half": "of detail and salt only one is there, or they stand beside a signed object, which has none",
     "entry-back-dated": "the entry says an instant more than {most} seconds before that of an entry that stands before it",
     "entry-unlogged": "the signed object has no entry in the ledger of whose export this is",
     "entry-message": "the ledger has no entry of a `{move}`, without which there is no such process",

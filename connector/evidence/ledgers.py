@@ -289,6 +289,9 @@ def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:
         case.fault("entry-form", at)
         return None
     if said["jws"] is not None:
+        if said["detail"] is not None or said["salt"] is not None:  # nothing would prove them
+            case.fault("entry-half", at, "/detail")
+            return None
         name = read_bytes(said["jws"], DIGEST_BYTES) or b""
         signed = flows.objects.get(name)
         if signed is None or signed.value["transfer"] != said["pid"]:

@@ -194,7 +194,8 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     texts.append(
         "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
-        " runs, when the file was exported, when the agreement is to end, and the lines of invoices are the exporter's word alone"
+        " runs, when the file was exported, when the agreement is to end, the lines of invoices, and within some minutes when processes"
+        " began and changed are the exporter's word alone"
     )
     texts.append(
         "that these are all transfers of the agreement, and all entries about it: whoever exports may leave out some, such as how"

@@ -392,6 +392,8 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("another detail of an entry", "entry-detail", of_entry(START, detail='{"reason":"it was not"}')),
     ("another salt of an entry", "entry-detail", of_entry(START, salt="00" * 16)),
     ("a detail that is half erased", "entry-half", of_entry(START, salt=None)),
+    ("a detail beside a receipt", "entry-half", lambda draft: draft.entry_of(draft.one("receipt")["jws"]).update(detail="x")),
+    ("a salt beside a receipt", "entry-half", lambda draft: draft.entry_of(draft.one("receipt")["jws"]).update(salt="00")),
     ("another hash in a proof of inclusion", "inclusion-mismatch", lambda draft: draft.move(START)["proof"].__setitem__(0, HASH)),
     ("a proof of inclusion that is too short", "inclusion-length", lambda draft: draft.move(START)["proof"].pop()),
     ("the entry of the agreement dropped", "entry-message", without(AGREED)),
