@@ -97,6 +97,23 @@ CHINESE = {
     " after the use": "，使用后",
     ", due {}": "，期限 {}",
     ", and the use waits for it": "，履行前不得使用",
+    "to be on record: {}": "须有记录：{}",
+    " where {}": "，且{}",
+    " and ": "，",
+    " on {}": "，针对 {}",
+    " with {}": "，对方 {}",
+    "from this use on: {}": "自此次使用起：{}",
+    "still to be known: {}": "尚待查明：{}",
+    "known: {}": "已知：{}",
+    "declared": "由其声明",
+    "identity": "其身份",
+    "claims": "他人担保",
+    "meter": "计量所得",
+    "log": "来自记录",
+    "clock": "时钟",
+    "contract": "合同约定",
+    "Fulfilled": "已履行",
+    "Violated": "已违反",
     "error": "错误",
     "warning": "警告",
     "the policy": "整个策略",
@@ -238,8 +255,16 @@ class Telling:
             yield from self._rule(rule, depth)
         if decision.get("abridged"):
             yield depth, say("the policy is too large for every constraint to be kept; the reasons name those that decided")
+        for operand, fact in decision.get("facts", {}).items():
+            yield depth, self._fact(operand, fact)
+        for leaf in decision.get("residual", ()):
+            yield depth, say("still to be known: {}", self._leaf(leaf))
         for duty in decision.get("duties", ()):
             yield depth, self._duty(duty)
+            if "how_to_fulfil" in duty and duty.get("state") not in ("fulfilled", "remediated"):
+                yield depth + 1, self._fulfilment(duty["how_to_fulfil"])
+        for duty in decision.get("obligations_created", ()):
+            yield depth, say("from this use on: {}", self._duty(duty))
         for counter in decision.get("counters", ()):
             used, reserved, limit = counter.get("used", 0), counter.get("reserved", 0), counter.get("limit")
             said = (
@@ -290,7 +315,8 @@ class Telling:
         else:
             mark, said = (NO, "overdue") if rule.get("state") == "overdue" else (YES, rule.get("state") or "inactive")
         why = say(": it is not about {}", ", ".join(strange)) if strange else ""
-        yield depth, f"{mark} {say(kind)} {rule.get('path', '')} {say(said)}{why}"
+        state = f" ({say(rule['deontic'])})" if rule.get("deontic") in ("Fulfilled", "Violated") else ""
+        yield depth, f"{mark} {say(kind)} {rule.get('path', '')} {say(said)}{state}{why}"
         for node in (*rule.get("refinements", ()), *rule.get("constraints", ())):
             yield from self._constraint(node, depth + 1, DEPTH)
 
@@ -303,11 +329,39 @@ class Telling:
                     yield from self._constraint(child, depth + 1, levels - 1)
             return
         if not node.get("left"):
-            yield depth, f"{mark} {say('a constraint that is not understood ({})', node.get('path'))}"
+            yield depth, f"{mark} {self._leaf(node)}"
             return
         found = say("; not known") if node.get("actual") is None else say("; found {}", node["actual"])
         by = say(", {}", self.held[node["path"]]) if node.get("path") in self.held else ""
-        yield depth, f"{mark} {self._asked(node['left'], node.get('operator'), node.get('expected'), node.get('path'))}{found}{by}"
+        yield depth, f"{mark} {self._leaf(node)}{found}{by}"
+
+    def _leaf(self, node: Mapping[str, Any]) -> str:
+        """What a constraint asks for; of one that is not understood, where it stands."""
+        if not node.get("left"):
+            return self.say("a constraint that is not understood ({})", node.get("path"))
+        return self._asked(node["left"]["iri"], node.get("operator"), node.get("expected"), node.get("path"))
+
+    def _fact(self, operand: str, fact: Mapping[str, Any]) -> str:
+        """What was known of an operand, and who said it."""
+        say, name = self.say, " ".join(policy_text.short(part) for part in operand.split(" "))
+        who = [
+            say(str(fact.get("source"))),
+            fact.get("asserted_by"),
+            show.moment(fact["as_of"]) if "as_of" in fact else "",
+            fact.get("evidence_ref"),
+        ]
+        return say("known: {}", f"{name} {', '.join(fact.get('value', ()))} ({', '.join(filter(None, who))})")
+
+    def _fulfilment(self, how: Mapping[str, Any]) -> str:
+        """What has to be on record for a duty to be done."""
+        say = self.say
+        said = say(" and ").join(policy_text.short(action) for action in how.get("action", ()))
+        if how.get("refinements"):
+            said += say(" where {}", say(" and ").join(self._leaf(leaf) for leaf in how["refinements"]))
+        with_whom, by = [*how.get("with", {}).values()], [how["by"]] if how.get("by") else []
+        for phrase, names in ((" on {}", how.get("target")), (" with {}", with_whom), (" by {}", by)):
+            said += say(phrase, ", ".join(names)) if names else ""
+        return say("to be on record: {}", said)
 
     def _asked(self, left: Any, operator: Any, expected: Any, path: Any) -> str:
         if path in self.texts and (self.lang != "en" or policy_text.short(left) == MONEY):  # names of operands and currencies are in it too

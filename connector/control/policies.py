@@ -34,6 +34,7 @@ from connector.odrl import (
     Code,
     Decision,
     Options,
+    Origin,
     Policy,
     Request,
     Result,
@@ -188,8 +189,10 @@ class Policies:
         self, read: Read, policy: Policy, request: Request, claims: Mapping[str, Any], now: float, used: Used, performed: Sequence[Any]
     ) -> Verdict:
         options = billing.measuring(policy, self.options)
-        facts = claims if policy.kind != "Agreement" else {**agreed(policy), **claims}
-        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used)
+        signed = agreed(policy) if policy.kind == "Agreement" else {}
+        facts = {**signed, **claims} if signed else claims
+        origins = {operand: Origin(policy.assigner, None, policy.id) for operand in signed if operand not in claims}
+        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used, origins=origins)
         if performed:
             world = replace(world, duties=done(policy, world, performed))
         decision = evaluate(policy, request, world, options=options)
@@ -197,7 +200,7 @@ class Policies:
         ends = lapse(policy, request, world, decision, options=options) if permitted else None
         counts = charged(decision.case) if permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
-        stored = decision.to_json() | {"policy_hash": read.key.hex()}
+        stored = _identified(decision.to_json(), read)
         return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
 
     def shows(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> tuple[bool, float | None]:
@@ -287,12 +290,12 @@ class Policies:
         policy = self.parse(document)
         return {} if isinstance(policy, PolicyError) else billing.unused(policy)
 
-    def demand_measured(self, document: Document, media_type: str, *, live: bool) -> None:
+    def demand_measured(self, document: Document, media_type: str, *, counted: bool) -> None:
         """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type."""
         policy = self.parse(document)
         if isinstance(policy, PolicyError):
             raise policy
-        billing.demand_measured(policy, media_type, live=live)
+        billing.demand_measured(policy, media_type, counted=counted)
 
     def purposes(self, document: Document) -> tuple[str, ...]:
         """The purposes that a set of terms asks for: what its permissions say about the purpose."""
@@ -362,10 +365,18 @@ class Policies:
         return tuple(await asyncio.to_thread(differences, one, other))
 
 
+def _identified(document: Mapping[str, Any], read: Read) -> dict[str, Any]:
+    """A decision with the digest of its policy, and an id of its own: the digest of what was asked of which policy, when, and what was
+    known. One that is taken again of the same is the same."""
+    asked = [document[name] for name in ("at", "stage", "request", "facts", "code")]
+    said = blake2b(read.key + orjson.dumps(asked), digest_size=KEY_BYTES // 2).hexdigest()
+    return {**document, "id": said, "policy_hash": read.key.hex()}
+
+
 def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:
     """What was said before, said now. An agreement that is alike has an id of its own, which stands in the sentences too."""
     at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-    document = {**known.document, "at": at, "policy_hash": read.key.hex()}
+    document = _identified({**known.document, "at": at}, read)
     if policy.kind != "Agreement" or document["policy"] == policy.id:
         return replace(known, document=document)
     text = orjson.dumps([document, known.reasons, known.grounds]).replace(document["policy"].encode(), policy.id.encode())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from connector.odrl.model import DEFAULT_OPTIONS as DEFAULT_OPTIONS
     from connector.odrl.model import Event as Event
     from connector.odrl.model import Options as Options
+    from connector.odrl.model import Origin as Origin
     from connector.odrl.model import Policy as Policy
     from connector.odrl.model import Request as Request
     from connector.odrl.model import World as World
@@ -68,7 +69,7 @@ _PLACES = {
     "connector.odrl_reading.declaration": ("declared", "purposes_of"),
     "connector.odrl.evaluation": ("evaluate", "visible"),
     "connector.odrl.results": ("ConstraintResult", "RuleResult"),
-    "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Policy", "Request", "World"),
+    "connector.odrl.model": ("DEFAULT_OPTIONS", "Event", "Options", "Origin", "Policy", "Request", "World"),
     "connector.odrl_reading.parse": ("load",),
     "connector.odrl_forms.fingerprint": ("fingerprint",),
     "connector.odrl_forms.validate": ("lint",),

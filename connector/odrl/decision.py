@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from connector import __version__
 from connector.odrl import words
 from connector.odrl.codes import Code, Result
-from connector.odrl.duties import Owed, owed
+from connector.odrl.duties import Owed, deadline_of, meant, owed
 from connector.odrl.explain import (
     Fault,
     NearMiss,
@@ -17,12 +18,12 @@ from connector.odrl.explain import (
     found_values,
     known,
     near_misses,
-    sources,
+    undecided,
     unknown_operands,
 )
 from connector.odrl.judge import Case, deciding_atom, facts_of, granting
-from connector.odrl.model import Constraint, Node, constraints_of
-from connector.odrl.results import RuleResult, rule_results
+from connector.odrl.model import Constraint, Event, Node, Request, constraints_of, leaves
+from connector.odrl.results import RuleResult, rule_results, told
 from connector.odrl.values import instant, microseconds
 from connector.odrl.vocabulary import compact
 
@@ -94,6 +95,30 @@ class Decision:
         return tuple(found.values())
 
     @property
+    def residual(self) -> tuple[Node, ...]:
+        """The constraints that are still to be shown or measured: what is missing of a decision that is `unknown`, or that leaves something
+        to the transfer."""
+        return () if self.failed else undecided(self.case)
+
+    @property
+    def obligations_created(self) -> tuple[Owed, ...]:
+        """What is to be done because the request is granted, with or after the use, each with its deadline if the use happens now: to be
+        watched from then on. () where it is not permitted."""
+        if not self.permitted:
+            return ()
+        case, request = self.case, self.case.request
+        use = Event(self.at, request.action, request.party, request.target)
+        then = replace(case.world, log=(*(case.world.log or ()), use))
+        found = []
+        for duty in self.duties:
+            if duty.state == "pending" and not duty.blocking and (duty.when != "pre" or duty.kind == "obligation"):
+                due = duty.deadline
+                if due is None and (at := deadline_of(duty.rule, then, case.policy, deciding_atom(case))) is not None:
+                    due = instant(at)
+                found.append(replace(duty, deadline=due))
+        return tuple(found)
+
+    @property
     def near_misses(self) -> tuple[NearMiss, ...]:
         """The fewest changes that would permit: the failing constraints of the permission that fails least; () for a permit."""
         return () if self.permitted or self.failed else near_misses(self.case)
@@ -115,14 +140,15 @@ class Decision:
 
         `code`, `policy` (its id), `rule` and `constraint` (RFC 6901 pointers into that policy as its author wrote it, as far as the place
         is one) and of a constraint `leftOperand`, `operator`, `expected` and `actual`, both lists of text. `actual` is left out where it is
-        not known, or where `level` does not tell it.
+        not known, or where `level` does not tell it. A duty that is not done has its `path` and `how_to_fulfil`, as in `to_json`.
         """
         if self.permitted or self.failed:
             return []
         code, faults = account(self.case, self.result)
         paths = list(dict.fromkeys(fault.path for fault in faults))[:REASONS_MAX]
         found = {leaf.path: leaf for leaf in constraints_of(self.case.policy) if leaf.path in paths}
-        return [self._ground(code, path, found.get(path), level == "full") for path in paths]
+        how = {duty.path: {"how_to_fulfil": _fulfilment(self.case, duty)} for duty in self.duties if duty.path in paths}
+        return [self._ground(code, path, found.get(path), level == "full") | how.get(path, {}) for path in paths]
 
     def _ground(self, code: Code, path: str, leaf: Node | None, full: bool) -> dict[str, Any]:
         case = self.case
@@ -142,14 +168,13 @@ class Decision:
         return ground
 
     def to_json(self) -> dict[str, Any]:
-        """The whole decision in plain JSON types, for the store and the management API.
-
-        `facts` are what was known by left operand, `sources` who said it. `abridged` says that the policy was too large to keep every
-        constraint. `findings` are those that refuse it; what an author is warned of decides nothing.
+        """The whole decision in plain JSON types, for the store and the management API (odrl.md 2.3; `connector/odrl/README.md` lists its
+        fields). `abridged` says that the policy was too large to keep every constraint. `findings` are those that refuse it; what an author
+        is warned of decides nothing.
         """
         case = self.case
         code, faults = (self.failed, []) if self.failed else account(case, self.result)
-        whole, facts = case.policy.leaves <= LEAVES_STORED_MAX, known(case)
+        whole, residual = case.policy.leaves <= LEAVES_STORED_MAX, self.residual
         document: dict[str, Any] = {
             "result": self.result.value,
             "code": code.value,
@@ -158,25 +183,23 @@ class Decision:
             "valid_until": None if self.valid_until is None else _text(self.valid_until),
             "policy": words.shown(case.policy.id, words.SENTENCE_CHARS_MAX),
             "semantics": SEMANTICS,
-            "request": {
-                "party": words.shown(case.request.party, words.SENTENCE_CHARS_MAX),
-                "action": words.shown(case.request.action),
-                "target": None if case.request.target is None else words.shown(case.request.target, words.SENTENCE_CHARS_MAX),
-            },
-            "facts": facts,
-            "sources": {} if self.failed else sources(case, facts),
-            "missing": list(self.missing),
+            "engine_version": __version__,
+            "profile_versions": dict(case.policy.registry.versions),
+            "request": _asked(case.request),
+            "facts": known(case),
+            "missing": list(dict.fromkeys([leaf.operand for leaf in residual if isinstance(leaf, Constraint)])),
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
             "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
             "abridged": not whole,
             "findings": [finding.to_json() for finding in case.policy.findings if finding.severity == "error"],
         }
-        if duties := self.duties:
-            document["duties"] = [_duty(duty) for duty in duties]
+        if residual and whole:
+            document["residual"] = [told(leaf) for leaf in residual]
+        if case.policy.dutiful and (duties := self.duties):
+            document["duties"] = [_duty(case, duty) for duty in duties]
+            document["obligations_created"] = [_duty(case, duty) for duty in self.obligations_created]
         if misses := self.near_misses:
             document["near_misses"] = [miss.to_json() for miss in misses]
-        if versions := case.policy.registry.versions:
-            document["profiles"] = dict(versions)
         return document
 
     def _sentences(self, faults: list[Fault], full: bool) -> list[str]:
@@ -196,7 +219,18 @@ def _listed(values: Sequence[str]) -> list[str]:
     return [words.shown(value, VALUE_CHARS_MAX) for value in values[:VALUES_MAX]]
 
 
-def _duty(duty: Owed) -> dict[str, Any]:
+def _asked(request: Request) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "party": words.shown(request.party, words.SENTENCE_CHARS_MAX),
+        "action": words.shown(request.action),
+        "target": None if request.target is None else words.shown(request.target, words.SENTENCE_CHARS_MAX),
+    }
+    if request.params:
+        document["params"] = {words.shown(name): _listed([str(value) for value in given]) for name, given in request.params.items()}
+    return document
+
+
+def _duty(case: Case, duty: Owed) -> dict[str, Any]:
     return {
         "path": duty.path,
         "id": words.shown(duty.id, words.SENTENCE_CHARS_MAX),
@@ -206,7 +240,23 @@ def _duty(duty: Owed) -> dict[str, Any]:
         "state": duty.state,
         "due_by": None if duty.deadline is None else _text(duty.deadline),
         "blocking": duty.blocking,
+        "how_to_fulfil": _fulfilment(case, duty),
     }
+
+
+def _fulfilment(case: Case, duty: Owed) -> dict[str, Any]:
+    """What has to be on record for the duty to be done: each action, on what, as the refinements say, and with whom."""
+    document: dict[str, Any] = {
+        "action": [words.shown(action) for action in duty.actions],
+        "by": words.shown(duty.debtor, words.SENTENCE_CHARS_MAX),
+    }
+    if targets := duty.rule.targets or meant(case.policy, duty.rule)[0]:
+        document["target"] = _listed([scope.id for scope in targets])
+    if refinements := [told(leaf) for leaf in leaves(duty.rule.refinements)]:
+        document["refinements"] = refinements[:VALUES_MAX]
+    if duty.rule.functions:
+        document["with"] = {name: words.shown(party, words.SENTENCE_CHARS_MAX) for name, party in duty.rule.functions}
+    return document
 
 
 def _text(at: datetime) -> str:

@@ -182,8 +182,8 @@ def _performances(policy: Policy, duty: Rule, world: World) -> list[list[int]]:
     log = _log(policy, world)
     if (known := log.done.get(id(duty))) is not None and known[0] is duty:
         return known[1]
-    meant = _meant(policy, duty)
-    refined = bool(duty.refinements) or any(scope.refinements for scopes in meant for scope in scopes)
+    about = meant(policy, duty)
+    refined = bool(duty.refinements) or any(scope.refinements for scopes in about for scope in scopes)
 
     def among(alike: list[list[tuple[int, Event]]], part: Part) -> Iterator[int]:
         for acts in alike:
@@ -192,7 +192,7 @@ def _performances(policy: Policy, duty: Rule, world: World) -> list[list[int]]:
 
     found = []
     for part in parts_of(duty):
-        asks = (part, duty.assignees, meant)
+        asks = (part, duty.assignees, about)
         if asks not in log.asked:
             log.asked[asks] = sorted(among(log.alike, part))
         named = [*among(log.named, part)]
@@ -226,7 +226,7 @@ def _performed(policy: Policy, duty: Rule, part: Part, event: Event, world: Worl
         return False
     if action.iri not in policy.registry.action_within(event.action):
         return False
-    targets, debtors = _meant(policy, duty)
+    targets, debtors = meant(policy, duty)
     facts = facts_of_act(event, policy.registry.operands)
     if all_of([node.judge for node in action.refinements])(facts) != TRUE:
         return False
@@ -245,11 +245,11 @@ def _fits(scope: Scope, thing: str | None, facts: Facts, world: World) -> bool:
     return scope.holds(thing, world) and all_of([node.judge for node in scope.refinements])(facts) == TRUE
 
 
-def _meant(policy: Policy, duty: Rule) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
+def meant(policy: Policy, duty: Rule) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
     """The targets and the debtors of a duty that names none: those of the rule that it hangs on, or else of the policy."""
-    known: dict[str, tuple[tuple[Scope, ...], tuple[Scope, ...]]] | None = policy.memo.get(_meant)
+    known: dict[str, tuple[tuple[Scope, ...], tuple[Scope, ...]]] | None = policy.memo.get(meant)
     if known is None:
-        known = policy.memo[_meant] = {}
+        known = policy.memo[meant] = {}
         targets: tuple[Scope, ...] = () if policy.target is None else (Scope(policy.target),)
         waiting = [(rule, targets, tuple(Scope(party) for party in sorted(policy.assignees))) for rule in policy.rules]
         while waiting:

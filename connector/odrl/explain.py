@@ -5,16 +5,16 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
 from connector.odrl.duties import Owed, doubtful, owed
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, facts_of, granted, on_target, unknown_code
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Policy, Rule, Window, fact_key, leaves
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Origin, Policy, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
 from connector.odrl.vocabulary import compact
 
@@ -42,36 +42,58 @@ class Fault(NamedTuple):
     secret: str
 
 
-def unknown_operands(case: Case) -> tuple[str, ...]:
-    """The left operands (full IRIs) of matching rules whose facts are not known."""
+def undecided(case: Case) -> tuple[Node, ...]:
+    """The constraints of matching rules, without parts, of which it is not known whether they hold, and which leave the rules open."""
     if case.policy.refused or not case.atoms:
         return ()
     facts = deciding_atom(case)
-    asking = [one for one in (*case.permissions, *case.prohibitions) if one.judge(facts_of(case, one.rule, facts)) == UNKNOWN]
-    asking += [one for one in case.permissions if one not in asking and granted(case, one, facts) == UNKNOWN]
-    found = (leaf for one in asking for leaf, _ in _not_decided(case, one, facts))
-    return tuple(dict.fromkeys(leaf.operand for leaf in found if isinstance(leaf, Constraint)))
+    asking = [one for one in (*case.permissions, *case.prohibitions) if _is_open(case, one, facts)]
+    found = {leaf.path: leaf for one in asking for leaf, _ in _not_decided(case, one, facts)}
+    return tuple(found.values())
 
 
-def known(case: Case) -> dict[str, list[str]]:
-    """What was known, by left operand (full IRI), as text."""
-    found: dict[str, list[str]] = {operand: [] for operand in case.policy.usage}
-    for operand, told in found.items():
-        _tell(case, operand, told)
-    for operand, unit in case.policy.measures:
-        _tell(case, fact_key(operand, unit), found.setdefault(operand, []))
+def _is_open(case: Case, spoken: Spoken, facts: Facts) -> bool:
+    """Whether it is not known if a rule holds, or if one of its duties stands in the way."""
+    if spoken.judge(facts_of(case, spoken.rule, facts)) == UNKNOWN:
+        return True
+    return spoken.rule.kind == "permission" and bool(spoken.rule.duties) and granted(case, spoken, facts) == UNKNOWN
+
+
+def unknown_operands(case: Case) -> tuple[str, ...]:
+    """The left operands (full IRIs) of matching rules whose facts are not known."""
+    return tuple(dict.fromkeys(leaf.operand for leaf in undecided(case) if isinstance(leaf, Constraint)))
+
+
+def known(case: Case) -> dict[str, dict[str, Any]]:
+    """What was known, by left operand (full IRI, with its unit): `value`, a list of text; `source`, who said it: the requester
+    (`declared`), or what the world was told by: who they are (`identity`), what others vouch for (`claims`), a `meter`, a `log`, the
+    `agreement` or the `contract`; and, as far as that is told, by whom it was `asserted_by`, `as_of` when, and the `evidence_ref`."""
+    found: dict[str, dict[str, Any]] = {}
+    params, origins = case.request.params, case.world.origins
+    for key, source, short in _sources(case.policy):
+        told: list[str] = []
+        for atom in case.atoms:
+            if (fact := atom.get(key)) is not None:
+                told += [text for each in words.texts(fact) if (text := words.shown(each)) not in told]
+        if not told:
+            continue
+        declared = short and (key in params or short in params)
+        document = found[key] = {"value": told, "source": "claims" if short and not declared else source}
+        if declared:
+            document["asserted_by"] = words.shown(case.request.party, words.SENTENCE_CHARS_MAX)
+        if origins and (origin := origins.get(key)) is not None:
+            document |= _origin(origin)
     return found
 
 
-def sources(case: Case, facts: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """Who said what was known, by left operand: the requester (`declared`), or what the world was told by: the `clock`, who they are
-    (`identity`), what others vouch for (`claims`), a `meter`, a `log`, the `agreement` or the `contract`."""
-    params = case.request.params
-    return {
-        key: source if not short or key in params or short in params else "claims"
-        for key, source, short in _sources(case.policy)
-        if facts.get(key)
-    }
+def _origin(origin: Origin) -> dict[str, str]:
+    by, at, shown_by = origin
+    said = (
+        by and words.shown(by, words.SENTENCE_CHARS_MAX),
+        at.isoformat().replace("+00:00", "Z") if at else None,
+        shown_by and words.shown(shown_by, words.SENTENCE_CHARS_MAX),
+    )
+    return {name: text for name, text in zip(("asserted_by", "as_of", "evidence_ref"), said, strict=True) if text}
 
 
 def _sources(policy: Policy) -> list[tuple[str, str, str]]:
@@ -82,12 +104,6 @@ def _sources(policy: Policy) -> list[tuple[str, str, str]]:
         rows = [(key, policy.registry.operands[operand].source) for key, operand in keys]
         known = policy.memo[_sources] = [(key, source, compact(key) if source == "declared" else "") for key, source in rows]
     return known
-
-
-def _tell(case: Case, key: str, told: list[str]) -> None:
-    for atom in case.atoms:
-        if (fact := atom.get(key)) is not None:
-            told += [text for each in words.texts(fact) if (text := words.shown(each)) not in told]
 
 
 def near_misses(case: Case) -> tuple[NearMiss, ...]:

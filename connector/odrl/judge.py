@@ -124,11 +124,14 @@ def matching(policy: Policy, rules: tuple[Rule, ...], request: Request, world: W
 
 def _whole_judge(rule: Rule, within: frozenset[str], request: Request, world: World) -> Judge:
     """Constraints, and of each part one alternative whose refinements hold."""
-    if not rule.refinements:
-        return rule.judge
+    return all_of([rule.judge, refined(rule, within, request, world)]) if rule.refinements else rule.judge
+
+
+def refined(rule: Rule, within: frozenset[str], request: Request, world: World) -> Judge:
+    """The judge of the refinements: of action, target and assignee one alternative each that the request falls under. `within` is what the
+    action of the request is included in."""
     ways = _ways(rule, within, request, world)
-    refined = [any_of([all_of([node.judge for node in way]) for way in part]) for part in ways if part and all(part)]
-    return all_of([rule.judge, *refined])
+    return all_of([any_of([all_of([node.judge for node in way]) for way in part]) for part in ways if part and all(part)])
 
 
 def _ways(rule: Rule, within: frozenset[str], request: Request, world: World) -> list[list[tuple[Node, ...]]]:

@@ -325,6 +325,14 @@ class Event:
     id: str = ""
 
 
+class Origin(NamedTuple):
+    """Who says a fact (an id), of when, and what shows it (an IRI); None where nobody said."""
+
+    asserted_by: str | None = None
+    as_of: datetime | None = None
+    evidence_ref: str | None = None
+
+
 DutyState = Literal["inactive", "pending", "fulfilled", "overdue", "remediated"]
 
 
@@ -336,7 +344,7 @@ class World:
     `anchors` say since when a duration runs: left operand (full IRI), or id or path of a duty -> instant. `used` is what was used up
     before: left operand -> number, of the whole policy, or (path of the rule, left operand) -> number, of one rule. `log` holds the acts so
     far (None: nobody keeps one), `duties` the state of duties by id or path where that is known better than from the log, `member_of`
-    thing -> the collections that it is in.
+    thing -> the collections that it is in, `origins` left operand -> where its fact comes from, as far as that is told.
     """
 
     now: datetime
@@ -347,6 +355,7 @@ class World:
     duties: Mapping[str, DutyState] = field(default_factory=dict)
     member_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     id: str = ""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 _CHOICES: Final = {

@@ -5,56 +5,107 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
-from connector.odrl.duties import state_of
-from connector.odrl.judge import Case, Spoken, addresses, covers, deciding_atom, facts_of, granted, on_target, reach
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule
+from connector.odrl.duties import blocks, state_of
+from connector.odrl.judge import Case, Spoken, addresses, covers, deciding_atom, facts_of, granted, on_target, reach, refined
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, RuleKind
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
+Performance = Literal["Performed", "Unperformed", "Unknown"]
 _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
+_VALUES: Final = {"unsatisfied": FALSE, "unknown": UNKNOWN, "satisfied": TRUE}
+_HOLDS: Final = {FALSE: False, UNKNOWN: None, TRUE: True}
+PERFORMED: Final[Mapping[str, Performance]] = {
+    "fulfilled": "Performed", "remediated": "Performed", "overdue": "Unperformed", "pending": "Unknown", "inactive": "Unknown",
+}  # fmt: skip
+# Compliance Report Model, deontic state: (is it active, was it performed) -> what that means for a permission, a prohibition, a duty.
+DEONTIC: Final[Mapping[tuple[bool, Performance], tuple[str, str, str]]] = {
+    (True, "Performed"): ("Fulfilled", "Violated", "Fulfilled"),
+    (True, "Unperformed"): ("NonSet", "Fulfilled", "Violated"),
+    (True, "Unknown"): ("NonSet", "NonSet", "NonSet"),
+    (False, "Performed"): ("Violated", "NonSet", "NonSet"),
+    (False, "Unperformed"): ("Fulfilled", "NonSet", "NonSet"),
+    (False, "Unknown"): ("NonSet", "NonSet", "NonSet"),
+}
+
+
+class Compliance(NamedTuple):
+    """A rule in the words of the Compliance Report Model: whether it was attempted, whether it is performed, and what follows (None: it is
+    not known whether the rule is active)."""
+
+    attempt: Literal["Attempted", "NotAttempted"]
+    performance: Performance
+    deontic: str | None
+
+
+def compliance(kind: RuleKind, active: bool | None, duty: str = "") -> Compliance:
+    """The states of a rule; `duty` is that of a duty. A decision comes before the act: whether what is permitted or prohibited is then done
+    is not known, and that it was asked for is the attempt."""
+    performance = PERFORMED.get(duty, "Unknown")
+    column = {"permission": 0, "prohibition": 1}.get(kind, 2)
+    attempted = not duty or performance == "Performed"
+    deontic = None if active is None else DEONTIC[active, performance][column]
+    return Compliance("Attempted" if attempted else "NotAttempted", performance, deontic)
 
 
 class ConstraintResult(NamedTuple):
-    """One constraint: what it expects, what was found (None = not known), and the state. A logical one has children instead of values;
-    `unit` is the IRI of the unit in which both are counted, or ""."""
+    """One constraint: what was found (None = not known), and the state. A logical one has children instead of values. `why` says of one
+    that is not satisfied what is wrong, or is ""; `head` is what its JSON begins with."""
 
-    path: str
-    left: str
-    operator: str
-    expected: tuple[str, ...]
-    actual: str | None
+    node: Node
     state: State
+    head: Mapping[str, Any]
+    actual: str | None = None
+    why: str = ""
     children: tuple[ConstraintResult, ...] = ()
-    id: str = ""
-    unit: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it stands."""
+        return self.node.path
+
+    @property
+    def id(self) -> str:
+        """Its `uid`, or ""."""
+        return self.node.id
+
+    @property
+    def left(self) -> str:
+        """The left operand (full IRI); "" of one that has none."""
+        return self.node.operand if isinstance(self.node, Constraint) else ""
+
+    @property
+    def operator(self) -> str:
+        """The operator, or the kind of a logical one; "" of one that is not understood."""
+        return self.node.operator if isinstance(self.node, Constraint) else self.node.kind if isinstance(self.node, Logic) else ""
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The right operands as written."""
+        return self.node.expected if isinstance(self.node, Constraint) else ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         if self.children:
-            return {"path": self.path, "operator": self.operator, "state": self.state, "children": [c.to_json() for c in self.children]}
-        document = {
-            "path": self.path,
-            "left": self.left,
-            "operator": self.operator,
-            "expected": words.all_shown(self.expected),
-            "actual": None if self.actual is None else words.shown(self.actual),
-            "state": self.state,
-        }
-        if self.unit:
-            document["unit"] = words.shown(self.unit)
+            return {**self.head, "state": self.state, "children": [child.to_json() for child in self.children]}
+        document = {**self.head, "actual": None if self.actual is None else words.shown(self.actual), "state": self.state}
+        if self.why:
+            document["why"] = words.shown(self.why, words.TEXT_CHARS_MAX)
         return document
 
 
 class RuleResult(NamedTuple):
-    """One rule: whether it speaks about the action, the target and the party, and whether it is active (None = not known).
+    """One rule: whether it speaks about the action, the target and the party as their refinements say (None = not known), whether it is
+    active, and whether the rule alone lets the request happen (`control`: None, that is not known).
 
     `refinements` are those of the action, the target and the party; `duty` is the state of an obligation, or "" for other rules.
     """
 
     path: str
-    kind: str
+    kind: RuleKind
     action: bool
     target: bool
     assignee: bool
@@ -63,14 +114,21 @@ class RuleResult(NamedTuple):
     id: str = ""
     refinements: tuple[ConstraintResult, ...] = ()
     duty: str = ""
+    refined: bool | None = True
+    control: Literal["permit", "deny"] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
+        attempt, performance, deontic = compliance(self.kind, self.active, self.duty)
         document = {
             "path": self.path,
             "kind": self.kind,
-            "matches": {"action": self.action, "target": self.target, "assignee": self.assignee},
+            "matches": {"action": self.action, "target": self.target, "assignee": self.assignee, "refinements": self.refined},
             "active": self.active,
+            "control": self.control,
+            "attempt": attempt,
+            "performance": performance,
+            "deontic": deontic,
             "constraints": [constraint.to_json() for constraint in self.constraints],
         }
         if self.refinements:
@@ -91,35 +149,70 @@ def rule_results(case: Case, *, constraints: bool = True) -> tuple[RuleResult, .
         return ()
     facts = deciding_atom(case)
     spoken = {one.rule.path: one for one in (*case.permissions, *case.prohibitions)}
-    return tuple(_rule_result(case, rule, spoken.get(rule.path), facts, constraints) for rule in case.policy.rules)
+    return tuple([_rule_result(case, rule, spoken.get(rule.path), facts, constraints) for rule in case.policy.rules])
 
 
 def _rule_result(case: Case, rule: Rule, spoken: Spoken | None, facts: Facts, constraints: bool) -> RuleResult:
     policy, request, world = case.policy, case.request, case.world
-    own, duty, state = facts_of(case, rule, facts), "", FALSE
+    own, duty, state, bars = facts_of(case, rule, facts), "", FALSE, FALSE
+    heads: dict[str, Mapping[str, Any]] = policy.memo.setdefault(rule_results, {})
+    narrowed = rule.refinements
+    children = tuple([constraint_result(node, own, heads) for node in rule.constraints]) if constraints else ()
+    refinements = tuple([constraint_result(node, own, heads) for node in narrowed]) if constraints and narrowed else ()
     if rule.kind == "obligation":
         duty = state_of(policy, rule, world, case.now, own)
         state = FALSE if duty == "inactive" else TRUE
+        bars = TRUE if blocks(rule, duty, case.options, request.stage) else FALSE
+    elif spoken is not None and children and not narrowed and not rule.duties:
+        state = min([_VALUES[child.state] for child in children])
     elif spoken is not None:
         state = granted(case, spoken, facts) if rule.kind == "permission" else spoken.judge(own)
-    children = tuple([constraint_result(node, own) for node in rule.constraints]) if constraints else ()
-    refinements = tuple([constraint_result(node, own) for node in rule.refinements]) if constraints else ()
+    if rule.kind != "obligation":
+        bars = TRUE - state if rule.kind == "permission" else state
+    within = reach(policy, rule.kind, request.action) if narrowed or spoken is None else frozenset()
     matches = spoken is not None
     return RuleResult(
-        rule.path, rule.kind, matches or covers(rule, reach(policy, rule.kind, request.action)),
+        rule.path, rule.kind, matches or covers(rule, within),
         matches or on_target(policy, rule, request, world), matches or addresses(policy, rule, request.party, world),
-        None if state == UNKNOWN else state == TRUE, children, rule.id, refinements, duty,
+        _HOLDS[state], children, rule.id, refinements, duty,
+        _HOLDS[refined(rule, within, request, world)(own)] if narrowed else True,
+        None if bars == UNKNOWN else "deny" if bars == TRUE else "permit",
     )  # fmt: skip
 
 
-def constraint_result(node: Node, facts: Facts) -> ConstraintResult:
-    """What was expected of a constraint, what was found, and how it stands; its parts likewise."""
-    state = _STATES[node.judge(facts)]
+def constraint_result(node: Node, facts: Facts, heads: dict[str, Mapping[str, Any]] | None = None) -> ConstraintResult:
+    """What was expected of a constraint, what was found, and how it stands; its parts likewise. `heads` keeps what does not change."""
+    heads = {} if heads is None else heads
+    head = heads.get(node.path)
+    if head is None:
+        head = heads[node.path] = told(node)
+    if isinstance(node, Logic):
+        children = tuple([constraint_result(part, facts, heads) for part in node.parts])
+        whole = {"and": min, "or": max}.get(node.kind)
+        state = node.judge(facts) if whole is None else whole([_VALUES[child.state] for child in children])
+        return ConstraintResult(node, _STATES[state], head, children=children)
+    judged = node.judge(facts)
     if isinstance(node, Constraint):
         actual = facts.get(node.fact)
-        told = None if actual is None else words.fact(node, actual)
-        return ConstraintResult(node.path, node.operand, node.operator, node.expected, told, state, (), node.id, node.unit)
-    if isinstance(node, Logic):
-        children = tuple([constraint_result(part, facts) for part in node.parts])
-        return ConstraintResult(node.path, "", node.kind, (), None, state, children, node.id)
-    return ConstraintResult(node.path, "", "", (), None, state, (), node.id)
+        found = None if actual is None else words.fact(node, actual)
+        if judged == TRUE:
+            return ConstraintResult(node, "satisfied", head, found)
+        why = words.unstated(node) if judged == UNKNOWN or actual is None else words.failed(node, words.quoted(node, actual))
+        return ConstraintResult(node, _STATES[judged], head, found, why)
+    return ConstraintResult(node, _STATES[judged], head, why=words.unstated(node))
+
+
+def told(node: Node) -> dict[str, Any]:
+    """What a constraint asks for, in plain JSON: where it stands, its left operand (IRI, and what people call it), operator, right operand,
+    unit and id; of a logical one where it stands, and its kind."""
+    document: dict[str, Any] = {"path": node.path}
+    if isinstance(node, Constraint):
+        left = {"iri": node.operand, "label": words.label(node)}
+        document |= {"left": left, "operator": node.operator, "expected": words.all_shown(node.expected)}
+        if node.unit:
+            document["unit"] = words.shown(node.unit)
+    elif isinstance(node, Logic):
+        document["operator"] = node.kind
+    if node.id:
+        document["id"] = words.shown(node.id, words.SENTENCE_CHARS_MAX)
+    return document

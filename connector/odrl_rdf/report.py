@@ -6,16 +6,16 @@ it one for the result of a policy as a whole: that is the decision's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from connector.odrl.decision import Decision
 from connector.odrl.duties import state_of
 from connector.odrl.judge import addresses, covers, deciding_atom, facts_of, on_target
 from connector.odrl.judges import all_of, any_of
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Action, DutyState, Facts, Rule, Scope
-from connector.odrl.results import ConstraintResult, RuleResult, constraint_result
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Action, Facts, Rule, Scope
+from connector.odrl.results import Compliance, ConstraintResult, RuleResult, compliance, constraint_result
 from connector.odrl.vocabulary import ODRL
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, XSD
 
@@ -26,23 +26,9 @@ if TYPE_CHECKING:
 REPORT: Final = "https://w3id.org/force/compliance-report#"
 CREATED: Final = "http://purl.org/dc/terms/created"
 
-Performance = Literal["Performed", "Unperformed", "Unknown"]
 _KINDS: Final = {"permission": "PermissionReport", "prohibition": "ProhibitionReport"}  # every other rule is a duty
 _SATISFIED: Final = {TRUE: "Satisfied", FALSE: "Unsatisfied"}
 _STATES: Final = {"satisfied": TRUE, "unsatisfied": FALSE, "unknown": UNKNOWN}
-_PERFORMED: Final[Mapping[DutyState, Performance]] = {
-    "fulfilled": "Performed", "remediated": "Performed", "overdue": "Unperformed", "pending": "Unknown", "inactive": "Unknown",
-}  # fmt: skip
-
-# Compliance Report Model, deontic state: (is it active, was it performed) -> what that means for a permission, a prohibition, a duty.
-DEONTIC: Final[Mapping[tuple[bool, Performance], tuple[str, str, str]]] = {
-    (True, "Performed"): ("Fulfilled", "Violated", "Fulfilled"),
-    (True, "Unperformed"): ("NonSet", "Fulfilled", "Violated"),
-    (True, "Unknown"): ("NonSet", "NonSet", "NonSet"),
-    (False, "Performed"): ("Violated", "NonSet", "NonSet"),
-    (False, "Unperformed"): ("Fulfilled", "NonSet", "NonSet"),
-    (False, "Unknown"): ("NonSet", "NonSet", "NonSet"),
-}
 
 
 def report_rdf(decision: Decision) -> Graph:
@@ -84,7 +70,7 @@ class _Writing:
         node = self._node(_KINDS[rule.kind])
         self._say(node, "rule", self._name(rule.id, rule.path))
         self._say(node, "ruleRequest", self._name(self.case.request.rule))
-        self._states(node, rule, attempted=True, active=result.active, performance="Unknown")
+        self._states(node, compliance(rule.kind, result.active), result.active)
         for premise in self._premises(rule, result, facts):
             self._say(node, "premiseReport", premise)
         if rule.kind == "permission":
@@ -150,18 +136,17 @@ class _Writing:
         state = state_of(case.policy, duty, case.world, case.now, facts)
         node = self._node("DutyReport")
         self._say(node, "rule", self._name(duty.id, duty.path))
-        self._states(node, duty, attempted=state in ("fulfilled", "remediated"), active=state != "inactive", performance=_PERFORMED[state])
+        self._states(node, compliance(duty.kind, state != "inactive", state), state != "inactive")
         for constraint in duty.constraints:
             self._say(node, "premiseReport", self._constraint(constraint_result(constraint, facts)))
         return node
 
-    def _states(self, node: Node, rule: Rule, *, attempted: bool, active: bool | None, performance: Performance) -> None:
-        self._say(node, "attemptState", self._word("Attempted" if attempted else "NotAttempted"))
-        self._say(node, "performanceState", self._word(performance))
-        if active is not None:
+    def _states(self, node: Node, states: Compliance, active: bool | None) -> None:
+        self._say(node, "attemptState", self._word(states.attempt))
+        self._say(node, "performanceState", self._word(states.performance))
+        if states.deontic is not None:
             self._say(node, "activationState", self._word("Active" if active else "Inactive"))
-            column = {"permission": 0, "prohibition": 1}.get(rule.kind, 2)
-            self._say(node, "deonticState", self._word(DEONTIC[active, performance][column]))
+            self._say(node, "deonticState", self._word(states.deontic))
 
     def _node(self, kind: str) -> Node:
         node = self.rdf.BNode()

@@ -41,7 +41,7 @@ DECISION: dict[str, Any] = {
             "constraints": [
                 {
                     "path": "/permission/0/constraint/0",
-                    "left": "http://www.w3.org/ns/odrl/2/purpose",
+                    "left": {"iri": "http://www.w3.org/ns/odrl/2/purpose", "label": "purpose"},
                     "operator": "isAnyOf",
                     "expected": ["research", "quality"],
                     "actual": "marketing",
@@ -54,7 +54,7 @@ DECISION: dict[str, Any] = {
                     "children": [
                         {
                             "path": "/permission/0/constraint/1/or/0",
-                            "left": "http://www.w3.org/ns/odrl/2/dateTime",
+                            "left": {"iri": "http://www.w3.org/ns/odrl/2/dateTime", "label": "dateTime"},
                             "operator": "lt",
                             "expected": ["2020-01-01Z"],
                             "actual": "2026-06-15T12:00:00Z",
@@ -62,7 +62,7 @@ DECISION: dict[str, Any] = {
                         },
                         {
                             "path": "/permission/0/constraint/1/or/1",
-                            "left": "http://www.w3.org/ns/odrl/2/spatial",
+                            "left": {"iri": "http://www.w3.org/ns/odrl/2/spatial", "label": "spatial"},
                             "operator": "eq",
                             "expected": ["urn:eu"],
                             "actual": None,
@@ -83,9 +83,19 @@ DECISION: dict[str, Any] = {
         {"path": "/prohibition/0", "kind": "prohibition", "matches": {}, "active": False, "constraints": []},
         {"path": "/prohibition/1", "kind": "prohibition", "matches": {}, "active": True, "constraints": []},
         {"path": "/prohibition/2", "kind": "prohibition", "matches": {}, "active": None, "constraints": []},
-        {"path": "/obligation/0", "kind": "obligation", "matches": {}, "active": True, "constraints": [], "state": "overdue"},
+        {"path": "/obligation/0", "kind": "obligation", "matches": {}, "active": True, "constraints": [], "state": "overdue",
+         "deontic": "Violated"},
     ],
     "abridged": True,
+    "facts": {
+        "http://www.w3.org/ns/odrl/2/purpose": {
+            "value": ["marketing"], "source": "declared", "asserted_by": "did:web:biopharma.example", "as_of": "2026-06-15T11:00:00Z",
+            "evidence_ref": "urn:e",
+        },
+        "http://www.w3.org/ns/odrl/2/payAmount http://dbpedia.org/resource/Euro": {"value": ["5"], "source": "meter"},
+    },
+    "residual": [{"path": "/t", "left": {"iri": "http://www.w3.org/ns/odrl/2/spatial"}, "operator": "eq", "expected": ["urn:eu"]}],
+    "obligations_created": [{"path": "/permission/0/duty/2", "when": "post", "action": ["odrl:inform"], "state": "pending"}],
     "duties": [
         {
             "path": "/permission/0/duty/0",
@@ -95,6 +105,16 @@ DECISION: dict[str, Any] = {
             "state": "pending",
             "due_by": "2026-07-15T12:00:00Z",
             "blocking": False,
+            "how_to_fulfil": {
+                "action": ["http://www.w3.org/ns/odrl/2/delete", "http://www.w3.org/ns/odrl/2/inform"],
+                "by": "did:web:biopharma.example",
+                "target": ["urn:d"],
+                "refinements": [
+                    {"path": "/r", "left": {"iri": "http://www.w3.org/ns/odrl/2/media"}, "operator": "eq", "expected": ["disk"]},
+                    {"path": "/s"},
+                ],
+                "with": {"informedParty": "did:web:hospital.example"},
+            },
         },
         {"path": "/permission/0/duty/1", "when": "pre", "action": ["odrl:obtainConsent"], "debtor": "", "state": "pending", "due_by": None,
          "blocking": True},
@@ -233,7 +253,14 @@ def test_a_decision_of_which_little_was_kept_is_shown_as_far_as_it_goes():
 
 
 def test_a_tree_that_is_too_deep_is_cut():
-    node: dict[str, Any] = {"path": "/x", "left": "a", "operator": "eq", "expected": ["deepest"], "actual": None, "state": "unknown"}
+    node: dict[str, Any] = {
+        "path": "/x",
+        "left": {"iri": "a"},
+        "operator": "eq",
+        "expected": ["deepest"],
+        "actual": None,
+        "state": "unknown",
+    }
     for _ in range(200):
         node = {"path": "/x", "operator": "and", "state": "unknown", "children": [node]}
     rule = {"path": "/permission/0", "kind": "permission", "active": None, "constraints": [node]}
@@ -320,7 +347,13 @@ def test_money_is_told_with_its_currency_by_its_code(lang: Language):
     limit = {"leftOperand": "odrl:payAmount", "operator": "lteq", "rightOperand": "12", "odrl:unit": {"@id": eur}}
     document = {"@id": "urn:o", "@type": "Offer", "permission": [{"action": "use", "constraint": [limit]}]}
     policy = load({"@context": ["https://w3id.org/dspace/2025/1/context.jsonld"], **document})
-    node = {"path": "/permission/0/constraint/0", "left": ODRL + "payAmount", "operator": "lteq", "expected": ["12"], "actual": "15"}
+    node = {
+        "path": "/permission/0/constraint/0",
+        "left": {"iri": ODRL + "payAmount"},
+        "operator": "lteq",
+        "expected": ["12"],
+        "actual": "15",
+    }
     rule = {"path": "/permission/0", "kind": "permission", "active": False, "constraints": [node | {"state": "unsatisfied"}]}
     found = Explained("transfer", "t", "provider", "did:web:b", "TERMINATED", decision={"result": "deny", "rules": [rule]},
                       terms=document, plain=plain(policy, lang).to_json())  # fmt: skip

@@ -2,6 +2,7 @@ import gc
 import sys
 import time
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from connector import remembered
 from connector.control import policies as module
 from connector.control.policies import Policies, Verdict
 from connector.errors import PolicyError, Refused
-from connector.odrl import Options, Policy
+from connector.odrl import Operand, Options, Policy, Profile
+from connector.odrl.registry import CHOICE
 from connector.odrl_reading.reading import LEAVES_MAX
 from tests.pair import OPEN, only_for, purpose_policy, until_policy
 
@@ -69,8 +71,38 @@ def test_a_verdict_keeps_the_decision_and_the_facts_it_was_taken_on():
     document = decide(purpose_policy("research"), "marketing").document
     assert document["result"] == "deny"
     assert document["request"]["party"] == BIO
-    assert any(facts == ["marketing"] for facts in document["facts"].values())
+    assert {"value": ["marketing"], "source": "declared", "asserted_by": BIO} in document["facts"].values()
     assert document["rules"], "a reason for every rule"
+
+
+def test_a_decision_has_an_id_and_the_digest_of_its_policy():
+    """What is decided again at hand, without the engine, has an id of its own instant too."""
+    known, policy = Policies(), purpose_policy("research")
+
+    def asked(*purposes: str, now: float = NOW, of: dict[str, Any] = policy) -> Mapping[str, Any]:
+        return known.decide(of, party=BIO, target=D, purposes=purposes, claims={}, now=now, stage="negotiation").document
+
+    first, later, other = asked("research"), asked("research", now=NOW + 1), asked("marketing")
+    assert first["id"] == asked("research")["id"] == decide(policy, "research").document["id"]
+    assert len({first["id"], later["id"], other["id"], asked("research", of=purpose_policy("research", "quality"))["id"]}) == 4
+    assert (first["policy_hash"], len(first["id"])) == (known.read(policy).key.hex(), 32)
+
+
+def test_what_the_contract_alone_says_is_shown_by_the_agreement():
+    liability = Operand("urn:x:liability", "liability", "", "term", "declarative", CHOICE, "contract", "contract-only", "agreement")
+    held = {"leftOperand": "urn:x:liability", "operator": "eq", "rightOperand": "full"}
+    agreement = {
+        "@type": "Agreement", "@id": "urn:a", "target": D, "assigner": "did:web:hospital.example", "assignee": BIO,
+        "timestamp": instant(-60), "permission": [{"action": "use", "constraint": [held]}],
+    }  # fmt: skip
+    policies = Policies(Options(profiles=(Profile("x", operands=(liability,)),)))
+    found = policies.decide(agreement, party=BIO, target=D, purposes=(), claims={}, now=NOW, stage="transfer")
+    assert found.permitted
+    assert found.document["facts"] == {
+        "urn:x:liability": {
+            "value": ["full"], "source": "contract", "asserted_by": "did:web:hospital.example", "evidence_ref": "urn:a",
+        },
+    }  # fmt: skip
 
 
 def test_when_a_permission_ends_is_found_under_the_same_options_as_that_it_is_one():

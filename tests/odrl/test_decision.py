@@ -6,7 +6,8 @@ import orjson
 import pytest
 from hypothesis import given
 
-from connector.odrl import Options, Profile, Request, World, evaluate, load
+from connector import __version__
+from connector.odrl import PURPOSE, Event, Options, Origin, Profile, Request, World, evaluate, load
 from tests.odrl.cases import (
     NOW,
     ODRL,
@@ -74,29 +75,40 @@ def test_a_decision_is_plain_json() -> None:
         "valid_until": None,
         "policy": "urn:o1",
         "semantics": "odrl22-v1",
-        "request": {"party": "did:web:b.example", "action": "use", "target": "urn:d"},
-        "facts": {"http://www.w3.org/ns/odrl/2/purpose": ["marketing"]},
-        "sources": {"http://www.w3.org/ns/odrl/2/purpose": "declared"},
+        "engine_version": __version__,
+        "profile_versions": {},
+        "request": {
+            "party": "did:web:b.example",
+            "action": "use",
+            "target": "urn:d",
+            "params": {"odrl:purpose": ["marketing"]},
+        },
+        "facts": {PURPOSE: {"value": ["marketing"], "source": "declared", "asserted_by": "did:web:b.example"}},
         "missing": [],
         "reason": ["Denied: purpose 'marketing' is not 'research' (offer urn:o1, /permission/0/constraint/0)."],
         "rules": [
             {
                 "path": "/permission/0",
                 "kind": "permission",
-                "matches": {"action": True, "target": True, "assignee": True},
+                "matches": {"action": True, "target": True, "assignee": True, "refinements": True},
                 "active": False,
+                "control": "deny",
+                "attempt": "Attempted",
+                "performance": "Unknown",
+                "deontic": "NonSet",
                 "constraints": [
                     {
                         "path": "/permission/0/constraint/0",
-                        "left": "http://www.w3.org/ns/odrl/2/purpose",
+                        "left": {"iri": PURPOSE, "label": "purpose"},
                         "operator": "eq",
                         "expected": ["research"],
                         "actual": "marketing",
                         "state": "unsatisfied",
+                        "why": "purpose 'marketing' is not 'research'",
                     },
                     {
                         "path": "/permission/0/constraint/1",
-                        "left": "http://www.w3.org/ns/odrl/2/dateTime",
+                        "left": {"iri": "http://www.w3.org/ns/odrl/2/dateTime", "label": "time"},
                         "operator": "lteq",
                         "expected": ["2026-12-31Z"],
                         "actual": "2026-06-15T12:00:00Z",
@@ -153,7 +165,13 @@ def test_a_ground_is_as_exact_as_its_place() -> None:
     forbidden = policy(rule(), prohibitions=(rule(),))
     assert grounds(forbidden) == [{"code": "PROHIBITED", "policy": "urn:o1", "rule": "/prohibition/0"}]
     assert grounds(duty) == [
-        {"code": "CONSENT_MISSING", "policy": "urn:o1", "rule": "/permission/0", "path": "/permission/0/duty/0"},
+        {
+            "code": "CONSENT_MISSING",
+            "policy": "urn:o1",
+            "rule": "/permission/0",
+            "path": "/permission/0/duty/0",
+            "how_to_fulfil": {"action": [ODRL + "obtainConsent"], "by": ""},
+        },
     ]
     assert grounds(refused) == [
         {"code": "TERM_DROPPED", "policy": "urn:o1", "rule": "/permission/0", "path": "/permission/0/constraint/0/leftOperand"},
@@ -248,6 +266,7 @@ def test_duties_stand_in_the_decision_with_who_what_until_when_and_how() -> None
             "state": "pending",
             "due_by": "2026-07-01T00:00:00Z",
             "blocking": False,
+            "how_to_fulfil": {"action": [ODRL + "delete", ODRL + "archive"], "by": "did:web:debtor"},
         },
         {
             "path": "/obligation/0",
@@ -258,8 +277,10 @@ def test_duties_stand_in_the_decision_with_who_what_until_when_and_how() -> None
             "state": "pending",
             "due_by": None,
             "blocking": False,
+            "how_to_fulfil": {"action": [ODRL + "inform"], "by": ""},
         },
     ]
+    assert document["obligations_created"] == document["duties"]
     assert decision.reason() == ["Permitted until 2026-07-01T00:00:00Z (offer urn:o1, /permission/0)."]
 
 
@@ -293,8 +314,8 @@ def test_what_decides_nothing_is_not_kept_with_a_decision() -> None:
 def test_a_decision_names_the_profiles_by_which_it_was_taken_and_the_semantics() -> None:
     options = Options(profiles=(Profile("x", "2026.1"),))
     document = evaluate(load(offer(rule()), options=options), request(), world(), options=options).to_json()
-    assert (document["profiles"], document["semantics"]) == ({"x": "2026.1"}, "odrl22-v1")
-    assert "profiles" not in evaluate(policy(rule()), request(), world()).to_json()
+    assert (document["profile_versions"], document["semantics"]) == ({"x": "2026.1"}, "odrl22-v1")
+    assert evaluate(policy(rule()), request(), world()).to_json()["profile_versions"] == {}
 
 
 def test_a_decision_says_who_said_what_was_known_and_in_which_unit() -> None:
@@ -303,13 +324,13 @@ def test_a_decision_says_who_said_what_was_known_and_in_which_unit() -> None:
     found = policy(rule(*asked, money, leaf("odrl:recipient", "eq", "urn:lab"), participant("eq", PARTIES[0])))
     world = World(NOW, {"odrl:spatial": ("urn:cn",)}, used={ODRL + "count": 1})
     document = evaluate(found, request("a", stage="catalog"), world).to_json()
-    assert {name.removeprefix(ODRL): source for name, source in document["sources"].items()} == {
+    assert {name.removeprefix(ODRL): fact["source"] for name, fact in document["facts"].items()} == {
         "purpose": "declared",
         "spatial": "claims",
         "count": "meter",
         "urn:qiao:participant": "identity",
     }
-    assert {"recipient", "payAmount", "payAmount urn:eur"} >= {name.removeprefix(ODRL) for name, of in document["facts"].items() if not of}
+    assert {name.removeprefix(ODRL) for name in document["missing"]} == {"recipient", "payAmount"}
     assert [each.get("unit") for each in document["rules"][0]["constraints"]] == [None] * 4 + ["urn:eur"] + [None] * 2
 
 
@@ -320,6 +341,132 @@ def test_a_decision_is_replayed_from_what_it_kept() -> None:
     )
     for purposes, places in ((("a",), ("urn:cn",)), (("a", "c"), ("urn:cn",)), (("a",), ("urn:fr",)), (("b",), ())):
         first = evaluate(found, request(*purposes), World(NOW, {"odrl:spatial": places}))
-        facts = {name: tuple(of) for name, of in first.to_json()["facts"].items()}
+        facts = {name: tuple(fact["value"]) for name, fact in first.to_json()["facts"].items()}
         again = evaluate(found, Request(PARTIES[0]), World(NOW, facts))
         assert (again.result, again.code, again.to_json()["rules"]) == (first.result, first.code, first.to_json()["rules"])
+
+
+def test_every_word_of_the_recommended_decision_object_is_there() -> None:
+    """odrl.md 2.3, but for what only a connector knows: the id, the digest of the policy, and the counters with what is reserved."""
+    delete = {
+        "action": "odrl:delete",
+        "constraint": [leaf("odrl:event", "gt", {"@id": "odrl:policyUsage"}), leaf("odrl:delayPeriod", "lteq", "P30D")],
+    }
+    narrowed = {"action": {"rdf:value": {"@id": "odrl:use"}, "odrl:refinement": [leaf("odrl:spatial", "eq", "urn:cn")]}}
+    pay = {"action": "odrl:compensate", "@id": "urn:pay", "odrl:compensatedParty": "did:web:seller", "target": "urn:d:1"}
+    bounds = [{**purpose("eq", "a"), "@id": "urn:c"}, leaf("odrl:recipient", "eq", "urn:lab")]
+    found = policy({**narrowed, "@id": "urn:r", "constraint": bounds, "duty": [delete, pay]}, prohibitions=(rule(purpose("eq", "b")),))
+    document = evaluate(found, request("b", stage="catalog", target="urn:d"), world()).to_json()
+    assert document.keys() >= {
+        "at", "stage", "policy", "engine_version", "profile_versions", "result", "code", "request", "rules", "valid_until", "facts",
+    }  # fmt: skip
+    assert document["request"].keys() == {"party", "action", "target", "params"}
+    one, other = document["rules"]
+    assert one.keys() == {
+        "id", "path", "kind", "matches", "active", "control", "attempt", "performance", "deontic", "constraints", "refinements",
+    }  # fmt: skip
+    assert one["matches"] == {"action": True, "target": True, "assignee": True, "refinements": None}
+    assert (one["active"], one["control"], one["deontic"]) == (False, "deny", "NonSet")
+    assert (other["active"], other["control"], other["deontic"]) == (True, "deny", "NonSet")
+    assert one["constraints"][0] == {
+        "id": "urn:c",
+        "path": "/permission/0/constraint/0",
+        "left": {"iri": PURPOSE, "label": "purpose"},
+        "operator": "eq",
+        "expected": ["a"],
+        "actual": "b",
+        "state": "unsatisfied",
+        "why": "purpose 'b' is not 'a'",
+    }
+    assert one["constraints"][1]["why"] == "the recipient is not known, and it matters whether recipient is <urn:lab>"
+    open_one = evaluate(found, request("a", stage="catalog", target="urn:d"), world()).to_json()
+    assert (open_one["rules"][0]["control"], open_one["rules"][0]["deontic"]) == (None, None)
+    assert open_one["residual"] == [
+        {
+            "path": "/permission/0/constraint/1",
+            "left": {"iri": ODRL + "recipient", "label": "recipient"},
+            "operator": "eq",
+            "expected": ["urn:lab"],
+        },
+        {
+            "path": "/permission/0/action/odrl:refinement/0",
+            "left": {"iri": ODRL + "spatial", "label": "place"},
+            "operator": "eq",
+            "expected": ["urn:cn"],
+        },
+    ]
+    assert open_one["duties"][1]["how_to_fulfil"] == {
+        "action": [ODRL + "compensate"], "by": "", "target": ["urn:d:1"], "with": {"compensatedParty": "did:web:seller"},
+    }  # fmt: skip
+
+
+def test_what_a_use_obliges_to_is_told_with_the_deadline_that_it_would_have() -> None:
+    after = [leaf("odrl:event", "gt", {"@id": "odrl:policyUsage"}), leaf("odrl:delayPeriod", "lteq", "P30D")]
+    done, must = {"action": "odrl:inform"}, {"action": "odrl:obtainConsent"}
+    found = policy(rule(duty=[{"action": "odrl:delete", "constraint": after}, must]), obligation=[done])
+    consent = Event(NOW, "odrl:obtainConsent")
+    decision = evaluate(found, request(), World(NOW, log=(consent,)))
+    assert [(duty.path, str(duty.deadline)) for duty in decision.obligations_created] == [
+        ("/permission/0/duty/0", "2026-07-15 12:00:00.000001+00:00"),
+        ("/obligation/0", "None"),
+    ]
+    assert [duty.state for duty in decision.duties] == ["pending", "fulfilled", "pending"]
+    told = decision.to_json()["obligations_created"]
+    assert [(one["path"], one["due_by"]) for one in told] == [
+        ("/permission/0/duty/0", "2026-07-15T12:00:00.000001Z"),
+        ("/obligation/0", None),
+    ]
+    earlier = Event(NOW - timedelta(days=10), "odrl:use")  # the first use counts
+    assert str(evaluate(found, request(), World(NOW, log=(earlier, consent))).obligations_created[0].deadline).startswith("2026-07-05")
+    assert evaluate(found, request(), World(NOW, log=())).obligations_created == ()  # nothing is owed for what is denied
+
+
+def test_an_obligation_stands_in_the_words_of_the_compliance_report() -> None:
+    late = {"action": "odrl:inform", "constraint": [time("lteq", "2026-01-01Z")]}
+    found = policy(rule(), obligation=[late])
+
+    def told(world: World, stage: str = "transfer") -> tuple[object, ...]:
+        one = evaluate(found, request(stage=stage), world).to_json()["rules"][1]
+        return tuple(one[name] for name in ("attempt", "performance", "deontic", "control"))
+
+    assert told(World(NOW, log=())) == ("NotAttempted", "Unperformed", "Violated", "deny")
+    assert told(World(NOW, log=()), "catalog") == ("NotAttempted", "Unperformed", "Violated", "permit")
+    in_time = Event(NOW - timedelta(days=300), "odrl:inform")
+    assert told(World(NOW, log=(in_time,))) == ("Attempted", "Performed", "Fulfilled", "permit")
+    assert told(World(NOW - timedelta(days=300), log=())) == ("NotAttempted", "Unknown", "NonSet", "permit")
+
+
+def test_who_says_a_fact_and_what_shows_it_stands_beside_it() -> None:
+    found = policy(rule(purpose("eq", "a"), leaf("odrl:spatial", "eq", "urn:cn")))
+    origin = Origin("did:web:registry", NOW - timedelta(hours=1), "urn:credential:1")
+    told = evaluate(found, request("a"), World(NOW, {"odrl:spatial": ("urn:cn",)}, origins={ODRL + "spatial": origin})).to_json()["facts"]
+    assert told == {
+        PURPOSE: {"value": ["a"], "source": "declared", "asserted_by": PARTIES[0]},
+        ODRL + "spatial": {
+            "value": ["urn:cn"],
+            "source": "claims",
+            "asserted_by": "did:web:registry",
+            "as_of": "2026-06-15T11:00:00Z",
+            "evidence_ref": "urn:credential:1",
+        },
+    }
+
+
+def test_a_peer_is_told_how_to_do_what_stands_in_the_way() -> None:
+    amount = leaf("odrl:payAmount", "eq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": {"@id": "urn:eur"}}
+    pay = {"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [amount]}}
+    (ground,) = evaluate(policy(rule(duty=[pay], assignee=PARTIES[0])), request(), World(NOW, log=())).grounds("peer")
+    assert (ground["code"], ground["path"]) == ("PREDUTY_OPEN", "/permission/0/duty/0")
+    assert ground["how_to_fulfil"] == {
+        "action": [ODRL + "compensate"],
+        "by": PARTIES[0],
+        "refinements": [
+            {
+                "path": "/permission/0/duty/0/action/odrl:refinement/0",
+                "left": {"iri": ODRL + "payAmount", "label": "amount paid"},
+                "operator": "eq",
+                "expected": ["5"],
+                "unit": "urn:eur",
+            }
+        ],
+    }

@@ -227,7 +227,11 @@ def test_what_was_known_is_told_operand_by_operand() -> None:
     )
     now = World(NOW, used={f"{ODRL}payAmount urn:eur": Fraction(1, 2)}, anchors={ODRL + "elapsedTime": NOW - timedelta(days=1, seconds=5)})
     decision = evaluate(policy(rule(*limits)), request("a", "b"), now)
-    assert known(decision.case) == {ODRL + "purpose": ["a", "b"], ODRL + "elapsedTime": ["1 d 00:00:05"], ODRL + "payAmount": ["0.5"]}
+    assert known(decision.case) == {
+        ODRL + "purpose": {"value": ["a", "b"], "source": "declared", "asserted_by": PARTIES[0]},
+        ODRL + "elapsedTime": {"value": ["1 d 00:00:05"], "source": "log"},
+        ODRL + "payAmount urn:eur": {"value": ["0.5"], "source": "meter"},
+    }
     assert [each.actual for each in decision.rules[0].constraints] == ["b", "0.5", "1 d 00:00:05"]
 
 
