@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from connector import __version__
+from connector.errors import PolicyError
 from connector.odrl import words
 from connector.odrl.codes import Code, Result
 from connector.odrl.duties import Owed, deadline_of, meant, owed
@@ -21,10 +22,11 @@ from connector.odrl.explain import (
     undecided,
     unknown_operands,
 )
+from connector.odrl.facts import listed
 from connector.odrl.judge import Case, deciding_atom, facts_of, granting
 from connector.odrl.model import Constraint, Event, Node, Request, constraints_of, leaves
 from connector.odrl.results import RuleResult, rule_results, told
-from connector.odrl.values import instant, microseconds
+from connector.odrl.values import instant, microseconds, term
 from connector.odrl.vocabulary import compact
 
 SEMANTICS: Final = "odrl22-v1"  # stored with each decision: an old agreement is judged by the rules that it was signed under
@@ -186,7 +188,7 @@ class Decision:
             "engine_version": __version__,
             "profile_versions": dict(case.policy.registry.versions),
             "request": _asked(case.request),
-            "facts": known(case),
+            "facts": {} if self.failed else known(case),
             "missing": list(dict.fromkeys([leaf.operand for leaf in residual if isinstance(leaf, Constraint)])),
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
             "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
@@ -226,8 +228,18 @@ def _asked(request: Request) -> dict[str, Any]:
         "target": None if request.target is None else words.shown(request.target, words.SENTENCE_CHARS_MAX),
     }
     if request.params:
-        document["params"] = {words.shown(name): _listed([str(value) for value in given]) for name, given in request.params.items()}
+        document["params"] = {
+            words.shown(name): _listed([_declared(value) for value in listed(given)[:VALUES_MAX]]) for name, given in request.params.items()
+        }
     return document
+
+
+def _declared(value: object) -> str:
+    """A declared value as text; what is none is told by its sort."""
+    try:
+        return term(value)
+    except PolicyError:
+        return f"({type(value).__name__})"
 
 
 def _duty(case: Case, duty: Owed) -> dict[str, Any]:

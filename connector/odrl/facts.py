@@ -128,7 +128,7 @@ def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fa
     names = [operand.iri, compact(operand.iri), *([unit] if unit else [])]
     for source in _told(operand, request, world):
         for name in names:
-            for raw in _listed(source.get(name)):
+            for raw in listed(source.get(name)):
                 of = raw.get("unit", "") if isinstance(raw, Mapping) else ""
                 if unit not in (name, of):
                     continue
@@ -140,7 +140,8 @@ def _quantity(operand: Operand, unit: str, request: Request, world: World) -> Fa
     return found.pop() if len(found) == 1 else None
 
 
-def _listed(given: object) -> Sequence[object]:
+def listed(given: object) -> Sequence[object]:
+    """What is stated for an operand, one value or several, as a sequence."""
     if given is None:
         return ()
     if isinstance(given, tuple):
@@ -169,7 +170,7 @@ def _spellings(policy: Policy) -> tuple[tuple[str, str], ...]:
 
 def _read(spellings: tuple[str, str], source: Mapping[str, object], found: dict[str | None, None]) -> None:
     for spelling in spellings:
-        for raw in _listed(source.get(spelling)):
+        for raw in listed(source.get(spelling)):
             if type(raw) is str and raw:
                 found[raw] = None  # as `values.term` has it; nearly every value is one
                 continue
