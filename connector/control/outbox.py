@@ -185,11 +185,12 @@ class Outbox:
                 if doubts.over(reply.status, row.move, process, loop.time()):
                     return await self._refused(row, code, reasons or (error,), reply.status, grounds)
             attempt += 1
-            self.last_errors[row.pid] = error or "no answer"
-            self.unheard(row.pid, self.last_errors[row.pid])
+            why = self.last_errors[row.pid] = error or "no answer"
+            self.unheard(row.pid, why)
             telemetry.count_message(row.move, "out", "unanswered")
+            telemetry.log.debug("message not taken", move=row.move, pid=row.pid, peer=row.peer, attempt=attempt, why=why)
             if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None)):
-                return await self._refused(row, "no-answer", (error or "no answer",), None)
+                return await self._refused(row, "no-answer", (why,), None)
 
     async def _attempt(self, row: Outbound, process: Process) -> tuple[Reply | None, str | None]:
         """One delivery attempt, with everything that is minted for it. Returns the reply, or None and why there is none."""
@@ -256,6 +257,7 @@ class Outbox:
 
     async def _accepted(self, row: Outbound, reply: Reply) -> None:
         telemetry.count_message(row.move, "out", "accepted")
+        telemetry.log.debug("message delivered", move=row.move, pid=row.pid, peer=row.peer, status=reply.status)
         process = await self._journal.process(row.kind, row.pid)
         peer_pid: str | None = None
         if process is not None and row.path == PATHS[row.move][0]:  # the first message: its answer names the peer's pid

@@ -102,6 +102,7 @@ class Receiver:
             raise
         assert answer is not None  # noqa: S101 - `step` sets it or raises
         telemetry.count_message(message.move, "in", "accepted")
+        telemetry.log.debug("message taken", move=message.move, pid=pid, peer=caller.participant.id, status=answer.status)
         return answer
 
     async def _find_or_none(self, caller: Caller, message: Message, pid: str | None) -> Process | None:

@@ -1,6 +1,7 @@
 """That every message of ours arrives, once: attempts, questions before a resend, back-off, dead letters, and recovery."""
 
 import asyncio
+import io
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -282,6 +284,25 @@ async def test_a_state_may_come_as_an_iri(at: Desk):
     with scripted(at.peer, refusing(503, 1)):
         await suspended(at, process)
     assert said(at.peer, process) == ["POST suspension", "GET"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_whoever_wants_to_see_each_message_has_it_in_the_log_at_debug_without_a_secret(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", P)
+    out = io.StringIO()
+    telemetry.configure_logging("debug", "json", out)
+    try:
+        with scripted(at.peer, refusing(503, 1)):
+            await suspended(at, process)
+        assert (await say(at, Move.START, process, agreed)).status == 200
+    finally:
+        telemetry.configure_logging("info", "json")
+    lines = [orjson.loads(line) for line in out.getvalue().splitlines()]
+    seen = [(line["event"], line["move"], line["peer"]) for line in lines if line.get("pid") == process.pid]
+    assert seen[:2] == [("message not taken", Move.SUSPENSION, at.peer.id), ("message delivered", Move.SUSPENSION, at.peer.id)]
+    assert ("message taken", Move.START, at.peer.id) in seen
+    assert "503" in next(line["why"] for line in lines if line["event"] == "message not taken")
+    assert "eyJ" not in out.getvalue(), "no token of either side"
 
 
 # Refusals
