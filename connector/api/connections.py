@@ -23,8 +23,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
@@ -37,6 +37,7 @@ UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of 
 UNREAD_BYTES = 1024 * 1024
 QUIET_SECONDS, QUIET_LOOKS = 0.25, 2  # after a client has ended its half: between two looks at its answer, and how many may find nothing
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, and how long TLS may take to say goodbye
+VERSIONS = HttpVersion10, HttpVersion11
 NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
 SITE_BITS = 64  # of an IPv6 address: what one subscriber has, so that nobody is many by counting through it
 SAID_SECONDS = 60.0  # a flood of connections is one line of the log in this time
@@ -97,9 +98,12 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        before = self._request_count
         super().data_received(data)
-        if self._messages:
-            self._body = self._messages[-1][1]
+        for at in range(before - self._request_count, 0):  # those that came just now
+            message, self._body = self._messages[at]
+            if isinstance(message, RawRequestMessage) and (why := _faulty(message)) is not None:
+                self._messages[at] = (_ErrInfo(status=400, exc=BadHttpMessage(why), message=why), EMPTY_PAYLOAD)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio heeds what it returns
         """The client says nothing more (RFC 9112, 8 and 9.6): what it has asked for whole is answered, half a request is refused, and the
@@ -187,6 +191,16 @@ class Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.write(f"{head}{said}\n".encode())
         raise _Answered
+
+
+def _faulty(message: RawRequestMessage) -> str | None:
+    """What aiohttp lets pass of a request, and two who read it could take for two things: versions that this is not, a framing that others
+    do not know (RFC 9112, 6.1 and 7), and two tokens (RFC 9110, 5.3 and 11.6.2). None if it is in order."""
+    if message.version not in VERSIONS:
+        return "the version"
+    if message.chunked and (message.version != VERSIONS[1] or message.headers[hdrs.TRANSFER_ENCODING].strip(" \t").lower() != "chunked"):
+        return "the transfer coding"
+    return "two tokens" if len(message.headers.getall(hdrs.AUTHORIZATION, ())) > 1 else None
 
 
 def patient(request: web.Request, seconds: float) -> None:

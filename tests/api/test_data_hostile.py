@@ -69,6 +69,11 @@ HOSTILE: dict[str, bytes] = {
     "method not taken at token": b"GET /token HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP of later": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP of never": b"GET /data/x HTTP/9.9\r\nHost: x\r\n\r\n",
+    "HTTP of before": b"GET /data/x\r\n\r\n",
+    "HTTP of later, framed as ours": b"GET /data/x HTTP/2.0\r\nHost: x\r\n\r\n",
+    "chunks by HTTP/1.0": b"POST /token HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a coding before the chunks": b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "two tokens": b"GET /data/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
     "TLS at a plain door": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "a huge header": b"GET /data/x HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
     "a huge path": b"GET /data/" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -142,6 +147,20 @@ async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(wir
             async with asyncio.timeout(10):
                 answer = await stream.read()
         assert answer.count(b"HTTP/1.") == 1, outer
+        assert LARGE[:100] not in answer
+
+
+@pytest.mark.asyncio
+async def test_nothing_behind_a_request_that_two_could_read_as_two_is_answered(wire: Wire):
+    """Whoever stands before us may have taken it for something else, and what follows for a part of that."""
+    hidden = request("GET", wire.rig.endpoint, wire.rig.authorization())
+    for name in ("HTTP of before", "HTTP of later, framed as ours", "chunks by HTTP/1.0", "a coding before the chunks", "two tokens"):
+        async with connected(wire.rig.url, wire.tls) as (stream, writer):
+            writer.write(HOSTILE[name] + hidden)
+            async with asyncio.timeout(10):
+                answer = await stream.read()
+        assert answer.startswith(b"HTTP/1.1 400 "), name
+        assert answer.count(b"HTTP/1.") == 1 + answer.count(b"no HTTP/1.1 request"), name
         assert LARGE[:100] not in answer
 
 
