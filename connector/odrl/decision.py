@@ -11,7 +11,7 @@ from connector import __version__
 from connector.errors import PolicyError
 from connector.odrl import words
 from connector.odrl.codes import Code, Result
-from connector.odrl.duties import Owed, deadline_of, meant, owed
+from connector.odrl.duties import deadline_of, meant
 from connector.odrl.explain import (
     Fault,
     NearMiss,
@@ -25,7 +25,7 @@ from connector.odrl.explain import (
 from connector.odrl.facts import listed
 from connector.odrl.judge import Case, deciding_atom, facts_of, granting
 from connector.odrl.model import Constraint, Event, Node, Request, constraints_of, leaves
-from connector.odrl.results import RuleResult, rule_results, told
+from connector.odrl.results import Owed, RuleResult, owed, rule_results, told
 from connector.odrl.values import instant, microseconds, term
 from connector.odrl.vocabulary import compact
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple, get_args
 
 from connector.errors import PolicyError
 from connector.odrl import values
@@ -48,50 +46,6 @@ COMPENSATE: Final = ODRL + "compensate"  # anybody may pay for the assignee (W3C
 _STATES: Final = frozenset(get_args(DutyState))
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """A duty as a decision shows it: where it stands in the document, what is to be done, by whom and until when, and how it stands.
-
-    `deadline` is the instant from which it is overdue, as far as there is one already; `blocking` says that the use has to wait for it.
-    """
-
-    path: str
-    id: str
-    when: Literal["pre", "with", "post"]
-    kind: str
-    actions: tuple[str, ...]
-    debtor: str
-    state: DutyState
-    deadline: datetime | None
-    blocking: bool
-    rule: Rule
-
-
-def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> tuple[Owed, ...]:
-    """The duties of a permission (or, given an obligation, it alone) as they stand; inactive ones are left out. Behind one that is overdue
-    stand its consequences: both clear it only together (ODRL 2.2 IM, 2.6.4)."""
-    found = []
-    for duty in rule.duties if rule.kind == "permission" else (rule,):
-        state = state_of(policy, duty, world, now, facts)
-        if state == "inactive":
-            continue
-        deadline = deadline_of(duty, world, policy, facts)
-        debtor = next((scope.id for scope in (*duty.assignees, *rule.assignees)), next(iter(policy.assignees), ""))
-        found.append(_owed(duty, debtor, state, deadline, blocks(duty, state, options, stage)))
-        if state == "overdue" and deadline is not None:
-            for consequence in duty.duties:
-                who = next((scope.id for scope in consequence.assignees), debtor)
-                done: DutyState = "fulfilled" if _done_after(policy, consequence, world, now, deadline) else "pending"
-                found.append(_owed(consequence, who, done, deadline_of(consequence, world, policy), False))
-    return tuple(found)
-
-
-def _owed(duty: Rule, debtor: str, state: DutyState, deadline: int | None, blocking: bool) -> Owed:
-    due_by = None if deadline is None else values.instant(deadline)
-    actions = tuple(action.iri for action in duty.actions)
-    return Owed(duty.path, duty.id, duty.when, duty.kind, actions, debtor, state, due_by, blocking, duty)
-
-
 def gate(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> int:
     """FALSE if a duty of the permission stands in the way of the use, UNKNOWN if one does unless a missing fact says that it is none."""
     state = TRUE
@@ -103,8 +57,7 @@ def gate(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts
 
 def doubtful(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> bool:
     """Whether nobody knows if it is a duty at all."""
-    told = any(name in world.duties for name in (duty.id, duty.path) if name)
-    return not told and _due(policy, duty, world, now, facts) == UNKNOWN
+    return said_of(policy, duty, world) is None and _due(policy, duty, world, now, facts) == UNKNOWN
 
 
 def blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
@@ -120,9 +73,8 @@ def blocks(duty: Rule, state: DutyState, options: Options, stage: str) -> bool:
 def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> DutyState:
     """How a duty stands in the world at `now` (microseconds since 1970). One of which the world says what is no state counts as overdue:
     what nobody understands lets nobody in."""
-    for name in (duty.id, duty.path):
-        if name and (told := world.duties.get(name)) is not None:
-            return told if told in _STATES else "overdue"
+    if (said := said_of(policy, duty, world)) is not None:
+        return said
     if _due(policy, duty, world, now, facts) == FALSE:
         return "inactive"
     deadline = deadline_of(duty, world, policy, facts)
@@ -132,9 +84,30 @@ def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: F
         return "fulfilled"
     if deadline is None or now is None or now < deadline:
         return "pending"
-    if None not in done and duty.duties and all(_done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
+    if None not in done and duty.duties and all(done_after(policy, consequence, world, now, deadline) for consequence in duty.duties):
         return "remediated"  # late, and all that follows from being late is done too (ODRL 2.2 IM, 2.6.4)
     return "overdue"
+
+
+def said_of(policy: Policy, duty: Rule, world: World) -> DutyState | None:
+    """The state of a duty that the world tells: by its id or path, or (as `""`) that of the duties before the use of a policy of whose
+    duties it names none."""
+    known = world.duties
+    if not known:
+        return None
+    said = known.get(duty.id if duty.id in known and duty.id else duty.path)
+    if said is None and "" in known and duty.kind == "duty" and duty.when == "pre" and _named(policy).isdisjoint(known):
+        said = known[""]
+    return said if said is None or said in _STATES else "overdue"
+
+
+def _named(policy: Policy) -> frozenset[str]:
+    """The ids and paths of the duties of a policy's permissions."""
+    known: frozenset[str] | None = policy.memo.get(_named)
+    if known is None:
+        names = [(duty.id, duty.path) for rule in policy.permissions for duty in rule.duties]
+        known = policy.memo[_named] = frozenset(name for both in names for name in both if name)
+    return known
 
 
 def _done(policy: Policy, duty: Rule, world: World, now: int | None, since: int | None) -> list[int | None]:
@@ -146,7 +119,7 @@ def _done(policy: Policy, duty: Rule, world: World, now: int | None, since: int 
     return found
 
 
-def _done_after(policy: Policy, duty: Rule, world: World, now: int | None, instant: int) -> bool:
+def done_after(policy: Policy, duty: Rule, world: World, now: int | None, instant: int) -> bool:
     return None not in _done(policy, duty, world, now, instant)
 
 

@@ -11,11 +11,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
 from connector.odrl.codes import Code, Result, Stage
-from connector.odrl.duties import Owed, doubtful, owed
+from connector.odrl.duties import doubtful
 from connector.odrl.facts import ATOMS_MAX, stated
 from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, facts_of, granted, on_target, unknown_code
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Origin, Policy, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
+from connector.odrl.results import Owed, owed
 from connector.odrl.vocabulary import compact
 
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told

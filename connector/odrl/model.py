@@ -343,8 +343,9 @@ class World:
     Facts and declared values of one operand are joined: all of them must be covered, so neither can hide the other.
     `anchors` say since when a duration runs: left operand (full IRI), or id or path of a duty -> instant. `used` is what was used up
     before: left operand -> number, of the whole policy, or (path of the rule, left operand) -> number, of one rule. `log` holds the acts so
-    far (None: nobody keeps one), `duties` the state of duties by id or path where that is known better than from the log, `member_of`
-    thing -> the collections that it is in, `origins` left operand -> where its fact comes from, as far as that is told.
+    far (None: nobody keeps one), `duties` the state of duties by id or path where that is known better than from the log
+    (`duties.said_of`), `member_of` thing -> the collections that it is in, `origins` left operand -> where its fact comes from, as far as
+    that is told.
     """
 
     now: datetime

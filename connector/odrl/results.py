@@ -6,12 +6,15 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from connector.odrl import words
-from connector.odrl.duties import blocks, state_of
+from connector.odrl.duties import blocks, deadline_of, done_after, state_of
 from connector.odrl.judge import Case, Spoken, addresses, covers, deciding_atom, facts_of, granted, on_target, reach, refined
-from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Rule, RuleKind
+from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, DutyState, Facts, Logic, Node, Options, Policy, Rule, RuleKind, World
+from connector.odrl.values import instant
 
 State = Literal["satisfied", "unsatisfied", "unknown"]
 Performance = Literal["Performed", "Unperformed", "Unknown"]
@@ -49,6 +52,50 @@ def compliance(kind: RuleKind, active: bool | None, duty: str = "") -> Complianc
     attempted = not duty or performance == "Performed"
     deontic = None if active is None else DEONTIC[active, performance][column]
     return Compliance("Attempted" if attempted else "NotAttempted", performance, deontic)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A duty as a decision shows it: where it stands in the document, what is to be done, by whom and until when, and how it stands.
+
+    `deadline` is the instant from which it is overdue, as far as there is one already; `blocking` says that the use has to wait for it.
+    """
+
+    path: str
+    id: str
+    when: Literal["pre", "with", "post"]
+    kind: str
+    actions: tuple[str, ...]
+    debtor: str
+    state: DutyState
+    deadline: datetime | None
+    blocking: bool
+    rule: Rule
+
+
+def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> tuple[Owed, ...]:
+    """The duties of a permission (or, given an obligation, it alone) as they stand; inactive ones are left out. Behind one that is overdue
+    stand its consequences: both clear it only together (ODRL 2.2 IM, 2.6.4)."""
+    found = []
+    for duty in rule.duties if rule.kind == "permission" else (rule,):
+        state = state_of(policy, duty, world, now, facts)
+        if state == "inactive":
+            continue
+        deadline = deadline_of(duty, world, policy, facts)
+        debtor = next((scope.id for scope in (*duty.assignees, *rule.assignees)), next(iter(policy.assignees), ""))
+        found.append(_owed(duty, debtor, state, deadline, blocks(duty, state, options, stage)))
+        if state == "overdue" and deadline is not None:
+            for consequence in duty.duties:
+                who = next((scope.id for scope in consequence.assignees), debtor)
+                done: DutyState = "fulfilled" if done_after(policy, consequence, world, now, deadline) else "pending"
+                found.append(_owed(consequence, who, done, deadline_of(consequence, world, policy), False))
+    return tuple(found)
+
+
+def _owed(duty: Rule, debtor: str, state: DutyState, deadline: int | None, blocking: bool) -> Owed:
+    due_by = None if deadline is None else instant(deadline)
+    actions = tuple(action.iri for action in duty.actions)
+    return Owed(duty.path, duty.id, duty.when, duty.kind, actions, debtor, state, due_by, blocking, duty)
 
 
 class ConstraintResult(NamedTuple):

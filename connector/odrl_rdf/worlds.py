@@ -30,6 +30,7 @@ SPACES: Final = (SOTW, "https://w3id.org/odrl-fs#")
 CLOCK: Final = SOTW + "CurrentXSDDateTime"  # the parameter of a request that is the time of the world
 CREATED: Final = "http://purl.org/dc/terms/created"
 ISSUED: Final = "http://purl.org/dc/terms/issued"  # SolidLab: <.../currentTime> dct:issued "..."
+SOLIDLAB: Final = "http://example.org/"  # the terms of that suite for a state of the world
 PAYMENTS: Final = "https://www.epimorphics.com/guide-to-the-payments-ontology/"
 
 _FACTS: Final = {"currentLocation": "spatial", "location": "spatial", "recipient": "recipient"}
@@ -80,10 +81,13 @@ def load_world(
     in collections (`odrl:partOf`) is transitive; reports of duties become `duties`, acts that performed one become `log`; of a location,
     a recipient, a count and a sum paid it takes the value. Whatever else is in the document is not known, and no constraint on it holds.
 
-    `policies` are those whose duties the reports are about. Without them a report counts for the duty that it names, and for no other. A
-    duty is fulfilled when its action has been exercised (ODRL 2.2 IM, 2.6), whoever asked for it: with them, an act that fulfilled a duty
-    of one of them counts for each other duty of theirs that asks for the same act on the same target by the same party: one payment counts
-    for all that ask for it, so give those of which that is meant.
+    A report counts for the duty that it names. One that a world of SolidLab's suite `includes` is the report on the condition of the case,
+    also where it names the duty of another policy (case 065, whose expected report says so): it counts for the duties before the use of a
+    policy of which the world names none. No world of another form counts so, and this one neither if `policies` are given.
+
+    `policies` are those whose duties the reports are about. A duty is fulfilled when its action has been exercised (ODRL 2.2 IM, 2.6),
+    whoever asked for it: with them, an act that fulfilled a duty of one of them counts for each other duty of theirs that asks for the same
+    act on the same target by the same party: one payment counts for all that ask for it, so give those of which that is meant.
 
     Raises PolicyError with findings: no time or several, a value that cannot be read.
     """
@@ -100,7 +104,7 @@ def load_world(
         for name, operand in _USED.items():
             if found := [term for node in graph.nodes for term in graph.objects(node, space + name)]:
                 used[ODRL + operand] = sum(_number(term) for term in found)
-    worlds = graph.typed(*(space + "SotW" for space in SPACES), "http://example.org/Sotw")
+    worlds = graph.typed(*(space + "SotW" for space in SPACES), SOLIDLAB + "Sotw")
     world = World(
         now=at,
         facts=facts,
@@ -110,7 +114,9 @@ def load_world(
         member_of={thing: frozenset(_collections(graph, thing)) for thing, said in graph.nodes.items() if ODRL + "partOf" in said},
         id=worlds[0] if len(worlds) == 1 and not is_blank(worlds[0]) else "",
     )
-    return replace(world, duties={**dict(_done_as_well(graph, world, tuple(policies))), **world.duties})
+    known = tuple(policies)
+    more = dict(_done_as_well(graph, world, known)) if known else _included(graph, world)
+    return replace(world, duties={**more, **world.duties})
 
 
 def _graph(document: object, format: str, contexts: Mapping[str, Mapping[str, Any]]) -> Graph:
@@ -240,6 +246,15 @@ def _duties(graph: Graph) -> Iterable[tuple[str, DutyState]]:
                 if isinstance(rule, str) and len(words) == 1 and words[0] in states:
                     yield rule, states[words[0]]
                     break
+
+
+def _included(graph: Graph, world: World) -> dict[str, DutyState]:
+    """The one state of all duties on which a world of SolidLab's suite includes a report, as that of a duty that it does not name."""
+    wholes = [term for node in graph.typed(SOLIDLAB + "Sotw") for term in graph.objects(node, SOLIDLAB + "includes")]
+    parts = [term for whole in wholes if isinstance(whole, str) for term in graph.objects(whole, REPORT + "ruleReport")]
+    duties = [term for part in parts if isinstance(part, str) for term in graph.objects(part, REPORT + "rule")]
+    states = {world.duties[duty] for duty in duties if isinstance(duty, str) and duty in world.duties}
+    return {"": states.pop()} if len(states) == 1 else {}
 
 
 def _done_as_well(graph: Graph, world: World, policies: tuple[Policy, ...]) -> Iterator[tuple[str, DutyState]]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from connector.odrl import Code, Event, Operand, Options, Policy, Profile, Request, World, evaluate, lint, load
-from connector.odrl.duties import deadline_of, owed, performs
+from connector.odrl.duties import deadline_of, performs
 from connector.odrl.operands import COUNT
+from connector.odrl.results import owed
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, participant, policy, purpose, request, rule, time, world
 

@@ -11,8 +11,8 @@ from connector.odrl.duties import (
     exercises,
     gate,
     has_deadline,
-    owed,
     performs,
+    said_of,
     signed,
     state_of,
     turns_of,
@@ -20,6 +20,7 @@ from connector.odrl.duties import (
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Facts, Policy, Rule
 from connector.odrl.operands import DELAY_PERIOD, PAY_AMOUNT, PURPOSE
 from connector.odrl.registry import DUTY_TIME
+from connector.odrl.results import owed
 from connector.odrl.values import DAY, microseconds
 from connector.odrl.vocabulary import ODRL
 from tests.odrl.cases import NOW, PARTIES, leaf, offer, policy, purpose, request, rule, time
@@ -537,3 +538,20 @@ def test_an_obligation_is_owed_by_itself_and_an_inactive_duty_is_not_owed() -> N
     (obligation,) = owed(found, found.obligations[0], World(NOW), AT, {}, Options(), "transfer")
     assert (obligation.kind, obligation.path, obligation.actions) == ("obligation", "/obligation/0", (ODRL + "delete",))
     assert owed(found, found.permissions[0], World(NOW), AT, {PURPOSE: "b"}, Options(), "transfer") == ()
+
+
+def test_a_world_may_tell_the_state_of_the_duties_before_the_use_of_a_policy_of_which_it_names_none() -> None:
+    """As the suite of SolidLab does; what follows the use, and an obligation, is none of these, and a name goes before."""
+    gate, after = {"action": "odrl:compensate", "@id": "urn:pay"}, {"action": "odrl:delete"}
+    found = load(offer(rule(duty=[gate, after])) | {"obligation": [{"action": "odrl:obtainConsent"}]})
+    facts: dict[str, Any] = {}
+
+    def states(**told: str) -> list[str | None]:
+        world = World(NOW, duties={name.replace("_", ":"): state for name, state in told.items()} | {"": "fulfilled"}, log=())
+        return [said_of(found, duty, world) for duty in (*found.permissions[0].duties, *found.obligations)]
+
+    assert states() == states(urn_other="overdue") == ["fulfilled", None, None]
+    assert states(urn_pay="pending") == ["pending", None, None]
+    world = World(NOW, duties={"": "fulfilled", "/permission/0/duty/1": "pending"}, log=())  # it names one, and so tells of each
+    assert [said_of(found, duty, world) for duty in found.permissions[0].duties] == [None, "pending"]
+    assert state_of(found, found.permissions[0].duties[0], World(NOW, duties={"": "done"}), None, facts) == "overdue"  # what is no state

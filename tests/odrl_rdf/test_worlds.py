@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector.errors import PolicyError
-from connector.odrl import Code, Event, Policy, Request, Stage, World, load
+from connector.odrl import Code, Event, Policy, Request, Stage, World, evaluate, load
 from connector.odrl.vocabulary import ODRL
 from connector.odrl_rdf.contexts import W3C_REQUEST_CONTEXT, W3C_WORLD_CONTEXT
 from connector.odrl_rdf.worlds import COLLECTIONS_MAX, load_request, load_world
@@ -269,3 +269,30 @@ def test_a_report_on_a_duty_itself_goes_before_what_was_done_for_another():
     text = HEAD + REPORTED.format(state="Fulfilled", at="2026-06-15T11:00:00Z") + told
     found = load_world(text, "turtle", now=NOW, policies=(asking("urn:paid"), asking("urn:owed")))
     assert found.duties == {"urn:paid": "fulfilled", "urn:owed": "overdue"}
+
+
+INCLUDED = REPORTED.replace("a:w a <http://example.org/Sotw> .", "a:w a <http://example.org/Sotw> ; <http://example.org/includes> a:p .")
+
+
+def included(text: str, *policies: Policy) -> World:
+    return load_world(HEAD + text.format(state="Fulfilled", at="2026-06-15T11:00:00Z"), "turtle", now=NOW, policies=policies)
+
+
+def test_what_a_world_of_solidlab_includes_is_the_report_on_the_condition_of_its_case():
+    world, owed, asked = included(INCLUDED), asking("urn:owed"), Request("did:web:a", target="urn:x")
+    assert world.duties == {"urn:paid": "fulfilled", "": "fulfilled"}
+    assert evaluate(owed, asked, world).permitted
+    assert not evaluate(owed, asked, included(INCLUDED, owed)).permitted  # who says which policies the reports are about is taken at that
+    late = INCLUDED + " a:q a report:PolicyReport ; report:ruleReport a:t . a:w <http://example.org/includes> a:q . "
+    late += "a:t a report:DutyReport ; report:rule <urn:other> ; report:deonticState report:Violated ."
+    assert "" not in included(late).duties  # it says two things
+
+
+def test_no_world_of_another_form_counts_so():
+    for text in (
+        REPORTED,
+        INCLUDED.replace("example.org/Sotw", "example.org/World"),
+        INCLUDED.replace("<http://example.org/Sotw>", "sotw:SotW"),
+    ):
+        assert included(text).duties == {"urn:paid": "fulfilled"}
+        assert not evaluate(asking("urn:owed"), Request("did:web:a", target="urn:x"), included(text)).permitted
