@@ -92,8 +92,8 @@ async def listen(door: Door, routes: Callable[[web.Application], None], middlewa
     files = [each for each in (door.certificate, door.key, door.client_ca, door.client_crl) if each is not None]
 
     def changed(_context: ssl.SSLContext | None, others: frozenset[Path]) -> None:
-        """Other lists count for whoever is in already, too: who showed a certificate comes in again, if it is still good."""
-        if door.client_crl in others:
+        """Other authorities and lists count for whoever is in already: who showed a certificate comes in again, if it is still good."""
+        if door.client_crl in others or door.client_ca in others:
             entrance.cut_certified()
 
     tls = OfFiles(f"{door.name}.certificate", files, lambda: tls_context(door), changed)

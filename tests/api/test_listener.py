@@ -502,6 +502,23 @@ async def test_a_certificate_by_an_authority_that_is_revoked_opens_nothing(tmp_p
 
 
 @pytest.mark.asyncio
+async def test_whoever_is_in_by_an_authority_that_is_believed_no_more_is_put_out(tmp_path: Path, mutual: Any):
+    server, clients, files = mutual
+    context = showing(trusting(server), clients.issue_cert("one@example.org"), tmp_path)
+    async with opened(routes, **files, idle_seconds=30.0) as at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=context, server_hostname="localhost")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+            files["client_ca"].write_bytes(trustme.CA().cert_pem.bytes())
+            assert at.renew() == ["protocol.certificate: loaded again"]
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert not await answered(at.port, context)
+        writer.transport.abort()
+
+
+@pytest.mark.asyncio
 async def test_who_shakes_hands_while_the_list_changes_does_not_come_in_by_the_one_before(tmp_path: Path, mutual: Any):
     server, clients, files = mutual
     lost, lists = clients.issue_cert("lost@example.org"), tmp_path / "revoked.pem"
