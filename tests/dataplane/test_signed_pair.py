@@ -1,6 +1,7 @@
 """Two connectors whose agreement demands signed requests: the consumer gets its data, and its token is of no use to anybody else."""
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from connector import telemetry
+from connector.adapters import keys
 from connector.evidence.verify import verify
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.records import Edr
@@ -63,3 +65,28 @@ async def test_where_nothing_is_demanded_answers_are_signed_all_the_same(tmp_pat
         legs = [each for each in await both.consumer.evidence(order["transfer"]) if each.what == telemetry.LEG]
         assert [leg.detail["status"] for leg in legs][:1] == [200]
         assert all("answer" in leg.detail for leg in legs)
+
+
+@pytest.mark.asyncio
+async def test_what_a_key_has_signed_is_proven_after_it_has_ended_and_only_its_public_half_is_left(tmp_path: Path):
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        await both.provider.publish(DATASET, pair.OPEN, content=CONTENT)
+        order = await pulled(both.consumer, "hospital", DATASET)
+        for side in (both.provider, both.consumer):
+            folder, own = side.site.settings.keys.directory, side.site.id
+            (old,) = keys.Keys(folder, own).public()
+            keys.generate(folder, time.time())
+            keys.retire(folder, old.kid.partition("#")[2], time.time())
+            assert keys.forget(folder, own, time.time() + 1) == [old.kid.partition("#")[2]]
+            assert (await side.manage("POST", "/reload")).status == 200
+        both.provider.site.meet(both.consumer.site)  # each has read the other's self-description of now
+        for side in (both.provider, both.consumer):
+            assert (await side.manage("POST", "/reload")).status == 200
+        again = await pulled(both.consumer, "hospital", DATASET, name="again")
+        assert again["stage"] == "done"
+        for side in (both.provider, both.consumer):
+            exported = await side.manage("GET", f"/agreements/{pair.quoted(order['agreement'])}/evidence")
+            report = verify(exported.body)
+            assert report.findings == ()
+            assert report.told is not None
+            assert report.told.counts.bytes >= len(CONTENT)
