@@ -47,6 +47,7 @@ class Site:
         self.environment: dict[str, str] = {}
         self.peak_bytes = 0
         self._process: asyncio.subprocess.Process | None = None
+        self._unready = ""  # what keeps it from being ready, as it says
 
     @property
     def pid(self) -> int:
@@ -101,7 +102,8 @@ class Site:
         async with aiohttp.ClientSession() as session:
             while not await self._ready(session):
                 if self._process.returncode is not None or time.perf_counter() - began > READY_SECONDS:
-                    raise ConnectorError(f"{self.name} did not start; {self.directory / 'connector.log'} says why")
+                    why = f"; {self._unready}" if self._unready else ""
+                    raise ConnectorError(f"{self.name} did not start{why}; {self.directory / 'connector.log'} says why")
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
         return time.perf_counter() - began
 
@@ -146,6 +148,7 @@ class Site:
     async def _ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(f"http://127.0.0.1:{self.port + _listeners().index('ops')}/readyz") as answer:
+                self._unready = "; ".join((await answer.json())["faults"].values())
                 return answer.status == HTTP_OK
         except aiohttp.ClientError:
             return False

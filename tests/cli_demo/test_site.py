@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from connector.cli_demo.site import PIECE_BYTES, PORTS, Line, Site, free_ports, peak_bytes
 from connector.errors import ConnectorError
@@ -91,6 +92,27 @@ async def test_one_that_cannot_start_says_where_the_reason_is(site: Site):
         with pytest.raises(ConnectorError, match=r"hospital did not start; .*connector\.log says why"):
             await site.start()
     assert f"`data.port` {site.data_port}" in (site.directory / "connector.log").read_text()
+    with pytest.raises(ConnectorError, match="hospital ended with code 1"):
+        await site.stop()
+
+
+@pytest.mark.asyncio
+async def test_what_keeps_it_from_being_ready_is_said(site: Site):
+    """Of a connector that is up and whose disk is all but full nobody would read the log to know that."""
+
+    async def ready(_request: web.Request) -> web.Response:
+        return web.json_response({"ready": False, "faults": {"disk": "make room"}}, status=503)
+
+    app = web.Application()
+    app.router.add_get("/readyz", ready)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", site.data_port + 2).start()
+        with pytest.raises(ConnectorError, match=r"hospital did not start; make room; .*connector\.log says why"):
+            await site.start()
+    finally:
+        await runner.cleanup()
     with pytest.raises(ConnectorError, match="hospital ended with code 1"):
         await site.stop()
 
