@@ -47,8 +47,9 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
             _code(case, found, member)
         _taken_over(case, found, flows, member)
     _agreement(case, found, flows)
+    places = _places(flows)
     for pid in found.facts:
-        _answers(case, found, flows, pid)
+        _answers(case, found, places, pid)
     if case.header.value["at"] < found.last - AHEAD_SECONDS:
         case.fault("header-at", case.header, "/at")
 
@@ -173,7 +174,7 @@ def _reason(fact: Fact) -> str:
     return "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
 
 
-def _answers(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
+def _answers(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -> None:
     """Whether the provider has signed the answers with data that are on record of a transfer, and with what is on record of them; whether
     they are of this transfer, and of then; and whether the consumer has signed the requests that they answer. Where a base is not there
     nobody can tell."""
@@ -196,7 +197,7 @@ def _answers(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
             case.fault("answer-twice", fact.member, "/detail")
         elif abs(shown.created - fact.at) > AHEAD_SECONDS:
             case.fault("answer-time", fact.member, "/detail")
-        elif _is_placed(case, found, flows, fact, shown) and _is_asked(case, found, fact, shown, request):
+        elif _is_placed(case, found, places, fact, shown) and _is_asked(case, found, fact, shown, request):
             found.bases.add(base)
             found.answers += 1
 
@@ -210,20 +211,20 @@ def _signature(answer: Mapping[str, Any]) -> bytes:
     return signature
 
 
-def _is_placed(case: Case, found: Ledgers, flows: Flows, fact: Fact, shown: Shown) -> bool:
-    """Whether an answer is not of another transfer in the file. It is of the one that its address names by the provider's pid, or to whose
-    address the provider has promised to take receipts; any other address says of no transfer."""
-    pid, target = str(fact.member.value["pid"]), shown.values.get('"@target-uri";req', "").partition("?")[0]
-    named = set(map(unquote, target.split("/")[3:]))
+def _places(flows: Flows) -> dict[str, str]:
+    """The transfers that an address can be of: by the provider's pids, and by the addresses to which it has promised to take receipts."""
     promised = {of.manifest.value.receipts.rpartition("/")[0]: of.manifest.transfer for of in flows.flows.values()}
-    others = {str(each.value["providerPid"]) for id, each in flows.transfers.items() if id != pid}
-    own = flows.transfers.get(pid)
-    if promised.get(target) == pid or (own is not None and own.value["providerPid"] in named):
-        return True
-    if target in promised or others & named:
+    return {str(each.value["providerPid"]): pid for pid, each in flows.transfers.items()} | promised
+
+
+def _is_placed(case: Case, found: Ledgers, places: Mapping[str, str], fact: Fact, shown: Shown) -> bool:
+    """Whether an answer is not of another transfer in the file. An address that names none of them says of no transfer."""
+    target = shown.values.get('"@target-uri";req', "").partition("?")[0]
+    named = {places[each] for each in (target, *map(unquote, target.split("/")[3:])) if each in places}
+    if named and fact.member.value["pid"] not in named:
         case.fault("answer-transfer", fact.member, "/detail")
         return False
-    found.unplaced += 1
+    found.unplaced += not named
     return True
 
 
