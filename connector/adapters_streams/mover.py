@@ -1,7 +1,7 @@
-"""Bytes from a connection into a file without a copy in this process, and their hashes: two threads for each connection.
+"""Bytes from a connection into a file without a copy in this process, and their hashes: three threads for each connection.
 
-One thread moves what has arrived from the socket through a pipe into the file (`splice`); the other reads it from the page cache and
-hashes it, while more arrives (hashlib lets go of the interpreter's lock). Where there is no `splice`, or a file system does not take
+One thread moves what has arrived from the socket through a pipe into the file (`splice`); two others read it from the page cache and
+hash it, while more arrives (hashlib lets go of the interpreter's lock). Where there is no `splice`, or a file system does not take
 it, pieces are read and written. The event loop hears of a move when it is over, and sees its hashes as they come.
 """
 
@@ -18,12 +18,13 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
 from connector.errors import ConnectorError, PeerFailed, SinkFailed
+from connector.metering.content import records_in
 from connector.ports import Detached
 from connector.ports.sinks import Move
 
@@ -33,28 +34,36 @@ READ_BYTES: Final = 1 << 20  # read back for hashing at once: each call gives th
 LEAF: Final = b"\0"  # RFC 6962, 2.1: what stands before a leaf in its hash (`connector.merkle.tree.leaf_hash`)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+HASHING: Final = 2  # threads for each connection: one alone takes longer than all the rest
 SPLICES: Final = hasattr(os, "splice")
 TURN_SECONDS: Final = 0.0002  # that the event loop keeps the lock from a thread that waits for it, while bytes move
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
-    """A move as it was asked for."""
+    """A move as it was asked for, and how it stands: `chunks` of it were handed over, and no more are once it is `over`; `cut` says why
+    that was before its end, `failed` why some cannot be hashed. `hashed` waits for what comes before it: by the number of its first chunk,
+    what was counted in each and its hash."""
 
     move: Move
     offset: int
     length: int
     chunk_bytes: int
-    lines: bool
+    unit: str
+    chunks: int = 0
+    over: bool = False
+    cut: ConnectorError | None = None
+    failed: ConnectorError | None = None
+    hashed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Come:
-    """So much of a job lies at its place: up to `end`; `error` says why no more comes."""
+    """`length` bytes of a job lie at their place, from its chunk number `first` on."""
 
     job: _Job
-    end: int
-    error: ConnectorError | None = None
+    first: int
+    length: int
 
 
 class SpliceMover:
@@ -72,14 +81,15 @@ class SpliceMover:
         self._come: SimpleQueue[_Come | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         _Turns.more(1)
-        self._ended = [self._thread(self._move_all, "move"), self._thread(self._hash_all, "hash")]
+        self._lock = threading.Lock()
+        self._ended = [self._thread(self._move_all, "move"), *(self._thread(self._hash_all, "hash") for _ in range(HASHING))]
 
-    def move(self, offset: int, length: int, chunk_bytes: int, *, lines: bool = False) -> Move:
+    def move(self, offset: int, length: int, chunk_bytes: int, unit: str = "none") -> Move:
         """See the port."""
         move = Move(self._loop.create_future())
         self._open.add(move)
         move.finished.add_done_callback(partial(self._over, move))
-        self._jobs.put(_Job(move, offset, length, chunk_bytes, lines))
+        self._jobs.put(_Job(move, offset, length, chunk_bytes, unit))
         return move
 
     async def close(self) -> None:
@@ -132,12 +142,13 @@ class SpliceMover:
         broken: ConnectorError | None = None
         try:
             while (job := self._jobs.get()) is not None:
-                if broken is None:
-                    broken = self._move_one(job, way)
-                else:
-                    self._come.put(_Come(job, job.offset, broken))
+                broken = broken or self._move_one(job, way)
+                with self._lock:
+                    job.over, job.cut = True, broken
+                    self._settle_if_over(job)
         finally:
-            self._come.put(None)
+            for _ in range(HASHING):
+                self._come.put(None)
             way.close()
 
     def _move_one(self, job: _Job, way: _Way) -> ConnectorError | None:
@@ -150,15 +161,23 @@ class SpliceMover:
                 at += moved or 0
                 if at != told and (moved is None or at - told >= STEP_BYTES or at == end):
                     told = at
-                    self._come.put(_Come(job, at))
+                    self._hand_over(job, at)
                 if moved is None and not way.more_comes():
                     raise PeerFailed(f"`{self._where}` stopped sending in the middle of its answer")
         except ConnectorError as error:
-            self._come.put(_Come(job, at, error))
+            self._hand_over(job, at)
             return error
-        if not job.length:
-            self._come.put(_Come(job, end))
         return None
+
+    def _hand_over(self, job: _Job, end: int) -> None:
+        """Let those chunks be hashed that have come up to `end` and are whole."""
+        chunk_bytes = job.chunk_bytes
+        while (begin := job.offset + job.chunks * chunk_bytes) < end:
+            come = end - begin if end == job.offset + job.length else (end - begin) // chunk_bytes * chunk_bytes
+            if not (length := min(come, max(READ_BYTES // chunk_bytes, 1) * chunk_bytes)):
+                return
+            self._come.put(_Come(job, job.chunks, length))
+            job.chunks += -(-length // chunk_bytes)
 
     def _step(self, offset: int, count: int, way: _Way) -> int | None:
         """Move what is there, up to `count` bytes; None if there is nothing yet. Raises PeerFailed if nothing comes any more."""
@@ -179,35 +198,42 @@ class SpliceMover:
         self._left -= moved
         return moved
 
-    # The thread that hashes.
+    # The threads that hash.
 
     def _hash_all(self) -> None:
         buffer = bytearray(READ_BYTES)
-        broken: ConnectorError | None = None
         while (come := self._come.get()) is not None:
-            job, hashes = come.job, come.job.move.hashes
-            end = job.offset + job.length
+            if len(buffer) < come.length:
+                buffer = bytearray(come.length)
+            failed: ConnectorError | None = None
+            hashed: list[tuple[int, bytes]] = []
             try:
-                while broken is None and not self._closed:
-                    first, chunk_bytes = job.offset + len(hashes) * job.chunk_bytes, job.chunk_bytes
-                    there = come.end - first if come.end == end else (come.end - first) // chunk_bytes * chunk_bytes
-                    if there <= 0:
-                        break
-                    if len(buffer) < chunk_bytes:
-                        buffer = bytearray(chunk_bytes)
-                    got = _read(self._into, first, min(there, len(buffer) // chunk_bytes * chunk_bytes), buffer)
-                    for at in range(0, len(got), chunk_bytes):
-                        leaf = hashlib.sha256(LEAF)
-                        leaf.update(got[at : at + chunk_bytes])
-                        job.move.lines.append(buffer.count(b"\n", at, min(at + chunk_bytes, len(got))) if job.lines else 0)
-                        hashes.append(leaf.digest())
+                if self._closed:
+                    raise PeerFailed("the download was stopped")
+                self._hash(come, buffer, hashed)
             except ConnectorError as error:
-                broken = error
-            stopped = PeerFailed("the download was stopped") if self._closed else None
-            if (failed := come.error or broken or stopped) is not None:
-                self._tell(job.move.finished, failed)
-            elif come.end == end:
-                self._tell(job.move.finished, None)
+                failed = error
+            job, move = come.job, come.job.move
+            with self._lock:
+                job.failed = job.failed or failed
+                job.hashed[come.first] = hashed
+                while part := job.hashed.pop(len(move.hashes), None):
+                    move.records += [records for records, _ in part]
+                    move.hashes += [leaf for _, leaf in part]
+                self._settle_if_over(job)
+
+    def _hash(self, come: _Come, buffer: bytearray, hashed: list[tuple[int, bytes]]) -> None:
+        job, chunk_bytes = come.job, come.job.chunk_bytes
+        got = _read(self._into, job.offset + come.first * chunk_bytes, come.length, buffer)
+        for at in range(0, come.length, chunk_bytes):
+            leaf = hashlib.sha256(LEAF)
+            leaf.update(got[at : at + chunk_bytes])
+            hashed.append((records_in(buffer, job.unit, at, min(at + chunk_bytes, come.length)), leaf.digest()))
+
+    def _settle_if_over(self, job: _Job) -> None:
+        """By whichever thread comes last."""
+        if job.over and (job.failed or len(job.move.hashes) == job.chunks):
+            self._tell(job.move.finished, job.failed or job.cut)
 
 
 class _Turns:

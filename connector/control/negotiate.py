@@ -323,8 +323,8 @@ class Negotiations:
             return None
         dataset = await self._store.dataset(offer.dataset)
         try:
-            live = dataset is not None and dataset.size_bytes is None
-            self._policies.demand_measured(terms, dataset.media_type if dataset else "", live=live)
+            counted = dataset is not None and await self._policies.counted(dataset)
+            self._policies.demand_measured(terms, dataset.media_type if dataset else "", counted=counted)
         except PolicyError as error:
             return not_understood(error)
         return None

@@ -290,6 +290,13 @@ class Policies:
         policy = self.parse(document)
         return {} if isinstance(policy, PolicyError) else billing.unused(policy)
 
+    async def counted(self, dataset: Dataset) -> bool:
+        """Whether the records of a dataset have a signed count."""
+        if dataset.size_bytes is None:
+            return True
+        extent = await self.extents(dataset.source)
+        return extent is not None and extent.counts
+
     def demand_measured(self, document: Document, media_type: str, *, counted: bool) -> None:
         """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type."""
         policy = self.parse(document)

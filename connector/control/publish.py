@@ -78,7 +78,7 @@ class Publishing:
         said_of_bytes = {"media_type": manifest.media_type} if manifest.media_type is not None else {}
         address, stat = await self._sources[kind].index(said_of_bytes | dict(manifest.source))
         for policy in (*manifest.policies, *([manifest.envelope] if manifest.envelope is not None else [])):
-            self._policies.demand_measured(policy, stat.media_type, live=stat.size_bytes is None)
+            self._policies.demand_measured(policy, stat.media_type, counted=stat.counted or stat.size_bytes is None)
         document = dcat.dataset_document(
             manifest.id,
             manifest.title,

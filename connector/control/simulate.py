@@ -225,7 +225,7 @@ class Simulation:
         found, replaced = await self._replaced(dataset, offer)
         for name, document in (("policy", policy), ("envelope", envelope)):
             if document is not None:
-                self._demand(document, name, found)
+                await self._demand(document, name, found)
         terms = {name: value for name, value in policy.items() if name not in ("@context", "target")}
         new = replace(replaced[0], policy=terms, envelope=envelope, template=None)
         gone = {each.id for each in replaced}
@@ -245,10 +245,10 @@ class Simulation:
         agreements = await self._agreements(now_there, new, at, agreements_after, limit)
         return Change(found, named[:PURPOSES_MAX], len(named), replaced, differences, page, unchanged, agreements)
 
-    def _demand(self, policy: Mapping[str, Any], name: str, of: Dataset) -> None:
+    async def _demand(self, policy: Mapping[str, Any], name: str, of: Dataset) -> None:
         """Raise PolicyError that points into the call for terms that `publish` would not take."""
         try:
-            self._policies.demand_measured(policy, of.media_type, live=of.size_bytes is None)
+            self._policies.demand_measured(policy, of.media_type, counted=await self._policies.counted(of))
         except PolicyError as error:
             first = next((finding for finding in error.findings if finding.severity == "error"), None)
             raise PolicyError(error.message, error.findings, f"/{name}{first.path if first else ''}") from None

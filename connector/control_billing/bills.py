@@ -127,10 +127,9 @@ class Bills:
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
-        """The instant after the last second in which a receipt was acknowledged; now, if none was."""
-        now = self._clock.now()
-        readings = [reading for account in accounts for reading in await self._readings(account, (now,))]
-        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
+        """The instant after the last second in which a receipt was acknowledged, by the clock of who has; now, if none was."""
+        readings = [reading for account in accounts for reading in await self._readings(account, (inf,))]
+        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=self._clock.now())
 
     async def _over(self, transfer: str) -> bool:
         """Whether a transfer has ended, so that nothing more comes."""

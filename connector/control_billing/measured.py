@@ -26,7 +26,11 @@ MEASURED: Final = frozenset({COUNT, BYTE_COUNT, RECORD_COUNT, METERED_TIME})
 DATED: Final = frozenset({ELAPSED_TIME, DELAY_PERIOD})  # they run from the signing, which an agreement shows
 LINES_ONLY: Final = "records are counted in line-delimited JSON and in streams of events only"
 
-SIGNED_ONLY: Final = "records have a signed count in line-delimited JSON and live events only"
+SIGNED_ONLY: Final = "records have a signed count in line-delimited JSON and in streams of events only"
+UNEVEN: Final = "the events of this file cannot be counted piece by piece, so nobody could say what is owed: one of them has no `data`, or does not end with one empty line"  # noqa: E501
+EVENED: Final = (
+    "end each event with LF LF, the last one too, and each line with LF alone; leave comments out; or give a price for a megabyte"
+)
 
 
 def measured(media_type: str) -> frozenset[str]:
@@ -44,16 +48,16 @@ def measuring(policy: Policy, options: Options) -> Options:
     return replace(options, measured=able.union(budgets))
 
 
-def demand_measured(policy: Policy, media_type: str, *, live: bool) -> None:
+def demand_measured(policy: Policy, media_type: str, *, counted: bool) -> None:
     """Raise PolicyError for a policy that counts or prices what nobody here can measure of data of this type: by its counts it would permit
-    nothing, and by its prices nobody could say what is owed. Events have a signed count in `live` data alone: in a file of them a leaf
-    does not say where they end."""
+    nothing, and by its prices nobody could say what is owed. Events have a signed count where the data are `counted`: live ones are, and
+    files of which each event has data and ends as the next one begins."""
     able = measured(media_type)
     plan = plan_of(policy)
     unable = dict.fromkeys(tally.operand for tally in tallies(policy) if tally.operand not in able and tally.pricing is None)
     findings = [_unmeasured(policy, each) for operand in unable for each in counting(policy, operand)]
-    if plan is not None and not (counts_records(media_type) or (live and RECORD_COUNT in able)):
-        findings += [_uncounted(price) for price in plan.prices if price.unit.operand == RECORD_COUNT]
+    if plan is not None and not (counts_records(media_type) or (counted and RECORD_COUNT in able)):
+        findings += [_uncounted(price, media_type) for price in plan.prices if price.unit.operand == RECORD_COUNT]
     if findings:
         raise PolicyError("the policy counts what this connector does not measure", tuple(findings))
 
@@ -148,6 +152,8 @@ def _unmeasured(policy: Policy, at: Constraint) -> Finding:
     return Finding(Code.OPERAND_UNSUPPORTED, f"{at.path}/leftOperand", message, fix)
 
 
-def _uncounted(price: Price) -> Finding:
+def _uncounted(price: Price, media_type: str) -> Finding:
+    if unit_of(media_type) == "message":
+        return Finding(Code.OPERAND_UNSUPPORTED, price.path, UNEVEN, EVENED)
     fix = "publish the data as `application/x-ndjson`, or give a price for a megabyte"
     return Finding(Code.OPERAND_UNSUPPORTED, price.path, f"{SIGNED_ONLY}, so nobody could say what is owed", fix)

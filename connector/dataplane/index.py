@@ -6,7 +6,8 @@ It is written once, while the data are read at publication, and served from then
               known), and the key that it is found by
     header    the header leaf (leaf 0), at HEADER_AT
     hashes    the hash of each leaf, at HASHES_AT, in order
-    records   where they are counted: how many there are in each leaf of data, four bytes each
+    records   where they are counted: how many there are in each leaf of data, four bytes each (of events with two bits that say whether
+              the leaf begins and ends with a line feed: `connector.metering.content.records_in`)
     digest    the SHA-256 of all that stands before
 
 in big endian. Nothing in it is believed: whoever opens one computes digest and root anew, and a file that does not fit is no index.
@@ -30,7 +31,8 @@ from typing import Final, Protocol, Self
 from connector.errors import MeterRefused, SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at, leaf_hash
 from connector.metering import credit
-from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, write_etag
+from connector.metering.begun import Whole
+from connector.metering.content import CHUNK_BYTES, Chunks, Header, Layout, Leaf, read_header, records_of, write_etag
 from connector.metering.objects import Manifest
 
 TILE_HASHES: Final = 256  # C2SP tlog-tiles: a tile has this many, and each of the next level stands for one of these
@@ -53,10 +55,12 @@ class Damaged(Exception):
 
 class Writing:
     """An index that is being written, into a file of `folder` that has no name of its own yet. `counts` says whether to count the
-    records, which are lines. `update` is an `Along` of the port `Sources`. All methods raise SinkFailed if the disk does not take it."""
+    records, which are lines, or another `unit` of finite data. `update` is an `Along` of the port `Sources`. All methods raise SinkFailed
+    if the disk does not take it."""
 
-    def __init__(self, folder: Path, *, counts: bool) -> None:
+    def __init__(self, folder: Path, *, counts: bool, unit: str = "line") -> None:
         self._folder = folder
+        self._whole = Whole() if counts and unit == "message" else None
         self._part = folder / f"{PART}{os.urandom(8).hex()}"
         with _disk(folder):
             self._descriptor = os.open(self._part, WRITE, MODE)
@@ -64,7 +68,8 @@ class Writing:
         self._written = HASHES_AT
         self._counts, self._records = counts, array("I")
         self.size_bytes = 0
-        self._chunks = Chunks(record_unit="line" if counts else "none")
+        self.unit = unit if counts else "none"
+        self._chunks = Chunks(record_unit=self.unit)
         # Whoever gives up may do so while a thread still reads along; what that writes must not go into somebody else's file.
         self._turn = threading.Lock()
 
@@ -73,6 +78,8 @@ class Writing:
         with self._turn:
             for leaf in self._chunks.update(piece):
                 self._append(leaf)
+            if self._whole is not None and piece:
+                self._whole.take(bytes(piece))
 
     def append(self, leaf: Leaf) -> None:
         """Take the next leaf, of data that somebody else has cut."""
@@ -97,8 +104,10 @@ class Writing:
 
     def finish(self, name: str, key: bytes, header: Callable[[int], Header], sha256: bytes | None = None) -> Log:
         """Make it the index of `key` (32 bytes), durable and under its name, and open it. `header(size in bytes)` is leaf 0, `sha256` the
-        digest of all data where somebody knows it."""
+        digest of all data where somebody knows it. From here on `unit` is `none` for events that have no signed count."""
         with self._turn, _disk(self._folder):
+            if self._whole is not None and not self._whole.holds:
+                self.unit, self._counts = "none", False
             for leaf in self._chunks.seal():
                 self._append(leaf)
             self._flush()
@@ -222,18 +231,19 @@ class Log:
         if digest != self._bytes[end:]:
             raise Damaged("its digest is not that of its content")
         self.counts, self.sha256, self.key = bool(counts), sha256 if sha256 != NO_DIGEST else None, key
-        self._sums = array("Q", (0,))  # of the records before each 256th leaf of data: each receipt asks for its ranges
-        for at in range(0, data if counts else 0, TILE_HASHES):
-            self._sums.append(self._sums[-1] + self._counted(at, min(at + TILE_HASHES, data)))
         self.header = self._bytes[HEADER_AT : HEADER_AT + length]
         self.etag = write_etag(self.root, CHUNK_BYTES)
         self._tree = _Tree(self._bytes, self.leaves)
         if self._tree.root != self.root or self.hashes(0, 0, 1) != leaf_hash(self.header):
             raise Damaged("its hashes do not come to its root")
         try:
-            self.size_bytes = read_header(self.header).size_bytes or 0
+            told = read_header(self.header)
         except MeterRefused as error:
             raise Damaged(error.message) from None
+        self.size_bytes, self.unit = told.size_bytes or 0, told.record_unit
+        self._sums = array("Q", (0,))  # of the records before each 256th leaf of data: each receipt asks for its ranges
+        for at in range(0, data if counts else 0, TILE_HASHES):
+            self._sums.append(self._sums[-1] + self._counted(at, min(at + TILE_HASHES, data)))
         if self.leaves != Layout(self.size_bytes).leaves:
             raise Damaged("it has another number of leaves than its header says")
 
@@ -264,19 +274,28 @@ class Log:
         return self._tree.node(level, index)
 
     def records(self, first: int, end: int) -> int:
-        """How many records there are in the leaves [first, end); 0 where they are not counted."""
+        """How many records there are in the leaves [first, end), as these alone show them; 0 where they are not counted."""
         low, high = max(first, 1) - 1, min(end, self.leaves) - 1
         if not self.counts or low >= high:
             return 0
-        return self._before(high) - self._before(low)
+        return self._before(high) - self._before(low) - self._across(low)
 
     def _before(self, leaf: int) -> int:
         """How many records there are before a leaf of data, counted from 0."""
         tile = leaf // TILE_HASHES
         return self._sums[tile] + self._counted(tile * TILE_HASHES, leaf)
 
+    def _across(self, leaf: int) -> int:
+        """How many records end at the first byte of a leaf of data, counted from 0: whoever has not the one before does not see that."""
+        values = self._values(max(leaf - 1, 0), leaf + 1)
+        return records_of(values, self.unit) - sum(records_of((each,), self.unit) for each in values)
+
     def _counted(self, low: int, high: int) -> int:
-        return sum(_big_endian(array("I", self._bytes[self._records_at + low * RECORD_BYTES : self._records_at + high * RECORD_BYTES])))
+        """How many there are in these leaves, with one that ends at the first byte of them."""
+        return records_of(self._values(low, high), self.unit) + self._across(low) if low < high else 0
+
+    def _values(self, low: int, high: int) -> array[int]:
+        return _big_endian(array("I", self._bytes[self._records_at + low * RECORD_BYTES : self._records_at + high * RECORD_BYTES]))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -24,7 +25,8 @@ from connector import telemetry
 from connector.dataplane.index import MODE, PART, Damaged, Log, Writing, sync
 from connector.errors import Busy, SettingsError, SourceFailed
 from connector.metering.content import CHUNK_BYTES, MEDIA_TYPE, Header
-from connector.ports import Along, Source, Sources, Stage, Stat, Store, counts_records
+from connector.ports import Along, Source, Sources, Stage, Stat, Store
+from connector.ports.live import unit_of
 from connector.records import Changes, Dataset, Evidence
 
 FOLDER_MODE: Final = 0o700
@@ -81,9 +83,9 @@ class Logs:
         """The same sources, with an index made of whatever is published of them."""
         return _Indexed(self, sources)
 
-    def begin(self, *, counts: bool) -> Writing:
-        """An index to be written: see `Writing`. Raises SinkFailed."""
-        return Writing(self._folder, counts=counts)
+    def begin(self, unit: str) -> Writing:
+        """An index to be written, of data whose records are of this unit: see `Writing`. Raises SinkFailed."""
+        return Writing(self._folder, counts=unit != "none", unit=unit)
 
     def keep(self, writing: Writing, address: Mapping[str, Any], stages: Sequence[Stage], media_type: str, sha256: bytes | None) -> Log:
         """Make what was written the index of the data behind a pinned address; reads and writes the disk. Raises SinkFailed."""
@@ -91,7 +93,7 @@ class Logs:
         self._unclaimed[name] = monotonic()
         salt = hmac.digest(self._secret, key, "sha256")
         telemetry.index_bytes.inc(writing.size_bytes)
-        log = writing.finish(name, key, lambda size_bytes: header_of(size_bytes, media_type, salt), sha256)
+        log = writing.finish(name, key, lambda size_bytes: header_of(size_bytes, media_type, salt, writing.unit), sha256)
         self._remember(name, log)
         return log
 
@@ -142,7 +144,7 @@ class Logs:
             self._remember(name, log)
             return log
         digest = hashlib.sha256()
-        with self.begin(counts=counts_records(stat.media_type)) as writing:
+        with self.begin(unit_of(stat.media_type)) as writing:
             async with reading() as pieces:
                 async for piece in pieces:
                     await asyncio.gather(asyncio.to_thread(digest.update, piece), asyncio.to_thread(writing.update, memoryview(piece)))
@@ -241,8 +243,8 @@ class _Indexed:
 
     async def index(self, address: Mapping[str, Any], along: Along | None = None) -> tuple[Mapping[str, Any], Stat]:
         """Read the source once: for its digest, and for its content log. See `connector.ports.Sources`."""
-        counts = counts_records(str(address.get("media_type") or ""))
-        with telemetry.index_seconds.time(), self._logs.begin(counts=counts) as writing:
+        unit = unit_of(str(address.get("media_type") or ""))
+        with telemetry.index_seconds.time(), self._logs.begin(unit) as writing:
 
             def both(piece: memoryview) -> None:
                 writing.update(piece)
@@ -251,8 +253,9 @@ class _Indexed:
 
             pinned, stat = await self._inner.index(address, both)
             self._logs.trust(pinned)
-            if counts == counts_records(stat.media_type):  # else it is made at first need: only now is it known to have records
+            if unit == unit_of(stat.media_type):  # else it is made at first need: only now is it known to have records
                 await asyncio.to_thread(self._logs.keep, writing, pinned, (), stat.media_type, stat.sha256)
+                stat = replace(stat, counted=writing.unit != "none")
         return pinned, stat
 
     async def open(self, address: Mapping[str, Any]) -> Source:
@@ -260,9 +263,8 @@ class _Indexed:
         return await self._inner.open(address)
 
 
-def header_of(size_bytes: int, media_type: str, salt: bytes) -> Header:
+def header_of(size_bytes: int, media_type: str, salt: bytes, unit: str) -> Header:
     """Leaf 0 of data of ours. A media type that no header can hold stands there as bytes of any kind."""
-    unit = "line" if counts_records(media_type) else "none"
     return Header(CHUNK_BYTES, size_bytes, media_type if MEDIA_TYPE.fullmatch(media_type) else OCTETS, unit, salt)
 
 

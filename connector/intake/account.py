@@ -22,6 +22,7 @@ from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
+from connector.metering.content import SEPARATORS
 from connector.metering.credit import due
 from connector.metering.objects import Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
@@ -35,7 +36,7 @@ FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without a
 LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does not wait long
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
-Lines = Callable[[int, int], int]
+Records = Callable[[int, int], int]
 Look = Callable[[], None]
 Measured = Callable[[], int]
 
@@ -57,7 +58,7 @@ class Means:
 class Account:
     """The account of the transfer `transfer` (our pid) with `peer` under `agreement`.
 
-    `lines(first, end)` are the records that end in leaves, where they are counted; `measured()` the microseconds so far. `look()`
+    `records(first, end)` are those that end in leaves, where they are counted; `measured()` the microseconds so far. `look()`
     calls `verified` if there is more by now.
     """
 
@@ -72,7 +73,7 @@ class Account:
         peer: str,
         agreement: str,
         after: str,
-        lines: Lines,
+        records: Records,
         measured: Measured,
         look: Look = lambda: None,
     ) -> None:
@@ -80,7 +81,7 @@ class Account:
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
         self._measured, self._look = measured, look
         manifest = promise.manifest
-        self._log = promise.known(lines if manifest.unit == "line" else None)
+        self._log = promise.known(records if manifest.unit in SEPARATORS else None)
         self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)
         self._said: Ranges = ()
         self._kept: Ranges = ()  # what of it has got as far as `after` says

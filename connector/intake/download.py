@@ -47,7 +47,7 @@ ONLY_SIZE = "the provider stated no SHA-256 digest (`Repr-Digest`): only the siz
 HAVE_AN_END = "these data have an end, and bounds of bytes or time are for data without one; order them without `--max-bytes` and `--for`"
 DIGEST_TAG = re.compile(r'"([0-9a-f]{64})"')  # our own entity tags are the digest
 NOWHERE: Final = {"endpoint": "https://sink.invalid/"}  # beside data of which nobody says where they come from
-PARALLEL = 2  # connections for one order that names no number: each has its bytes hashed, or decrypted, on a core of its own
+PARALLEL_PLAIN, PARALLEL_TLS = 1, 2  # connections for one order that names no number: with TLS one of them decrypts while another waits
 
 
 @dataclass(slots=True)
@@ -256,11 +256,15 @@ class Downloads:
         terms: Terms,
         described: Described | None,
     ) -> Downloaded:
-        parallel = 1 if isinstance(access.peer, PushPeer) else pull.parallel or PARALLEL
+        parallel = (
+            1
+            if isinstance(access.peer, PushPeer)
+            else pull.parallel or (PARALLEL_TLS if access.endpoint.startswith("https:") else PARALLEL_PLAIN)
+        )
         road = Road(access, access.peer, metering.movers, parallel, self._idle_seconds, metering.after == "fsync")
         held = await earlier.held(metering.means, pull.earlier, promise.root, patience)
         download = Proven(pull, sink, road, promise, progress, patience, held)
-        account = _account(metering, promise, access, sink, terms, download.measured, download.lines, download.look)
+        account = _account(metering, promise, access, sink, terms, download.measured, download.records, download.look)
         return await download.run(account, described)
 
     async def _follow(
@@ -348,7 +352,7 @@ def _account(
     sink: Sink,
     terms: Terms,
     measured: Callable[[], int],
-    lines: Callable[[int, int], int] = lambda _first, _end: 0,
+    records: Callable[[int, int], int] = lambda _first, _end: 0,
     look: Callable[[], None] = lambda: None,
 ) -> Account:
     return Account(
@@ -360,7 +364,7 @@ def _account(
         peer=terms.provider,
         agreement=terms.agreement,
         after=metering.after,
-        lines=lines,
+        records=records,
         measured=measured,
         look=look,
     )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from connector.errors import ConnectorError, PeerFailed
 from connector.merkle.tree import leaf_hash
+from connector.metering.content import records_in
 from connector.ports import Download as Incoming
 from connector.ports.sinks import Move, Mover, Movers, Sink
 
@@ -64,10 +65,10 @@ class Leg(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How the data are cut into leaves: `chunk_bytes` each, and whether their `lines` are counted."""
+    """How the data are cut into leaves: `chunk_bytes` each, and the `unit` of the records that are counted."""
 
     chunk_bytes: int
-    lines: bool
+    unit: str
 
 
 def leg(incoming: Incoming, sink: Sink, cut: Cut, movers: Movers, idle_seconds: float) -> Leg:
@@ -87,7 +88,7 @@ class Moved:
 
     def take(self, first: int, expected: Sequence[bytes], offset: int, length: int) -> Window:
         """See `Leg`."""
-        return Window(first, expected, offset, length, self._mover.move(offset, length, self._cut.chunk_bytes, lines=self._cut.lines))
+        return Window(first, expected, offset, length, self._mover.move(offset, length, self._cut.chunk_bytes, self._cut.unit))
 
     async def close(self) -> None:
         """See `Leg`."""
@@ -155,8 +156,8 @@ class Pieces:
                 for n, chunk in enumerate(chunks):
                     if right[n]:
                         await self._sink.write(at + n * chunk_bytes, chunk)
-            if self._cut.lines:
-                window.move.lines += [bytes(chunk).count(b"\n") for chunk in chunks]
+            if self._cut.unit != "none":
+                window.move.records += [records_in(bytes(chunk), self._cut.unit) for chunk in chunks]
             window.move.hashes += hashes
             at += len(body)
             if cut is not None:

@@ -24,6 +24,7 @@ from connector.intake.heads import Head, NotNow, Unfit, read_head
 from connector.intake.legs import Cut, Leg, Window, leaf_hashes, leg
 from connector.intake.patience import Patience
 from connector.intake.promise import Broken, Promise
+from connector.metering.content import records_in, records_of
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Download as Incoming
 from connector.ports import Peer
@@ -58,20 +59,20 @@ class Proven:
         self._pull = replace(pull, validator=promise.etag, size_bytes=promise.layout.size_bytes)
         self._sink, self._road, self._progress, self._patience, self._held = sink, road, progress, patience, held
         self._promise, self._layout = promise, promise.layout
-        self._cut = Cut(promise.layout.chunk_bytes, promise.manifest.unit == "line")
+        self._cut = Cut(promise.layout.chunk_bytes, promise.manifest.unit)
         self._expected = stated(pull) if pull.validator == promise.etag else None
         self._verified: Ranges = ()
         self._taken: Ranges = ()  # by a leg that is under way
         self._windows: set[Window] = set()
         self._wrong: set[int] = set()
-        self._lines: dict[int, int] = {}
+        self._records: dict[int, int] = {}  # by leaf, as `records_in`
         self._account: Account | None = None
         self._resumed = 0
         self._flowing, self._since, self._nanoseconds = 0, 0, 0
 
-    def lines(self, first: int, end: int) -> int:
+    def records(self, first: int, end: int) -> int:
         """The records that end in these leaves."""
-        return sum(self._lines.get(leaf, 0) for leaf in range(first, end))
+        return records_of((self._records.get(leaf, 0) for leaf in range(first, end)), self._cut.unit)
 
     def look(self) -> None:
         """Take up what has come by now."""
@@ -155,8 +156,8 @@ class Proven:
                 chunks = [body[n : n + self._cut.chunk_bytes] for n in range(0, len(body), self._cut.chunk_bytes)]
                 found = await asyncio.to_thread(leaf_hashes, chunks)
                 right = [at + n for n, got in enumerate(found) if got == expected[n]]
-                if self._cut.lines:
-                    self._lines |= {leaf: bytes(chunks[leaf - at]).count(b"\n") for leaf in right}
+                if self._cut.unit != "none":
+                    self._records |= {leaf: records_in(bytes(chunks[leaf - at]), self._cut.unit) for leaf in right}
                 self._verified = union(self._verified, ((leaf, leaf + 1) for leaf in right))
         if self._verified:
             self._resumed += 1
@@ -306,8 +307,8 @@ class Proven:
 
     def _see(self, window: Window) -> None:
         right = window.look()
-        if self._cut.lines:
-            self._lines |= {leaf: window.move.lines[leaf - window.first] for each in right for leaf in range(*each)}
+        if self._cut.unit != "none":
+            self._records |= {leaf: window.move.records[leaf - window.first] for each in right for leaf in range(*each)}
         if right:
             self._verified = union(self._verified, right)
             if self._account is not None:

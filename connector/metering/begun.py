@@ -53,6 +53,33 @@ class Lines:
         self._within = piece[-1] != ord("\n")
 
 
+class Whole:
+    """Whether a stream of events, from its first byte to its last, is in the one spelling in which the events of finite data have a signed
+    count: each has data and ends with one empty line, and lines end with LF. Then there are as many events as pairs of line feeds, which
+    can be counted in any part of them."""
+
+    def __init__(self) -> None:
+        self._events, self._begun, self._ended = Events(), 0, 0
+        self._tail, self._so_far = b"", True
+
+    def take(self, piece: bytes) -> None:
+        """These bytes (one at least) follow."""
+        if not self._so_far:
+            return
+        seen = self._tail + piece
+        starts = not self._tail and piece.startswith(b"\n")
+        self._so_far = not starts and b"\r" not in piece and b"\n\n\n" not in seen
+        self._begun += self._events.count(piece, len(piece))
+        self._events.take(piece)
+        self._ended += seen[-len(piece) - 1 :].count(b"\n\n")
+        self._tail = seen[-2:]
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is, if this is all."""
+        return self._so_far and self._begun == self._ended and self._tail in (b"", b"\n\n")
+
+
 class Events:
     """See `Begun`."""
 

@@ -15,7 +15,7 @@ import re
 import struct
 from array import array
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,8 +36,11 @@ SIZE_MAX: Final = 2**53 - 1  # bytes; every reader of JSON counts so far without
 HEADER_BYTES_MAX: Final = 4096  # ours have about 200
 MEDIA_TYPE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # What a record is. A line counts in the leaf in which its line feed is, so what leaves count can be added in any order; a last line
-# without one is no record.
+# without one is no record. A message of finite data is an event that a server sends, and ends with an empty line: it counts in the leaf in
+# which its second line feed is, if the first one is there as well, be it in the leaf before.
 UNITS: Final = ("none", "line", "message", "row")
+SEPARATORS: Final[Mapping[str, bytes]] = {"line": b"\n", "message": b"\n\n"}
+BEGINS, ENDS, FLAGS = 2, 1, 2  # beside the number of events in a leaf: whether it begins and ends with a line feed
 MEMBERS: Final = frozenset({"v", "alg", "chunk", "size", "mediaType", "recordUnit", "salt"})
 ETAG: Final = re.compile(r'"r\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
 # What JCS may spell or order otherwise than sorted JSON: numbers with a fraction, an exponent or 16 digits; characters beyond the BMP.
@@ -225,15 +228,16 @@ class Leaf:
 
 
 class Chunks:
-    """Turns a stream of pieces of any size into leaves, without joining them. Counts lines if that is the unit of records."""
+    """Turns a stream of pieces of any size into leaves, without joining them. Counts lines, or events of finite data, if that is the unit
+    of records: as `records_in`."""
 
     def __init__(self, chunk_bytes: int = CHUNK_BYTES, record_unit: str = "none") -> None:
-        self._chunk_bytes = chunk_bytes
-        self._lines = record_unit == "line"
+        self._chunk_bytes, self._unit = chunk_bytes, record_unit
         self._begin()
 
     def _begin(self) -> None:
-        self._hash, self._length, self._records = hashlib.sha256(b"\0"), 0, 0  # the prefix of a leaf (RFC 6962, 2.1)
+        self._hash, self._length = hashlib.sha256(b"\0"), 0  # the prefix of a leaf (RFC 6962, 2.1)
+        self._parts: list[int] = []
 
     def update(self, piece: bytes | bytearray | memoryview) -> list[Leaf]:
         """Take up a piece; returns the leaves that it has filled."""
@@ -243,24 +247,46 @@ class Chunks:
             part = view[at : at + self._chunk_bytes - self._length]
             self._hash.update(part)
             self._length += len(part)
-            if self._lines:
-                self._records += bytes(part).count(b"\n")
+            if self._unit in SEPARATORS:
+                self._parts.append(records_in(bytes(part), self._unit))
             at += len(part)
             if self._length == self._chunk_bytes:
                 full += self.seal()
         return full
 
-    def count(self, records: int = 1) -> None:
-        """Records that end here, where they are no lines: messages, rows."""
-        self._records += records
-
     def seal(self) -> list[Leaf]:
         """The leaf of what is left, if anything is: the end of the data, or the time is up."""
         if not self._length:
             return []
-        leaf = Leaf(self._hash.digest(), self._length, self._records)
+        records = records_of(self._parts, self._unit)
+        if self._unit == "message" and self._parts:
+            records = records << FLAGS | self._parts[0] & BEGINS | self._parts[-1] & ENDS
+        leaf = Leaf(self._hash.digest(), self._length, records)
         self._begin()
         return [leaf]
+
+
+def records_in(piece: bytes | bytearray, unit: str, first: int = 0, last: int | None = None) -> int:
+    """What the bytes [first, last) of a piece, a whole leaf of finite data, hold of records of a unit: one number, for `records_of`."""
+    last = len(piece) if last is None else last
+    if (separator := SEPARATORS.get(unit)) is None or first >= last:
+        return 0
+    count = piece.count(separator, first, last)
+    if len(separator) == 1:
+        return count
+    feed = separator[0]
+    return count << FLAGS | (BEGINS if piece[first] == feed else 0) | (ENDS if piece[last - 1] == feed else 0)
+
+
+def records_of(found: Iterable[int], unit: str) -> int:
+    """How many records end in leaves that follow each other, of each of which `records_in` is known."""
+    if unit != "message":
+        return sum(found)
+    count, ends = 0, 0
+    for each in found:
+        count += (each >> FLAGS) + (1 if ends and each & BEGINS else 0)
+        ends = each & ENDS
+    return count
 
 
 def write_etag(root: bytes, chunk_bytes: int) -> str:

@@ -193,8 +193,7 @@ class Store(LedgerStore, Protocol):
     async def dead_letters(self, *, after: str | None, limit: int) -> Page[Outbound]: ...
 
     async def events(self, after: int, limit: int) -> Sequence[Evidence]:
-        """Evidence with a sequence number greater than `after`, in order. Nothing is ever inserted below a number that
-        this method has returned."""
+        """Evidence with a sequence number greater than `after`, in order. Nothing is ever inserted below a number that was returned."""
 
     async def evidence_of(self, pid: str) -> Sequence[Evidence]:
         """All evidence of one process, in order."""
@@ -276,6 +275,7 @@ class Stat:
     version: str
     sha256: bytes | None
     media_type: str
+    counted: bool = False  # whether its records have a signed count, once it is indexed
 
 
 # Media types of which a line is a record: what is counted as records is the lines that have begun to leave.

@@ -88,20 +88,20 @@ class Sinks(Protocol):
 @dataclass(slots=True, eq=False)
 class Move:
     """Bytes on their way. `hashes` grows while they arrive: the leaf hash (RFC 6962) of each chunk that lies at its place, in order; and
-    before it `lines`, the line feeds in it, if they are counted. `finished` ends with the last one, or raises PeerFailed for a cut and
-    SinkFailed; what came before it is in `hashes` then, too."""
+    before it `records`, what is counted in it (`connector.metering.content.records_in`). `finished` ends with the last one, or raises
+    PeerFailed for a cut and SinkFailed; what came before it is in `hashes` then, too."""
 
     finished: asyncio.Future[None]
     hashes: list[bytes] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
 
 
 class Mover(Protocol):
     """Moves the body of one answer into a file, beside the event loop."""
 
-    def move(self, offset: int, length: int, chunk_bytes: int, *, lines: bool = False) -> Move:
+    def move(self, offset: int, length: int, chunk_bytes: int, unit: str = "none") -> Move:
         """Let the next `length` bytes of the body go to `offset`, and hash them in chunks of `chunk_bytes`, the last one shorter, as they
-        lie there, counting `lines` or not. Moves that were asked for before go first."""
+        lie there, counting records of a `unit`. Moves that were asked for before go first."""
 
     async def close(self) -> None:
         """Stop at once, also in the middle of a move, and let go of the connection. No thread and no descriptor is left."""

@@ -104,9 +104,9 @@ async def test_the_other_way_round_places_are_the_caller_s_to_say(way: str, into
 async def test_line_feeds_are_counted_leaf_by_leaf_if_they_are_asked_for(way: str, into: int):
     text = b"".join(b"%d\n" % n for n in range(200_000))
     async with wired(into, left=len(text)) as wire:
-        move = wire.mover.move(0, len(text), CHUNK, lines=True)
+        move = wire.mover.move(0, len(text), CHUNK, "line")
         await asyncio.gather(wire.send(text), move.finished)
-    assert move.lines == [text[at : at + CHUNK].count(b"\n") for at in range(0, len(text), CHUNK)]
+    assert move.records == [text[at : at + CHUNK].count(b"\n") for at in range(0, len(text), CHUNK)]
 
 
 async def test_hashes_are_seen_while_more_arrives(way: str, into: int):
@@ -247,6 +247,43 @@ async def test_a_file_that_somebody_makes_shorter_ends_the_move_and_not_the_proc
         await wire.send(CONTENT[:MIB])
         with pytest.raises(SinkFailed, match="made shorter"):
             await move.finished
+
+
+async def test_what_is_hashed_sooner_than_what_comes_before_it_waits_its_turn(into: int, monkeypatch: pytest.MonkeyPatch):
+    read, second, seen = module._read, threading.Event(), list[int]()
+
+    def turned_round(descriptor: int, offset: int, length: int, buffer: bytearray) -> memoryview:
+        if not offset:
+            assert second.wait(10), "another thread hashes meanwhile"
+            seen.append(len(move.hashes))
+        got = read(descriptor, offset, length, buffer)
+        if offset:
+            second.set()
+        return got
+
+    monkeypatch.setattr(module, "_read", turned_round)
+    async with wired(into) as wire:
+        move = wire.mover.move(0, len(CONTENT), CHUNK)
+        await asyncio.gather(wire.send(CONTENT), move.finished)
+    assert (seen, move.hashes) == ([0], leaves(CONTENT))
+
+
+async def test_behind_what_cannot_be_read_nothing_counts(into: int, monkeypatch: pytest.MonkeyPatch):
+    read = module._read
+
+    def broken(descriptor: int, offset: int, length: int, buffer: bytearray) -> memoryview:
+        if offset <= 2 * MIB < offset + length:
+            raise SinkFailed("the part cannot be written")
+        return read(descriptor, offset, length, buffer)
+
+    monkeypatch.setattr(module, "_read", broken)
+    async with wired(into) as wire:
+        move = wire.mover.move(0, len(CONTENT), CHUNK)
+        await wire.send(CONTENT)
+        with pytest.raises(SinkFailed):
+            await move.finished
+    assert move.hashes == leaves(CONTENT)[: len(move.hashes)]
+    assert len(move.hashes) <= 2 * MIB // CHUNK
 
 
 async def test_a_defect_in_a_thread_reaches_whoever_waits(into: int, monkeypatch: pytest.MonkeyPatch):

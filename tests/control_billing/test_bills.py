@@ -96,6 +96,10 @@ async def test_without_an_end_both_sides_come_to_the_same_digest_whenever_they_a
         assert (found.ends, found.counts.bytes) == (NOW + 3, 20 * CHUNK), "the last receipt was acknowledged at 2, and is in it"
         digests.add(found.digest)
     assert len(digests) == 1
+    monkeypatch.setattr(Fixed, "now", lambda _: NOW - 250.0)  # by a clock of the consumer that is behind the provider's
+    behind = await (await bills(Role.CONSUMER, *theirs)).invoice(ID, None, None)
+    assert {behind.digest} == digests, "the ack is of an instant that has not come here"
+    monkeypatch.setattr(Fixed, "now", lambda _: NOW + 3.0 * DAY)
     alone = await bills(Role.PROVIDER, unsigned("t2", Counts(bytes=1)))
     assert (await alone.invoice(ID, None, None)).ends == NOW + 3.0 * DAY, "nobody has signed: up to now"
 

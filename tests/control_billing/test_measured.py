@@ -69,10 +69,11 @@ def test_budgets_with_prices_are_measured_and_others_are_not():
     assert measuring(budget(price("1", "record")), options()).measured is None, "nobody asks who measures"
 
 
-def test_events_have_a_price_where_they_are_live_and_not_in_a_file_whose_leaves_do_not_say_where_they_end():
+def test_events_have_a_price_where_they_are_counted_and_not_in_a_file_whose_leaves_do_not_say_where_they_end():
     policy = budget(price("1", "record"))
-    demand_measured(policy, "text/event-stream", live=True)
-    for media_type, live in (("text/event-stream", False), ("application/pdf", True)):
+    demand_measured(policy, "text/event-stream", counted=True)
+    says = ("does not end with one empty line", "streams of events only")
+    for media_type, counted, said in (("text/event-stream", False, says[0]), ("application/pdf", True, says[1])):
         with pytest.raises(PolicyError, match="does not measure") as caught:
-            demand_measured(policy, media_type, live=live)
-        assert "live events only" in caught.value.findings[0].message
+            demand_measured(policy, media_type, counted=counted)
+        assert said in caught.value.findings[0].message

@@ -88,3 +88,25 @@ async def test_a_quota_that_ends_in_the_middle_is_not_gone_over_by_the_bill_and_
     assert bills[0]["counts"]["bytes"] == whole, "all that was verified, leaf by leaf, and no more: signed for after the end, too"
     assert bills[0]["lines"][0]["attested"] == "both"
     assert float(bills[0]["total"]) <= 1.50
+
+
+@pytest.mark.asyncio
+async def test_the_events_of_a_file_are_paid_for_one_by_one_and_both_come_to_the_same(two: Pair):
+    """A leaf has 262144 bytes, and an event ends with two: some of them lie in two leaves."""
+    events = b"".join(b"id: %d\ndata: %s\n\n" % (number, b"x" * (number % 90)) for number in range(20_000))
+    rule = {"action": "use", "duty": [price("0.0003", "record")], "constraint": [COUNTERSIGNED]}
+    source, said = {"type": "file", "path": "events.txt", "media_type": "text/event-stream"}, {"@type": "Offer", "permission": [rule]}
+    (two.provider.site.root / "data" / "events.txt").write_bytes(events[:-1])
+    answer = await two.provider.manage("PUT", f"/datasets/{quoted(D)}", {"title": D, "source": source, "policies": [said]})
+    assert answer.status == 422
+    assert "does not end with one empty line" in answer.json["reasons"][0]
+    (two.provider.site.root / "data" / "events.txt").write_bytes(events)
+    await two.provider.publish(D, said, source=source)
+    done = await settled(two.consumer, (await order(two.consumer, out="events.txt"))["id"])
+    assert (done.stage, done.reasons) == ("done", ())
+    agreement = done.agreement or ""
+    provider, consumer = [await completed(side, agreement) for side in (two.provider, two.consumer)]
+    assert provider.counts.records == consumer.counts.records == 20_000
+    bills = [await side.asked("GET", f"/agreements/{quoted(agreement)}/invoice?{PERIOD}") for side in (two.provider, two.consumer)]
+    assert bills[0] == bills[1]
+    assert [(line["unit"], line["attested"], line["amount"]) for line in bills[0]["lines"]] == [("record", "both", "6.00")]

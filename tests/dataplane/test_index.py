@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from connector.dataplane.index import HASHES_AT, HEADER_AT, TILE_HASHES, Damaged, Log, Writing
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, inclusion, leaf_hash, node_hash, nodes_of, root_of, verify_inclusion
-from connector.metering.content import CHUNK_BYTES, Header, Leaf, write_etag
+from connector.metering.content import CHUNK_BYTES, Header, Leaf, records_of, write_etag
 from tests.dataplane.rig import some_bytes
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -99,6 +99,19 @@ def test_the_records_of_any_range_are_known_without_looking_at_each_of_its_leave
     log._counted = counted  # type: ignore[method-assign]
     assert log.records(1, 1001) == sum(counts)
     assert looked < 2 * TILE_HASHES
+
+
+def test_the_events_of_any_range_are_those_that_it_shows_by_itself(tmp_path: Path):
+    """Two of three leaves begin with the line feed that the one before has left over: who has not that one does not see an event there."""
+    counts = [number % 50 << 2 | (number % 3 != 1) << 1 | (number % 3 != 0) for number in range(600)]
+    with Writing(tmp_path, counts=True, unit="message") as writing:
+        for records in counts:
+            writing.append(Leaf(b"h" * 32, CHUNK_BYTES, records))
+        log = writing.finish("l.log", b"k" * 32, lambda size: Header(CHUNK_BYTES, size, "text/event-stream", "message", b"s" * 32))
+    assert (log.unit, log.counts) == ("message", True)
+    for first in (0, 1, 2, 3, 4, 255, 256, 257, 258, 259, 512, 513, 514, 600):
+        for end in (1, 2, 256, 257, 258, 259, 513, 514, 515, 600, 601, 602):
+            assert log.records(first, end) == records_of(counts[max(first, 1) - 1 : end - 1], "message")
 
 
 def test_the_digest_of_the_data_is_kept_with_them(tmp_path: Path):

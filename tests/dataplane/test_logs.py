@@ -71,6 +71,10 @@ class Readings:
         yield pieces()
 
 
+def write(data: Path, content: bytes) -> None:
+    (data / "a.bin").write_bytes(content)
+
+
 def held(folder: Path) -> list[Path]:
     return list(folder.glob("*.held-back"))
 
@@ -360,3 +364,16 @@ async def test_what_is_held_back_is_so_after_a_kill_too_until_it_is_published_ag
     again.hold_back(pinned)
     again.sweep([])
     assert held(folder) == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("content", "unit"), [(b"data: a\n\n" * 50_000, "message"), (b"data: a\n\n" * 50_000 + b": on\n\n", "none")])
+async def test_events_of_a_file_are_counted_where_each_ends_as_the_next_one_begins(folder: Path, data: Path, content: bytes, unit: str):
+    write(data, content)
+    pinned, stat = await published(logs := Logs(folder), data, media_type="text/event-stream")
+    log = await logs.at_hand(pinned)
+    assert log is not None
+    assert (log.unit, log.counts, stat.counted) == (unit, unit != "none", unit != "none")
+    assert log.records(1, log.leaves) == (50_000 if unit == "message" else 0)
+    again = await Logs(folder.with_name("another")).of(pinned, (), stat, Readings(content))
+    assert (again.unit, again.records(1, 9)) == (unit, log.records(1, 9)), "also where it is made at first need"

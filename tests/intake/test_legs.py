@@ -43,8 +43,8 @@ class Arriving:
         return None
 
 
-async def opened(sinks: MemorySinks, *pieces: bytes | Exception | asyncio.Event, lines: bool = False) -> Pieces:
-    return Pieces(Arriving(list(pieces)), await sinks.open("f", "p", overwrite=False), Cut(CHUNK, lines))
+async def opened(sinks: MemorySinks, *pieces: bytes | Exception | asyncio.Event, unit: str = "none") -> Pieces:
+    return Pieces(Arriving(list(pieces)), await sinks.open("f", "p", overwrite=False), Cut(CHUNK, unit))
 
 
 def held(sinks: MemorySinks) -> bytes:
@@ -128,10 +128,10 @@ async def test_lines_are_counted_if_they_are_wanted():
     text = b"".join(b"%d\n" % n for n in range(30_000))
     sinks = MemorySinks()
     chunks = [memoryview(text)[at : at + CHUNK] for at in range(0, len(text), CHUNK)]
-    going = await opened(sinks, text, lines=True)
+    going = await opened(sinks, text, unit="line")
     window = going.take(1, leaf_hashes(chunks), 0, len(text))
     await window.move.finished
-    assert window.move.lines == [bytes(chunk).count(b"\n") for chunk in chunks]
+    assert window.move.records == [bytes(chunk).count(b"\n") for chunk in chunks]
     await going.close()
 
 
@@ -152,7 +152,7 @@ async def test_threads_move_where_there_is_a_connection_to_take_and_a_descriptor
         def __init__(self, detached: Detached, into: int, idle_seconds: float) -> None:
             made.append((detached, into, idle_seconds))
 
-        def move(self, offset: int, length: int, chunk_bytes: int, *, lines: bool = False) -> Move:
+        def move(self, offset: int, length: int, chunk_bytes: int, unit: str = "none") -> Move:
             raise AssertionError
 
         async def close(self) -> None: ...
@@ -162,7 +162,7 @@ async def test_threads_move_where_there_is_a_connection_to_take_and_a_descriptor
             return Detached(5, b"", 10, "http://p")
 
     sink = await MemorySinks().open("f", "p", overwrite=False)
-    cut = Cut(CHUNK, False)
+    cut = Cut(CHUNK, "none")
     for incoming in (Plain([]), Arriving([])):
         without = leg(incoming, sink, cut, Mover, 3.0)
         assert isinstance(without, Pieces)

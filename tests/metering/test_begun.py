@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.metering.begun import Begun, Events, begun
+from connector.metering.begun import Begun, Events, Whole, begun
 
 
 def events_of(stream: bytes) -> list[list[bytes]]:
@@ -104,3 +104,36 @@ def test_lines_count_when_they_begin_and_so_does_what_a_stream_begins_with(unit:
 def test_what_has_no_records_has_no_counter():
     assert begun("none") is None
     assert begun("row") is None
+
+
+@given(
+    st.lists(st.sampled_from([b"data: a\n\n", b"event: x\ndata:\n\n", b"data\n\n"]), max_size=8).map(b"".join), st.lists(st.integers(1, 9))
+)
+def test_events_in_one_spelling_are_whole_however_they_come(content: bytes, sizes: list[int]):
+    whole, at = Whole(), 0
+    for size in [*sizes, len(content)]:
+        if piece := content[at : at + size]:
+            whole.take(piece)
+        at += size
+    assert whole.holds
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"data: a\n",
+        b"data: a\n\ndata: b",
+        b"\ndata: a\n\n",
+        b"data: a\n\n\ndata: b\n\n",
+        b"data: a\r\n\r\n",
+        b"data: a\n\n: still here\n\ndata: b\n\n",
+        b"data: a\n\nid: 7\n\n",
+        b"data: a\n\n\n",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_others_are_not(content: bytes, size: int):
+    whole = Whole()
+    for at in range(0, len(content), size):
+        whole.take(content[at : at + size])
+    assert not whole.holds

@@ -27,6 +27,8 @@ from connector.metering.content import (
     read_etag,
     read_header,
     read_sealed,
+    records_in,
+    records_of,
     write_bytes,
     write_etag,
 )
@@ -186,13 +188,36 @@ def test_chunks_hash_as_leaves_however_the_pieces_come(data: bytes, cuts: list[i
     assert chunks.seal() == []
 
 
-def test_a_live_log_seals_early_and_counts_what_is_no_line():
-    chunks = Chunks(CHUNK, "message")
+def test_a_log_seals_early():
+    chunks = Chunks(CHUNK, "line")
     assert chunks.update(b"one\n") == []
-    chunks.count()
-    chunks.count(2)
-    assert chunks.seal() == [Leaf(leaf_hash(b"one\n"), 4, 3)]
+    assert chunks.seal() == [Leaf(leaf_hash(b"one\n"), 4, 1)]
     assert chunks.update(b"x" * CHUNK) == [Leaf(leaf_hash(b"x" * CHUNK), CHUNK, 0)]
+
+
+EVENTS = st.lists(st.sampled_from([b"data: a\n\n", b"data\n\n", b"id: 1\ndata: bc\n\n", b"data:d\ndata:e\n\n"]), max_size=30).map(b"".join)
+
+
+@given(EVENTS, st.integers(1, 7), st.lists(st.integers(0, 20), max_size=4), st.data())
+def test_events_end_in_leaves_that_follow_each_other_also_where_their_two_line_feeds_lie_in_two(
+    content: bytes, size: int, cuts: list[int], data: st.DataObject
+):
+    leaves = [content[at : at + size] for at in range(0, len(content), size)]
+    found = [records_in(leaf, "message") for leaf in leaves]
+    first = data.draw(st.integers(0, len(leaves)))
+    last = data.draw(st.integers(first, len(leaves)))
+    assert records_of(found[first:last], "message") == content[first * size : last * size].count(b"\n\n")
+    assert records_of(found, "message") == content.count(b"\n\n")
+    for leaf in leaves:  # however it comes
+        places = sorted({0, *(min(cut, len(leaf)) for cut in cuts), len(leaf)})
+        chunks = Chunks(CHUNK, "message")
+        assert [each for a, b in pairwise(places) for each in chunks.update(leaf[a:b])] == []
+        assert [each.records for each in chunks.seal()] == [records_in(leaf, "message")]
+
+
+def test_of_other_data_nothing_is_counted():
+    assert (records_in(b"a\n\nb", "none"), records_in(b"", "line"), records_of([], "message")) == (0, 0, 0)
+    assert records_in(b"a\nb\n", "line", 2, 4) == 1
 
 
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(CHUNKS_BYTES))
