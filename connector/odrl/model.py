@@ -373,10 +373,9 @@ class Options:
     a policy in which they can. `duty_mode`: a duty before the use that is neither done nor violated blocks (`strict`, the W3C draft) or
     does not (`solid`, the reading of the SolidLab suite). `recurrence_anchor`: from when a duration runs whose anchor the world does not
     name. `measured` are the facts (`fact_key`) that somebody here will have measured or logged by the transfer (None: all of them), so that
-    a negotiation is not left to a meter that there is not. `duration_mode`: a duration is an xsd:duration, and no time has elapsed at a
-    first use (`strict`, the vocabulary), or a plain number is so many seconds, and a use takes time, so that some has elapsed (`seconds`,
-    the reading of the analyser ODRL-SA and of its suite). `profiles` and `vocabularies` add operands, actions and concept hierarchies; a
-    policy that was read without them is read again.
+    a negotiation is not left to a meter that there is not. `duration_mode`: a duration is an xsd:duration (`strict`, the vocabulary), or a
+    plain number is so many seconds, too (`seconds`, the reading of the analyser ODRL-SA and of its suite). `profiles` and `vocabularies`
+    add operands, actions and concept hierarchies; a policy that was read without them is read again.
     """
 
     conflict: Literal["prohibit", "permit", "invalid"] = "prohibit"

@@ -47,7 +47,8 @@ CORE_OPERANDS: Final = (
     Operand(DATE_TIME, "time", "时间", "instant", "time", ORDER, "clock", "measured"),
     Operand(EVENT, "event", "事件", "event", "time", ORDER, "log", "measured", "transfer"),
     Operand(DELAY_PERIOD, "delay", "延迟", "duration", "time", ORDER, "log", "measured", "transfer", 0),
-    Operand(ELAPSED_TIME, "elapsed time", "已用时长", "duration", "time", ORDER, "log", "measured", "agreement", 0),
+    # "Time period which may be used for exercising": a use takes some, be it a microsecond, and within none nothing can be used.
+    Operand(ELAPSED_TIME, "elapsed time", "已用时长", "duration", "time", ORDER, "log", "measured", "agreement", 0, step=1),
     Operand(METERED_TIME, "metered time", "计量时长", "duration", "counter", ORDER, "meter", "measured", "transfer", 0),
     Operand(TIME_INTERVAL, "time since the last use", "距上次使用的时长", "duration", "time", ORDER, "log", "measured", "transfer", 0),
     Operand(COUNT, "count of uses", "使用次数", "number", "counter", ORDER, "meter", "measured", "transfer", 0, step=1, integral=True),

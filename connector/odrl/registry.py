@@ -7,7 +7,7 @@ meaning here: a policy that uses it is refused when it is written and permits no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -199,12 +199,11 @@ def _registry(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...
 
 
 def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...], seconds: bool) -> Registry:
-    from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS, ELAPSED_TIME
+    from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 
     for profile in profiles:
         _leaves_the_core_alone(profile, {row.iri for row in CORE_OPERANDS} | {row.iri for row in CORE_ALIASES})
-    core = [replace(row, step=1) if seconds and row.iri == ELAPSED_TIME else row for row in CORE_OPERANDS]  # a microsecond
-    rows = [*core, *(operand for profile in profiles for operand in profile.operands)]
+    rows = [*CORE_OPERANDS, *(operand for profile in profiles for operand in profile.operands)]
     aliases = [*CORE_ALIASES, *(alias for profile in profiles for alias in profile.aliases)]
     included = dict(INCLUDED_IN)
     for profile in profiles:

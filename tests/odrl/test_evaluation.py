@@ -326,12 +326,12 @@ def test_an_agreement_runs_from_its_signing() -> None:
     assert until(found, world()) == ("permit", datetime(2026, 7, 1, tzinfo=UTC))
 
 
-def test_before_it_begins_a_duration_has_lasted_no_time() -> None:
-    """A clock that is behind that of the other side, or that jumped."""
+def test_before_it_begins_a_duration_has_lasted_no_longer_than_a_use_does() -> None:
+    """A clock that is behind that of the other side, or that jumped. Within no time at all nothing can be used."""
     early = World(NOW, anchors={ODRL + "elapsedTime": NOW + timedelta(hours=1)})
     assert until(policy(rule(leaf("odrl:elapsedTime", "lt", "PT0S"))), early) == ("deny", None)
-    assert until(policy(rule(leaf("odrl:elapsedTime", "eq", "PT0S"))), early)[0] == "permit"
-    assert until(policy(rule(leaf("odrl:elapsedTime", "gt", "PT0S"))), early)[0] == "deny"
+    assert until(policy(rule(leaf("odrl:elapsedTime", "lteq", "PT0S"))), early)[0] == "deny"
+    assert until(policy(rule(leaf("odrl:elapsedTime", "gteq", "PT1S"))), early)[0] == "deny"
     lasting = policy(rule(leaf("odrl:elapsedTime", "lteq", "P1D")))
     assert until(lasting, early) == ("permit", NOW + timedelta(days=1, hours=1, microseconds=1))
 

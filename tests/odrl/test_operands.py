@@ -1,7 +1,17 @@
 import pytest
 
 from connector.odrl.model import Policy
-from connector.odrl.operands import BYTE_COUNT, CORE_ALIASES, CORE_OPERANDS, COUNT, DATE_TIME, PARTICIPANT, RECORD_COUNT, timeless
+from connector.odrl.operands import (
+    BYTE_COUNT,
+    CORE_ALIASES,
+    CORE_OPERANDS,
+    COUNT,
+    DATE_TIME,
+    ELAPSED_TIME,
+    PARTICIPANT,
+    RECORD_COUNT,
+    timeless,
+)
 from connector.odrl.registry import CONCEPT, Operand
 from connector.odrl.vocabulary import ODRL, OPERATORS
 from connector.odrl_reading.parse import load
@@ -79,8 +89,8 @@ def test_who_knows_a_fact_says_how_a_constraint_on_it_is_held(source: str, check
 
 def test_counters_are_known_when_they_are_measured_and_step_by_one_where_they_count_things() -> None:
     assert {each.stage for each in CORE_OPERANDS if each.kind == "counter"} == {"transfer"}
-    assert {each.iri for each in CORE_OPERANDS if each.step} == {COUNT, BYTE_COUNT, RECORD_COUNT}
-    assert all(each.integral for each in CORE_OPERANDS if each.step)
+    assert {each.iri for each in CORE_OPERANDS if each.step} == {COUNT, BYTE_COUNT, RECORD_COUNT, ELAPSED_TIME}
+    assert {each.iri for each in CORE_OPERANDS if each.step and not each.integral} == {ELAPSED_TIME}  # the least that a use takes
 
 
 def test_the_domains_of_the_axes_are_those_of_the_vocabulary() -> None:

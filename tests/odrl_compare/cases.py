@@ -187,7 +187,7 @@ def a_request(chance: Random) -> tuple[Request, World]:
     ):
         if chance.random() < 0.8:
             used[key] = chance.choice(numbers)
-    elapsed = chance.choice((0, 1, 24, 36, 37, 240, 241, 900))
+    elapsed = chance.choice((1, 2, 24, 36, 37, 240, 241, 900))
     if chance.random() < 0.8:
         anchors[ODRL + "elapsedTime"] = now - timedelta(hours=elapsed)
     if chance.random() < 0.8:
@@ -230,7 +230,7 @@ def some_facts(chance: Random) -> dict[str, Any]:
     """Facts as the judges of constraints take them, at, beside and between the values of the policies; some are missing."""
     now = round((NOW + timedelta(days=chance.randint(-3, 30), microseconds=chance.choice((-1, 0, 0, 1)))).timestamp() * 1_000_000)
     hour = 3_600_000_000
-    elapsed = chance.choice((0, 1, 24 * hour - 1, 24 * hour, 24 * hour + 1, 36 * hour, 240 * hour, 900 * hour))
+    elapsed = chance.choice((1, 2, 24 * hour - 1, 24 * hour, 24 * hour + 1, 36 * hour, 240 * hour, 900 * hour))
     found: dict[str, Any] = {
         ODRL + "purpose": chance.choice((*PURPOSES, "urn:t:unheard-of")),
         ODRL + "spatial": chance.choice(PLACES),
