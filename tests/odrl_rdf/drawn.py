@@ -1,5 +1,6 @@
 """Policies under the W3C's context that use all of ODRL, drawn from a seed."""
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -49,6 +50,15 @@ def named(node: dict[str, Any], chance: Random) -> dict[str, Any]:
     return {"uid": f"urn:x:n{chance.getrandbits(60)}", **node} if chance.random() < 0.4 else node
 
 
+def lefts(nodes: Any) -> Iterator[str]:
+    """The left operands of constraints, however deep they stand."""
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        if "leftOperand" in node:
+            yield node["leftOperand"]
+        for kind in ("and", "or", "xone", "andSequence", "@list"):
+            yield from lefts(node[kind]) if kind in node else ()
+
+
 def constraints(chance: Random, most: int = 2) -> dict[str, Any]:
     found = [a_constraint(chance) for _ in range(chance.randint(0, most))]
     return {"constraint": found} if found else {}
@@ -85,6 +95,8 @@ def a_rule(chance: Random, kind: str) -> dict[str, Any]:
 def a_duty(chance: Random, below: str) -> dict[str, Any]:
     actions = chance.sample(("compensate", "delete", "inform", "anonymize"), chance.choice((1, 1, 1, 2)))
     found: dict[str, Any] = {"action": actions, **constraints(chance, 1)}
+    while "compensate" in actions and len({left == "payAmount" for left in lefts(found.get("constraint", []))}) > 1:
+        found |= constraints(chance, 1)  # a choice between a payment and something else is refused
     found |= {"informedParty": PARTIES[0]} if "inform" in actions else {}
     found |= {below: [a_duty(chance, "")]} if below and chance.random() < 0.4 else {}
     return named(found, chance)
