@@ -33,9 +33,13 @@ KNOWN_MIN: Final = 64  # connections, before it is looked which of them are stil
 NOT_BELIEVED: Final = {
     3: "is by an authority of which `egress.crl_file` has no list: nobody can say whether it is revoked",
     8: "is by an authority that has not signed its list in `egress.crl_file`",
+    9: "is not valid yet; compare the clocks of both sides",
+    10: "has ended; its owner has to renew it",
     11: "is by an authority whose list in `egress.crl_file` does not count yet",
     12: "is by an authority whose list in `egress.crl_file` has ended; renew that file",
     23: "is revoked, or that of an authority of its chain is",
+    62: "is for other names than that of this host",
+    64: "is for other names than that of this host",
 }
 
 Judge = Callable[[str, str], ConnectorError | None]
@@ -159,7 +163,7 @@ def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None,
 
 def not_believed(where: str, error: BaseException) -> PeerFailed:
     """What is said of a certificate that was refused with this error."""
-    why = NOT_BELIEVED.get(getattr(error, "verify_code", 0), "is not by an authority that we trust, or not for this host")
+    why = NOT_BELIEVED.get(getattr(error, "verify_code", 0), "is not by an authority that we trust; `egress.ca_file` names further ones")
     return PeerFailed(f"the TLS certificate of `{where}` {why}")
 
 

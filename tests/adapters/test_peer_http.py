@@ -1,4 +1,5 @@
 import asyncio
+import datetime
 import gzip
 import hashlib
 import socket
@@ -535,10 +536,24 @@ async def test_a_foreign_authority_and_another_host_are_refused(authority: trust
         with pytest.raises(PeerFailed, match=r"TLS certificate of `https://127.0.0.1:[0-9]+` is not by an authority that we trust"):
             await peer.send("GET", f"https://127.0.0.1:{port}/", headers={})
     async with serving(saying(response()), tls=tls_server(authority, "other.example")) as (_, port), calling(ca_file=ca_file) as peer:
-        with pytest.raises(PeerFailed, match="or not for this host"):
+        with pytest.raises(PeerFailed, match="is for other names than that of this host"):
             await peer.send("GET", f"https://127.0.0.1:{port}/", headers={})
     async with serving(saying(response()), tls=tls_server(authority, "127.0.0.1")) as (_, port), calling() as peer:
-        with pytest.raises(PeerFailed, match="authority that we trust"):
+        with pytest.raises(PeerFailed, match=r"authority that we trust; `egress\.ca_file` names further ones"):
+            await peer.send("GET", f"https://127.0.0.1:{port}/", headers={})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("begins", "ends", "says"), [(-2, -1, "has ended; its owner has to renew it"), (1, 2, "is not valid yet; compare")]
+)
+async def test_a_certificate_out_of_its_time_is_refused_as_such(authority: trustme.CA, ca_file: Path, begins: int, ends: int, says: str):
+    now = datetime.datetime.now(datetime.UTC)
+    times = {"not_before": now + datetime.timedelta(days=begins), "not_after": now + datetime.timedelta(days=ends)}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", **times).configure_cert(context)
+    async with serving(saying(response()), tls=context) as (_, port), calling(ca_file=ca_file) as peer:
+        with pytest.raises(PeerFailed, match=says):
             await peer.send("GET", f"https://127.0.0.1:{port}/", headers={})
 
 
