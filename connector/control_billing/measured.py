@@ -15,7 +15,7 @@ from connector.metering_bills.prices import Price
 from connector.odrl.codes import Code, Finding
 from connector.odrl.counters import Tally, counting, quotas
 from connector.odrl.model import Constraint, Number, Options, Policy, fact_key
-from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, PERCENTAGE, RECORD_COUNT
+from connector.odrl.operands import BYTE_COUNT, COUNT, DELAY_PERIOD, ELAPSED_TIME, METERED_TIME, PERCENTAGE, RECORD_COUNT, TIME_INTERVAL
 from connector.odrl.vocabulary import compact
 from connector.ports import counts_records
 from connector.ports.live import unit_of
@@ -55,7 +55,7 @@ def demand_measured(policy: Policy, media_type: str, *, counted: bool) -> None:
     able = measured(media_type)
     plan = plan_of(policy)
     unable = dict.fromkeys(tally.operand for tally in tallies(policy) if tally.operand not in able and tally.pricing is None)
-    findings = [_unmeasured(policy, each) for operand in unable for each in counting(policy, operand)]
+    findings = [_unmeasured(policy, each) for operand in (*unable, TIME_INTERVAL) for each in counting(policy, operand)]
     if plan is not None and not (counts_records(media_type) or (counted and RECORD_COUNT in able)):
         findings += [_uncounted(price, media_type) for price in plan.prices if price.unit.operand == RECORD_COUNT]
     if findings:
@@ -141,8 +141,11 @@ def _unmeasured(policy: Policy, at: Constraint) -> Finding:
             why, _, fix = error.message.rpartition("; ")
             message += f": {why}"
     elif at.operand == PERCENTAGE:
-        message += ": no policy says of what it is a share, so two sides would count two things"
+        message += ": no policy says of what it is a share, the bytes of the asset, its records or its time, and what goes on has no whole"
         fix = f"write the amount that is meant: {', '.join(f'`{compact(each)}`' for each in (BYTE_COUNT, RECORD_COUNT))}"
+    elif at.operand == TIME_INTERVAL:
+        message += ": uses are counted, and nobody keeps when the last one was"
+        fix = f"write the windows as `odrl:dateTime`, or how many uses there may be as `{compact(COUNT)}`"
     elif at.operand == RECORD_COUNT:
         message, fix = LINES_ONLY, "publish the data as `application/x-ndjson`, or count bytes"
     elif at.unit:

@@ -221,6 +221,7 @@ async def test_fifty_transfers_of_one_agreement_get_its_records_to_the_last_and_
     [
         (limit("odrl:payAmount", "lteq", 5), "`odrl:payAmount` is not measured here"),
         (limit("odrl:percentage", "lteq", 50), "`odrl:percentage` is not measured here: no policy says of what it is a share"),
+        ({"leftOperand": "odrl:timeInterval", "operator": "gteq", "rightOperand": "P1D"}, "nobody keeps when the last one was"),
         (limit("urn:qiao:recordCount", "lteq", 5), "records are counted in line-delimited JSON and in streams of events only"),
         (limit("urn:qiao:byteCount", "lteq", 5) | {"odrl:unit": {"@id": "https://example.org/kB"}}, "is not counted in"),
     ],

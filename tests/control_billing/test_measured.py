@@ -1,4 +1,5 @@
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ from connector.control_billing.measured import MEASURED, counters, demand_measur
 from connector.errors import PolicyError
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import CURRENCY
-from connector.odrl import Options, Policy, load
+from connector.odrl import Code, Operand, Options, Policy, load
 from connector.odrl.counters import Tally
-from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, PAY_AMOUNT
+from connector.odrl.operands import BYTE_COUNT, CORE_OPERANDS, COUNT, METERED_TIME, PARTICIPANT, PAY_AMOUNT, PERCENTAGE, TIME_INTERVAL
+from connector.odrl.vocabulary import ODRL
 from connector.records import Reservation, Usage
 from tests.control_billing.test_affording import Log
 from tests.metering_bills.priced import agreement, count, money, price
@@ -77,3 +79,38 @@ def test_events_have_a_price_where_they_are_counted_and_not_in_a_file_whose_leav
         with pytest.raises(PolicyError, match="does not measure") as caught:
             demand_measured(policy, media_type, counted=counted)
         assert said in caught.value.findings[0].message
+
+
+RIGHT = {
+    "instant": {"@value": "2030-01-01T00:00:00Z", "@type": "xsd:dateTime"},
+    "duration": {"@value": "P30D", "@type": "xsd:duration"},
+    "number": {"@value": "50", "@type": "xsd:integer"},
+    "term": "x",
+    "event": {"@id": "urn:event:fair"},
+}
+REFUSED = {PAY_AMOUNT: "the policy has no prices", PERCENTAGE: "of what it is a share", TIME_INTERVAL: "nobody keeps when"}
+
+
+@pytest.mark.parametrize("row", CORE_OPERANDS, ids=lambda row: row.label)
+def test_of_the_left_operands_of_the_core_those_that_nobody_here_can_know_are_refused_with_why_and_what_instead(row: Operand):
+    leaf = {"leftOperand": row.iri, "operator": "eq", "rightOperand": RIGHT[row.values]}
+    policy = load({"@type": "Offer", "@id": "urn:o", "permission": [{"action": "use", "constraint": [leaf]}]})
+    if row.iri not in REFUSED:
+        demand_measured(policy, "application/x-ndjson", counted=True)
+        return
+    with pytest.raises(PolicyError) as caught:
+        demand_measured(policy, "application/x-ndjson", counted=True)
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.path) == (Code.OPERAND_UNSUPPORTED, "/permission/0/constraint/0/leftOperand")
+    assert REFUSED[row.iri] in finding.message
+    assert finding.fix
+
+
+def test_a_table_says_of_every_left_operand_of_the_core_who_knows_it():
+    text = (Path(__file__).parents[2] / "policies" / "README.md").read_text()
+    table = text[text.index("## Who knows a left operand") : text.index("All of them can be read, compared")]
+    positions = {
+        f"{start}{kind}" for start in ("absolute", "relative") for kind in ("Position", "SpatialPosition", "TemporalPosition", "Size")
+    }
+    named = {row.iri.removeprefix(ODRL) for row in CORE_OPERANDS} - positions - {PARTICIPANT}
+    assert {name for name in named if f"`{name}`" not in table} == set()
