@@ -115,6 +115,7 @@ class Account:
         if not self.opened or not count:
             return count
         first, last = self._layout.touched(offset, count)
+        last = self._out.free(first, last)
         if (end := self._granted(first, last)) == first:
             telemetry.credit_waits.inc()
             waits()
@@ -174,7 +175,8 @@ class Account:
         """The bytes to be stored with an account as ones that may have left and are not acknowledged by it: what did, and (`ahead`) what
         may now."""
         credit_bytes = manifest_of(stored.manifest).credit_bytes
-        return self._out.reserve(self._left(stored.ranges), credit_bytes, together=self.required, ahead=ahead)
+        out = self._left(stored.ranges)
+        return self._out.reserve(out, credit_bytes, together=self.required, acknowledged=stored.ranges, ahead=ahead)
 
     def noted(self, sent: Ranges) -> None:
         """What may have left is stored."""

@@ -64,15 +64,25 @@ class Outstanding:
         """Whether it is stored of these leaves that they may have left."""
         return covers(self.noted, _bytes(self._layout, ((first, last),)))
 
-    def reserve(self, out: Ranges, credit_bytes: int, *, together: bool, ahead: bool = True) -> Ranges:
-        """The bytes to be stored as ones that may have left, where `out` are the leaves on their way: these, and (`ahead`) what may follow.
-        Until that is durable no more counts as stored than what was before and will be then."""
+    def free(self, first: int, last: int) -> int:
+        """The end of those of the leaves [first, last), from the first on, of which that is stored; `last` if there are none."""
+        begin, _ = self._layout.span(first, first + 1)
+        stored = next((high - begin for low, high in self.noted if low <= begin < high), 0)
+        end = first + bisect_right(range(first + 1, last + 1), stored, key=lambda end: self._layout.span(first, end)[1])
+        return end if end > first else last
+
+    def reserve(self, out: Ranges, credit_bytes: int, *, together: bool, acknowledged: Ranges = (), ahead: bool = True) -> Ranges:
+        """The bytes to be stored as ones that may have left, where `out` are the leaves on their way: these, and (`ahead`) what may follow
+        where connections stand, as far as it is not on its way or `acknowledged`: then a connection has ended there. Until that is durable
+        no more counts as stored than what was before and will be then."""
         size_bytes = self._measure(out)
         left = self._all.left(credit_bytes, size_bytes, self.size_bytes, together=together) if ahead else 0
         finite = isinstance(self._layout, Layout)
         chunk = self._layout.chunk_bytes if isinstance(self._layout, Layout) else CHUNK_BYTES
-        share = left // max(1, len(self._ends)) // chunk * chunk - (0 if finite else chunk)  # of live data a leaf may end anywhere
-        at = [self._layout.span(1, end)[1] for end in self._ends] if share > 0 else []
+        gone = union(out, acknowledged)
+        ends = [end for end in self._ends if not covers(gone, ((end, end + 1),))] if ahead else []
+        share = left // max(1, len(ends)) // chunk * chunk - (0 if finite else chunk)  # of live data a leaf may end anywhere
+        at = [self._layout.span(1, end)[1] for end in ends] if share > 0 else []
         most = self._layout.size_bytes if isinstance(self._layout, Layout) else max(at, default=0) + share
         new = union(_bytes(self._layout, out), ((begin, min(begin + share, most)) for begin in at))
         self.noted = without(self.noted, without(self.noted, new))

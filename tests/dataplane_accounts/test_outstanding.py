@@ -46,6 +46,25 @@ def test_several_connections_share_what_is_foreseen_and_only_so_many_are_remembe
     assert len(out._ends) == CONNECTIONS_MAX
 
 
+def test_where_a_connection_has_ended_nothing_is_foreseen():
+    out = outstanding()
+    out.grant(1, 3, (), CREDIT, together=False)
+    out.grant(11, 12, (), CREDIT, together=False)
+    out.grant(9, 11, (), CREDIT, together=False)  # up to where another one goes on
+    out.grant(31, 32, (), CREDIT, together=False)
+    told = without(out.out, ((31, 32),))
+    acknowledged = ((31, 33),)  # also what came behind it by another one
+    assert out.reserve(told, CREDIT, together=False, acknowledged=acknowledged) == ((0, 3 * CHUNK), (8 * CHUNK, 12 * CHUNK))
+
+
+def test_what_is_stored_already_goes_first_and_costs_no_write():
+    out = outstanding()
+    out.noted = ((2 * CHUNK, 5 * CHUNK + 1), (38 * CHUNK, LAYOUT.size_bytes))
+    assert [out.free(first, 41) for first in (3, 5, 39)] == [6, 6, 41]
+    assert out.free(3, 5) == 5
+    assert [out.free(first, 20) for first in (1, 6)] == [20, 20], "none of it is stored: all of it is to be"
+
+
 def test_nothing_is_foreseen_behind_the_end_nor_beyond_what_all_have_together():
     all_ = Open()
     out = outstanding(all_)
