@@ -247,9 +247,8 @@ class Consumer:
         return self.directory / "file.urn-pull.part"
 
     def order(self, **changed: Any) -> Pull:
-        """By one connection, so that requests and cuts come in the order that a test says."""
         said = Pull("urn:pull", PROVIDER, "urn:dataset", str(self.out), "download", agreement=AGREEMENT, transfer=self.provider.pid)
-        return replace(said, **{"parallel": 1} | changed)
+        return replace(said, **changed)
 
     def downloads(self, **options: Any) -> Downloads:
         means = Means(self.store, Journal(self.store, self.clock).decide, self.identity, self.clock, self.ids)

@@ -18,7 +18,7 @@ from aiohttp import web
 from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError, PeerFailed, PolicyError, SinkFailed
 from connector.intake import account, patience, proven
-from connector.intake.download import ONLY_SIZE, PARALLEL
+from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
 from connector.intake.promise import Broken
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
@@ -123,7 +123,7 @@ async def test_several_connections_bring_the_parts_of_one_file(tmp_path: Path, s
 
 async def test_legs_ask_for_half_of_their_part_of_what_is_missing_and_for_a_window_at_least(tmp_path: Path):
     async with both(tmp_path, CONTENT) as (provider, consumer):
-        await consumer.fetch(consumer.order(parallel=PARALLEL))
+        await consumer.fetch(consumer.order(parallel=2))
         asked = [[int(at) for at in each.removeprefix("bytes=").split("-")] for each in provider.ranges[1:]]
         assert asked[0][0] == 10 * CHUNK, "the first answer, of all, was used for a quarter"
         assert [1 + last // CHUNK - first // CHUNK for first, last in asked] == [7, 6, 4, 4, 4, 4, 2]
@@ -465,8 +465,8 @@ async def test_the_progress_is_what_is_verified(tmp_path: Path):
 async def test_over_tls_leaves_are_compared_before_they_are_written(tmp_path: Path):
     async with both(tmp_path, CONTENT, authority=trustme.CA(), required=True) as (provider, consumer):
         provider.cuts, provider.corrupt = [7 * CHUNK + 5], {30: 1}
-        provider.barrier = asyncio.Barrier(PARALLEL)  # two connections at once, if nobody says how many
-        await consumer.fetch(consumer.order(parallel=0))
+        provider.barrier = asyncio.Barrier(PARALLEL_TLS)  # two connections at once, if nobody says how many
+        await consumer.fetch()
         assert written(consumer) == CONTENT
         assert [each.rejected.leaf for each in provider.receipts if each.rejected] == [30]
         of_both(provider, await consumer.account())
