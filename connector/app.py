@@ -65,6 +65,7 @@ from connector.dataplane.stream import Representations
 from connector.dataplane_disk.disks import Disks
 from connector.dataplane_live.lives import Lives
 from connector.dataplane_push.pusher import Pusher
+from connector.dataplane_push.signed import Sinks
 from connector.dsp import dcat
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
@@ -310,7 +311,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         of_pushed = OpenSources[Any](sources)
         stack.push_async_callback(of_pushed.close)
         bytes_ = (gate, views, tokens, of_pushed, Representations(of_pushed, logs), accounts, receipts, flows, Meters(ledger))
-        pushing = Pushing(journal, operations, Pusher(*bytes_, peer, signing.means, metered.link).push)
+        pushing = Pushing(journal, operations, Pusher(*bytes_, peer, Sinks(signing.means, store, journal.decide), metered.link).push)
         journal.listen(pushing.committed, Kind.TRANSFER)
         sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)
 

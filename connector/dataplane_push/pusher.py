@@ -29,22 +29,17 @@ from connector.dataplane.ranges import Span, write_repr_digest
 from connector.dataplane.receipts import Receipts
 from connector.dataplane.stream import Representation, Representations, pieces
 from connector.dataplane_accounts.account import Account
-from connector.dataplane_push.signed import SignedUploads, Uploads
+from connector.dataplane_push.signed import SignedUploads, Sinks, Uploads
 from connector.errors import ConnectorError, PeerFailed, PeerRefused, Withdrawn
 from connector.metering.chain import Outcome
 from connector.ports import SIGNED_REQUESTS, Reply, Source, Transfers
-from connector.remembered import Remembered
-from connector.signatures.asking import Asking, Means
 from connector.signatures.digests import content_digest
-from connector.signatures.http import PUSH
 
 RECEIPTS_RELATION: Final = "https://w3id.org/qiao/v1/receipts"  # of a sink that answers with them
 OFFSET, ACK, JWT = "Upload-Offset", "Qiao-Ack", "application/jwt"
 IDLE_SECONDS: Final = 60.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
 DIGITS_MAX: Final = 18
-ASKING_MAX: Final = 65_536  # transfers of whose sinks it is known whether they sign
-ASKING_BYTES: Final = 512  # that this takes of one
 AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -62,7 +57,7 @@ class Data:
 
 
 class Pusher:
-    """Pushes. `transfers` looks them up, `opened` and `representations` are those of the bytes, `means` sign requests."""
+    """Pushes. `transfers` looks them up, `opened` and `representations` are those of the bytes, `sinks` says which sinks sign."""
 
     def __init__(
         self,
@@ -76,14 +71,13 @@ class Pusher:
         flows: Flows,
         meters: Meters,
         uploads: Uploads,
-        means: Means,
+        sinks: Sinks,
         link: Callable[[str], str],
     ) -> None:
         self._gate, self._transfers, self._tokens = gate, transfers, tokens
         self._opened, self._representations = opened, representations
         self._accounts, self._receipts, self._flows, self._meters = accounts, receipts, flows, meters
-        self._uploads, self._means, self._link = uploads, means, link
-        self._asking: Remembered[str, Asking] = Remembered(ASKING_MAX, ASKING_MAX * ASKING_BYTES)
+        self._uploads, self._sinks, self._link = uploads, sinks, link
 
     async def push(self, transfer: str, sink: Address) -> None:
         """Returns when the sink has all of it, and has signed for it if it signs. Raises Withdrawn if nothing may leave (any more),
@@ -104,23 +98,18 @@ class Pusher:
                 async with meter or nullcontext():
                     bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
                     with self._flows.running(transfer, *bounds) as running, account.running():
-                        uploads = self._signed(permit)
+                        demanded = SIGNED_REQUESTS in permit.demands
+                        asking = await self._sinks.asking(transfer, permit.consumer, demanded=demanded)
+                        uploads = SignedUploads(self._uploads, asking, transfer)
                         data = Data(permit, source, representation, account, meter, uploads, running.demand)
                         await self._bring(sink, data)
-                        self._asking.forget(transfer)
             finally:
                 self._accounts.written_soon(account)
 
-    def _signed(self, permit: Permit) -> SignedUploads:
-        """The way to the sink. That it has signed is known as long as its transfer goes on, whichever attempt it was: from then on an
-        answer without a signature is none."""
-        asking = self._asking.get(permit.transfer) or Asking(self._means, permit.consumer, PUSH)
-        asking.signs |= SIGNED_REQUESTS in permit.demands
-        self._asking.put(permit.transfer, asking, ASKING_BYTES)
-        return SignedUploads(self._uploads, asking, permit.transfer)
-
     async def _bring(self, sink: Address, data: Data) -> None:
         asked = await data.uploads.head(sink.endpoint, headers=_headers(sink), limit_bytes=ANSWER_BYTES_MAX)
+        if data.uploads.answered:
+            await self._sinks.signs(data.permit.transfer, data.permit.consumer)
         if asked.status in AGAIN:  # it will say what kind of sink it is
             raise _refusal(asked)
         if SIGNED_REQUESTS in data.permit.demands:

@@ -12,11 +12,19 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from connector import telemetry
+from connector.dataplane.quotas import Decide
+from connector.dsp.messages import Kind
 from connector.errors import PeerRefused, SignatureRefused
-from connector.ports import Reply
-from connector.signatures.asking import Asked, Asking
+from connector.ports import Reply, Store
+from connector.records import Changes, Evidence
+from connector.remembered import Remembered
+from connector.signatures.asking import Asked, Asking, Means
 from connector.signatures.digests import DIGEST, check_content
+from connector.signatures.http import PUSH
 
+SINK: Final = "sink"  # what the record says of it
+KNOWN_MAX: Final = 65_536  # transfers of whose sinks it is at hand whether they sign
+KNOWN_BYTES: Final = 256  # that this takes of one
 DONE: Final = 2  # the class of statuses that say so
 UNPROVEN: Final = (
     "the agreement demands signatures (RFC 9421), and the sink has not signed its answer: nobody has proven that it is the consumer's;"
@@ -40,6 +48,36 @@ class Uploads(Protocol):
         """One PUT of `length` bytes. Raises PeerFailed if nothing moves for `idle_seconds`, EgressDenied, and what `body` raises."""
 
 
+class Sinks:
+    """Of which transfers the sinks sign, as the record has it: once one has, an answer of it without a signature is none, in whichever
+    attempt and after whichever start of ours."""
+
+    def __init__(self, means: Means, store: Store, decide: Decide) -> None:
+        self._means, self._store, self._decide = means, store, decide
+        self._known: Remembered[str, bool] = Remembered(KNOWN_MAX, KNOWN_MAX * KNOWN_BYTES)
+
+    async def asking(self, transfer: str, consumer: str, *, demanded: bool) -> Asking:
+        """Asks the sink of a transfer; signed from the first request on where that is `demanded`, or it has signed before."""
+        if (known := self._known.get(transfer)) is None:
+            known = any(fact.what == telemetry.LEG and SINK in fact.detail for fact in await self._store.evidence_of(transfer))
+            self._known.put(transfer, known, KNOWN_BYTES)
+        asking = Asking(self._means, consumer, PUSH, signs=demanded or known)
+        asking.answered = known
+        return asking
+
+    async def signs(self, transfer: str, consumer: str) -> None:
+        """Put on record that it does, if that is not known yet."""
+        if self._known.get(transfer):
+            return
+        fact = Evidence(telemetry.LEG, Kind.TRANSFER, transfer, consumer, None, self._means.now(), detail={SINK: "signs"})
+
+        async def step() -> Changes:
+            return Changes(evidence=(fact,))
+
+        await self._decide(step, transfer)
+        self._known.put(transfer, True, KNOWN_BYTES)
+
+
 class SignedUploads:
     """The way to the sink of one transfer, over `uploads`; `asking` signs, and is what knows of the sink's signatures. All methods raise
     PeerRefused for an answer that contradicts its signature: asking again changes nothing, unless it is one of `CLOCKS` that is `said`."""
@@ -47,9 +85,14 @@ class SignedUploads:
     def __init__(self, uploads: Uploads, asking: Asking, transfer: str) -> None:
         self._uploads, self._asking, self._transfer = uploads, asking, transfer
 
+    @property
+    def answered(self) -> bool:
+        """Whether the sink has signed an answer."""
+        return self._asking.answered
+
     def demand(self) -> None:
         """Raise PeerRefused unless the sink has signed an answer."""
-        if not self._asking.answered:
+        if not self.answered:
             raise PeerRefused(UNPROVEN, status=HTTPStatus.UNAUTHORIZED)
 
     async def head(self, url: str, *, headers: dict[str, str], limit_bytes: int) -> Reply:

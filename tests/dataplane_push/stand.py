@@ -20,6 +20,7 @@ from connector.dataplane.meter import Meters
 from connector.dataplane.opened import OpenSources
 from connector.dataplane.stream import Representations
 from connector.dataplane_push.pusher import Pusher
+from connector.dataplane_push.signed import Sinks
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.intake.account import Means
@@ -58,6 +59,7 @@ class Stand:
     pusher: Pusher
     demanded: set[str]  # of the sink's requests
     lies: list[Lie]  # what happens to its answers once they are signed
+    sinks: Callable[[], Sinks]  # what a provider knows of them that has started anew
     watcher: Watcher = field(default_factory=Watcher)
 
     @property
@@ -130,6 +132,11 @@ async def stand(tmp_path: Path, content: bytes, *middlewares: Callable[..., Any]
 
         app.on_response_prepare.extend((signing.sign, lie))
         opened: OpenSources[Any] = OpenSources(rig.sources)
+        means_of = Signing("http://provider", lambda: key_of(PROVIDER), rig.consumer.keys, rig.clock).means
+
+        def sinks() -> Sinks:
+            return Sinks(means_of, rig.store, Journal(rig.store, rig.clock).decide)
+
         pusher = Pusher(
             rig.gate,
             rig.transfers,
@@ -141,11 +148,11 @@ async def stand(tmp_path: Path, content: bytes, *middlewares: Callable[..., Any]
             rig.flows,
             Meters(rig.ledger),
             rig.peer,
-            Signing("http://provider", lambda: key_of(PROVIDER), rig.consumer.keys, rig.clock).means,
+            sinks(),
             rig.metering.link,
         )
         async with serving(app) as port, aiohttp.ClientSession():
             url.append(f"http://127.0.0.1:{port}")
             tokens._url = signing._url = url[0]
-            yield Stand(rig, tmp_path / "out", url[0], tokens, downloads, store, pusher, demanded, lies)
+            yield Stand(rig, tmp_path / "out", url[0], tokens, downloads, store, pusher, demanded, lies, sinks)
         await opened.close()

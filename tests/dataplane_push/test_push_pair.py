@@ -8,9 +8,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from connector import telemetry
 from connector.dataplane.edr import Address, read_address
 from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import CONTEXT, Kind, Role
+from connector.evidence.verify import verify
 from connector.intake import download
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.ports.pushed import Brought, Reception
@@ -69,6 +71,10 @@ async def test_an_order_for_push_is_brought_completed_and_counted_the_same_on_bo
         assert ours is not None
         assert (theirs.status, theirs.attested, theirs.counts.bytes) == ("complete", "both", len(CONTENT))
         assert (ours.receipt, ours.ack, ours.counts) == (theirs.receipt, theirs.ack, theirs.counts)
+        signs = [each for each in await both.provider.evidence(done.pid) if each.what == telemetry.LEG]
+        assert [each.detail for each in signs] == [{"sink": "signs"}]
+        exported = await both.provider.manage("GET", f"/agreements/{pair.quoted(str(order['agreement']))}/evidence")
+        assert verify(exported.body).findings == ()
 
 
 async def test_under_an_agreement_that_demands_signed_requests_the_address_of_a_sink_is_its_providers_alone(tmp_path: Path):

@@ -283,8 +283,11 @@ async def test_whoever_changes_an_answer_of_the_sink_gets_no_further_byte(tmp_pa
         await gone(receiving)
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["goes on", "starts anew"])
 @pytest.mark.parametrize("method", ["HEAD", "PUT"])
-async def test_a_sink_that_has_signed_before_a_cut_is_believed_without_a_signature_no_more_after_it(tmp_path: Path, method: str):
+async def test_a_sink_that_has_signed_before_a_cut_is_believed_without_a_signature_no_more_after_it(
+    tmp_path: Path, method: str, restarted: bool
+):
     puts, cut = 0, False
 
     @web.middleware
@@ -305,12 +308,12 @@ async def test_a_sink_that_has_signed_before_a_cut_is_believed_without_a_signatu
         receiving = await waited(at)
         with pytest.raises(PeerRefused, match="whoever took that off"):
             async with asyncio.timeout(20):
-                await pushed_until_refused(at)
+                await pushed_until_refused(at, restarted=restarted)
         assert cut
         await gone(receiving)
 
 
-async def pushed_until_refused(at: Stand) -> None:
+async def pushed_until_refused(at: Stand, *, restarted: bool = False) -> None:
     while True:
         try:
             await at.push()
@@ -318,6 +321,8 @@ async def pushed_until_refused(at: Stand) -> None:
             raise
         except PeerFailed:
             await asyncio.sleep(0.02)
+            if restarted:
+                at.pusher._sinks = at.sinks()
 
 
 async def test_a_provider_that_is_told_to_sign_does_so(tmp_path: Path):
