@@ -246,7 +246,6 @@ class Operations:
 
     async def terminate(self, kind: Kind, pid: str, reason: str, code: str = "operator") -> Process:
         """End a process; termination overrules whatever is in flight. `code` says to programs whose decision that was, or why."""
-
         await self._journal.settled(pid)
 
         async def step() -> Changes:
