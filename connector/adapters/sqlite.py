@@ -1,6 +1,7 @@
 """The port `Store` on SQLite: one writer that groups commits, and readers beside it that see only what is committed.
 
-What is looked up by its key is read on the event loop, on a connection of its own that never waits for a COMMIT (WAL).
+What is looked up by its key is read on the event loop: on the writer's connection while that has no transaction open, and else on one
+of its own that never waits for a COMMIT (WAL).
 Lists, pages, feeds and the choice of what retention removes may take longer: they go to a third connection on a thread.
 """
 
@@ -291,7 +292,7 @@ class SqliteStore(LedgerReads):
         if self._writer.broken is not None:
             raise self._writer.broken
         try:
-            row: Row | None = self._points.execute(sql, (self._number, *key)).fetchone()
+            row: Row | None = (self._writer.at_rest or self._points).execute(sql, (self._number, *key)).fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be read: {error}") from error
         except UnicodeEncodeError:  # half a surrogate pair: no stored key has one

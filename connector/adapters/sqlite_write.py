@@ -248,12 +248,18 @@ class Writer:
         db.execute("pragma busy_timeout=0")
         self._waiting: deque[_Waiting] = deque()
         self._committing: list[_Waiting] = []
-        self._busy = False
+        self._busy = self._open = False  # whether there is something to write, and whether a transaction has begun
         self._idle = asyncio.Event()
         self._idle.set()
         self._groups: SimpleQueue[asyncio.AbstractEventLoop | None] = SimpleQueue()
         self._thread = Thread(target=self._commit_groups, name="store-commit", daemon=True)
         self._thread.start()
+
+    @property
+    def at_rest(self) -> sqlite3.Connection | None:
+        """The connection, while no transaction is open on it, to be read on the loop: it sees what is committed, and has the pages at
+        hand that it wrote, while any other has to read anew after each commit. None while there is a transaction."""
+        return None if self._open else self._db
 
     def submit(self, prepared: Prepared) -> asyncio.Future[Committed]:
         """Write with the next group. The future is done when the disk has it; whoever stops waiting for it does not stop
@@ -295,6 +301,7 @@ class Writer:
     def _refuse(self, loop: asyncio.AbstractEventLoop, refused: _Waiting, error: ValueError | OverflowError) -> None:
         """Begin the group anew without a change that has values which no row can hold."""
         self._db.execute("rollback")
+        self._open = False
         if not refused.future.done():
             refused.future.set_exception(error)
         self._waiting.extendleft(waiting for waiting in reversed(self._committing) if waiting is not refused)
@@ -315,6 +322,7 @@ class Writer:
                 raise StoreError(f"another program has kept the database locked for {self._locked_seconds_max:g} s") from error
             return False
         self._locked_since = None
+        self._open = True
         return True
 
     def _commit_groups(self) -> None:
@@ -337,6 +345,7 @@ class Writer:
             self._fail(error)
             return
         self.commits += 1
+        self._open = False
         group, self._committing = self._committing, []
         now = perf_counter()
         for waiting in group:

@@ -282,6 +282,7 @@ async def test_what_was_erased_is_in_no_file_any_more(tmp_path: Path):
 async def test_agreements_datasets_and_offers_are_not_read_again_and_are_always_as_they_were_written_last(tmp_path: Path):
     store, reads = SqliteStore(tmp_path / "q.db", OWN), []
     store._points.set_trace_callback(reads.append)
+    store._writer._db.set_trace_callback(lambda sql: reads.append(sql) if store._writer.at_rest and sql != "begin immediate" else None)
     a, b, d = agreement(), agreement("urn:uuid:a2"), dataset(offers=("o",))
     await store.commit(Changes(saves=(a, d)))
     for _ in range(3):

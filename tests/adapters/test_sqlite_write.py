@@ -137,6 +137,24 @@ async def test_nobody_is_told_and_nobody_sees_anything_before_the_commit(databas
 
 
 @pytest.mark.asyncio
+async def test_the_connection_is_lent_to_readers_only_while_all_that_it_sees_is_committed(database: Path):
+    async with writing(database, slow=True) as (writer, disk, _):
+        assert writer.at_rest is disk
+        waiting = writer.submit(prepare(1, step(1)))
+        assert writer.at_rest is disk, "nothing is written yet"
+        await at_commit(disk)
+        assert writer.at_rest is None
+        disk.let.release()
+        await waiting
+        assert writer.at_rest is disk
+        refused = writer.submit(prepare(1, step(2, version=1 << 63)))
+        with pytest.raises(OverflowError):
+            await refused
+        assert writer.at_rest is disk
+        assert disk.execute("select count(*) from process").fetchone() == (1,)
+
+
+@pytest.mark.asyncio
 async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
     async with writing(database, slow=True) as (writer, disk, _):
         waiting = writer.submit(prepare(1, step(1)))
