@@ -205,7 +205,8 @@ class DataApi:
                 account.sent(first, length)
 
         calls = 0 if account is None else account.calls
-        meter = self._meters.meter(permit, span.length, representation.media_type, calls) if permit.tallies else None
+        at = representation.etag, span.first
+        meter = self._meters.meter(permit, span.length, representation.media_type, calls, at) if permit.tallies else None
         copy = partial(stream, sent=sent, stall_seconds=self._stall_seconds, meter=meter, credit=account)
         try:
             # A quota that is used up, or a source that cannot even begin, is an answer with its own status, not a cut.

@@ -112,7 +112,8 @@ class LiveApi:
                 flow.release(first + length - self._lives.spool_bytes // 2)  # the rest is there for one who was cut
                 self._accounts.written_soon(account)
 
-        meter = self._meters.meter(permit, span.length, flow.log.media_type, account.calls) if permit.tallies else None
+        at = flow.log.etag, span.first
+        meter = self._meters.meter(permit, span.length, flow.log.media_type, account.calls, at) if permit.tallies else None
         try:
             async with meter or nullcontext():
                 if permit.lease.stale:

@@ -36,6 +36,7 @@ MENDED: Final = "ask the provider for an offer with a larger budget and negotiat
 
 class Span(Protocol):
     def span(self, first: int, last: int) -> tuple[int, int]: ...
+    def held(self, offset: int, length: int) -> tuple[int, int]: ...
 
 
 class Extent(Protocol):
@@ -87,33 +88,35 @@ async def afford(
     budgets = [tally for tally in budgets if tally.rule in granting]
     if not budgets or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return Asked()
-    missing = await _missing(store, agreement, extent, transfer)
+    missing, calls, begun = await _missing(store, agreement, extent, transfer)
     rows, short = [], dict[str, str]()
     for tally in budgets:
         assert tally.pricing is not None  # noqa: S101 - they were chosen by it
-        if (cost := price_of(tally.pricing, extent, *missing)) is None:
+        if (cost := price_of(tally.pricing, extent, missing, calls)) is None:
             continue
         left = max(tally.marks) - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand)
         left += set_aside(usage, tally.rule, tally.operand, transfer)
-        if cost > left:
+        if cost > left and not begun:
             short.setdefault(tally.rule, _reason(tally, dataset, usage, cost, left))
         elif cost:
-            rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, cost, now))
+            rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, max(0, min(cost, left)), now))
     if len(short) == len(granting):
         return Asked(reason=next(iter(short.values())))
     return Asked(tuple(row for row in rows if row.rule not in short))
 
 
-async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int]:
-    """The leaves that are to leave, and how many calls that is: one, unless the transfer has had its own before."""
+async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int, bool]:
+    """The leaves that are to leave, how many calls that is, which is one unless the transfer has had its own before, and whether it has
+    begun: then it has paid for what is on its way as well, and comes to its end with what is left."""
     whole = _whole(extent)
     brought, called = list[tuple[int, int]](), False
     for account in await store.metered_of(agreement.id):
         own = account.transfer == transfer
         called = called or (own and bool(account.counts.calls))
-        if account.root == extent.root and account.ranges and (own or await _left_off(store, account, whole)):
+        if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole)):
             brought += account.ranges
-    return without(whole, union(brought)) or whole, int(bool(whole) and not called)
+            brought += [extent.layout.held(first, last - first) for first, last in account.sent]
+    return without(whole, union(brought)) or whole, int(bool(whole) and not called), called
 
 
 def _whole(extent: Extent) -> Ranges:

@@ -15,11 +15,13 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakValueDictionary
 
+from connector.dataplane.coverage import RANGES_MAX
 from connector.dataplane.flows import TRANSFERS_MAX
 from connector.dataplane.gate import Permit
 from connector.dataplane.quotas import Holder, Ledger
 from connector.errors import Withdrawn
 from connector.metering.begun import begun
+from connector.metering.ranges import Ranges, union, without
 from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl.codes import Code
 from connector.odrl.counters import Pricing, Tally
@@ -38,14 +40,30 @@ class Meters:
         self._ledger = ledger
         self._watches: dict[tuple[str, str], _Watch] = {}
         self._called: dict[str, None] = {}  # transfers whose call is paid, the oldest first
+        self._paid: dict[tuple[str, str], Ranges] = {}  # bytes that transfers have paid for, of each content; the oldest first
         self._calling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def meter(self, permit: Permit, size_bytes: int, media_type: str, calls: int = 0) -> Meter:
-        """A context manager around a stream of that size, of a transfer that has come to `calls` before. Raises Withdrawn where it begins
-        if nothing may leave at all."""
+    def meter(self, permit: Permit, size_bytes: int, media_type: str, calls: int = 0, at: tuple[str, int] | None = None) -> Meter:
+        """A context manager around a stream of that size, of a transfer that has come to `calls` before. `at` is the entity tag of the data
+        and the offset of its first byte: what the transfer has paid for before costs nothing again, as no bill has it twice; None where
+        nobody can say. Raises Withdrawn where it begins if nothing may leave at all."""
         if calls:
             self.called(permit.transfer)
-        return Meter(self._ledger, self, permit, size_bytes, media_type)
+        return Meter(self._ledger, self, permit, size_bytes, media_type, at)
+
+    def paid(self, transfer: str, etag: str) -> Ranges:
+        """The bytes that a transfer has paid for in the life of this process, as far as they are remembered."""
+        return self._paid.get((transfer, etag), ())
+
+    def pay(self, transfer: str, etag: str, first: int, count: int) -> None:
+        """These bytes are paid for. What is forgotten costs again: the smallest pieces of who reads in very many, the oldest transfers."""
+        ranges = union(self._paid.pop((transfer, etag), ()), ((first, first + count),))
+        if len(ranges) > RANGES_MAX:
+            smallest = min(ranges, key=lambda each: each[1] - each[0])
+            ranges = tuple(each for each in ranges if each != smallest)
+        self._paid[transfer, etag] = ranges
+        if len(self._paid) > TRANSFERS_MAX:
+            del self._paid[next(iter(self._paid))]
 
     def calling(self, transfer: str) -> asyncio.Lock:
         """Held by the stream that is about to pay for the call of its transfer: those that begin meanwhile wait until it has."""
@@ -79,8 +97,10 @@ class Meters:
 class Meter:
     """See `Meters.meter`."""
 
-    def __init__(self, ledger: Ledger, meters: Meters, permit: Permit, size_bytes: int, media_type: str) -> None:
-        self._ledger, self._meters = ledger, meters
+    def __init__(
+        self, ledger: Ledger, meters: Meters, permit: Permit, size_bytes: int, media_type: str, at: tuple[str, int] | None
+    ) -> None:
+        self._ledger, self._meters, self._at = ledger, meters, at
         self._agreement, self._transfer = permit.agreement, permit.transfer
         self._tallies = permit.tallies
         self._rest, self._media_type = size_bytes, media_type
@@ -100,6 +120,8 @@ class Meter:
         try:
             async with self._meters.calling(self._transfer):
                 self._tallies = self._meters.due(self._transfer, self._tallies)
+                if self._rest and not self._new(self._rest):  # all of it is paid for
+                    self._tallies = tuple(tally for tally in self._tallies if tally.pricing is None)
                 await self._exchange(self._rest)
                 if self._rest:
                     self._pay(lambda pricing: pricing.rate(CALL_COUNT))
@@ -128,6 +150,10 @@ class Meter:
             if RECORD_COUNT in held.amounts and piece is not None:
                 held.spend(RECORD_COUNT, self._begun(piece, fitting))
             self._pay(lambda pricing: self._cost(pricing, fitting, piece))
+        if self._at is not None:
+            if any(tally.pricing for tally in self._tallies):
+                self._meters.pay(self._transfer, *self._at, fitting)
+            self._at = self._at[0], self._at[1] + fitting
         if piece is not None and self._records is not None:
             self._records.take(piece[:fitting])
         self._rest -= fitting
@@ -154,8 +180,18 @@ class Meter:
 
     def _cost(self, pricing: Pricing, count: int, piece: bytes | None) -> int:
         """What the first `count` bytes of a piece cost, one at least."""
-        record = pricing.rate(RECORD_COUNT)
-        return pricing.rate(BYTE_COUNT) * count + (record * self._begun(piece, count) if record and piece is not None else 0)
+        record, new = pricing.rate(RECORD_COUNT), self._new(count)
+        if not record or piece is None or not new:
+            return pricing.rate(BYTE_COUNT) * new
+        paid = count - new if new < count and not self._new(count - new) else 0  # what was cut is sent again from its beginning
+        records = self._begun(piece, count) - (self._begun(piece, paid) if paid else 0)
+        return pricing.rate(BYTE_COUNT) * new + record * records
+
+    def _new(self, count: int) -> int:
+        """How many of the next `count` bytes the transfer has not paid for."""
+        if self._at is None or not (paid := self._meters.paid(self._transfer, self._at[0])):
+            return count
+        return sum(last - first for first, last in without(((self._at[1], self._at[1] + count),), paid))
 
     def _pay(self, cost: Callable[[Pricing], int]) -> None:
         """Spend money on what leaves."""
@@ -178,7 +214,9 @@ class Meter:
             if self._held is None:
                 self._held = self._ledger.holder(self._agreement, self._transfer)
             news = self._ledger.news(self._agreement)
-            wanted = {BYTE_COUNT: wanted_bytes} | {tally.operand: most(tally.pricing, wanted_bytes) for tally in counted if tally.pricing}
+            wanted = {BYTE_COUNT: wanted_bytes} | {
+                tally.operand: most(tally.pricing, self._new(wanted_bytes)) for tally in counted if tally.pricing
+            }
             state = await self._held.exchange(counted, wanted)
             if state == "granted":
                 if not self._held.amounts:

@@ -114,11 +114,30 @@ async def test_what_it_has_set_aside_itself_is_there_for_it():
         ((brought("t1", ((1, 3),), root=b"o" * 32), ended("t1")), 4),
         ((brought("t1", ((1, 3),)), ended("t1"), brought("t2", ((3, 5),)), ended("t2")), 4),
         ((brought("t9", ((1, 4),)), ended("t9", "SUSPENDED")), 1),
+        ((brought("t1", ((1, 2),), sent=((CHUNK, 3 * CHUNK - 1),)), ended("t1")), 2),
     ],
-    ids=["left off", "left off twice", "still running", "whole", "other data", "whole by two", "its own, resumed"],
+    ids=[
+        "left off",
+        "left off twice",
+        "still running",
+        "whole",
+        "other data",
+        "whole by two",
+        "its own, resumed",
+        "sent and not signed for",
+    ],
 )
 async def test_data_of_which_some_has_come_are_fetched_to_their_end_for_the_price_of_the_rest(records: tuple[Any, ...], leaves: int):
     assert await asked(policy("2", MEGABYTE), *records) == costs(leaves * CHUNK)
+
+
+@pytest.mark.asyncio
+async def test_what_has_begun_comes_to_its_end_with_what_is_left():
+    """What was on its way when it was suspended is paid for, and not signed for: it must not be refused for that."""
+    spent = Usage("urn:a", ((RULE, EUR, 3 * CHUNK),))
+    own = (brought("t9", ((1, 3),)), ended("t9", "SUSPENDED"))
+    assert await asked(policy("2", MEGABYTE), *own, usage=spent) == costs(CHUNK)
+    assert (await asked(policy("2", MEGABYTE), *own[:0], usage=spent)).reason, "another one is"
 
 
 @pytest.mark.asyncio

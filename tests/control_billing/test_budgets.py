@@ -127,7 +127,7 @@ async def test_what_a_transfer_does_not_use_is_free_once_it_stops_and_the_rest_o
         ((price("1", "minute"),), "a price by the minute (`/permission/0/duty/0`) cannot be kept within a budget"),
         ((price("1", "subscription", every("P1M")),), "a price by the period"),
         ((price("1", "megabyte", count("gt", 5)),), "a price for a band of units"),
-        ((price("1", "record"),), "records have a signed count in line-delimited JSON and live events only, so"),
+        ((price("1", "record"),), "records have a signed count in line-delimited JSON and in streams of events only, so"),
         ((price("1", "person"),), "persons are not counted by this connector"),
         (({"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [unit("record")]}},), "a price without `odrl:payAmount`"),
     ],

@@ -88,6 +88,31 @@ async def test_a_transfer_is_one_call_in_however_many_requests_and_what_it_bring
 
 
 @pytest.mark.asyncio
+async def test_what_a_transfer_has_paid_for_costs_nothing_when_it_is_sent_again(rig: Rig, http: aiohttp.ClientSession):
+    """As on its bill: what was cut, and is asked for from before the cut, would take the end of the file from a budget that pays for it."""
+    content = some_bytes(300_000)
+    await rig.publish(content, tallies=(budget(2 * 300_000, byte=2), Tally(RULE, BYTE_COUNT, (900_000,))))
+    assert (await fetch(http, rig, Range="bytes=0-199999"))[1] == content[:200_000]
+    assert await settled(rig, MONEY) == 400_000
+    assert (await fetch(http, rig, Range="bytes=150000-"))[1] == content[150_000:]
+    assert await settled(rig, MONEY) == 600_000
+    assert (await fetch(http, rig, Range="bytes=299000-"))[1] == content[299_000:], "all of it is paid for, and nothing is left"
+    assert (await settled(rig, MONEY), await settled(rig, BYTE_COUNT)) == (600_000, 351_000), "a quota of bytes counts each that leaves"
+    rig.transfers.views["t2"] = replace(rig.transfers.views[TRANSFER], pid="t2")
+    assert (await fetch(http, rig, "t2", Range="bytes=0-9"))[::2] == (403, "QUOTA_EXHAUSTED"), "another transfer is another bill"
+
+
+@pytest.mark.asyncio
+async def test_records_that_a_transfer_has_paid_for_cost_nothing_when_they_are_sent_again(rig: Rig, http: aiohttp.ClientSession):
+    records = LINES.count(b"\n")
+    await rig.publish(LINES, media_type="application/x-ndjson", tallies=(budget(3 * records, record=3),))
+    cut = LINES.index(b"\n", len(LINES) // 2) + 1
+    for part in (f"bytes=0-{cut - 1}", "bytes=0-", "bytes=0-"):
+        await fetch(http, rig, Range=part)
+    assert await settled(rig, MONEY) == 3 * records
+
+
+@pytest.mark.asyncio
 async def test_records_of_what_has_none_have_no_price(rig: Rig, http: aiohttp.ClientSession):
     await rig.publish(b"%PDF", media_type="application/pdf", tallies=(budget(5, record=1),))
     assert await fetch(http, rig) == (403, b"", "OPERAND_UNSUPPORTED")
