@@ -125,7 +125,8 @@ class Outbox:
 
     async def _run(self, row: Outbound, fresh: bool) -> None:
         """Do what the row says. A defect on the way is loud, and the row goes on after a pause: it is what somebody waits for."""
-        wait = row.due - self._journal.clock.now()
+        # A clock that is set back puts nothing off: no more is waited for than was meant to be.
+        wait = row.due - max(self._journal.clock.now(), row.created)
         if wait > 0:
             await asyncio.sleep(wait)
         failures = 0
@@ -160,6 +161,7 @@ class Outbox:
     async def _deliver(self, row: Outbound, fresh: bool) -> None:
         """Attempt, and attempt again. `fresh` says that the peer cannot have seen this message yet."""
         loop = asyncio.get_running_loop()
+        ends = loop.time() + row.deadline - max(self._journal.clock.now(), row.created)  # whatever becomes of the clock meanwhile
         attempt = differing = 0
         doubts = answers.Doubts(self.doubt_seconds)
         while True:
@@ -189,7 +191,7 @@ class Outbox:
             self.unheard(row.pid, why)
             telemetry.count_message(row.move, "out", "unanswered")
             telemetry.log.debug("message not taken", move=row.move, pid=row.pid, peer=row.peer, attempt=attempt, why=why)
-            if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None)):
+            if not await self._back_off(row, attempt, answers.retry_after(reply.headers.get("retry-after") if reply else None), ends):
                 return await self._refused(row, "no-answer", (why,), None)
 
     async def _attempt(self, row: Outbound, process: Process) -> tuple[Reply | None, str | None]:
@@ -216,10 +218,10 @@ class Outbox:
         longest = min(self.retry_seconds_max, self.first_retry_seconds * 2 ** min(attempt, 20))
         return random.uniform(longest / 4, longest)  # noqa: S311 - jitter, not security
 
-    async def _back_off(self, row: Outbound, attempt: int, asked_seconds: float) -> bool:
+    async def _back_off(self, row: Outbound, attempt: int, asked_seconds: float, ends: float) -> bool:
         """Wait before the next attempt, at least `asked_seconds` if the peer named a time; False when the row's time is over."""
         wait = max(self._pause_seconds(attempt), min(asked_seconds, self.retry_seconds_max))
-        if self._journal.clock.now() + wait > row.deadline:
+        if asyncio.get_running_loop().time() + wait > ends:
             return False
         if asked_seconds:
             await asyncio.sleep(wait)

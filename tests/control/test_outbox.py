@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from connector import telemetry
 from connector.adapters import keys
+from connector.adapters.clock import SystemClock
 from connector.dsp import wire
 from connector.dsp.messages import Kind, Move
 from connector.settings.fields import DeliverySettings
@@ -41,6 +42,25 @@ async def test_a_peer_that_cannot_take_it_now_gets_it_again(at: Desk, status: in
         await suspended(at, process)
     assert said(at.peer, process) == ["POST suspension", "GET"] * 3 + ["POST suspension"]
     assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.SENT, telemetry.ACKNOWLEDGED]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("at_commit", "after"), [(3600.0, 0.0), (0.0, 10 * 86_400.0)], ids=["before the first attempt", "after it"])
+async def test_a_clock_that_is_set_back_puts_off_no_message_and_one_that_is_set_forward_ends_none(
+    at: Desk, monkeypatch: pytest.MonkeyPatch, at_commit: float, after: float
+):
+    process, _ = await standing(at, T, "STARTED", P)
+    shift = [at_commit]
+    monkeypatch.setattr(SystemClock, "now", lambda _: time.time() + shift[0])
+    at.us.connector.journal.listen(lambda *_: shift.__setitem__(0, min(shift[0], 0.0)))
+    refuse = refusing(503, 2)
+
+    def script(method: str, path: str, document: dict[str, Any]) -> Any:
+        shift[0] = after
+        return refuse(method, path, document)
+
+    with scripted(at.peer, script):
+        await suspended(at, process)
 
 
 @pytest.mark.asyncio(loop_scope="module")
