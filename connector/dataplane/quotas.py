@@ -5,7 +5,8 @@ is what was posted and what is reserved, at every instant. What a crash leaves o
 come out short by the portions that were held, and never the other way.
 
 One use (`odrl:count`) is one transfer that was started, however often it is suspended and resumed, and whatever it fetched. A byte or a
-record counts each time it leaves: what is fetched again is used again.
+record counts each time it leaves: what is fetched again is used again. Money is spent on each byte of a transfer once, as it is billed, and
+what a transfer of finite data costs is set aside when it starts (`connector.records.aside`).
 """
 
 from __future__ import annotations

@@ -11,17 +11,16 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, read_bytes, write_bytes
+from connector.metering.content import CHUNK_BYTES, CHUNKS_BYTES, HASH_BYTES, SEPARATORS, read_bytes, write_bytes
 
 LOST: Final = "live-log-lost"  # the code of a refusal: what was signed is gone, and another transfer is to begin
 LAST: Final = 2**53 - 1  # the last position of a range that has no end yet (RFC 8673, 2.2)
 ETAG: Final = re.compile(r'"l\.([A-Za-z0-9_-]{43})\.([1-9][0-9]{4,6})"')
-ENDS: Final = {"line": b"\n", "message": b"\n\n"}  # unit -> how a record of it ends
 
 
 def cut(data: bytes, unit: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
     """The leaves [first, end) of `data`, whole records of this unit, each as long as fits into a chunk."""
-    first, ending = 0, ENDS.get(unit)
+    first, ending = 0, SEPARATORS.get(unit)
     while len(data) - first > chunk_bytes:
         found = data.rfind(ending, first, first + chunk_bytes) if ending is not None else -1
         end = first + chunk_bytes if found < 0 or ending is None else found + len(ending)
@@ -33,7 +32,7 @@ def cut(data: bytes, unit: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tupl
 
 def records(data: bytes, unit: str, first: int, end: int, before: bytes) -> int:
     """How many records end in the leaf [first, end) of `data`; `before` is the byte before it, b"" at the start of the log."""
-    if (ending := ENDS.get(unit)) is None:
+    if (ending := SEPARATORS.get(unit)) is None:
         return 0
     if unit == "line":  # CPython takes a byte away by `memchr`, and counts it by a loop, in six times the time: this is done to every byte
         return end - first - len(data[first:end].replace(ending, b""))

@@ -3,7 +3,7 @@
 `odrl:payAmount` in a constraint of a permission or a prohibition is what the use under it has cost so far and with this use, by the price
 plan of the policy: what is paid once, and of what leaves each byte, record and call. All of them are whole multiples of a sub-unit of the
 currency, so that a budget is reserved before and posted after without any rounding, like bytes are. A bill is rounded (see
-`connector.metering_bills.prices`), and counts each byte once where a budget counts it each time that it leaves.
+`connector.metering_bills.prices`). Both count each byte of a transfer once; what a crash has kept from being known a budget counts in full.
 
 What streams cannot be held to has no budget, and is refused: minutes (they are billed by transfer, and transfers run beside each other),
 bands (which unit is the thousand-and-first is known only when all have been counted), and periods (they begin whether anything leaves or

@@ -21,7 +21,7 @@ from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams import http_stream
 from connector.adapters_streams.http_stream import Events, HttpStreams, Lines
 from connector.errors import InvalidRequest, SourceFailed
-from connector.metering.live import ENDS
+from connector.metering.content import SEPARATORS
 from tests.contracts.live_source_contract import LiveSourceContract, Spring
 from tests.dataplane.rig import serving
 from tests.dataplane_live import upstream
@@ -109,7 +109,7 @@ def test_events_come_out_in_one_spelling_however_they_are_spelled_and_cut(blocks
     if newline == b"\r" and expected and found != b"".join(block + b"\n" for block in expected):
         expected = expected[:-1] if blocks[-1] is expected[-1] else expected  # the line feed of the last line may be yet to come
     assert found == b"".join(block + b"\n" for block in expected)
-    assert found.count(ENDS["message"]) == len(expected)
+    assert found.count(SEPARATORS["message"]) == len(expected)
 
 
 @pytest.mark.parametrize(
