@@ -319,7 +319,7 @@ class Negotiations:
 
     async def _unmeasured(self, terms: Document, offer: Offer) -> Verdict | None:
         """The denial of terms that count what nobody here measures of this data: an agreement on them would permit nothing."""
-        if not self._policies.tallies(terms):
+        if not self._policies.counts(terms):
             return None
         dataset = await self._store.dataset(offer.dataset)
         try:

@@ -47,7 +47,7 @@ from connector.odrl import (
 )
 from connector.odrl.counters import Tally, charged
 from connector.odrl.evaluation import lapse
-from connector.odrl.operands import timeless
+from connector.odrl.operands import TIME_INTERVAL, timeless
 from connector.odrl.registry import registry_of
 from connector.odrl.vocabulary import compact
 from connector.odrl_forms.locale_forms import Language
@@ -190,18 +190,15 @@ class Policies:
     ) -> Verdict:
         options = billing.measuring(policy, self.options)
         signed = agreed(policy) if policy.kind == "Agreement" else {}
-        facts = {**signed, **claims} if signed else claims
         origins = {operand: Origin(policy.assigner, None, policy.id) for operand in signed if operand not in claims}
-        world = World(now=datetime.fromtimestamp(now, UTC), facts=facts, used=used, origins=origins)
-        if performed:
-            world = replace(world, duties=done(policy, world, performed))
+        world = World(now=datetime.fromtimestamp(now, UTC), facts={**signed, **claims}, used=used, origins=origins)
+        world = replace(world, duties=done(policy, world, performed)) if performed else world
         decision = evaluate(policy, request, world, options=options)
-        permitted = decision.result in PERMITS
-        ends = lapse(policy, request, world, decision, options=options) if permitted else None
-        counts = charged(decision.case) if permitted and tallies(policy) else ()
+        ends = lapse(policy, request, world, decision, options=options) if decision.permitted else None
+        counts = charged(decision.case) if decision.permitted and tallies(policy) else ()
         reasons, grounds = tuple(decision.reason("peer")), tuple(decision.grounds("peer"))
         stored = _identified(decision.to_json(), read)
-        return Verdict(permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
+        return Verdict(decision.permitted, decision.result, decision.code, reasons, ends, stored, counts, grounds)
 
     def shows(self, document: Document, *, party: str, target: str, claims: Mapping[str, Any], now: float) -> tuple[bool, float | None]:
         """Whether a catalog shows an offer under this policy to the party, and until when that is known (POSIX seconds, None
@@ -248,6 +245,11 @@ class Policies:
         """What has to be counted to decide by the policy; () for most."""
         policy = self.parse(document)
         return () if isinstance(policy, PolicyError) else tallies(policy)
+
+    def counts(self, document: Document) -> bool:
+        """Whether somebody has to count or to log what the policy asks for."""
+        policy = self.parse(document)
+        return not isinstance(policy, PolicyError) and (bool(tallies(policy)) or TIME_INTERVAL in policy.operands)
 
     def plan(self, document: Document) -> Plan | None:
         """The prices of a policy, None if it has none. Raises PolicyError for what is not understood."""
@@ -373,11 +375,10 @@ class Policies:
 
 
 def _identified(document: Mapping[str, Any], read: Read) -> dict[str, Any]:
-    """A decision with the digest of its policy, and an id of its own: the digest of what was asked of which policy, when, and what was
-    known. One that is taken again of the same is the same."""
-    asked = [document[name] for name in ("at", "stage", "request", "facts", "code")]
-    said = blake2b(read.key + orjson.dumps(asked), digest_size=KEY_BYTES // 2).hexdigest()
-    return {**document, "id": said, "policy_hash": read.key.hex()}
+    """A decision with the digest of its policy, and an id: the digest of what was asked of which policy, when, and what was known."""
+    asked = orjson.dumps([document[name] for name in ("at", "stage", "request", "facts", "code")])
+    id = blake2b(read.key + asked, digest_size=KEY_BYTES // 2).hexdigest()
+    return {**document, "id": id, "policy_hash": read.key.hex()}
 
 
 def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:

@@ -33,6 +33,7 @@ SEMANTICS: Final = "odrl22-v1"  # stored with each decision: an old agreement is
 REASONS_MAX: Final = 8  # sentences to a peer; more are not read
 VALUES_MAX, VALUE_CHARS_MAX = 20, 200  # of one list in a ground, and of one value: an IRI stays whole
 LEAVES_STORED_MAX: Final = 200  # constraints and values of a policy up to which every one is kept with a decision: some 30 kB
+_OF_DUTIES: Final = frozenset({Code.PREDUTY_OPEN, Code.CONSENT_MISSING, Code.OBLIGATION_OVERDUE})
 _OPENINGS: Final = {Result.DENY: "Denied", Result.UNKNOWN: "Undecided"}
 
 
@@ -106,13 +107,16 @@ class Decision:
     def obligations_created(self) -> tuple[Owed, ...]:
         """What is to be done because the request is granted, with or after the use, each with its deadline if the use happens now: to be
         watched from then on. () where it is not permitted."""
+        return self._created(self.duties)
+
+    def _created(self, duties: Sequence[Owed]) -> tuple[Owed, ...]:
         if not self.permitted:
             return ()
         case, request = self.case, self.case.request
         use = Event(self.at, request.action, request.party, request.target)
         then = replace(case.world, log=(*(case.world.log or ()), use))
         found = []
-        for duty in self.duties:
+        for duty in duties:
             if duty.state == "pending" and not duty.blocking and (duty.when != "pre" or duty.kind == "obligation"):
                 due = duty.deadline
                 if due is None and (at := deadline_of(duty.rule, then, case.policy, deciding_atom(case))) is not None:
@@ -149,7 +153,8 @@ class Decision:
         code, faults = account(self.case, self.result)
         paths = list(dict.fromkeys(fault.path for fault in faults))[:REASONS_MAX]
         found = {leaf.path: leaf for leaf in constraints_of(self.case.policy) if leaf.path in paths}
-        how = {duty.path: {"how_to_fulfil": _fulfilment(self.case, duty)} for duty in self.duties if duty.path in paths}
+        waiting = self.duties if code in _OF_DUTIES else ()
+        how = {duty.path: {"how_to_fulfil": _fulfilment(self.case, duty)} for duty in waiting if duty.path in paths}
         return [self._ground(code, path, found.get(path), level == "full") | how.get(path, {}) for path in paths]
 
     def _ground(self, code: Code, path: str, leaf: Node | None, full: bool) -> dict[str, Any]:
@@ -198,8 +203,8 @@ class Decision:
         if residual and whole:
             document["residual"] = [told(leaf) for leaf in residual]
         if case.policy.dutiful and (duties := self.duties):
-            document["duties"] = [_duty(case, duty) for duty in duties]
-            document["obligations_created"] = [_duty(case, duty) for duty in self.obligations_created]
+            document["duties"] = [_duty(case, duty, whole) for duty in duties]
+            document["obligations_created"] = [_duty(case, duty, whole) for duty in self._created(duties)]
         if misses := self.near_misses:
             document["near_misses"] = [miss.to_json() for miss in misses]
         return document
@@ -242,8 +247,8 @@ def _declared(value: object) -> str:
         return f"({type(value).__name__})"
 
 
-def _duty(case: Case, duty: Owed) -> dict[str, Any]:
-    return {
+def _duty(case: Case, duty: Owed, whole: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "path": duty.path,
         "id": words.shown(duty.id, words.SENTENCE_CHARS_MAX),
         "when": duty.when,
@@ -252,8 +257,8 @@ def _duty(case: Case, duty: Owed) -> dict[str, Any]:
         "state": duty.state,
         "due_by": None if duty.deadline is None else _text(duty.deadline),
         "blocking": duty.blocking,
-        "how_to_fulfil": _fulfilment(case, duty),
     }
+    return document | {"how_to_fulfil": _fulfilment(case, duty)} if whole else document
 
 
 def _fulfilment(case: Case, duty: Owed) -> dict[str, Any]:
