@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connector.errors import InvalidRequest, SourceFailed
-from connector.metering.live import ENDS
+from connector.metering.content import SEPARATORS
 from connector.ports.live import LiveSource, LiveSources, Records, unit_of
 
 WAIT_SECONDS = 10.0
@@ -68,7 +68,7 @@ class LiveSourceContract:
     async def test_it_has_no_size_and_no_digest_and_says_what_its_records_are(self, spring: Spring):
         address, stat = await spring.sources.index(spring.address())
         assert (stat.size_bytes, stat.sha256) == (None, None)
-        assert unit_of(stat.media_type) in ENDS
+        assert unit_of(stat.media_type) in SEPARATORS
         assert address["media_type"] == stat.media_type
 
     async def test_each_batch_is_whole_records_in_order(self, spring: Spring):
@@ -76,7 +76,7 @@ class LiveSourceContract:
         source = await spring.sources.open(address)
         found, batches = await taken(spring, source, 1000)
         assert found == list(range(found[0], found[0] + len(found)))
-        ending = ENDS[unit_of(stat.media_type)]
+        ending = SEPARATORS[unit_of(stat.media_type)]
         assert all(batch.data.endswith(ending) for batch in batches)
         assert sum(batch.data.count(ending) for batch in batches) == len(found)
         await source.close()
