@@ -27,7 +27,10 @@ app = App(
 # In the order in which somebody new needs them; the help shows them so.
 COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
     ("Begin", (run.demo, init.init, run.check, run.run)),
-    ("Provide and fetch data", (publish.publish, publish.templates, consume.catalog, consume.get, consume.pulls, transfers.cancel)),
+    (
+        "Provide and fetch data",
+        (publish.publish, publish.datasets, publish.templates, consume.catalog, consume.get, consume.pulls, transfers.cancel),
+    ),
     (
         "Contracts and transfers",
         (

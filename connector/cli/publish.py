@@ -1,4 +1,4 @@
-"""`connector publish` and `templates`: a dataset from a manifest, or from a file and policies in any of their forms."""
+"""`connector publish`, `datasets` and `templates`: a dataset from a manifest, or from a file and policies in any of their forms."""
 
 from __future__ import annotations
 
@@ -125,6 +125,56 @@ def publish(
         for offer in dataset_view.offers:
             approval = "  (each request waits for approval)" if offer.manual else ""
             show.line(f"offer {offer.id}: {policy_text.labelled(offer.policy)}{approval}")
+
+
+def datasets(
+    action: Literal["withdraw"] | None = None,
+    id: str | None = None,
+    *,
+    all: Annotated[bool, Parameter(negative=())] = False,
+    common: Common | None = None,
+) -> None:
+    """List what we have published, or withdraw a dataset.
+
+    `datasets withdraw ID` takes it out of our catalog: nobody can ask for it any more. Agreements stay in force; their transfers are
+    suspended until it is published again.
+
+    Parameters
+    ----------
+    action
+        what to do; nothing for the list
+    id
+        which one, as the list shows it
+    all
+        every page, not the first only
+    """
+    common = common or Common()
+    if action is not None:
+        if id is None:
+            raise InvalidRequest("which one? write `datasets withdraw ID`; `connector datasets` shows them")
+        ask(common, lambda client: client.withdraw(id))
+        if common.json:
+            show.document({"withdrawn": id})
+            return
+        show.line(f"{id} is withdrawn; `connector publish` brings it back")
+        return
+
+    async def work(client: ManagementClient) -> tuple[list[Dataset], bool]:
+        page = await client.datasets()
+        found = [*page.items]
+        while all and page.next is not None:
+            page = await client.datasets(after=page.next)
+            found += page.items
+        return found, page.next is not None
+
+    found, more = ask(common, work)
+    if common.json:
+        show.document({"items": found})
+        return
+    rows = ((d.id, d.title, show.size(d.size_bytes), " | ".join(policy_text.labelled(o.policy) for o in d.offers)) for d in found)
+    show.table(("DATASET", "TITLE", "SIZE", "OFFERS"), rows, "nothing is published")
+    if more:
+        show.note("there is more; `--all` shows it")
 
 
 def templates(id: str | None = None, *, lang: Literal["en", "zh"] = "en", common: Common | None = None) -> None:

@@ -13,8 +13,8 @@ from tests.cli.conftest import Command
 ROOT = Path(__file__).parents[2]
 HELP_SECONDS = 0.4
 NAMES = (
-    "agreements approve cancel catalog check counter dead-letters demo discard erase evidence explain get init invoice keys ledger lint"
-    " negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate transfers usage"
+    "agreements approve cancel catalog check counter datasets dead-letters demo discard erase evidence explain get init invoice keys ledger"
+    " lint negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate transfers usage"
     " what-if"
 )
 

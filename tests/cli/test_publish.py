@@ -46,6 +46,30 @@ def test_a_file_is_published_under_its_policy(command: Command, fake: FakeConnec
     assert sent(fake) == [{"title": "Cohort", "source": source, "policies": [POLICY], **rest}]
 
 
+def test_what_is_published_is_listed_page_by_page(command: Command, fake: FakeConnector):
+    fake.answers[("GET", "/v1/datasets")] = [(200, {"items": [VIEW], "next": "c"}), (200, {"items": [VIEW | {"id": "b"}], "next": None})]
+    ended = command("datasets")
+    assert ended.code == 0
+    assert [line.split("  ")[0] for line in ended.out.splitlines()] == ["DATASET", "urn:d:1"]
+    assert "use, if purpose is research" in ended.out
+    assert ended.err == "there is more; `--all` shows it\n"
+    fake.answers[("GET", "/v1/datasets")] = [(200, {"items": [VIEW], "next": "c"}), (200, {"items": [VIEW | {"id": "b"}], "next": None})]
+    assert [each["id"] for each in json.loads(command("datasets", "--all", "--json").out)["items"]] == ["urn:d:1", "b"]
+    assert fake.asked[-1].path == "/v1/datasets?after=c"
+    fake.answers[("GET", "/v1/datasets")] = (200, {"items": [], "next": None})
+    assert command("datasets").err == "nothing is published\n"
+
+
+def test_a_dataset_is_withdrawn(command: Command, fake: FakeConnector):
+    fake.answers[("DELETE", "/v1/datasets/urn%3Ad%3A1")] = (204, None)
+    ended = command("datasets", "withdraw", "urn:d:1")
+    assert (ended.code, ended.out) == (0, "urn:d:1 is withdrawn; `connector publish` brings it back\n")
+    assert json.loads(command("datasets", "withdraw", "urn:d:1", "--json").out) == {"withdrawn": "urn:d:1"}
+    assert "which one? write `datasets withdraw ID`" in command("datasets", "withdraw").err
+    fake.answers[("DELETE", "/v1/datasets/none")] = (404, problem(404, "not-found", "dataset `none` is not published here"))
+    assert "dataset `none` is not published here" in command("datasets", "withdraw", "none").err
+
+
 def test_the_title_is_the_name_of_the_file_unless_given(command: Command, fake: FakeConnector):
     assert command("publish", "data/x.csv", "--id", "urn:d:1", "--policy", "policy.json").code == 0
     assert sent(fake)[0].keys() == {"title", "source", "policies"}

@@ -112,7 +112,7 @@ async def test_one_that_a_peer_refuses_because_it_does_not_know_us_any_more_says
         refused = await operated(both.consumer, "transfers", "start", agreed["agreement"])
         assert refused.code == 1
         assert "404: the peer does not take who we are (" in refused.err
-        assert "its operator has to take our self-description anew (`connector reload` at a Qiao)" in refused.err
+        assert "its operator has to take our self-description (and `connector reload` at a Qiao)" in refused.err
 
 
 @pytest.mark.asyncio
