@@ -28,6 +28,7 @@ from connector.ports import Clock, Download, Peer, Reply, VerificationKey
 from connector.records import Changes, Evidence
 from connector.signatures import http
 from connector.signatures.asking import Asked, Asking, Means
+from connector.signatures.digests import AUTHORIZATION
 from connector.signatures.jws import SigningKey
 
 DATA = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
@@ -138,7 +139,7 @@ class SignedPeer:
         if asked.signed:
             lines = {name: asked.request.fields(name)[0] for name in (http.INPUT, http.SIGNATURE)}
             detail["request"] = {"input": lines[http.INPUT], "signature": lines[http.SIGNATURE]}
-            if "?" not in asked.request.url:  # a query may be what opens it; the token stands there as its digest
+            if "?" not in asked.request.url and asked.request.fields(AUTHORIZATION):  # a query may be what opens it, as a token is
                 detail["request"]["base"] = http.base_of(asked.request, lines[http.INPUT]).decode("ascii")
         if signed is not None:
             signature = b64encode(signed.signature).decode("ascii")

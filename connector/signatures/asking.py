@@ -15,6 +15,7 @@ from connector.signatures import http
 from connector.signatures.digests import AUTHORIZATION, authorization_digest, content_digest
 from connector.signatures.jws import SigningKey
 
+ITSELF = '"authorization"'  # in an `Accept-Signature`: the token, and not its digest
 NONCE_BYTES = 16  # 128 bits: never drawn twice
 
 
@@ -41,11 +42,11 @@ class Asked:
 
 class Asking:
     """Requests to `other` (a participant id) under one binding. `signs` is whether the next one is signed, `answered` whether `other` has
-    signed an answer before."""
+    signed an answer before. A token is covered by its digest, unless `other` asks for itself."""
 
     def __init__(self, means: Means, other: str, binding: http.Binding, *, signs: bool = False) -> None:
         self._means, self._other, self._binding = means, other, binding
-        self.signs, self.answered = signs, False
+        self.signs, self.answered, self._digests = signs, False, True
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         """The request to send. A `body` that is at hand is covered by its `Content-Digest`. Raises SignatureRefused for a header that
@@ -59,7 +60,7 @@ class Asking:
         lower = {name.lower(): (value,) for name, value in out.items()}
         request = http.Request(method, url, lambda name: lower.get(name, ()), binding)
         if signs:
-            if carried := lower.get("authorization"):
+            if self._digests and (carried := lower.get("authorization")):
                 lower[AUTHORIZATION] = (authorization_digest(carried[0]),)
                 out["Qiao-Authorization-Digest"] = lower[AUTHORIZATION][0]
             given = http.sign(request, self._means.signer(), self._means.now(), nonce=nonce)
@@ -74,6 +75,8 @@ class Asking:
         def fields(name: str) -> Sequence[str]:
             return () if (value := headers.get(name)) is None else (value,)
 
+        if self._refuses_digest(asked, status, headers):
+            self._digests = False
         self.signs = self.signs or http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None
         answer = http.Answer(status, fields, asked.request)
         means = self._means
@@ -87,5 +90,12 @@ class Asking:
         return found
 
     def wants(self, asked: Asked, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether an answer refuses a request because it is not signed, and the same one, signed, is what is wanted."""
-        return status == 401 and not asked.signed and http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None  # noqa: PLR2004
+        """Whether an answer refuses a request because it is not signed, or not as `other` has it, and the same one, signed so, is meant."""
+        unsigned = status == 401 and not asked.signed  # noqa: PLR2004
+        wanted = http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None
+        return wanted and (unsigned or self._refuses_digest(asked, status, headers))
+
+    @staticmethod
+    def _refuses_digest(asked: Asked, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether the token itself is asked for where its digest was covered: by who does not know that."""
+        return status == 401 and bool(asked.request.fields(AUTHORIZATION)) and ITSELF in headers.get(http.ACCEPT, "")  # noqa: PLR2004

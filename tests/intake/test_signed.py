@@ -92,7 +92,7 @@ class Provider:
     def __init__(self) -> None:
         self.asked: list[web.Request] = []
         self.signs = True
-        self.wants = False
+        self.wants = self.itself = False
         self.status = 200
         self.by = PROVIDER
         self.at = 0.0
@@ -101,7 +101,8 @@ class Provider:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request)
-        if self.wants and "Signature" not in request.headers:
+        other = self.itself and '"authorization"' not in request.headers.get("Signature-Input", "")
+        if other or (self.wants and "Signature" not in request.headers):
             return web.Response(status=401, headers={"Accept-Signature": http.ask(http.PULL.of_request)})
         return web.Response(status=self.status, body=b"data", headers={"ETag": '"e"'})
 
@@ -368,6 +369,25 @@ async def test_what_the_provider_has_signed_of_an_answer_proves_itself_unless_th
         assert (asked.values['"@target-uri"'], asked.values['"qiao-authorization-digest"']) == (url, authorization_digest("Bearer t0ken"))
         assert b"t0ken" not in orjson.dumps(leg.detail)
         assert len(orjson.dumps(leg.detail)) < 4096
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_a_provider_wants_covered_itself_is_on_record_nowhere(side: Side):
+    async with listening() as there:
+        there.itself = True
+        await read(side.signed(demanded=True), there.url.partition("?")[0])
+        assert [b"t0ken" in base_of(each) for each in there.asked] == [False, True]
+        (leg,) = await side.legs()
+        assert "base" not in leg.detail["request"]
+        assert b"t0ken" not in orjson.dumps(leg.detail)
+
+
+def base_of(asked: web.Request) -> bytes:
+    """What the signature of a request is over."""
+    request = http.Request(asked.method, str(asked.url), lambda name: asked.headers.getall(name, ()))
+    covers = "qiao-authorization-digest" in asked.headers["Signature-Input"]
+    assert covers == ("Qiao-Authorization-Digest" in asked.headers)
+    return http.verify_request(request, CONSUMER, [key_of(CONSUMER).key], time.time()).base
 
 
 @pytest.mark.asyncio

@@ -72,6 +72,7 @@ def test_who_asks_for_a_signature_gets_it_the_next_time_and_is_told_apart_from_w
     assert at.look(first, 401, wish) is None
     second = at.ask("HEAD", URL, SAID)
     assert second.signed
+    wish = {http.ACCEPT: http.ask(http.to_cover(request_of(second)), binding=http.PUSH)}
     assert not at.wants(second, 401, wish), "it was signed, and refused for something else"
 
 
@@ -142,3 +143,16 @@ def test_another_library_verifies_what_is_brought_and_the_answer_to_it():
     sent.asked["Content-Range"] = "bytes 1-100/1000"
     with pytest.raises(oracle.HTTPMessageSignaturesException):
         their_verdict(theirs(sent, answer=False), BODY, tag=http.PUSH.tag)
+
+
+def test_who_asks_for_the_token_itself_gets_it_covered_and_who_knows_its_digest_does_not():
+    for of_request, repeats in ((http.PUSH.of_request, True), (http.to_cover(request_of(asking(signs=True).ask("PUT", URL, SAID))), False)):
+        at = asking(signs=True)
+        first = at.ask("PUT", URL, SAID)
+        wish = {http.ACCEPT: http.ask(of_request, binding=http.PUSH)}
+        assert at.look(first, 401, wish) is None
+        assert at.wants(first, 401, wish) == repeats
+        second = at.ask("PUT", URL, SAID)
+        signed = http.verify_request(request_of(second), PROVIDER, KEYS[PROVIDER], NOW)
+        assert (b"t0ken" in signed.base) == repeats
+        assert not at.wants(second, 401, wish)
