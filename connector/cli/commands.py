@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -65,9 +66,25 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., object], ...]], ...] = (
     ),
 )
 NAMES: Mapping[Callable[..., object], str] = {processes.show_process: "show"}
+
+
+def _flowing(text: str) -> str:
+    """A docstring whose paragraphs, and what is said of a parameter, are one line each: where they break is the terminal's affair."""
+    lines = [""]
+    for line in inspect.cleandoc(text).splitlines():
+        goes_on = bool(line.strip()) and bool(lines[-1].strip()) and _indent(line) == _indent(lines[-1]) and "---" not in line + lines[-1]
+        lines[-1:] = [f"{lines[-1]} {line.strip()}"] if goes_on else [lines[-1], line]
+    return "\n".join(lines[1:])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 for place, (heading, functions) in enumerate(COMMANDS):
     group = Group(heading, sort_key=place)
     for number, function in enumerate(functions):
+        function.__doc__ = _flowing(function.__doc__ or "")
         app.command(function, name=NAMES.get(function), group=group, sort_key=number)
 options = Group("Options", sort_key=len(COMMANDS))
 app["--help"].group = app["--version"].group = options

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.cli.conftest import Command
 
 ROOT = Path(__file__).parents[2]
 HELP_SECONDS = 0.4
+COLUMNS = 80  # of a terminal that does not say how many it has
 NAMES = (
     "agreements approve cancel catalog check counter datasets dead-letters demo discard erase evidence explain get init invoice keys ledger"
     " lint negotiate negotiations participants publish pulls reload replay run show simulate statement templates terminate transfers usage"
@@ -41,6 +43,15 @@ def test_every_command_explains_itself_and_every_option(command: Command, name: 
     assert ended.code == 0
     assert f"Usage: connector {name}" in ended.out
     assert name == "demo" or "--json" in ended.out
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_help_breaks_where_the_terminal_does_and_not_where_the_source_did(command: Command, name: str):
+    """A line that ends with room for the next word ends a paragraph."""
+    lines = command(name, "--help").out.splitlines()
+    prose = [line.rstrip() for line in lines[1 : next(n for n, line in enumerate(lines) if line.startswith("╭"))]]
+    early = [line for line, after in pairwise(prose) if line and after and len(line) + 1 + len(after.split()[0]) < COLUMNS]
+    assert early == []
 
 
 @pytest.mark.parametrize(
