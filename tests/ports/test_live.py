@@ -1,7 +1,7 @@
 import pytest
 
 from connector.metering.content import UNITS
-from connector.metering.live import ENDS
+from connector.metering.content import SEPARATORS
 from connector.ports.live import unit_of
 
 
@@ -19,4 +19,4 @@ from connector.ports.live import unit_of
 def test_what_a_record_is_follows_from_the_media_type(media_type: str, unit: str):
     assert unit_of(media_type) == unit
     assert unit in UNITS
-    assert unit == "none" or unit in ENDS
+    assert unit == "none" or unit in SEPARATORS
