@@ -1,6 +1,6 @@
 """The consumer's account of one transfer: what was verified is receipted, and each receipt acknowledged, while more comes.
 
-A receipt is signed when half of the credit more was verified, of one to two windows, a second after something was (after each window from
+A receipt is signed when half of the credit more was verified, of one to four windows, a second after something was (after each window from
 then on, if one was), when a leaf is wrong, and at the end. It is stored before it is posted, so that after a crash the same one goes out
 again and no other with its number. One at a time waits for its ack; it is posted again after 2 s, 4 s and so on. What a receipt covers lies
 on the disk when it is signed, as far as `after` says; if that is `fsync`, the disk writes what the next one covers meanwhile.

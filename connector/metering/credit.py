@@ -102,14 +102,15 @@ def open_to(acknowledged: Ranges, sent: Ranges) -> Ranges:
 
 
 def due(manifest: Manifest, counts: Counts, measure: Measure, verified: Ranges, *, each_window: bool = False) -> bool:
-    """Whether a consumer has verified so much more than it has signed for that its next receipt is due: half of the credit, of one to two
-    windows. While it is under way the other half flows, and fewer receipts are less work for both: each costs some four milliseconds. More
-    than two windows save little, and a source of live data waits before them, whose spool nobody but its provider knows.
-    `each_window`: a provider waits for one after each window."""
-    least = manifest.window_bytes if each_window else due_bytes(manifest.window_bytes, manifest.credit_bytes)
+    """Whether a consumer has verified so much more than it has signed for that its next receipt is due: half of the credit, of one to four
+    windows. While it is under way the other half flows, and fewer receipts are less work for both: each costs some five milliseconds, as
+    much as hashing half a window. Of live data two windows are the most: their source would wait before more, for its spool, of which
+    nobody but its provider knows. `each_window`: a provider waits for one after each window."""
+    live = manifest.log.layout is None
+    least = manifest.window_bytes if each_window else due_bytes(manifest.window_bytes, manifest.credit_bytes, live=live)
     return measure(verified).bytes - counts.bytes >= least
 
 
-def due_bytes(window_bytes: int, credit_bytes: int) -> int:
+def due_bytes(window_bytes: int, credit_bytes: int, *, live: bool) -> int:
     """So much is verified before a receipt is due, where nobody waits for one."""
-    return max(window_bytes, min(credit_bytes // 2, 2 * window_bytes))
+    return max(window_bytes, min(credit_bytes // 2, (2 if live else 4) * window_bytes))

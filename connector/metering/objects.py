@@ -23,7 +23,7 @@ from connector.signatures import jws
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024  # W: a receipt is signed for half of the credit, and for a window at least
 PENDING_SECONDS: Final = 900  # an object may be on its way, over all attempts
-CREDIT_WINDOWS: Final = 4  # K: hides the latency of a receipt and of its commit; at most K·W can ever be disputed
+CREDIT_WINDOWS: Final = 8  # K: hides the latency of a receipt and of its commit; at most K·W can ever be disputed
 CREDIT_WINDOWS_MAX: Final = 64
 STATES: Final = ("partial", "complete", "rejected", "aborted")  # of a receipt
 GRANTS: Final = ("ok", "quota", "revoked", "suspended")  # of an ack

@@ -163,7 +163,7 @@ class MeteringSettings:
 
     directory: Path | None = _f("hashes of what is published, one file for each; empty: `content-logs` beside the database", None)
     window_bytes: int = _f("a consumer signs for so many at least at a time; a multiple of 262144", 16_777_216, 262_144, 1_073_741_824)
-    credit_windows: int = _f("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 4, 1, 64)
+    credit_windows: int = _f("so many windows are sent beyond the last receipt, and no more; they are what can be in dispute", 8, 1, 64)
     spool_bytes: int = _f("of each live transfer are kept until they are acknowledged; then its source waits", 100_663_296, 33_554_432)
 
 

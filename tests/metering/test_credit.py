@@ -68,9 +68,17 @@ def test_no_more_than_the_credit_is_ever_on_its_way(asked: list[tuple[int, int]]
             acknowledged = union(acknowledged, sent[: receipts[turn]])
 
 
-@pytest.mark.parametrize(("windows", "leaves"), [(1, 4), (2, 4), (3, 6), (4, 8), (5, 8), (64, 8)])
-def test_a_receipt_is_due_after_half_of_the_credit_of_one_to_two_windows(windows: int, leaves: int):
+@pytest.mark.parametrize(
+    ("windows", "leaves", "live"),
+    [(1, 4, 4), (2, 4, 4), (3, 6, 6), (4, 8, 8), (5, 10, 8), (8, 16, 8), (64, 16, 8)],
+)
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_receipt_is_due_after_half_of_the_credit_of_one_to_four_windows_and_of_live_data_two(
+    windows: int, leaves: int, live: int, grows: bool
+):
     manifest = replace(MANIFEST, credit_windows=windows)
+    if grows:
+        manifest, leaves = replace(manifest, log=ContentLog("p.example/live", CHUNK)), live
 
     def measure(ranges: Ranges) -> Known:
         return Known(sum(last - first for first, last in ranges) * CHUNK, 0, 0)
