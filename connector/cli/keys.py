@@ -96,8 +96,11 @@ def _list(held: Keys, now: float, common: Common) -> None:
     rows = [(key.kid.partition("#")[2], _standing(key, now, signs), key.not_before, key.not_after) for key in held.public()]
     left = [row[0] for key, row in zip(held.public(), rows, strict=True) if row[1] == ENDED and key.kid in secret]
     if common.json:
-        names = ("key", "state", "not_before", "not_after")
-        show.document({"items": [dict(zip(names, (row[0], row[1], _written(row[2]), _written(row[3])), strict=True)) for row in rows]})
+        items = [
+            {"key": name, "state": state, "not_before": _written(begins), "not_after": _written(ends), "secret": key.kid in secret}
+            for key, (name, state, begins, ends) in zip(held.public(), rows, strict=True)
+        ]
+        show.document({"items": items})
         return
     show.table(("KEY", "STATE", "FROM", "UNTIL"), [(a, b, _said(c), _said(d)) for a, b, c, d in rows], "there is no key")
     for name in left:

@@ -145,6 +145,7 @@ def test_a_planned_end_takes_the_secret_with_the_next_change_and_the_list_says_w
     assert f"the secret of `{old['key']}` is still in its file" in command("keys", *HERE).err
     assert json.loads(command("keys", "new", "--json", *HERE).out)["forgotten"] == [old["key"]]
     assert "still in its file" not in command("keys", *HERE).err
+    assert {each["key"]: each["secret"] for each in listed(command)}[old["key"]] is False
     assert len(described(made)) == 3
 
 
