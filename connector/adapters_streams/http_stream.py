@@ -137,7 +137,7 @@ class HttpStream:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
         return self._media_type or (said if MEDIA_TYPE.fullmatch(said) else "application/octet-stream")
 
-    async def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+    async def follow(self, position: str | None, take: Callable[[Records], None] | None = None) -> AsyncGenerator[Records, None]:
         """See the port."""
         headers, query = {"Accept": self._media_type}, {}
         cutter: Cutter
@@ -150,15 +150,22 @@ class HttpStream:
             cutter = Events(position)
             if position is not None:
                 headers["Last-Event-ID"] = position
+
+        def taken(piece: bytearray, size: int) -> Records:
+            found = Records(cutter.take(piece, size), cutter.position, taken=take is not None)
+            if take is not None and found.data:
+                take(found)
+            return found
+
         try:
             async with self._get(self._address, headers, query, IDLE_SECONDS) as answer:
                 self._demand_stream(answer)
-                taken = answer.each(cutter.take, BATCH_BYTES, IDLE_SECONDS) if isinstance(answer, Wire) else _cut(answer, cutter)
-                async with aclosing(taken) as batches:
-                    async for data in batches:
-                        if data:
-                            self._seen_id = self._seen_id or cutter.position is not None
-                            yield Records(data, cutter.position)
+                come = answer.each(taken, BATCH_BYTES, IDLE_SECONDS) if isinstance(answer, Wire) else _cut(answer, cutter)
+                async with aclosing(come) as batches:
+                    async for found in batches:
+                        if found.data:
+                            self._seen_id = self._seen_id or found.position is not None
+                            yield found
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
 
@@ -173,11 +180,11 @@ class HttpStream:
                 raise SourceFailed(f"the upstream of the source sent a {name.replace('-', ' ')} that was not asked for")
 
 
-async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[bytes, None]:
+async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[Records, None]:
     """The records of what only the event loop reads."""
     async for piece in download.chunks():
         for at in range(0, len(piece), BATCH_BYTES):
-            yield cutter.take(piece[at : at + BATCH_BYTES])
+            yield Records(cutter.take(piece[at : at + BATCH_BYTES]), cutter.position)
 
 
 class Lines:

@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from connector.ports.live import Unread
 LINGER_SECONDS: Final = 0.01  # after the first byte, for more of them
 LOW_BYTES: Final = 256 * 1024  # that are waited for meanwhile: fewer cost a turn each
 HELD_SECONDS: Final = 0.25  # that a thread takes what comes without a pause: frames alone fill no buffer, however many of them come
+AHEAD: Final = 2  # buffers that are taken and nobody has asked for yet
 FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included, and of all trailers
 T = TypeVar("T")
 NEXT: Final = re.compile(rb"\r\n(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")  # between two chunks
@@ -44,20 +46,37 @@ class Wire:
         self._ended = self._left == 0 and not self._chunked
 
     async def each(self, take: Callable[[bytearray, int], T], most_bytes: int, idle_seconds: float) -> AsyncGenerator[T, None]:
-        """What `take` makes of the body, in a thread: of the first bytes of a buffer, up to `most_bytes` of them at a time. Raises what it
-        raises, and PeerFailed if the body is cut, or nothing of it comes for `idle_seconds`; what came before that is taken first."""
-        buffer, count = bytearray(most_bytes), 0
+        """What `take` makes of the body, in a thread: of the first bytes of a buffer, up to `most_bytes` of them at a time. A thread that
+        fills its buffer goes on, AHEAD of who asks and for HELD_SECONDS. Raises what `take` raises, and PeerFailed if the body is cut, or
+        nothing of it comes for `idle_seconds`; what came before that is taken first."""
+        buffer, loop = bytearray(most_bytes), asyncio.get_running_loop()
+        taken, news = deque[T](), asyncio.Event()
+        work: asyncio.Future[bool] | None = None
 
-        def step() -> tuple[int, T]:
-            count = self._fill(buffer)
-            return count, take(buffer, count)
+        def steps() -> bool:
+            """Whether more is there already."""
+            count, until = most_bytes, time.monotonic() + HELD_SECONDS
+            while count == most_bytes and not self._ended and len(taken) < AHEAD and time.monotonic() < until:
+                count = self._fill(buffer)
+                taken.append(take(buffer, count))
+                loop.call_soon_threadsafe(news.set)
+            return count == most_bytes
 
-        while not self._ended:
-            if count < most_bytes:
-                await self._come(idle_seconds)
-            self._work = self._threads.submit(step)
-            count, taken = await asyncio.wrap_future(self._work)
-            yield taken
+        full = False
+        while taken or work is not None or not self._ended:
+            if work is not None and work.done() and not (taken and work.exception()):
+                full, work = work.result(), None
+            if work is None and not self._ended and len(taken) < AHEAD and (full or not taken):
+                if not full:
+                    await self._come(idle_seconds)
+                self._work = self._threads.submit(steps)
+                work = asyncio.wrap_future(self._work)
+                work.add_done_callback(lambda _: news.set())
+            if taken:
+                yield taken.popleft()
+            elif work is not None:
+                await news.wait()
+                news.clear()
 
     def close(self) -> None:
         """Let go of the connection, once no thread takes of it any more."""

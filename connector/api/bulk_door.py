@@ -31,13 +31,13 @@ def way_out(request: web.Request, response: web.StreamResponse, threads: bulk.Th
     """The way for an answer of `length` bytes: by a thread if it is large, goes over TLS, and one is free. A client has
     `stall_seconds` for a megabyte; once STILL_MEGABYTES have not moved in their time, it is given up."""
     secured = request.transport
-    _unpace(secured)
+    unpace(secured)
     if isinstance(secured, Secured) and length >= LENT_BYTES and threads.free:
         return BulkOutlet(request, response, secured, threads, stall_seconds)
     return HttpOutlet(request, response)
 
 
-def _unpace(transport: asyncio.Transport | None) -> None:
+def unpace(transport: asyncio.Transport | None) -> None:
     """Let a kernel that paces what it sends (BBR) not do so towards this machine, where there is no road to spare: it sets a timer for
     each segment, which is a third of what sending a file costs here. A proxy in front of us is such a peer."""
     sock = transport.get_extra_info("socket") if transport is not None and hasattr(socket, "TCP_CONGESTION") else None

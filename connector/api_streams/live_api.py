@@ -17,6 +17,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from connector.api.bulk_door import unpace
 from connector.api.data_answers import NO_STORE, cut_short
 from connector.api.outlet import HttpOutlet
 from connector.dataplane.accounts import Accounts
@@ -103,6 +104,7 @@ class LiveApi:
     async def _send(
         self, request: web.Request, ask: Ask, permit: Permit, flow: Flow, account: Account, response: web.StreamResponse, span: Span
     ) -> web.StreamResponse:
+        unpace(request.transport)
         outlet = LiveOutlet(request, response)
 
         def sent(first: int, length: int) -> None:

@@ -1,69 +1,139 @@
-"""What a source has sent and is in no leaf yet: while some of it is hashed and written, more comes."""
+"""What a source has sent and is in no leaf yet: while some of it is hashed and written, more comes.
+
+A source that brings much has a thread of its own, and there it is sealed at once: a byte is hashed and written by the core that has
+received it, and the event loop, which is busy with sending what came before, is told of it and not waited for. What comes slowly, or goes
+through stages, is collected for the event loop, which has it sealed once it is due.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from connector.metering.content import CHUNK_BYTES
 from connector.ports.live import Records
 
-HOP_BYTES: Final = 1024 * 1024  # hashed in a thread at once: below, the way there and back costs more than the hashing
+HOP_BYTES: Final = 1024 * 1024  # sealed in a thread at once: below, the way there and back costs more than the hashing
 LINGER_SECONDS: Final = 0.01  # that more than a chunk waits for more of a hop
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is due, the position behind it, and whether it is `sealed` already."""
+
+    data: bytes
+    position: str | None
+    sealed: bool
 
 
 class Coming:
     """Whole records in order. Something is due once there are HOP_BYTES of it, a chunk that LINGER_SECONDS added no more to, or
-    `seal_seconds` after its first byte came."""
+    `seal_seconds` after its first byte came. `seal(data, position)` is called in the source's thread, and by nobody meanwhile else."""
 
-    def __init__(self, seal_seconds: float) -> None:
-        self._seal_seconds = seal_seconds
+    def __init__(self, seal_seconds: float, seal: Callable[[bytes, str | None], None]) -> None:
+        self._seal_seconds, self._seal = seal_seconds, seal
         self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()  # around what is kept, and around sealing
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._position: str | None = None
+        self._sealed: deque[Due] = deque()
+        self._taken = self._closed = False  # by the loop, which seals what came first; and nobody seals any more
         self._due, self._room = asyncio.Event(), asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._ended = self._lingers = False
+
+    def take(self, batch: Records) -> None:
+        """Take what comes in the source's thread. Raises what `seal` does."""
+        with self._lock:
+            if not self._closed:
+                self._keep(batch)
+                if self._kept_bytes >= HOP_BYTES and not self._taken:
+                    found = self._all_kept(sealed=True)
+                    self._seal(found.data, found.position)
+                    self._sealed.append(found)
 
     async def fill(self, batches: AsyncGenerator[Records, None]) -> None:
         """Take what comes up to its end, at most a hop ahead. Raises what `batches` does; what came before is not lost by that."""
         try:
             async for batch in batches:
-                self._add(batch)
-                while self._kept_bytes >= HOP_BYTES:
+                if not batch.taken:
+                    with self._lock:
+                        self._keep(batch)
+                self._look(batch)
+                while self._sealed or (self._taken if batch.taken else self._kept_bytes >= HOP_BYTES):
                     self._room.clear()
                     await self._room.wait()
+                    self._look(batch)  # its thread may have sealed more
         finally:
             self._ended = True
             self._due.set()
 
-    async def next(self) -> tuple[bytes, str | None] | None:
-        """What is due, once it is, and the position behind it. None behind the last."""
-        await self._due.wait()
-        if not self._kept:
-            return None
-        kept, self._kept, self._kept_bytes, self._lingers = self._kept, [], 0, False
-        self._disarm()
-        if not self._ended:
-            self._due.clear()
-        self._room.set()
-        return (b"".join(kept) if len(kept) > 1 else kept[0]), self._position
+    async def next(self) -> Due | None:
+        """What is due, once it is. None behind the last. What was given before is sealed by now."""
+        self._taken = False
+        while True:
+            self._room.set()
+            await self._due.wait()
+            if self._sealed:
+                found = self._sealed.popleft()
+                if not (self._sealed or self._ended):
+                    self._due.clear()
+                    self._disarm()
+                    if self._kept:
+                        self._arm(self._seal_seconds)
+                return found
+            if not self._kept and self._ended:
+                return None
+            if not self._ended:
+                self._due.clear()
+            if not self._kept:
+                self._disarm()
+            elif self._lock.acquire(blocking=False):
+                try:
+                    self._taken = True
+                    self._disarm()
+                    self._room.set()
+                    return self._all_kept(sealed=False)
+                finally:
+                    self._lock.release()
+            else:  # its thread seals it just now
+                self._arm(LINGER_SECONDS)
 
-    def _add(self, batch: Records) -> None:
-        if not self._kept:
-            self._timer = self._loop.call_later(self._seal_seconds, self._due.set)
+    def close(self) -> None:
+        """Seal nothing more; in a thread. Returns once nobody does."""
+        with self._lock:
+            self._closed = True
+
+    def _keep(self, batch: Records) -> None:
         self._kept.append(batch.data)
         self._kept_bytes, self._position = self._kept_bytes + len(batch.data), batch.position
-        if self._kept_bytes >= HOP_BYTES:
+
+    def _all_kept(self, *, sealed: bool) -> Due:
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
+        return Due(b"".join(kept) if len(kept) > 1 else kept[0], self._position, sealed)
+
+    def _look(self, batch: Records) -> None:
+        """Say what is due by now, or when it will be."""
+        kept_bytes = self._kept_bytes
+        if self._sealed or (kept_bytes >= HOP_BYTES and not batch.taken):
             self._due.set()
-        elif self._kept_bytes >= CHUNK_BYTES and not self._lingers:
+        elif kept_bytes >= CHUNK_BYTES and not self._lingers:
+            self._arm(LINGER_SECONDS)
             self._lingers = True
-            self._disarm()
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._due.set)
+        elif kept_bytes and self._timer is None:
+            self._arm(self._seal_seconds)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, self._due.set)
 
     def _disarm(self) -> None:
+        self._lingers = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

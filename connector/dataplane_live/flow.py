@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Final
 
 from connector import telemetry
-from connector.dataplane_live.coming import HOP_BYTES, Coming
+from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import mend
 from connector.dataplane_live.spool import Spool
@@ -42,7 +42,7 @@ SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
 
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
-    the transfer. A source waits while more than `spool_bytes` are spooled."""
+    the transfer. A source waits while more than `spool_bytes` are spooled, beside the batch or two that its thread has sealed by then."""
 
     def __init__(
         self,
@@ -168,9 +168,10 @@ class Flow:
             while self._spooled >= self._spool_bytes:
                 self._room.clear()
                 await self._room.wait()
+            coming = Coming(SEAL_SECONDS, self._write)
             try:
-                async with aclosing(self._source.follow(self.log.position)) as batches:
-                    await self._copy(batches)
+                async with aclosing(self._source.follow(self.log.position, None if self.stages else coming.take)) as batches:
+                    await self._copy(coming, batches)
                 telemetry.log.info("live source ended its answer", log=self.log.snapshot)
             except SourceFailed as error:
                 telemetry.log.warning("live source failed", log=self.log.snapshot, reason=error.message)
@@ -180,34 +181,32 @@ class Flow:
             pause = PAUSE_SECONDS if self.log.end > before else min(2 * pause, PAUSE_SECONDS_MAX)
             await asyncio.sleep(pause)
 
-    async def _copy(self, batches: AsyncGenerator[Records, None]) -> None:
+    async def _copy(self, coming: Coming, batches: AsyncGenerator[Records, None]) -> None:
         """Seal what comes, when it is due, while more comes."""
-        coming = Coming(SEAL_SECONDS)
         filling = asyncio.create_task(coming.fill(batches), name="live records")
         try:
-            while (found := await coming.next()) is not None:
-                await self._seal(*found)
+            while (due := await coming.next()) is not None:
+                await self._seal(due)
             await filling
         finally:
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
+            try:
+                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(coming.close)))
+            finally:
+                while self.log.show():  # what is written is a part of the log
+                    pass
 
-    async def _seal(self, data: bytes, position: str | None) -> None:
-        data = await self._staged(data)
+    async def _seal(self, due: Due) -> None:
+        data = due.data if due.sealed else await self._staged(due.data)
         await self._wait_for_room(len(data))
         if not data:
             return
-        if len(data) < HOP_BYTES:
-            self._write(data, position)
-            self.log.show()
-        else:
-            work = asyncio.ensure_future(asyncio.to_thread(self._write, data, position))
-            try:
-                await _to_its_end(work)
-            finally:
-                if work.exception() is None:  # also if we are cancelled: what is written is a part of the log
-                    self.log.show()
-        self._last = data[-1:]
+        if len(data) >= HOP_BYTES and not due.sealed:
+            await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self._write, data, due.position)))
+        elif not due.sealed:
+            self._write(data, due.position)
+        self.log.show()
         self._recent.append((self.log.end - len(data), data))
         async with self._news:
             self._news.notify_all()
@@ -225,8 +224,9 @@ class Flow:
             digest.update(view[first:end])
             leaves.append(Leaf(digest.digest(), end - first, live.records(data, unit, first, end, last)))
             last = data[end - 1 : end]
-        self.spool.write(self.log.end, [view])
+        self.spool.write(self.log.written, [view])
         self.log.append(leaves, position)
+        self._last = last
 
     async def _wait_for_room(self, more_bytes: int) -> None:
         """Raises SourceFailed if the source cannot wait for so long."""

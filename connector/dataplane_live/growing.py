@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +82,8 @@ class Growing:
         self.end, self.records_end = self._sums(self.leaves - 1)
         self._grow_upper()
         self.position = self._position()
+        self._written = (self.leaves, self.end, self.records_end, self.position)
+        self._coming: deque[tuple[int, int, int, str | None]] = deque()
         self._unmarked = [(self.leaves, self.position)] if self.leaves > self.synced else []
         if not self.torn:
             self._live()
@@ -147,28 +150,38 @@ class Growing:
         """Where the bytes of each leaf are."""
         return self
 
+    @property
+    def written(self) -> int:
+        """Where the data end with all that was appended, shown or not."""
+        return self._written[1]
+
     def append(self, leaves: Sequence[Leaf], position: str | None) -> None:
         """Take up the leaves of a batch of whole records, and where the source goes on after it. One call after the other, in a thread.
         Raises SinkFailed. Nothing is to be seen of them before `show`."""
-        end, records, rows = self.end, self.records_end, bytearray()
+        before, end, records, _ = self._written
+        rows = bytearray()
         for leaf in leaves:
             end, records = end + leaf.length, records + leaf.records
             rows += ROW.pack(end, records, leaf.hash)
         last = len(rows) - ROW.size
         rows[last:] = ROW.pack(end, records | MARK, leaves[-1].hash)
         try:
-            os.pwrite(self._slots, _slot(self.leaves + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
-            _write(self._rows, rows, HEAD_BYTES + self.leaves * ROW.size)
+            os.pwrite(self._slots, _slot(before + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
+            _write(self._rows, rows, HEAD_BYTES + before * ROW.size)
         except OSError as error:
             raise _unwritten(self._folder, error) from None
         self._slot = 1 - self._slot
-        self._coming = (self.leaves + len(leaves), end, records, position)
+        self._written = (before + len(leaves), end, records, position)
+        self._coming.append(self._written)
 
-    def show(self) -> None:
-        """Let what was appended be a part of the log."""
-        self.leaves, self.end, self.records_end, self.position = self._coming
+    def show(self) -> bool:
+        """Let the first batch that was appended and not shown be a part of the log; False if there is none."""
+        if not self._coming:
+            return False
+        self.leaves, self.end, self.records_end, self.position = self._coming.popleft()
         self._unmarked.append((self.leaves, self.position))
         self._grow_upper()
+        return True
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """(offset, length) in bytes of the leaves [first, last) of data, which are there."""

@@ -6,7 +6,7 @@ A streamed HTTP resource implements them; a broker or the log of a database is o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,10 +20,12 @@ EVENTS = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Some whole records, in order. `position` is what `LiveSource.follow` goes on from after them; None if the source cannot say."""
+    """Some whole records, in order. `position` is what `LiveSource.follow` goes on from after them; None if the source cannot say. They
+    were `taken` in a thread of the source, if it has one."""
 
     data: bytes
     position: str | None
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ class LiveSource(Protocol):
     def waits(self) -> bool:
         """Whether it can be followed from a position: then nothing is missed while nobody follows it."""
 
-    def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+    def follow(self, position: str | None, take: Callable[[Records], None] | None = None) -> AsyncGenerator[Records, None]:
         """The records after `position`, or from now on (None), as they come and until the source ends its answer, of which nothing
-        follows. One follower at a time, who makes it wait by asking for no more. Raises SourceFailed."""
+        follows. One follower at a time, who makes it wait by asking for no more. A source that has records in a thread of its own has them
+        taken there, before it gives them, and those that come meanwhile as well. Raises SourceFailed, and what `take` raises."""
 
     async def close(self) -> None:
         """Let go. Closing twice is closing."""

@@ -154,6 +154,27 @@ async def test_little_is_handed_on_soon_and_much_as_soon_as_the_buffer_is_full(t
 
 
 @pytest.mark.asyncio
+async def test_a_thread_goes_on_while_nobody_asks_but_not_far(threads: ThreadPoolExecutor):
+    took: list[bytes] = []
+
+    def take(buffer: bytearray, size: int) -> bytes:
+        took.append(kept(buffer, size))
+        return took[-1]
+
+    sent = bytes(range(200)) * 50
+    async with wire(threads, length=len(sent)) as (found, theirs):
+        theirs.sendall(sent)
+        taken = found.each(take, 1000, WAIT_SECONDS)
+        assert await anext(taken) == sent[:1000]
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(took) < http_wire.AHEAD:  # noqa: ASYNC110 - a thread tells nobody
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert len(took) <= 1 + http_wire.AHEAD
+        assert b"".join([piece async for piece in taken]) == sent[1000:]
+
+
+@pytest.mark.asyncio
 async def test_nobody_is_held_while_nothing_comes(threads: ThreadPoolExecutor):
     """More answers than there are threads, all of them quiet: one more is served."""
     async with wire(threads) as (one, _), wire(threads) as (two, _), wire(threads, b"x", 1) as (three, _):

@@ -107,6 +107,20 @@ class LiveSourceContract:
             second = await anext(coming)
             assert spring.numbers(second.data)[0] == spring.numbers(first.data)[-1] + 1
 
+    async def test_what_a_thread_of_its_own_brings_is_taken_there_in_order_before_it_is_given(self, spring: Spring):
+        had: list[Records] = []
+        async with opened(spring) as source, aclosing(source.follow(None, had.append)) as coming:
+            given = 0
+            while given < 20:
+                batch = await anext(coming)
+                if not batch.taken:
+                    assert had == []
+                    return
+                assert batch is had[given]
+                given += 1
+            await asyncio.sleep(0.1)
+            assert len(had) <= given + 4  # it waits for whoever asks for no more
+
     async def test_what_is_not_there_cannot_be_published_or_followed(self, spring: Spring):
         address, _ = await spring.sources.index(spring.address())
         source = await spring.sources.open(address)

@@ -27,7 +27,7 @@ class Faucet:
     def fail(self) -> None:
         self.poured.put_nowait(SourceFailed("the source has failed"))
 
-    async def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+    async def follow(self, position: str | None, _take: object = None) -> AsyncGenerator[Records, None]:
         self.followed.append(position)
         self.open += 1
         try:

@@ -27,12 +27,16 @@ async def batches(taken: list[int], *sizes: int, failed: bool = False, stays: bo
 async def due(coming: Coming) -> tuple[int, str | None] | None:
     async with asyncio.timeout(10):
         found = await coming.next()
-    return None if found is None else (len(found[0]), found[1])
+    return None if found is None else (len(found.data), found.position)
+
+
+def nobody(_data: bytes, _position: str | None) -> None:
+    raise AssertionError("what the loop brings is not sealed here")
 
 
 async def test_little_is_due_when_its_time_is_up_and_more_than_a_chunk_when_no_more_comes():
     for size, seal_seconds in ((10, 0.05), (CHUNK_BYTES + 1, LONG)):
-        coming = Coming(seal_seconds)
+        coming = Coming(seal_seconds, nobody)
         filling = asyncio.create_task(coming.fill(batches([], size, stays=True)))
         assert await due(coming) == (size, "0")
         filling.cancel()
@@ -40,7 +44,7 @@ async def test_little_is_due_when_its_time_is_up_and_more_than_a_chunk_when_no_m
 
 
 async def test_little_that_is_not_due_waits_for_more():
-    coming = Coming(LONG)
+    coming = Coming(LONG, nobody)
     filling = asyncio.create_task(coming.fill(batches([], 10, 10, CHUNK_BYTES, stays=True)))
     assert await due(coming) == (CHUNK_BYTES + 20, "2")
     filling.cancel()
@@ -49,7 +53,7 @@ async def test_little_that_is_not_due_waits_for_more():
 
 async def test_no_more_than_a_hop_and_a_batch_is_taken_ahead():
     taken, size = list[int](), HOP_BYTES // 2 - 10
-    coming = Coming(LONG)
+    coming = Coming(LONG, nobody)
     filling = asyncio.create_task(coming.fill(batches(taken, *[size] * 9)))
     assert await due(coming) == (3 * size, "2")
     for _ in range(20):
@@ -62,9 +66,76 @@ async def test_no_more_than_a_hop_and_a_batch_is_taken_ahead():
 
 
 async def test_what_came_before_its_source_failed_is_not_lost():
-    coming = Coming(LONG)
+    coming = Coming(LONG, nobody)
     filling = asyncio.create_task(coming.fill(batches([], 10, 20, failed=True)))
     assert await due(coming) == (30, "1")
     assert await due(coming) is None
     with pytest.raises(SourceFailed):
         await filling
+
+
+class Threaded:
+    """A source with a thread of its own, which is always `ahead` batches ahead; `sealed` is what it, and whoever follows it, has sealed."""
+
+    def __init__(self, *sizes: int, ahead: int = 2) -> None:
+        self.sealed: list[tuple[int, str | None]] = []
+        self.coming = Coming(0.01, self.seal)
+        self._sizes, self._ahead = sizes, ahead
+        self.content = b""
+
+    def seal(self, data: bytes, position: str | None) -> None:
+        self.sealed.append((len(data), position))
+        self.content += data
+
+    async def batches(self) -> AsyncGenerator[Records, None]:
+        given: list[Records] = []
+        for number, size in enumerate(self._sizes):
+            given.append(Records(b"%d" % (number % 10) * (size - 1) + b"\n", str(number), taken=True))
+            await asyncio.to_thread(self.coming.take, given[-1])
+            if len(given) > self._ahead:
+                yield given.pop(0)
+        for each in given:
+            yield each
+
+    async def followed(self, pause_seconds: float = 0.0) -> bytes:
+        """All that comes, sealed by whoever is to."""
+        found = b""
+        filling = asyncio.create_task(self.coming.fill(self.batches()))
+        async with asyncio.timeout(10):
+            while (due := await self.coming.next()) is not None:
+                if not due.sealed:
+                    await asyncio.sleep(pause_seconds)
+                    self.seal(due.data, due.position)
+                found += due.data
+        await filling
+        return found
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.03])
+async def test_what_comes_in_a_thread_is_sealed_there_if_it_is_much_and_always_in_its_order(ahead: int, pause_seconds: float):
+    sizes = [10, 2 * HOP_BYTES, 20, CHUNK_BYTES, HOP_BYTES - 1, 2 * HOP_BYTES, *[HOP_BYTES] * 6, 5]
+    source = Threaded(*sizes, ahead=ahead)
+    found = await source.followed(pause_seconds)
+    assert found == source.content == b"".join(b"%d" % (number % 10) * (size - 1) + b"\n" for number, size in enumerate(sizes))
+    positions = [int(position or -1) for _, position in source.sealed]
+    assert positions == sorted(positions)
+    assert positions[-1] == len(sizes) - 1
+
+
+async def test_nothing_more_is_sealed_in_a_thread_once_it_is_closed():
+    source = Threaded()
+    source.coming.close()
+    source.coming.take(Records(b"x" * HOP_BYTES, "1", taken=True))
+    assert source.sealed == []
+
+
+async def test_a_thread_that_is_ahead_waits_for_what_is_sealed_to_be_seen():
+    source = Threaded(*[HOP_BYTES] * 9, ahead=1)
+    filling = asyncio.create_task(source.coming.fill(source.batches()))
+    while len(source.sealed) < 2:  # noqa: ASYNC110 - a thread tells nobody
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    assert len(source.sealed) == 2
+    filling.cancel()
+    await asyncio.gather(filling, return_exceptions=True)

@@ -83,6 +83,25 @@ def batch(count: int, seed: int = 0) -> list[Leaf]:
     return [Leaf(hashlib.sha256(b"%d %d" % (seed, n)).digest(), 100, 3) for n in range(count)]
 
 
+def test_what_was_appended_ahead_is_seen_batch_by_batch_and_all_of_it_is_there_after_a_kill(tmp_path: Path):
+    batches = [(batch(2), "a"), (batch(3, 1), None), (batch(1, 2), "c")]
+    log, sooner = Growing.begin(tmp_path / "x", "life", HEADER), begun(tmp_path / "y", batches)
+    for leaves, position in batches:
+        log.append(leaves, position)
+    assert (log.leaves, log.end, log.written) == (1, 0, sooner.end)
+    seen = list[tuple[int, str | None]]()
+    while log.show():
+        seen.append((log.leaves, log.position))
+    assert seen == [(3, "a"), (6, None), (7, "c")]
+    assert (log.unmarked, log.root_at(7)) == (sooner.unmarked, sooner.root_at(7))
+    log.append(batch(1, 3), "d")
+    log.close(durable=False)  # as a kill leaves it
+    again = Growing(tmp_path / "x", "life")
+    assert (again.leaves, again.position) == (8, "d")
+    again.close(durable=False)
+    sooner.close(durable=False)
+
+
 @pytest.mark.parametrize("torn", range(1, 3 * ROW.size + 1, 7))
 def test_a_batch_that_is_not_whole_never_was_a_part_of_the_log(tmp_path: Path, torn: int):
     log = begun(tmp_path / "x", [(batch(2), "a"), (batch(3, 1), "b")])

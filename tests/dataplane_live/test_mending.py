@@ -48,7 +48,7 @@ class Numbers:
         self.waits, self.said, self.most = waits, said, most
         self.followed: list[str | None] = []
 
-    async def follow(self, position: str | None) -> AsyncGenerator[Records, None]:
+    async def follow(self, position: str | None, _take: object = None) -> AsyncGenerator[Records, None]:
         self.followed.append(position)
         number = int(position or 0)
         while number < self.most:
