@@ -1,7 +1,6 @@
 import pytest
 
-from connector.metering.content import UNITS
-from connector.metering.content import SEPARATORS
+from connector.metering.content import SEPARATORS, UNITS
 from connector.ports.live import unit_of
 
 
