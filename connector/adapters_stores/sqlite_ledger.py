@@ -94,7 +94,7 @@ LIST_ENTRIES_OF = f"""
     order by e.id limit ?4"""  # noqa: S608 - names from constants
 LIST_ERASABLE = "select detail, salt, hidden from evidence where id = (?1 << 44) + ?2"
 # What is erased must not stay behind on the pages that SQLite frees, nor in the write-ahead log, which has them as they were.
-OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=off"
+OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=fast"
 ERASE = "update evidence set detail = null, salt = null, hidden = ?1 where id = (?2 << 44) + ?3"
 
 
