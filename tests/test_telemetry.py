@@ -391,6 +391,7 @@ async def test_one_trace_runs_through_a_whole_exchange_and_no_secret_with_it(tmp
     written = out.getvalue() + "".join(file.read_text() for file in files.values())
     for secret in secrets:
         assert secret not in written
+    assert {file.stat().st_mode & 0o777 for file in files.values()} == {0o600}, "with whom we deal is nobody else's business"
 
 
 OUTCOMES = {"accepted", "replay", "refused", "unanswered"} | {"duplicate", "stale", "conflict"}  # of messages, and of receipts
