@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import struct
@@ -37,6 +38,7 @@ UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of 
 UNREAD_BYTES = 1024 * 1024
 QUIET_SECONDS, QUIET_LOOKS = 0.25, 2  # after a client has ended its half: between two looks at its answer, and how many may find nothing
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is still taken, unread, and how long TLS may take to say goodbye
+HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")  # RFC 3986, 3.2.2 and 3.2.3
 VERSIONS = HttpVersion10, HttpVersion11
 NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): on, for 0 seconds
 SITE_BITS = 64  # of an IPv6 address: what one subscriber has, so that nobody is many by counting through it
@@ -195,11 +197,13 @@ class Connection(web.RequestHandler):
 
 def _faulty(message: RawRequestMessage) -> str | None:
     """What aiohttp lets pass of a request, and two who read it could take for two things: versions that this is not, a framing that others
-    do not know (RFC 9112, 6.1 and 7), and two tokens (RFC 9110, 5.3 and 11.6.2). None if it is in order."""
+    do not know (RFC 9112, 6.1 and 7), a host that is none (3.2), and two tokens (RFC 9110, 5.3 and 11.6.2). None if it is in order."""
     if message.version not in VERSIONS:
         return "the version"
     if message.chunked and (message.version != VERSIONS[1] or message.headers[hdrs.TRANSFER_ENCODING].strip(" \t").lower() != "chunked"):
         return "the transfer coding"
+    if not HOST.fullmatch(message.headers.get(hdrs.HOST, "")):
+        return "the host"
     return "two tokens" if len(message.headers.getall(hdrs.AUTHORIZATION, ())) > 1 else None
 
 

@@ -69,6 +69,8 @@ HOSTILE: dict[str, bytes] = {
     "method not taken at token": b"GET /token HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP of later": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP of never": b"GET /data/x HTTP/9.9\r\nHost: x\r\n\r\n",
+    "no name for a host": b"GET /data/x HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "a user at the host": b"GET /data/x HTTP/1.1\r\nHost: user@x\r\n\r\n",
     "HTTP of before": b"GET /data/x\r\n\r\n",
     "HTTP of later, framed as ours": b"GET /data/x HTTP/2.0\r\nHost: x\r\n\r\n",
     "chunks by HTTP/1.0": b"POST /token HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -154,7 +156,14 @@ async def test_a_request_hidden_in_a_body_that_was_refused_is_never_answered(wir
 async def test_nothing_behind_a_request_that_two_could_read_as_two_is_answered(wire: Wire):
     """Whoever stands before us may have taken it for something else, and what follows for a part of that."""
     hidden = request("GET", wire.rig.endpoint, wire.rig.authorization())
-    for name in ("HTTP of before", "HTTP of later, framed as ours", "chunks by HTTP/1.0", "a coding before the chunks", "two tokens"):
+    for name in (
+        "HTTP of before",
+        "HTTP of later, framed as ours",
+        "chunks by HTTP/1.0",
+        "a coding before the chunks",
+        "two tokens",
+        "no name for a host",
+    ):
         async with connected(wire.rig.url, wire.tls) as (stream, writer):
             writer.write(HOSTILE[name] + hidden)
             async with asyncio.timeout(10):
