@@ -76,10 +76,10 @@ def test_row_3_a_duty_before_the_use_blocks_while_it_is_neither_done_nor_late_an
 def test_row_4_both_are_told_what_a_rule_speaks_about_and_whether_it_is_active() -> None:
     found = policy(rule(purpose("eq", "a")), rule(assignee=PARTIES[1]), rule(action="odrl:sell"))
     rules = evaluate(found, request("a"), world()).rules
-    assert [(each.action, each.target, each.assignee, each.active) for each in rules] == [
-        (True, True, True, True),
-        (True, True, False, False),
-        (False, True, True, False),
+    assert [(each.action, each.target, each.assignee, each.active, each.control) for each in rules] == [
+        (True, True, True, True, "permit"),
+        (True, True, False, False, "deny"),
+        (False, True, True, False, "deny"),
     ]
 
 
