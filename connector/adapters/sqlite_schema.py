@@ -92,9 +92,7 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
         _make_private(path)
         _write_ahead(db)
         db.execute("pragma synchronous=full")
-        db.execute(
-            "pragma secure_delete=fast"
-        )  # overwrites what is deleted where that costs no page more; builds have all three for default
+        db.execute("pragma secure_delete=fast")  # overwrite what is deleted where that costs no page more, on whatever build
         db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
         migrate(db, path, shipped() if migrations is None else migrations)
     except (sqlite3.Error, StoreError) as error:
