@@ -21,7 +21,7 @@ from connector.ports.live import Unread
 
 LINGER_SECONDS: Final = 0.01  # after the first byte, for more of them
 LOW_BYTES: Final = 256 * 1024  # that are waited for meanwhile: fewer cost a turn each
-HELD_SECONDS: Final = 0.25  # that a thread takes what comes without a pause: frames alone fill no buffer, however many of them come
+HELD_SECONDS: Final = 0.25  # that a thread takes what comes without a pause: others have their turn then, and frames alone fill no buffer
 AHEAD: Final = 2  # buffers that are taken and nobody has asked for yet
 FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included, and of all trailers
 T = TypeVar("T")

@@ -32,7 +32,8 @@ class Due:
 
 class Coming:
     """Whole records in order. Something is due once there are HOP_BYTES of it, a chunk that LINGER_SECONDS added no more to, or
-    `seal_seconds` after its first byte came. `seal(data, position)` is called in the source's thread, and by nobody meanwhile else."""
+    `seal_seconds` after its first byte came. `seal(data, position)` is called in the source's thread, and never while the event loop has
+    something to seal that came before."""
 
     def __init__(self, seal_seconds: float, seal: Callable[[bytes, str | None], None]) -> None:
         self._seal_seconds, self._seal = seal_seconds, seal
