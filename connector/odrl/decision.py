@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from connector import __version__
+import connector
 from connector.errors import PolicyError
 from connector.odrl import words
 from connector.odrl.codes import Code, Result
@@ -190,7 +190,7 @@ class Decision:
             "valid_until": None if self.valid_until is None else _text(self.valid_until),
             "policy": words.shown(case.policy.id, words.SENTENCE_CHARS_MAX),
             "semantics": SEMANTICS,
-            "engine_version": __version__,
+            "engine_version": connector.__version__,
             "profile_versions": dict(case.policy.registry.versions),
             "request": _asked(case.request),
             "facts": {} if self.failed else known(case),
