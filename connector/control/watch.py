@@ -2,7 +2,8 @@
 
 `Watch` looks at a process when its time is up: a step that nobody took, a transfer that lies quiet. And at a transfer when its right to run
 may be another: at an instant of its policy, after a commit on its agreement or dataset, after word about its peer. One timer stands at the
-earliest `due` of all processes; it is set again by commits and by what it does, never by polling.
+earliest `due` of all processes; it is set again by commits and by what it does, never by polling. The time of a step counts as this machine
+counts: where the clock is set ahead, steps from before begin theirs anew. What ends at an instant ends as the clock says.
 
 `Retention` deletes what has been kept long enough, a little at a time. Agreements and evidence are never deleted. A dead letter is kept as
 long as its process: while that is open an operator may replay it, and afterwards read what was not delivered; then both go, and the record
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
+from time import monotonic
 from typing import Any
 
 from connector import telemetry
@@ -38,6 +40,7 @@ ROWS_MAX = 10_000  # of one reading, as a store has it
 LETTERS_READ = 200  # at once
 SWEPT_MAX = 2_000  # rows of a table in one sweep: some ten milliseconds of writing
 PAUSE_SECONDS = 0.2  # between sweeps that still find something, so that messages go first
+SET_SECONDS = 30.0  # by which wall time has run ahead of the machine's own since the last look: then somebody has set it
 EVERY_SECONDS = 3_600.0  # things are kept for days; an hour more does not matter
 
 Cause = tuple[type[Any], str | None] | None  # the participant (str), agreement or dataset with this id; None is everything, at start
@@ -71,6 +74,8 @@ class Watch:
         self._last_access, self._owing = last_access, owing
         self.quiet_seconds = quiet_seconds
         self._next: float | None = None
+        self._seen = journal.clock.now(), monotonic()
+        self._set = -inf  # when the clock was last set ahead, as it said before
         self._changed = asyncio.Event()
         self._causes: dict[Cause, None] = {}
         self._suspects: dict[str, None] = {}  # pids of transfers to decide on anew, those that are read first
@@ -122,7 +127,7 @@ class Watch:
 
     async def _timer(self) -> None:
         """Wait until something is due, or somebody is suspected."""
-        while not self._causes and not self._suspects and (self._next is None or self._next > self._journal.clock.now()):
+        while not self._causes and not self._suspects and (self._next is None or self._next > self._now()):
             self._changed.clear()
             wait = None if self._next is None else max(0.0, min(self._next - self._journal.clock.now(), CLOCK_CHECK_SECONDS))
             try:
@@ -131,11 +136,21 @@ class Watch:
             except TimeoutError:
                 pass
 
+    def _now(self) -> float:
+        """What the clock says. If it was set ahead since the last look, steps from before have had less time than it says."""
+        now, steady = self._journal.clock.now(), monotonic()
+        before, since = self._seen
+        if now - (meant := before + steady - since) > SET_SECONDS:
+            self._set = meant
+            telemetry.log.warning("clock set ahead", seconds=round(now - meant), why="steps that are under way have their time anew")
+        self._seen = now, steady
+        return now
+
     async def _turn(self) -> None:
         """Look at everything that is due, then at some of those that are suspected, then set the timer anew."""
         if self._causes:
             await self._find_suspects()
-        now = self._journal.clock.now()
+        now = self._now()
         again = [(each.kind, pid) for pid, each in self._failing.items() if each.again <= now]
         due = await self._journal.store.due(now, min(BATCH + len(self._failing), ROWS_MAX))
         await self._each([*again, *((process.kind, process.pid) for process in due if process.pid not in self._failing)])
@@ -228,6 +243,8 @@ class Watch:
         detail = process.detail
         if process.meant in (State.STARTED, State.SUSPENDED):
             raise RuntimeError(f"transfer `{process.pid}` is due, and nothing follows from it")
+        if process.updated <= self._set:
+            return self._steps.changes(process, Reaction(process), now, ask=False)
         patience = f"{patience_of(process, self._steps.sender.times):g} s"
         if detail.get("waiting") == APPROVAL:
             return self._expired(process, "no-decision", f"nobody decided within {patience}", now)

@@ -266,13 +266,26 @@ async def test_many_that_are_due_together_are_all_ended():
 
 
 @pytest.mark.asyncio
-async def test_a_wall_clock_that_is_set_forward_is_noticed_at_once_and_one_that_is_set_back_gives_the_time_back():
-    async with bench(waiting(seconds=3600.0)) as at:
+async def test_a_wall_clock_that_is_set_forward_ends_at_once_what_ends_at_an_instant_and_gives_a_step_its_time_anew():
+    step = waiting(seconds=3600.0)
+    async with bench(step, agreed(time.time() + 3600.0), running(seconds=3600.0)) as at:
         await asyncio.sleep(0)
         at.clock.shift_seconds, began = 3601.0, time.time()
-        await at.ended("n")
+        await at.ended("t")
         assert time.time() - began < 1.0
-        at.clock.shift_seconds = 0.0
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (known := await at.store.process(Kind.NEGOTIATION, "n")) is None or known.due == step.due:  # noqa: ASYNC110 - a store tells nobody
+                await asyncio.sleep(0.01)
+        assert known.due is not None
+        assert known.due > at.clock.now() + 3000.0
+        assert "n" not in at.sent
+        await at.put(replace(waiting("since", 3601.1), updated=at.clock.now()))
+        await at.ended("since")
+
+
+@pytest.mark.asyncio
+async def test_a_wall_clock_that_is_set_back_gives_the_time_back():
+    async with bench() as at:
         await at.put(waiting("later", 0.1))
         at.clock.shift_seconds = -3600.0
         await asyncio.sleep(0.3)
