@@ -14,6 +14,7 @@ from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
 from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
+from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.closing import instant_of
 from connector.metering.counts import DAY_SECONDS, Counts, total, unsigned_time
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
@@ -127,9 +128,11 @@ class Bills:
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
-        """The instant after the last second in which a receipt was acknowledged, by the clock of who has; now, if none was."""
-        readings = [reading for account in accounts for reading in await self._readings(account, (inf,))]
-        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=self._clock.now())
+        """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as far
+        as acks are taken; now, if none was."""
+        now = self._clock.now()
+        readings = [reading for account in accounts for reading in await self._readings(account, (now + AHEAD_SECONDS_MAX,))]
+        return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
 
     async def _over(self, transfer: str) -> bool:
         """Whether a transfer has ended, so that nothing more comes."""
