@@ -128,8 +128,8 @@ class Bills:
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
-        """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as far
-        as acks are taken; now, if none was."""
+        """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
+        far as acks are taken; now, if none was."""
         now = self._clock.now()
         readings = [reading for account in accounts for reading in await self._readings(account, (now + AHEAD_SECONDS_MAX,))]
         return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
