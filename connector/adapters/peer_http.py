@@ -322,7 +322,7 @@ class HttpPeer:
                 text = f"no TLS connection to `{where}` could be agreed on; it must speak TLS 1.2 or 1.3"
                 return _uncertified(where, error) or PeerFailed(f"{text}, and may want a certificate of ours (`egress.certificate`)")
             case aiohttp.ClientConnectorDNSError():
-                return PeerFailed(f"the host of `{where}` has no address")
+                return PeerFailed(f"the host of `{where}` has no address; is its name right, and does our resolver know it?")
             case aiohttp.ClientConnectorError():
                 return self.guard.denial(url, error.os_error) or _unreached(where, error.os_error)
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():

@@ -384,7 +384,7 @@ async def test_where_nobody_listens_no_connection_is_made():
 @pytest.mark.asyncio
 async def test_a_name_without_an_address_is_a_failure_of_the_peer():
     async with calling(OPEN, resolver=Names()) as peer:
-        with pytest.raises(PeerFailed, match=r"the host of `http://absent.test` has no address"):
+        with pytest.raises(PeerFailed, match=r"the host of `http://absent.test` has no address; is its name right"):
             await peer.send("GET", "http://absent.test/", headers={})
 
 
