@@ -101,7 +101,8 @@ class RegistryIdentity:
             raise Unauthenticated("the token's `sub` is not its `iss`")
         issued, ends = check(claims, audience=self._own.id, now=now)
         if issued < self._started:
-            raise Unauthenticated("the token was issued before this connector started; send a fresh one")
+            before = f"the token was issued {self._started - issued:.0f} s before this connector started"
+            raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")
         if not self._used.take(issuer, claims["jti"], ends + SKEW_SECONDS, now):
             raise Unauthenticated("the token was used before; send a fresh one for each request")
         participant, key = self._members.find(issuer), self._key(kid, now)

@@ -140,9 +140,11 @@ def check(
     if expires - issued > life_seconds_max:
         raise Unauthenticated(f"the token lives longer than {life_seconds_max:g} seconds from `iat` to `exp`")
     if issued > now + skew_seconds:
-        raise Unauthenticated("the token's `iat` lies in the future; compare the clocks of both sides")
+        ahead = f"the token's `iat` lies {issued - now:.0f} s in the future by the clock of who was asked"
+        raise Unauthenticated(f"{ahead}; compare the clocks of both sides")
     if expires + skew_seconds < now:
-        raise Unauthenticated("the token has expired; compare the clocks of both sides if it is fresh")
+        late = f"the token has expired {now - expires:.0f} s ago by the clock of who was asked"
+        raise Unauthenticated(f"{late}; compare the clocks of both sides if it is fresh")
     if "nbf" in claims and _time(claims, "nbf") > now + skew_seconds:
         raise Unauthenticated("the token's `nbf` lies in the future")
     jti = claims.get("jti")
