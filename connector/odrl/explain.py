@@ -227,7 +227,9 @@ def _undone_yet(duty: Owed, what: str) -> str:
     if duty.state == "overdue":
         return f"the {what} to {words.acts(duty.rule)} is overdue"
     whose = f" of {words.value(duty.debtor)}" if duty.rule.assignees else ""
-    return f"first it is a duty{whose} to {words.acts(duty.rule)}, and nothing shows that this was done"
+    how = " and ".join([words.asked(leaf) for leaf in duty.rule.refinements[: words.VALUES_SHOWN_MAX]])  # so much has to be paid
+    act = f"{words.acts(duty.rule)} so that {how}" if how else words.acts(duty.rule)
+    return f"first it is a duty{whose} to {words.shown(act, words.TEXT_CHARS_MAX // 2)}, and nothing shows that this was done"
 
 
 def _fault(path: str, text: str) -> Fault:

@@ -103,6 +103,7 @@ _OPENINGS: Final = {"Permitted": "允许", "Denied": "拒绝", "Undecided": "未
 _KINDS: Final = {"offer": "要约", "agreement": "协议", "set": "策略", "policy": "策略", "request": "请求", "ticket": "凭票"}
 _SAID: Final = re.compile(r"(Permitted|Denied|Undecided)(?: until (\S+))?(?:: (.*))? \(([^()]*(?:\([^()]*\)[^()]*)*)\)\.", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"the .* is not known, and it matters whether .*", re.DOTALL)
+_SO_THAT: Final = re.compile(r"(first it is a duty .*?) so that .*(, and nothing shows that this was done)", re.DOTALL)
 _PROHIBITED: Final = re.compile(r"to (`[^`]*`) is prohibited where .*", re.DOTALL)
 
 
@@ -161,6 +162,9 @@ class _Telling:
 
     def part(self, text: str, path: str) -> str:
         """What a sentence says of one place."""
+        if (so := _SO_THAT.fullmatch(text)) is not None:
+            how = [said for place, said in self.texts.items() if place.startswith(f"{path}/") and "consequence" not in place[len(path) :]]
+            return self.part(so[1] + so[2], path) + (f"（{'，'.join(how)}）" if how else "")
         for pattern, zh in _SENTENCES:
             if (match := pattern.fullmatch(text)) is not None:
                 return zh.format(*match.groups())

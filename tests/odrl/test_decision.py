@@ -455,7 +455,12 @@ def test_who_says_a_fact_and_what_shows_it_stands_beside_it() -> None:
 def test_a_peer_is_told_how_to_do_what_stands_in_the_way() -> None:
     amount = leaf("odrl:payAmount", "eq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": {"@id": "urn:eur"}}
     pay = {"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [amount]}}
-    (ground,) = evaluate(policy(rule(duty=[pay], assignee=PARTIES[0])), request(), World(NOW, log=())).grounds("peer")
+    decision = evaluate(policy(rule(duty=[pay], assignee=PARTIES[0])), request(), World(NOW, log=()))
+    assert decision.reason("peer") == [
+        "Denied: first it is a duty to compensate so that amount paid is 5 <urn:eur>, and nothing shows that this was done "
+        "(offer urn:o1, /permission/0/duty/0)."
+    ]
+    (ground,) = decision.grounds("peer")
     assert (ground["code"], ground["path"]) == ("PREDUTY_OPEN", "/permission/0/duty/0")
     assert ground["how_to_fulfil"] == {
         "action": [ODRL + "compensate"],
