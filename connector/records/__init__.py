@@ -183,7 +183,7 @@ class Usage:
 
     def reserved(self, rule: str, operand: str) -> int:
         """What is set aside."""
-        return sum(each.amount for each in self.open if (each.rule, each.operand) == (rule, operand))
+        return sum(max(0, each.amount) for each in self.open if (each.rule, each.operand) == (rule, operand))
 
     def reserve(self, reservations: Sequence[Reservation], now: float) -> Usage:
         """The same with more set aside."""
@@ -195,7 +195,7 @@ class Usage:
         posted = {(rule, operand): amount for rule, operand, amount in self.posted}
         for each in self.open:
             used = 0 if each.id != id else each.amount if spent is None else spent.get(each.operand, 0)
-            if not 0 <= used <= each.amount:
+            if not 0 <= used <= max(0, each.amount):
                 raise ValueError(f"{used} of {each.amount} reserved for `{each.transfer}` cannot be posted")
             if used:
                 posted[each.rule, each.operand] = posted.get((each.rule, each.operand), 0) + used

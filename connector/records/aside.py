@@ -27,7 +27,7 @@ def is_aside(each: Reservation) -> bool:
 def set_aside(usage: Usage, rule: str, operand: str, transfer: str) -> int:
     """What a transfer has set aside and neither holds nor has spent."""
     rows = (each for each in usage.open if is_aside(each) and each.transfer == transfer)
-    return sum(each.amount for each in rows if (each.rule, each.operand) == (rule, operand))
+    return sum(max(0, each.amount) for each in rows if (each.rule, each.operand) == (rule, operand))
 
 
 def drawn(before: Usage, after: Usage, transfer: str) -> Usage:
@@ -37,7 +37,7 @@ def drawn(before: Usage, after: Usage, transfer: str) -> Usage:
     for each in after.open:
         if is_aside(each) and each.transfer == transfer:
             more = _taken(after, each) - _taken(before, each)
-            rows.append(replace(each, amount=max(0, each.amount - more)))  # one of nothing stays: what is held may come back
+            rows.append(replace(each, amount=each.amount - more))  # below nothing: so much more is held, and comes back to others
         else:
             rows.append(each)
     return after if tuple(rows) == after.open else replace(after, open=tuple(rows))
