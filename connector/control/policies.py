@@ -384,12 +384,11 @@ def _identified(document: Mapping[str, Any], read: Read) -> dict[str, Any]:
 def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:
     """What was said before, said now. An agreement that is alike has an id of its own, which stands in the sentences too."""
     at = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-    document = _identified({**known.document, "at": at}, read)
-    if policy.kind != "Agreement" or document["policy"] == policy.id:
-        return replace(known, document=document)
-    text = orjson.dumps([document, known.reasons, known.grounds]).replace(document["policy"].encode(), policy.id.encode())
-    document, reasons, grounds = orjson.loads(text)
-    return replace(known, document=document, reasons=tuple(reasons), grounds=tuple(grounds))
+    document, reasons, grounds = {**known.document, "at": at}, known.reasons, known.grounds
+    if policy.kind == "Agreement" and document["policy"] != policy.id:
+        text = orjson.dumps([document, reasons, grounds]).replace(document["policy"].encode(), policy.id.encode())
+        document, reasons, grounds = orjson.loads(text)
+    return replace(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
 
 
 def not_understood(error: PolicyError) -> Verdict:

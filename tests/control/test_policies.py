@@ -95,7 +95,8 @@ def test_what_the_contract_alone_says_is_shown_by_the_agreement():
         "@type": "Agreement", "@id": "urn:a", "target": D, "assigner": "did:web:hospital.example", "assignee": BIO,
         "timestamp": instant(-60), "permission": [{"action": "use", "constraint": [held]}],
     }  # fmt: skip
-    policies = Policies(Options(profiles=(Profile("x", operands=(liability,)),)))
+    options = Options(profiles=(Profile("x", operands=(liability,)),))
+    policies = Policies(options)
     found = policies.decide(agreement, party=BIO, target=D, purposes=(), claims={}, now=NOW, stage="transfer")
     assert found.permitted
     assert found.document["facts"] == {
@@ -103,6 +104,13 @@ def test_what_the_contract_alone_says_is_shown_by_the_agreement():
             "value": ["full"], "source": "contract", "asserted_by": "did:web:hospital.example", "evidence_ref": "urn:a",
         },
     }  # fmt: skip
+    for number in range(2):
+        alike = signed(number, 0, {"permission": agreement["permission"]}, target=D)
+        again, anew = (
+            each.decide(alike, party=BIO, target=D, purposes=(), claims={}, now=NOW, stage="transfer")
+            for each in (policies, Policies(options))
+        )
+        assert again == anew, "its id is of its own facts"
 
 
 def test_when_a_permission_ends_is_found_under_the_same_options_as_that_it_is_one():
