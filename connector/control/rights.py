@@ -138,7 +138,8 @@ class Rights:
             return Ruling(_refusal(UNKNOWN_AGREEMENT, now, reason), None)
         proven = detail.get("claims", {}), detail.get("claims_expire") or now
         pid = process.pid if starts else ""
-        return await self.under(agreement, *proven, now, counted=detail.get("counted", ()), more=more, starts=pid)
+        paid = starts and bool(detail.get("aside"))
+        return await self.under(agreement, *proven, now, counted=detail.get("counted", ()), more=more, starts=pid, paid=paid)
 
     async def under(
         self,
@@ -150,10 +151,11 @@ class Rights:
         counted: Collection[str] = (),
         more: bool = True,
         starts: str = "",
+        paid: bool = False,
     ) -> Ruling:
         """Whether the consumer of an agreement of ours, who has proven `claims` until `expires`, may use its dataset now. A transfer that
         counts as a use under the rules `counted` is not counted against itself. `starts` is the one (its pid) that is to start: what is
-        left of its budgets has to pay for all that it is to bring."""
+        left of its budgets has to pay for all that it is to bring, unless it has started and `paid` before."""
         if agreement.closed is not None:
             return _closed(agreement, now)
         if agreement.ends is not None and agreement.ends <= now:
@@ -166,7 +168,7 @@ class Rights:
         terms = self._policies.read(agreement.document)
         tallies = self._policies.tallies(terms)
         usage = (await self._store.usage(agreement.id) or Usage(agreement.id)) if tallies else None
-        used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more) if usage else None
+        used = used_of(usage, tallies, counted, dataset.media_type if dataset else "", more, paid=paid) if usage else None
         looks = self._policies.next_instant(terms, now) if usage else None
         verdict = self._remembered(agreement, caller.claims, now, used, looks)
         if usage:
@@ -180,7 +182,9 @@ class Rights:
             verdict = _refusal(WITHDRAWN, now, f"dataset `{agreement.dataset}` is not published any more; ask its provider")
         asked = Asked()
         if starts and verdict.permitted and usage and dataset and not isinstance(terms.policy, PolicyError):
-            asked = await afford(self._store, self._policies.extents, terms.policy, agreement, dataset, usage, verdict.charged, starts, now)
+            asked = await afford(
+                self._store, self._policies.extents, terms.policy, agreement, dataset, usage, verdict.charged, starts, now, begun=paid
+            )
         if asked.reason:
             refusal = _refusal(BUDGET_SHORT, now, asked.reason)
             verdict = replace(refusal, document=dict(refusal.document) | {"counters": verdict.document["counters"]})

@@ -86,7 +86,8 @@ class Transfers:
         if agreement is None:
             raise Refused(f"agreement `{process.agreement}` is no longer stored", code="unknown-agreement")
         counted = process.detail.get("counted", ())
-        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, counted=counted, starts=process.pid)
+        paid = bool(process.detail.get("aside"))
+        ruling = await self._rights.under(agreement, caller.claims, caller.expires, now, counted=counted, starts=process.pid, paid=paid)
         if ruling.passing:
             raise Refused("; ".join(ruling.verdict.reasons), ruling.verdict.reasons, code=ruling.verdict.code)
         return _answer(process, ruling, now)

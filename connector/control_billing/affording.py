@@ -79,16 +79,19 @@ async def afford(
     charged: Collection[str],
     transfer: str,
     now: float,
+    *,
+    begun: bool = False,
 ) -> Asked:
     """What a transfer (our pid) that is to start under the rules `charged` needs of their budgets. Of several permissions that grant it one
-    without a budget, or with one that suffices, is enough."""
+    without a budget, or with one that suffices, is enough. One that has `begun` before has paid for what is on its way as well, and comes
+    to its end with what is left."""
     limits = {(quota.rule, fact_key(quota.operand, quota.unit)) for quota in quotas(policy)}
     granting = [rule.path for rule in policy.permissions if rule.path in charged]
     budgets = [tally for tally in tallies(policy) if tally.pricing and tally.marks and (tally.rule, tally.operand) in limits]
     budgets = [tally for tally in budgets if tally.rule in granting]
     if not budgets or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return Asked()
-    missing, calls, begun = await _missing(store, agreement, extent, transfer)
+    missing, calls = await _missing(store, agreement, extent, transfer)
     rows, short = [], dict[str, str]()
     for tally in budgets:
         assert tally.pricing is not None  # noqa: S101 - they were chosen by it
@@ -105,9 +108,8 @@ async def afford(
     return Asked(tuple(row for row in rows if row.rule not in short))
 
 
-async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int, bool]:
-    """The leaves that are to leave, how many calls that is, which is one unless the transfer has had its own before, and whether it has
-    begun: then it has paid for what is on its way as well, and comes to its end with what is left."""
+async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int]:
+    """The leaves that are to leave, and how many calls that is: one, unless the transfer has had its own before."""
     whole = _whole(extent)
     brought, called = list[tuple[int, int]](), False
     for account in await store.metered_of(agreement.id):
@@ -116,7 +118,7 @@ async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer:
         if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole)):
             brought += account.ranges
             brought += [extent.layout.held(first, last - first) for first, last in account.sent]
-    return without(whole, union(brought)) or whole, int(bool(whole) and not called), called
+    return without(whole, union(brought)) or whole, int(bool(whole) and not called)
 
 
 def _whole(extent: Extent) -> Ranges:

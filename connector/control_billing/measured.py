@@ -73,16 +73,17 @@ def unused(policy: Policy) -> Used:
     return found
 
 
-def used_of(usage: Usage, found: tuple[Tally, ...], counted: Collection[str], media_type: str, more: bool) -> Used:
+def used_of(usage: Usage, found: tuple[Tally, ...], counted: Collection[str], media_type: str, more: bool, *, paid: bool = False) -> Used:
     """What was used up, for a decision about using `more`, or about what was used so far. Uses count from the moment they are reserved,
     and those under the rules `counted` once less: they are the transfer's own. Bytes, records, time and money count when they are posted,
-    as more of them has to be reserved anyway. What nobody here measures is not known, which denies."""
+    as more of them has to be reserved anyway. A transfer that has `paid` need not pay more: what it has paid for is sent again for nothing.
+    What nobody here measures is not known, which denies."""
     able, used = measured(media_type), dict[str | tuple[str, str], Number]()
     for tally in found:
         rule, operand = tally.rule, tally.operand
         spent = usage.spent(rule, operand)
         if tally.pricing is not None:
-            used[rule, operand] = tally.pricing.worth(spent + (tally.least if more else 0))
+            used[rule, operand] = tally.pricing.worth(spent + (tally.least if more and not paid else 0))
             continue
         if operand not in able:
             continue

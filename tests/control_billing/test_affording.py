@@ -70,7 +70,7 @@ async def asked(terms: Policy, *records: Any, usage: Usage | None = None, charge
     store = MemoryStore()
     await store.commit(Changes(saves=records))
     where, data = more.get("extents", extents), more.get("data", DATASET)
-    return await afford(store, where, terms, AGREEMENT, data, usage or Usage("urn:a"), charged, "t9", 7.0)
+    return await afford(store, where, terms, AGREEMENT, data, usage or Usage("urn:a"), charged, "t9", 7.0, begun=more.get("begun", False))
 
 
 def costs(amount: int) -> Asked:
@@ -136,8 +136,8 @@ async def test_what_has_begun_comes_to_its_end_with_what_is_left():
     """What was on its way when it was suspended is paid for, and not signed for: it must not be refused for that."""
     spent = Usage("urn:a", ((RULE, EUR, 3 * CHUNK),))
     own = (brought("t9", ((1, 3),)), ended("t9", "SUSPENDED"))
-    assert await asked(policy("2", MEGABYTE), *own, usage=spent) == costs(CHUNK)
-    assert (await asked(policy("2", MEGABYTE), *own[:0], usage=spent)).reason, "another one is"
+    assert await asked(policy("2", MEGABYTE), *own, usage=spent, begun=True) == costs(CHUNK)
+    assert (await asked(policy("2", MEGABYTE), *own, usage=spent)).reason, "another one is"
 
 
 @pytest.mark.asyncio

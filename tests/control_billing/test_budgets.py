@@ -167,3 +167,24 @@ async def test_nobody_gets_data_at_another_price_than_is_offered_unless_a_person
         assert theirs.detail["terms"]["permission"][0]["duty"] == [price("0.02", "megabyte")], "a counter-offer has the price of the offer"
     else:
         assert (theirs.state, theirs.detail["waiting"]) == ("REQUESTED", "approval")
+
+
+@pytest.mark.asyncio
+async def test_a_transfer_that_has_paid_for_all_of_it_goes_on_after_a_suspension(two: Pair):
+    """All of it has left, into buffers perhaps that the suspension has emptied: the budget has nothing left, and nothing more to pay."""
+    content = bytes(range(256)) * 1000
+    agreement = await agreed(two, within("0.256", price("1", "megabyte")), content)
+    mine = await begin(two, agreement)
+    assert (await fetch(two, mine))[1] == content
+    assert (await used(two, agreement)).posted == ((RULE, EUR, len(content)),)
+    path = f"/transfers/{quoted(mine.pid)}"
+    await two.consumer.asked("POST", f"{path}/suspend", {"reason": "maintenance"})
+    await two.consumer.state(T, mine.pid, "SUSPENDED")
+    await two.provider.state(T, mine.peer_pid or "", "SUSPENDED")
+    await two.consumer.asked("POST", f"{path}/resume")
+    await two.provider.until(T, mine.peer_pid or "", lambda p: p.final or (p.state == "STARTED" and p.in_flight is None and not p.resumed))
+    again = await two.consumer.until(T, mine.pid, lambda p: p.final or p.state == "STARTED")
+    assert again.state == "STARTED", again.detail
+    assert (await fetch(two, again))[1] == content
+    assert (await used(two, agreement)).posted == ((RULE, EUR, len(content)),)
+    assert (await begin(two, agreement)).detail["code"] == "QUOTA_EXHAUSTED", "another transfer is another bill"
