@@ -34,7 +34,7 @@ PIECE_BYTES: Final = 1024 * 1024
 # of the CPU that receiving takes.
 KEPT_BYTES: Final = 4 * 1024 * 1024
 RECENT: Final = 2  # batches at hand, mostly of HOP_BYTES
-SPOOL_BYTES: Final = 96 * 1024 * 1024  # a full credit of 64 MiB, and room to go on while its receipts are on their way
+SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after: more comes while it is on its way
 WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
 SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
