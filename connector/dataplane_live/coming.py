@@ -96,6 +96,9 @@ class Coming:
                 self._disarm()
             elif self._lock.acquire(blocking=False):
                 try:
+                    if self._sealed:  # its thread was quicker, and what it has sealed comes first
+                        self._due.set()
+                        continue
                     self._taken = True
                     self._disarm()
                     self._room.set()

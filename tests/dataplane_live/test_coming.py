@@ -1,7 +1,8 @@
 """What a source has sent and is in no leaf yet: when it is due, and how much of it waits."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
@@ -121,6 +122,57 @@ async def test_what_comes_in_a_thread_is_sealed_there_if_it_is_much_and_always_i
     positions = [int(position or -1) for _, position in source.sealed]
     assert positions == sorted(positions)
     assert positions[-1] == len(sizes) - 1
+
+
+class Lost:
+    """A lock that the thread of the source gets first, which does `first` then; the event loop gets it after that."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self._lock, self._first = threading.Lock(), [first]
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if not blocking and self._first:
+            thread = threading.Thread(target=self._first.pop())
+            thread.start()
+            thread.join()
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("more", [b"", b"c" * 9])
+async def test_what_a_thread_has_sealed_just_before_the_loop_could_comes_first(more: bytes, monkeypatch: pytest.MonkeyPatch):
+    little, much = Records(b"a" * 10, "1", taken=True), Records(b"b" * HOP_BYTES, "2", taken=True)
+    rest, sealed, come = [Records(more, "3", taken=True)] if more else [], list[str | None](), asyncio.Event()
+    coming = Coming(0.01, lambda _data, position: sealed.append(position))
+
+    def first() -> None:
+        for each in (much, *rest):
+            coming.take(each)
+        come_loop.call_soon_threadsafe(come.set)
+
+    come_loop = asyncio.get_running_loop()
+    monkeypatch.setattr(coming, "_lock", Lost(first))
+
+    async def batches() -> AsyncGenerator[Records, None]:
+        await asyncio.to_thread(coming.take, little)
+        yield little
+        await come.wait()
+        for each in (much, *rest):
+            yield each
+
+    filling = asyncio.create_task(coming.fill(batches()))
+    assert await due(coming) == (HOP_BYTES + 10, "2")
+    assert await due(coming) == ((len(more), "3") if more else None)
+    assert sealed == ["2"]
+    await filling
 
 
 async def test_nothing_more_is_sealed_in_a_thread_once_it_is_closed():
