@@ -63,20 +63,24 @@ class Wire:
             return count == most_bytes
 
         full = False
-        while taken or work is not None or not self._ended:
-            if work is not None and work.done() and not (taken and work.exception()):
-                full, work = work.result(), None
-            if work is None and not self._ended and len(taken) < AHEAD and (full or not taken):
-                if not full:
-                    await self._come(idle_seconds)
-                self._work = self._threads.submit(steps)
-                work = asyncio.wrap_future(self._work)
-                work.add_done_callback(lambda _: news.set())
-            if taken:
-                yield taken.popleft()
-            elif work is not None:
-                await news.wait()
-                news.clear()
+        try:
+            while taken or work is not None or not self._ended:
+                if work is not None and work.done() and not (taken and work.exception()):
+                    full, work = work.result(), None
+                if work is None and not self._ended and len(taken) < AHEAD and (full or not taken):
+                    if not full:
+                        await self._come(idle_seconds)
+                    self._work = self._threads.submit(steps)
+                    work = asyncio.wrap_future(self._work)
+                    work.add_done_callback(lambda _: news.set())
+                if taken:
+                    yield taken.popleft()
+                elif work is not None:
+                    await news.wait()
+                    news.clear()
+        finally:
+            if work is not None:
+                work.cancel()  # one that has not begun never does; what another one comes to, nobody asks any more
 
     def close(self) -> None:
         """Let go of the connection, once no thread takes of it any more."""

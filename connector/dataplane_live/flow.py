@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from connector import telemetry
 from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
@@ -190,9 +190,8 @@ class Flow:
             await filling
         finally:
             filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
             try:
-                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(coming.close)))
+                await _to_its_end(asyncio.gather(filling, asyncio.to_thread(coming.close), return_exceptions=True))
             finally:
                 while self.log.show():  # what is written is a part of the log
                     pass
@@ -273,8 +272,8 @@ async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
-async def _to_its_end(work: asyncio.Future[None]) -> None:
-    """Wait for what is being written, also if we are cancelled meanwhile: nothing is written under whoever comes next."""
+async def _to_its_end(work: asyncio.Future[Any]) -> None:
+    """Wait for what is being written, also if we are cancelled meanwhile, however often: nothing is written under whoever comes next."""
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:

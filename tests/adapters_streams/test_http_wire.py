@@ -1,9 +1,11 @@
 """Bodies off a socket: in whatever frames and steps they come, cut anywhere, and while nobody waits for them any more."""
 
 import asyncio
+import gc
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
@@ -238,3 +240,28 @@ async def test_the_connection_is_closed_once_the_thread_has_let_go_of_it(threads
         go_on.set()
         async with asyncio.timeout(WAIT_SECONDS):
             assert await loop.sock_recv(theirs, 1) == b""
+
+
+@pytest.mark.asyncio
+async def test_what_a_thread_fails_with_for_whoever_is_gone_is_nobody_s(threads: ThreadPoolExecutor):
+    loop, begun, go_on, said = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), list[object]()
+    loop.set_exception_handler(lambda _, told: said.append(told))
+
+    def failing(_buffer: bytearray, _size: int) -> bytes:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(WAIT_SECONDS)
+        raise PeerFailed("nobody asks")
+
+    async with wire(threads) as (found, theirs):
+        theirs.sendall(b"x")
+        async with aclosing(found.each(failing, 10, WAIT_SECONDS)) as taken:
+            task = asyncio.ensure_future(anext(taken))
+            await begun.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    go_on.set()
+    await loop.run_in_executor(None, wait, [threads.submit(bool) for _ in range(2)])
+    del found, taken, task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert said == []

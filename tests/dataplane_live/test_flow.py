@@ -2,8 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from connector.dataplane_live.spool import Spool
 from connector.merkle.tree import leaf_hash, root_of
 from connector.metering.content import CHUNK_BYTES, Header
 from connector.ports import Stage
+from connector.ports.live import LiveSource, Records
 from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet
 
 HEADER = Header(CHUNK_BYTES, None, MEDIA_TYPE, "line", b"s" * 32)
@@ -48,11 +51,11 @@ class Cuts:
 
 
 @asynccontextmanager
-async def flowing(folder: Path, faucet: Faucet, *stages: Stage, **limits: float) -> AsyncIterator[tuple[Flow, Cuts]]:
+async def flowing(folder: Path, source: LiveSource, *stages: Stage, **limits: float) -> AsyncIterator[tuple[Flow, Cuts]]:
     log = Growing(folder, "life") if os.path.exists(folder) else Growing.begin(folder, "life", HEADER)  # noqa: ASYNC240 - it is here
     cuts = Cuts()
     spool = Spool(folder, log.end)
-    made = Flow(log, spool, faucet, stages, cuts.cut, **limits)  # type: ignore[arg-type]
+    made = Flow(log, spool, source, stages, cuts.cut, **limits)  # type: ignore[arg-type]
     made.start()
     try:
         yield made, cuts
@@ -177,6 +180,49 @@ async def test_wherever_it_is_stopped_the_next_one_goes_on_behind_what_is_in_the
         numbers = [int(line[:9]) for line in content.splitlines()]
         assert numbers == list(range(1, len(numbers) + 1))
         assert str(numbers[-1]) == flow.log.position
+
+
+class Quick:
+    """A source that always has more, in a thread of its own."""
+
+    waits = True
+
+    async def follow(self, position: str | None, take: Callable[[Records], None] | None = None) -> AsyncGenerator[Records, None]:
+        assert take is not None
+        for number in count(int(position or 0) + 1):
+            records = Records(b"x" * HOP_BYTES + b"\n", str(number), taken=True)
+            await asyncio.to_thread(take, records)
+            yield records
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_stops_it_waits_for_the_thread_that_writes_however_often_it_is_stopped(
+    tmp_path: Path, turns: int, monkeypatch: pytest.MonkeyPatch
+):
+    loop, writes, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    async with flowing(tmp_path / "x", Quick()) as (flow, _):
+        write = flow.spool.write
+
+        def slow(offset: int, pieces: Sequence[memoryview | bytes]) -> None:
+            loop.call_soon_threadsafe(writes.set)
+            assert go_on.wait(10)
+            write(offset, pieces)
+
+        monkeypatch.setattr(flow.spool, "write", slow)
+        await writes.wait()
+        stopping = [asyncio.create_task(flow.stop())]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stopping.append(asyncio.create_task(flow.stop()))
+        try:
+            assert not (await asyncio.wait(stopping, timeout=0.1))[0]
+        finally:
+            go_on.set()
+            await asyncio.gather(*stopping)
+        assert flow.log.end == flow.log.written > 0
 
 
 async def test_a_source_that_fails_or_ends_is_asked_again_from_where_it_was(tmp_path: Path):
