@@ -178,6 +178,8 @@ class Flow:
             except ConnectorError as error:  # the disk: what cannot be written must not go on
                 telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
                 self._cut(type(error).__name__)
+            except Exception as error:  # a defect, of a stage too: it is said, and may not be there any more the next time
+                telemetry.log.error("live source failed", log=self.log.snapshot, exc_info=error)
             pause = PAUSE_SECONDS if self.log.end > before else min(2 * pause, PAUSE_SECONDS_MAX)
             await asyncio.sleep(pause)
 

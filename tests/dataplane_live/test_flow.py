@@ -261,6 +261,32 @@ async def test_stages_come_before_the_log_and_get_whole_records(tmp_path: Path):
         assert (flow.log.records_end, flow.log.position) == (2, "2")
 
 
+class Defective(Upper):
+    """A stage that fails the first time."""
+
+    failed = False
+
+    async def _run(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        if not self.failed:
+            self.failed = True
+            raise ZeroDivisionError
+        async for piece in super()._run(pieces):
+            yield piece
+
+
+async def test_a_defect_ends_no_transfer_and_is_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    faucet = Faucet()
+    async with flowing(tmp_path / "x", faucet, Defective()) as (flow, cuts):
+        faucet.pour(b"a\n", "1")
+        async with asyncio.timeout(10):
+            while len(faucet.followed) < 2:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        faucet.pour(b"a\n", "1")
+        assert await come(flow, 2) == b"A\n"
+        assert (faucet.followed, cuts.codes) == ([None, None], [])
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 async def test_a_disk_that_does_not_take_it_cuts_the_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     faucet = Faucet()
     async with flowing(tmp_path / "x", faucet) as (flow, cuts):
