@@ -67,7 +67,7 @@ class _Come:
 
 
 class SpliceMover:
-    """See the ports `Movers` and `Mover`."""
+    """See the ports `Movers` and `Mover`. Raises PeerFailed if the system has no thread for it; the connection is closed then."""
 
     def __init__(self, detached: Detached, into: int, idle_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -82,7 +82,11 @@ class SpliceMover:
         self._threads: list[threading.Thread] = []
         _Turns.more(1)
         self._lock = threading.Lock()
-        self._ended = [self._thread(self._move_all, "move"), *(self._thread(self._hash_all, "hash") for _ in range(HASHING))]
+        try:
+            self._ended = [self._thread(self._move_all, "move"), *(self._thread(self._hash_all, "hash") for _ in range(HASHING))]
+        except RuntimeError:
+            self._unbegun()
+            raise PeerFailed(f"`{self._where}` cannot be read: the system starts no more threads; allow this process more tasks") from None
 
     def move(self, offset: int, length: int, chunk_bytes: int, unit: str = "none") -> Move:
         """See the port."""
@@ -107,6 +111,14 @@ class SpliceMover:
                 thread.join()  # its last act was to say so
             self._socket.close()
 
+    def _unbegun(self) -> None:
+        """End those threads that have begun: there is nothing to do for them, and whoever tries again would leave more of them."""
+        _Turns.more(-1)
+        self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._socket.close()
+
     def _over(self, move: Move, future: asyncio.Future[None]) -> None:
         self._open.discard(move)
         if not future.cancelled():
@@ -124,8 +136,9 @@ class SpliceMover:
             else:
                 self._tell(ended, None)
 
-        self._threads.append(threading.Thread(target=run, name=f"{name} {self._where}", daemon=True))
-        self._threads[-1].start()
+        thread = threading.Thread(target=run, name=f"{name} {self._where}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
         return ended
 
     def _tell(self, future: asyncio.Future[None], error: BaseException | None) -> None:

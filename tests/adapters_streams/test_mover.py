@@ -301,6 +301,30 @@ async def test_a_defect_in_a_thread_reaches_whoever_waits(into: int, monkeypatch
     wire.far.close()
 
 
+@pytest.mark.parametrize("begun", range(3))
+async def test_where_the_system_starts_no_more_threads_none_is_left_nor_the_connection(
+    into: int, begun: int, monkeypatch: pytest.MonkeyPatch
+):
+    start, left, usual, threads = threading.Thread.start, begun, sys.getswitchinterval(), threading.active_count()
+
+    def no_more(thread: threading.Thread) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    near, far = socket.socketpair()
+    with far:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_more)
+            with pytest.raises(PeerFailed, match="no more threads"):
+                module.SpliceMover(Detached(near.detach(), b"", MIB, "http://peer.example"), into, 10.0)
+        assert (threading.active_count(), sys.getswitchinterval()) == (threads, usual)
+        far.settimeout(10)
+        assert far.recv(1) == b""
+
+
 async def test_the_lock_changes_hands_sooner_only_while_something_moves(into: int):
     usual = sys.getswitchinterval()
     async with wired(into):
