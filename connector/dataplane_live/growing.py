@@ -101,7 +101,7 @@ class Growing:
             part.chmod(MODE)
             part.rename(folder / ROWS_FILE)
             for path in (folder / ROWS_FILE, folder, folder.parent):  # the header is promised by its hash
-                _sync(path)
+                sync(path)
         except OSError as error:
             raise SinkFailed(f"no content log can be made in `{folder}`: {error.strerror}; look after that disk") from None
         return cls(folder, life)
@@ -133,7 +133,7 @@ class Growing:
                 self._points += points
                 self._marks_bytes += len(entries)
         except OSError as error:
-            raise _unwritten(self._folder, error) from None
+            raise unwritten(self._folder, error) from None
         del self._unmarked[: len(points)]
 
     def point(self, leaf: int) -> tuple[int, str | None]:
@@ -169,7 +169,7 @@ class Growing:
             os.pwrite(self._slots, _slot(before + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
             _write(self._rows, rows, HEAD_BYTES + before * ROW.size)
         except OSError as error:
-            raise _unwritten(self._folder, error) from None
+            raise unwritten(self._folder, error) from None
         self._slot = 1 - self._slot
         self._written = (before + len(leaves), end, records, position)
         self._coming.append(self._written)
@@ -252,9 +252,9 @@ class Growing:
             self.sync(self.unmarked, 1)
             for descriptor in (self._rows, self._slots):
                 os.fsync(descriptor)
-            _sync(self._folder)  # the files of the spool have their names there
+            sync(self._folder)  # the files of the spool have their names there
             (self._folder / LIFE_FILE).write_text(CLOSED)
-            _sync(self._folder / LIFE_FILE)
+            sync(self._folder / LIFE_FILE)
         for descriptor in (self._rows, self._slots, self._marks):
             os.close(descriptor)
         self._rows = self._slots = self._marks = -1
@@ -263,9 +263,9 @@ class Growing:
         """Say that it is open in this life of the machine, before anything is written: after a loss of power it is not taken for closed."""
         try:
             (self._folder / LIFE_FILE).write_text(self._life)
-            _sync(self._folder / LIFE_FILE)
+            sync(self._folder / LIFE_FILE)
         except OSError as error:
-            raise _unwritten(self._folder, error) from None
+            raise unwritten(self._folder, error) from None
 
     def _marked(self, most: int | None) -> int:
         """How many leaves there are up to the last end of a batch, or up to `most`; what is behind it is cut off."""
@@ -304,9 +304,9 @@ class Growing:
         part = self._folder / f"{MARKS_FILE}.part"
         part.write_bytes(content := b"".join(_slot(*point) for point in points[kept:]))
         part.chmod(MODE)
-        _sync(part)
+        sync(part)
         part.rename(self._folder / MARKS_FILE)
-        _sync(self._folder)
+        sync(self._folder)
         descriptor = os.open(self._folder / MARKS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.dup2(descriptor, self._marks, inheritable=False)
         os.close(descriptor)
@@ -377,7 +377,8 @@ def _read_slot(data: bytes, at: int) -> tuple[int, str | None] | None:
     return leaves, data[at + SLOT.size : end].decode() if length else None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Let a file or a folder outlive a loss of power. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -385,5 +386,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritten(folder: Path, error: OSError) -> SinkFailed:
+def unwritten(folder: Path, error: OSError) -> SinkFailed:
+    """What is said of a disk that does not take a log."""
     return SinkFailed(f"the content log in `{folder}` cannot be written: {error.strerror}; look after that disk")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
-from connector.dataplane_live.growing import Growing
+from connector.dataplane_live.growing import Growing, sync, unwritten
 from connector.dataplane_live.mending import broken
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
@@ -108,8 +108,7 @@ class Lives:
             log = await asyncio.to_thread(Growing, folder, self._life)
         else:
             header = Header(CHUNK_BYTES, None, media_type, unit_of(media_type), os.urandom(SALT_BYTES))
-            log = await asyncio.to_thread(Growing.begin, folder, self._life, header)
-            (folder / NAME_FILE).write_text(permit.transfer)
+            log = await asyncio.to_thread(_begun, folder, self._life, header, permit.transfer)
         if log.lost:
             log.close(durable=False)
             raise broken()
@@ -181,6 +180,19 @@ class Lives:
 
     def _place(self, transfer: str) -> Path:
         return self._folder / hashlib.sha256(transfer.encode()).hexdigest()[:32]
+
+
+def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:
+    """A new log, which says whose it is also after a loss of power: one that does not is removed. Raises SinkFailed."""
+    log = Growing.begin(folder, life, header)
+    try:
+        (folder / NAME_FILE).write_text(transfer)
+        for path in (folder / NAME_FILE, folder):
+            sync(path)
+    except OSError as error:
+        log.close(durable=False)
+        raise unwritten(folder, error) from None
+    return log
 
 
 def _life() -> str:

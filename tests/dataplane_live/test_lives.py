@@ -14,7 +14,7 @@ from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
-from connector.dataplane_live.lives import Lives
+from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.errors import DiskShort, SettingsError, Withdrawn
 from connector.records import Changes
@@ -49,6 +49,23 @@ async def come(lives: Lives, faucet: Faucet, data: bytes, permit: Permit = PERMI
     faucet.pour(data, "1")
     async with asyncio.timeout(10), aclosing(flow.pieces(offset)) as pieces:
         assert await anext(pieces) == data
+
+
+async def test_whose_log_it_is_outlives_a_loss_of_power_before_anything_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flushed: list[tuple[Path, bytes]] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        flushed.append((path, path.read_bytes() if path.is_file() else b""))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    async with living(tmp_path, Faucet()) as lives:
+        await lives.of(PERMIT)
+        (folder,) = (tmp_path / "live").iterdir()
+        named = flushed.index((folder / NAME_FILE, TRANSFER.encode()))
+        assert (folder, b"") in flushed[named:], "the folder that the name stands in, too"
 
 
 async def test_a_transfer_has_one_log_whoever_asks_and_another_one_has_another(tmp_path: Path):
