@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
@@ -151,18 +151,17 @@ class SpliceMover:
     # The thread that moves.
 
     def _move_all(self) -> None:
-        way = _Way(self._socket, self._into, self._idle_seconds)
         broken: ConnectorError | None = None
         try:
-            while (job := self._jobs.get()) is not None:
-                broken = broken or self._move_one(job, way)
-                with self._lock:
-                    job.over, job.cut = True, broken
-                    self._settle_if_over(job)
-        finally:
+            with closing(_Way(self._socket, self._into, self._idle_seconds)) as way:
+                while (job := self._jobs.get()) is not None:
+                    broken = broken or self._move_one(job, way)
+                    with self._lock:
+                        job.over, job.cut = True, broken
+                        self._settle_if_over(job)
+        finally:  # whatever it was: whoever closes waits for those that hash
             for _ in range(HASHING):
                 self._come.put(None)
-            way.close()
 
     def _move_one(self, job: _Job, way: _Way) -> ConnectorError | None:
         """Returns what ended it before its end."""
@@ -273,8 +272,10 @@ class _Way:
         self._buffer = memoryview(b"")
         self._pipe: tuple[int, int] | None = None
         if SPLICES:
-            self._pipe = os.pipe()
-            with suppress(OSError):  # a user may have no more: then it is a smaller one
+            with suppress(
+                OSError
+            ):  # there is no descriptor left: then it is a buffer; or a user may have no more: then it is a smaller pipe
+                self._pipe = os.pipe()
                 fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def more_comes(self) -> bool:

@@ -234,6 +234,29 @@ async def test_a_user_who_may_have_no_large_pipe_gets_a_small_one(into: int, mon
         assert move.hashes == leaves(CONTENT)
 
 
+async def test_where_no_descriptor_is_left_for_a_pipe_a_buffer_does_it(into: int, monkeypatch: pytest.MonkeyPatch):
+    def none_left() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pipe", none_left)
+    async with wired(into) as wire:
+        move = wire.mover.move(0, len(CONTENT), CHUNK)
+        await wire.send(CONTENT)
+        await move.finished
+    assert move.hashes == leaves(CONTENT)
+
+
+async def test_a_defect_before_the_first_move_holds_nobody_who_closes(into: int, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module._Way, "__init__", broken)
+    wire = Wire(into)
+    with pytest.raises(ZeroDivisionError):
+        await wire.mover.close()
+    wire.far.close()
+
+
 async def test_a_file_that_somebody_makes_shorter_ends_the_move_and_not_the_process(into: int, monkeypatch: pytest.MonkeyPatch):
     read = os.preadv
 
