@@ -24,7 +24,7 @@ from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
 from connector.metering.chain import AHEAD_SECONDS_MAX
-from connector.metering.closing import Closing, demand_after, first, instant_of, is_late, is_new, seconds_of
+from connector.metering.closing import Closing, demand_after, demand_unheard, first, instant_of, is_late, is_new, seconds_of
 from connector.metering.codes import refused
 from connector.metering.objects import Receipt, digest, kept, opened
 from connector.metering_bills.invoice import Closed
@@ -32,7 +32,7 @@ from connector.ports import Store
 from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
-REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice"})  # they stay, whenever it is told again
+REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice", "closing-heard"})  # they stay, whenever it is told again
 UNHEARD: Final = "closing-unheard"  # the peer has had no place for it for TOLD_SECONDS
 TOLD_SECONDS: Final = (
     31 * 86_400.0
@@ -236,6 +236,9 @@ class Closings:
             ours = () if own is None else (kept(Closing, own.entry or ""),)
             if first((found, *ours), agreement.provider) is not found:
                 return Changes(evidence=(fact,))
+            told = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
+            if ours and found.issuer == agreement.provider and told is not None and not told.detail:
+                demand_unheard(found, *ours, told.at)
             reason = agreement.reason if agreement.closed_by == "peer" else None
             expect = Expect(Agreement, agreement.id, agreement.version)
             agreement = replace(agreement, closed=found.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)

@@ -108,6 +108,13 @@ def is_late(closing: Closing, now: float) -> bool:
     return instant_of(now) - closing.at > LATE
 
 
+def demand_unheard(closing: Closing, own: Closing, told: float) -> None:
+    """Whether a provider, which has taken our `own` closing at `told` (POSIX seconds), asks for more by one that lies after that: it has
+    done so in time, and so has no reason to close instead. Raises MeterRefused with the code `closing-heard`."""
+    if not is_late(own, told) and closing.seconds > told:
+        raise refused("closing-heard")
+
+
 def demand_after(closing: Closing, account: Account, before: Counts | None) -> None:
     """Whether a consumer's closing is not laid before what it has signed of a transfer since, by which it would owe less for time than it
     has used. `before` is what was signed for up to the closing and what two clocks may be apart, None if that was nothing.

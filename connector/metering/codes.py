@@ -138,6 +138,7 @@ CODES: dict[str, str] = {
     "closing-ahead": "the closing's `at` lies more than 300 seconds in the future; compare the clocks of both sides",
     "closing-before": "the closing's `at` lies before what both sides have signed for since, which is more than was on its way",
     "closing-twice": "another closing by the same side, with another instant, is on record here; the first counts",
+    "closing-heard": "the provider's closing lies after it has taken the consumer's, and that came in time: that one counts",
     # of a header leaf
     "header-length": "the header has more than 4,096 bytes",
     "header-json": "the header is not a JSON object",

@@ -516,3 +516,23 @@ def test_in_whatever_order_both_close_and_hear_of_it_they_come_to_the_earlier_in
         assert here.closed is None or {here.closed_by, there.closed_by} == {"us", "peer"}
 
     asyncio.run(run())
+
+
+@pytest.mark.asyncio
+async def test_a_provider_that_has_taken_a_closing_in_time_does_not_lengthen_a_subscription_by_a_later_one_of_its_own():
+    provider, consumer = await sides(1_800_000_000.0)
+    await consumer.close()
+    await consumer.tell(lost=False)
+    before = await consumer.agreement()
+    for side in (provider, consumer):
+        side.clock.at += 30 * DAY
+    forgets = replace(await provider.agreement(), closed=provider.clock.at, closed_by="us")
+    await provider.store.commit(Changes(saves=(forgets,), evidence=provider.closings.sign(forgets)))
+    await provider.tell(lost=False)
+    told = await provider.store.newest_fact(before.id, "closing-told")
+    assert told is not None
+    assert told.detail == {"code": "closing-heard"}
+    assert await consumer.agreement() == before
+    closed = await closed_of(consumer.store, before, CONSUMER)
+    assert closed is not None
+    assert (closed.at, closed.attested) == (before.closed, "both")

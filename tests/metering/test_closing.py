@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Role
 from connector.errors import MeterRefused
-from connector.metering.closing import LATE_SECONDS, Closing, demand_after, first, instant_of, is_late, is_new, seconds_of
+from connector.metering.closing import LATE_SECONDS, Closing, demand_after, demand_unheard, first, instant_of, is_late, is_new, seconds_of
 from connector.metering.counts import Counts
 from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
 
@@ -98,3 +98,13 @@ def test_a_closing_of_a_consumer_that_lies_more_than_a_week_before_the_providers
     assert first((CLOSING,), PROVIDER) == CLOSING
     other_way = [replace(each, issuer=each.audience, audience=each.issuer) for each in (CLOSING, instead)]
     assert first(other_way, PROVIDER) == other_way[0], "a provider that says an earlier instant asks for less"
+
+
+def test_a_provider_that_has_taken_a_closing_in_time_asks_for_no_more_by_one_of_its_own():
+    after = LATE_SECONDS + 9
+    instead = replace(CLOSING, issuer=PROVIDER, audience=CONSUMER, at=CLOSING.at + round(after * 1_000_000))
+    with pytest.raises(MeterRefused) as refused:
+        demand_unheard(instead, CLOSING, NOW + LATE_SECONDS)
+    assert refused.value.code == "closing-heard"
+    demand_unheard(instead, CLOSING, NOW + LATE_SECONDS + 1)  # it was late
+    demand_unheard(replace(instead, at=CLOSING.at - 1), CLOSING, NOW + 1)  # an earlier instant asks for less
