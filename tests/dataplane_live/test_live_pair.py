@@ -14,6 +14,7 @@ import pytest
 from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
 from connector.dataplane_live.spool import PREFIX
 from connector.dsp.messages import Kind
+from connector.intake import account, patience
 from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from tests import pair
@@ -26,6 +27,14 @@ DATASET = "urn:test:live"
 SINCE = {"parameter": "since", "member": "n"}
 
 pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lives asks again soon: how long a process takes to start is nothing that a pause should double, where machines are busy."""
+    for module in (patience, account):
+        monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.2)
+        monkeypatch.setattr(module, "PAUSE_SECONDS_MAX", 0.5)
 
 
 async def publish(at: pair.Running | Child, url: str, **members: Any) -> None:
@@ -159,6 +168,7 @@ async def test_a_suspension_keeps_log_and_chain_and_what_comes_after_it_follows(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("victim", ["provider", "consumer"])
 async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_twice(tmp_path: Path, victim: str):
     one, other = (
@@ -208,6 +218,7 @@ def power_gone(live: Path, *, bytes_too: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
     ("goes_on", "bytes_too"),
     [(True, False), (True, True), (False, True)],
