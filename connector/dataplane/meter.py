@@ -136,6 +136,11 @@ class Meter:
     async def __aexit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
         self._close()
 
+    def seek(self, offset: int) -> None:
+        """The next byte is this one of the data. Who reads has not taken all that left, or has had some before."""
+        if self._at is not None:
+            self._at = self._at[0], offset
+
     async def allow(self, count: int, piece: bytes | None = None) -> int:
         """How many of the next `count` bytes, one at least, may leave now; they count as having left. `piece` holds them where records
         are counted. Waits while others hold what is left. Raises Withdrawn once nothing is left."""

@@ -93,7 +93,8 @@ class Pusher:
             account = await self._accounts.of(permit, representation.log)
             await self._accounts.manifest(account)
             size_bytes, media_type = representation.size_bytes, representation.media_type
-            meter = self._meters.meter(permit, size_bytes, media_type, account.calls) if permit.tallies else None
+            at = representation.etag, 0
+            meter = self._meters.meter(permit, size_bytes, media_type, account.calls, at) if permit.tallies else None
             try:
                 async with meter or nullcontext():
                     bounds = (permit.not_after, permit.not_after_code, permit.counted_until, permit.agreement)
@@ -181,6 +182,8 @@ class Pusher:
         if not span.length:
             return
         offset = span.first
+        if data.meter is not None:
+            data.meter.seek(offset)
         async with aclosing(pieces(data.source, data.permit.stages, span)) as output:
             async for piece in output:
                 rest = piece

@@ -22,6 +22,8 @@ from connector.intake import account
 from connector.metering.objects import Receipt, kept
 from connector.ports import COUNTERSIGNED
 from tests.dataplane.rig import TRANSFER, serving, some_bytes
+from tests.dataplane.test_meter import settled
+from tests.dataplane.test_meter_budgets import MONEY, budget
 from tests.dataplane_push.stand import OURS, Stand, stand
 
 CHUNK = 262_144
@@ -102,6 +104,17 @@ async def test_wherever_it_is_cut_it_goes_on_with_what_is_not_proven_and_nothing
         assert (at.root / "file").read_bytes() == CONTENT
         ours, theirs = await at.accounts()
         assert (ours.counts.bytes, theirs.counts.bytes, theirs.status) == (len(CONTENT), len(CONTENT), "complete")
+
+
+async def test_what_was_cut_and_is_brought_again_is_paid_for_once(tmp_path: Path):
+    """As on its bill: else a budget that pays for all of it would end before the data do."""
+    cutting = Cutting(0)
+    async with stand(tmp_path, CONTENT, cutting.middleware, window_bytes=WINDOW, credit_windows=2) as at:
+        at.rig.change(tallies=(budget(2 * len(CONTENT), byte=2),))
+        await both(at)
+        assert cutting.cuts >= 6
+        assert (at.root / "file").read_bytes() == CONTENT
+        assert await settled(at.rig, MONEY) == 2 * len(CONTENT)
 
 
 async def test_a_consumer_that_was_killed_gets_only_what_it_has_not_signed_for(tmp_path: Path):
