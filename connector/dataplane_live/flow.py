@@ -111,6 +111,7 @@ class Flow:
                 await mend(self.log, self.spool, self._source, self._staged, needed)
                 self.log.mended()
                 self.release(needed)
+                self.spool.first = max(self.spool.first, needed)  # what lies before it nobody has looked at
 
     async def close(self) -> None:
         """Let go of the source."""

@@ -220,6 +220,19 @@ async def test_of_what_nobody_has_signed_for_as_much_is_to_be_had_again_as_there
     log.close(durable=False)
 
 
+async def test_what_lies_before_the_byte_that_was_needed_is_not_to_be_had_as_nobody_has_looked_at_it(tmp_path: Path):
+    content, *_ = await begun(tmp_path / "x")
+    with segments(tmp_path / "x")[0].open("r+b") as file:
+        file.write(b"\0" * 4096)
+    async with flowing(tmp_path / "x", "after", Numbers()) as flow:
+        needed = SEGMENT - 100
+        await flow.mend(needed)
+        assert flow.oldest == needed
+        with pytest.raises(SourceFailed, match="dropped"):
+            await come(flow, 10, 0)
+        assert (await come(flow, len(content) - needed, needed))[: len(content) - needed] == content[needed:]
+
+
 async def test_a_source_that_does_not_answer_now_is_asked_again_by_the_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mending, "MENDING_SECONDS", 0.1)
     await begun(tmp_path / "x")
