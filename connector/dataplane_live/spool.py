@@ -107,9 +107,13 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Make it outlive a loss of power."""
-        for descriptor in self._open.values():
-            os.fsync(descriptor)
+        """Make it outlive a loss of power; in a thread. What is dropped meanwhile need not. Raises OSError."""
+        for number, descriptor in tuple(self._open.items()):
+            try:
+                os.fsync(descriptor)
+            except OSError:
+                if number in self._open:
+                    raise
 
     def close(self) -> None:
         while self._open:

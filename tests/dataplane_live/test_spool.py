@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -79,6 +80,33 @@ async def test_what_is_dropped_while_it_is_read_from_the_disk_is_not_given_as_wh
     with pytest.raises(SourceFailed, match="dropped while"):
         await reading
     assert await spool.read(1000, 100) == CONTENT[1000:1100]
+    spool.close()
+
+
+@pytest.mark.parametrize("before", [1000, 2000, len(CONTENT)])
+def test_what_is_dropped_while_it_is_made_durable_is_no_fault(tmp_path: Path, before: int, monkeypatch: pytest.MonkeyPatch):
+    spool, flush, flushed = filled(tmp_path), os.fsync, list[int]()
+
+    def acknowledged(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) == 2:
+            spool.drop(before)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", acknowledged)
+    spool.sync()
+    assert len(flushed) >= min(10, 2 + (len(CONTENT) - before) // SEGMENT)
+    spool.close()
+
+
+def test_what_cannot_be_made_durable_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    spool = filled(tmp_path)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="error"):
+        spool.sync()
     spool.close()
 
 
