@@ -175,6 +175,7 @@ class Lives:
             flow.log.close(durable=True)
         except (OSError, SinkFailed) as error:
             telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
+            flow.log.close(durable=False)
         flow.spool.close()
         await flow.close()
 

@@ -1,6 +1,7 @@
 """Which transfers are followed, and what is left of them."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +15,7 @@ from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
+from connector.dataplane_live.growing import LIFE_FILE
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
 from connector.errors import DiskShort, SettingsError, Withdrawn
@@ -153,6 +155,27 @@ async def test_another_source_of_the_same_transfer_is_followed_once_it_is_publis
         await come(lives, faucet, b"a\n")
         await come(lives, faucet, b"b\n", replace(PERMIT, source=SOURCE | {"url": "other"}))
         assert (len(faucet.followed), faucet.open) == (2, 1)
+
+
+def open_below(folder: Path) -> list[Path]:
+    """The files of a folder that this process has open."""
+    opened = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [path for path in opened if folder in path.parents]
+
+
+async def test_a_log_that_cannot_be_made_durable_leaves_no_file_open_and_is_not_taken_for_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        await come(lives, faucet, b"a\n")
+        (folder,) = (tmp_path / "live").iterdir()
+        monkeypatch.setattr(os, "fsync", broken)
+    assert not open_below(folder)
+    assert (folder / LIFE_FILE).read_text() == "now"
+    assert "live transfer not durable" in capsys.readouterr().err
 
 
 async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there_is_room(tmp_path: Path):
