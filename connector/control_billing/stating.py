@@ -113,7 +113,7 @@ class Stating:
                 if await self._over(pid):
                     telemetry.log.error("a transfer stays without a statement", transfer=pid, reason=error.message, remedy=REMEDY)
                     return None
-                log = telemetry.log.warning if error.reasons else telemetry.log.info
+                log = telemetry.log.warning if isinstance(error, PeerRefused) else telemetry.log.info
                 log("statement put off", transfer=pid, reason=error.message)
             except Exception as error:
                 telemetry.log.error("statement failed", transfer=pid, exc_info=error)

@@ -50,7 +50,8 @@ async def decide() -> None:
 async def deliver(move: Move) -> None:
     """A delivery that waits for its time."""
     outbox = SimpleNamespace(_journal=Journal(MemoryStore(), SystemClock()))
-    row: Any = SimpleNamespace(due=outbox._journal.clock.now() + 0.01, act="decide", move=move)
+    now = outbox._journal.clock.now()
+    row: Any = SimpleNamespace(created=now, due=now + 0.01, act="decide", move=move)
     with suppress(AttributeError):  # what follows is no matter of this test
         await Outbox._run(outbox, row, True)  # type: ignore[arg-type]
 
