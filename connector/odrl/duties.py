@@ -90,23 +90,25 @@ def state_of(policy: Policy, duty: Rule, world: World, now: int | None, facts: F
 
 
 def said_of(policy: Policy, duty: Rule, world: World) -> DutyState | None:
-    """The state of a duty that the world tells: by its id or path, or (as `""`) that of the duties before the use of a policy of whose
+    """The state of a duty that the world tells: by its id or path, or (as `""`) that of the one duty before the use of a policy of whose
     duties it names none."""
     known = world.duties
     if not known:
         return None
     said = known.get(duty.id if duty.id in known and duty.id else duty.path)
-    if said is None and "" in known and duty.kind == "duty" and duty.when == "pre" and _named(policy).isdisjoint(known):
+    if said is None and "" in known and duty.kind == "duty" and duty.when == "pre" and not known.keys() & _named(policy):
         said = known[""]
     return said if said is None or said in _STATES else "overdue"
 
 
 def _named(policy: Policy) -> frozenset[str]:
-    """The ids and paths of the duties of a policy's permissions."""
+    """The ids and paths of the duties of a policy's permissions, and `""` if several come before the use: it could be any of them."""
     known: frozenset[str] | None = policy.memo.get(_named)
     if known is None:
-        names = [(duty.id, duty.path) for rule in policy.permissions for duty in rule.duties]
-        known = policy.memo[_named] = frozenset(name for both in names for name in both if name)
+        duties = [duty for rule in policy.permissions for duty in rule.duties]
+        first = {duty.id or duty.path for duty in duties if duty.when == "pre"}
+        names = {name for duty in duties for name in (duty.id, duty.path) if name}
+        known = policy.memo[_named] = frozenset(names | {""} if len(first) > 1 else names)
     return known
 
 

@@ -82,8 +82,9 @@ def load_world(
     a recipient, a count and a sum paid it takes the value. Whatever else is in the document is not known, and no constraint on it holds.
 
     A report counts for the duty that it names. One that a world of SolidLab's suite `includes` is the report on the condition of the case,
-    also where it names the duty of another policy (case 065, whose expected report says so): it counts for the duties before the use of a
-    policy of which the world names none. No world of another form counts so, and this one neither if `policies` are given.
+    also where it names the duty of another policy (case 065, whose expected report says so): it counts for the duty before the use, if
+    there is one alone, of a policy of which the world names none. No world of another form counts so, and this one neither if `policies`
+    are given.
 
     `policies` are those whose duties the reports are about. A duty is fulfilled when its action has been exercised (ODRL 2.2 IM, 2.6),
     whoever asked for it: with them, an act that fulfilled a duty of one of them counts for each other duty of theirs that asks for the same

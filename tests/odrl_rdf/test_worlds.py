@@ -288,6 +288,13 @@ def test_what_a_world_of_solidlab_includes_is_the_report_on_the_condition_of_its
     assert "" not in included(late).duties  # it says two things
 
 
+def test_of_several_conditions_it_could_be_any_and_is_none():
+    duties = [{"action": "odrl:compensate", "@id": "urn:pay"}, {"action": "odrl:obtainConsent", "@id": "urn:ask"}]
+    both = load({"@id": "urn:o", "@type": "Offer", "target": "urn:x", "permission": [{"action": "odrl:use", "duty": duties}]})
+    found = evaluate(both, Request("did:web:a", target="urn:x"), included(INCLUDED))
+    assert (found.permitted, [duty.state for duty in found.duties]) == (False, ["pending", "pending"])
+
+
 def test_no_world_of_another_form_counts_so():
     for text in (
         REPORTED,
