@@ -181,7 +181,7 @@ class Policies:
         if (known := self._verdicts.get(key)) is not None:
             return _again(known, read, policy, now)
         verdict = self._verdict(read, policy, request, claims, now, {}, ())
-        if verdict.code != Code.EVALUATION_FAILED:
+        if verdict.code != Code.EVALUATION_FAILED and (alike is None or policy.id not in repr(key)):  # what names it is no other's
             self._verdicts.put(key, verdict, BYTES_FOR_JSON * len(orjson.dumps(verdict.document)))
         return verdict
 

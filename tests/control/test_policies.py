@@ -307,6 +307,15 @@ def test_what_is_said_again_is_what_would_be_said_anew(asked: list[Any]):
         assert settled == Policies().settle(policy, other, party=party, target=target)
 
 
+def test_what_a_claim_says_of_one_agreement_it_says_of_no_other():
+    policies, agreements = Policies(), [signed(number, 0, purpose_policy("research"), target=D) for number in range(2)]
+    about: dict[str, Any] = {"party": BIO, "target": D, "purposes": (), "now": NOW, "stage": "transfer"}
+    claims = {"odrl:purpose": [agreements[0]["@id"]]}
+    found = [policies.decide(each, claims=claims, **about) for each in agreements]
+    assert found == [Policies().decide(each, claims=claims, **about) for each in agreements]
+    assert agreements[0]["@id"] in str(found[1].document["facts"])
+
+
 def test_a_document_that_was_changed_in_place_is_another_document():
     policies, policy = Policies(), purpose_policy("research")
     about: dict[str, Any] = {"party": BIO, "target": D, "claims": {}, "now": NOW, "purposes": ("research",), "stage": "negotiation"}
