@@ -1,11 +1,11 @@
 """The policies of odrl-z3-reasoner with an `# Expected` label: what the semantic check and the comparison say of each.
 
 A label is met if the word that we come to is its word; an `unknown` where the label decides is missed. Each miss is explained. Ambiguous
-are labels that say two things themselves, what no reader of Turtle reads, and the one rule that stands in the suite twice, word for word,
-with two labels: nobody meets both. That another file has another label for something alike is no excuse. Of the 213 that are left 4 are
-missed by default (1.9 %), and 3 in the reading of their authors, to whom a number is a duration in seconds (`duration_mode`). An `xone` is
-a CONFLICT if a branch of it can never be the one: in resolution/30 they overlap and each can, which is CONSISTENT, in
-adversarial/xone_overlap one lies in the other.
+are labels that say two things themselves, what no reader of Turtle reads, and the one rule that stands in the suite twice, with two labels
+(one writes `50` and an `and`, one `50.00` and two constraints): nobody meets both. That another file has another label for something alike
+is no excuse. Of the 213 that are left 4 are missed by default (1.9 %), and 3 in the reading of their authors, to whom a number is a
+duration in seconds (`duration_mode`). An `xone` is a CONFLICT if a branch of it can never be the one: in resolution/30 they overlap and
+each can, which is CONSISTENT, in adversarial/xone_overlap one lies in the other.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def test_in_the_reading_of_their_authors_one_more_is_met():
 
 
 def test_no_rule_but_one_stands_twice_with_two_labels():
-    """Word for word the same, but for names and targets: whoever meets one label misses the other."""
+    """The same constraints on the same values, but for names and targets: whoever meets one label misses the other."""
     alike: dict[object, set[str]] = {}
     for name in labels():
         if AMBIGUOUS.get(name) is not NO_TURTLE:
