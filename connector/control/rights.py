@@ -57,7 +57,7 @@ PASSING = frozenset(
 KNOWN_MAX, KNOWN_BYTES_MAX = 10_000, 16 << 20  # decisions kept at hand: those of agreements that are in use
 OFFERS_MAX = 8  # of which a stored refusal says why
 BYTES_FOR_JSON = 10  # of memory for a byte of JSON
-VOLATILE = ("at", "counters", "id")  # of a decision: they differ where nothing else does
+VOLATILE = ("at", "counters", "id", "obligations_created")  # of a decision: they differ where nothing else does, and the first use counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,6 +302,20 @@ async def test_an_equal_ruling_changes_nothing_and_an_early_look_does_not_move_t
 
 
 @pytest.mark.asyncio
+async def test_the_time_for_what_a_use_obliges_to_runs_from_the_first_decision_and_not_from_the_last():
+    made = await opened()
+    month = constraint("odrl:delayPeriod", "lteq", {"@value": "P30D", "@type": "xsd:duration"})
+    after = [constraint("odrl:event", "gt", {"@id": "odrl:policyUsage"}), month]
+    process = await made.run(terms(permission() | {"duty": [{"action": "odrl:delete", "constraint": after}]}))
+    (owed,) = process.detail["decision"]["obligations_created"]
+    assert owed["due_by"] == at(30 * 86_400 + 1e-6), "the instant from which it is overdue"
+    made.rig.clock.at = T0 + 86_400
+    ruling = await Rights(made.store, Policies(), made.identity).of(process, made.now())  # those of another life, who remember nothing
+    assert ruling is not None
+    assert follow(process, ruling, made.now()) is None
+
+
+@pytest.mark.asyncio
 async def test_a_start_is_not_written_on_an_agreement_or_a_dataset_that_is_another_meanwhile():
     made = await opened()
     agreement = await made.agree(OPEN)
