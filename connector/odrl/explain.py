@@ -70,7 +70,7 @@ def known(case: Case) -> dict[str, dict[str, Any]]:
     (`declared`), or what the world was told by: who they are (`identity`), what others vouch for (`claims`), a `meter`, a `log`, the
     `agreement` or the `contract`; and, as far as that is told, by whom it was `asserted_by`, `as_of` when, and the `evidence_ref`."""
     found: dict[str, dict[str, Any]] = {}
-    params, origins = case.request.params, case.world.origins
+    params, world, origins = case.request.params, case.world, case.world.origins
     for key, source, short in _sources(case.policy):
         told: list[str] = []
         for atom in case.atoms:
@@ -80,7 +80,9 @@ def known(case: Case) -> dict[str, dict[str, Any]]:
             continue
         declared = short and (key in params or short in params)
         document = found[key] = {"value": told, "source": "claims" if short and not declared else source}
-        if declared:
+        if declared and (key in world.facts or short in world.facts):
+            document["source"] = "declared and claims"  # of which value is whose nobody is told: all of them have to be covered
+        elif declared:
             document["asserted_by"] = words.shown(case.request.party, words.SENTENCE_CHARS_MAX)
         if origins and (origin := origins.get(key)) is not None:
             document |= _origin(origin)

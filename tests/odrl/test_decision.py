@@ -452,6 +452,12 @@ def test_who_says_a_fact_and_what_shows_it_stands_beside_it() -> None:
     }
 
 
+def test_what_others_say_too_is_not_put_into_the_mouth_of_the_requester() -> None:
+    found = policy(rule(purpose("eq", "a")))
+    told = evaluate(found, request("a"), World(NOW, {"odrl:purpose": ("b",)})).to_json()["facts"]
+    assert told == {PURPOSE: {"value": ["a", "b"], "source": "declared and claims"}}
+
+
 def test_a_peer_is_told_how_to_do_what_stands_in_the_way() -> None:
     amount = leaf("odrl:payAmount", "eq", {"@value": "5", "@type": "xsd:decimal"}) | {"odrl:unit": {"@id": "urn:eur"}}
     pay = {"action": {"rdf:value": {"@id": "odrl:compensate"}, "odrl:refinement": [amount]}}
