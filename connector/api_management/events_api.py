@@ -37,7 +37,6 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
             await response.write(b": from here\n\n")
             events = await doors.store.events(after, EVENTS_READ)
             while True:
-                reader.woken.clear()
                 while events:
                     after = events[-1].sequence
                     await response.write(b"".join(map(shapes.event_lines, events)))
@@ -48,6 +47,7 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")
                 reader.idle = True
                 await reader.woken.wait()
+                reader.woken.clear()  # ahead of every look: what is committed while the store is read wakes again
                 reader.idle = False
                 if doors.feed.closed:
                     return response

@@ -1,6 +1,6 @@
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -209,6 +209,23 @@ async def test_the_feed_can_begin_now(at: Desk):
     async with listening(at.us, "?after=now") as take:
         await happen(at.us, 1)
         assert await take(1) == [12]
+
+
+@pytest.mark.asyncio
+async def test_what_is_committed_while_a_reader_reads_the_store_is_told_at_once(at: Desk, monkeypatch: pytest.MonkeyPatch):
+    store, late = at.us.connector.store, [1]
+    events = store.events
+
+    async def meanwhile(after: int, limit: int) -> Sequence[Evidence]:
+        found = await events(after, limit)
+        if late:
+            await happen(at.us, late.pop())
+        return found
+
+    monkeypatch.setattr(store, "events", meanwhile)
+    await happen(at.us, 3)
+    async with listening(at.us, "?after=3") as take:
+        assert await take(1) == [4]
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "%20"])
