@@ -8,6 +8,7 @@ constraint one of the rule, and the type of credential a second constraint. A pa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any, Final
 
 OVC: Final = "https://w3id.org/gaia-x/ovc/1/"
@@ -22,9 +23,10 @@ def as_constraints(tree: object) -> object:
     `tree` is what the JSON-LD processor leaves: compact JSON whose words beyond the W3C's context are full IRIs.
     """
     if isinstance(tree, list):
-        parts = [as_constraints(entry) for entry in tree]
-        return tree if all(new is old for new, old in zip(parts, tree, strict=True)) else parts
-    if not isinstance(tree, Mapping):
+        # a hundred thousand values may stand in a list of somebody who means no good: what holds nothing is not called for
+        parts = [as_constraints(entry) if isinstance(entry, (dict, list)) else entry for entry in tree]
+        return tree if all(map(is_, parts, tree)) else parts
+    if not isinstance(tree, dict):
         return tree
     if _LEFT in tree:
         return _constraint(tree)
