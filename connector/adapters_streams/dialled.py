@@ -3,13 +3,15 @@ would be made again.
 
 Whom an operator allows no more, and whose certificate a new list may name, loses what is open at once: a line that nobody speaks on, a
 message, a stream, and a socket that was handed to a thread. Python's `ssl` does not say which of the certificates that were believed a list
-names, so with another list all TLS connections are made anew; whoever is still good is back by the next attempt.
+names, nor who vouched for them: with another list, or an authority less, all TLS connections are made anew; whoever is still good is back
+by the next attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 import stat
@@ -42,16 +44,19 @@ NOT_BELIEVED: Final = {
     64: "is for other names than that of this host",
 }
 
+CERTIFICATE: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----(.+?)-----END \1-----", re.DOTALL)
+
 Judge = Callable[[str, str], ConnectorError | None]
 
 
 class Trust:
-    """Our side of TLS, as its files are now. `renewed()` is called once other lists of revoked certificates count. Raises SettingsError as
-    `client_tls`."""
+    """Our side of TLS, as its files are now. `renewed()` is called once other lists of revoked certificates count, or an authority does no
+    more. Raises SettingsError as `client_tls`."""
 
     def __init__(self, ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> None:
         files = ca_file, certificate, key, crl_file
-        self._crl_file, self._counting = crl_file, weakref.WeakSet[ssl.SSLContext]()
+        self._ca_file, self._crl_file, self._counting = ca_file, crl_file, weakref.WeakSet[ssl.SSLContext]()
+        self._vouching = authorities(ca_file)
         self.renewed: Callable[[], None] = lambda: None
 
         def make() -> ssl.SSLContext:
@@ -70,11 +75,12 @@ class Trust:
         return self._files.renew()
 
     def counts(self, context: ssl.SSLContext) -> bool:
-        """Whether what was believed under this context would be looked for in the same lists now."""
+        """Whether who was believed under this context would be vouched for now, and looked for in the same lists."""
         return context in self._counting
 
     def _changed(self, context: ssl.SSLContext, others: frozenset[Path]) -> None:
-        if self._crl_file in others:
+        before, self._vouching = self._vouching, authorities(self._ca_file)
+        if self._crl_file in others or before - self._vouching:
             self._counting = weakref.WeakSet((context,))
             self.renewed()
 
@@ -129,7 +135,8 @@ class Dialled(aiohttp.TCPConnector):
         """Why this connection would not be made now."""
         tls = transport.get_extra_info("sslcontext") if transport is not None else None
         if tls is not None and not self._trust.counts(tls):
-            return PeerFailed(f"the lists of revoked certificates have changed since `{where}` was dialled; it is asked anew who it is")
+            why = "trusted authorities or lists of revoked certificates have changed since it was dialled"
+            return PeerFailed(f"`{where}` is asked anew who it is: {why}")
         return self._judge(where, str(there[0]))
 
 
@@ -159,6 +166,15 @@ def client_tls(ca_file: Path | None, certificate: Path | None, key: Path | None,
                 f"`egress.certificate` is `{certificate}`, which cannot be used with `egress.key`: {error}; give a pair in PEM"
             ) from None
     return context
+
+
+def authorities(ca_file: Path | None) -> frozenset[bytes]:
+    """The certificates of a PEM file, none if it cannot be read: another spelling of one is another."""
+    try:
+        text = ca_file.read_bytes() if ca_file is not None else b""
+    except OSError:
+        return frozenset()
+    return frozenset(body for _, body in CERTIFICATE.findall(text))
 
 
 def not_believed(where: str, error: BaseException) -> PeerFailed:

@@ -193,7 +193,30 @@ async def test_other_lists_end_what_is_open_at_once_and_who_is_still_good_is_dia
 
 
 @pytest.mark.asyncio
-async def test_a_renewed_certificate_of_ours_ends_nothing(space: Space):
+async def test_an_authority_that_is_taken_away_ends_what_it_vouched_for_and_vouches_for_nobody_again(space: Space, log: io.StringIO):
+    async with AsyncExitStack() as stack:
+        idle, port = await stack.enter_async_context(serving(saying(response(b"sealed")), tls=space.server))
+        busy, other = await stack.enter_async_context(serving(beginning, tls=space.server))
+        async with calling(ca_file=space.files["ca_file"]) as peer:
+            assert await sent(peer, f"https://127.0.0.1:{port}/") == b"sealed"
+            async with peer.stream("GET", f"https://127.0.0.1:{other}/", headers={}) as incoming:
+                pieces = incoming.chunks()
+                assert await anext(pieces) == b"first"
+                space.files["ca_file"].write_bytes(trustme.CA().cert_pem.bytes())
+                peer.renew()
+                async with asyncio.timeout(SOON):
+                    with pytest.raises(PeerFailed, match="in the middle of its answer"):
+                        await anext(pieces)
+                    await asyncio.gather(idle.closed.wait(), busy.closed.wait())
+            with pytest.raises(PeerFailed, match="not by an authority that we trust"):
+                await sent(peer, f"https://127.0.0.1:{port}/")
+    ended = [line for line in log.getvalue().splitlines() if "connection ended" in line]
+    assert len(ended) == 2
+    assert all("trusted authorities" in line for line in ended)
+
+
+@pytest.mark.asyncio
+async def test_an_authority_more_ends_nothing(space: Space):
     async with serving(saying(response(b"sealed")), tls=space.server) as (server, port), calling(**space.files) as peer:
         assert await sent(peer, f"https://127.0.0.1:{port}/") == b"sealed"
         with space.files["ca_file"].open("ab") as more:
