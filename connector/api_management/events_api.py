@@ -10,6 +10,8 @@ from aiohttp import hdrs, web
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler
+from connector.dsp import negotiation, transfer
+from connector.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from connector.api.management_api import Doors
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 EVENTS_READ = 500  # events in one reading of the feed
 EVENTS_UNREAD_SECONDS = 600.0  # a reader of the feed that takes nothing for so long is gone; it comes back with `Last-Event-ID`
+STATES = frozenset({*negotiation.State, *transfer.State})
 SEQUENCE_MAX = 2**63 - 1  # of an event: what a store can count
 
 
@@ -25,12 +28,16 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
 
     async def events(request: web.Request) -> web.StreamResponse:
         """Server-sent events: history after a sequence number (`?after=` or `Last-Event-ID`; `now` skips it), then
-        what comes. A reader may pause: what it missed it is told from the store, so a slow one costs a place and no memory."""
+        what comes. A reader may pause: what it missed it is told from the store, so a slow one costs a place and no memory.
+        With `?state=`, once or several times, nothing but the facts of processes in these states."""
         said = request.headers.get("Last-Event-ID") or request.query.get("after")
         begin = 0 if said is None or said == "now" else shapes.number_of("after", said, 0, SEQUENCE_MAX)
+        states = frozenset(request.query.getall("state", ()))
+        if strange := sorted(states - STATES):
+            raise InvalidRequest(f"`state` is `{strange[0][:40]}`; it is one of {', '.join(sorted(STATES))}")
         patient(request, EVENTS_UNREAD_SECONDS)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
-        reader = doors.feed.reader(request.transport.abort if request.transport else lambda: None)
+        reader = doors.feed.reader(request.transport.abort if request.transport else lambda: None, states)
         try:
             await response.prepare(request)
             after, shown = await _newest(doors.store) if said == "now" else begin, dict[str, tuple[int, tuple[str, ...]]]()
@@ -39,9 +46,10 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
             while True:
                 while events:
                     after = events[-1].sequence
-                    await response.write(b"".join(map(shapes.event_lines, events)))
+                    if told := reader.wanted(events):
+                        await response.write(b"".join(map(shapes.event_lines, told)))
                     events = await doors.store.events(after, EVENTS_READ) if len(events) == EVENTS_READ else ()
-                for pull in list(doors.pulls.live.values()):
+                for pull in () if states else list(doors.pulls.live.values()):
                     if shown.get(pull.id) != (now := (pull.received_bytes, pull.reasons)):
                         shown[pull.id] = now
                         await response.write(b"event: progress\ndata: " + orjson.dumps(shapes.pull_view(pull)) + b"\n\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -159,14 +159,25 @@ class Journal:
 
 
 class Reader:
-    """A reader of the event feed: `woken` is set at every commit with evidence, `live` holds the newest of it. `idle` says
-    that it has been told all and waits; one that is not when the connector stops is hung up on."""
+    """A reader of the event feed: `woken` is set at every commit with evidence that it wants to hear of, `live` holds the newest of all.
+    `idle` says that it has been told all and waits; one that is not when the connector stops is hung up on."""
 
-    def __init__(self, hang_up: Callable[[], None]) -> None:
+    def __init__(self, hang_up: Callable[[], None], states: frozenset[str]) -> None:
         self.woken = asyncio.Event()
         self.live: deque[Evidence] = deque(maxlen=LIVE_MAX)
         self.idle = False
         self.hang_up = hang_up
+        self._states = states
+
+    def wanted(self, events: Sequence[Evidence]) -> Sequence[Evidence]:
+        """Those of them that it is told."""
+        return [event for event in events if event.state in self._states] if self._states else events
+
+    def tell(self, events: tuple[Evidence, ...]) -> None:
+        """These were committed. It is woken in time for what it does not want, too: there is no end of that."""
+        self.live.extend(events)
+        if len(self.live) > LIVE_MAX // 2 or self.wanted(events):
+            self.woken.set()
 
     def following(self, sequence: int) -> list[Evidence] | None:
         """Take all events that follow `sequence`; None if one is missing: then the store has to be read from there. Either
@@ -199,8 +210,7 @@ class Feed:
                     event.set()
         if evidence:
             for reader in self._readers:
-                reader.live.extend(evidence)
-            self.nudge()
+                reader.tell(evidence)
 
     def nudge(self) -> None:
         """Wake the readers of the event feed."""
@@ -228,9 +238,9 @@ class Feed:
                 self._by_pid.pop(pid, None)
         return process
 
-    def reader(self, hang_up: Callable[[], None] = lambda: None) -> Reader:
-        """A reader from now on, until `leave` is called with it."""
-        reader = Reader(hang_up)
+    def reader(self, hang_up: Callable[[], None] = lambda: None, states: frozenset[str] = frozenset()) -> Reader:
+        """A reader from now on, until `leave` is called with it; of processes in one of `states`, if there are any, and of nothing else."""
+        reader = Reader(hang_up, states)
         self._readers.add(reader)
         return reader
 

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from connector.records import Changes
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.api.conftest import events
+from tests.contracts.samples import fact
 from tests.pair import Desk, fresh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,6 +32,21 @@ async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: De
             later = fresh("dataset")
             await desk.us.publish(later)
             assert (await anext(feed))[1]["detail"]["dataset"] == later
+
+
+async def test_who_asks_for_states_hears_of_processes_in_them_and_of_nothing_else(desk: Desk):
+    states = ("REQUESTED", "AGREED", "VERIFIED", "FINALIZED", "REQUESTED")
+    async with asyncio.timeout(5):
+        async with events(desk.us, "?after=now&state=AGREED&state=FINALIZED") as feed:
+            for state in states:  # each is told by itself
+                await desk.us.connector.journal.commit(Changes(evidence=(fact(state=state),)))
+            _, agreed = await anext(feed)
+            _, finalized = await anext(feed)
+        assert [agreed["state"], finalized["state"]] == ["AGREED", "FINALIZED"]
+        async with events(desk.us, f"?after={agreed['sequence'] - 2}&state=FINALIZED") as feed:
+            assert (await anext(feed))[1] == finalized, "what is on record is chosen from like what comes"
+    answer = await desk.us.manage("GET", "/events?state=FINALISED")
+    assert (answer.status, "FINALIZED" in answer.json["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize("after", ["yesterday", "-1", str(2**63)])

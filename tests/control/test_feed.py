@@ -118,6 +118,24 @@ def test_whatever_order_events_come_in_a_reader_gets_each_once_after_its_last_wa
 
 
 @pytest.mark.asyncio
+async def test_a_reader_of_states_sleeps_through_all_others_but_never_so_long_that_it_has_missed_something():
+    journal, feed = made()
+    reader = feed.reader(states=frozenset({"FINALIZED"}))
+    await journal.commit(Changes(evidence=(fact(), fact())))
+    assert not reader.woken.is_set()
+    await journal.commit(Changes(evidence=(fact(), fact(state="FINALIZED"))))
+    assert reader.woken.is_set()
+    assert [event.sequence for event in reader.wanted(reader.following(0) or ())] == [4]
+    reader.woken.clear()
+    for _ in range(LIVE_MAX // 2):
+        await journal.commit(Changes(evidence=(fact(),)))
+    assert not reader.woken.is_set()
+    await journal.commit(Changes(evidence=(fact(),)))
+    assert reader.woken.is_set()
+    assert reader.following(4) is not None, "nothing has to be read again"
+
+
+@pytest.mark.asyncio
 async def test_what_a_slow_reader_has_not_fetched_is_bounded_and_read_from_the_store():
     journal, feed = made()
     reader = feed.reader()
