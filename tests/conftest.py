@@ -1,8 +1,11 @@
 """What all tests share: how hypothesis searches, and that an interruption interrupts."""
 
+import gc
 import os
 import signal
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 # No deadline: on shared cores the time of one example says nothing. In CI the search is the same each time, so that red
@@ -14,3 +17,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 # A shell starts what runs in its background with SIGINT ignored, and programs inherit that: those that tests interrupt would not notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Sixteen thousand tests stay to the end: they are looked through for garbage neither while they are found nor ever after."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()

@@ -72,7 +72,6 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
         await us.manage("PUT", f"/datasets/{quoted(fresh())}", b"{}")  # what is imported late is imported now
         await peer.send(us, "POST", "/negotiations/request", first_request(offer={"@type": "Offer"}))
         yield made
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
