@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from connector import telemetry
+from connector.adapters.clock import SystemClock
 from connector.adapters.memory import MemoryStore
 from connector.control.negotiate import Negotiations
 from connector.control.policies import Policies
@@ -147,9 +148,11 @@ def until(instant: float) -> dict[str, Any]:
     return until_policy(f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%dT%H:%M:%S.%f}Z")
 
 
-async def pass_by(instant: float) -> None:
-    while (left := instant - time.time()) > 0:  # noqa: ASYNC110 - the wall clock has no event
-        await asyncio.sleep(left)
+LATER_SECONDS = 60.0  # ahead, where terms lapse: time enough to ask for them on any machine, and both sides' clocks jump over the rest
+
+
+def pass_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SystemClock, "now", lambda _: time.time() + LATER_SECONDS)
 
 
 @pytest.mark.asyncio
@@ -171,10 +174,9 @@ async def test_what_was_published_anew_on_other_terms_is_not_agreed_to_on_the_ol
 
 
 @pytest.mark.asyncio
-async def test_what_has_lapsed_is_not_agreed_to_by_the_providers_operator(two: Pair):
-    end = time.time() + 1.0
-    pid, there = await asked_by_hand(two, until(end))
-    await pass_by(end)
+async def test_what_has_lapsed_is_not_agreed_to_by_the_providers_operator(two: Pair, monkeypatch: pytest.MonkeyPatch):
+    pid, there = await asked_by_hand(two, until(time.time() + LATER_SECONDS))
+    pass_by(monkeypatch)
     await two.provider.asked("POST", f"/negotiations/{there}/approve", {})
     code, reason = await ended(two, pid, there)
     assert code not in ("offer-withdrawn", "operator")
@@ -182,13 +184,12 @@ async def test_what_has_lapsed_is_not_agreed_to_by_the_providers_operator(two: P
 
 
 @pytest.mark.asyncio
-async def test_an_offer_that_lapsed_while_the_consumers_operator_thought_is_not_accepted(two: Pair):
-    end = time.time() + 1.0
-    offer = (await two.provider.publish("urn:d", until(end)))["offers"][0]["id"]
+async def test_an_offer_that_lapsed_while_the_consumers_operator_thought_is_not_accepted(two: Pair, monkeypatch: pytest.MonkeyPatch):
+    offer = (await two.provider.publish("urn:d", until(time.time() + LATER_SECONDS)))["offers"][0]["id"]
     body = {"peer": "biopharma", "dataset": "urn:d", "offer": offer}
     there = (await two.provider.asked("POST", "/negotiations/offers", body, status=201))["pid"]
     pid = str((await two.provider.state(N, there, "OFFERED")).peer_pid)
-    await pass_by(end)
+    pass_by(monkeypatch)
     await two.consumer.asked("POST", f"/negotiations/{pid}/approve", {})
     ours = await two.consumer.state(N, pid, "TERMINATED")
     theirs = await two.provider.state(N, there, "TERMINATED")
