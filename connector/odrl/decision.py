@@ -181,7 +181,9 @@ class Decision:
         """
         case = self.case
         code, faults = (self.failed, []) if self.failed else account(case, self.result)
-        whole, residual = case.policy.leaves <= LEAVES_STORED_MAX, self.residual
+        whole = case.policy.leaves <= LEAVES_STORED_MAX
+        rules = () if self.failed else rule_results(case, constraints=whole)
+        residual = () if self.failed else undecided(case, {rule.path for rule in rules if rule.active})
         document: dict[str, Any] = {
             "result": self.result.value,
             "code": code.value,
@@ -196,7 +198,7 @@ class Decision:
             "facts": {} if self.failed else known(case),
             "missing": list(dict.fromkeys([leaf.operand for leaf in residual if isinstance(leaf, Constraint)])),
             "reason": self.reason("full") if self.failed else self._sentences(faults, full=True),
-            "rules": [] if self.failed else [rule.to_json() for rule in rule_results(case, constraints=whole)],
+            "rules": [rule.to_json() for rule in rules],
             "abridged": not whole,
             "findings": [finding.to_json() for finding in case.policy.findings if finding.severity == "error"],
         }
@@ -241,6 +243,8 @@ def _asked(request: Request) -> dict[str, Any]:
 
 def _declared(value: object) -> str:
     """A declared value as text; what is none is told by its sort."""
+    if isinstance(value, str) and value:
+        return value
     try:
         return term(value)
     except PolicyError:
@@ -283,4 +287,4 @@ def _text(at: datetime) -> str:
         if utc is None:
             return at.isoformat()
         at = utc
-    return at.isoformat().replace("+00:00", "Z")
+    return f"{at.isoformat()[:-6]}Z"

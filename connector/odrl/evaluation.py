@@ -187,7 +187,7 @@ def _held_up(case: Case) -> bool:
 
 def _owes(case: Case) -> bool:
     """Whether the permit comes with something that is still to be done."""
-    if not case.policy.obligations and not any(spoken.rule.duties for spoken in case.permissions):
+    if not case.policy.dutiful:
         return False
     return any(duty.state not in ("fulfilled", "remediated") for duty in Decision(Result.PERMIT, None, case.world.now, case).duties)
 
@@ -196,19 +196,27 @@ def _next_change(case: Case, result: Result, now: int) -> datetime | None:
     """The first instant after now at which the result is another one; between two instants of the policy it cannot change."""
     policy = case.policy
     instants: Sequence[int] = policy.instants
-    if _runs(policy) and (more := [*_lapses(case), *_deadlines(case), *_sequences(policy)]):
+    if (runs := _runs(policy)) and (more := [*_lapses(case), *_deadlines(case), *_sequences(policy)]):
         instants = sorted({*instants, *more})
     if not instants or instants[-1] <= now:
         return None
-    duties = sum(len(rule.duties) + (rule.kind == "obligation") for rule in policy.rules)
-    steps = max(1, LOOK_AHEAD_MAX // ((policy.leaves + DUTY_COST * duties) * len(case.atoms)))
+    steps = max(1, LOOK_AHEAD_MAX // (_cost(policy) * len(case.atoms)))
     first = bisect_right(instants, now)
     for at in instants[first : first + steps]:
-        atoms = tuple([_at(facts, at) for facts in case.atoms])
+        atoms = tuple([_at(facts, at, runs) for facts in case.atoms])
         if _result(Case(policy, case.request, case.world, case.options, at, atoms, case.permissions, case.prohibitions)) is not result:
             return instant(at)
     later = first + steps
     return instant(instants[later]) if later < len(instants) else None
+
+
+def _cost(policy: Policy) -> int:
+    """How many constraints a judgement of the policy is worth."""
+    known: int | None = policy.memo.get(_cost)
+    if known is None:
+        duties = sum(len(rule.duties) + (rule.kind == "obligation") for rule in policy.rules)
+        known = policy.memo[_cost] = policy.leaves + DUTY_COST * duties
+    return known
 
 
 def _runs(policy: Policy) -> bool:
@@ -220,11 +228,10 @@ def _runs(policy: Policy) -> bool:
     return known
 
 
-def _at(facts: Facts, at: int) -> Facts:
+def _at(facts: Facts, at: int, runs: bool) -> Facts:
     then: dict[str, Fact] = {**facts, DATE_TIME: at}
-    for key, fact in facts.items():
-        if isinstance(fact, Since):
-            then[key] = Since(fact.anchor, at)
+    if runs:
+        then |= {key: Since(fact.anchor, at) for key, fact in facts.items() if isinstance(fact, Since)}
     return then
 
 

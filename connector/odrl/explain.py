@@ -5,7 +5,7 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -43,12 +43,13 @@ class Fault(NamedTuple):
     secret: str
 
 
-def undecided(case: Case) -> tuple[Node, ...]:
-    """The constraints of matching rules, without parts, of which it is not known whether they hold, and which leave the rules open."""
+def undecided(case: Case, settled: Container[str] = ()) -> tuple[Node, ...]:
+    """The constraints of matching rules, without parts, of which it is not known whether they hold, and which leave the rules open.
+    `settled` are the paths of rules that are known to hold."""
     if case.policy.refused or not case.atoms:
         return ()
     facts = deciding_atom(case)
-    asking = [one for one in (*case.permissions, *case.prohibitions) if _is_open(case, one, facts)]
+    asking = [one for one in (*case.permissions, *case.prohibitions) if one.rule.path not in settled and _is_open(case, one, facts)]
     found = {leaf.path: leaf for one in asking for leaf, _ in _not_decided(case, one, facts)}
     return tuple(found.values())
 
@@ -72,12 +73,12 @@ def known(case: Case) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     params, world, origins = case.request.params, case.world, case.world.origins
     for key, source, short in _sources(case.policy):
-        told: list[str] = []
-        for atom in case.atoms:
-            if (fact := atom.get(key)) is not None:
-                told += [text for each in words.texts(fact) if (text := words.shown(each)) not in told]
-        if not told:
+        facts = [fact for atom in case.atoms if (fact := atom.get(key)) is not None]
+        if not facts:
             continue
+        told = words.all_shown(words.texts(facts[0]))
+        for fact in facts[1:]:
+            told += [text for text in words.all_shown(words.texts(fact)) if text not in told]
         declared = short and (key in params or short in params)
         document = found[key] = {"value": told, "source": "claims" if short and not declared else source}
         if declared and (key in world.facts or short in world.facts):
@@ -154,7 +155,7 @@ def account(case: Case, result: Result) -> tuple[Code, list[Fault]]:
         return Code.LIMIT_EXCEEDED, [_fault("", f"more than {ATOMS_MAX} values are declared")]
     permissions, facts = case.permissions, deciding_atom(case)
     if result is Result.PERMIT or result is Result.PERMIT_WITH:
-        path = next((one.rule.path for one in permissions if granted(case, one, facts) != FALSE), policy.permissions[0].path)
+        path = next((one.rule.path for one in permissions[:-1] if granted(case, one, facts) != FALSE), permissions[-1].rule.path)
         return Code.PERMITTED, [_fault(path, "granted")]
     if void := _void(case):
         return Code.POLICY_VOID_CONFLICT, void

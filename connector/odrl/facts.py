@@ -24,17 +24,17 @@ def gather(policy: Policy, request: Request, world: World, now: int | None, opti
     known: dict[str, Fact] = {}
     if now is not None:
         known[DATE_TIME] = now
-    registry = policy.registry
-    for iri, unit in policy.measures:
-        fact = _measured(registry.operands[iri], unit, policy, request, world, now, options)
+    measures, usage = _asked(policy)
+    for operand, unit, key in measures:
+        fact = _measured(operand, unit, key, policy, request, world, now, options)
         if fact is not None:
-            known[fact_key(iri, unit)] = fact
+            known[key] = fact
     several = []
-    for iri, short in _spellings(policy):
+    for iri, spellings, declared in usage:
         found: dict[str | None, None] = {}
-        for source in _told(registry.operands[iri], request, world):
-            if source:
-                _read((iri, short), source, found)
+        if declared:
+            _read(spellings, request.params, found)
+        _read(spellings, world.facts, found)
         if len(found) > 1:
             several.append((iri, found))
         elif found and (of := next(iter(found))) is not None:
@@ -48,7 +48,7 @@ def gather(policy: Policy, request: Request, world: World, now: int | None, opti
 
 
 def _measured(
-    operand: Operand, unit: str, policy: Policy, request: Request, world: World, now: int | None, options: Options
+    operand: Operand, unit: str, key: str, policy: Policy, request: Request, world: World, now: int | None, options: Options
 ) -> Fact | None:
     iri = operand.iri
     if iri == PARTICIPANT:
@@ -59,9 +59,9 @@ def _measured(
             told |= stated(iri, source)
         return frozenset(value for value in told if value is not None) if told and None not in told else None
     if operand.values == "event":
-        return "during" if unit == POLICY_USAGE else _one(stated(fact_key(iri, unit), world.facts))
+        return "during" if unit == POLICY_USAGE else _one(stated(key, world.facts))
     if operand.kind == "counter":
-        return _counted(operand, fact_key(iri, unit), policy, world)
+        return _counted(operand, key, policy, world)
     if operand.values == "duration" and now is not None and (since := _since(iri, policy, world, now, options)) is not None:
         return lasting(operand, since)
     return _quantity(operand, unit, request, world)
@@ -71,6 +71,21 @@ def _told(operand: Operand, request: Request, world: World) -> tuple[Mapping[str
     """Who may state a fact, whatever its kind: what a credential, an identity, a log, a meter or the contract has to show, nobody gets by
     declaring it."""
     return (request.params, world.facts) if operand.source == "declared" else (world.facts,)
+
+
+_Asked = tuple[tuple[tuple[Operand, str, str], ...], tuple[tuple[str, tuple[str, str], bool], ...]]
+
+
+def _asked(policy: Policy) -> _Asked:
+    """What a policy asks for: of what is measured the operand, its unit and the key of its fact, of what an act does the operand, in full
+    and in short, and whether the requester may declare it."""
+    known: _Asked | None = policy.memo.get(_asked)
+    if known is None:
+        operands = policy.registry.operands
+        measures = tuple((operands[iri], unit, fact_key(iri, unit)) for iri, unit in policy.measures)
+        usage = tuple((iri, (iri, compact(iri)), operands[iri].source == "declared") for iri in policy.usage)
+        known = policy.memo[_asked] = (measures, usage)
+    return known
 
 
 def _counted(operand: Operand, key: str, policy: Policy, world: World) -> Number | None:
@@ -160,17 +175,10 @@ def stated(operand: str, source: Mapping[str, object]) -> dict[str | None, None]
     return found
 
 
-def _spellings(policy: Policy) -> tuple[tuple[str, str], ...]:
-    """The usage operands of a policy in full and in short."""
-    known: tuple[tuple[str, str], ...] | None = policy.memo.get(_spellings)
-    if known is None:
-        known = policy.memo[_spellings] = tuple((iri, compact(iri)) for iri in policy.usage)
-    return known
-
-
 def _read(spellings: tuple[str, str], source: Mapping[str, object], found: dict[str | None, None]) -> None:
     for spelling in spellings:
-        for raw in listed(source.get(spelling)):
+        given = source.get(spelling)
+        for raw in given if type(given) is tuple else listed(given):
             if type(raw) is str and raw:
                 found[raw] = None  # as `values.term` has it; nearly every value is one
                 continue

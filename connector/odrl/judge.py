@@ -151,14 +151,16 @@ def weigh(case: Case, permissions: Sequence[Spoken], prohibitions: Sequence[Spok
     for facts in atoms:
         state = FALSE
         for spoken in permissions:
-            state = max(state, granted(case, spoken, facts))
-            if state == TRUE:
-                break
+            if (found := granted(case, spoken, facts)) > state:
+                state = found
+                if state == TRUE:
+                    break
         for spoken in prohibitions:
             state = min(state, TRUE - spoken.judge(facts_of(case, spoken.rule, facts)))
         if state == FALSE or (enforcing and state == UNKNOWN):
             return FALSE
-        worst = min(worst, state)
+        if state == UNKNOWN:
+            worst = UNKNOWN
     return worst
 
 

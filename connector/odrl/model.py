@@ -196,7 +196,7 @@ class Rule:
     (or everybody). All constraints count. `duties` hold the duties of a permission, the remedies of a prohibition, the consequences of a
     duty. `when` says of a duty whether it comes before the use, with it, or after it; `gates` of an obligation that the use waits
     for it; `functions` names further parties by their function (`compensatedParty`). `opaque` is the canonical JSON of whatever else the
-    rule says; a policy with any of it is refused. `judge` judges the constraints.
+    rule says; a policy with any of it is refused. `judge` judges the constraints. `refinements` are those of actions, targets, assignees.
     """
 
     path: str
@@ -213,12 +213,12 @@ class Rule:
     when: Literal["pre", "with", "post"] = "pre"
     functions: tuple[tuple[str, str], ...] = ()
     gates: bool = False
+    refinements: tuple[Node, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def refinements(self) -> tuple[Node, ...]:
-        """Those of its actions, its targets and its assignees."""
-        actions = [node for action in self.actions for node in action.refinements]
-        return (*actions, *(node for scope in (*self.targets, *self.assignees) for node in scope.refinements))
+    def __post_init__(self) -> None:
+        narrowed = [node for action in self.actions for node in action.refinements]
+        narrowed += [node for scope in (*self.targets, *self.assignees) for node in scope.refinements]
+        object.__setattr__(self, "refinements", tuple(narrowed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +229,9 @@ class Policy:
     which a constraint may change; `usage` the left operands in use that describe the act (a purpose), `measures` the others but the
     clock, each with its unit ("" for none); `leaves` counts rules, constraints and their values. `refused` says that a finding of
     severity `error` is among `findings`: such a policy permits nothing. `registry` is what its words were read by, `document` the tree
-    that it was read from (see `Options`), with the `parents` and `references` that were at hand, `inherits` the ids of its parents. `memo`
-    keeps what was computed from it, for the next time.
+    that it was read from (see `Options`), with the `parents` and `references` that were at hand, `inherits` the ids of its parents.
+    `dutiful` says that somebody has something to do under it before, with or after a use. `memo` keeps what was computed from it, for the
+    next time.
     """
 
     id: str
@@ -256,7 +257,11 @@ class Policy:
     inherits: tuple[str, ...] = ()
     parents: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     references: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    dutiful: bool = field(init=False, repr=False, compare=False)
     memo: dict[object, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dutiful", bool(self.obligations) or any(rule.duties for rule in self.permissions))
 
     @property
     def operands(self) -> frozenset[str]:
@@ -267,11 +272,6 @@ class Policy:
     def targeted(self) -> bool:
         """Whether a rule names an asset of its own, so that the policy says different things of different ones."""
         return any(rule.targets for rule in self.rules)
-
-    @property
-    def dutiful(self) -> bool:
-        """Whether somebody has something to do under it before, with or after a use."""
-        return bool(self.obligations) or any(rule.duties for rule in self.permissions)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

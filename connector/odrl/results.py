@@ -20,6 +20,7 @@ State = Literal["satisfied", "unsatisfied", "unknown"]
 Performance = Literal["Performed", "Unperformed", "Unknown"]
 _STATES: Final[tuple[State, ...]] = ("unsatisfied", "unknown", "satisfied")
 _VALUES: Final = {"unsatisfied": FALSE, "unknown": UNKNOWN, "satisfied": TRUE}
+_WHOLE: Final = {"and": min, "or": max}
 _HOLDS: Final = {FALSE: False, UNKNOWN: None, TRUE: True}
 PERFORMED: Final[Mapping[str, Performance]] = {
     "fulfilled": "Performed", "remediated": "Performed", "overdue": "Unperformed", "pending": "Unknown", "inactive": "Unknown",
@@ -99,15 +100,19 @@ def _owed(duty: Rule, debtor: str, state: DutyState, deadline: int | None, block
 
 
 class ConstraintResult(NamedTuple):
-    """One constraint: what was found (None = not known), and the state. A logical one has children instead of values. `why` says of one
-    that is not satisfied what is wrong, or is ""; `head` is what its JSON begins with."""
+    """One constraint: what was found (None = not known), and how it stands, in plain JSON: what it asks for (`told`), `actual`, `state`,
+    and `why` unless it is satisfied. A logical one has children instead of values. `actual` is whole, and shortened in the JSON."""
 
     node: Node
-    state: State
-    head: Mapping[str, Any]
+    document: dict[str, Any]
     actual: str | None = None
-    why: str = ""
     children: tuple[ConstraintResult, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """How it stands."""
+        found: State = self.document["state"]
+        return found
 
     @property
     def path(self) -> str:
@@ -136,12 +141,7 @@ class ConstraintResult(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        if self.children:
-            return {**self.head, "state": self.state, "children": [child.to_json() for child in self.children]}
-        document = {**self.head, "actual": None if self.actual is None else words.shown(self.actual), "state": self.state}
-        if self.why:
-            document["why"] = words.shown(self.why, words.TEXT_CHARS_MAX)
-        return document
+        return self.document
 
 
 class RuleResult(NamedTuple):
@@ -235,18 +235,19 @@ def constraint_result(node: Node, facts: Facts, heads: dict[str, Mapping[str, An
         head = heads[node.path] = told(node)
     if isinstance(node, Logic):
         children = tuple([constraint_result(part, facts, heads) for part in node.parts])
-        whole = {"and": min, "or": max}.get(node.kind)
+        whole = _WHOLE.get(node.kind)
         state = node.judge(facts) if whole is None else whole([_VALUES[child.state] for child in children])
-        return ConstraintResult(node, _STATES[state], head, children=children)
-    judged = node.judge(facts)
-    if isinstance(node, Constraint):
-        actual = facts.get(node.fact)
-        found = None if actual is None else words.fact(node, actual)
-        if judged == TRUE:
-            return ConstraintResult(node, "satisfied", head, found)
-        why = words.unstated(node) if judged == UNKNOWN or actual is None else words.failed(node, words.quoted(node, actual))
-        return ConstraintResult(node, _STATES[judged], head, found, why)
-    return ConstraintResult(node, _STATES[judged], head, why=words.unstated(node))
+        document = {**head, "state": _STATES[state], "children": [child.document for child in children]}
+        return ConstraintResult(node, document, None, children)
+    judged, found = node.judge(facts), None
+    document, why = {**head, "actual": None, "state": _STATES[judged]}, ""
+    if isinstance(node, Constraint) and (actual := facts.get(node.fact)) is not None:
+        found = words.fact(node, actual)
+        document["actual"] = words.shown(found)
+        why = words.failed(node, words.quoted(node, actual)) if judged == FALSE else ""
+    if judged != TRUE:
+        document["why"] = words.shown(why or words.unstated(node), words.TEXT_CHARS_MAX)
+    return ConstraintResult(node, document, found)
 
 
 def told(node: Node) -> dict[str, Any]:

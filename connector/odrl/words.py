@@ -115,8 +115,8 @@ def unstated(node: Node) -> str:
 
 def place(policy: Policy, path: str) -> str:
     """Where a sentence comes from: `offer urn:o1, /permission/0`."""
-    parts = (f"{policy.kind.lower()} {shown(policy.id)}".rstrip(), shown(path, PATH_CHARS_MAX))
-    return ", ".join(part for part in parts if part)
+    whose = f"{policy.kind.lower()} {shown(policy.id)}".rstrip()
+    return f"{whose}, {shown(path, PATH_CHARS_MAX)}" if path else whose
 
 
 def acts(rule: Rule) -> str:
@@ -160,13 +160,15 @@ def clock(at_microseconds: int) -> str:
 
 def texts(of: Fact) -> list[str]:
     """Each value of a fact as text."""
+    if isinstance(of, str):
+        return [of]
     if isinstance(of, frozenset):
         return sorted(of)
     if isinstance(of, Since):
         return [seconds(max(0, of.now - of.anchor))]
-    if isinstance(of, int | Fraction) and max(of.numerator.bit_length(), of.denominator.bit_length()) > BITS_MAX:
+    if max(of.numerator.bit_length(), of.denominator.bit_length()) > BITS_MAX:
         return [BEYOND]
-    return [_decimal(of) if isinstance(of, Fraction) else str(of)]
+    return [str(of) if isinstance(of, int) else _decimal(of)]
 
 
 def quoted(constraint: Constraint, of: Fact) -> str:
