@@ -16,7 +16,7 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,7 +105,7 @@ class SpliceMover:
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for more
             self._jobs.put(None)
         try:
-            await _to_its_end(asyncio.gather(*self._ended))
+            await _to_their_end(self._ended)
         finally:
             for thread in self._threads:
                 thread.join()  # its last act was to say so
@@ -356,12 +356,15 @@ def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
         future.set_exception(error)
 
 
-async def _to_its_end(ending: asyncio.Future[list[None]]) -> None:
-    """Wait, also if we are cancelled meanwhile: nothing is closed under a thread."""
+async def _to_their_end(ending: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for all, also if we are cancelled meanwhile or one has a defect: nothing is closed under a thread, nor is one joined that works.
+    Raises what the first of them has raised."""
     try:
-        await asyncio.shield(ending)
+        await asyncio.wait(ending)
     except asyncio.CancelledError:
-        while not ending.done():
+        while not all(each.done() for each in ending):
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([ending])
+                await asyncio.wait(ending)
         raise
+    if defects := [error for each in ending if (error := each.exception()) is not None]:
+        raise defects[0]

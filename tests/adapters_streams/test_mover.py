@@ -324,6 +324,35 @@ async def test_a_defect_in_a_thread_reaches_whoever_waits(into: int, monkeypatch
     wire.far.close()
 
 
+async def test_after_a_defect_the_loop_is_not_held_by_a_thread_that_still_works(into: int, monkeypatch: pytest.MonkeyPatch):
+    hashing, may_end, read = threading.Event(), threading.Event(), module._read
+
+    def slow(*arguments: Any) -> memoryview:
+        hashing.set()
+        may_end.wait(5)
+        return read(*arguments)
+
+    def broken(*_arguments: object) -> bool:
+        hashing.wait(5)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "_read", slow)
+    monkeypatch.setattr(module._Way, "more_comes", broken)
+    wire = Wire(into)
+    move = wire.mover.move(0, MIB, CHUNK)
+    await wire.send(CONTENT[:CHUNK])
+    with pytest.raises(ZeroDivisionError):
+        await move.finished
+    ending = asyncio.create_task(wire.mover.close())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not ending.done()
+    may_end.set()
+    with pytest.raises(ZeroDivisionError):
+        await ending
+    wire.far.close()
+
+
 @pytest.mark.parametrize("begun", range(3))
 async def test_where_the_system_starts_no_more_threads_none_is_left_nor_the_connection(
     into: int, begun: int, monkeypatch: pytest.MonkeyPatch
