@@ -4,6 +4,7 @@ import asyncio
 import io
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -90,6 +91,30 @@ async def at_last(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 # ---- answers that nobody reads
+
+
+@pytest.mark.asyncio
+async def test_a_request_runs_in_the_task_of_its_connection_and_leaves_nothing_to_the_next_one():
+    seen: list[tuple[object, str | None]] = []
+
+    async def late(_request: web.Request) -> web.Response:
+        seen.append((asyncio.current_task(), telemetry.traceparent.get()))
+        with suppress(TimeoutError):  # a handler that is interrupted, as a stream is that is cut
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        return web.Response(text="late")
+
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    traced = GET.replace(b"\r\n\r\n", f"\r\ntraceparent: {trace}\r\n\r\n".encode())
+    tracing = telemetry.Tracing("test", 0.0)
+    async with opened(at_root(late), [guard(tracing, "test", problem)]) as listening:
+        answers = await spoken(listening.port, traced + GET + LAST)
+    assert answers.count(b"late") == 3
+    (task, first), *others = seen
+    assert first is not None
+    assert first[3:35] == "a" * 32
+    assert all(each[1] is not None and each[1][3:35] != "a" * 32 for each in others), "a trace is that of its request"
+    assert sys.version_info >= (3, 12) or {each[0] for each in others} == {task}
 
 
 @pytest.mark.asyncio
