@@ -17,7 +17,7 @@ from connector.api.listener import Door, tls_context
 from tests.dataplane.rig import Rig, provider
 
 WAIT_SECONDS = 10.0  # for what comes at once unless something hangs
-WINDOW_BYTES = 64 * 1024  # of the client's kernel and of its buffer each: what is beyond waits at the server
+WINDOW_BYTES = 64 * 1024  # of the client's kernel, and a sip of its own: what is beyond waits at the server, and is not read after a cut
 SIP_BYTES, SIP_SECONDS = 16 * 1024, 0.02  # below 1 MB a second: the server's kernel alone holds seconds of that
 
 
@@ -67,7 +67,7 @@ async def connected(url: str, tls: ssl.SSLContext | None = None) -> AsyncIterato
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", at.port))
-    reader, writer = await asyncio.open_connection(sock=raw, ssl=tls, server_hostname=at.hostname if tls else None, limit=WINDOW_BYTES)
+    reader, writer = await asyncio.open_connection(sock=raw, ssl=tls, server_hostname=at.hostname if tls else None, limit=SIP_BYTES)
     try:
         yield reader, writer
     finally:
