@@ -231,7 +231,8 @@ async def test_a_wall_clock_that_is_set_forward_is_noticed_within_a_second_and_o
         async with streaming(at, until_policy(in_a_moment(3600.0))) as (process, _, reader):
             at.rig.clock.shift_seconds, since = 3601.0, time.time()
             assert (await at.said(process.pid, TERMINATED))["code"] == "EXPIRED"
-            assert (noticed := time.time()) - since < 1.0
+            noticed = time.time()
+            assert noticed - since < 1.0
             await cut(reader, noticed)
         at.rig.clock.shift_seconds = 0.0
         async with streaming(at, until_policy(in_a_moment(1.2))) as (process, _, reader):
