@@ -67,6 +67,8 @@ STATEMENT_AGREED = "statement-agreed"  # the other side has signed the same as w
 STATEMENT_DISPUTED = "statement-disputed"  # the other side has signed what contradicts ours
 CLOSING = "closing-signed"  # we have closed an agreement, and when
 CLOSING_TAKEN = "closing-taken"  # the other side has signed that it has closed an agreement, and when
+CLOSING_REFUSED = "closing-refused"  # a closing of the other side that is refused for good
+CLOSING_ANSWERED = "closing-answered"  # our answer to a closing of the other side
 CLOSING_TOLD = "closing-told"  # the other side has our closing, or has refused it for good
 DISPUTE_SETTLED = "dispute-settled"  # an operator has ended the dispute about an account
 CREDIT_RELEASED = "credit-released"  # an operator has written off what a transfer had not signed for when it ended
@@ -76,7 +78,8 @@ CONTRADICTED = "checkpoint-contradicted"  # a peer has signed a checkpoint that 
 WHATS = (
     RECEIVED, SENT, ACKNOWLEDGED, REFUSED, IMPLIED, DEAD, REPLAYED, DISCARDED, DIVERGED, WAITING, EXPIRED, ENDED,
     DECIDED_AGAIN, CLOSED, PERFORMED, COVERED, PUBLISHED, WITHDRAWN, PULL, MANIFEST, RECEIPT, RECEIPT_CONFLICT, ACK,
-    STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_TOLD, DISPUTE_SETTLED,
+    STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_REFUSED,
+    CLOSING_ANSWERED, CLOSING_TOLD, DISPUTE_SETTLED,
     CREDIT_RELEASED, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
     CONTRADICTED,
 )  # fmt: skip

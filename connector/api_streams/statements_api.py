@@ -8,13 +8,14 @@ Whoever proves to be the other side is heard, whatever has become of the access 
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
 
 import orjson
 from aiohttp import hdrs, web
 
-from connector.api.middleware import Limits, read_body
+from connector.api.middleware import Limits, problem, read_body
 from connector.control_billing.closings import PATH as CLOSINGS
 from connector.control_billing.closings import Closings
 from connector.control_billing.statements import Statements
@@ -62,10 +63,17 @@ class StatementsApi:
         return web.Response(body=own.encode("ascii"), content_type=JWT, headers=NO_STORE)
 
     async def _close(self, request: web.Request) -> web.Response:
-        """A closing, which is answered by ours if we have closed the agreement, too; else by nothing."""
+        """A closing, and our signed answer to it, with our own closing in it if we have closed the agreement, too. What is refused for good
+        is answered with a problem document (RFC 9457) that has the signed answer for its member `ack`."""
         caller, token = await self._sent(request)
-        own = await self._closings.hear(caller, token)
-        return web.Response(body=(own or "").encode("ascii"), content_type=JWT, headers=NO_STORE)
+        heard = await self._closings.hear(caller, token)
+        if not heard.code:
+            return web.Response(body=heard.ack.encode("ascii"), content_type=JWT, headers=NO_STORE)
+        response = problem(request, MeterRefused(heard.message, heard.code), HTTPStatus.UNPROCESSABLE_ENTITY, heard.code)
+        document = orjson.loads(response.body if isinstance(response.body, bytes) else b"{}")
+        response.body = orjson.dumps(document | {"code": heard.code, "ack": heard.ack})
+        response.headers.update(NO_STORE)
+        return response
 
     async def _sent(self, request: web.Request) -> tuple[str, str]:
         caller: Caller = await self._caller(request)

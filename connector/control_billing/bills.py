@@ -8,7 +8,8 @@ from math import ceil, inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
-from connector.control_billing.closings import Closings, closed_of
+from connector.control_billing.closed import closed_of
+from connector.control_billing.closings import Closings
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating

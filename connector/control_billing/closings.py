@@ -1,8 +1,10 @@
 """Closings: whoever closes an agreement signs when, and tells the other side; both bill by the same instant.
 
 What closes is signed in the commit that closes, so that no crash comes between, and told until it is taken, also after a restart; a peer
-without such an address is left alone. Where both sides close at once, the earlier closing counts on both (`metering.closing.first`), and
-as the answer to a closing is the receiver's own, if it has one, one round is enough. Until the other side has it, it is one side's word.
+without such an address is left alone. The answer is signed as well, on record with whoever gives it before it leaves and with whoever gets
+it: that the closing is taken, or refused for good and why, and by which instant the other side goes. Where both sides close at once, the
+earlier closing counts on both (`metering.closing.first`), and as there is the receiver's own in the answer, if it has one, one round is
+enough. Until the other side has signed that it has it, it is one side's word.
 
 Each telling has an end. A consumer that tells a provider more than a week late hears that the provider has closed the agreement instead,
 now: both bill by that. A closing that is refused, or for which a peer has had no place for a month, stays one side's word, by which that
@@ -14,25 +16,41 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 
+import orjson
+
 from connector import telemetry
+from connector.control_billing.closed import FINAL, own_closing
 from connector.control_billing.receipted import last_before
 from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
 from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
 from connector.metering.chain import AHEAD_SECONDS_MAX
-from connector.metering.closing import Closing, demand_after, demand_unheard, first, instant_of, is_late, is_new, seconds_of
-from connector.metering.codes import refused
+from connector.metering.closing import (
+    REFUSALS,
+    REFUSED,
+    TAKEN,
+    Closing,
+    ClosingAck,
+    demand_after,
+    demand_answer,
+    demand_unheard,
+    first,
+    instant_of,
+    is_late,
+    is_new,
+    seconds_of,
+)
+from connector.metering.codes import CODES, refused
 from connector.metering.objects import Receipt, digest, kept, opened
-from connector.metering_bills.invoice import Closed
-from connector.ports import Store
+from connector.ports import Reply
 from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
-REFUSALS: Final = frozenset({"closing-parties", "closing-before", "closing-twice", "closing-heard"})  # they stay, whenever it is told again
 UNHEARD: Final = "closing-unheard"  # the peer has had no place for it for TOLD_SECONDS
 TOLD_SECONDS: Final = (
     31 * 86_400.0
@@ -41,6 +59,20 @@ TOO_LATE: Final = "the consumer has closed it before, and said so more than a we
 REMEDY: Final = "this side bills by its own instant and the other may bill on: agree with its operator, and have it close the agreement"
 AT_ONCE: Final = 16  # are told: after a start there may be many, to peers that have no place for them
 WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
+HEARD: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY})
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of a closing of the other side: our answer (JWS), and the code for which we refuse it for good, "" if it is taken."""
+
+    ack: str
+    code: str = ""
+
+    @property
+    def message(self) -> str:
+        """Why it is refused."""
+        return CODES.get(self.code, "")
 
 
 class Closings:
@@ -129,25 +161,43 @@ class Closings:
         agreement, fact = await means.store.agreement(id), await means.store.newest_fact(id, telemetry.CLOSING)
         if agreement is None or fact is None or await means.store.newest_fact(id, telemetry.CLOSING_TOLD) is not None:
             return
-        token, code = await self._token(agreement, fact), ""
-        try:
-            reply = await self._stating.ask("POST", self._stating.place(agreement.peer, PATH), agreement.peer, token)
-        except PeerFailed as error:
-            code = next((each for each in error.reasons if each in REFUSALS), "")
-            if not code:
-                raise
-        else:
-            if reply.body:
-                await self._answered(agreement, reply.body.decode("ascii", "replace"))
-        await self._told(agreement, code)
+        token = await self._token(agreement, fact)
+        url = self._stating.place(agreement.peer, PATH)
+        reply = await self._stating.ask("POST", url, agreement.peer, token, HEARD)
+        code, answer = _answer(reply)
+        if reply.status != HTTPStatus.OK and code not in FINAL:
+            raise self._stating.failed(url, reply)
+        ack = self._read(agreement, token, code, answer) if answer else None
+        own = answer if ack is None else ack.own
+        if own and not code:
+            await self._answered(agreement, own)
+        await self._told(agreement, code, answer if ack is not None else None)
 
-    async def _told(self, agreement: Agreement, code: str) -> None:
-        """Put on record that a closing of ours is told, or that it will not be taken (`code`), which a person has to look at."""
+    def _read(self, agreement: Agreement, token: str, code: str, answer: str) -> ClosingAck | None:
+        """What the other side has signed of our closing (JWS `token`). None for the answer of one that signs none: its own closing at most.
+        Raises PeerFailed for one that does not hold, by which nobody can tell whether it has it."""
+        means = self._means
+        try:
+            ack = opened(ClosingAck, answer, means.proven(agreement.peer))
+            own = None if ack.own is None else opened(Closing, ack.own, means.proven(agreement.peer))
+            demand_answer(ack, token, kept(Closing, token), own, agreement.provider, means.clock.now())
+            if (ack.why or "") != code:
+                raise refused("closing-ack-why")
+        except MeterRefused as error:
+            if error.code == "jws-typ" and not code:
+                return None
+            telemetry.log.warning("the answer to a closing does not hold", agreement=agreement.id, code=error.code, reason=error.message)
+            raise PeerFailed(f"the answer to a closing does not hold: {error.message}", (error.code,)) from None
+        return ack
+
+    async def _told(self, agreement: Agreement, code: str, ack: str | None = None) -> None:
+        """Put on record that a closing of ours is told, or that it will not be taken (`code`), which a person has to look at; and what the
+        other side has signed of it."""
         means, id = self._means, agreement.id
         if code:
             telemetry.log.error("the other side does not take a closing", agreement=id, peer=agreement.peer, code=code, remedy=REMEDY)
-        detail = {"code": code} if code else {}
-        told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, means.clock.now(), detail=detail)
+        detail, name = {"code": code} if code else {}, None if ack is None else digest(ack)
+        told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, means.clock.now(), digest=name, detail=detail, entry=ack)
 
         async def step() -> Changes | None:
             return Changes(evidence=(told,)) if await means.store.newest_fact(id, told.what) is None else None
@@ -202,52 +252,91 @@ class Closings:
         except ConnectorError as error:
             telemetry.log.warning("the answer to a closing does not hold", agreement=agreement.id, reason=error.message)
 
-    async def hear(self, caller: str, token: str) -> str | None:
+    async def hear(self, caller: str, token: str) -> Heard:
         """Take the closing (JWS) of `caller`: the agreement is closed from its instant on, or from that of our own if that counts, and what
-        runs under it ends. Returns our own, None if there is none: one is made where a consumer's comes too late. One that has been taken
-        is answered alike. Raises NotFound for an agreement that is not one with it, Contradiction while it is not final here,
-        MeterRefused for what is no closing of it, lies in the future or before what both have signed since, or is not the first of this
-        side."""
-        agreement = await self._take(None, caller, token)
-        own = await own_closing(self._means.store, agreement.id)
-        return None if own is None else own.entry
-
-    async def _take(self, id: str | None, peer: str, token: str) -> Agreement:
-        means, found = self._means, opened(Closing, token, self._means.proven(peer))
-        if id not in (None, found.agreement):
-            raise refused("closing-parties")
-        agreement: Agreement | None = None
+        runs under it ends. Our answer is on record; our own closing is in it, if there is one: one is made where a consumer's comes too
+        late. One that has been taken is answered alike, and one that lies before what both have signed since, or is not the first of
+        this side, is kept and refused in the answer. Raises NotFound for an agreement that is not one with it, Contradiction while it is
+        not final here, MeterRefused for what is no closing of it or lies in the future."""
+        means, found = self._means, opened(Closing, token, self._means.proven(caller))
+        heard: Heard | None = None
 
         async def step() -> Changes | None:
-            nonlocal agreement
-            agreement, now = await means.store.agreement(found.agreement), means.clock.now()
-            if agreement is None or agreement.peer != peer:
-                raise NotFound(f"there is no agreement `{found.agreement}` with you")
-            if not agreement.final:
-                raise Contradiction(f"agreement `{found.agreement}` is not final here yet; tell it again")
-            taken = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
-            if not is_new(found, means.identity.own.id, None if taken is None else kept(Closing, taken.entry or ""), now):
-                return None
-            fact = Evidence(telemetry.CLOSING_TAKEN, None, agreement.id, peer, None, now, digest=digest(token), entry=token)
-            own = await own_closing(self._means.store, agreement.id)
-            if own is None and agreement.closed_by != "us" and found.issuer != agreement.provider and is_late(found, now):
-                return self._instead(agreement, now, fact)
-            await self._demand_after(agreement, found)
-            ours = () if own is None else (kept(Closing, own.entry or ""),)
-            if first((found, *ours), agreement.provider) is not found:
-                return Changes(evidence=(fact,))
-            told = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
-            if ours and found.issuer == agreement.provider and told is not None and not told.detail:
-                demand_unheard(found, *ours, told.at)
-            reason = agreement.reason if agreement.closed_by == "peer" else None
-            expect = Expect(Agreement, agreement.id, agreement.version)
-            agreement = replace(agreement, closed=found.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)
-            return Changes((expect,), (agreement,), evidence=(fact,))
+            nonlocal heard
+            agreement, code = await self._agreement(found, caller), ""
+            try:
+                changes = await self._taken(agreement, found, token) or Changes()
+            except MeterRefused as error:
+                if error.code not in REFUSALS:
+                    raise
+                code, changes = error.code, Changes(evidence=(self._fact(telemetry.CLOSING_REFUSED, agreement, token),))
+            fact, known = await self._acked(agreement, found, changes, token, code)
+            heard = Heard(fact.entry or "", code)
+            return None if known else replace(changes, evidence=(*changes.evidence, fact))
 
         await means.decide(step, found.agreement)
-        if agreement is None:
-            raise AssertionError("a step reads the agreement or raises")
+        if heard is None:
+            raise AssertionError("a step answers or raises")
+        return heard
+
+    async def _acked(self, agreement: Agreement, found: Closing, changes: Changes, token: str, code: str) -> tuple[Evidence, bool]:
+        """Our answer to a closing (JWS `token`), as a fact, and whether that is on record already: for a closing that has come before.
+        `changes` are those that take it, if that was not done."""
+        means = self._means
+        instead = next((fact for fact in changes.evidence if fact.what == telemetry.CLOSING), None)
+        own = instead or await own_closing(means.store, agreement.id)
+        ours = () if own is None else (kept(Closing, own.entry or ""),)
+        counts = first((found, *ours), agreement.provider)
+        ends = counts.at if counts is not None and not code else None if agreement.closed is None else instant_of(agreement.closed)
+        parties = means.identity.own.id, agreement.peer, means.ids.new(), int(means.clock.now()), agreement.id
+        ack = ClosingAck(*parties, digest(token), REFUSED if code else TAKEN, code or None, None if own is None else own.entry, ends)
+        for fact in reversed(await means.store.evidence_of(agreement.id)):
+            if fact.what == telemetry.CLOSING_ANSWERED and fact.entry and kept(ClosingAck, fact.entry).said == ack.said:
+                return fact, True
+        return self._fact(telemetry.CLOSING_ANSWERED, agreement, means.identity.sign(ack.claims(), ClosingAck.TYP)), False
+
+    def _fact(self, what: str, agreement: Agreement, token: str) -> Evidence:
+        return Evidence(what, None, agreement.id, agreement.peer, None, self._means.clock.now(), digest=digest(token), entry=token)
+
+    async def _agreement(self, found: Closing, peer: str) -> Agreement:
+        agreement = await self._means.store.agreement(found.agreement)
+        if agreement is None or agreement.peer != peer:
+            raise NotFound(f"there is no agreement `{found.agreement}` with you")
+        if not agreement.final:
+            raise Contradiction(f"agreement `{found.agreement}` is not final here yet; tell it again")
         return agreement
+
+    async def _take(self, id: str, peer: str, token: str) -> None:
+        """Take the closing (JWS) that is in an answer."""
+        found = opened(Closing, token, self._means.proven(peer))
+        if id != found.agreement:
+            raise refused("closing-parties")
+
+        async def step() -> Changes | None:
+            return await self._taken(await self._agreement(found, peer), found, token)
+
+        await self._means.decide(step, id)
+
+    async def _taken(self, agreement: Agreement, found: Closing, token: str) -> Changes | None:
+        """What takes a closing (JWS `token`) of the other side; None if it is taken already."""
+        means, now = self._means, self._means.clock.now()
+        taken = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
+        if not is_new(found, means.identity.own.id, None if taken is None else kept(Closing, taken.entry or ""), now):
+            return None
+        fact = self._fact(telemetry.CLOSING_TAKEN, agreement, token)
+        own = await own_closing(means.store, agreement.id)
+        if own is None and agreement.closed_by != "us" and found.issuer != agreement.provider and is_late(found, now):
+            return self._instead(agreement, now, fact)
+        await self._demand_after(agreement, found)
+        ours = () if own is None else (kept(Closing, own.entry or ""),)
+        if first((found, *ours), agreement.provider) is not found:
+            return Changes(evidence=(fact,))
+        told = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
+        if ours and found.issuer == agreement.provider and told is not None and not told.detail:
+            demand_unheard(found, *ours, told.at)
+        reason = agreement.reason if agreement.closed_by == "peer" else None
+        after = replace(agreement, closed=found.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)
+        return Changes((Expect(Agreement, agreement.id, agreement.version),), (after,), evidence=(fact,))
 
     def _instead(self, agreement: Agreement, now: float, taken: Evidence) -> Changes:
         """Close an agreement, as its provider, whose consumer has told us too late that it has: both sides bill by this instant."""
@@ -270,26 +359,13 @@ class Closings:
             demand_after(found, account, None if row is None else kept(Receipt, row.receipt).counts)
 
 
-async def own_closing(store: Store, id: str) -> Evidence | None:
-    """The closing of an agreement that we have signed; None for one that the other side has refused for good."""
-    told = await store.newest_fact(id, telemetry.CLOSING_TOLD)
-    return None if told is not None and told.detail.get("code") in REFUSALS else await store.newest_fact(id, telemetry.CLOSING)
-
-
-async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | None:
-    """When an agreement was closed, by whom, and by whose word: both sides' once one has the closing that the other has signed. A peer that
-    has only ended what ran, and said that it has closed the agreement, has signed no instant: that is our own clock's. None for an
-    agreement that is not closed. `own` is our participant id."""
-    if agreement.closed is None:
-        return None
-    role = "provider" if agreement.provider == own else "consumer"
-    theirs = await store.newest_fact(agreement.id, telemetry.CLOSING_TAKEN)
-    ours = await (own_closing(store, agreement.id) if theirs is not None else store.newest_fact(agreement.id, telemetry.CLOSING))
-    known = [kept(Closing, fact.entry or "") for fact in (ours, theirs) if fact is not None]
-    counts = first(known, agreement.provider)
-    if counts is None:
-        by = own if agreement.closed_by == "us" else agreement.peer
-        return Closed(agreement.closed, by, f"{role}-only")
-    told = await store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
-    both = counts.issuer != own or (told is not None and not told.detail.get("code"))
-    return Closed(agreement.closed, counts.issuer, "both" if both else f"{role}-only")
+def _answer(reply: Reply) -> tuple[str, str]:
+    """The code for which a closing is refused ("" if it is not), and the answer (JWS) of the other side ("" if it signs none)."""
+    if reply.status == HTTPStatus.OK:
+        return "", reply.body.decode("ascii", "replace").strip()
+    try:
+        said = orjson.loads(reply.body)
+        code, ack = str(said["type"]).rpartition(":")[2], said.get("ack")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return "", ""
+    return code, ack if isinstance(ack, str) else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -276,16 +276,21 @@ class Stating:
             raise PeerRefused(f"`{peer}` has no address at which it takes statements")
         return protocol.removesuffix(PROTOCOL_PATH) + path
 
-    async def ask(self, method: str, url: str, peer: str, token: str | None = None) -> Reply:
+    async def ask(self, method: str, url: str, peer: str, token: str | None = None, taken: Collection[int] = (HTTPStatus.OK,)) -> Reply:
         """Ask a participant at an address of `place`, with a signed object (JWS) or without. Raises PeerRefused where it takes none, and
-        PeerFailed for all else, with the code that the other side has given for its reason, if it has."""
+        PeerFailed for all other statuses than those that are `taken`, as `failed` says."""
         headers = {"Authorization": await self._means.identity.mint(peer), "Accept": "*/*"} | telemetry.trace_header()
         if token is not None:
             headers["Content-Type"] = JWT
         body = None if token is None else token.encode("ascii")
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=ANSWER_BYTES_MAX)
-        if reply.status == HTTPStatus.OK:
+        if reply.status in taken:
             return reply
+        raise self.failed(url, reply)
+
+    @staticmethod
+    def failed(url: str, reply: Reply) -> PeerFailed:
+        """The error for an answer that is none, with the code that the other side has given for its reason, if it has."""
         code: tuple[str, ...] = ()
         text = f"the other side answered a {'statement' if PATH in url else 'closing'} with status {reply.status}"
         with suppress(orjson.JSONDecodeError, AttributeError):
@@ -294,8 +299,8 @@ class Stating:
         if reply.status in answers.NOT_US:
             text += f": it does not take who we are; {answers.MENDED}"
         if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-            raise PeerRefused(text, status=reply.status)
-        raise PeerFailed(text, code)
+            return PeerRefused(text, status=reply.status)
+        return PeerFailed(text, code)
 
 
 def _told(reply: Reply) -> dict[str, str]:

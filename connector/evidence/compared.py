@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from connector.evidence.report import FlowTold, Told
+from connector.evidence.report import FlowTold, Told, exactly
 
 NAMES = ("agreement", "provider", "consumer", "dataset", "policy")  # what cannot be told differently of one agreement
 
@@ -31,8 +31,21 @@ def _differences(one: Told, other: Told) -> Iterator[str]:
         yield from _flow(first, second)
     if one.closed != other.closed:
         yield f"the agreement is {_closed(one)} in the first file, {_closed(other)} in the second"
+    yield from _ended(one, other)
     if one.by != other.by and one.invoice is not None and other.invoice is not None and one.invoice[:2] != other.invoice[:2]:
         yield f"the first file says {' '.join(one.invoice[:2])} are owed, the second {' '.join(other.invoice[:2])}"
+
+
+def _ended(one: Told, other: Told) -> Iterator[str]:
+    """Which closing, and which answer to one, only one side shows: the other has not got it, or keeps it back."""
+    told = [{(each.by, each.at): each for each in of.closings} for of in (one, other)]
+    for key in sorted(told[0].keys() | told[1].keys()):
+        first, second = (each.get(key) for each in told)
+        said = f"the closing by {key[0]} at {exactly(key[1])}"
+        if first is None or second is None:
+            yield f"{said} is in the {'first' if first else 'second'} file alone"
+        elif first.answer != second.answer:
+            yield f"{said}: by the first file {first.answer}; by the second {second.answer}"
 
 
 def _closed(told: Told) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 
 import orjson
 
-from connector.evidence.case import Case, Object
+from connector.errors import MeterRefused
+from connector.evidence.case import AHEAD_SECONDS, Case, Object
 from connector.evidence.flows import DIGEST_BYTES, Flows
 from connector.evidence.members import Member
 from connector.metering.chain import STATUS
-from connector.metering.closing import first, instant_of
+from connector.metering.closing import REFUSED, Closing, ClosingAck, demand_answer, first, instant_of
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
+from connector.metering.objects import opened
 
 
 def check(case: Case, found: Flows) -> None:
@@ -90,14 +92,51 @@ def _closings(case: Case, found: Flows) -> None:
             case.fault("object-agreement", at.member, "/jws")
         if said.setdefault(value.issuer, value.at) != value.at:
             case.accuse("closing-twice", at.member)
-    counts = first((at.value for at in found.closings), case.provider)
+    for at in found.closing_acks:
+        _answer(case, found, at)
+    standing = [at.value for at in found.closings if not refuses(found, at)]
+    # Whose own closing was refused goes by the other's, which it has to show, and as long as there is none stays with its own.
+    counts = first(standing or (at.value for at in found.closings if at.value.issuer == case.exporter), case.provider)
     if counts is None:
         return
-    # An exporter whose own closing was refused goes by the other's, which it has to show.
-    others = [at.value for at in found.closings if at.value.issuer == case.counterparty]
+    others = [each for each in standing if each.issuer == case.counterparty]
     said_by = [(each.at, "us" if each.issuer == case.exporter else "peer") for each in (counts, *others)]
     if agreed["closed"] is None or (instant_of(agreed["closed"]), agreed["closedBy"]) not in said_by:
         case.fault("closing-other", case.agreement, "/closed")
+
+
+def _answer(case: Case, found: Flows, at: Object) -> None:
+    """Whether an answer to a closing is one to a closing of the file, and says what follows from that."""
+    ack = at.value
+    closing = next((each for each in found.closings if each.digest == ack.closing), None)
+    if closing is None:
+        case.fault("closing-ack-absent", at.member, "/jws")
+        return
+    try:
+        own = None if ack.own is None else opened(Closing, ack.own, case.reads(ack.issuer))
+        demand_answer(ack, closing.token, closing.value, own, case.provider, case.header.value["at"])
+    except MeterRefused as refused:
+        case.refused(refused.code, refused.message, at.member, "/jws")
+        return
+    if ack.state == REFUSED and ack.issuer == case.exporter and not _is_founded(case, found, ack, closing.value):
+        case.fault("closing-ack-unfounded", at.member, "/jws")
+    if found.answered.setdefault(closing.digest, at).value.state != ack.state:
+        case.accuse("closing-ack-twice", at.member)
+
+
+def _is_founded(case: Case, found: Flows, ack: ClosingAck, closing: Closing) -> bool:
+    """Whether something in the file of who has refused a closing bears out why."""
+    if ack.why == "closing-twice":
+        return any(each.value.issuer == closing.issuer and each.value.at != closing.at for each in found.closings)
+    since = closing.seconds - AHEAD_SECONDS
+    signed = closing.issuer == case.consumer and any(each.value.issued > since for each in found.acks)
+    return ack.why != "closing-before" or signed or case.agreement.value["created"] > since
+
+
+def refuses(found: Flows, closing: Object) -> bool:
+    """Whether the other side has signed that it refuses a closing."""
+    answer = found.answered.get(closing.digest)
+    return answer is not None and answer.value.state == REFUSED
 
 
 def _invoice(case: Case, found: Flows, at: Member) -> None:
@@ -127,14 +166,16 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
 
 
 def _ends(case: Case, found: Flows, said: Any) -> bool:
-    """Whether what an invoice says of the end of an agreement is what the agreement says of it; nothing that both know is without a closing
-    that one of them has signed."""
+    """Whether what an invoice says of the end of an agreement is what the agreement says of it. Both know only what the other side has
+    signed: the closing, or that it has taken the one of the exporter."""
     agreed = case.agreement.value
     by = case.exporter if agreed["closedBy"] == "us" else case.counterparty
     if not isinstance(said, dict) or agreed["closed"] is None:
         return False
     at = datetime.fromtimestamp(agreed["closed"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or bool(found.closings))
+    known = [each for each in found.closings if each.value.issuer == by and not refuses(found, each)]
+    both = any(by == case.counterparty or each.digest in found.answered for each in known)
+    return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or both)
 
 
 def _beyond(found: Flows, receipt: Object, flow: dict[str, Any]) -> bool:

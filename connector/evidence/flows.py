@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -11,7 +12,7 @@ from connector.evidence.members import OBJECTS, Member
 from connector.metering import chain, credit
 from connector.metering.chain import Outcome
 from connector.metering.chain_consumer import Terms, accept, judge_ack, restored
-from connector.metering.closing import Closing
+from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import Known, read_bytes
 from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Manifest, Receipt
@@ -20,7 +21,8 @@ from connector.metering.statements import Statement
 from connector.signatures.jws import claims_of
 
 DIGEST_BYTES = 32
-OF_ALL = frozenset({"statement", "closing"})  # what may be about the agreement and no transfer: a statement of a period, a closing
+OF_TRANSFERS = frozenset({"manifest", "receipt", "ack", "statement"})
+OF_ALL = frozenset({"statement", "closing", "closing-ack"})  # what may be about the agreement and no transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,22 @@ class Flow:
 
 @dataclass(slots=True)
 class Flows:
-    """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements` and `closings` as they stand, and
-    `objects`, all of them by digest; `transfers` are the members of that kind by the exporter's pids."""
+    """All signed objects: `flows` by the digests of their manifests, `receipts`, `acks`, `statements`, `closings` and the answers to these
+    (`closing_acks`) as they stand, `answered` those of the answers that hold by the digests of the closings, and `objects`, all of them by
+    digest; `transfers` are the members of that kind by the exporter's pids."""
 
     flows: dict[bytes, Flow] = field(default_factory=dict)
     receipts: dict[bytes, Object] = field(default_factory=dict)
     acks: list[Object] = field(default_factory=list)
     statements: list[Object] = field(default_factory=list)
     closings: list[Object] = field(default_factory=list)
+    closing_acks: list[Object] = field(default_factory=list)
+    answered: dict[bytes, Object] = field(default_factory=dict)
     objects: dict[bytes, Member] = field(default_factory=dict)
     transfers: dict[str, Member] = field(default_factory=dict)
+
+
+Reader = Callable[[Case, Flows, Member], None]
 
 
 def check(case: Case) -> Flows:
@@ -79,7 +87,7 @@ def check(case: Case) -> Flows:
                 continue
             found.objects[name] = member
             whole = kind in OF_ALL and member.value["transfer"] == case.agreement.value["id"]
-            if not whole and (kind == "closing" or member.value["transfer"] not in found.transfers):
+            if not whole and (kind not in OF_TRANSFERS or member.value["transfer"] not in found.transfers):
                 case.fault("object-transfer", member, "/transfer")
                 continue
             _READERS[kind](case, found, member)
@@ -131,26 +139,27 @@ def _ack(case: Case, found: Flows, at: Member) -> None:
     found.flows[receipt.value.manifest].acks.setdefault(receipt.digest, []).append(read)
 
 
-def _stated(case: Case, found: Flows, at: Member) -> None:
-    """Either side may have made it: the one whose key it names is to have signed it."""
-    issuer = next((who for who in (case.provider, case.consumer) if _says(at, who)), None)
-    if issuer is None:
-        case.fault("statement-by", at, "/jws")
-        return
-    if (read := case.object(Statement, issuer, at)) is not None:
-        found.statements.append(read)
+def _by_either(kind: type[Statement | Closing | ClosingAck], code: str, of: Callable[[Flows], list[Object]]) -> Reader:
+    """Reads what either side may have made: the one whose key it names is to have signed it."""
+
+    def reader(case: Case, found: Flows, at: Member) -> None:
+        issuer = next((who for who in (case.provider, case.consumer) if _says(at, who)), None)
+        if issuer is None:
+            case.fault(code, at, "/jws")
+        elif (read := case.object(kind, issuer, at)) is not None:
+            of(found).append(read)
+
+    return reader
 
 
-def _closed(case: Case, found: Flows, at: Member) -> None:
-    issuer = next((who for who in (case.provider, case.consumer) if _says(at, who)), None)
-    if issuer is None:
-        case.fault("closing-by", at, "/jws")
-        return
-    if (read := case.object(Closing, issuer, at)) is not None:
-        found.closings.append(read)
-
-
-_READERS = {"manifest": _manifest, "receipt": _receipt, "ack": _ack, "statement": _stated, "closing": _closed}
+_READERS: Mapping[str, Reader] = {
+    "manifest": _manifest,
+    "receipt": _receipt,
+    "ack": _ack,
+    "statement": _by_either(Statement, "statement-by", lambda found: found.statements),
+    "closing": _by_either(Closing, "closing-by", lambda found: found.closings),
+    "closing-ack": _by_either(ClosingAck, "closing-ack-by", lambda found: found.closing_acks),
+}
 
 
 def _says(at: Member, issuer: str) -> bool:

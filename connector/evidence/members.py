@@ -8,7 +8,7 @@ transfer      a transfer under it, and its account as the exporter keeps it
 decision      a stored decision about the negotiation or a transfer
 invoice       what is owed, where the agreement has prices
 checkpoint    a signed note of a ledger: the exporter's newest, those that witnesses have cosigned, those of the counterparty
-manifest, receipt, ack, statement, closing    signed objects (JWS), verbatim
+manifest, receipt, ack, statement, closing, closing-ack    signed objects (JWS), verbatim
 entry         an entry of the exporter's ledger with its proof: its body, or the digest of the signed object that it is
 consistency   the proof that an older checkpoint of the exporter's ledger is the beginning of the newest
 end           how many members there are of each kind
@@ -166,6 +166,7 @@ KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
     "ack": SIGNED,
     "statement": SIGNED,
     "closing": SIGNED,
+    "closing-ack": SIGNED,
     "entry": {
         "log": TEXT,
         "index": NUMBER,
@@ -183,7 +184,7 @@ KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
 # The order of kinds: what stands before the objects and entries, these in the order of the ledger, and the end.
 BEFORE: Final = ("evidence", "identity", "agreement", "negotiation", "transfer", "decision", "invoice", "checkpoint")
 PLACES: Final = {kind: place for place, kind in enumerate(BEFORE)} | {"end": len(BEFORE) + 1}
-OBJECTS: Final = ("manifest", "receipt", "ack", "statement", "closing")
+OBJECTS: Final = ("manifest", "receipt", "ack", "statement", "closing", "closing-ack")
 
 
 @dataclass(frozen=True, slots=True)

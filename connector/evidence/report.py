@@ -9,6 +9,8 @@ from typing import Any
 
 from connector.evidence.case import Narrowed
 from connector.evidence.members import Finding
+from connector.metering.closing import REFUSED
+from connector.metering.codes import CODES
 from connector.metering.counts import Counts, total
 
 
@@ -44,6 +46,40 @@ class FlowTold:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosingTold:
+    """What `by` has signed of the end of the agreement, at `at` (POSIX seconds), and what `other` has signed of that: `state` is taken,
+    refused (for the code `why`) or "" for nothing, `ends` when the agreement ends for it."""
+
+    by: str
+    at: float
+    other: str
+    state: str = ""
+    why: str | None = None
+    ends: float | None = None
+
+    @property
+    def answer(self) -> str:
+        """The answer in words."""
+        if not self.state:
+            return f"{self.other} has signed nothing of that in this file"
+        ends = f"and that the agreement ends at {exactly(self.ends)}" if self.ends is not None else "and that the agreement has not ended"
+        if self.state == REFUSED:
+            return f"{self.other} has signed that it refuses that (`{self.why}`: {CODES[self.why or '']}), {ends}"
+        return f"{self.other} has signed that it has taken that, {ends}"
+
+    def to_json(self) -> dict[str, Any]:
+        ends = None if self.ends is None else exactly(self.ends)
+        return {
+            "by": self.by,
+            "at": exactly(self.at),
+            "answered_by": self.other,
+            "answer": self.state or None,
+            "why": self.why,
+            "ends": ends,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a file tells of an agreement: who, what, how much, when, attested by whom. `policy` is the digest of the agreement's document;
     `alone` are counts that no consumer has signed for; `witnesses` say who has cosigned how much of the exporter's ledger."""
@@ -68,6 +104,7 @@ class Told:
     witnesses: tuple[tuple[str, int, int, int], ...]  # who, entries of the log that it has seen, of those in the file, when
     invoice: tuple[str, str, str] | None  # total, currency, digest
     statements: int
+    closings: tuple[ClosingTold, ...] = ()
     answers: int = 0  # with data, that the provider has signed
     asked: int = 0  # those of them whose requests the consumer has signed
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
@@ -126,6 +163,11 @@ class Report:
                 yield f"Not proven: {text}."
 
 
+def exactly(at: float) -> str:
+    """POSIX seconds as RFC 3339, to the microsecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def rfc3339(at: float) -> str:
     """POSIX seconds as RFC 3339, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -158,6 +200,7 @@ def _told(told: Told) -> dict[str, Any]:
         "witnesses": [{"by": by, "size": size, "entries": count, "at": rfc3339(at)} for by, size, count, at in told.witnesses],
         "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
         "statements": told.statements,
+        "closings": [each.to_json() for each in told.closings],
         "answers": {"signed": told.answers, "requests_signed": told.asked},
         "taken_over": [
             {"transfer": later, "from": before, "leaves": leaves, "receipt": number} for later, before, leaves, number in told.taken_over
@@ -179,6 +222,8 @@ def _said(told: Told) -> Iterator[str]:
         )
     for later, before, leaves, number in told.taken_over:
         yield f"Goes on: transfer {later} takes over from transfer {before}, where receipt {number} is for {leaves} leaves of its log."
+    for closing in told.closings:
+        yield f"Ended: {closing.by} has signed that it closed the agreement at {exactly(closing.at)}; {closing.answer}."
     if told.answers:
         asked = f", {told.asked} of them to requests that the consumer has signed" if told.asked else ""
         yield f"Answered: the provider has signed {told.answers} answers with data{asked}."

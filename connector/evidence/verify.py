@@ -9,8 +9,9 @@ from connector.evidence.case import Case, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.ledgers import Ledgers
 from connector.evidence.members import BEFORE, PLACES, Finding, Member, finding, read
-from connector.evidence.report import FlowTold, Report, Told, rfc3339
+from connector.evidence.report import ClosingTold, FlowTold, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed
+from connector.metering.closing import seconds_of
 from connector.metering.content import write_bytes
 
 FINDINGS_MAX = 200  # findings of one file; more are not read
@@ -116,10 +117,26 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         witnesses=tuple(witnesses),
         invoice=None if invoice is None else (str(invoice.get("total")), str(invoice.get("currency")), str(invoice.get("digest"))),
         statements=len(signed.statements),
+        closings=tuple(_closings(case, signed)),
         answers=logs.answers,
         asked=logs.asked,
         taken_over=tuple(logs.taken_over),
     )
+
+
+def _closings(case: Case, signed: Flows) -> Iterator[ClosingTold]:
+    """What both have signed of the end of the agreement: of a closing that was signed anew once, with its answer if there is one."""
+    told: dict[tuple[str, int], ClosingTold] = {}
+    for at in signed.closings:
+        value, answer = at.value, signed.answered.get(at.digest)
+        other = case.consumer if value.issuer == case.provider else case.provider
+        said = ClosingTold(value.issuer, value.seconds, other)
+        if answer is not None:
+            ends = None if answer.value.ends is None else seconds_of(answer.value.ends)
+            said = ClosingTold(value.issuer, value.seconds, other, answer.value.state, answer.value.why, ends)
+        if answer is not None or (value.issuer, value.at) not in told:
+            told[value.issuer, value.at] = said
+    yield from (told[key] for key in sorted(told, key=lambda key: (key[1], key[0])))
 
 
 def _flow(flow: Flow) -> FlowTold:
@@ -184,11 +201,7 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append(f"what {named}{more} means: extension lines of checkpoints of {owner} that nobody here knows")
     if str(case.agreement.value["negotiation"]) not in logs.facts:
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
-    if case.agreement.value["closed"] is not None and not any(each.value.issuer == case.counterparty for each in signed.closings):
-        texts.append(
-            f"that {case.counterparty} goes by the same end of the agreement: it has signed no closing of its own, and whether it has"
-            f" taken that of {case.exporter} its own export shows"
-        )
+    texts.extend(_ended(case, signed))
     texts.extend(_answered(logs))
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
@@ -204,6 +217,18 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _ended(case: Case, signed: Flows) -> Iterator[str]:
+    """What is not proven of the end of the agreement."""
+    theirs = [each.value for each in (*signed.closings, *signed.answered.values()) if each.value.issuer == case.counterparty]
+    if case.agreement.value["closed"] is not None and not theirs:
+        yield (
+            f"that {case.counterparty} goes by the same end of the agreement: it has signed no closing of its own, and whether it has"
+            f" taken that of {case.exporter} its own export shows"
+        )
+    if len({each.value.issuer for each in signed.closings}) > 1 and not signed.answered:
+        yield "that either side knew of the closing of the other: nobody has signed an answer that is in the file"
 
 
 def _answered(logs: Ledgers) -> Iterator[str]:

@@ -21,7 +21,7 @@ from connector.evidence.bundle import Bundle
 from connector.ledger.book import Book
 from connector.ledger.proving import Proving
 from connector.merkle import checkpoints, notes
-from connector.metering.closing import Closing
+from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.objects import Ack, Manifest, Receipt, digest, manifest_of
 from connector.metering.statements import Statement
@@ -34,7 +34,14 @@ from connector.signatures import jws
 PAGE = 200  # entries at once: 400 kB of signed objects
 PROCESSES = 500
 NUMBERED = 256
-KINDS = {Manifest.TYP: "manifest", Receipt.TYP: "receipt", Ack.TYP: "ack", Statement.TYP: "statement", Closing.TYP: "closing"}
+KINDS = {
+    Manifest.TYP: "manifest",
+    Receipt.TYP: "receipt",
+    Ack.TYP: "ack",
+    Statement.TYP: "statement",
+    Closing.TYP: "closing",
+    ClosingAck.TYP: "closing-ack",
+}
 
 Invoiced = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 

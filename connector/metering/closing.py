@@ -1,11 +1,13 @@
-"""That one side has closed an agreement, and when, signed: the closing, as a value and as claims of a JWS. Pure.
+"""That one side has closed an agreement, and when, signed: the closing, and the answer to it, as values and as claims of a JWS. Pure.
 
 From that instant nothing is owed for time any more, so both sides have to go by the same one. Whoever closes signs it in the commit that
-closes and tells the other side. Where both do, `first` says which one counts, of the same two on both sides.
+closes and tells the other side, which signs that it has taken that, or refuses it, and by which instant it goes. Where both close, `first`
+says which one counts, of the same two on both sides.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
@@ -13,8 +15,9 @@ from typing import Any, ClassVar, Final, Self
 from connector.metering import claims as read
 from connector.metering.chain import AHEAD_SECONDS_MAX, Account
 from connector.metering.codes import refused
+from connector.metering.content import write_bytes
 from connector.metering.counts import NOTHING, Counts
-from connector.metering.objects import manifest_of
+from connector.metering.objects import digest, manifest_of
 
 MICROSECONDS: Final = 1_000_000
 LATE_SECONDS: Final = 7 * 86_400.0  # that a consumer's closing may lie back: for so long one side may be away
@@ -26,6 +29,20 @@ CLOSING: Final[read.Table] = {
     "iat": read.number,
     "agr": read.id_,
     "at": read.number,
+}
+TAKEN, REFUSED = "taken", "refused"
+REFUSALS: Final = ("closing-before", "closing-twice", "closing-heard")  # for good, whenever it is told again: so they are signed
+CLOSING_ACK: Final[read.Table] = {
+    "iss": read.did,
+    "aud": read.did,
+    "jti": read.jti,
+    "iat": read.number,
+    "agr": read.id_,
+    "clos": read.digest,
+    "st": read.one_of(TAKEN, REFUSED),
+    "why": read.optional(read.one_of(*REFUSALS)),
+    "own": read.optional(read.text(re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}"), 4096)),
+    "ends": read.optional(read.number),
 }
 
 
@@ -65,6 +82,77 @@ class Closing:
         if got["at"] // MICROSECONDS > got["iat"]:
             raise refused("claim-at")
         return cls(*got.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingAck:
+    """The word of `issuer` that it has the closing of the other side whose digest is `closing`: it has taken it, or refuses it for the
+    code `why`. `own` is its own closing (JWS) if it has signed one that counts, `ends` the instant (microseconds since 1970) at which the
+    agreement ends for it, None as long as it has not."""
+
+    TYP: ClassVar[str] = "dp-closing-ack+jwt"
+
+    issuer: str
+    audience: str
+    id: str
+    issued: int
+    agreement: str
+    closing: bytes
+    state: str = TAKEN
+    why: str | None = None
+    own: str | None = None
+    ends: int | None = None
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What it says, whenever it was signed."""
+        return self.closing, self.state, self.why, self.own, self.ends
+
+    def claims(self) -> dict[str, Any]:
+        return {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "jti": self.id,
+            "iat": self.issued,
+            "agr": self.agreement,
+            "clos": write_bytes(self.closing),
+            "st": self.state,
+            "why": self.why,
+            "own": self.own,
+            "ends": self.ends,
+        }
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Self:
+        """Read the claims of the answer to a closing. Raises MeterRefused."""
+        got = read.read(claims, CLOSING_ACK)
+        if (got["st"] == REFUSED) != (got["why"] is not None):
+            raise refused("claim-why")
+        if got["st"] == TAKEN and got["ends"] is None:
+            raise refused("claim-ends")
+        return cls(*got.values())
+
+
+def demand_answer(ack: ClosingAck, token: str, closing: Closing, own: Closing | None, provider: str, now: float) -> None:
+    """Whether an answer is one to this `closing`, as it was signed (JWS `token`), and says what follows from that, `now` (POSIX seconds)
+    or before; `own` is the closing that is in it.
+
+    Raises MeterRefused with a `closing-ack-` code.
+    """
+    parties = ack.issuer, ack.audience, ack.agreement
+    if parties != (closing.audience, closing.issuer, closing.agreement):
+        raise refused("closing-ack-parties")
+    if ack.issued > now + AHEAD_SECONDS_MAX:
+        raise refused("closing-ack-ahead")
+    if ack.closing != digest(token):
+        raise refused("closing-ack-closing")
+    if own is not None and (own.issuer, own.audience, own.agreement) != parties:
+        raise refused("closing-ack-own")
+    counts = first((closing,) if own is None else (closing, own), provider)
+    if ack.state == TAKEN and counts is not None and ack.ends != counts.at:
+        raise refused("closing-ack-ends")
+    if ack.why == "closing-heard" and (own is None or closing.issuer != provider or closing.at <= own.at):
+        raise refused("closing-ack-why")
 
 
 def instant_of(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Every reason why a header, a manifest, a receipt, an ack, a statement or a closing does not hold: one code and one sentence each. Pure.
+"""Every reason why a header or a signed object does not hold, from manifest to closing: one code and one sentence each. Pure.
 
 Codes are stable: they go to the peer and into evidence. A sentence says what is wrong and how to mend it; values that a peer has sent
 are never repeated in it, except numbers.
@@ -38,10 +38,10 @@ CLAIMS: dict[str, str] = {
     "calls": "a whole number that is not negative",
     "us": "a whole number of microseconds that is not negative",
     "cp": "a checkpoint: `size` in leaves and `root`, or null before a live log has one",
-    "st": "one of the states of its kind: partial, complete, rejected, aborted; or ok, quota, revoked, suspended",
+    "st": "one of the states of its kind: partial, complete, rejected, aborted; or ok, quota, revoked, suspended; or taken, refused",
     "after": "write or fsync",
     "rej": "the `leaf` that failed and the hash `got` instead, or null; it goes with the state rejected alone",
-    "why": "a short reason of letters, digits and dashes, or null; it goes with the state aborted alone",
+    "why": "a short reason of letters, digits and dashes, or null; it goes with the states aborted and refused alone",
     "led": "the newest checkpoint of the signer's ledger, a signed note, or null",
     "rcpt": "the base64url SHA-256 of a receipt as it was signed",
     "idx": "an index in the signer's ledger, or null",
@@ -51,6 +51,9 @@ CLAIMS: dict[str, str] = {
     "totals": "counts",
     "peer": "the newest checkpoint of the other side's ledger, a signed note, or null",
     "at": "an instant in whole microseconds since 1970, not after `iat`",
+    "clos": "the base64url SHA-256 of a closing as it was signed",
+    "own": "a closing of the signer's own (JWS), or null",
+    "ends": "an instant in whole microseconds since 1970, or null where a closing is refused and there is no other",
 }
 
 CODES: dict[str, str] = {
@@ -139,6 +142,13 @@ CODES: dict[str, str] = {
     "closing-before": "the closing's `at` lies before what both sides have signed for since, which is more than was on its way",
     "closing-twice": "another closing by the same side, with another instant, is on record here; the first counts",
     "closing-heard": "the provider's closing lies after it has taken the consumer's, and that came in time: that one counts",
+    # of the answer to a closing, for the side that has closed
+    "closing-ack-parties": "the answer to the closing is not by the other party of the agreement for this one",
+    "closing-ack-closing": "the answer is to another closing",
+    "closing-ack-own": "the closing in the answer is not one of this agreement by who answers",
+    "closing-ack-ends": "the answer says another end of the agreement than that of the first of both closings",
+    "closing-ack-why": "the answer refuses the closing for what is not so",
+    "closing-ack-ahead": "the answer's `iat` lies more than 300 seconds in the future; compare the clocks of both sides",
     # of a header leaf
     "header-length": "the header has more than 4,096 bytes",
     "header-json": "the header is not a JSON object",

@@ -15,17 +15,20 @@ from hypothesis import strategies as st
 from connector.adapters.keys import generate, retire
 from connector.adapters.memory import MemoryStore
 from connector.control.journal import Journal
-from connector.control_billing.closings import Closings, closed_of
+from connector.control_billing.closed import closed_of
+from connector.control_billing.closings import Closings, Heard
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
 from connector.errors import MeterRefused, PeerFailed, PeerRefused
 from connector.evidence.compared import compare
 from connector.evidence.verify import verify
-from connector.metering.closing import LATE_SECONDS, Closing, instant_of
-from connector.metering.objects import kept
+from connector.metering.closing import LATE_SECONDS, Closing, ClosingAck, instant_of
+from connector.metering.content import write_bytes
+from connector.metering.objects import digest, kept
 from connector.metering_bills.invoice import Closed
 from connector.ports import Reply
 from connector.records import Agreement, Changes
+from connector.signatures import jws
 from tests import pair
 from tests.control_billing.test_stating import fact, quick
 from tests.dataplane.rig import Counted, FakeIdentity
@@ -37,7 +40,7 @@ __all__ = ["quick"]
 DAY = 86_400
 DATASET = "urn:test:daily"
 SUBSCRIBED = {"@type": "Offer", "permission": [{"action": "use", "duty": [price("9.99", "subscription", every("P1D"))]}]}
-SAID = ("closing-signed", "closing-taken", "closing-told")
+SAID = ("closing-signed", "closing-taken", "closing-answered", "closing-refused", "closing-told")
 
 
 async def subscribed(both: pair.Pair) -> str:
@@ -118,10 +121,15 @@ async def test_whoever_closes_both_bill_by_the_same_instant(tmp_path: Path, who:
         assert (closed["closed_by"], closed["closing"]) == ("us", "both")
         assert ((await shown(other, agreement))["closed_by"], (await shown(by, agreement))["closing"]) == ("peer", "both")
         await same(both, agreement, by)
-        assert (await facts(by, agreement), await facts(other, agreement)) == (["closing-signed", "closing-told"], ["closing-taken"])
+        assert (await facts(by, agreement), await facts(other, agreement)) == (
+            ["closing-signed", "closing-told"],
+            ["closing-taken", "closing-answered"],
+        )
+        ours, theirs = [[each.entry for each in await at.evidence(agreement) if each.what == SAID[n]] for at, n in ((by, 4), (other, 2))]
+        assert ours == theirs, "both have the answer on record"
         again = await close(other, agreement, "as well")
         assert (again["closed_by"], again["closed"]) == ("peer", closed["closed"])
-        assert await facts(other, agreement) == ["closing-taken"]
+        assert await facts(other, agreement) == ["closing-taken", "closing-answered"]
 
 
 @pytest.mark.asyncio
@@ -188,7 +196,7 @@ async def test_where_both_close_at_once_the_earlier_one_counts_on_both(tmp_path:
         for at in (by, other):
             await fact(at, agreement, "closing-told")
             await fact(at, agreement, "closing-taken")
-            assert sorted(await facts(at, agreement)) == ["closing-signed", "closing-taken", "closing-told"]
+            assert sorted(await facts(at, agreement)) == ["closing-answered", "closing-signed", "closing-taken", "closing-told"]
         await same(both, agreement, by)
 
 
@@ -238,7 +246,6 @@ async def test_a_closing_that_does_not_hold_is_refused_and_changes_nothing(tmp_p
             "claim-at": closing(one, other, agreement, now + 30_000_000),
             "claims-unknown": closing(one, other, agreement, now, why="x"),
             "closing-ahead": closing(one, other, agreement, now + 310_000_000, iat=int(time.time()) + 311),
-            "closing-before": closing(one, other, agreement, now - 600_000_000),
             "closing-parties": closing(one, other, agreement, now, aud=one.site.id),
             "jws-typ": (await fact(one, (await one.connector.store.metered_of(agreement))[0].transfer, "receipt-signed")).entry,
             "jws-kid": closing(other, one, agreement, now, iss=one.site.id),
@@ -259,13 +266,23 @@ async def test_a_closing_that_does_not_hold_is_refused_and_changes_nothing(tmp_p
         answer = await say(one, other, closing(one, other, agreement, now - 400_000_000))
         assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-before")
         # the first counts, however often it is said
-        token = closing(one, other, agreement, now)
+        token, answers = closing(one, other, agreement, now), []
         for _ in range(2):
             answer = await say(one, other, token)
-            assert (answer.status, answer.body) == (200, b"")
-        answer = await say(one, other, closing(one, other, agreement, now - 1))
-        assert (answer.status, orjson.loads(answer.body)["type"]) == (422, "urn:qiao:problem:closing-twice")
-        assert await facts(other, agreement) == ["closing-taken"]
+            assert answer.status == 200
+            answers.append(answer.body.decode())
+        assert answers[0] == answers[1], "it is answered alike"
+        said = kept(ClosingAck, answers[0])
+        assert (said.issuer, said.audience, said.state, said.own, said.ends) == (other.site.id, one.site.id, "taken", None, now)
+        second = closing(one, other, agreement, now - 1)
+        for _ in range(2):
+            answer = await say(one, other, second)
+            document = orjson.loads(answer.body)
+            assert (answer.status, document["type"], document["code"]) == (422, "urn:qiao:problem:closing-twice", "closing-twice")
+            refusal = kept(ClosingAck, document["ack"])
+            assert (refusal.closing, refusal.state, refusal.why, refusal.ends) == (digest(second), "refused", "closing-twice", now)
+        whats = ("closing-refused", "closing-taken", "closing-refused")
+        assert await facts(other, agreement) == [each for what in whats for each in (what, "closing-answered")]
         assert instant_of((await other.connector.store.agreement(agreement)).closed) == now  # type: ignore[union-attr, arg-type]
 
 
@@ -347,7 +364,7 @@ async def test_a_closing_that_a_provider_hears_of_too_late_ends_by_the_providers
         late = closing(both.consumer, both.provider, agreement, instant_of(time.time() - 8 * DAY))
         assert (await say(both.consumer, both.provider, late)).status == 200
         await fact(both.provider, agreement, "closing-told")
-        assert await facts(both.provider, agreement) == ["closing-taken", "closing-signed", "closing-told"]
+        assert await facts(both.provider, agreement) == ["closing-taken", "closing-signed", "closing-answered", "closing-told"]
         file = await both.provider.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")
         assert not [each for each in verify(file.body).findings if "clos" in str(each)]
 
@@ -451,15 +468,25 @@ class Side:
     def place(self, _peer: str, path: str) -> str:
         return path
 
-    async def ask(self, _method: str, _url: str, _peer: str, token: str) -> Reply:
+    async def ask(self, _method: str, _url: str, _peer: str, token: str, _taken: object) -> Reply:
         assert self.other is not None
         try:
-            own = await self.other.closings.hear(self.name, token)
+            heard = await self.other.closings.hear(self.name, token)
         except MeterRefused as error:
             raise PeerFailed("refused", (error.code,)) from error
         if self.lost:
             raise PeerFailed("the answer is lost")
-        return Reply(200, {}, (own or "").encode())
+        return self.answers(heard)
+
+    @staticmethod
+    def answers(heard: Heard) -> Reply:
+        if not heard.code:
+            return Reply(200, {}, heard.ack.encode())
+        return Reply(422, {}, orjson.dumps({"type": f"urn:qiao:problem:{heard.code}", "ack": heard.ack}))
+
+    @staticmethod
+    def failed(_url: str, reply: Reply) -> PeerFailed:
+        return PeerFailed(f"status {reply.status}")
 
     async def close(self) -> None:
         agreement = await self.agreement()
@@ -536,3 +563,64 @@ async def test_a_provider_that_has_taken_a_closing_in_time_does_not_lengthen_a_s
     closed = await closed_of(consumer.store, before, CONSUMER)
     assert closed is not None
     assert (closed.at, closed.attested) == (before.closed, "both")
+
+
+LIES: list[tuple[str, dict[str, Any]]] = [
+    ("closing-ack-parties", {"agr": "urn:uuid:another"}),
+    ("closing-ack-closing", {"clos": write_bytes(b"x" * 32)}),
+    ("closing-ack-ends", {"ends": 1}),
+    ("closing-ack-ahead", {"iat": 1_800_000_301}),
+    ("closing-ack-why", {"st": "refused", "why": "closing-before"}),
+    ("closing-ack-why", {"st": "refused", "why": "closing-heard"}),
+    ("claim-why", {"why": "closing-before"}),
+    ("claim-ends", {"ends": None}),
+    ("claims-unknown", {"more": 1}),
+    ("claim-own", {"own": "x"}),
+    ("jws-alg", {"own": "e30.e30.e30"}),
+    ("jws-issuer", {"iss": PROVIDER}),
+    ("jws-signature", {}),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("code", "changed"), LIES, ids=[f"{n} {code}" for n, (code, _) in enumerate(LIES)])
+async def test_an_answer_that_does_not_hold_is_none_and_the_closing_is_told_again(code: str, changed: dict[str, Any]):
+    provider, consumer = await sides(1_800_000_000.0)
+    await provider.close()
+    as_it_is = Side.answers
+
+    def lied(heard: Heard) -> Reply:
+        claims = jws.claims_of(heard.ack) | changed
+        token = consumer.means.identity.sign(claims, ClosingAck.TYP) if changed else heard.ack[:-8] + "AAAAAAAA"
+        return Reply(200, {}, token.encode())
+
+    provider.answers = lied  # type: ignore[method-assign]
+    with pytest.raises(PeerFailed) as failed:
+        await provider.closings.tell("urn:uuid:agreement")
+    assert failed.value.reasons == (code,)
+    assert await provider.store.untold() == ["urn:uuid:agreement"]
+    closed = await closed_of(provider.store, await provider.agreement(), PROVIDER)
+    assert closed is not None
+    assert closed.attested == "provider-only"
+    provider.answers = as_it_is  # type: ignore[method-assign]
+    await provider.tell(lost=False)
+    closed = await closed_of(provider.store, await provider.agreement(), PROVIDER)
+    assert closed is not None
+    assert closed.attested == "both"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("own", [False, True], ids=["nothing", "its own closing"])
+async def test_a_peer_that_signs_no_answer_is_told_and_it_stays_our_word(*, own: bool):
+    provider, consumer = await sides(1_800_000_000.0)
+    for side in (provider, consumer) if own else (provider,):
+        await side.close()
+    theirs = await consumer.store.newest_fact("urn:uuid:agreement", "closing-signed")
+    provider.answers = lambda _: Reply(200, {}, (theirs.entry if theirs and theirs.entry else "").encode())  # type: ignore[method-assign]
+    await provider.tell(lost=False)
+    assert await provider.store.untold() == []
+    closed = await closed_of(provider.store, await provider.agreement(), PROVIDER)
+    assert closed is not None
+    assert (closed.by, closed.attested) == (PROVIDER, "provider-only")
+    taken = await provider.store.newest_fact("urn:uuid:agreement", "closing-taken")
+    assert (taken is not None) is own

@@ -16,7 +16,7 @@ from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes
 from connector.merkle.succession import follows
 from connector.merkle.tree import leaf_hash
-from connector.metering.closing import Closing
+from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Checkpoint, Rejected, digest
@@ -40,12 +40,23 @@ from tests.evidence.rig import (
     identity,
     key_of,
     note_over,
+    signed,
 )
 
 Forge = Callable[[Draft], Any]
 OTHER = write_bytes(b"o" * 32)
 CLOSING = Closing(CONSUMER, PROVIDER, "c1", NOW + 30, "urn:uuid:a", NOW * 1_000_000 + 30_500_000)
 OWN_CLOSING = replace(CLOSING, issuer=PROVIDER, audience=CONSUMER, id="c2")
+
+
+def answer(to: Closing, **changed: Any) -> ClosingAck:
+    """That the other side has taken a closing, or what it says instead."""
+    said = ClosingAck(to.audience, to.issuer, f"a-{to.id}", NOW + 31, to.agreement, digest(signed(to)), ends=to.at)
+    return replace(said, **changed)
+
+
+TWIN = replace(CLOSING, id="c9", at=CLOSING.at + 7)  # another instant by the same side
+REFUSAL: dict[str, Any] = {"state": "refused", "why": "closing-twice"}
 HASH = "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
 
 
@@ -510,6 +521,50 @@ LIES: list[tuple[str, str, Story]] = [
     ("a closing after it was signed", "claim-at", Story({"closing 2": other(at=NOW * 2_000_000)}, closings=(CLOSING, CLOSING))),
     ("an agreement that goes by the later closing", "closing-other", Story(closings=(OWN_CLOSING, replace(CLOSING, at=CLOSING.at - 9)))),
     ("a closing that the agreement does not know", "closing-other", Story({"closing 1": other(at=CLOSING.at - 9)}, closings=(CLOSING,))),
+    ("an answer to a closing by a stranger", "closing-ack-by", Story(closings=(CLOSING,), answers=(answer(CLOSING, issuer=STRANGER),))),
+    (
+        "an answer to a closing for its own side",
+        "closing-ack-parties",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, audience=PROVIDER),)),
+    ),
+    (
+        "an answer to a closing of another agreement",
+        "closing-ack-parties",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, agreement="urn:uuid:b"),)),
+    ),
+    ("an answer to a closing that nobody has", "closing-ack-absent", Story(closings=(CLOSING,), answers=(answer(TWIN),))),
+    ("an answer that says another end", "closing-ack-ends", Story(closings=(CLOSING,), answers=(answer(CLOSING, ends=CLOSING.at + 1),))),
+    ("an answer that takes a closing and says no end", "claim-ends", Story(closings=(CLOSING,), answers=(answer(CLOSING, ends=None),))),
+    (
+        "an answer that takes a closing for a reason",
+        "claim-why",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, why="closing-twice"),)),
+    ),
+    (
+        "an answer with a closing that is the other side's",
+        "jws-kid",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, own=signed(CLOSING)),)),
+    ),
+    (
+        "an answer with a closing of another agreement",
+        "closing-ack-own",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, own=signed(replace(OWN_CLOSING, agreement="urn:uuid:b"))),)),
+    ),
+    (
+        "a refusal for a closing in time where there was none",
+        "closing-ack-why",
+        Story(closings=(CLOSING,), answers=(answer(CLOSING, state="refused", why="closing-heard"),)),
+    ),
+    (
+        "a refusal for another closing where there is none",
+        "closing-ack-unfounded",
+        Story(closings=(OWN_CLOSING, CLOSING), answers=(answer(CLOSING, **REFUSAL),)),
+    ),
+    (
+        "an end that both know, of a closing that was refused",
+        "closing-other",
+        Story(closings=(CLOSING, OWN_CLOSING, TWIN), answers=(answer(CLOSING, **REFUSAL),)),
+    ),
     (
         "a checkpoint of another ledger under a receipt",
         "signature-untrusted",

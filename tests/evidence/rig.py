@@ -21,7 +21,7 @@ from connector.evidence.verify import verify
 from connector.ledger.book import signer_of
 from connector.merkle import checkpoints, notes, witness
 from connector.merkle.tree import consistency, inclusion, leaf_hash, nodes_of, root_of
-from connector.metering.closing import Closing
+from connector.metering.closing import Closing, ClosingAck
 from connector.metering.content import Layout, digest_of, write_bytes
 from connector.metering.counts import Counts
 from connector.metering.objects import Ack, Checkpoint, ContentLog, Manifest, Receipt, digest
@@ -119,6 +119,7 @@ class Story:
     invoice: bool = True
     finalized: str = "FINALIZED"  # the state in which the provider is when it says so
     closings: tuple[Closing, ...] = ()  # in the order in which they come to the provider's ledger; the first of them counts
+    answers: tuple[ClosingAck, ...] = ()  # to them
 
     def changed(self, name: str, value: Any) -> Any:
         return self.change.get(name, lambda each: each)(value)
@@ -182,6 +183,8 @@ class Story:
             if closing.issuer == PROVIDER:
                 say("agreement-closed", NEGOTIATION, at=closing.seconds, state=None, agreement=AGREEMENT, reasons=[])
             sign("closing", f"closing {number}", closing, AGREEMENT)
+        for number, answer in enumerate(self.answers, 1):
+            sign("closing-ack", f"closing-ack {number}", answer, AGREEMENT)
         for said, _ in self.extra:
             put(said)
         for place, body in self.rewritten.items():

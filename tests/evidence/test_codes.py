@@ -7,7 +7,7 @@ ELSEWHERE = {
     "byte-altered", "bytes-altered",  # `test_verify`
     "trust-unknown", "trust-key", "trust-validity",  # `test_identities`
     "ack-twice",  # `test_flows`
-    "closing-twice",  # `test_figures`
+    "closing-twice", "closing-ack-twice",  # `test_figures`
     "takes-over-other",  # `test_held`
     "answer-signature", "answer-other", "answer-twice", "answer-time", "answer-transfer",  # `test_held`
     "request-signature", "request-other",  # `test_held`

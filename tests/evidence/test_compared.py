@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from connector.evidence.compared import compare
-from connector.evidence.report import Told
+from connector.evidence.report import ClosingTold, Told
 from connector.evidence.verify import verify
 from connector.metering.counts import Counts
 from tests.evidence.rig import CONSUMER, PROVIDER, SOUND, STRANGER
@@ -58,6 +58,16 @@ def test_a_promise_that_only_the_provider_has_made_is_no_difference():
     again = replace(FLOW, objects={"manifest": "another"}, receipts=0, acknowledged=0, counts=Counts())
     assert compare(replace(ONE, flows=(again, FLOW)), THEIRS) == ()
     assert ONE.by == PROVIDER
+
+
+def test_a_closing_or_an_answer_that_only_one_side_shows_is_told():
+    said = ClosingTold(PROVIDER, 60.25, CONSUMER)
+    (found,) = compare(replace(ONE, closings=(said,)), THEIRS)
+    assert found == f"the closing by {PROVIDER} at 1970-01-01T00:01:00.250000Z is in the first file alone"
+    answered = replace(ONE, closings=(replace(said, state="taken", ends=60.25),))
+    (found,) = compare(answered, replace(THEIRS, closings=(said,)))
+    assert f"by the second {CONSUMER} has signed nothing of that in this file" in found
+    assert compare(answered, replace(THEIRS, closings=answered.closings)) == ()
 
 
 def test_an_agreement_that_is_closed_otherwise_in_the_other_file_is_told():

@@ -5,8 +5,8 @@ from dataclasses import replace
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
-from tests.evidence.forgeries import CLOSING, OWN_CLOSING, invoiced, other
-from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed
+from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other
+from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed, signed
 from tests.evidence.test_held import CLOSED
 
 
@@ -52,8 +52,10 @@ def test_an_agreement_is_closed_by_what_its_parties_have_signed_and_the_earlier_
     for closings in ((CLOSING,), (OWN_CLOSING,), (CLOSING, later), (CLOSING, replace(CLOSING, id="c3", issued=NOW + 44))):
         draft = Story(closings=closings).draft()
         assert draft.codes() == set(), closings
-        invoiced(closed={"at": "2027-01-15T08:00:30.500Z", "by": closings[0].issuer, "attested": "both"})(draft)
-        assert draft.codes() == set()
+        for answers in ((), (answer(closings[0]),)):
+            draft = Story(closings=closings, answers=answers).draft()
+            invoiced(closed={"at": "2027-01-15T08:00:30.500Z", "by": closings[0].issuer, "attested": "both"})(draft)
+            assert draft.codes() == (set() if answers or closings[0] is CLOSING else {"invoice-closed"}), "both know what both have signed"
     # of one that only the exporter has signed nothing says that the other side goes by it
     for closings, said in (((CLOSING,), False), ((OWN_CLOSING,), True)):
         report = verify(Story(closings=closings).draft().data)
@@ -65,6 +67,48 @@ def test_two_closings_of_one_side_with_different_instants_accuse_it():
     report = verify(twice.data)
     assert report.sound
     assert [(each.code, each.accuses) for each in report.findings] == [("closing-twice", True)]
+
+
+def test_what_either_side_has_signed_of_the_closing_of_the_other_is_told():
+    later = replace(OWN_CLOSING, at=CLOSING.at + 9, issued=CLOSING.issued + 1)
+    for closings, answers, says in (
+        ((CLOSING, later), (), f"{CONSUMER} has signed nothing of that in this file"),
+        (
+            (CLOSING, later),
+            (answer(CLOSING, own=signed(later)),),
+            f"{PROVIDER} has signed that it has taken that, and that the agreement ends",
+        ),
+        (
+            (CLOSING, TWIN),
+            (answer(TWIN, **REFUSAL, ends=CLOSING.at),),
+            f"{PROVIDER} has signed that it refuses that (`closing-twice`: another",
+        ),
+        (
+            (OWN_CLOSING, CLOSING),
+            (answer(CLOSING, state="refused", why="closing-before", ends=None),),
+            "and that the agreement has not ended",
+        ),
+    ):
+        report = verify(Story(closings=closings, answers=answers).draft().data)
+        assert report.sound, report.findings
+        assert sum(says in line for line in report.verdict()) == 1, [*report.verdict()]
+        assert any("nobody has signed an answer" in each for each in report.unproven) is (not answers)
+        assert report.told is not None
+        assert [each["answer"] for each in report.to_json()["agreement"]["closings"] if each["answer"]] == [each.state for each in answers]
+
+
+def test_who_has_signed_that_a_closing_is_taken_and_refused_is_accused():
+    contrary = answer(CLOSING, id="a-2", **(REFUSAL | {"why": "closing-before"}), ends=CLOSING.at)
+    report = verify(Story(closings=(CLOSING,), answers=(answer(CLOSING), contrary)).draft().data)
+    assert report.sound, report.findings
+    assert [(each.code, each.accuses) for each in report.findings] == [("closing-ack-twice", True)]
+
+
+def test_a_closing_that_the_other_side_has_refused_does_not_end_the_agreement():
+    story = Story(closings=(OWN_CLOSING, replace(CLOSING, at=CLOSING.at - 9)))
+    assert story.draft().codes() == {"closing-other"}
+    refused = answer(story.closings[1], state="refused", why="closing-before", ends=OWN_CLOSING.at)
+    assert replace(story, answers=(refused,)).draft().codes() == set()
 
 
 def test_a_reason_for_a_closing_of_the_peer_is_one_that_it_gave():

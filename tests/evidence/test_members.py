@@ -10,6 +10,7 @@ from connector.evidence.members import KINDS, Finding, read, write
 from tests.evidence.rig import SOUND
 
 SAMPLES = dict(reversed(SOUND.members)) | {"closing": SOUND.one("statement"), "end": {"members": {"entry": 1}}}
+SAMPLES["closing-ack"] = SAMPLES["closing"]
 
 
 def test_there_is_a_sample_of_every_kind():

@@ -8,8 +8,21 @@ from hypothesis import strategies as st
 
 from connector.dsp.messages import Role
 from connector.errors import MeterRefused
-from connector.metering.closing import LATE_SECONDS, Closing, demand_after, demand_unheard, first, instant_of, is_late, is_new, seconds_of
+from connector.metering.closing import (
+    LATE_SECONDS,
+    Closing,
+    ClosingAck,
+    demand_after,
+    demand_answer,
+    demand_unheard,
+    first,
+    instant_of,
+    is_late,
+    is_new,
+    seconds_of,
+)
 from connector.metering.counts import Counts
+from connector.metering.objects import digest
 from tests.metering.rig import CONSUMER, MANIFEST, NOW, PROVIDER, WINDOW, account
 
 CLOSING = Closing(CONSUMER, PROVIDER, "urn:uuid:1", NOW, "urn:uuid:agreement", NOW * 1_000_000)
@@ -108,3 +121,50 @@ def test_a_provider_that_has_taken_a_closing_in_time_asks_for_no_more_by_one_of_
     assert refused.value.code == "closing-heard"
     demand_unheard(instead, CLOSING, NOW + LATE_SECONDS + 1)  # it was late
     demand_unheard(replace(instead, at=CLOSING.at - 1), CLOSING, NOW + 1)  # an earlier instant asks for less
+
+
+TOKEN = "e30.e30.e30"
+ACK = ClosingAck(PROVIDER, CONSUMER, "urn:uuid:3", NOW + 1, CLOSING.agreement, digest(TOKEN), ends=CLOSING.at)
+OWN = replace(CLOSING, issuer=PROVIDER, audience=CONSUMER, id="urn:uuid:4", at=CLOSING.at - 5)
+
+
+def test_an_answer_comes_back_as_it_was_signed_and_says_why_a_closing_is_refused_and_only_then():
+    for ack in (ACK, replace(ACK, own=TOKEN), replace(ACK, state="refused", why="closing-twice", ends=None)):
+        assert ClosingAck.of(ack.claims()) == ack
+    for lie, code in (
+        ({"why": "closing-twice"}, "claim-why"),
+        ({"st": "refused"}, "claim-why"),
+        ({"st": "refused", "why": "closing-ahead"}, "claim-why"),
+        ({"st": "ok"}, "claim-st"),
+        ({"ends": None}, "claim-ends"),
+        ({"clos": "x"}, "claim-clos"),
+        ({"own": "a.b"}, "claim-own"),
+    ):
+        with pytest.raises(MeterRefused) as refused:
+            ClosingAck.of(ACK.claims() | lie)
+        assert refused.value.code == code
+
+
+def test_an_answer_is_by_the_other_side_to_this_closing_and_says_the_end_that_follows():
+    demand_answer(ACK, TOKEN, CLOSING, None, PROVIDER, NOW)
+    demand_answer(replace(ACK, ends=OWN.at), TOKEN, CLOSING, OWN, PROVIDER, NOW)
+    demand_answer(replace(ACK, state="refused", why="closing-twice", ends=7), TOKEN, CLOSING, None, PROVIDER, NOW)
+    heard, own = replace(OWN, at=CLOSING.at + 9), CLOSING
+    refusal = replace(ACK, issuer=CONSUMER, audience=PROVIDER, state="refused", why="closing-heard")
+    demand_answer(refusal, TOKEN, heard, own, PROVIDER, NOW)
+    for code, ack, closing, of in (
+        ("closing-ack-parties", replace(ACK, issuer=CONSUMER), CLOSING, None),
+        ("closing-ack-parties", replace(ACK, agreement="urn:uuid:b"), CLOSING, None),
+        ("closing-ack-ahead", replace(ACK, issued=NOW + 301), CLOSING, None),
+        ("closing-ack-closing", replace(ACK, closing=digest("another")), CLOSING, None),
+        ("closing-ack-own", replace(ACK, ends=OWN.at), CLOSING, CLOSING),
+        ("closing-ack-own", replace(ACK, ends=OWN.at), CLOSING, replace(OWN, agreement="urn:uuid:b")),
+        ("closing-ack-ends", replace(ACK, ends=CLOSING.at + 1), CLOSING, None),
+        ("closing-ack-ends", ACK, CLOSING, OWN),
+        ("closing-ack-why", refusal, heard, None),
+        ("closing-ack-why", refusal, replace(heard, at=own.at), own),
+        ("closing-ack-why", replace(ACK, state="refused", why="closing-heard"), CLOSING, OWN),
+    ):
+        with pytest.raises(MeterRefused) as refused:
+            demand_answer(ack, TOKEN, closing, of, PROVIDER, NOW)
+        assert refused.value.code == code

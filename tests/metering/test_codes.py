@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from connector.metering.claims import Table
-from connector.metering.closing import CLOSING
+from connector.metering.closing import CLOSING, CLOSING_ACK
 from connector.metering.codes import CLAIMS, CODES, refused
 from connector.metering.objects import ACK, LOG, MANIFEST, RECEIPT
 from connector.metering.statements import FLOW, STATEMENT
@@ -12,7 +12,7 @@ FAULTS = {"length", "parts", "header", "alg", "typ", "kid", "key-unknown", "key-
 
 
 def test_every_claim_of_every_kind_has_its_code():
-    tables: list[Table] = [MANIFEST, RECEIPT, ACK, STATEMENT, CLOSING]
+    tables: list[Table] = [MANIFEST, RECEIPT, ACK, STATEMENT, CLOSING, CLOSING_ACK]
     assert {name for table in tables for name in table} <= CLAIMS.keys()
     assert {f"jws-{fault}" for fault in FAULTS} == {code for code in CODES if code.startswith("jws-")}
     assert {"alg", "chunk", "root"} < LOG.keys()
