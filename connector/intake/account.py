@@ -17,7 +17,7 @@ from connector import telemetry
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.intake.beside import Beside, problem_code
-from connector.intake.patience import CLOCKS, Doubt, doubtful
+from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.metering import chain_consumer as chain
@@ -90,6 +90,7 @@ class Account:
         self._rejected: list[Rejected] = []
         self._ending = self._halting = False
         self._unsaved = False  # an ack is here that is not on record
+        self._clock: PeerFailed | None = None  # why the receipt that waits is not taken yet, if that is for a clock
 
     @property
     def told(self) -> Ranges:
@@ -285,14 +286,18 @@ class Account:
             try:
                 await self._post()
             except PeerFailed as error:
-                if isinstance(error, Broken):
-                    raise
                 doubt.bear(error)
+                self._clock = error if of_clocks(error) else None
                 telemetry.log.info("receipt without ack", transfer=self._transfer, sequence=self._account.sequence, reason=error.message)
                 if self._ending and pause >= PAUSE_SECONDS_MAX:  # whoever ends posts it on, with patience that ends
                     return
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
+        self._clock = None
+
+    def hindered(self, failed: PeerFailed) -> PeerFailed:
+        """Why data did not come that `failed` so: those that wait for credit wait for what the receipt waits for."""
+        return failed if self._clock is None or isinstance(failed, Broken) else self._clock
 
     async def _post(self) -> None:
         """Post the receipt that waits for its ack, if one does. Raises Broken, PeerFailed."""

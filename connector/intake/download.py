@@ -231,14 +231,12 @@ class Downloads:
                 promise = await obtain(
                     beside,
                     url=described.url if described is not None else None,
-                    token=known.manifest if known is not None else None,
+                    known=known.manifest if known is not None else None,
                     terms=terms,
                     proven=proven,
                     keys=self._identity.keys(pull.peer),
                     now=self._clock.now(),
                 )
-            except Broken:
-                raise
             except PeerFailed as failed:
                 await patience.bear(failed, 0)
             else:

@@ -160,8 +160,6 @@ class Following:
             try:
                 await account.open()
                 await self._take_up(account)
-            except Broken:
-                raise
             except PeerFailed as failed:
                 await self._patience.bear(failed, 0)
             else:
@@ -219,13 +217,12 @@ class Following:
             before, self._heard = self._state.size_bytes + self._held.size_bytes, False
             try:
                 await self._go(described)
-            except Broken:
-                raise
             except PeerFailed as failed:
-                if self._patience.over:
+                if self._patience.over and not isinstance(failed, Broken):
                     return
                 moved_bytes = self._state.size_bytes + self._held.size_bytes - before
-                await self._patience.bear(failed, max(moved_bytes, int(self._heard)))
+                hindered = self._account.hindered(failed) if self._account is not None else failed
+                await self._patience.bear(hindered, max(moved_bytes, int(self._heard)))
             finally:
                 described = None
 

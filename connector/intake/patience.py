@@ -17,32 +17,58 @@ FIRST_PAUSE_SECONDS = 0.2  # before the third attempt in a row; the second one c
 PAUSE_SECONDS_MAX = 30.0
 REFUSED_SECONDS = 30.0  # a refusal that says no reason of ours, or one of clocks, is believed after this time: a proxy restarts in less
 SAID_SHARE = 0.1  # of it is for one that does: messages about the same transfer may be on their way
-# What a clock says that was set wrong, here or there; it is right again soon.
-CLOCKS = frozenset({"signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead"})
+# What a clock says that was set wrong, here or there. It is right again, if only once an operator has seen it: to wait loses nothing.
+CLOCKS = frozenset({
+    "signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead", "manifest-ahead", "clocks-apart",
+})  # fmt: skip
+CLOCK_SECONDS = 86_400.0  # for it: what was signed by one that was ahead is taken once the other has come so far
+# What one flipped bit can make of an answer that holds, in a proxy or in memory, and of a request: what is wrong with its form, its
+# signature or its hash. What is rightly signed, and wrong, is its signer's word; so are leaves that came twice with other bytes.
+GARBLED = (
+    "jws-", "signature-", "content-digest-", "note-", "checkpoint-", "hash-", "tile-", "header-", "list-", "receipts-malformed",
+    "answer-unsigned",
+)  # fmt: skip
+AGAIN_MAX = 3  # times that such a thing is asked for again, if nothing else comes between
 PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
 
 
 class Doubt:
-    """Whether refusals are to be believed: they are once they have been repeated for the time. What clocks say is Broken then."""
+    """Whether what speaks against going on is to be believed: refusals are once they have been repeated for the time, what does not hold
+    once it has come again and again. What clocks say is Broken then."""
 
     def __init__(self) -> None:
-        self._since = float("inf")
+        self._since, self._again = dict[bool, float](), 0  # since when it is refused, by whether for a clock
 
     def bear(self, error: PeerFailed) -> None:
-        """Raise a failure that is a refusal, and is believed by now."""
-        now = asyncio.get_running_loop().time()
+        """Raise a failure that is a refusal, or does not hold, and is believed by now."""
+        now, by_clock = asyncio.get_running_loop().time(), of_clocks(error)
+        if isinstance(error, Broken) and not by_clock:
+            self._again += 1
+            if not error.code.startswith(GARBLED) or self._again > AGAIN_MAX:
+                raise error
+            return
         # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
-        refused = isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED)
-        self._since = min(self._since, now) if refused else float("inf")
-        if now - self._since >= REFUSED_SECONDS * (1.0 if doubtful(error) else SAID_SHARE):
-            if isinstance(error, PeerRefused) and error.said is not None and error.said in CLOCKS:
-                raise Broken(error.message, error.said)
-            raise error
+        refused = by_clock or isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED)
+        self._since = {by_clock: self._since.get(by_clock, now)} if refused else {}
+        seconds = CLOCK_SECONDS if by_clock else REFUSED_SECONDS * (1.0 if doubtful(error) else SAID_SHARE)
+        if now - self._since.get(by_clock, now) >= seconds:
+            raise Broken(error.message, _said(error) or "") if by_clock else error
 
 
 def doubtful(error: PeerFailed) -> bool:
     """Whether it is a refusal that need not be the provider's own."""
     return isinstance(error, PeerRefused) and (error.said is None or error.said in CLOCKS)
+
+
+def of_clocks(error: PeerFailed) -> bool:
+    """Whether it is for a clock that something is refused, here or there."""
+    return _said(error) in CLOCKS
+
+
+def _said(error: PeerFailed) -> str | None:
+    if isinstance(error, Broken):
+        return error.code
+    return error.said if isinstance(error, PeerRefused) else None
 
 
 class Patience:
@@ -68,12 +94,14 @@ class Patience:
     async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""
-        if isinstance(error, Broken) or (isinstance(error, PeerRefused) and error.said == LOST):
+        if isinstance(error, PeerRefused) and error.said == LOST:
             raise error
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
+        if moved_bytes >= PROGRESS_BYTES:
+            self._doubt = Doubt()
         self._doubt.bear(error)
-        if moved_bytes > 0:
+        if moved_bytes > 0 or of_clocks(error):
             self._last_byte = loop.time()
         self._failures = 1 if moved_bytes >= PROGRESS_BYTES else self._failures + 1
         if loop.time() - self._last_byte > self._patience_seconds:

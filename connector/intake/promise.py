@@ -14,9 +14,10 @@ from connector.intake.leaves import Leaves
 from connector.merkle import checkpoints
 from connector.merkle.notes import VerifierKey
 from connector.metering import credit, passed
+from connector.metering.chain import dated
 from connector.metering.chain_consumer import Terms, accept
 from connector.metering.content import Header, Layout, read_header, write_etag
-from connector.metering.objects import Checkpoint, Manifest, Read
+from connector.metering.objects import Checkpoint, Manifest, Read, manifest_of
 from connector.metering.ranges import Ranges
 from connector.ports import VerificationKey
 
@@ -89,17 +90,17 @@ class Promised(Protocol):
 
 
 async def obtain(
-    beside: Beside, *, url: str | None, token: str | None, terms: Terms, proven: Read, keys: Iterable[VerificationKey], now: float
+    beside: Beside, *, url: str | None, known: str | None, terms: Terms, proven: Read, keys: Iterable[VerificationKey], now: float
 ) -> Promise | Unending:
     """Fetch manifest, header, checkpoint and the edge of the tree, and check that they are one promise for this very transfer.
 
-    `url` is that of the manifest, `token` the one that was accepted before, if any. `keys` are the provider's. Of live data there
-    are the manifest and the header; what they promise is checked as it comes. Raises Broken with the code of the rule that does not
-    hold, PeerFailed if something cannot be fetched.
+    `url` is that of the manifest, `known` the one that was accepted before, if any: whether it lies ahead is not asked again. `keys` are
+    the provider's. Of live data there are the manifest and the header; what they promise is checked as it comes. Raises Broken with the
+    code of the rule that does not hold, PeerFailed if something cannot be fetched.
     """
-    token = token or await beside.manifest(url)
+    token = known or await beside.manifest(url)
     try:
-        manifest = accept(token, terms, proven=proven, now=now)
+        manifest = accept(token, terms, proven=proven, now=now if known is None else dated(manifest_of(known), now))
         beside.demand_here(manifest.receipts, "a place for receipts")
         if (layout := manifest.log.layout) is None or (root := manifest.log.root) is None:
             return Unending(token, manifest, _header(await beside.header(), manifest))

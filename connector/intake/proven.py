@@ -126,8 +126,6 @@ class Proven:
         while True:
             try:
                 return await step()
-            except Broken:
-                raise
             except PeerFailed as failed:
                 await self._patience.bear(failed, 0)
 
@@ -179,12 +177,11 @@ class Proven:
             self._taken = union(self._taken, (span,))
             try:
                 await self._go(span, described)
-            except Broken:
-                raise
             except PeerFailed as failed:
                 if isinstance(failed, NotNow) and failed.said == SOURCE_FAILED and (wrong := self._still_wrong()):
                     raise self._not_as_signed(wrong[0], "once", "; the provider has found that its own data are wrong") from None
-                await self._patience.bear(failed, self._bytes(self._verified) - before)
+                hindered = self._account.hindered(failed) if self._account is not None else failed
+                await self._patience.bear(hindered, self._bytes(self._verified) - before)
             else:
                 self._patience.well()
             finally:

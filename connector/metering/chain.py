@@ -164,7 +164,7 @@ def _next(receipt: Receipt, account: Account, manifest: Manifest, now: float) ->
         raise refused("sequence-gap", expected=account.sequence + 1)
     if receipt.previous != (digest(account.receipt) if account.receipt else None):
         raise refused("previous-other")
-    if receipt.issued > now + AHEAD_SECONDS_MAX:
+    if receipt.issued > dated(manifest, now) + AHEAD_SECONDS_MAX:
         raise refused("receipt-ahead")
     if receipt.issued < manifest.issued - AHEAD_SECONDS_MAX:
         raise refused("receipt-before")
@@ -176,6 +176,12 @@ def _next(receipt: Receipt, account: Account, manifest: Manifest, now: float) ->
             raise refused("receipt-id-used")
         if last["cp"] is not None and (receipt.checkpoint is None or receipt.checkpoint.size < last["cp"]["size"]):
             raise refused("checkpoint-older")
+
+
+def dated(manifest: Manifest, now: float) -> int:
+    """The time that an object which follows a manifest is dated with, and is not to lie far ahead of: now, and never before the manifest. A
+    clock that says so was set back since; what it dated so would be refused for ever, as a receipt is signed once."""
+    return max(int(now), manifest.issued)
 
 
 def measured(receipt: Receipt, account: Account, log: credit.Log, *, finite: bool) -> None:
@@ -234,7 +240,7 @@ def answer(
     return Ack(
         issuer=manifest.issuer,
         audience=manifest.audience,
-        issued=int(now),
+        issued=dated(manifest, now),
         manifest=digest(account.manifest),
         receipt=digest(account.receipt),
         sequence=account.sequence,

@@ -10,7 +10,7 @@ from typing import Final
 
 from connector.errors import MeterRefused
 from connector.metering import credit
-from connector.metering.chain import AHEAD_SECONDS_MAX, CLOSED, STATUS, A, Account, Judged, Outcome, belongs, changed, full_credit
+from connector.metering.chain import AHEAD_SECONDS_MAX, CLOSED, STATUS, A, Account, Judged, Outcome, belongs, changed, dated, full_credit
 from connector.metering.claims import RANGES_MAX
 from connector.metering.codes import refused
 from connector.metering.objects import Ack, Checkpoint, Manifest, Read, Receipt, Rejected, digest, kept, manifest_of, opened
@@ -55,11 +55,13 @@ def accept(token: str, terms: Terms, *, proven: Read, now: float) -> Manifest:
 
 
 def acceptable(token: str, *, proven: Read, now: float) -> bool:
-    """Whether a consumer could still accept a manifest: it is read with a key that is valid, and has not ended."""
+    """Whether a consumer could accept a manifest now: it is read with a key that is valid, has not ended, and does not lie ahead, as one
+    does that was signed before its provider's clock was set back."""
     try:
-        return now <= opened(Manifest, token, proven).expires
+        manifest = opened(Manifest, token, proven)
     except MeterRefused:
         return False
+    return now <= manifest.expires and manifest.issued <= now + AHEAD_SECONDS_MAX
 
 
 def receipt_for(
@@ -94,7 +96,7 @@ def receipt_for(
         issuer=manifest.audience,
         audience=manifest.issuer,
         id=id,
-        issued=int(now),
+        issued=dated(manifest, now),
         manifest=digest(account.manifest),
         sequence=account.sequence + 1,
         previous=digest(account.receipt) if account.receipt else None,
@@ -138,7 +140,7 @@ def _answers(ack: Ack, account: Account, now: float) -> None:
         ("ack-issuer", ack.issuer == manifest.issuer),
         ("ack-audience", ack.audience == manifest.audience),
         ("ack-manifest", ack.manifest == digest(account.manifest)),
-        ("ack-ahead", ack.issued <= now + AHEAD_SECONDS_MAX),
+        ("ack-ahead", ack.issued <= dated(manifest, now) + AHEAD_SECONDS_MAX),
         ("ack-stale", ack.sequence >= account.sequence),
         ("ack-gap", ack.sequence <= account.sequence),
         ("ack-receipt", ack.receipt == digest(account.receipt)),

@@ -141,6 +141,7 @@ async def test_what_a_provider_lies_about_is_refused_and_nothing_is_kept_or_sign
 ):
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 0.05)
     wrong: list[str] = []
     for number, lie in enumerate(LIES_OF[about]):
         (tmp_path / str(number)).mkdir()

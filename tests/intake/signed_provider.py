@@ -73,6 +73,7 @@ class SignedProvider:
     sent_bytes: int = 0
     url: str = ""
     barrier: asyncio.Barrier | None = None
+    clock: ShiftedClock = field(default_factory=ShiftedClock)
 
     def __post_init__(self) -> None:
         unit = "line" if self.media_type == "application/x-ndjson" else "none"
@@ -90,7 +91,7 @@ class SignedProvider:
 
     def begin(self) -> None:
         """Sign the manifest, once the address is known."""
-        now = int(ShiftedClock().now())
+        now = int(self.clock.now())
         self.manifest = Manifest(
             **{
                 "issuer": PROVIDER,
@@ -204,10 +205,10 @@ class SignedProvider:
 
     async def _take(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/jwt"
-        verdict = judge(self.account, await request.text(), proven=self.reads(CONSUMER), log=self.log, now=ShiftedClock().now())
+        verdict = judge(self.account, await request.text(), proven=self.reads(CONSUMER), log=self.log, now=self.clock.now())
         if verdict.outcome is Outcome.ACCEPTED:
             self.account = verdict.account
-            signed = answer(self.account, now=ShiftedClock().now(), index=len(self.receipts))
+            signed = answer(self.account, now=self.clock.now(), index=len(self.receipts))
             self.account = acked(self.account, jws.sign(signed.claims(), key_of(PROVIDER), Ack.TYP))
             assert verdict.receipt is not None
             self.receipts.append(verdict.receipt)

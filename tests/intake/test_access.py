@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -191,6 +192,17 @@ async def test_a_refusal_is_final_and_a_fault_is_not(desk: Desk, status: int, fi
     assert isinstance(failed.value, PeerRefused) == final
     assert getattr(failed.value, "status", None) == (status if final else None)
     assert desk.stored == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("seconds", "said"), [(3600.0, "clocks-apart"), (-3600.0, "clocks-apart"), (30.0, "invalid_client")])
+async def test_a_provider_that_does_not_take_who_we_are_by_another_clock_says_so(desk: Desk, seconds: float, said: str):
+    """A clock is right again; who is not known stays so."""
+    refused = answered(401, error="invalid_client")
+    desk.peer.answers = [replace(refused, headers={"date": formatdate(desk.clock.now() + seconds, usegmt=True)})]
+    with pytest.raises(PeerRefused) as raised:
+        await desk.access().renew("token-0")
+    assert (raised.value.said, raised.value.status) == (said, 401)
 
 
 @pytest.mark.asyncio

@@ -39,6 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.01)
     monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 0.05)
     monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(account, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(proven, "WINDOW_BYTES", 4 * CHUNK)
@@ -293,6 +294,43 @@ async def test_a_clock_that_is_wrong_for_a_moment_ends_nothing(tmp_path: Path, s
         provider.lies["ack"] = at_receipt(3, wrong)
         await consumer.fetch()
         assert left == []
+        of_both(provider, await consumer.account())
+
+
+@pytest.mark.parametrize("seconds", [3000.0, -3000.0])
+@pytest.mark.parametrize("side", ["here", "there", "both"])
+async def test_a_clock_that_is_set_in_the_middle_ends_nothing_and_is_mended(
+    tmp_path: Path, side: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+):
+    """What was dated by the one that was ahead is taken once the other has come so far."""
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 7200.0)
+
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        refusals = [0]
+
+        def set_clocks(told: SignedProvider, _request: web.Request) -> None:
+            if len(told.receipts) == 3 and not refusals[0]:
+                for clock in [consumer.clock] * (side != "there") + [provider.clock] * (side != "here"):
+                    clock.shift_seconds = seconds
+            if side != "both" and told.asked["POST receipts"] > 2 + len(told.receipts):
+                refusals[0] = told.asked["POST receipts"] - len(told.receipts)
+                consumer.clock.shift_seconds = provider.clock.shift_seconds = max(0.0, seconds)
+
+        provider.lies["receipts"] = provider.lies["ack"] = set_clocks
+        await consumer.fetch(patience_seconds=30.0)
+        assert consumer.out.read_bytes() == CONTENT
+        of_both(provider, await consumer.account())
+        assert side == "both" or seconds < 0 or refusals[0], "it was a hindrance"
+        dates = [receipt.issued for receipt in provider.receipts]
+        assert min(dates) >= provider.manifest.issued, "nothing is dated before its manifest: it would be refused for ever"
+
+
+async def test_an_order_whose_clock_was_set_back_goes_on_by_the_manifest_that_it_has_accepted(tmp_path: Path):
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+        await interrupted(provider, consumer)
+        consumer.clock.shift_seconds = -3600.0
+        await consumer.fetch()
+        assert consumer.out.read_bytes() == CONTENT
         of_both(provider, await consumer.account())
 
 

@@ -11,7 +11,7 @@ from connector.errors import PeerFailed, PeerRefused
 from connector.intake import patience as module
 from connector.intake.download import Downloads
 from connector.intake.heads import NotNow, Unfit, read_head
-from connector.intake.patience import PROGRESS_BYTES, Patience, back_off_seconds, doubtful
+from connector.intake.patience import AGAIN_MAX, PROGRESS_BYTES, Patience, back_off_seconds, of_clocks
 from connector.intake.promise import Broken
 
 CUT = PeerFailed("cut")
@@ -81,26 +81,59 @@ async def test_a_provider_that_asks_for_time_gets_it_within_bounds(slept: list[f
     ("error", "seconds"),
     [
         (PeerRefused("no", status=403), 30.0),  # by a proxy, as far as anybody can tell
-        (PeerRefused("no", status=401, said="signature-old"), 30.0),
+        (PeerRefused("no", status=401, said="signature-old"), 86_400.0),
+        (Broken("no", "manifest-ahead"), 86_400.0),
         (PeerRefused("no", status=403, said="transfer-suspended"), 3.0),
         (Unfit("nonsense"), 3.0),
     ],
-    ids=["refused", "by a clock", "with a reason", "unfit"],
+    ids=["refused", "by a clock", "by a clock here", "with a reason", "unfit"],
 )
 async def test_a_refusal_is_believed_when_it_has_lasted(
     slept: list[float], monkeypatch: pytest.MonkeyPatch, error: PeerFailed, seconds: float
 ):
     hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
-    await patience.bear(error, 0)
+    await patience.bear(error, 0)  # for one that a clock has, longer than for a provider that says nothing at all
     hand.seconds += seconds / 2
     await patience.bear(error, 0)
     hand.seconds += seconds / 2
-    await patience.bear(CUT, 0)  # something else came between: it may be about to change
+    await patience.bear(CUT, 1)  # something else came between: it may be about to change
     await patience.bear(error, 0)
     hand.seconds += seconds
-    with pytest.raises(Broken if doubtful(error) and getattr(error, "said", None) else type(error)) as raised:
+    with pytest.raises(Broken if of_clocks(error) else type(error)) as raised:
         await patience.bear(error, 0)
     assert raised.value.message == error.message
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_was_wrong_before_makes_no_refusal_believed_sooner(slept: list[float], monkeypatch: pytest.MonkeyPatch):
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
+    await patience.bear(PeerRefused("no", status=401, said="signature-old"), 0)
+    hand.seconds += 3600
+    await patience.bear(PeerRefused("no", status=401, said="signature-old"), 0)  # it is there, and says something
+    await patience.bear(PeerRefused("no", status=403), 0)
+    hand.seconds += 29
+    await patience.bear(PeerRefused("no", status=403), 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("code", ["jws-signature", "signature-wrong", "note-unsigned", "checkpoint-size", "tile-root", "header-json"])
+async def test_what_one_flipped_bit_makes_of_an_answer_is_asked_for_again_so_often_and_no_more(slept: list[float], code: str):
+    patience, last = Patience("p", 900, lambda: False), Broken("the last", code)
+    for moved in (0, 0, PROGRESS_BYTES, *[0] * (AGAIN_MAX - 1)):
+        await patience.bear(Broken("does not hold", "list-length"), moved)
+    with pytest.raises(Broken) as raised:
+        await patience.bear(last, 0)
+    assert raised.value is last
+    patience.well()
+    await patience.bear(last, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("code", ["leaf-wrong", "ack-credit", "manifest-audience", "bytes-differ", "account-disputed", "claims-unknown"])
+async def test_what_its_signer_says_is_believed_at_once(slept: list[float], code: str):
+    with pytest.raises(Broken):
+        await Patience("p", 900, lambda: False).bear(Broken("no", code), 0)
+    assert slept == []
 
 
 @pytest.mark.asyncio

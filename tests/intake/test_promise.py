@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector.intake import patience
+from connector.intake import account, patience
 from connector.intake.promise import Broken
 from connector.merkle import checkpoints, notes
+from connector.merkle.tiles import read_path, write_tile
 from connector.metering.content import Header
 from connector.metering.objects import ContentLog, Manifest
 from connector.signatures import jws
 from tests.dataplane.rig import PROVIDER, STRANGER, key_of, some_bytes
-from tests.intake.signed_provider import CHUNK, SignedProvider, both
+from tests.intake.signed_provider import CHUNK, SignedProvider, both, of_both
 
 CONTENT = some_bytes(4 * CHUNK + 5)
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.asyncio
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 0.05)
 
 
 CHANGED: list[tuple[str, Callable[[SignedProvider], dict[str, Any]]]] = [
@@ -114,6 +116,50 @@ async def test_what_does_not_follow_from_a_signature_is_refused(
             await consumer.fetch()
         assert any(code in caught.value.code for code in codes), (name, caught.value.code)
         assert provider.receipts == []
+
+
+@pytest.mark.parametrize("what", ["manifest", "header", "checkpoint", "tile", "ack"])
+async def test_what_came_with_a_flipped_bit_comes_right_when_it_is_asked_for_again(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        flips = [400, -3]  # in the middle of what is signed, and in the signature
+
+        def flipped(_: SignedProvider, request: web.Request) -> web.Response | None:
+            if not flips:
+                return None
+            bodies = {
+                "manifest": provider.token.encode,
+                "header": lambda: provider.header.entry,
+                "checkpoint": provider.checkpoint,
+                "tile": lambda: write_tile(read_path(request.match_info["path"]), lambda level, n: provider.nodes[level, n]),
+                "ack": lambda: provider.account.ack.encode(),
+            }
+            return web.Response(body=_flip(bodies[what](), flips.pop()))
+
+        provider.lies[what] = flipped
+        await consumer.fetch()
+        assert (flips, consumer.out.read_bytes() == CONTENT) == ([], True)
+        of_both(provider, await consumer.account())
+
+
+async def test_a_manifest_that_lies_ahead_is_asked_for_again_until_the_clocks_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 3600.0)
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        now, asked = provider.manifest.issued, provider.asked
+        provider.manifest_changes = {"issued": now + 3600, "expires": now + 7200}
+        provider.begin()
+
+        def mended(*_: object) -> None:
+            if asked["GET manifest"] == 3:
+                provider.manifest_changes = {}
+                provider.begin()
+
+        provider.lies["manifest"] = mended
+        await consumer.fetch()
+        assert asked["GET manifest"] == 3
+        of_both(provider, await consumer.account())
 
 
 async def test_what_is_not_there_yet_is_waited_for(tmp_path: Path):

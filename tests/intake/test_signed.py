@@ -21,6 +21,7 @@ from connector.adapters.peer_http import HttpPeer
 from connector.adapters_streams.mover import SpliceMover
 from connector.control.journal import Journal
 from connector.errors import EgressDenied, PeerFailed, PeerRefused, SettingsError
+from connector.intake import patience
 from connector.intake.account import Means
 from connector.intake.download import Downloads, Metering
 from connector.intake.patience import doubtful
@@ -469,19 +470,17 @@ async def test_whoever_has_only_the_token_gets_nothing(tmp_path: Path):
 
 
 @pytest.mark.asyncio
-async def test_a_lie_ends_the_download_at_once_with_its_reason(side: Side, tmp_path: Path):
+async def test_a_lie_that_is_told_again_and_again_ends_the_download_with_its_reason(side: Side, tmp_path: Path):
     async with listening() as there:
         there.lie = header("ETag", '"f"')
         address = {"@type": "DataAddress", "endpointType": "HttpData", "endpoint": there.url, "endpointProperties": []}
         async with provider(tmp_path) as rig:
             await rig.publish(b"x")
             edr = replace(rig.edr(), address=address, refresh_token=None)
-            began = time.monotonic()
             with pytest.raises(Broken) as broken:
                 await rig.downloads(tmp_path, signer=side.signing.signer).fetch(order(tmp_path), edr, **Watcher().calls)
         assert broken.value.code == "signature-wrong"
-        assert time.monotonic() - began < 2.0
-        assert len(there.asked) == 1
+        assert len(there.asked) == 1 + patience.AGAIN_MAX
 
 
 def test_whether_an_agreement_demands_it_is_read_however_it_is_written():
