@@ -134,7 +134,7 @@ async def test_what_came_with_a_flipped_bit_comes_right_when_it_is_asked_for_aga
                 "header": lambda: provider.header.entry,
                 "checkpoint": provider.checkpoint,
                 "tile": lambda: write_tile(read_path(request.match_info["path"]), lambda level, n: provider.nodes[level, n]),
-                "ack": lambda: provider.account.ack.encode(),
+                "ack": provider.account.ack.encode,
             }
             return web.Response(body=_flip(bodies[what](), flips.pop()))
 
