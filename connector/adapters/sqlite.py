@@ -118,7 +118,7 @@ OLD_PROCESSES = (
     f"{' union all '.join(OLD_PROCESS.format(kind, state) for kind in FINAL for state in sorted(FINAL[kind]))} order by 1, 2 limit ?3"
 )
 OLD_PULLS = """
-    select id, version from pull where participant = ?1 and open = 0
+    select id, version from pull where participant = ?1 and open = 0 and created < ?2
     and json_extract(cast(rest as text), '$.updated') < ?2 order by created limit ?3"""
 OLD_KEYS = "select key from idempotent where participant = ? and created < ? order by created limit ?"
 DELETE_INBOX_ROW = "delete from inbox where process = ?"

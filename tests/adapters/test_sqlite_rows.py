@@ -47,7 +47,18 @@ POINTS = [name for name in vars(sqlite) if name.startswith("READ_")]
 
 @pytest.mark.parametrize(
     "name",
-    [*POINTS, "LIST_DUE", "LIST_OPEN_TRANSFERS", "LIST_EVENTS", "LIST_EVIDENCE_OF", "OLD_PROCESSES", "OLD_KEYS", *DELETES, *VERSIONS],
+    [
+        *POINTS,
+        "LIST_DUE",
+        "LIST_OPEN_TRANSFERS",
+        "LIST_EVENTS",
+        "LIST_EVIDENCE_OF",
+        "OLD_PROCESSES",
+        "OLD_PULLS",
+        "OLD_KEYS",
+        *DELETES,
+        *VERSIONS,
+    ],
 )
 def test_no_statement_of_the_hot_path_walks_a_table(tmp_path: Path, name: str | type):
     db = open_database(tmp_path / "q.db", cache_kib=1024)
