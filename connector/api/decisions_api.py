@@ -5,6 +5,7 @@ What is here is for the eyes of the operator: it tells everything that a decisio
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -143,7 +144,7 @@ class _Decisions:
             "as": {"id": who.id, "name": who.name, "claims": caller.claims},
             "at": instant(at),
             "purposes": said.purposes,
-            "items": [self._view(view, said.lang, exact=said.dataset is not None) for view in page.items],
+            "items": [await self._view(view, said.lang, exact=said.dataset is not None) for view in page.items],
             "next": _cursor(page.next),
             "next_change": instant(min((view.changes for view in page.items if view.changes is not None), default=None)),
         }
@@ -195,13 +196,17 @@ class _Decisions:
         )
         return answer(agreement_view(kept), 201)
 
-    def _view(self, view: View, language: Language, *, exact: bool) -> dict[str, Any]:
+    async def _view(self, view: View, language: Language, *, exact: bool) -> dict[str, Any]:
+        offers = []
+        for sight in view.offers:
+            offers.append(self._sight(sight, language, exact=exact))
+            await asyncio.sleep(0)  # explanations of many large policies, and others wait
         return {
             "id": view.dataset.id,
             "title": orjson.loads(view.dataset.document).get("dct:title"),
             "shown": view.shown,
             "next_change": instant(view.changes),
-            "offers": [self._sight(sight, language, exact=exact) for sight in view.offers],
+            "offers": offers,
         }
 
     def _sight(self, sight: Sight, language: Language, *, exact: bool) -> dict[str, Any]:
@@ -209,13 +214,14 @@ class _Decisions:
         by its path. In another language than English also what each condition says, and sentence by sentence what is `told`."""
         plain = self._d.simulation.plain(sight.offer.policy, language, {}) or {"conditions": []}
         texts = {one["path"]: one["text"] for one in plain["conditions"]}
-        decisions = [sight.decision] if sight.asked is None else [sight.decision, sight.asked.document]
+        seen = sight.decision
+        decisions = [seen] if sight.asked is None else [seen, sight.asked.document]
         told = {said: zh for each in decisions for said, zh in self._in_chinese(each, None, texts).items()} if language == "zh" else {}
         return {
             "id": sight.offer.id,
             "manual": sight.offer.manual,
             "shown": sight.shown,
-            "decision": _decision(sight.decision, exact=exact),
+            "decision": _decision(seen, exact=exact),
             "grounds": sight.grounds,
             "request": None if sight.asked is None else _decision(sight.asked.document, exact=exact),
             "held": {condition["path"]: condition["held_text"] for condition in plain["conditions"]},

@@ -177,7 +177,6 @@ class Simulation:
         views = []
         for row in rows.items:
             views.append(await self._view(row, caller, at, purposes, action))
-            await asyncio.sleep(0)  # explanations of many large policies, and others wait
         return Page(tuple(views), rows.next)
 
     async def _view(self, dataset: Dataset, caller: Caller, at: float, purposes: Purposes, action: str) -> View:
@@ -187,6 +186,7 @@ class Simulation:
             shown = offer.id not in hidden
             policy = {**offer.policy, "@id": offer.id}
             seen = self._policies.look(policy, party=caller.participant.id, target=dataset.id, claims=caller.claims, now=at)
+            await asyncio.sleep(0)  # many large policies, and others wait
             asked = await self._answer(offer, caller, at, purposes, action) if shown else None
             sights.append(Sight(offer, shown, seen, asked))
         return View(dataset, tuple(sights))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -87,15 +87,23 @@ class Decision:
     def duties(self) -> tuple[Owed, ...]:
         """What comes with the use: the duties of the permission that grants, and the obligations of the policy; inactive ones are left
         out. For a denial, those of the permission that would grant."""
-        if self.failed or self.case.policy.refused or not self.case.atoms or not self.case.policy.dutiful:
-            return ()
-        case, found = self.case, dict[str, Owed]()
+        found: dict[str, Owed] = {}
+        for duty in self._owed():
+            found.setdefault(duty.path, duty)
+        return tuple(found.values())
+
+    @property
+    def owes(self) -> bool:
+        """Whether a duty among `duties` is still to be done."""
+        return any(duty.state not in ("fulfilled", "remediated") for duty in self._owed())
+
+    def _owed(self) -> Iterator[Owed]:
+        case = self.case
+        if self.failed or case.policy.refused or not case.atoms or not case.policy.dutiful:
+            return
         for facts in case.atoms if self.permitted else (deciding_atom(case),):  # each act may be granted by another permission
             for rule in (*granting(case, facts), *case.policy.obligations):
-                own = facts_of(case, rule, facts)
-                for duty in owed(case.policy, rule, case.world, case.now, own, case.options, self.stage):
-                    found.setdefault(duty.path, duty)
-        return tuple(found.values())
+                yield from owed(case.policy, rule, case.world, case.now, facts_of(case, rule, facts), case.options, self.stage)
 
     @property
     def residual(self) -> tuple[Node, ...]:
@@ -121,7 +129,7 @@ class Decision:
                 due = duty.deadline
                 if due is None and (at := deadline_of(duty.rule, then, case.policy, deciding_atom(case))) is not None:
                     due = instant(at)
-                found.append(replace(duty, deadline=due))
+                found.append(duty if due is duty.deadline else replace(duty, deadline=due))
         return tuple(found)
 
     @property

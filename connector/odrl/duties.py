@@ -50,6 +50,8 @@ def gate(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts
     """FALSE if a duty of the permission stands in the way of the use, UNKNOWN if one does unless a missing fact says that it is none."""
     state = TRUE
     for duty in rule.duties:
+        if not duty.constraints and not world.duties and not blocks(duty, "pending", options, stage):
+            continue  # it has no time to be late in
         if blocks(duty, state_of(policy, duty, world, now, facts), options, stage):
             state = min(state, UNKNOWN if doubtful(policy, duty, world, now, facts) else FALSE)
     return state
@@ -262,6 +264,8 @@ def deadline_of(duty: Rule, world: World, policy: Policy | None = None, facts: F
     `or` the latest of the parts that are not known (by `facts`) to be void. A duration runs from the anchor that the world names; else a
     delay from the first use if the duty follows the use, and any from the signing of the agreement (odrl.md 1.7); for these `policy` is
     needed."""
+    if not duty.constraints:
+        return None
     reading = _Clock(duty, world, policy, facts)
     ends = [end for node in conjuncts(duty.constraints) if (end := reading.end(node)) is not None]
     return min(ends, default=None)
@@ -371,5 +375,7 @@ def signed(policy: Policy) -> int | None:
 def _due(policy: Policy, duty: Rule, world: World, now: int | None, facts: Facts) -> int:
     """Whether it is a duty at all: its constraints hold, but for the event that it follows and its deadline, of which only the beginning
     counts. What is not known leaves it due."""
+    if not duty.constraints:
+        return TRUE
     clock = _Clock(duty, world, policy, facts)
-    return min((clock.begun(node, now) for node in duty.constraints), default=TRUE)
+    return min([clock.begun(node, now) for node in duty.constraints])

@@ -189,7 +189,7 @@ def _owes(case: Case) -> bool:
     """Whether the permit comes with something that is still to be done."""
     if not case.policy.dutiful:
         return False
-    return any(duty.state not in ("fulfilled", "remediated") for duty in Decision(Result.PERMIT, None, case.world.now, case).duties)
+    return Decision(Result.PERMIT, None, case.world.now, case).owes
 
 
 def _next_change(case: Case, result: Result, now: int) -> datetime | None:

@@ -5,7 +5,7 @@ Nothing here decides; it is computed when somebody asks, from the same judges an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -74,23 +74,21 @@ class Owed:
     rule: Rule
 
 
-def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> tuple[Owed, ...]:
+def owed(policy: Policy, rule: Rule, world: World, now: int | None, facts: Facts, options: Options, stage: str) -> Iterator[Owed]:
     """The duties of a permission (or, given an obligation, it alone) as they stand; inactive ones are left out. Behind one that is overdue
     stand its consequences: both clear it only together (ODRL 2.2 IM, 2.6.4)."""
-    found = []
     for duty in rule.duties if rule.kind == "permission" else (rule,):
         state = state_of(policy, duty, world, now, facts)
         if state == "inactive":
             continue
         deadline = deadline_of(duty, world, policy, facts)
         debtor = next((scope.id for scope in (*duty.assignees, *rule.assignees)), next(iter(policy.assignees), ""))
-        found.append(_owed(duty, debtor, state, deadline, blocks(duty, state, options, stage)))
+        yield _owed(duty, debtor, state, deadline, blocks(duty, state, options, stage))
         if state == "overdue" and deadline is not None:
             for consequence in duty.duties:
                 who = next((scope.id for scope in consequence.assignees), debtor)
                 done: DutyState = "fulfilled" if done_after(policy, consequence, world, now, deadline) else "pending"
-                found.append(_owed(consequence, who, done, deadline_of(consequence, world, policy), False))
-    return tuple(found)
+                yield _owed(consequence, who, done, deadline_of(consequence, world, policy), False)
 
 
 def _owed(duty: Rule, debtor: str, state: DutyState, deadline: int | None, blocking: bool) -> Owed:
