@@ -321,6 +321,32 @@ async def test_what_a_peer_says_in_bad_faith_is_refused_or_ends_what_it_was_said
     assert large or ended > 0, "some of it is met by the policy engine and not by the schema"
 
 
+DELETE, BEFORE = {"action": "odrl:delete"}, {"leftOperand": "odrl:dateTime", "operator": "lteq", "rightOperand": "2099-12-31Z"}
+LARGEST: dict[str, dict[str, Any]] = {  # as many parts as are taken, of the sorts that take longest
+    "duties": {"permission": [{"action": "use", "duty": [DELETE] * 770}]},
+    "obligations with a time": {"permission": [{"action": "use"}], "obligation": [DELETE | {"constraint": [BEFORE]}] * 258},
+}
+
+
+@pytest.mark.parametrize("what", LARGEST)
+async def test_the_largest_policies_that_are_taken_keep_the_loop_no_longer(desk: Desk, loop: Loop, what: str):
+    took = []
+    for _ in range(5):  # each under names of its own, so that nothing of it is known yet
+        loop.begin()
+        dataset, terms = fresh("dataset"), LARGEST[what] | {"@type": "Offer", "@id": fresh("offer")}
+        await desk.us.publish(dataset, terms)
+        (view,) = (await desk.us.asked("POST", "/simulate", {"as": desk.peer.id, "dataset": dataset}))["items"]
+        assert view["shown"]
+        body = first_request(offer=terms | {"target": dataset}, callbackAddress=desk.peer.site.base)
+        pid = (await desk.peer.send(desk.us, "POST", "/negotiations/request", body)).json["providerPid"]
+        await desk.us.state(N, pid, "AGREED")
+        await desk.us.asked("GET", f"/negotiations/{pid}/decision")
+        took.append((loop.longest, loop.what))
+        if loop.longest <= SECONDS_MAX:
+            return
+    raise AssertionError(f"the loop stood still: {min(took)}")
+
+
 async def agreements(desk: Desk) -> Any:
     return (await desk.us.connector.store.agreements(peer=None, dataset=None, after=None, limit=1_000)).items
 
