@@ -77,6 +77,8 @@ def covers(reader: Reader, one: Rule, other: Rule, *, conditions: bool = True) -
 
 
 def _in_parts(duty: Rule) -> list[Rule]:
+    if len(duty.actions) <= 1 and len(duty.targets) <= 1:
+        return [duty]
     return [replace(duty, actions=(action,) if action else (), targets=(target,) if target else ()) for action, target in parts_of(duty)]
 
 
