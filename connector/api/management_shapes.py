@@ -255,6 +255,7 @@ def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
         "waiting": waiting,
         "code": p.detail.get("code"),
         "reasons": p.detail.get("reasons", []),
+        "grounds": p.detail.get("grounds", []),
         "ended_by": p.detail.get("ended_by"),
         "decision": p.detail.get("decision"),
         "claims": p.detail.get("claims"),
@@ -283,7 +284,8 @@ def agreement_view(a: Agreement) -> dict[str, Any]:
         "ends": instant(a.ends),
         "closed": instant(a.closed),
         "closed_by": a.closed_by,
-        "closing": None,  # which the agreement alone does not say
+        "closing": None,  # which the agreement alone does not say, as what follows
+        "closing_refused": None,
         "reason": a.reason,
         "performed": [{**act, "at": instant(act["at"])} for act in a.performed],
         "final": a.final,

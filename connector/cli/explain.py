@@ -295,6 +295,8 @@ class Telling:
                 said += say("; found {}", ", ".join(ground["actual"])) if ground.get("actual") else ""
             mark = STATES.get(self.states.get(place or "", ""), OPEN if ground.get("code") == NOT_KNOWN else NO)
             yield depth, f"{mark} {said} ({where})" if where else f"{mark} {said}"
+            if how := ground.get("how_to_fulfil"):
+                yield depth + 1, self._fulfilment(how)
 
     def refused(self, refusal: Mapping[str, Any], peer: str) -> Lines:
         """Who has ended or stopped a process, and why."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from connector.cli import policy_text, show
+from connector.cli.explain import STEP, Telling
 from connector.cli.publish import read_policy
 from connector.cli.session import Common, ask
 from connector.client.meant import agreement_of, kind_of, process_of
@@ -176,7 +177,10 @@ def _closing(agreement: Agreement) -> str | None:
         return None if agreement.closing is None else "both sides have it in writing, and bill by the same instant"
     if agreement.closed_by == "peer":
         return "the peer has said so and signed no instant: this one is by our clock"
-    return "the peer has not taken it: this instant is our word alone; it is told again, unless it has no place for it or has refused it"
+    if (refused := agreement.closing_refused) is not None:
+        why = f"the peer does not take it ({refused.get('code')}: {refused.get('says')})"
+        return f"{why}: this instant is our word alone, and it is not told again; agree with its operator, and have it close the agreement"
+    return "the peer has not signed that it has taken it: this instant is our word alone; it is told again, if that has not come through"
 
 
 def _counter(counter: Mapping[str, Any]) -> str:
@@ -368,6 +372,8 @@ def _print(view: Negotiation | Transfer) -> None:
     )
     for reason in view.reasons:
         show.line(f"reason: {reason}")
+    for depth, said in Telling().grounds(view.grounds, 1):
+        show.line(said, indent=STEP * depth)
     if isinstance(view.decision, dict):
         show.line(f"decision: {view.decision.get('result')} ({view.decision.get('code')})")
         for reason in _sentences(view.decision):

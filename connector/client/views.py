@@ -81,7 +81,8 @@ class CatalogDataset(Struct, frozen=True):
 class Negotiation(Struct, frozen=True):
     """A contract negotiation as this side sees it. `waiting` says whose turn it is: approval (an operator
     of ours decides), us (put off, or a dead letter) or peer. `changes` are what the peer said otherwise than is on offer here (to the
-    consumer: than it asked), or what parts the two, a sentence for each axis; `instead` is what we offered otherwise than was asked."""
+    consumer: than it asked), or what parts the two, a sentence for each axis; `instead` is what we offered otherwise than was asked.
+    `grounds` are the `reasons` as data, where whoever stopped it gave any: which rule and constraint, and how a duty can be fulfilled."""
 
     pid: str
     role: str
@@ -93,6 +94,7 @@ class Negotiation(Struct, frozen=True):
     waiting: str | None = None
     code: str | None = None
     reasons: tuple[str, ...] = ()
+    grounds: tuple[Document, ...] = ()
     ended_by: str | None = None
     terms: Document | None = None
     changes: tuple[str, ...] = ()
@@ -108,7 +110,8 @@ class Negotiation(Struct, frozen=True):
 class Agreement(Struct, frozen=True):
     """A contract agreement; `document` is the ODRL Agreement, `ends` the instant after which it permits nothing, `closed` the one from
     which it does not because `closed_by` (us or peer) has closed it for `reason`. Of one that is asked for by itself `closing` says by
-    whose word that instant stands (both, provider-only or consumer-only), and `counters` say what was used up: `rule`, `operand`, `used`,
+    whose word that instant stands (both, provider-only or consumer-only), `closing_refused` why (`code`, `says`) the other side does not
+    take ours if it does not, and `counters` say what was used up: `rule`, `operand`, `used`,
     `reserved`, `limit`; those of money are decimal texts and have a `currency`."""
 
     id: str
@@ -122,6 +125,7 @@ class Agreement(Struct, frozen=True):
     closed: str | None = None
     closed_by: str | None = None
     closing: str | None = None
+    closing_refused: dict[str, str] | None = None
     reason: str | None = None
     final: bool = False
     counters: list[Document] = []
@@ -170,6 +174,7 @@ class Transfer(Struct, frozen=True):
     waiting: str | None = None
     code: str | None = None
     reasons: tuple[str, ...] = ()
+    grounds: tuple[Document, ...] = ()
     ended_by: str | None = None
     decision: Any = None
     in_flight: str | None = None

@@ -18,6 +18,8 @@ from fractions import Fraction
 from typing import Any, Final, Protocol
 
 from connector.dsp.messages import Kind
+from connector.errors import PolicyError
+from connector.metering.content import CHUNK_BYTES, write_etag
 from connector.metering.ranges import Ranges, union, without
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import currency_of, exactly
@@ -27,7 +29,7 @@ from connector.odrl.model import Policy, fact_key
 from connector.odrl.operands import BYTE_COUNT, RECORD_COUNT
 from connector.ports import Store
 from connector.records import Agreement, Dataset, Reservation, Usage
-from connector.records.aside import aside_id, set_aside
+from connector.records.aside import Rest, aside_id, set_aside
 from connector.records.metering import Metered
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
@@ -110,15 +112,43 @@ async def afford(
 
 async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int]:
     """The leaves that are to leave, and how many calls that is: one, unless the transfer has had its own before."""
-    whole = _whole(extent)
-    brought, called = list[tuple[int, int]](), False
+    whole, (own, others, called) = _whole(extent), await _brought(store, agreement, extent, transfer)
+    return without(whole, union((*own, *others))) or whole, int(bool(whole) and not called)
+
+
+async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, Ranges, bool]:
+    """The leaves that a transfer has brought, or which may be on their way, and those of others that were left off; and whether it has had
+    its call."""
+    whole, called = _whole(extent), False
+    brought: dict[bool, Ranges] = {True: (), False: ()}
     for account in await store.metered_of(agreement.id):
         own = account.transfer == transfer
         called = called or (own and bool(account.counts.calls))
         if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole)):
-            brought += account.ranges
-            brought += [extent.layout.held(first, last - first) for first, last in account.sent]
-    return without(whole, union(brought)) or whole, int(bool(whole) and not called)
+            sent = [extent.layout.held(first, last - first) for first, last in account.sent]
+            brought[own] = union((*brought[own], *account.ranges, *sent))
+    return brought[True], brought[False], called
+
+
+async def rest_of(store: Store, extents: Extents, policy: Policy | PolicyError, agreement: Agreement, transfer: str) -> Rest | None:
+    """The rest of a transfer that a crash has cut, as its account says what it has brought and what may be on its way: that is durable before
+    it leaves. So that is paid for, and does not cost again when it is sent again. None where the price is not known."""
+    dataset = await store.dataset(agreement.dataset)
+    if (
+        isinstance(policy, PolicyError)
+        or dataset is None
+        or dataset.size_bytes is None
+        or (extent := await extents(dataset.source)) is None
+    ):
+        return None
+    own, others, called = await _brought(store, agreement, extent, transfer)
+    missing, calls = without(_whole(extent), union((*own, *others))), int(not called)
+    amounts = dict[tuple[str, str], int]()
+    for tally in tallies(policy):
+        if tally.pricing is not None and (cost := price_of(tally.pricing, extent, missing, calls)) is not None:
+            amounts[tally.rule, tally.operand] = cost
+    paid = union((first, first + length) for first, length in (extent.layout.span(*each) for each in own))
+    return Rest(amounts, write_etag(extent.root or b"", CHUNK_BYTES), paid)
 
 
 def _whole(extent: Extent) -> Ranges:

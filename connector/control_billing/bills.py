@@ -8,7 +8,7 @@ from math import ceil, inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
-from connector.control_billing.closed import closed_of
+from connector.control_billing.closed import REFUSED, closed_of, refused_for
 from connector.control_billing.closings import Closings
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
@@ -50,13 +50,16 @@ class Bills:
 
     async def closing(self, agreement: Agreement, *, wait: bool = False) -> dict[str, Any]:
         """How an agreement was closed: `closing` says by whose word its instant stands (both, provider-only, consumer-only), None if it is
-        not closed. With `wait` once the other side has been told, or could not be."""
+        not closed; `closing_refused` has the `code` for which the other side does not take our closing, and what that `says`, None if it
+        has not said so. With `wait` once the other side has been told, or could not be."""
         if self.closings is not None:
             await self.closings.owed(agreement)
         if wait and self.closings is not None:
             await self.closings.tried(agreement.id)
         closed = await closed_of(self._store, await self._agreement(agreement.id), self._own())
-        return {"closing": None if closed is None else closed.attested}
+        code = await refused_for(self._store, agreement.id)
+        refused = None if code is None else {"code": code, "says": REFUSED[code]}
+        return {"closing": None if closed is None else closed.attested, "closing_refused": refused}
 
     async def usage(self, id: str) -> dict[str, Any]:
         """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of

@@ -6,18 +6,28 @@ from typing import Final
 
 from connector import telemetry
 from connector.metering.closing import REFUSALS, Closing, first
+from connector.metering.codes import CODES
 from connector.metering.objects import kept
 from connector.metering_bills.invoice import Closed
 from connector.ports import Store
 from connector.records import Agreement, Evidence
 
 FINAL: Final = frozenset({"closing-parties", *REFUSALS})  # what stays refused; that of a closing between others nobody signs
+UNHEARD: Final = "closing-unheard"  # the peer has had no place for it for as long as it is told
+REFUSED: Final = {code: CODES[code] for code in FINAL} | {UNHEARD: "the other side has had no place for a closing for a month"}
 
 
 async def own_closing(store: Store, id: str) -> Evidence | None:
     """The closing of an agreement that we have signed; None for one that the other side has refused for good."""
     told = await store.newest_fact(id, telemetry.CLOSING_TOLD)
     return None if told is not None and told.detail.get("code") in FINAL else await store.newest_fact(id, telemetry.CLOSING)
+
+
+async def refused_for(store: Store, id: str) -> str | None:
+    """The code of REFUSED for which the other side of an agreement does not take our closing; None if it has not said so."""
+    told = await store.newest_fact(id, telemetry.CLOSING_TOLD)
+    code = None if told is None else told.detail.get("code")
+    return code if code in REFUSED else None
 
 
 async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | None:

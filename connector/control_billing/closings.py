@@ -23,7 +23,7 @@ from typing import Final
 import orjson
 
 from connector import telemetry
-from connector.control_billing.closed import FINAL, own_closing
+from connector.control_billing.closed import FINAL, UNHEARD, own_closing
 from connector.control_billing.receipted import last_before
 from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
@@ -51,7 +51,6 @@ from connector.ports import Reply
 from connector.records import Agreement, Changes, Evidence, Expect
 
 PATH: Final = "/ledger/closings"
-UNHEARD: Final = "closing-unheard"  # the peer has had no place for it for TOLD_SECONDS
 TOLD_SECONDS: Final = (
     31 * 86_400.0
 )  # for so long a closing is told to a peer that says it has no place for it, or does not know the agreement

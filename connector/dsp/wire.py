@@ -30,6 +30,7 @@ REASON_ITEMS_MAX, REASONS_MAX, REASON_CHARACTERS_MAX, CODE_CHARACTERS_MAX = 32, 
 VALUES_MAX, VALUE_CHARACTERS_MAX = 20, 200  # of a list in its grounds
 GROUND = ("code", "policy", "rule", "constraint", "path", "leftOperand", "operator")
 GROUND_LISTS = ("expected", "actual")
+HOW, LEAF = "how_to_fulfil", ("path", "operator", "unit", "id")  # of a duty that is not done; of a refinement of its act
 NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 
@@ -156,8 +157,9 @@ def reasons_of(document: Any) -> tuple[str | None, tuple[str, ...]]:
 
 
 def grounds_of(document: Any) -> tuple[dict[str, Any], ...]:
-    """Read the grounds of a refusal that a peer gave as data: which rule and constraint, what was expected and what was found. Bounded;
-    members that are not known are left out. Empty for a peer that gives sentences only."""
+    """Read the grounds of a refusal that a peer gave as data: which rule and constraint, what was expected and what was found, and how a
+    duty that is not done can be (`how_to_fulfil`). Bounded; members that are not known are left out. Empty for a peer that gives
+    sentences only."""
     if not isinstance(document, Mapping):
         return ()
     return tuple(ground for item in _items(document) if (ground := _ground(item)) is not None)[:REASONS_MAX]
@@ -179,8 +181,35 @@ def _ground(item: Any) -> dict[str, Any] | None:
     if not isinstance(said, Mapping) or not isinstance(said.get("code"), str):
         return None
     texts = {name: _text(said[name])[:REASON_CHARACTERS_MAX] for name in GROUND if name in said}
-    lists = {name: said[name] if isinstance(said[name], list) else [said[name]] for name in GROUND_LISTS if name in said}
-    return texts | {name: [_text(value)[:VALUE_CHARACTERS_MAX] for value in values[:VALUES_MAX]] for name, values in lists.items()}
+    lists = {name: _texts(said[name]) for name in GROUND_LISTS if name in said}
+    how = {HOW: found} if isinstance(said.get(HOW), Mapping) and (found := _fulfilment(said[HOW])) else {}
+    return texts | lists | how
+
+
+def _fulfilment(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be on record for a duty to be done, as `Decision.grounds` writes it."""
+    found: dict[str, Any] = {name: _texts(said[name]) for name in ("action", "target") if name in said}
+    if "by" in said:
+        found["by"] = _text(said["by"])[:REASON_CHARACTERS_MAX]
+    if isinstance(said.get("refinements"), list):
+        found["refinements"] = [_leaf(each) for each in said["refinements"][:VALUES_MAX] if isinstance(each, Mapping)]
+    if isinstance(said.get("with"), Mapping):
+        parties = tuple(said["with"].items())[:VALUES_MAX]
+        found["with"] = {str(name)[:VALUE_CHARACTERS_MAX]: _text(party)[:REASON_CHARACTERS_MAX] for name, party in parties}
+    return found
+
+
+def _leaf(said: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: _text(said[name])[:VALUE_CHARACTERS_MAX] for name in LEAF if name in said}
+    left = said.get("left")
+    if isinstance(left, Mapping) and isinstance(left.get("iri"), str):
+        found["left"] = {name: _text(left[name])[:VALUE_CHARACTERS_MAX] for name in ("iri", "label") if name in left}
+        found["expected"] = _texts(said.get("expected", []))
+    return found
+
+
+def _texts(values: Any) -> list[str]:
+    return [_text(value)[:VALUE_CHARACTERS_MAX] for value in (values if isinstance(values, list) else [values])[:VALUES_MAX]]
 
 
 def _text(item: Any) -> str:

@@ -146,8 +146,10 @@ def test_a_process_says_whose_turn_it_is(process: Process, waiting: str | None):
 
 def test_a_process_shows_what_happened_to_it():
     detail = {"code": "X", "reasons": ["because"], "ended_by": "peer", "terms": OPEN, "decision": {"result": "deny"}, "claims": {"a": 1}}
+    detail["grounds"] = [{"code": "X", "how_to_fulfil": {"action": ["odrl:inform"]}}]
     view = shapes.process_view(replace(NEGOTIATION, detail=detail, in_flight=Move.ACCEPTED, due=60.0), "502 bad gateway")
     assert (view["code"], view["reasons"], view["ended_by"], view["terms"]) == ("X", ["because"], "peer", OPEN)
+    assert (view["grounds"], shapes.process_view(TRANSFER, None)["grounds"]) == (detail["grounds"], [])
     assert (view["decision"], view["claims"], view["last_error"]) == ({"result": "deny"}, {"a": 1}, "502 bad gateway")
     assert (view["in_flight"], view["due"], view["created"]) == (str(Move.ACCEPTED), "1970-01-01T00:01:00.000Z", "1970-01-01T00:00:01.500Z")
     assert shapes.process_view(TRANSFER, None)["ends"] == "1970-01-01T00:00:00.000Z", "an instant of zero is an instant"

@@ -361,3 +361,16 @@ def test_money_is_told_with_its_currency_by_its_code(lang: Language):
     assert "12 EUR" in said
     assert "publications.europa.eu" not in said
     assert {"en": "✗ amount paid is at most 12 EUR; found 15", "zh": "✗ 支付金额不超过12 EUR；实际为 15"}[lang] in said
+
+
+def test_how_a_duty_that_the_other_side_waits_for_is_fulfilled_is_told_under_its_ground():
+    how = DECISION["duties"][0]["how_to_fulfil"]
+    ground = {"code": "DUTY_NOT_FULFILLED", "rule": "/permission/0", "path": "/permission/0/duty/0", "how_to_fulfil": how}
+    for by in ("us", "peer"):
+        found = list(explained(msgspec.convert(VIEW | {"refusal": REFUSAL | {"by": by, "grounds": [ground]}}, Explained), "en"))
+        at = found.index((1, "✗ DUTY_NOT_FULFILLED (rule /permission/0, at /permission/0/duty/0)"))
+        assert found[at + 1] == (
+            2,
+            "to be on record: delete and inform where media is disk and a constraint that is not understood (/s) on urn:d"
+            " with did:web:hospital.example by did:web:biopharma.example",
+        )

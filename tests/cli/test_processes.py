@@ -79,18 +79,22 @@ def test_agreements_are_listed_shown_and_closed_with_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("by", "closing", "says"),
+    ("by", "closing", "refused", "says"),
     [
-        ("us", "both", "both sides have it in writing"),
-        ("peer", "both", "both sides have it in writing"),
-        ("us", "provider-only", "the peer has not taken it: this instant is our word alone"),
-        ("peer", "consumer-only", "the peer has said so and signed no instant"),
+        ("us", "both", None, "both sides have it in writing"),
+        ("peer", "both", None, "both sides have it in writing"),
+        ("us", "provider-only", None, "the peer has not signed that it has taken it: this instant is our word alone"),
+        ("us", "consumer-only", {"code": "closing-twice", "says": "no"}, "the peer does not take it (closing-twice: no): this instant"),
+        ("peer", "consumer-only", None, "the peer has said so and signed no instant"),
     ],
 )
 def test_who_closes_reads_whether_the_peer_has_been_told(
-    command: Command, fake: FakeConnector, home: Path, by: str, closing: str, says: str
+    command: Command, fake: FakeConnector, home: Path, by: str, closing: str, refused: object, says: str
 ):
-    fake.answers[("POST", "/v1/agreements/urn%3Auuid%3Aa1/close")] = (200, CLOSED | {"closed_by": by, "closing": closing})
+    fake.answers[("POST", "/v1/agreements/urn%3Auuid%3Aa1/close")] = (
+        200,
+        CLOSED | {"closed_by": by, "closing": closing, "closing_refused": refused},
+    )
     assert says in command("agreements", "close", "urn:uuid:a1").out
 
 
@@ -143,6 +147,15 @@ def test_a_process_is_shown_in_full(
     assert ended.code == 0
     golden("show", ended.out)
     assert json.loads(command(*arguments, "--json").out)["process"]["ended_by"] == "peer"
+
+
+def test_a_process_that_waits_for_a_duty_shows_how_it_is_fulfilled(command: Command, fake: FakeConnector, home: Path):
+    how = {"action": ["http://www.w3.org/ns/odrl/2/inform"], "by": "did:web:bio.example", "target": ["urn:d"]}
+    grounds = [{"code": "DUTY_NOT_FULFILLED", "rule": "/permission/0", "path": "/permission/0/duty/0", "how_to_fulfil": how}]
+    view = process_view(state="TERMINATED", waiting=None, ended_by="peer", reasons=["first inform"], grounds=grounds)
+    fake.answers |= {KIND: (200, {"kind": "negotiation", "pid": "urn:uuid:n1"}), ("GET", N): (200, view), ("GET", EVIDENCE): record()}
+    assert "    to be on record: inform on urn:d by did:web:bio.example\n" in command("negotiations", "show", "urn:uuid:n1").out
+    assert json.loads(command("show", "urn:uuid:n1", "--json").out)["process"]["grounds"] == grounds
 
 
 def test_a_transfer_is_shown_without_a_call_that_is_refused(command: Command, fake: FakeConnector, home: Path):

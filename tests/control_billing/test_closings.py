@@ -23,6 +23,7 @@ from connector.errors import MeterRefused, PeerFailed, PeerRefused
 from connector.evidence.compared import compare
 from connector.evidence.verify import verify
 from connector.metering.closing import LATE_SECONDS, Closing, ClosingAck, instant_of
+from connector.metering.codes import CODES
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest, kept
 from connector.metering_bills.invoice import Closed
@@ -295,6 +296,14 @@ async def test_one_that_the_peer_refuses_for_good_stays_our_word_and_is_not_told
         closed = await close(both.consumer, agreement)
         told = await fact(both.consumer, agreement, "closing-told")
         assert (told.detail, closed["closing"]) == ({"code": "closing-twice"}, "consumer-only")
+        assert kept(ClosingAck, told.entry or "").why == "closing-twice", "it has signed that it refuses it"
+        view = await shown(both.consumer, agreement)
+        assert view["closing_refused"] == {"code": "closing-twice", "says": CODES["closing-twice"]}
+        assert (await shown(both.provider, agreement))["closing_refused"] is None
+        report = verify((await both.provider.manage("GET", f"/agreements/{pair.quoted(agreement)}/evidence")).body)
+        assert report.sound, report.findings
+        assert [each.code for each in report.findings] == ["closing-twice"], "two closings by one side accuse it"
+        assert any("has signed that it refuses that (`closing-twice`" in line for line in report.verdict())
         assert await both.consumer.connector.store.untold() == []
         assert (await invoice(both.consumer, agreement))["attested"] == "in-part"
 

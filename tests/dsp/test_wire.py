@@ -260,11 +260,22 @@ GROUND = {
     "expected": ["research", "quality"],
     "actual": ["marketing"],
 }
+HOW = {
+    "action": ["odrl:compensate"],
+    "by": "did:web:c.example",
+    "target": ["urn:d"],
+    "refinements": [
+        {"path": "/p/0", "left": {"iri": "odrl:payAmount", "label": "the amount"}, "operator": "eq", "expected": ["5.00"], "unit": "EUR"},
+        {"path": "/p/1", "operator": "or", "id": "urn:r"},
+    ],
+    "with": {"compensatedParty": "did:web:p.example"},
+}
+DUTY = {"code": "DUTY_NOT_FULFILLED", "rule": "/permission/0", "path": "/permission/0/duty/0", "how_to_fulfil": HOW}
 REFUSALS = [move for move in Move if move.termination or move is Move.SUSPENSION]
 
 
 @pytest.mark.parametrize("move", REFUSALS)
-@pytest.mark.parametrize("grounds", [(), (GROUND,), (GROUND, {"code": "PROHIBITED", "rule": "/prohibition/0"})])
+@pytest.mark.parametrize("grounds", [(), (GROUND,), (GROUND, {"code": "PROHIBITED", "rule": "/prohibition/0"}), (DUTY,)])
 def test_a_refusal_carries_its_sentences_and_then_the_same_as_data(move: Move, grounds: tuple[dict[str, Any], ...]):
     reason = wire.reason_items(("Denied: no.", "And why."), grounds)
     document = wire.message(move, consumer_pid="c", provider_pid="p", code="CONSTRAINT_UNSATISFIED", reason=reason)
@@ -278,9 +289,11 @@ def test_a_refusal_carries_its_sentences_and_then_the_same_as_data(move: Move, g
 
 @pytest.mark.parametrize("move", REFUSALS)
 def test_data_survives_a_reader_that_expands(move: Move):
-    document = wire.message(move, consumer_pid="urn:c", provider_pid="urn:p", code="X", reason=wire.reason_items(("Denied.",), (GROUND,)))
+    document = wire.message(
+        move, consumer_pid="urn:c", provider_pid="urn:p", code="X", reason=wire.reason_items(("Denied.",), (GROUND, DUTY))
+    )
     expanded = jsonld.compact(document, move.type, CONTEXTS)
-    assert (wire.reasons_of(expanded), wire.grounds_of(expanded)) == (("X", ("Denied.",)), (GROUND,))
+    assert (wire.reasons_of(expanded), wire.grounds_of(expanded)) == (("X", ("Denied.",)), (GROUND, DUTY))
     assert SCHEMAS.is_valid(move.type, expanded)
 
 
@@ -307,7 +320,14 @@ def test_what_other_connectors_give_as_reason_is_kept_as_well_as_it_goes(
     assert wire.grounds_of({"reason": reason}) == grounds
 
 
-LITERALS = st.builds(lambda value: {"@type": "@json", "@value": value}, st.dictionaries(st.sampled_from([*GROUND, "x"]), JSON))
+DUTIES = st.dictionaries(
+    st.sampled_from([*HOW, "x"]), JSON | st.lists(st.dictionaries(st.sampled_from(["path", "left", "operator", "expected", "x"]), JSON))
+)
+LITERALS = st.builds(
+    lambda value, how: {"@type": "@json", "@value": value | how},
+    st.dictionaries(st.sampled_from([*GROUND, "x"]), JSON),
+    st.dictionaries(st.just("how_to_fulfil"), JSON | DUTIES),
+)
 
 
 @settings(max_examples=40)
@@ -316,7 +336,11 @@ def test_grounds_of_a_peer_are_bounded_text_whatever_they_are(items: list[Any]):
     grounds = wire.grounds_of({"reason": items})
     assert len(grounds) <= 10
     for ground in grounds:
-        assert ground.keys() <= GROUND.keys() | {"path"}
+        assert ground.keys() <= GROUND.keys() | {"path", "how_to_fulfil"}
+        how = ground.pop("how_to_fulfil", HOW)
+        assert how
+        assert how.keys() <= HOW.keys()
+        assert len(orjson.dumps(how)) < 60_000
         for name, value in ground.items():
             listed = name in ("expected", "actual")
             assert isinstance(value, list) is listed
