@@ -136,6 +136,8 @@ class _Reader:
             rule["action"] = actions[0] if len(actions) == 1 else actions
         elif not tokens:
             self.mistakes.note(line.place(), "it does not say what", f"write what: `{line.tokens[0].text} use`, or `anything`")
+        elif rule.keys() == {"@id"}:  # an id alone would name a rule that stands elsewhere
+            rule["@type"] = kind.capitalize() if kind in ("permission", "prohibition") else "Duty"
         moved = rule.keys() & {"target", "assigner"} if top and kind != "obligation" else set()
         plain = isinstance(rule.get("action"), str) if top else "action" in rule
         self.foreign = self.foreign or bool(moved) or not plain

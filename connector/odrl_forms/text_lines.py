@@ -17,7 +17,7 @@ from connector.odrl.codes import Code, Finding
 from connector.odrl.words import shown
 from connector.odrl_reading.reading import FINDINGS_MAX, refusal
 
-CHARS_MAX: Final = 50_000  # of a text, and
+CHARS_MAX: Final = 100_000  # of a text: 800 conditions with ids fit, and
 TOKENS_MAX: Final = 5_000  # of its words: 800 conditions, the most that a policy may have, fit and take 50 ms
 DEPTH_MAX: Final = 40  # levels of indentation; a policy has rules, duties, consequences, and 32 levels of conditions at most
 
@@ -84,9 +84,9 @@ def read_lines(text: str, mistakes: Mistakes) -> list[Line]:
     count, top = 0, list[Line]()
     open_lines: list[tuple[int, list[Line]]] = [(-1, top)]
     for number, raw in enumerate(text.splitlines(), 1):
-        body = raw.lstrip(" ")
-        if not body.strip():
+        if not raw or raw.isspace():
             continue
+        body = raw.lstrip(" ")
         indent = len(raw) - len(body)
         if body[0].isspace():
             mistakes.note(f"line {number}, column {indent + 1}", "it is indented with something else than spaces", "use spaces")
