@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
 from connector.metering.content import CHUNK_BYTES, write_etag
@@ -130,18 +131,19 @@ async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer:
     return brought[True], brought[False], called
 
 
-async def rest_of(store: Store, extents: Extents, policy: Policy | PolicyError, agreement: Agreement, transfer: str) -> Rest | None:
-    """The rest of a transfer that a crash has cut, as its account says what it has brought and what may be on its way: that is durable before
-    it leaves. So that is paid for, and does not cost again when it is sent again. None where the price is not known."""
-    dataset = await store.dataset(agreement.dataset)
-    if (
-        isinstance(policy, PolicyError)
-        or dataset is None
-        or dataset.size_bytes is None
-        or (extent := await extents(dataset.source)) is None
-    ):
+async def rest_of(
+    store: Store, extents: Extents, read: Callable[[Mapping[str, Any]], Policy | PolicyError], process: Process
+) -> Rest | None:
+    """The rest of a transfer that a crash has cut, as its account says what it has brought and what may be on its way: that is durable
+    before it leaves. So it is paid for, and does not cost again when it is sent again. `read` reads the terms of an agreement. None where
+    the price is not known."""
+    agreement = await store.agreement(process.agreement or "")
+    dataset = await store.dataset(agreement.dataset) if agreement is not None else None
+    if agreement is None or dataset is None or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return None
-    own, others, called = await _brought(store, agreement, extent, transfer)
+    if isinstance(policy := read(agreement.document), PolicyError):
+        return None
+    own, others, called = await _brought(store, agreement, extent, process.pid)
     missing, calls = without(_whole(extent), union((*own, *others))), int(not called)
     amounts = dict[tuple[str, str], int]()
     for tally in tallies(policy):

@@ -40,7 +40,7 @@ class Meters:
         self._ledger = ledger
         self._watches: dict[tuple[str, str], _Watch] = {}
         self._called: dict[str, None] = {}  # transfers whose call is paid, the oldest first
-        self._paid: dict[tuple[str, str], Ranges] = {}  # bytes that transfers have paid for, of each content; the oldest first
+        self._paid = dict(ledger.paid)  # bytes that transfers have paid for, of each content; the oldest first
         self._calling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def meter(self, permit: Permit, size_bytes: int, media_type: str, calls: int = 0, at: tuple[str, int] | None = None) -> Meter:
@@ -52,7 +52,8 @@ class Meters:
         return Meter(self._ledger, self, permit, size_bytes, media_type, at)
 
     def paid(self, transfer: str, etag: str) -> Ranges:
-        """The bytes that a transfer has paid for in the life of this process, as far as they are remembered."""
+        """The bytes that a transfer has paid for, as far as they are remembered: in the life of this process, and what its account said
+        of the one before, if that was running and had set aside what it needs."""
         return self._paid.get((transfer, etag), ())
 
     def pay(self, transfer: str, etag: str, first: int, count: int) -> None:

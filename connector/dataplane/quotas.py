@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -21,11 +22,12 @@ from connector import telemetry
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.dsp.transfer import State as Transfer
+from connector.metering.ranges import Ranges
 from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
-from connector.records.aside import aside_id, drawn, is_aside, set_aside
+from connector.records.aside import Rest, aside_id, drawn, is_aside, reckoned, set_aside
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
 # lose those that are held.
@@ -39,6 +41,7 @@ State = Literal["granted", "busy", "spent"]
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 # Decides anew about a transfer (its pid) that has come to a mark: what counts from now on, or None if it is over.
 AtMark = Callable[[str], Coroutine[Any, Any, tuple[Tally, ...] | None]]
+RestOf = Callable[[Process], Awaitable[Rest | None]]  # of a transfer that runs; None if nobody can say
 
 
 class Ledger:
@@ -47,6 +50,8 @@ class Ledger:
     def __init__(self, store: Store, decide: Decide, clock: Clock, ids: Ids, at_mark: AtMark, cut: Callable[[str, str], None]) -> None:
         self._store, self._decide, self._clock, self._ids = store, decide, clock, ids
         self.cut = cut
+        self.rest: RestOf = rest_unknown
+        self.paid: dict[tuple[str, str], Ranges] = {}  # what transfers had paid for before a crash, of each content
         self._at_mark = at_mark
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -119,10 +124,12 @@ class Ledger:
         """Settle what a crash has left open, before anybody can use more; returns the number of reservations.
 
         Bytes, records and time that were reserved may have been used to the last one, and nobody can say how many were: all of them are
-        posted. A use is settled by the state of its transfer, and what one that runs has set aside stays so.
+        posted. A use is settled by the state of its transfer, and what one that runs has set aside stays so; what it had spent by then
+        is what its account says, to the byte (`rest`).
         """
         count = 0
-        for usage in await self._store.open_usage():
+        for found in await self._store.open_usage():
+            usage = await self._reckon(found)
             for each in dict.fromkeys(replace(each, rule="", amount=0, at=0.0) for each in usage.open):
                 id, process = each.id, await self._store.process(Kind.TRANSFER, each.transfer)
                 counts = fate(process) if each.operand == COUNT else True
@@ -134,6 +141,18 @@ class Ledger:
         if count:
             telemetry.log.info("open reservations settled", reservations=count)
         return count
+
+    async def _reckon(self, usage: Usage) -> Usage:
+        """Settle what transfers that run had spent of what they have set aside."""
+        for transfer in dict.fromkeys(each.transfer for each in usage.open if is_aside(each)):
+            process = await self._store.process(Kind.TRANSFER, transfer)
+            if process is None or process.meant != Transfer.STARTED or (rest := await self.rest(process)) is None:
+                continue
+            after = reckoned(usage, transfer, rest.amounts, self._clock.now())
+            if (changes := _written(usage, after)) is not None:
+                await self._decide(partial(_at_once, changes), usage.agreement)
+                usage, self.paid[transfer, rest.etag] = after, rest.paid
+        return usage
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something to its end, whoever waits for it."""
@@ -189,6 +208,14 @@ class Holder:
         if self.amounts:
             await self._ledger.settle(self.agreement, self.id, self.spent)
         self.amounts, self.spent = {}, {}
+
+
+async def rest_unknown(_process: Process) -> None:
+    """What a transfer has still to bring is not known."""
+
+
+async def _at_once(changes: Changes) -> Changes:
+    return changes
 
 
 def portion(operand: str, limit: int, left: int, pricing: Pricing | None = None) -> int:

@@ -6,9 +6,11 @@ instant what it needs to come to its end, and others see no more as reserved tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
+from connector.metering.ranges import Ranges
 from connector.records import Reservation, Usage
 
 PREFIX: Final = "aside:"
@@ -28,6 +30,36 @@ def set_aside(usage: Usage, rule: str, operand: str, transfer: str) -> int:
     """What a transfer has set aside and neither holds nor has spent."""
     rows = (each for each in usage.open if is_aside(each) and each.transfer == transfer)
     return sum(max(0, each.amount) for each in rows if (each.rule, each.operand) == (rule, operand))
+
+
+class Rest(NamedTuple):
+    """What a transfer has still to bring costs, by rule and operand, and the bytes that it has paid for, of the content of this entity
+    tag."""
+
+    amounts: Mapping[tuple[str, str], int]
+    etag: str
+    paid: Ranges
+
+
+def reckoned(usage: Usage, transfer: str, amounts: Mapping[tuple[str, str], int], now: float) -> Usage:
+    """The same after a crash that has cut a transfer, whose rest costs these amounts, by rule and operand: that is set aside, as far as it
+    is there, and what was set aside and held beside that is spent. What has no amount stays as it is."""
+    posted = {(rule, operand): amount for rule, operand, amount in usage.posted}
+    known = {(each.rule, each.operand) for each in usage.open if is_aside(each) and each.transfer == transfer} & amounts.keys()
+    rows = list[Reservation]()
+    for each in usage.open:
+        key = each.rule, each.operand
+        if each.transfer != transfer or key not in known:
+            rows.append(each)
+        elif is_aside(each):
+            left = each.amount + sum(other.amount for other in usage.open if not is_aside(other) and _same(other, each))
+            spent = max(0, left - amounts[key])
+            rows.append(replace(each, amount=left - spent))
+            posted[key] = posted.get(key, 0) + spent
+    if not known:
+        return usage
+    whole = tuple((rule, operand, amount) for (rule, operand), amount in sorted(posted.items()) if amount)
+    return replace(usage, posted=whole, open=tuple(rows), version=usage.version + 1, updated=now)
 
 
 def drawn(before: Usage, after: Usage, transfer: str) -> Usage:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from connector.adapters.memory import MemoryStore
-from connector.control_billing.affording import Asked, Extent, afford, nothing_known, price_of
+from connector.control_billing.affording import Asked, Extent, afford, nothing_known, price_of, rest_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
-from connector.metering.content import Layout
+from connector.errors import PolicyError
+from connector.metering.content import CHUNK_BYTES, Layout, write_etag
 from connector.metering.counts import Counts
 from connector.metering.ranges import Ranges
 from connector.metering_bills.currencies import CURRENCY
@@ -19,7 +20,7 @@ from connector.odrl import Policy, load
 from connector.odrl.counters import Pricing
 from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
 from connector.records import Agreement, Changes, Dataset, Reservation, Usage
-from connector.records.aside import aside_id
+from connector.records.aside import Rest, aside_id
 from connector.records.metering import Metered
 from tests.metering_bills.priced import agreement, money, price
 from tests.odrl_forms.shipped import options
@@ -129,6 +130,19 @@ async def test_what_it_has_set_aside_itself_is_there_for_it():
 )
 async def test_data_of_which_some_has_come_are_fetched_to_their_end_for_the_price_of_the_rest(records: tuple[Any, ...], leaves: int):
     assert await asked(policy("2", MEGABYTE), *records) == costs(leaves * CHUNK)
+
+
+@pytest.mark.asyncio
+async def test_after_a_crash_the_rest_of_a_transfer_is_what_its_account_neither_has_nor_may_have_sent():
+    terms, store = policy("2", MEGABYTE), MemoryStore()
+    sent = brought("t9", ((1, 2),), sent=((CHUNK, 3 * CHUNK),))
+    await store.commit(Changes(saves=(AGREEMENT, DATASET, sent, ended("t9", "STARTED"), brought("t1", ((4, 5),)), ended("t1"))))
+    running = replace(ended("t9", "STARTED"), agreement=AGREEMENT.id)
+    rest = await rest_of(store, extents, lambda _: terms, running)
+    assert rest == Rest({(RULE, EUR): 0}, write_etag(b"r" * 32, CHUNK_BYTES), ((0, 3 * CHUNK),))
+    assert (await rest_of(store, extents, lambda _: terms, replace(running, agreement="urn:other"))) is None
+    assert (await rest_of(store, nothing_known, lambda _: terms, running)) is None
+    assert (await rest_of(store, extents, lambda _: PolicyError("not understood"), running)) is None
 
 
 @pytest.mark.asyncio

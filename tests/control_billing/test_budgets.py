@@ -14,7 +14,7 @@ from connector.odrl.operands import PAY_AMOUNT
 from tests.control.orders import D, N, T
 from tests.control.test_quotas import RULE, USERS, agreed, begin, fetch, offer, used
 from tests.metering_bills.priced import count, every, money, price, unit
-from tests.pair import Pair, pair, quoted
+from tests.pair import Pair, pair, quoted, running, site
 from tests.test_app import pulled
 
 EUR = f"{PAY_AMOUNT} {CURRENCY}EUR"
@@ -117,6 +117,24 @@ async def test_what_a_transfer_does_not_use_is_free_once_it_stops_and_the_rest_o
     assert rest.state == "STARTED", rest.detail
     assert (await fetch(two, rest, Range=f"bytes={4 * CHUNK_BYTES}-"))[1] == content[4 * CHUNK_BYTES :]
     assert (await used(two, agreement)).posted == ((RULE, EUR, len(content)),)
+
+
+@pytest.mark.asyncio
+async def test_what_was_paid_for_before_a_restart_costs_nothing_when_it_is_sent_again(tmp_path: Path):
+    """The budget pays for all of it once: what has come before is lost over there, and it comes to its end all the same."""
+    content = bytes(range(256)) * 6144
+    one, other = site(tmp_path / "hospital", "hospital", store="sqlite"), site(tmp_path / "biopharma", "biopharma", store="sqlite")
+    one.meet(other)
+    async with running(other) as consumer:
+        async with running(one) as provider:
+            two = Pair(provider, consumer)
+            agreement = await agreed(two, within("1.572864", price("1", "megabyte")), content)
+            mine = await begin(two, agreement)
+            assert len((await fetch(two, mine, Range=f"bytes=0-{4 * CHUNK_BYTES - 1}"))[1]) == 4 * CHUNK_BYTES
+        async with running(one) as provider:
+            two = Pair(provider, consumer)
+            assert (await fetch(two, mine))[1] == content
+            assert (await used(two, agreement)).posted == ((RULE, EUR, len(content)),)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.control.journal import Journal
 from connector.dataplane import quotas
+from connector.dataplane.meter import Meters
 from connector.dataplane.quotas import LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.records import Changes, Reservation, Usage
-from connector.records.aside import aside_id
+from connector.records.aside import Rest, aside_id
 from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
 
 RULE, OTHER = "/permission/0", "/permission/1"
@@ -328,6 +329,32 @@ async def test_after_a_crash_what_a_transfer_has_set_aside_stays_with_one_that_r
     after = await desk.journal.store.usage(AGREEMENT)
     assert after is not None
     assert (after.spent(RULE, "money"), after.reserved(RULE, "money")) == (100, left)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("held", [0, 100])
+async def test_after_a_crash_what_was_paid_is_what_the_account_says_and_does_not_cost_again(held: int):
+    desk, money = Desk(MemoryStore(), Counted()), Tally(RULE, "money", (1_000,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
+    process = transfer("STARTED", aside=True)
+    usage = Usage(AGREEMENT, version=1).reserve((Reservation(aside_id(process.pid), process.pid, RULE, "money", 1_000, 0.0),), 0.0)
+    await desk.journal.store.commit(Changes(saves=(process, usage)))
+    holder = desk.ledger.holder(AGREEMENT, process.pid)
+    assert await holder.exchange([money], {"money": 200}) == "granted"
+    holder.spend("money", 200)
+    if held:
+        assert await holder.exchange([money], {"money": held}) == "granted"
+    again = Desk(desk.journal.store, Counted())
+
+    async def rest(of: Process) -> Rest:
+        assert of == process
+        return Rest({(RULE, "money"): 730}, "etag", ((0, 270),))
+
+    again.ledger.rest = rest
+    await again.ledger.recover()
+    after = await desk.journal.store.usage(AGREEMENT)
+    assert after is not None
+    assert (after.spent(RULE, "money"), after.reserved(RULE, "money"), len(after.open)) == (270, 730, 1)
+    assert Meters(again.ledger).paid(process.pid, "etag") == ((0, 270),)
 
 
 @pytest.mark.asyncio

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.records import Reservation, Usage
-from connector.records.aside import aside_id, drawn, is_aside, set_aside
+from connector.records.aside import aside_id, drawn, is_aside, reckoned, set_aside
 
 RULE, EUR, ASIDE, MOST = "/permission/0", "EUR", 1_000, 10_000
 
@@ -31,6 +31,22 @@ def test_what_is_set_aside_held_and_spent_is_one_sum_until_all_of_it_is_spent(st
         assert usage.reserved(RULE, EUR) == aside + held + 77
         assert set_aside(usage, RULE, EUR, "t2") == 77
         assert usage.spent(RULE, EUR) == spent
+
+
+@given(st.integers(0, 1_500), st.integers(0, 2_000))
+def test_after_a_crash_what_the_rest_costs_is_set_aside_and_all_else_of_it_was_spent(held: int, rest: int):
+    usage = drawn(STARTED, STARTED.reserve((reserved("holder", "t1", held),), 1.0), "t1")
+    after = reckoned(usage, "t1", {(RULE, EUR): rest, (RULE, "USD"): 5}, 2.0)
+    left = min(ASIDE, rest)
+    assert (set_aside(after, RULE, EUR, "t1"), after.spent(RULE, EUR)) == (left, ASIDE - left)
+    assert after.reserved(RULE, EUR) == left + 77
+    assert reckoned(after, "t1", {(RULE, EUR): rest}, 3.0).posted == after.posted, "a second crash spends nothing"
+
+
+def test_after_a_crash_nothing_changes_of_what_has_no_price():
+    usage = STARTED.reserve((reserved("holder", "t1", 5),), 1.0)
+    assert reckoned(usage, "t1", {}, 2.0) is usage
+    assert reckoned(usage, "t3", {(RULE, EUR): 1}, 2.0) is usage
 
 
 def test_what_another_transfer_does_takes_nothing_of_it():
