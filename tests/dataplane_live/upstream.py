@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import ClientConnectorError, ClientSession, web
 
 BATCH = 200
+START_SECONDS = 120.0  # of an interpreter with this program: where every processor is taken, half a minute was not enough
 
 
 def line(number: int, size: int = 0) -> bytes:
@@ -71,7 +72,7 @@ class Upstream:
     async def start(self) -> None:
         """Returns when it serves."""
         self._child = child = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.dataplane_live.upstream", str(self._port))
-        async with ClientSession() as http, asyncio.timeout(20):
+        async with ClientSession() as http, asyncio.timeout(START_SECONDS):
             while True:
                 try:
                     async with http.get(f"{self.url}/lines?count=1") as answer:

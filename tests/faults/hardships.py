@@ -23,6 +23,7 @@ from tests.faults.job import Job
 from tests.faults.jobs import JOBS
 from tests.faults.ledger import SIDES
 from tests.faults.pair import Pair
+from tests.faults.patience import patience
 from tests.faults.side import Side
 from tests.faults.streams.books import Summed
 
@@ -78,7 +79,7 @@ async def _round(pair: Pair, number: int, act: Act, may_start: asyncio.Event) ->
 async def _begun(pair: Pair, count: int, number: int) -> None:
     """Wait until all orders negotiate: one that finds no offer because of what happens says so at once, and has begun nothing."""
     begun = set[str]()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with patience(PATIENCE_SECONDS, pair.queued_seconds):
         while len(begun) < count:
             for order in [order for order in pair.ledger.orders if order.job.endswith(f"-{number}")]:
                 if order.id not in begun and (await pair.consumer.insist(lambda client, id=order.id: client.pull_order(id))).negotiation:  # type: ignore[misc]

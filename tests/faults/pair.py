@@ -15,6 +15,7 @@ from tests.faults import audit
 from tests.faults.home import make
 from tests.faults.ledger import CONSUMER, PROVIDER, SIDES, Ledger
 from tests.faults.nursery import first
+from tests.faults.patience import Patience, patience
 from tests.faults.side import Side
 from tests.faults.source import slow_source
 from tests.faults.streams.books import Summed, summed
@@ -98,9 +99,9 @@ class Pair:
                 raise error
 
     async def finish(self, job: str, work: Coroutine[Any, Any, None]) -> bool:
-        """Run a job to its end. If it fails, or has not ended when both connectors have run for `patience_seconds` since, what
+        """Run a job to its end. If it fails, or has not ended when both connectors could have run for `patience_seconds` since, what
         it waited for is lost: that is noted, and the answer is False."""
-        task, begun = asyncio.create_task(work), time.monotonic()
+        task, having = asyncio.create_task(work), Patience(self._patience, self.queued_seconds)
         try:
             while not task.done():
                 await asyncio.wait({task, *self._keepers.values()}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +109,7 @@ class Pair:
                     broken.result()
                 if gone := next((name for name, side in self._sides.items() if side.dead.is_set() and name not in self._keepers), None):
                     raise RuntimeError(f"the {gone} has ended by itself; see {self._sides[gone].home.directory / 'log'}")
-                if not task.done() and self._overdue(begun):
+                if not task.done() and self._overdue(having):
                     task.cancel()
                     await asyncio.wait({task})
                     self.stuck.append(audit.Finding(audit.LOST, job, f"it had not ended {self._patience:g} s after the last restart"))
@@ -119,10 +120,15 @@ class Pair:
             self.stuck.append(audit.Finding(audit.LOST, job, f"it failed: {type(error).__name__}: {error}"))
         return error is None
 
-    def _overdue(self, begun: float) -> bool:
+    def _overdue(self, having: Patience) -> bool:
         sides = self._sides.values()
-        since = max(begun, *(side.ready_at for side in sides))
-        return all(side.ready.is_set() for side in sides) and time.monotonic() - since > self._patience
+        if max(side.ready_at for side in sides) > having.since:
+            having.anew()
+        return all(side.ready.is_set() for side in sides) and time.monotonic() > having.ends
+
+    def queued_seconds(self) -> float:
+        """How long both were in the queue for a processor."""
+        return sum(side.queued_seconds() for side in self._sides.values())
 
     async def account(self) -> tuple[list[audit.Finding], list[str]]:
         """Have both ledgers computed anew, and stop both connectors, as an operator would. Returns what was lost, doubled or is
@@ -130,7 +136,7 @@ class Pair:
         await self.unguard()
         told = {name: await asyncio.to_thread(ledger_verified, side.home) for name, side in self._sides.items() if side.ready.is_set()}
         for side in self._sides.values():
-            async with asyncio.timeout(STOP_SECONDS):
+            async with patience(STOP_SECONDS, side.queued_seconds):
                 await side.kill(signal.SIGTERM)
         books = {name: audit.read(side.home.database, self.downloads) for name, side in self._sides.items()}
         unequal = await self._metered()

@@ -16,6 +16,7 @@ from connector.client.management import ManagementClient
 from connector.client.transport import ManagementError
 from tests.faults.home import ROOT, Home
 from tests.faults.nursery import Nursery, first
+from tests.faults.patience import Queue, patience
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 2.0  # a look without news: costs little, and the run does not hang on an event that was never sent
@@ -45,6 +46,7 @@ class Side:
         self._sequence = 0
         self._began = 0.0
         self._pid = 0
+        self._queue = Queue()
         self._starting = asyncio.Lock()  # while there is no pid to kill yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._follower: asyncio.Task[None] | None = None
@@ -55,6 +57,10 @@ class Side:
     def lives(self) -> int:
         """How often it came to serve."""
         return len(self.ready_seconds)
+
+    def queued_seconds(self) -> float:
+        """How long the threads of its processes were in the queue for a processor, all together."""
+        return self._queue.seconds(self._pid)
 
     async def open(self) -> None:
         """Start the program that forks connectors, and the client."""
@@ -109,7 +115,7 @@ class Side:
     async def _until_serving(self) -> None:
         where = f"see {self.home.directory / 'log'}"
         try:
-            async with asyncio.timeout(READY_SECONDS):
+            async with patience(READY_SECONDS, self.queued_seconds):
                 ended = await first(self.ready.wait(), self.dead.wait()) == 1
         except TimeoutError:
             raise RuntimeError(f"the {self.name} is not ready after {READY_SECONDS:g} s; {where}") from None

@@ -26,12 +26,13 @@ from tests.dataplane_live.test_live_pair import power_gone
 from tests.dataplane_live.upstream import Upstream
 from tests.faults.home import Home, make, with_values
 from tests.faults.ledger import CONSUMER, PROVIDER, SIDES
+from tests.faults.patience import patience
 from tests.faults.side import Side
 from tests.faults.streams.plan import KILLS, MIB, POWER_LOST, SOURCE_KILLED, Cut, Errand, Road
 from tests.faults.streams.wire import DOWN, Wire
 from tests.free_ports import free_ports
 
-PATIENCE_SECONDS = 120.0  # for a transfer, from its last cut on: the longest pauses between receipts are 30 s
+PATIENCE_SECONDS = 120.0  # for a transfer: the longest pauses between receipts are 30 s
 IDLE_SECONDS = 3.0  # without a byte: in the field it is 30, and nothing depends on how long it is
 ORDER = {"watched": False, "idle_seconds": IDLE_SECONDS}
 STOP_SECONDS = 30.0
@@ -115,6 +116,10 @@ class Lane:
     @property
     def provider(self) -> Side:
         return self.sides[PROVIDER]
+
+    def queued_seconds(self) -> float:
+        """How long both were in the queue for a processor."""
+        return sum(side.queued_seconds() for side in self.sides.values())
 
     async def strike(self, cut: Cut) -> None:
         """Kill, and start again after a while."""
@@ -223,7 +228,7 @@ class Lane:
             return seen.is_over
 
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with patience(PATIENCE_SECONDS, self.queued_seconds):
                 return await self.consumer.until(pull.id, lambda client: client.pull_order(pull.id), over)
         except TimeoutError:
             return found[-1]
@@ -232,7 +237,7 @@ class Lane:
         """Wait until the provider knows of the end, compare both bills with what lies on the disk, and check the evidence of both."""
         mine = await self.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with patience(PATIENCE_SECONDS, self.queued_seconds):
                 await self.provider.until(mine.peer_pid or "", _transfer(mine.peer_pid or ""), lambda seen: seen.state == "COMPLETED")
         except TimeoutError:
             done.wrong.append("the provider never learned that the transfer is completed")
@@ -253,7 +258,7 @@ class Lane:
     async def stop(self) -> list[str]:
         """Stop both connectors as an operator would; returns what they complained of."""
         for side in self.sides.values():
-            async with asyncio.timeout(STOP_SECONDS):
+            async with patience(STOP_SECONDS, side.queued_seconds):
                 await side.kill(signal.SIGTERM)
         return [f"{name}: {what} ({count} times)" for name, side in self.sides.items() for what, count in side.complaints.items()]
 

@@ -40,12 +40,12 @@ def lines(report: Report) -> Iterator[str]:
         yield _row(road.name, [each for each in report.done if each.errand.road == road])
     yield _row("all", report.done)
     yield ""
-    heads = f"{'last byte after':>15} {'bytes after':>12} {'signed for':>12} {'wrong':>5}"
+    heads = f"{'last byte after':>15} {'in a queue':>10} {'bytes after':>12} {'signed for':>12} {'wrong':>5}"
     yield f"{'revoked':<18} {'over':<13} {'legs':>4} {'demanded':>8} {heads}"
     for each in report.revoked:
         yield (
             f"{each.how:<18} {each.road:<13} {each.parallel:>4} {'yes' if each.demanded else 'no':>8} {each.seconds * 1000:>12.0f} ms"
-            f" {each.bytes:>12,} {each.signed:>12,} {len(each.wrong):>5}"
+            f" {each.queued * 1000:>7.0f} ms {each.bytes:>12,} {each.signed:>12,} {len(each.wrong):>5}"
         )
     yield ""
     for said in report.ledgers:
@@ -94,6 +94,7 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "revoked": [
             {"how": each.how, "road": each.road, "parallel": each.parallel, "seconds": round(each.seconds, 3), "bytes": each.bytes}
+            | {"queued": round(each.queued, 3)}
             | {"signed": each.signed, "wrong": each.wrong}
             for each in report.revoked
         ],

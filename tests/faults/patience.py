@@ -1,0 +1,75 @@
+"""Deadlines that a busy machine does not use up: what a process waits for a processor is not its own time.
+
+Linux counts it for each thread (`/proc/PID/task/TID/schedstat`: nanoseconds on a processor, and in the queue for one). Who has lost
+something does nothing, and is in no queue: its time runs as ever, however busy others are.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+NANOSECONDS = 1e9
+STRETCH = 5.0  # times: longer waits nobody, or who turns in circles on a busy machine would be waited for for ever
+AHEAD_SECONDS = 0.05  # of a deadline: then it is looked whether it is one
+
+
+def queued_seconds(pid: int) -> float:
+    """How long the threads of a process were in the queue, all together; 0 where there is no such process, or nobody counts."""
+    total = 0
+    with suppress(OSError):  # it has ended, as any of its threads may while we look
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                total += int((task / "schedstat").read_text().split()[1])
+    return total / NANOSECONDS
+
+
+class Queue:
+    """The same of several processes after each other, as far as it was looked at: it never becomes less."""
+
+    def __init__(self) -> None:
+        self._pid, self._before, self._seen = 0, 0.0, 0.0
+
+    def seconds(self, pid: int) -> float:
+        """Now, when it is this process."""
+        if pid != self._pid:
+            self._pid, self._before, self._seen = pid, self._before + self._seen, 0.0
+        self._seen = max(self._seen, queued_seconds(pid))
+        return self._before + self._seen
+
+
+class Patience:
+    """So many seconds from now on, and as many more as `queued()` grows by meanwhile."""
+
+    def __init__(self, seconds: float, queued: Callable[[], float]) -> None:
+        self.seconds, self._queued = seconds, queued
+        self.anew()
+
+    def anew(self) -> None:
+        """Begin again."""
+        self.since, self._before = time.monotonic(), self._queued()
+
+    @property
+    def ends(self) -> float:
+        """When, in `time.monotonic`, as it looks now."""
+        return self.since + self.seconds + min(self._queued() - self._before, (STRETCH - 1) * self.seconds)
+
+
+@asynccontextmanager
+async def patience(seconds: float, queued: Callable[[], float]) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, with such a patience."""
+    loop, having = asyncio.get_running_loop(), Patience(seconds, queued)
+    async with asyncio.timeout(seconds) as limit:
+
+        def look() -> None:
+            nonlocal looking
+            if (ends := having.ends) > (limit.when() or 0.0) + AHEAD_SECONDS:
+                limit.reschedule(ends)
+                looking = loop.call_at(ends - AHEAD_SECONDS, look)
+
+        looking = loop.call_at(having.since + seconds - AHEAD_SECONDS, look)
+        try:
+            yield
+        finally:
+            looking.cancel()

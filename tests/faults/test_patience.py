@@ -1,0 +1,72 @@
+"""Time in a queue for a processor stretches a deadline; time in which nothing is done does not."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.patience import STRETCH, Patience, Queue, patience, queued_seconds
+
+BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
+ASLEEP = "import time\nprint(flush=True)\ntime.sleep(60)"
+
+
+def test_who_shares_a_processor_is_in_the_queue_and_who_sleeps_is_not():
+    one = str(min(os.sched_getaffinity(0)))
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY, one]) for _ in range(2)]
+    asleep = subprocess.Popen([sys.executable, "-c", ASLEEP], stdout=subprocess.PIPE)
+    try:
+        assert asleep.stdout is not None
+        asleep.stdout.readline()
+        before = queued_seconds(asleep.pid)
+        while min(queued_seconds(each.pid) for each in busy) < 0.2:
+            time.sleep(0.01)
+        assert queued_seconds(asleep.pid) - before < 0.1
+        queue = Queue()
+        first = queue.seconds(busy[0].pid)
+        assert first >= 0.2
+        assert queue.seconds(busy[1].pid) >= first + 0.2
+    finally:
+        for each in (*busy, asleep):
+            each.kill()
+            each.communicate()
+    assert queued_seconds(busy[0].pid) == 0.0
+    assert queue.seconds(busy[1].pid) >= first + 0.2
+
+
+@pytest.mark.asyncio
+async def test_a_deadline_is_as_much_later_as_the_queue_was_long():
+    queued, begun = [0.0], time.monotonic()
+    task = asyncio.create_task(_waiting(0.2, lambda: queued[0]))
+    await asyncio.sleep(0)
+    queued[0] = 0.3
+    with pytest.raises(TimeoutError):
+        await task
+    assert time.monotonic() - begun > 0.45
+
+
+@pytest.mark.asyncio
+async def test_without_a_queue_a_deadline_is_one_and_who_keeps_it_is_not_disturbed():
+    with pytest.raises(TimeoutError):
+        await _waiting(0.1, lambda: 7.0)
+    async with patience(0.1, lambda: 0.0):
+        pass
+    await asyncio.sleep(0.15)
+
+
+async def _waiting(seconds: float, queued: Callable[[], float]) -> None:
+    async with patience(seconds, queued):
+        await asyncio.Event().wait()
+
+
+def test_nobody_is_waited_for_for_ever_and_who_begins_again_has_all_of_it():
+    queued = [0.0]
+    having = Patience(1.0, lambda: queued[0])
+    queued[0] = 1e9
+    assert having.ends == having.since + STRETCH
+    having.anew()
+    assert having.ends == having.since + 1.0
