@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 # What an evidence row can say. The event feed shows the same words.
@@ -105,6 +105,19 @@ class _Tallies(Collector):
         yield family
 
 
+class _Level(Collector):
+    """A gauge for the event loop alone."""
+
+    def __init__(self, name: str, says: str) -> None:
+        self.value = 0
+        self._about = name, says
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See `Collector`."""
+        yield GaugeMetricFamily(*self._about, self.value)
+
+
 class _Durations(Collector):
     """A histogram of seconds, for the event loop alone."""
 
@@ -132,7 +145,7 @@ _events = _Tallies("qiao_events", "Evidence rows by what they say", ("what",))
 commit_seconds = _Durations(
     "qiao_store_commit_seconds", "From asking for a commit to durable", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1)
 )
-outbox_open = Gauge("qiao_outbox_open", "Deliveries that are not settled", registry=registry)
+outbox_open = _Level("qiao_outbox_open", "Deliveries that are not settled")
 streams_open = Gauge("qiao_streams_open", "Responses of the data listener that are running", registry=registry)
 stream_bytes = Counter("qiao_stream_bytes", "Bytes sent by the data listener", registry=registry)
 streams_cut = Counter("qiao_streams_cut", "Streams cut because their permit ended, by cause", ["code"], registry=registry)
@@ -307,11 +320,12 @@ class Tracing:
         The parent of a span of kind SERVER is a peer's; of every other kind it is ours. A `parent` that is no traceparent
         begins a trace too. Attributes are from closed sets or process ids: never a URL with a query, a header or a body.
         """
-        above = _read(parent, remote=kind is SpanKind.SERVER)
         if self._tracer is None:
-            trace = above.trace if above else f"{_IDS.generate_trace_id():032x}"
-            flags = SAMPLED | NOT_HERE if above and above.flags else 0
+            found = _found(parent)
+            trace = found[1] if found else f"{_IDS.generate_trace_id():032x}"
+            flags = SAMPLED | NOT_HERE if found and _flags(found, remote=kind is SpanKind.SERVER) else 0
             return _Running(f"00-{trace}-{_IDS.generate_span_id():016x}-0{flags}", None)
+        above = _read(parent, remote=kind is SpanKind.SERVER)
         span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
         return _Running(_header(span.get_span_context(), wanted=above is not None and above.flags > 0), span)
 
@@ -366,8 +380,16 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 
 
 def _read(parent: str | None, *, remote: bool) -> _Above | None:
-    """What a traceparent says, or None for what is none. Of the flags of a peer we know the first."""
+    """What a traceparent says, or None for what is none."""
+    found = _found(parent)
+    return _Above(found[1], found[2], _flags(found, remote=remote), remote) if found else None
+
+
+def _found(parent: str | None) -> re.Match[str] | None:
     found = _TRACEPARENT.fullmatch(parent) if parent else None
-    if found is None or (found[0].startswith("00-") and found[4]):
-        return None
-    return _Above(found[1], found[2], int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE), remote)
+    return None if found is None or (found[4] and found[0].startswith("00-")) else found
+
+
+def _flags(found: re.Match[str], *, remote: bool) -> int:
+    """Of the flags of a peer we know the first."""
+    return int(found[3], 16) & (SAMPLED if remote else SAMPLED | NOT_HERE)

@@ -67,7 +67,7 @@ class Denied(OSError):
     """What `socket` raises: an OSError, so that the next address of the same name is tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # looked up as itself: to hash its networks for each message takes longer than to judge
 class Guard:
     """`allow`: networks dialled although they are not public. `ports`: the ports dialled, empty for any. `http`: without TLS too."""
 

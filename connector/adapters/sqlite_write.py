@@ -249,8 +249,7 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._committing: list[_Waiting] = []
         self._busy = self._open = False  # whether there is something to write, and whether a transaction has begun
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._ending: asyncio.Future[None] | None = None  # somebody waits until there is nothing to write
         self._groups: SimpleQueue[asyncio.AbstractEventLoop | None] = SimpleQueue()
         self._thread = Thread(target=self._commit_groups, name="store-commit", daemon=True)
         self._thread.start()
@@ -271,7 +270,6 @@ class Writer:
         self._waiting.append(waiting)
         if not self._busy:
             self._busy = True
-            self._idle.clear()
             loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
         return waiting.future
 
@@ -360,8 +358,12 @@ class Writer:
         if self._waiting:
             loop.call_soon(self._apply, loop, False)  # after those that were just told: what they write next joins the group
         else:
-            self._busy = False
-            self._idle.set()
+            self._rest()
+
+    def _rest(self) -> None:
+        self._busy = False
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         """A write or a commit failed: what is on disk is unknown until somebody looks with fresh eyes. Nobody is told
@@ -375,13 +377,15 @@ class Writer:
             for waiting in (*self._committing, *self._waiting):
                 if not waiting.future.done():
                     waiting.future.set_exception(self.broken)
-            self._committing, self._busy = [], False
+            self._committing = []
             self._waiting.clear()
-            self._idle.set()
+            self._rest()
 
     async def close(self) -> None:
         """Write what was submitted, then take nothing more."""
-        await self._idle.wait()
+        if self._busy:
+            self._ending = asyncio.get_running_loop().create_future()
+            await self._ending
         if self.broken is None:
             self.broken = StoreError("the store is closed")
         self._groups.put(None)

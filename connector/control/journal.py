@@ -30,16 +30,6 @@ LIVE_MAX = 1_000  # events kept for a reader that is slower than they come; one 
 ATTEMPTS_MAX = 8  # conflicts come from a peer and an operator at the same process; more in a row is a defect
 
 
-class _Turn:
-    """Who may take the next step of a process: one after the other."""
-
-    __slots__ = ("lock", "takers")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.takers = 0
-
-
 class Journal:
     """Commits changes and tells the listeners. `store` and `clock` are there for the use cases to read."""
 
@@ -49,8 +39,9 @@ class Journal:
         self._listeners: list[tuple[Listener, frozenset[Topic]]] = []
         self._concerned: dict[frozenset[Topic], tuple[Listener, ...]] = {}  # by what a commit is about: there are few such sets
         self._recent: Remembered[str, Process] = Remembered(RECENT_MAX, RECENT_BYTES_MAX)
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[str, deque[asyncio.Future[None]]] = {}  # by a process of which a step is being taken: who is next
         self._held: dict[str, asyncio.Future[None]] = {}
+        self._holding: deque[tuple[float, asyncio.Future[None]]] = deque()  # the same, in the order in which they end
 
     def listen(self, listener: Listener, *topics: Topic) -> None:
         """Call `listener(changes, evidence)` after each commit that is about one of `topics`, or after each if there are none, in the
@@ -108,28 +99,55 @@ class Journal:
         """
         if pid is None:
             return await self._decide(step, None)
-        turn = self._turns.setdefault(pid, _Turn())
-        turn.takers += 1
+        waiting = self._turns.get(pid)
+        if waiting is None:
+            self._turns[pid] = deque()
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it was given the turn, and will not take it
+                    self._next(pid)
+                raise
         try:
-            async with turn.lock:
-                return await self._decide(step, pid)
+            return await self._decide(step, pid)
         finally:
-            turn.takers -= 1
-            if not turn.takers:
-                del self._turns[pid]
+            self._next(pid)
+
+    def _next(self, pid: str) -> None:
+        waiting = self._turns[pid]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():  # it is still waited for
+                turn.set_result(None)
+                return
+        del self._turns[pid]
 
     async def hold(self, pid: str, seconds: float) -> None:
-        """Put off a write about process `pid` that something else may soon make needless: returns when the time is over, or
-        at once when somebody wants to know (`settled`)."""
+        """Put off a write about process `pid` that something else may soon make needless: returns when the time is over, which is the
+        same at every call, or at once when somebody wants to know (`settled`)."""
         loop = asyncio.get_running_loop()
         over = self._held[pid] = loop.create_future()
-        timer = loop.call_later(seconds, _end, over)
+        self._holding.append((loop.time() + seconds, over))
+        if len(self._holding) == 1:  # one timer serves all: nearly none of them ever comes to its end
+            loop.call_later(seconds, self._let_go, loop)
         try:
             await over
         finally:
-            timer.cancel()
             if self._held.get(pid) is over:
                 del self._held[pid]
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._holding:
+            ends, over = self._holding[0]
+            if ends > now and not over.done():
+                loop.call_at(ends, self._let_go, loop)
+                return
+            self._holding.popleft()
+            _end(over)
 
     def release(self, pid: str) -> None:
         """What was put off about the process is not to be put off any longer."""

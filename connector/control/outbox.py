@@ -93,16 +93,7 @@ class Outbox:
 
     def _wake(self, row: Outbound, *, fresh: bool) -> None:
         if row.id not in self._tasks:
-            task = self._tasks[row.id] = asyncio.create_task(self._run(row, fresh), name=f"outbox {row.act} {row.move}")
-            task.add_done_callback(lambda done: self._done(row, done))
-            telemetry.outbox_open.inc()
-
-    def _done(self, row: Outbound, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(row.id) is task:
-            del self._tasks[row.id]
-        self.last_errors.pop(row.pid, None)
-        self._holding.pop(row.id, None)
-        telemetry.outbox_open.dec()
+            self._tasks[row.id] = asyncio.create_task(self._run(row, fresh), name=f"outbox {row.act} {row.move}")
 
     async def recover(self) -> int:
         """Wake every row that is neither settled nor dead: called once, at start."""
@@ -125,22 +116,30 @@ class Outbox:
 
     async def _run(self, row: Outbound, fresh: bool) -> None:
         """Do what the row says. A defect on the way is loud, and the row goes on after a pause: it is what somebody waits for."""
-        # A clock that is set back puts nothing off: no more is waited for than was meant to be.
-        wait = row.due - max(self._journal.clock.now(), row.created)
-        if wait > 0:
-            await asyncio.sleep(wait)
-        failures = 0
-        while True:
-            try:
-                if row.act == "decide":
-                    return await self._decide(row)
-                with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
-                    return await self._deliver(row, fresh and not failures)
-            except Exception as error:
-                failures += 1
-                self.last_errors[row.pid] = f"internal error {type(error).__name__}; the log has the details"
-                telemetry.log.error("outbox task failed", outbox=row.id, pid=row.pid, move=row.move, failures=failures, exc_info=error)
-                await asyncio.sleep(self._pause_seconds(failures))
+        telemetry.outbox_open.value += 1
+        try:
+            # A clock that is set back puts nothing off: no more is waited for than was meant to be.
+            wait = row.due - max(self._journal.clock.now(), row.created)
+            if wait > 0:
+                await asyncio.sleep(wait)
+            failures = 0
+            while True:
+                try:
+                    if row.act == "decide":
+                        return await self._decide(row)
+                    with self._tracing.span(f"send {row.move.type}", SpanKind.CLIENT, row.trace, message=row.move, pid=row.pid):
+                        return await self._deliver(row, fresh and not failures)
+                except Exception as error:
+                    failures += 1
+                    self.last_errors[row.pid] = f"internal error {type(error).__name__}; the log has the details"
+                    telemetry.log.error("outbox task failed", outbox=row.id, pid=row.pid, move=row.move, failures=failures, exc_info=error)
+                    await asyncio.sleep(self._pause_seconds(failures))
+        finally:
+            telemetry.outbox_open.value -= 1
+            self.last_errors.pop(row.pid, None)
+            self._holding.pop(row.id, None)
+            if self._tasks.get(row.id) is asyncio.current_task():
+                del self._tasks[row.id]
 
     async def _decide(self, row: Outbound) -> None:
         """Do now what was put off, unless the process has changed meanwhile. What gives a right is decided on once more."""

@@ -321,3 +321,47 @@ async def test_steps_of_one_process_take_turns_and_those_of_others_do_not_wait()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == ["first", "other", "second", "third"]
     assert not vars(journal)["_turns"], "nothing is kept of processes that nobody steps any more"
+
+
+@pytest.mark.asyncio
+async def test_who_is_cancelled_in_the_moment_of_its_turn_passes_it_on():
+    journal, loop, order = Journal(MemoryStore(), SystemClock()), asyncio.get_running_loop(), list[str]()
+
+    def step(name: str) -> Any:
+        async def run() -> None:
+            order.append(name)
+            if name == "first":
+                await asyncio.sleep(0)  # the others are waiting by now
+                loop.call_soon(tasks[1].cancel)  # ahead of what gives it the turn, and behind the giving
+
+        return run
+
+    tasks = [asyncio.create_task(journal.decide(step(name), "a")) for name in ("first", "cancelled", "third")]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert order == ["first", "third"]
+    assert not vars(journal)["_turns"]
+
+
+@pytest.mark.asyncio
+async def test_what_is_put_off_waits_its_time_or_until_somebody_wants_to_know():
+    journal, loop = Journal(MemoryStore(), SystemClock()), asyncio.get_running_loop()
+    ends: dict[str, float] = {}
+
+    async def put_off(pid: str) -> None:
+        begun = loop.time()
+        await journal.hold(pid, 0.05)
+        ends[pid] = loop.time() - begun
+
+    tasks = [asyncio.create_task(put_off(pid)) for pid in "abc"]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await journal.settled("b")
+    assert ends["b"] < 0.05
+    await asyncio.sleep(0.02)
+    await put_off("d")
+    await tasks[2]
+    assert ends["c"] > 0.045
+    assert ends["d"] > 0.045
+    assert not vars(journal)["_held"]
+    assert not vars(journal)["_holding"], "nothing is kept of what nobody waits for"
