@@ -22,6 +22,7 @@ from connector.ports.live import Unread
 LINGER_SECONDS: Final = 0.01  # after the first byte, for more of them
 LOW_BYTES: Final = 256 * 1024  # that are waited for meanwhile: fewer cost a turn each
 HELD_SECONDS: Final = 0.25  # that a thread takes what comes without a pause: others have their turn then, and frames alone fill no buffer
+FIRST_BYTES: Final = 256 * 1024  # the room for what comes, until that was full once: most sources are quiet ones, and there may be many
 AHEAD: Final = 2  # buffers that are taken and nobody has asked for yet
 FRAME_BYTES_MAX: Final = 8192  # of a line between chunks, its extensions included, and of all trailers
 T = TypeVar("T")
@@ -49,18 +50,21 @@ class Wire:
         """What `take` makes of the body, in a thread: of the first bytes of a buffer, up to `most_bytes` of them at a time. A thread that
         fills its buffer goes on, AHEAD of who asks and for HELD_SECONDS. Raises what `take` raises, and PeerFailed if the body is cut, or
         nothing of it comes for `idle_seconds`; what came before that is taken first."""
-        buffer, loop = bytearray(most_bytes), asyncio.get_running_loop()
+        buffer, loop = bytearray(min(FIRST_BYTES, most_bytes)), asyncio.get_running_loop()
         taken, news = deque[T](), asyncio.Event()
         work: asyncio.Future[bool] | None = None
 
         def steps() -> bool:
             """Whether more is there already."""
-            count, until = most_bytes, time.monotonic() + HELD_SECONDS
-            while count == most_bytes and not self._ended and len(taken) < AHEAD and time.monotonic() < until:
+            nonlocal buffer
+            filled, until = True, time.monotonic() + HELD_SECONDS
+            while filled and not self._ended and len(taken) < AHEAD and time.monotonic() < until:
                 count = self._fill(buffer)
                 taken.append(take(buffer, count))
                 loop.call_soon_threadsafe(news.set)
-            return count == most_bytes
+                if (filled := count == len(buffer)) and count < most_bytes:
+                    buffer = bytearray(most_bytes)
+            return filled
 
         full = False
         try:

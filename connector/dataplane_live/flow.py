@@ -9,9 +9,9 @@ off, and so is whoever read too slowly.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
@@ -20,20 +20,20 @@ from connector import telemetry
 from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.mending import mend
+from connector.dataplane_live.sealing import sealed
 from connector.dataplane_live.spool import Spool
 from connector.errors import ConnectorError, SinkFailed, SourceFailed
 from connector.metering import live
-from connector.metering.content import Leaf
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
-from connector.ports.live import LiveSource, Records
+from connector.ports.live import BATCH_BYTES, LiveSource, Records
 
 SEAL_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 1024 * 1024
 # glibc gives back to the kernel, and faults in again page by page, whatever is as large as nothing was that it has freed before: two thirds
 # of the CPU that receiving takes.
-KEPT_BYTES: Final = 4 * 1024 * 1024
-RECENT: Final = 2  # batches at hand, mostly of HOP_BYTES
+KEPT_BYTES: Final = 2 * BATCH_BYTES
+RECENT: Final = 2  # batches at hand
 SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after: more comes while it is on its way
 WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
@@ -42,7 +42,8 @@ SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
 
 class Flow:
     """`source` is what is followed, through `stages`, each of which gets whole records, a batch at a time. `cut(code)` ends the streams of
-    the transfer. A source waits while more than `spool_bytes` are spooled, beside the batch or two that its thread has sealed by then."""
+    the transfer. Threads of `beside` help to hash. A source waits while more than `spool_bytes` are spooled, beside the batch or two that
+    its thread has sealed by then."""
 
     def __init__(
         self,
@@ -54,11 +55,12 @@ class Flow:
         *,
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
+        beside: Executor | None = None,
     ) -> None:
         bytes(KEPT_BYTES)  # not touched, so it costs nothing but its name
         self.log, self.spool = log, spool
         self._source, self.stages, self._cut = source, tuple(stages), cut
-        self._spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
+        self._spool_bytes, self._wait_seconds, self._beside = spool_bytes, wait_seconds, beside
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
         self.signed = log.synced  # what a checkpoint is given for
@@ -220,15 +222,9 @@ class Flow:
         return data
 
     def _write(self, data: bytes, position: str | None) -> None:
-        view, unit, last, leaves = memoryview(data), self.log.unit, self._last, list[Leaf]()
-        for first, end in live.cut(data, unit):
-            digest = hashlib.sha256(b"\0")
-            digest.update(view[first:end])
-            leaves.append(Leaf(digest.digest(), end - first, live.records(data, unit, first, end, last)))
-            last = data[end - 1 : end]
-        self.spool.write(self.log.written, [view])
+        leaves = sealed(data, self.log.unit, self._last, lambda: self.spool.write(self.log.written, [data]), self._beside)
         self.log.append(leaves, position)
-        self._last = last
+        self._last = data[-1:]
 
     async def _wait_for_room(self, more_bytes: int) -> None:
         """Raises SourceFailed if the source cannot wait for so long."""

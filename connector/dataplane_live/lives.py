@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -32,6 +33,7 @@ from connector.records import Changes, Evidence
 
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 NAME_FILE: Final = "transfer"
+HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
 
 
 class Lives:
@@ -61,6 +63,7 @@ class Lives:
         self._opening: dict[str, asyncio.Lock] = {}
         self._stopped: set[str] = set()  # that are suspended or over
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beside = ThreadPoolExecutor(HASHING, thread_name_prefix="live-hash")  # beside the threads of the sources
 
     @property
     def transfers(self) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ class Lives:
         except BaseException:
             log.close(durable=True)
             raise
-        limits = {"spool_bytes": self.spool_bytes, "wait_seconds": self._wait_seconds}
+        limits = {"spool_bytes": self.spool_bytes, "wait_seconds": self._wait_seconds, "beside": self._beside}
         cut = lambda code: self._cut(permit.transfer, code)  # noqa: E731 - a name for what has one already
         return Flow(log, Spool(folder, log.end, SEGMENT_BYTES), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
 
@@ -166,6 +169,7 @@ class Lives:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for transfer, flow in tuple(self._flows.items()):
             await self._close(transfer, flow)
+        self._beside.shutdown()
 
     async def _close(self, transfer: str, flow: Flow) -> None:
         await flow.stop()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from connector.ports import Peer, Stat, counts_records
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024  # of one record: nothing leaves before all of it is here
-BATCH_BYTES = 2 * 1024 * 1024  # of whole records that are handed on at once, if so many are there
+BATCH_BYTES = 4 * 1024 * 1024  # of whole records that are handed on at once, if so many are there: each costs some turns of all threads
 POSITION_BYTES_MAX = 2048  # of what a source is told to go on from
 EVENTS = "text/event-stream"
 

@@ -156,6 +156,32 @@ async def test_little_is_handed_on_soon_and_much_as_soon_as_the_buffer_is_full(t
 
 
 @pytest.mark.asyncio
+async def test_there_is_room_for_much_once_much_has_come(threads: ThreadPoolExecutor):
+    room, most = list[int](), 4 * http_wire.FIRST_BYTES
+
+    def take(buffer: bytearray, size: int) -> int:
+        room.append(len(buffer))
+        return size
+
+    def pour(into: socket.socket) -> None:
+        with suppress(OSError):  # until nobody takes it
+            while True:
+                into.sendall(bytes(most))
+
+    async with wire(threads) as (found, theirs):
+        async with aclosing(found.each(take, most, WAIT_SECONDS)) as taken:
+            theirs.sendall(b"x")
+            assert await anext(taken) == 1
+            pouring = asyncio.get_running_loop().run_in_executor(None, pour, theirs)
+            async with asyncio.timeout(WAIT_SECONDS):
+                while room[-1] != most:
+                    await anext(taken)
+        theirs.shutdown(socket.SHUT_RDWR)
+        await pouring
+    assert set(room) == {http_wire.FIRST_BYTES, most}
+
+
+@pytest.mark.asyncio
 async def test_a_thread_goes_on_while_nobody_asks_but_not_far(threads: ThreadPoolExecutor):
     took: list[bytes] = []
 

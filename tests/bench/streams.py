@@ -18,8 +18,9 @@ from pathlib import Path
 import trustme
 
 from connector.client.management import ManagementClient
-from tests.bench.connectors import BUILD, ROOT, Connector, Pair, pair, session
+from tests.bench.connectors import BUILD, ROOT, Connector, Pair, pair, program, session
 from tests.bench.data import agreed, driven, nginx, policy, publish
+from tests.bench.lines import LINE
 from tests.bench.rows import Found
 from tests.bench.size import Size
 
@@ -27,7 +28,6 @@ FILE_BYTES, BLOCK_BYTES = 1 << 30, 1 << 24
 DATASET, NAME = "urn:bench:stream", "stream.bin"
 SLOWER = 0.9  # than what does more: no reference
 UNMETERED = (sys.executable, "-m", "tests.bench.unmetered")
-LINE = b'{"text":"' + b"x" * 501 + b'"}\n'  # 512 bytes
 CURL_SECONDS = 120
 CORE = "1"  # on which both are that compute hashes
 INDEXED = 3  # times in one process, after one that nobody counts
@@ -155,7 +155,7 @@ async def tls(size: Size) -> dict[str, Found]:
 
 
 async def live(size: Size) -> dict[str, Found]:
-    """Lines that come over HTTP, hashed while they go through, into curl, and as many of them from nginx into curl."""
+    """Lines that come over HTTP, hashed while they go through, into curl, and as many of them from a file by nginx into curl."""
     ours: list[float] = []
     theirs: list[float] = []
     count = size.of(FILE_BYTES)
@@ -164,11 +164,11 @@ async def live(size: Size) -> dict[str, Found]:
         filled(file, count, LINE)
         both.start()
         async with driven(both) as load, session() as client:
-            with nginx(both.provider.folder / "nginx", file.parent) as port:
+            with nginx(both.provider.folder / "nginx", file.parent) as port, program("tests.bench.lines", str(count)) as coming:
                 url = f"http://127.0.0.1:{port}/{file.name}"
                 for number in range(size.rounds + 1):
                     dataset = f"urn:bench:live:{number}"  # a source without an end is followed once for each transfer
-                    source = {"type": "http-stream", "url": url}
+                    source = {"type": "http-stream", "url": f"http://127.0.0.1:{coming}/"}
                     await publish(client, both.provider, dataset, file.name, policy(f"live-{number}"), source=source)
                     edr = await load.transfer(await agreed(client, both, dataset, f"live-{number}"))
                     ways = [(ours, edr["endpoint"], {"Authorization": f"Bearer {edr['authorization']}"}), (theirs, url, {})]

@@ -1,0 +1,41 @@
+"""Whole records as leaves: hashing them takes longer than all that is done with them beside, so two threads do it.
+
+The thread that has them shares it out with one that is free, a leaf at a time, and writes them meanwhile: both end with the last leaf,
+whatever else a core has to do. hashlib lets go of the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+from connector.metering import live
+from connector.metering.content import Leaf
+
+
+def sealed(data: bytes, unit: str, before: bytes, write: Callable[[], None], beside: Executor | None = None) -> list[Leaf]:
+    """The leaves of `data`, whole records of this unit, with `write()` called on the way. `before` is the byte before them, b"" at the
+    start of the log. A thread of `beside` helps, if one is free and there is more than one leaf. Raises what `write` does."""
+    view, spans = memoryview(data), tuple(live.cut(data, unit))
+    leaves, left = dict[int, Leaf](), iter(range(len(spans)))  # each step of it is one of the interpreter's
+
+    def some() -> None:
+        for number in left:
+            first, end = spans[number]
+            digest = hashlib.sha256(b"\0")
+            digest.update(view[first:end])
+            last = data[first - 1 : first] if first else before
+            leaves[number] = Leaf(digest.digest(), end - first, live.records(data, unit, first, end, last))
+
+    other: Future[None] | None = None
+    if beside is not None and len(spans) > 1:
+        try:
+            other = beside.submit(some)
+        except RuntimeError:  # the system starts no more threads: what has come is not lost by that
+            other = None
+    write()
+    some()
+    if other is not None and not other.cancel():
+        other.result()
+    return [leaves[number] for number in range(len(spans))]
