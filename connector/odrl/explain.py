@@ -17,7 +17,7 @@ from connector.odrl.judge import Case, Spoken, clashes, covers, deciding_atom, f
 from connector.odrl.model import FALSE, TRUE, UNKNOWN, Constraint, Facts, Logic, Node, Origin, Policy, Rule, Window, fact_key, leaves
 from connector.odrl.operands import DATE_TIME, PARTICIPANT, is_payment
 from connector.odrl.results import Owed, owed
-from connector.odrl.vocabulary import compact
+from connector.odrl.vocabulary import ODRL, compact
 
 FAULTS_MAX: Final = 32  # that are put into words; fewer are told
 _CODES: Final = list(Code)
@@ -244,6 +244,9 @@ def _nothing_matches(case: Case) -> tuple[Code, list[Fault]]:
     if not policy.permissions:
         return Code.NO_MATCHING_RULE, [_fault("", "it has no permission")]
     within = policy.registry.action_within(case.request.action)
+    if not within:
+        known = f"; write `odrl:{action}`" if policy.registry.action_within(ODRL + case.request.action) else ""
+        return Code.ACTION_NOT_COVERED, [_fault("/permission", f"`{action}` is no action that is known here{known}")]
     about = [rule for rule in policy.permissions if covers(rule, within)]
     if not about:
         return Code.ACTION_NOT_COVERED, [_fault("/permission", f"no permission covers the action `{action}`")]

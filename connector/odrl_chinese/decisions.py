@@ -88,6 +88,8 @@ _SENTENCES: Final = tuple((re.compile(pattern, re.DOTALL), zh) for pattern, zh i
     (r"it is not about (`.*`)", "不涉及 {}"),
     (r"it has no permission", "策略中没有许可"),
     (r"no permission covers the action (`.*`)", "没有许可涵盖行为 {}"),
+    (r"(`.*`) is no action that is known here; write (`.*`)", "此处不认识行为 {}；请写 {}"),
+    (r"(`.*`) is no action that is known here", "此处不认识行为 {}"),
     (r"no permission is about (`.*`)", "没有许可涉及 {}"),
     (r"no permission to (`.*`) is for (`.*`)", "没有面向 {1} 的 {0} 许可"),
     (r"it may forbid what (.*) allows, and so the whole policy is void", "它可能禁止 {} 所允许的，因此整个策略无效"),

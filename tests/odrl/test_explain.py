@@ -50,6 +50,14 @@ def test_the_act_that_fares_worst_is_explained() -> None:
         (policy(prohibitions=(rule(action="odrl:read"),)), request(), "NO_MATCHING_RULE", "", "it has no permission"),
         (policy(rule(action="odrl:read")), request(), "ACTION_NOT_COVERED", "/permission", "no permission covers the action `use`"),
         (
+            policy(rule()),
+            request(action="play"),
+            "ACTION_NOT_COVERED",
+            "/permission",
+            "`play` is no action that is known here; write `odrl:play`",
+        ),
+        (policy(rule()), request(action="urn:x"), "ACTION_NOT_COVERED", "/permission", "`urn:x` is no action that is known here"),
+        (
             policy(rule(assignee="did:web:x")),
             request(party="did:web:y"),
             "PARTY_NOT_COVERED",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from connector.odrl import PURPOSE, Event, Options, Request, World, load
+from connector.odrl import PURPOSE, Event, Options, Request, World, evaluate, load
 from connector.odrl.facts import ATOMS_MAX, gather, stated, with_this_use
 from connector.odrl.model import NEVER, Fact, Policy, Since
 from connector.odrl.operands import (
@@ -133,6 +133,16 @@ def test_a_count_is_the_uses_before_and_this_one() -> None:
     assert known(COUNTED, COUNT, world=World(NOW, used={COUNT: 3})) == 4
     assert known(COUNTED, COUNT) is None  # nobody counts, and nobody keeps a log
     assert with_this_use(None, 3) == 3
+
+
+def test_a_count_that_is_no_number_permits_nothing() -> None:
+    limit, beyond = (leaf("odrl:count", operator, {"@value": "5", "@type": "xsd:integer"}) for operator in ("lteq", "gt"))
+    for found in (policy(rule(limit)), policy(rule(), prohibitions=(rule(beyond),))):
+        for key in (COUNT, (found.rules[-1].path, COUNT)):
+            for used in map(float, ("nan", "inf", "-inf")):
+                decision = evaluate(found, request(), World(NOW, used={COUNT: 0, key: used}))  # type: ignore[dict-item]
+                assert (decision.result, decision.failed) == ("deny", "EVALUATION_FAILED")
+                assert decision.to_json()["code"] == "EVALUATION_FAILED"
 
 
 def test_no_claim_says_what_was_used_up() -> None:
