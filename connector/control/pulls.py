@@ -112,7 +112,7 @@ class Pulls:
             if pull.stage not in CANCELLABLE:
                 why = "it is over" if pull.stage in (DONE, FAILED) else "all of its data has come"
                 raise Contradiction(f"the order is at `{pull.stage}`: {why}, and nothing is left to cancel")
-            has_come = self.live.get(id, pull).received_bytes
+            has_come = await self._has_come(pull)
             ended = self._kept.next(pull, stage=CANCEL, reasons=(*pull.reasons, reason), received_bytes=has_come)
             running = self._tasks.get(id)
             self._ending.add(id)
@@ -181,10 +181,17 @@ class Pulls:
             process = await self._store.process(kind, pid) if pid is not None else None
             if process is not None and not process.final:
                 await self._let_go(kind, process.pid, say)
-        over, has_come = orders.joined(current.reasons, reasons), self.live.get(pull.id, current).received_bytes
+        over, has_come = orders.joined(current.reasons, reasons), await self._has_come(current)
         return await self._kept.save(
             current, stage=FAILED, reasons=over, received_bytes=has_come, negotiation=negotiation, transfer=transfer
         )
+
+    async def _has_come(self, pull: Pull) -> int:
+        """How much of the data is here: no less than was signed for, which all that nobody has seen since a restart may be."""
+        accounts = [await self._store.metered(transfer) for transfer in orders.brought(pull)]
+        signed = sum(each.counts.bytes for each in accounts if each is not None)
+        signed = signed if pull.size_bytes is None else min(signed, pull.size_bytes)
+        return max(self.live.get(pull.id, pull).received_bytes, pull.received_bytes, signed)
 
     async def _let_go(self, kind: Kind, pid: str, say: str) -> None:
         """End what the order has begun. What has ended meanwhile, or cannot be ended now, holds nothing up."""

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from connector.dsp.messages import Role
+from connector.metering.content import CHUNK_BYTES
 from connector.records import Changes, Idempotent, Pull
+from connector.records.metering import Counts, Metered
 from tests.control.orders import BIG, CONTENT, D, N, T, at_stage, order, place, restartable, settled, stages, under_way, upstream
-from tests.pair import WAIT_SECONDS, Pair, Running, pair, running, site
+from tests.pair import WAIT_SECONDS, Pair, Running, agreement, desk, pair, running, site, transfer
 
 pytestmark = pytest.mark.asyncio
 WHY = "the study is off"
@@ -103,6 +107,22 @@ async def test_a_negotiation_that_the_order_could_not_note_any_more_ends_too(bot
     assert (await cancel(us, "p"))["negotiation"] == begun.negotiation
     ours = await us.state(N, begun.negotiation, "TERMINATED")
     assert ours.detail["reasons"] == [WHY]
+
+
+async def test_what_had_come_before_a_restart_is_said_of_an_order_that_nobody_has_seen_fetch_since(tmp_path: Path):
+    """Its progress is in memory; what was signed for is not."""
+    async with desk(tmp_path) as at:
+        agreed = agreement(at.us, at.peer, Role.CONSUMER)
+        waits, left = (transfer(at.us, at.peer, "SUSPENDED", Role.CONSUMER, agreed) for _ in range(2))
+        shape = (Role.CONSUMER, agreed.id, at.peer.id, "", "o/log/x", CHUNK_BYTES)
+        accounts = [Metered(pid, *shape, counts=Counts(size), version=1) for pid, size in ((waits.pid, 1000), (left.pid, 300))]
+        await at.us.put(waits, agreed)
+        await at.us.connector.store.commit(Changes(saves=tuple(accounts)))
+        for size_bytes, came in ((None, 1300), (1200, 1200)):
+            pull = Pull(f"p{came}", at.peer.id, D, str(place(at.us)), "download", version=1, agreement=agreed.id, transfer=waits.pid)
+            pull = replace(pull, earlier=(left.pid,), size_bytes=size_bytes)
+            await at.us.connector.store.commit(Changes(saves=(pull,)))
+            assert (await cancel(at.us, pull.id))["received_bytes"] == came
 
 
 async def test_what_is_over_or_has_all_of_its_data_stays_as_it_is(both: Pair):
