@@ -32,7 +32,7 @@ from connector.ports import Detached, Reply
 from connector.ports.live import Unread
 
 CONNECT_SECONDS = 5.0  # name, TCP and TLS
-TOTAL_SECONDS = 15.0  # from the call to the last byte of an answer to a message
+TOTAL_SECONDS = 15.0  # from a message to the last byte of its answer
 ANSWER_BYTES_MAX = 1_048_576  # of one answer; catalogs are asked for with a limit of their own
 KEEPALIVE_SECONDS = 10.0  # below the 15 s after which servers (ours too) close an idle connection, so that they rarely do it under us
 DNS_SECONDS = 10  # how long a name's addresses are kept; the guard sees the address that is dialled in any case
@@ -151,15 +151,14 @@ class HttpPeer:
         begun = False
         try:
             where, request, tls = origin(url), written(method, url, headers, body), self._tls.now()
-            async with asyncio.timeout(self._message_bounds.total):
-                lines = self._lines or self._open_lines()
-                line = await lines.take(where, tls, bodies=method != "HEAD")
-                try:
-                    head, content = await line.ask(request)
-                    begun = True
-                    return Reply(head.code, _headers(head.headers), await _read(head.headers, content, limit, url))
-                finally:
-                    lines.leave(line, where, tls)
+            lines = self._lines or self._open_lines()
+            line = await lines.take(where, tls, bodies=method != "HEAD")
+            try:
+                head, content = await lines.ask(line, request)
+                begun = True
+                return Reply(head.code, _headers(head.headers), await _read(head.headers, content, limit, url))
+            finally:
+                lines.leave(line, where, tls)
         except TimeoutError:
             raise self._late(url) from None
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:

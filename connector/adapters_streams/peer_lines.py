@@ -131,23 +131,30 @@ class Line(BaseProtocol):
             former.connection_lost(exc)  # aiohttp waits for this when it closes
         self._connection.close()
 
-    def _fail(self, error: Exception) -> None:
+    def late(self) -> None:
+        """Its time is over: whoever waits for its answer, or for the rest of it, meets TimeoutError."""
+        self._fail(TimeoutError(), TimeoutError())
+
+    def _fail(self, error: Exception, within: Exception | None = None) -> None:
         self._last = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
         elif not self._payload.is_eof():
-            self._payload.set_exception(aiohttp.ClientPayloadError())
+            self._payload.set_exception(within or aiohttp.ClientPayloadError())
         self.close()
 
 
 class Lines:
-    """The lines that nobody speaks on, for `keep_seconds`, made by `connector` within `bounds`. Lives on one event loop."""
+    """The lines that nobody speaks on, for `keep_seconds`, made by `connector` within the `connect` of `bounds`; an answer is whole within
+    their `total`. Lives on one event loop."""
 
     def __init__(self, connector: aiohttp.TCPConnector, bounds: aiohttp.ClientTimeout, keep_seconds: float) -> None:
         self._connector, self._bounds, self._keep_seconds = connector, bounds, keep_seconds
         self._loop = asyncio.get_running_loop()
         self._idle: dict[tuple[str, ssl.SSLContext], deque[Line]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._asked: dict[Line, float] = {}  # and when their time is over; one after the other, since all have as long
+        self._watch: asyncio.TimerHandle | None = None  # one for all: nearly none is ever late
 
     async def take(self, origin: str, tls: ssl.SSLContext, *, bodies: bool = True) -> Line:
         """A line to `origin`, for whoever takes it alone: the one that was left last, or a new one. `bodies` is whether answers have
@@ -168,8 +175,27 @@ class Lines:
         line.connection_made(transport)
         return line
 
+    def ask(self, line: Line, request: bytes) -> asyncio.Future[Answer]:
+        """See `Line.ask`. Fails with TimeoutError, as does the body, if the answer is not whole in time."""
+        answer = line.ask(request)
+        if self._bounds.total is not None:
+            ends = self._asked[line] = self._loop.time() + self._bounds.total
+            if self._watch is None:
+                self._watch = self._loop.call_at(ends, self._look)
+        return answer
+
+    def _look(self) -> None:
+        now, self._watch = self._loop.time(), None
+        for line, ends in list(self._asked.items()):
+            if ends > now:
+                self._watch = self._loop.call_at(ends, self._look)
+                break
+            del self._asked[line]
+            line.late()
+
     def leave(self, line: Line, origin: str, tls: ssl.SSLContext) -> None:
         """Give a line back; one that cannot be asked again is closed."""
+        self._asked.pop(line, None)
         if not line.free:
             line.close()
             return
@@ -182,6 +208,8 @@ class Lines:
         """Keep none any more. It is the connector that closes all that it has made."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         self._idle.clear()
 
     def _sweep(self) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -40,10 +40,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def lines_to(peer: Peer, keep_seconds: float = 10.0) -> AsyncIterator[tuple[Lines, str]]:
+async def lines_to(peer: Handler, keep_seconds: float = 10.0, total_seconds: float = 5.0) -> AsyncIterator[tuple[Lines, str]]:
     server = await asyncio.start_server(peer, "127.0.0.1", 0)
     connector = aiohttp.TCPConnector(limit=0)
-    lines = Lines(connector, aiohttp.ClientTimeout(5, 5), keep_seconds)
+    lines = Lines(connector, aiohttp.ClientTimeout(total_seconds, 5), keep_seconds)
     try:
         yield lines, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -55,10 +55,36 @@ async def lines_to(peer: Peer, keep_seconds: float = 10.0) -> AsyncIterator[tupl
 async def asked(lines: Lines, origin: str, *, bodies: bool = True) -> tuple[int, bytes, Line]:
     line = await lines.take(origin, TLS, bodies=bodies)
     try:
-        head, content = await asyncio.wait_for(line.ask(REQUEST), 5)
+        head, content = await asyncio.wait_for(lines.ask(line, REQUEST), 5)
         return head.code, await asyncio.wait_for(content.read(), 5), line
     finally:
         lines.leave(line, origin, TLS)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_whole_in_its_time_or_fails_and_one_that_was_taken_is_never_late():
+    async def choosy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                if b"/silence" not in await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(WHOLE)
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    async with lines_to(choosy, total_seconds=0.2) as (lines, origin):
+        late, taken = await lines.take(origin, TLS), await lines.take(origin, TLS)
+        begun, answer = loop.time(), lines.ask(late, REQUEST.replace(b"/", b"/silence", 1))
+        _, body = await lines.ask(taken, REQUEST)
+        assert await body.read() == b"hello"
+        lines.leave(taken, origin, TLS)
+        with pytest.raises(TimeoutError):
+            await answer
+        assert loop.time() - begun > 0.19
+        lines.leave(late, origin, TLS)
+        assert taken.free
+        assert not late.free
+        assert (await asked(lines, origin))[2] is taken
+        assert not vars(lines)["_asked"]
 
 
 @pytest.mark.asyncio
@@ -123,7 +149,7 @@ async def test_trailers_of_an_answer_are_no_headers_of_the_next_one():
     async with lines_to(peer) as (lines, origin):
         assert (await asked(lines, origin))[:2] == (200, b"hello")
         line = await lines.take(origin, TLS)
-        head, content = await asyncio.wait_for(line.ask(REQUEST), 5)
+        head, content = await asyncio.wait_for(lines.ask(line, REQUEST), 5)
         assert (dict(head.headers), await content.read(), peer.connections) == ({"Content-Length": "5"}, b"hello", 1)
         lines.leave(line, origin, TLS)
 
