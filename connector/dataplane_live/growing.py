@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
+from connector.dataplane_live.marks import MODE, Marks, Point, entry, read_entry, sync, write
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
 from connector.metering import credit, live
@@ -39,12 +39,12 @@ SUMS: Final = struct.Struct(">QQ")
 MARK: Final = 1 << 63  # in the sum of records: a batch ends here
 TILE_HASHES: Final = 256
 TILE_LEVELS: Final = 8
-SLOT: Final = struct.Struct(">IQH")  # CRC-32 of what follows, leaves, length of the position + 1, 0 for none
 SLOT_BYTES: Final = 4096
-MODE: Final = 0o600
-ROWS_FILE, POSITION_FILE, LIFE_FILE, MARKS_FILE = "leaves", "position", "life", "marks"
-MARKS_BYTES_MAX: Final = 256 * 1024  # then those are left out that nothing is needed from
+ROWS_FILE, POSITION_FILE, LIFE_FILE = "leaves", "position", "life"
+TAIL: Final = 512  # leaves of which it is known where they end: those that come, and are sent and acknowledged now
 CLOSED: Final = "closed"
+
+Sums = tuple[int, int]
 
 
 class Growing:
@@ -61,7 +61,7 @@ class Growing:
         try:
             self._rows = os.open(folder / ROWS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
-            self._marks = os.open(folder / MARKS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            self._marks = Marks(folder)
             self.torn = (folder / LIFE_FILE).read_text() not in (CLOSED, life)
         except OSError as error:
             raise SinkFailed(f"the content log in `{folder}` cannot be read: {error.strerror}") from None
@@ -77,13 +77,13 @@ class Growing:
         self.etag = live.write_etag(self.name)
         self._slot = 1  # that was written last
         self._upper: list[bytearray] = []  # by level of tiles, from 1
-        self._points = self._read_marks()  # (leaves, position)
+        self._tail = 0, tuple[Sums, ...]()  # bytes and records up to the end of each leaf from some leaf on
         self.leaves = self._marked(self.synced if self.torn else None)
         self.end, self.records_end = self._sums(self.leaves - 1)
         self._grow_upper()
         self.position = self._position()
         self._written = (self.leaves, self.end, self.records_end, self.position)
-        self._coming: deque[tuple[int, int, int, str | None]] = deque()
+        self._coming: deque[tuple[tuple[int, int, int, str | None], tuple[Sums, ...]]] = deque()
         self._unmarked = [(self.leaves, self.position)] if self.leaves > self.synced else []
         if not self.torn:
             self._live()
@@ -109,14 +109,14 @@ class Growing:
     @property
     def synced(self) -> int:
         """How many leaves outlive a loss of power: the most that may be signed."""
-        return self._points[-1][0] if self._points else 1
+        return self._marks.points[-1][0] if self._marks.points else 1
 
     @property
-    def unmarked(self) -> tuple[tuple[int, str | None], ...]:
+    def unmarked(self) -> tuple[Point, ...]:
         """The ends of the batches that are shown and do not outlive a loss of power yet: (leaves up to there, position behind them)."""
         return tuple(self._unmarked)
 
-    def sync(self, points: Sequence[tuple[int, str | None]], needed: int) -> None:
+    def sync(self, points: Sequence[Point], needed: int) -> None:
         """Let the leaves up to the last of these `unmarked` ends outlive a loss of power, and where the source goes on behind each.
         `needed` is the first leaf whose bytes may be asked for. One call after the other, in a thread; `append` may run meanwhile. Raises
         SinkFailed."""
@@ -124,21 +124,14 @@ class Growing:
             return
         try:
             os.fdatasync(self._rows)
-            entries, at = b"".join(_slot(*point) for point in points), self._marks_bytes  # what failed before is written over
-            if at + len(entries) > MARKS_BYTES_MAX:
-                self._compact([*self._points, *points], needed)
-            else:
-                _write(self._marks, entries, at)
-                os.fdatasync(self._marks)
-                self._points += points
-                self._marks_bytes += len(entries)
+            self._marks.add(points, needed)
         except OSError as error:
             raise unwritten(self._folder, error) from None
         del self._unmarked[: len(points)]
 
-    def point(self, leaf: int) -> tuple[int, str | None]:
+    def point(self, leaf: int) -> Point:
         """The last place up to this leaf from which the source can be asked again: (leaves before it, position)."""
-        return next((point for point in reversed(self._points) if point[0] <= leaf), (1, None))
+        return self._marks.upto(leaf) or (1, None)
 
     def mended(self) -> None:
         """The bytes that are needed have been looked at, and made good. Raises SinkFailed."""
@@ -159,26 +152,29 @@ class Growing:
         """Take up the leaves of a batch of whole records, and where the source goes on after it. One call after the other, in a thread.
         Raises SinkFailed. Nothing is to be seen of them before `show`."""
         before, end, records, _ = self._written
-        rows = bytearray()
+        rows, sums = bytearray(), list[Sums]()
         for leaf in leaves:
             end, records = end + leaf.length, records + leaf.records
             rows += ROW.pack(end, records, leaf.hash)
+            sums.append((end, records))
         last = len(rows) - ROW.size
         rows[last:] = ROW.pack(end, records | MARK, leaves[-1].hash)
         try:
-            os.pwrite(self._slots, _slot(before + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
-            _write(self._rows, rows, HEAD_BYTES + before * ROW.size)
+            os.pwrite(self._slots, entry(before + len(leaves), position), SLOT_BYTES if self._slot == 0 else 0)
+            write(self._rows, rows, HEAD_BYTES + before * ROW.size)
         except OSError as error:
             raise unwritten(self._folder, error) from None
         self._slot = 1 - self._slot
         self._written = (before + len(leaves), end, records, position)
-        self._coming.append(self._written)
+        self._coming.append((self._written, tuple(sums[-TAIL:])))
 
     def show(self) -> bool:
         """Let the first batch that was appended and not shown be a part of the log; False if there is none."""
         if not self._coming:
             return False
-        self.leaves, self.end, self.records_end, self.position = self._coming.popleft()
+        (self.leaves, self.end, self.records_end, self.position), sums = self._coming.popleft()
+        tail = (*self._tail[1], *sums)[-TAIL:]
+        self._tail = self.leaves - len(tail), tail
         self._unmarked.append((self.leaves, self.position))
         self._grow_upper()
         return True
@@ -255,9 +251,10 @@ class Growing:
             sync(self._folder)  # the files of the spool have their names there
             (self._folder / LIFE_FILE).write_text(CLOSED)
             sync(self._folder / LIFE_FILE)
-        for descriptor in (self._rows, self._slots, self._marks):
+        for descriptor in (self._rows, self._slots):
             os.close(descriptor)
-        self._rows = self._slots = self._marks = -1
+        self._marks.close()
+        self._rows = self._slots = -1
 
     def _live(self) -> None:
         """Say that it is open in this life of the machine, before anything is written: after a loss of power it is not taken for closed."""
@@ -281,39 +278,18 @@ class Growing:
     def _position(self) -> str | None:
         """Where the source goes on: as the newest mark or slot says that is not ahead of the rows. After a loss of power both slots may be,
         until two batches have come."""
-        newest, found = next((point for point in reversed(self._points) if point[0] <= self.leaves), (-1, None))
+        newest, found = self._marks.upto(self.leaves) or (-1, None)
         for number in range(2):
-            read = _read_slot(os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES), 0)
+            read = read_entry(os.pread(self._slots, SLOT_BYTES, number * SLOT_BYTES), 0)
             if read is not None and newest < read[0] <= self.leaves:
                 (newest, found), self._slot = read, number
         return found
 
-    def _read_marks(self) -> list[tuple[int, str | None]]:
-        """The marks up to the first that is not whole, which is cut off: nothing was signed by it."""
-        data, at, found = os.pread(self._marks, os.fstat(self._marks).st_size, 0), 0, list[tuple[int, str | None]]()
-        while (read := _read_slot(data, at)) is not None:
-            found.append(read)
-            at += len(_slot(*read))
-        os.ftruncate(self._marks, at)
-        self._marks_bytes = at
-        return found
-
-    def _compact(self, points: list[tuple[int, str | None]], needed: int) -> None:
-        """Write these marks anew without those before the last one that `needed` can be had from."""
-        kept = max((number for number, point in enumerate(points) if point[0] <= needed), default=0)
-        part = self._folder / f"{MARKS_FILE}.part"
-        part.write_bytes(content := b"".join(_slot(*point) for point in points[kept:]))
-        part.chmod(MODE)
-        sync(part)
-        part.rename(self._folder / MARKS_FILE)
-        sync(self._folder)
-        descriptor = os.open(self._folder / MARKS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        os.dup2(descriptor, self._marks, inheritable=False)
-        os.close(descriptor)
-        self._points, self._marks_bytes = points[kept:], len(content)
-
     def _sums(self, leaf: int) -> tuple[int, int]:
         """Bytes and records up to the end of a leaf."""
+        first, tail = self._tail
+        if first <= leaf < first + len(tail):
+            return tail[leaf - first]
         end, records = SUMS.unpack(os.pread(self._rows, SUMS.size, HEAD_BYTES + leaf * ROW.size))
         return end, records & ~MARK
 
@@ -351,39 +327,6 @@ class Growing:
     def _folded(self, level: int, first: int, count: int) -> bytes:
         found = self.hashes(level, first, count)
         return Frontier().extend(found[at : at + HASH_BYTES] for at in range(0, len(found), HASH_BYTES)).root
-
-
-def _write(descriptor: int, content: bytes | bytearray, at: int) -> None:
-    left = memoryview(content)
-    while left:
-        taken = os.pwrite(descriptor, left, at)
-        left, at = left[taken:], at + taken
-
-
-def _slot(leaves: int, position: str | None) -> bytes:
-    told = b"" if position is None else position.encode()
-    rest = SLOT.pack(0, leaves, 0 if position is None else len(told) + 1)[4:] + told
-    return zlib.crc32(rest).to_bytes(4, "big") + rest
-
-
-def _read_slot(data: bytes, at: int) -> tuple[int, str | None] | None:
-    """(leaves, position) of what `_slot` has written, if that is there."""
-    if len(data) < at + SLOT.size:
-        return None
-    crc, leaves, length = SLOT.unpack_from(data, at)
-    end = at + SLOT.size + max(length - 1, 0)
-    if len(data) < end or crc != zlib.crc32(data[at + 4 : end]):
-        return None
-    return leaves, data[at + SLOT.size : end].decode() if length else None
-
-
-def sync(path: Path) -> None:
-    """Let a file or a folder outlive a loss of power. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritten(folder: Path, error: OSError) -> SinkFailed:

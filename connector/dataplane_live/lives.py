@@ -19,7 +19,8 @@ from typing import Any, Final
 from connector import telemetry
 from connector.dataplane.gate import Permit
 from connector.dataplane_live.flow import SPOOL_BYTES, WAIT_SECONDS, Flow
-from connector.dataplane_live.growing import Growing, sync, unwritten
+from connector.dataplane_live.growing import Growing, unwritten
+from connector.dataplane_live.marks import sync
 from connector.dataplane_live.mending import broken
 from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
