@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from connector.errors import PolicyError
@@ -106,7 +106,8 @@ class Vocabulary:
 class Profile:
     """A profile of ODRL as data: the IRIs by which policies name it, its operands, aliases and actions (IRI -> the one it is included
     in, "" for none), the stage at which a duty of an action is due, and its concepts. `version` is stored with what it decided. `labels`
-    say what people call its actions, concepts and aliases, `source` and `licence` where all of it is from."""
+    say what people call its actions, concepts and aliases, `source` and `licence` where all of it is from. `contexts` are JSON-LD contexts
+    (URL -> document) under which policies of the profile are written: none is ever fetched."""
 
     id: str
     version: str = ""
@@ -121,6 +122,7 @@ class Profile:
     label: Label = NO_LABEL
     source: str = ""
     licence: str = ""
+    contexts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 # When a duty of a core action is due: before the use (a gate, which is also meant where nothing is said), with it (it shapes the flow), or
@@ -152,6 +154,7 @@ class Registry:
     duties: Mapping[str, When]
     versions: Mapping[str, str]
     labels: Mapping[str, Label]
+    contexts: Mapping[str, Mapping[str, Any]]
     seconds: bool = False
 
     def action_within(self, spelling: str) -> frozenset[str]:
@@ -229,6 +232,7 @@ def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...], 
         duties={**DUTY_TIME, **{iri: when for profile in profiles for iri, when in profile.duties.items()}},
         versions={profile.id: profile.version for profile in profiles},
         labels={iri: label for profile in profiles for iri, label in profile.labels.items()},
+        contexts={url: document for profile in profiles for url, document in profile.contexts.items()},
         seconds=seconds,
     )
 

@@ -8,6 +8,8 @@ A pack is what `policies/profiles/*.yaml` hold, already parsed: dicts, lists, st
 - `aliases`: word -> {of, operators, value, offset, otherwise, separator, en, zh}, see `registry.Alias`; `operators` is a list (the same
   here and there) or a mapping from theirs to ours;
 - `actions`: word -> {in, en, zh}, `in` being the action that it is included in; `duties`: action -> pre | with | post;
+- `contexts`: URL of a JSON-LD context -> `words`, under which the words of the pack stand without their prefix, or `odrl`, which is another
+  name of the one for ODRL in DSP 2025-1;
 - `concepts`: word -> {broader, part_of, same, en, zh}; `disjoint`: pairs; `labels`: word -> {en, zh} for words that stand elsewhere.
 """
 
@@ -23,14 +25,15 @@ from connector.odrl.model import Number
 from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Label, Operand, Profile, Vocabulary
 from connector.odrl.values import number
-from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, OPERATORS, compact
+from connector.odrl.vocabulary import ABSOLUTE, EXACT_MATCH, INCLUDED_IN, OPERATORS, compact
 from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
+from connector.odrl_rdf.contexts import CONTEXTS, PROFILE_CONTEXT
 from connector.odrl_reading.reading import refusal
 
 _PACK: Final = (
     "id", "version", "en", "zh", "source", "licence", "iris", "prefixes", "operands", "aliases", "actions", "duties", "concepts",
-    "disjoint", "labels",
+    "disjoint", "labels", "contexts",
 )  # fmt: skip
 _OPERAND: Final = (
     "en", "zh", "values", "kind", "operators", "source", "check", "stage", "low", "high", "low_in", "step", "integral",
@@ -109,9 +112,23 @@ def _profile(document: object) -> Profile:
         label=checking.label(raw, ""),
         source=checking.text(raw.get("source"), "/source", required=True),
         licence=checking.text(raw.get("licence"), "/licence", required=True),
+        contexts=_contexts(raw.get("contexts"), [*rows["operands"], *rows["aliases"], *rows["actions"]], prefixes, checking),
     )
     checking.done()
     return profile
+
+
+def _contexts(raw: object, words: Iterable[str], prefixes: Mapping[str, str], checking: Checking) -> dict[str, Mapping[str, Any]]:
+    """Contexts by their URL: that of the words of the pack without their prefix, and that of ODRL under another name."""
+    split = [word.partition(":") for word in words]
+    bare = {**prefixes, **{name: prefixes[prefix] + name for prefix, _, name in split if prefix in prefixes}}
+    documents = {"words": {"@context": bare}, "odrl": CONTEXTS[PROFILE_CONTEXT]}
+    found: dict[str, Mapping[str, Any]] = {}
+    for url, what in checking.mapping(raw, "/contexts").items():
+        if not url.startswith(ABSOLUTE):
+            checking.note(at("/contexts", url), "it is no URL", "write the URL by which policies name the context")
+        found[url] = documents[checking.one_of(what, documents, at("/contexts", url))]
+    return found
 
 
 def _operand(word: str, row: object, path: str, checking: Checking) -> Operand:

@@ -74,20 +74,21 @@ _W3C: Final = {
     **_plain(_of_odrl(operand.iri for operand in CORE_OPERANDS)),
 }
 
-# What a policy inside a message of DSP 2025-1 is read by: the prefixes of the protocol's context and its profile of ODRL. There these terms
-# hold below `offer` and `agreement` only; a policy that stands alone is read as if it stood there.
-_DSP: Final = {
-    "@version": 1.1,
-    "@protected": True,
-    **PREFIXES,
+# The profile of ODRL of DSP 2025-1. By itself it stands beside a context of somebody else's words.
+PROFILE_CONTEXT: Final = "https://w3id.org/dspace/2025/1/odrl-profile.jsonld"
+_PROFILE: Final = {
+    "odrl": ODRL,
     **_plain(("Policy", "Set", "Offer", "Agreement", "Assertion", "Asset", "Rule", "Permission", "Prohibition", "Duty", "Action")),
     **_plain(("Constraint", "LeftOperand", "Operator", "RightOperand")),
     **_coerced(("profile", "hasPolicy", "target", "assigner", "assignee"), "@id"),
     **_coerced(("permission", "prohibition", "obligation", "duty", "constraint"), "@id", **{"@container": "@set"}),
     **_coerced(("action", "leftOperand", "operator"), "@vocab"),
     **_plain(("use", "prohibit", "rightOperand", *OPERATORS, *LOGIC)),
-    "timestamp": "dspace:timestamp",
 }
+
+# What a policy inside a message of DSP 2025-1 is read by: the prefixes of the protocol's context and its profile of ODRL. There these terms
+# hold below `offer` and `agreement` only; a policy that stands alone is read as if it stood there.
+_DSP: Final = {"@version": 1.1, "@protected": True, **PREFIXES, **_PROFILE, "timestamp": "dspace:timestamp"}
 
 _REQUEST: Final = {
     "sotw": SOTW,
@@ -112,6 +113,7 @@ _WORLD: Final = {
 CONTEXTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         DSP_CONTEXT: {"@context": _DSP},
+        PROFILE_CONTEXT: {"@context": _PROFILE},
         W3C_CONTEXT: {"@context": _W3C},
         "https://www.w3.org/ns/odrl.jsonld": {"@context": _W3C},  # as many write it
         W3C_REQUEST_CONTEXT: {"@context": _REQUEST},

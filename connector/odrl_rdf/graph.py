@@ -17,6 +17,7 @@ from connector.odrl.words import shown
 from connector.odrl_rdf import jsonld, turtle
 from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
 from connector.odrl_rdf.decoding import json_of, refusal
+from connector.odrl_rdf.expansion import Contexts
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
 from connector.odrl_reading.parse import W3C_CONTEXT, is_tree
 
@@ -100,16 +101,16 @@ def trees(document: object, format: str, contexts: Mapping[str, Mapping[str, Any
     return found
 
 
-def tree(document: object, format: str, *, id: str | None = None, contexts: Mapping[str, Mapping[str, Any]] = CONTEXTS) -> Tree:
+def tree(document: object, format: str, *, id: str | None = None, beside: Contexts = CONTEXTS) -> Tree:
     """One policy of a document as the tree that `connector.odrl.load` reads.
 
     `document` and `format` are `turtle` (text or bytes) or `json-ld` (text, bytes, or parsed JSON of any shape); JSON-LD under the contexts
     of DSP 2025-1 and of the W3C alone is returned as it is. `id` is the IRI of the policy; without it there must be one, beside those that
-    it inherits from. `contexts` (URL -> document) are the only ones there are.
+    it inherits from. The contexts (URL -> document) of this package, and those `beside` them, are the only ones there are.
 
     Raises PolicyError with findings: what is wrong, where it stands, how to mend it.
     """
-    found = trees(document, format, contexts)
+    found = trees(document, format, CONTEXTS if beside is CONTEXTS else {**beside, **CONTEXTS})
     if id is not None:
         if id not in found:
             raise refusal(Code.MALFORMED, f"there is no policy `{shown(id)}`", f"name one of {_named(found)}")

@@ -75,7 +75,7 @@ def load(
         from connector.odrl_forms.ovc import as_constraints
         from connector.odrl_rdf.graph import tree
 
-        made = tree(document, format, id=id)
+        made = tree(document, format, id=id, beside=reading.registry.contexts)
         document, parents = as_constraints(made.document), {**made.beside, **(parents or {})}
         reading.source = made.source
     policy = _policy(document, reading, parents or {})

@@ -10,11 +10,12 @@ from connector.odrl import Code, Options, Request, Stage, World, evaluate, load
 from connector.odrl.model import Lapse, Members, Span, Window
 from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.registry import CONCEPT, Label, Profile, registry_of
-from connector.odrl.vocabulary import INCLUDED_IN, ODRL, OPERATORS
+from connector.odrl.vocabulary import DSP_CONTEXT, INCLUDED_IN, ODRL, OPERATORS
 from connector.odrl_forms.packs import read_pack, read_packs
 from connector.odrl_reading.declaration import agreed
 from connector.vocabulary import read_data
 from tests.odrl.cases import NOW, leaf, offer, rule
+from tests.odrl_forms.drawn import meaning
 from tests.odrl_forms.shipped import POLICIES, options
 
 HDS = "https://hds.example/ns/1.0#"
@@ -135,6 +136,9 @@ def test_a_foreign_pack_decides_without_any_code_of_ours():
         (changed(duties={"w:forecast": "soon"}), "/duties/w:forecast: `soon` is not among the choices; write one of `pre`, `with`, `post`"),
         (changed(concepts={"Alpine": {"en": "a", "zh": "a"}}), "/concepts/Alpine: `Alpine` is no IRI"),
         (changed(disjoint=[["w:a"]]), "/disjoint/0: it is no pair; write two concepts"),
+        (changed(contexts={"w": "words"}), "/contexts/w: it is no URL; write the URL by which policies name the context"),
+        (changed(contexts={"https://w.example/": "all"}), "`all` is not among the choices; write one of `words`, `odrl`"),
+        (changed(contexts={5: "words"}), "/contexts"),
         (changed(operands={"odrl:count": PACK["operands"]["w:station"]}), "`odrl:count` is defined elsewhere; leave it out"),
         (changed(iris=["profile"]), "/iris/0: `profile` is no IRI"),
     ],
@@ -248,6 +252,37 @@ def test_every_operand_of_catena_x_takes_its_operators_and_says_who_checks_it(na
         document = offer(rule(leaf("cx-policy:" + name, operator, [value] if operator[:2] == "is" else value)))
         policy = load(document, options=options(), strict=False)
         assert policy.refused == (operator not in takes.split())
+
+
+@pytest.mark.parametrize(
+    "contexts",
+    [
+        [CX + "odrl.jsonld", CX + "context.jsonld"],
+        ["https://w3id.org/dspace/2025/1/odrl-profile.jsonld", CX + "context.jsonld"],
+        ["http://www.w3.org/ns/odrl.jsonld", CX + "context.jsonld", {"@vocab": "https://w3id.org/edc/v0.0.1/ns/"}],
+    ],
+)
+def test_a_policy_under_the_contexts_of_catena_x_means_what_its_words_mean_with_their_prefix(contexts: list[Any]):
+    words: list[tuple[str, str, Any]] = [
+        ("FrameworkAgreement", "eq", "DataExchangeGovernance:1.0"),
+        ("UsagePurpose", "isAnyOf", ["cx.pcf.base:1", "cx.circular.dpp:1"]),
+    ]
+    words += [("ContractReference", "isAllOf", ["AGB9832", "ContractID250620197"]), ("DataUsageEndDate", "eq", "2027-12-15T12:00:00Z")]
+
+    def said(prefix: str) -> dict[str, Any]:
+        terms = [leaf(prefix + name, operator, value) for name, operator, value in words]
+        return {"@type": "Set", "@id": "urn:cx", "permission": [{"action": f"{prefix}access", "constraint": [{"and": terms}]}]}
+
+    short = said("")
+    policy = load({"@context": contexts, **short}, options=options())
+    assert meaning(policy) == meaning(load({"@context": DSP_CONTEXT, **said("cx-policy:")}, options=options()))
+    with pytest.raises(PolicyError, match="is not at hand, and none is ever fetched"):
+        load({"@context": contexts, **short})  # without the pack nobody knows the context
+
+
+def test_beside_the_context_of_the_protocol_a_word_without_its_prefix_stays_one_that_readers_lose():
+    document = offer(rule(leaf("Membership", "eq", "active")), **{"@context": [DSP_CONTEXT, CX + "context.jsonld"]})
+    assert load(document, options=options(), strict=False).refused
 
 
 def test_the_end_dates_of_catena_x_mean_until():

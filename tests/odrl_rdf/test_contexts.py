@@ -7,7 +7,7 @@ import pytest
 
 from connector.odrl.operands import CORE_OPERANDS
 from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS
-from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
+from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, PROFILE_CONTEXT, TERMS
 from connector.odrl_rdf.expansion import Words
 from connector.odrl_reading.parse import FUNCTIONS, W3C_CONTEXT
 
@@ -23,6 +23,10 @@ def of_file(name: str) -> dict[str, object]:
 
 def test_the_w3c_context_is_the_file_that_is_shipped():
     assert CONTEXTS[W3C_CONTEXT] == {"@context": of_file("w3c-odrl.jsonld")}
+
+
+def test_the_profile_of_odrl_is_the_file_that_is_shipped():
+    assert CONTEXTS[PROFILE_CONTEXT] == {"@context": of_file("odrl.jsonld")}
 
 
 def test_the_dsp_context_is_the_profile_of_odrl_with_the_prefixes_of_the_protocol():
