@@ -129,7 +129,7 @@ class Account:
                     await self._sign_rejected()
                 elif self._new and not self._ending:
                     await self._sign("partial", disk=self._after == "fsync" and self._due)
-                else:
+                elif not self._ending:  # at the end the last receipt puts it on record
                     await self._settle()
                 await self._post_until_acknowledged()
         finally:
@@ -150,7 +150,7 @@ class Account:
         """Let what is verified by now get as far as `after` says. What comes meanwhile may get there as well; it is told the next time."""
         self._look()
         said = self._said
-        if self._after == "fsync":
+        if said and self._after == "fsync":
             await self._sink.sync()
         self._kept = union(self._kept, said)  # two may be at it
         self._news.set()

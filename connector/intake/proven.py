@@ -67,6 +67,7 @@ class Proven:
         self._wrong: set[int] = set()
         self._records: dict[int, int] = {}  # by leaf, as `records_in`
         self._account: Account | None = None
+        self._opened = asyncio.Event()
         self._resumed = 0
         self._flowing, self._since, self._nanoseconds = 0, 0, 0
 
@@ -92,11 +93,8 @@ class Proven:
         try:
             await self._look_again()
             await self._sink.reserve(self._layout.size_bytes - self._bytes(self._verified))
-            await self._report()
             account.verified(self._own)
-            await self._patiently(account.open)
-            self._account = account
-            writing = asyncio.create_task(account.run(), name=f"receipts {self._pull.transfer}")
+            writing = asyncio.create_task(self._write(account), name=f"receipts {self._pull.transfer}")
             fetching = asyncio.create_task(self._fetch(described), name=f"data {self._pull.id}")
             tasks = [writing, fetching, asyncio.create_task(self._watch(), name=f"progress {self._pull.id}")]
             await _until(fetching, tasks)
@@ -106,11 +104,10 @@ class Proven:
             if missing := without(self._layout.whole, union(self._held, account.told)):
                 raise PeerFailed(f"the leaves {missing} came and were signed for by nobody; the part is kept")
         except ConnectorError as error:
-            if self._account is not None:
-                await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
+            await self._sign_last(account, tasks, "sink" if isinstance(error, SinkFailed) else None)
             raise
         except asyncio.CancelledError:
-            if self._account is not None and self._patience.over:  # the transfer ends, we do not: what has come until now is signed for
+            if self._patience.over:  # the transfer ends, we do not: what has come until now is signed for
                 await self._sign_last(account, tasks)
             raise
         finally:
@@ -129,6 +126,14 @@ class Proven:
             except PeerFailed as failed:
                 await self._patience.bear(failed, 0)
 
+    async def _write(self, account: Account) -> None:
+        """Open the account, and write its receipts."""
+        await self._patiently(account.open)
+        self._account = account
+        account.verified(self._own)
+        self._opened.set()
+        await account.run()
+
     async def _sign_last(self, account: Account, tasks: list[asyncio.Task[None]], reason: str | None = None) -> None:
         """Let the provider hear what was verified until now, which leaf was wrong, or the `reason` why we stop."""
         if tasks:
@@ -138,7 +143,8 @@ class Proven:
             if not writing.done():
                 await asyncio.wait({writing}, timeout=LAST_SECONDS)
             await _stopped([writing])
-        await account.last(reason)
+        if self._opened.is_set():
+            await account.last(reason)
 
     async def _look_again(self) -> None:
         """Compare what an earlier attempt has left. Raises SinkFailed, Broken, PeerFailed."""
@@ -172,7 +178,7 @@ class Proven:
 
     async def _work(self, described: Described | None) -> None:
         """One leg after the other, until no leaf is left that no other leg is after."""
-        while (span := self._next(described)) is not None:
+        while (span := await self._next(described)) is not None:
             before = self._bytes(self._verified)
             self._taken = union(self._taken, (span,))
             try:
@@ -187,8 +193,11 @@ class Proven:
             finally:
                 self._taken, described = without(self._taken, (span,)), None
 
-    def _next(self, described: Described | None) -> tuple[int, int] | None:
-        """The next leaves to be fetched: first what was receipted and is lost here, as nothing is receipted before it is back."""
+    async def _next(self, described: Described | None) -> tuple[int, int] | None:
+        """The next leaves to be fetched: first what was receipted and is lost here, as nothing is receipted before it is back. Those that
+        flow already are taken while the account is opened, which waits for the disks of both sides; nothing is asked for before."""
+        if described is None or described.head is None:
+            await self._opened.wait()
         missing = without(without(self._layout.whole, self._verified), self._taken)
         if described is not None and described.head is not None:
             begin = 1 + described.head.first // self._cut.chunk_bytes
@@ -281,6 +290,8 @@ class Proven:
         finally:
             self._see(window)
             self._windows.discard(window)
+        if window.wrong:
+            await self._opened.wait()
         for leaf, got in window.wrong.items():
             self._reject(leaf, got)
 
@@ -314,9 +325,9 @@ class Proven:
     async def _watch(self) -> None:
         """Look at what has come, five times a second."""
         while True:
+            await self._report()
             await asyncio.sleep(PROGRESS_SECONDS)
             self.look()
-            await self._report()
 
     async def _report(self) -> None:
         received = self._bytes(self._verified)

@@ -180,6 +180,36 @@ async def test_a_leaf_that_is_wrong_once_is_rejected_and_fetched_again_alone(tmp
         assert provider.account.status == "complete"
 
 
+@pytest.mark.parametrize("corrupt", [{}, {1: 1}])
+async def test_what_flows_already_is_taken_while_the_account_is_opened(tmp_path: Path, corrupt: dict[int, int]):
+    refused = 0
+
+    def not_yet(_provider: SignedProvider, request: web.Request) -> web.Response | None:
+        nonlocal refused
+        if request.method == "GET" or consumer.part.stat().st_size >= 16 * CHUNK or refused == 100:
+            return None
+        refused += 1
+        return web.Response(status=503)
+
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        provider.lies, provider.corrupt = {"receipts": not_yet}, dict(corrupt)
+        await consumer.fetch()
+        assert refused < 100, "the data waited for the first receipt"
+        assert [each.rejected.leaf for each in provider.receipts if each.rejected] == list(corrupt)
+        assert provider.receipts[0].ranges == (), "the first receipt waits for no disk"
+        assert written(consumer) == CONTENT
+        assert provider.asked["GET "] == 1 + len(corrupt)
+        of_both(provider, await consumer.account())
+
+
+async def test_the_last_receipt_puts_the_ack_before_it_on_record(tmp_path: Path):
+    async with both(tmp_path, CONTENT[:CHUNK]) as (provider, consumer):
+        await consumer.fetch()
+        mine = await consumer.account()
+        assert (len(provider.receipts), mine.version) == (2, 3), "two receipts, and the last ack: it has none to follow"
+        assert all(each.ack for each in await consumer.store.receipts(provider.pid))
+
+
 async def test_a_leaf_that_is_wrong_twice_ends_the_download_which_names_it_and_nothing_of_it_counts(tmp_path: Path, sinks: Sinks):
     async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
         provider.corrupt = {7: 2}
