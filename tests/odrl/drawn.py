@@ -98,6 +98,7 @@ class Drawing:
                 "act": ("purpose", "spatial", "resolution", "member", "dateTime"),
                 "duty": ("dateTime", "dateTime", "dateTime", "purpose", "number", "elapsed"),
                 "done": ("resolution", "resolution", "dateTime"),
+                "paid": ("paid", "paid", "resolution"),
                 "time": ("dateTime",),
                 "condition": ("purpose", "number"),
             }[place]
@@ -118,7 +119,7 @@ class Drawing:
         if kind == "duration":
             name = self.pick(("elapsedTime", "timeInterval", "meteredTime"))
             return self.constraint(self.spelled(name), operator, list(self.chance.sample(SPANS[1:] if name == "meteredTime" else SPANS, 2)))
-        name = "resolution" if kind == "resolution" else self.pick(("count", "count", "payAmount", "resolution"))
+        name = {"paid": "payAmount"}.get(kind, kind) if kind != "number" else self.pick(("count", "count", "payAmount", "resolution"))
         name = "count" if name == "payAmount" and place in ("duty", "condition") and self.paying else name
         whole = (
             [str(number) for number in self.chance.sample(range(1, 6), 2)]
@@ -154,6 +155,7 @@ class Drawing:
         word = self.spelled(self.pick(pool))
         if self.often() < (0.8 if place == "act" else 0.6):
             return word if "use" not in word or self.often() < 0.5 else "use"
+        place = "paid" if place == "done" and word.endswith("compensate") and self.often() < 0.7 else place
         return {"rdf:value": {"@id": word}, "refinement": self.nodes(place, (1, 1, 2))}
 
     def thing(self, name: str, pool: tuple[str, ...], collection: str) -> object:
@@ -234,6 +236,8 @@ class Drawing:
             found["duty"] = self.pick(("/permission/0/duty/0", "/obligation/0", "/permission/1/duty/0", "urn:none"))
         if self.often() < 0.5:
             found["resolution"] = Fraction(self.pick((1, 2, 3, 4)))
+        if self.often() < 0.3:
+            found[self.pick(("payAmount", f"payAmount {EUR}"))] = Fraction(self.pick(("1", "2", "2.5", "3")))
         return found
 
     def world(self) -> Json:
@@ -287,6 +291,24 @@ def in_words_of_dsp(document: Json) -> Json:
     return dict(written(deepcopy(document)))
 
 
+def with_payments_as_conditions(node: Any, chance: Random) -> Any:
+    """The same, where some duties to pay say how much in a constraint of their own, and not in a refinement of the action."""
+    if isinstance(node, list):
+        return [with_payments_as_conditions(one, chance) for one in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: with_payments_as_conditions(value, chance) for key, value in node.items()}
+    action = found.get("action")
+    if isinstance(action, dict) and naive.text(action) == "compensate" and chance.random() < 0.5:
+        name = "refinement" if "refinement" in action else "odrl:refinement"
+        paid = [one for one in action[name] if {naive.text(leaf["leftOperand"]) for leaf in naive.leaves([one])} == {"payAmount"}]
+        left = [one for one in action[name] if one not in paid]
+        found["action"] = {**action, name: left} if left else action["rdf:value"]
+        if paid:
+            found["constraint"] = [*found.get("constraint", []), *paid]
+    return found
+
+
 def as_request(asked: Json, chance: Random) -> Request:
     """The request of the engine; the operands by one of their spellings."""
     params = {chance.choice(("odrl:", ODRL)) + name: tuple(asked[name]) for name in ("purpose", "spatial") if asked[name]}
@@ -295,7 +317,7 @@ def as_request(asked: Json, chance: Random) -> Request:
 
 
 def as_event(event: Json) -> Event:
-    amounts = {ODRL + "resolution": event["resolution"]} if "resolution" in event else {}
+    amounts = {ODRL + name: event[name] for name in ("resolution", "payAmount", f"payAmount {EUR}") if name in event}
     return Event(event["dateTime"], f"odrl:{event['action']}", event["party"], event["target"], {}, amounts, event["duty"])
 
 

@@ -164,11 +164,11 @@ def state(duty, path, chain, facts, world):
 
 
 def known(path, act, asked, world):
-    """What is known of an act, with what was used up under the rule at `path`; this use counts, too."""
+    """What is known of an act, with what was used up under the rule at `path`; this use counts, too. No log says how long one was."""
     uses, facts = world["uses"], {name: value for name, value in {**world["facts"], **act}.items() if value is not None}
     for name in COUNTERS:
-        counted = None if uses is None or (uses and name == "meteredTime") else len(uses) * (name == "count")
-        if (before := world["used"].get((path, name), world["used"].get(name, counted))) is not None:
+        told = None if uses is None or (uses and name[0] == "m") else sum(e.get(name, name == "count" and e in uses) for e in world["log"])
+        if (before := world["used"].get((path, name), world["used"].get(name, told))) is not None:
             facts[name] = before + (name == "count")
     for name, which, none in (("elapsedTime", min, world["now"]), ("timeInterval", max, NEVER)):
         since = world["anchors"].get(name, None if uses is None else which((event["dateTime"] for event in uses), default=none))

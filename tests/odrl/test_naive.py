@@ -14,7 +14,7 @@ from connector.odrl import load
 from connector.odrl.evaluation import decide
 from connector.odrl.model import Constraint, Rule, constraints_of
 from tests.odrl import naive, naive_duties
-from tests.odrl.drawn import CONCEPTS, OPTIONS, ORDERS, Drawing, as_request, as_world
+from tests.odrl.drawn import CONCEPTS, OPTIONS, ORDERS, Drawing, as_request, as_world, with_payments_as_conditions
 from tests.odrl.naive import USAGE
 
 TRIPLES, PER_POLICY = 20_000, 8
@@ -27,7 +27,7 @@ def agreed(seed: int, triples: int, *, plain: bool = True) -> Iterator[str]:
     chance = Random(seed)
     drawing, key = Drawing(chance, plain), chance.choice(list(OPTIONS))
     document = drawing.policy()
-    policy = load(document, options=OPTIONS[key])
+    policy = load(with_payments_as_conditions(document, chance), options=OPTIONS[key])
     for number in range(triples):
         asked, world = drawing.asked(), drawing.world()
         result = naive.decide(document, asked, world, *key, naive.state if plain else naive_duties.state)
