@@ -8,7 +8,7 @@ as long to read, and does not say where a word stood; it is the oracle of the te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -55,6 +55,9 @@ class Words:
     vocabulary: str | None = None
     base: str = ""
     language: str | None = None
+    # What was found of names of properties and of IRIs: a document says the same few thousands of times.
+    names: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    iris: dict[tuple[str, bool], str] = field(default_factory=dict, repr=False, compare=False)
 
     def opened(self, raw: object, at: str, contexts: Contexts) -> Words:
         """These words under a further `@context`. `contexts` (URL -> document) are the only ones there are.
@@ -242,13 +245,9 @@ class _Defining:
         return refusal(Code.TERM_UNSUPPORTED, message, "write the policy without it", below(self.at, name))
 
 
-def entries(raw: object, at: str) -> Iterator[tuple[str, Any]]:
+def entries(raw: object, at: str) -> Iterable[tuple[str, Any]]:
     """The members of an array, or the one value, each with its pointer."""
-    if isinstance(raw, list):
-        for index, entry in enumerate(raw):
-            yield f"{at}/{index}", entry
-    else:
-        yield at, raw
+    return ((f"{at}/{index}", entry) for index, entry in enumerate(raw)) if isinstance(raw, list) else ((at, raw),)
 
 
 def below(at: str, key: object) -> str:

@@ -97,7 +97,7 @@ class _Reader:
         if not isinstance(raw, dict):
             raise refusal(Code.MALFORMED, "it is no object", "write an object", at)
         words = self._words(raw, at, words)
-        keywords = {key: keyword for key in raw if (keyword := words.keyword(str(key)))}
+        keywords = {key: keyword for key in raw if key not in words.names and (keyword := words.keyword(str(key)))}
         node = self._id(raw, [key for key, keyword in keywords.items() if keyword == "@id"], at, words)
         for key, value in raw.items():
             keyword, where = keywords.get(key, ""), below(at, key)
@@ -125,9 +125,12 @@ class _Reader:
         return self._iri(raw[named[0]], below(at, named[0]), words)
 
     def _property(self, key: str, at: str, words: Words) -> str:
+        if (known := words.names.get(key)) is not None:
+            return known
         iri = words.expand(key, vocabulary=True)
         if iri is None or not ABSOLUTE_IRI.fullmatch(iri):
             raise _undefined(key, at)
+        words.names[key] = iri
         return iri
 
     def _say(self, node: str, predicate: str, raw: object, at: str, words: Words, term: Term) -> None:
@@ -184,8 +187,11 @@ class _Reader:
     def _iri(self, raw: object, at: str, words: Words, *, vocabulary: bool = False) -> str:
         if not isinstance(raw, str):
             raise refusal(Code.MALFORMED, "it is no IRI", "write a string", at)
+        if (known := words.iris.get((raw, vocabulary))) is not None:
+            return known
         iri = words.expand(raw, vocabulary=vocabulary, relative=True)
         if iri is not None and (ABSOLUTE_IRI.fullmatch(iri) or (iri.startswith("_:") and "#" not in iri)):
+            words.iris[raw, vocabulary] = iri
             return iri
         if vocabulary and ":" not in raw:
             raise _undefined(raw, at)

@@ -48,7 +48,8 @@ class Graph:
 
     def typed(self, *types: str) -> list[str]:
         """The nodes of any of these types, in order."""
-        return [node for node, said in self.nodes.items() if any(name in said.get(TYPE, ()) for name in types)]
+        wanted = frozenset(types)
+        return [node for node, said in self.nodes.items() if not wanted.isdisjoint(said.get(TYPE, ()))]
 
     def listed(self, term: Term) -> Term:
         """The list that begins at a node with rdf:first and rdf:rest; anything else, and a chain that is no list, as it is."""
