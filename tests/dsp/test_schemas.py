@@ -127,9 +127,9 @@ def test_reasons_are_bounded_in_number():
 
 def test_a_large_invalid_document_is_refused_at_once_with_one_general_reason():
     document = constraint(*[{"or": [{}] * 100}] * 100)
-    started = time.perf_counter()
+    started = time.thread_time()
     reasons = SCHEMAS.reasons("ContractRequestMessage", document)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
     assert reasons == ["the document does not fit the schema of `ContractRequestMessage`; it is too large to say here where"]
 
 
@@ -180,9 +180,9 @@ def test_a_broken_schema_is_an_error_at_once():
 
 def test_all_validators_are_built_in_thirty_milliseconds():
     def build() -> float:
-        started = time.perf_counter()
+        started = time.thread_time()
         Schemas(DOCUMENTS)
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     assert min(build() for _ in range(5)) < 0.03
 

@@ -514,11 +514,13 @@ def test_a_policy_that_its_conflicts_could_void_is_judged_in_a_bounded_time() ->
         bars = tuple(rule(purpose("eq", f"{there}{n}")) for n in range(100))
         permits = [rule(time("lt", end), purpose("eq", f"a{n}")) for n, end in enumerate(ends)]
         found, best = policy(*permits, prohibitions=bars, **{"odrl:conflict": {"@id": "odrl:invalid"}}), 1.0
-        for _ in range(4):
+        for _ in range(8):  # what it costs is what it takes when nothing else is in the way: the least of a few
             found.memo.clear()
             began = process_time()
             decision = evaluate(found, request("a1"), world())
             best = min(best, process_time() - began)
+            if best < 0.1:
+                break
         assert best < 0.1
         assert decision.code is (Code.POLICY_VOID_CONFLICT if there == "a" else Code.PERMITTED)
         assert (decision.valid_until is None) == (there == "a"), "time voids no policy and mends none"

@@ -187,11 +187,13 @@ def test_what_is_said_never_to_apply_never_does(chance: Random):
 def test_hostile_policies_are_checked_in_a_bounded_time():
     slow = []
     for name, policy in hostile().items():
-        took = []
-        for _ in range(3):  # one of them may have to collect the garbage of a thousand tests before
+        best = 1.0
+        for _ in range(6):  # what it costs is what it takes when nothing else is in the way: the least of a few
+            policy.memo.clear()
             began = clock.process_time()
             check(policy, options=OPTIONS)
-            took.append(clock.process_time() - began)
-        if min(took) > 0.15:
-            slow.append((name, min(took)))
+            if (best := min(best, clock.process_time() - began)) < 0.15:
+                break
+        if best >= 0.15:
+            slow.append((name, best))
     assert not slow

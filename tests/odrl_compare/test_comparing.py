@@ -420,7 +420,7 @@ def test_hostile_policies_are_compared_in_a_bounded_time():
         (one_name, one), (other_name, other) = policies[index], policies[(index + step) % len(policies)]
         took = cost(one, other)
         if took > 0.1:  # what it costs is what it takes when nothing else is in the way: the least of a few
-            took = min(took, cost(one, other), cost(one, other))
+            took = min(took, *(cost(one, other) for _ in range(5)))
         if took > 0.1:
             slow.append((one_name, other_name, took))
         assert compare(one, other, options=OPTIONS).to_json()

@@ -140,10 +140,10 @@ def test_what_is_read_says_the_same_as_by_pyld():
 
 
 @pytest.mark.slow
-def test_what_is_read_says_the_same_as_by_pyld_in_five_thousand_documents():
-    counted = compare(range(1_000, 6_000))
-    assert counted["read by both"] > 800
-    assert counted["triples"] > 1_500
+def test_what_is_read_says_the_same_as_by_pyld_in_two_thousand_documents():
+    counted = compare(range(1_000, 3_000))
+    assert counted["read by both"] > 320
+    assert counted["triples"] > 600
     assert counted["said again"] < counted["read by both"] / 5
 
 

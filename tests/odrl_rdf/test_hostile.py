@@ -18,7 +18,7 @@ from connector.vocabulary import read_profiles
 
 SECONDS_MAX = 0.05
 CHARS_MAX = 2_000  # of what is said about it
-ROUNDS = 5  # the best counts: other processes are no matter of ours
+ROUNDS = 10  # the best counts: other processes are no matter of ours
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 HEAD = f"@prefix odrl: <{ODRL}> . @prefix a: <urn:a:> . @prefix rdf: <{RDF}> .\na:p a odrl:Set ; odrl:permission [ odrl:action odrl:use "
 LEAF = "[ odrl:leftOperand odrl:count ; odrl:operator odrl:lteq ; odrl:rightOperand 5 ]"
