@@ -27,6 +27,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml  # noqa: F401 - which the product imports in each of its starts, to read its profiles
+
 from connector import app
 from connector.adapters import sqlite, sqlite_write
 from connector.api_streams import sink_api

@@ -34,6 +34,7 @@ from tests.free_ports import free_ports
 
 PATIENCE_SECONDS = 120.0  # for a transfer: the longest pauses between receipts are 30 s
 IDLE_SECONDS = 3.0  # without a byte: in the field it is 30, and nothing depends on how long it is
+TOKEN_SECONDS = 10.0  # a machine that answers later than a token lives refuses every one; those of three seconds are killed elsewhere
 ORDER = {"watched": False, "idle_seconds": IDLE_SECONDS}
 STOP_SECONDS = 30.0
 METERING = {"leftOperand": "https://w3id.org/qiao/v1/metering", "operator": "eq", "rightOperand": COUNTERSIGNED}
@@ -106,7 +107,8 @@ class Lane:
             scheme, certificate = "https", {"data.certificate": "chain.pem", "data.key": "key.pem"}
             _write(self.homes[self._dials], {}, ('ca_file = ""', 'ca_file = "ca.pem"'))
         _write(self.homes[self._dialled], {"data.url": f"{scheme}://127.0.0.1:{public}"} | certificate)
-        _write(self.homes[PROVIDER], {"metering.window_bytes": self.road.window_bytes, "edr.quiet_seconds": self._quiet_seconds})
+        lives = {"edr.token_seconds": TOKEN_SECONDS, "edr.quiet_seconds": self._quiet_seconds}
+        _write(self.homes[PROVIDER], {"metering.window_bytes": self.road.window_bytes} | lives)
         _write(self.homes[CONSUMER], {"receipts.after": self.road.after})
 
     @property
