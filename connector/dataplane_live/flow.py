@@ -111,9 +111,9 @@ class Flow:
         async with self._mending:
             if self.log.torn:
                 await mend(self.log, self.spool, self._source, self._staged, needed)
-                self.log.mended()
                 self.release(needed)
-                self.spool.first = max(self.spool.first, needed)  # what lies before it nobody has looked at
+                self.spool.begin_at(needed)  # what lies before it nobody has looked at, nor will: from now on the log is no longer torn
+                self.log.mended()
 
     async def close(self) -> None:
         """Let go of the source."""

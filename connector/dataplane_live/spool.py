@@ -16,7 +16,7 @@ from typing import Final
 from connector.errors import SinkFailed, SourceFailed
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-PREFIX, SPARE = "data-", "spare-"
+PREFIX, SPARE, MARK = "data-", "spare-", "begins"
 SPARES_MAX: Final = 2  # files that wait to be written over
 MODE: Final = 0o600
 OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -29,11 +29,12 @@ class Spool:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._open: dict[int, int] = {}
         try:
+            mark = int(self._mark.read_text()) if self._mark.exists() else 0
             kept = sorted(int(path.name.removeprefix(PREFIX), 16) for path in folder.glob(f"{PREFIX}*"))
             self._spare = [int(path.name.removeprefix(SPARE), 16) for path in folder.glob(f"{SPARE}*")]
         except OSError as error:
             raise _failed(folder, error) from None
-        self.first = min(kept[0] * segment_bytes, end) if kept else end
+        self.first = min(max(kept[0] * segment_bytes, mark), end) if kept else end
 
     def write(self, offset: int, pieces: Sequence[memoryview | bytes]) -> None:
         """Write where the data end; in a thread. Raises SinkFailed."""
@@ -99,9 +100,20 @@ class Spool:
             except OSError as error:
                 raise _failed(self._folder, error) from None
 
+    def begin_at(self, offset: int) -> None:
+        """Nothing before this offset is to be had, also where a file begins before it, and whoever opens the spool. Raises SinkFailed."""
+        try:
+            part = self._mark.with_suffix(".part")
+            part.write_text(str(offset))  # it need not outlive a loss of power: then all bytes are looked at anew
+            part.rename(self._mark)
+        except OSError as error:
+            raise _failed(self._folder, error) from None
+        self.first = offset
+
     def empty(self) -> None:
         """Drop everything: nothing leaves any more."""
         self.close()
+        self._mark.unlink(missing_ok=True)
         self._spare.clear()
         for path in (*self._folder.glob(f"{PREFIX}*"), *self._folder.glob(f"{SPARE}*")):
             path.unlink(missing_ok=True)
@@ -118,6 +130,10 @@ class Spool:
     def close(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
+
+    @property
+    def _mark(self) -> Path:
+        return self._folder / MARK
 
     def _descriptor(self, number: int, *, new: bool = False) -> int:
         if (found := self._open.get(number)) is None:

@@ -231,6 +231,10 @@ async def test_what_lies_before_the_byte_that_was_needed_is_not_to_be_had_as_nob
         with pytest.raises(SourceFailed, match="dropped"):
             await come(flow, 10, 0)
         assert (await come(flow, len(content) - needed, needed))[: len(content) - needed] == content[needed:]
+    async with flowing(tmp_path / "x", "after", Numbers()) as flow:  # nor after another start: the machine lives on, so nobody looks again
+        assert (flow.log.torn, flow.oldest) == (False, needed)
+        with pytest.raises(SourceFailed, match="dropped"):
+            await come(flow, 10, 0)
 
 
 async def test_a_source_that_does_not_answer_now_is_asked_again_by_the_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
