@@ -208,7 +208,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             doubt_seconds=settings.delivery.doubt_seconds,
         )  # fmt: skip
         feed = Feed(journal)  # whoever watches is told after those that act
-        receiver, catalogs = Receiver(journal, steps, negotiations, transfers), PeerCatalogs(peer, identity, schemas, expander)
+        receiver, catalogs = Receiver(journal, steps, negotiations, transfers), PeerCatalogs(peer, identity, schemas, expander, clock)
         service, nested = f"{own.id}#connector", parts.nested(settings, identity)
         catalog = Catalog(journal, policies, own.id, f"{own.id}#catalog", dcat.service_document(service, own.protocol or ""), nested)
         operations = Operations(journal, steps, policies, catalogs, identity, transfers)

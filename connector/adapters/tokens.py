@@ -6,8 +6,9 @@ What the sender is, the registry says, not the token.
 Single use is kept in memory, by the time at which the tokens end, so memory is bounded by the rate of calls times their
 life. That memory begins with the process. Therefore a token whose `iat` lies before the start is refused, without any leeway:
 it may have been used already. `iat` carries fractions of a second, so this costs a sender whose clock agrees with ours nothing
-but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n seconds. One
-whose clock runs ahead could repeat a token of its own within its last seconds of life, which the idempotence of messages absorbs.
+but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n seconds. Where
+our clock is set back to before the start, the start moves with it: else nobody would be taken for all that time. One whose
+clock runs ahead could repeat a token of its own within its last seconds of life, which the idempotence of messages absorbs.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class RegistryIdentity:
         if claims.get("sub") != issuer:
             raise Unauthenticated("the token's `sub` is not its `iss`")
         issued, ends = check(claims, audience=self._own.id, now=now)
+        self._started = min(self._started, now)  # the clock was set back since: nobody could have a fresher one for all that time
         if issued < self._started:
             before = f"the token was issued {self._started - issued:.0f} s before this connector started"
             raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")

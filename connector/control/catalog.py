@@ -31,7 +31,7 @@ from connector.dsp.messages import CONTEXT, PATH_CHARACTERS, Kind
 from connector.dsp.schemas import Schemas
 from connector.errors import InvalidRequest, NotFound, PeerFailed, PeerRefused, WireError
 from connector.origins import origin
-from connector.ports import Caller, Expander, Identity, Participant, Peer, Reply
+from connector.ports import Caller, Clock, Expander, Identity, Participant, Peer, Reply
 from connector.records import Dataset
 
 CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
@@ -217,8 +217,9 @@ class PeerCatalogs:
     """Reads the catalogs of peers, and how they see a process that we share. What is returned of a catalog has been checked: it
     is valid by the schemas of DSP 2025-1, within bounds, whatever form of JSON-LD the peer wrote it in."""
 
-    def __init__(self, peer: Peer, identity: Identity, schemas: Schemas, expander: Expander) -> None:
+    def __init__(self, peer: Peer, identity: Identity, schemas: Schemas, expander: Expander, clock: Clock) -> None:
         self._peer = peer
+        self._clock = clock
         self._identity = identity
         self._schemas = schemas
         self._expander = expander
@@ -258,7 +259,10 @@ class PeerCatalogs:
             code, reasons = wire.reasons_of(_json(reply.body))
             said = "; ".join(reasons) or code or "nothing"
             remedy = (answers.MENDED,) if reply.status in answers.NOT_US else ()
-            raise PeerRefused(f"`{participant.name}` refused with {reply.status}: {said}", (*(reasons or (said,)), *remedy), reply.status)
+            apart = answers.by_clocks(reply.status, reply.headers.get("date"), self._clock.now())
+            code = answers.CLOCKS_APART if apart else None
+            text = f"`{participant.name}` refused with {reply.status}: {said}"
+            raise PeerRefused(text, (*(reasons or (said,)), *remedy), reply.status, code)
         return reply
 
     async def _read(self, reply: Reply, type_: str, participant: Participant) -> dict[str, Any]:

@@ -221,7 +221,7 @@ class Pulls:
             self._waits(pull, error.reasons)
 
         ask = partial(self._operations.negotiate, pull.peer, pull.dataset, purposes=pull.purposes, key=self._kept.key(pull, "negotiation"))
-        process = await patience.patiently(ask, self._journal.clock, waits)
+        process = await patience.patiently(ask, waits)
         self.live.pop(pull.id, None)
         return process
 

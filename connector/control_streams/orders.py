@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from connector.control_billing.affording import BUDGET_SHORT
-from connector.dsp.answers import LATER
+from connector.dsp.answers import CLOCKS_APART, LATER
 from connector.dsp.exchange import Process
 from connector.errors import Contradiction, PeerFailed, PeerRefused
 from connector.metering.live import LOST
@@ -91,5 +91,7 @@ def log_lost(error: Exception) -> bool:
 
 
 def passes(error: PeerFailed) -> bool:
-    """Whether the peer may answer otherwise soon: it gave no answer, or one that says "not now"."""
-    return not isinstance(error, PeerRefused) or error.status in LATER or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    """Whether the peer may answer otherwise soon: it gave no answer, or one that says "not now", or its clock or ours is wrong."""
+    if not isinstance(error, PeerRefused) or error.said == CLOCKS_APART:
+        return True
+    return error.status in LATER or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -8,23 +8,26 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from connector.control_streams.orders import passes
-from connector.errors import PeerFailed
-from connector.ports import Clock
+from connector.dsp.answers import CLOCKS_APART
+from connector.errors import PeerFailed, PeerRefused
 
 PATIENCE_SECONDS: Final = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
+CLOCK_SECONDS: Final = 86_400.0  # with one that does not take who we are, by a clock that is far from ours: an operator sees it by then
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
 T = TypeVar("T")
 
 
-async def patiently(ask: Callable[[], Awaitable[T]], clock: Clock, waits: Callable[[PeerFailed], None]) -> T:
-    """The answer to `ask`, which is asked again for PATIENCE_SECONDS while the peer gives none or says "not now"; `waits` hears why.
-    Raises PeerFailed for what does not pass, or has not passed in that time."""
-    longest, until = FIRST_PAUSE_SECONDS, clock.now() + PATIENCE_SECONDS
+async def patiently(ask: Callable[[], Awaitable[T]], waits: Callable[[PeerFailed], None]) -> T:
+    """The answer to `ask`, which is asked again for PATIENCE_SECONDS while the peer gives none or says "not now", or CLOCK_SECONDS; `waits`
+    hears why. Raises PeerFailed for what does not pass, or has not passed in that time, which no clock on the wall measures."""
+    clock = asyncio.get_running_loop().time
+    longest, began = FIRST_PAUSE_SECONDS, clock()
     while True:
         try:
             return await ask()
         except PeerFailed as error:
-            if not passes(error) or clock.now() + longest > until:
+            seconds = CLOCK_SECONDS if isinstance(error, PeerRefused) and error.said == CLOCKS_APART else PATIENCE_SECONDS
+            if not passes(error) or clock() + longest > began + seconds:
                 raise
             waits(error)
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing

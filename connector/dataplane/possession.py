@@ -33,6 +33,7 @@ class Possession:
         told so soon after a start, TooMany if more of its nonces are fresh than are remembered."""
         now = self._clock.now()
         signed = verify_request(request, holder, self._keys(holder), now)
+        self._started = min(self._started, now)  # the clock was set back since
         if signed.created < self._started:
             raise Busy("the request was signed before this connector started, which has forgotten what was used; sign again")
         if not self._used.take(holder, signed.nonce or "", signed.created + AGE_SECONDS_MAX, now):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move
@@ -25,6 +26,8 @@ DESCRIPTION = re.compile(r'error_description="([^"]*)"')
 DESCRIPTION_CHARACTERS_MAX = 200
 MENDED = "if our key or address is new to it, its operator has to take our self-description (and `connector reload` at a Qiao)"
 RETRY_AFTER_DIGITS_MAX = 9
+CLOCKS_APART = "clocks-apart"  # the code of a refusal that `by_clocks` tells
+APART_SECONDS = 60.0  # beyond which a token of one side is not taken by the other
 
 
 def taken(status: int) -> bool:
@@ -65,6 +68,21 @@ def in_words(status: int, code: str | None, reasons: Sequence[str], challenge: s
     if status == NOT_FOUND:
         return f"{status}: the peer has nothing at this address, or does not say it to whom it does not know; {MENDED}"
     return str(status)
+
+
+def apart_seconds(date: str | None, now: float) -> float:
+    """How far the clock of whoever answered, by its `Date` (RFC 9110, 6.6.1), is from `now` (POSIX seconds), either way; 0 if it says none.
+    Nobody has signed that: it tells why we are not taken for who we are, and nothing follows from it but patience."""
+    try:
+        return abs(parsedate_to_datetime(date or "").timestamp() - now)
+    except ValueError:
+        return 0.0
+
+
+def by_clocks(status: int, date: str | None, now: float) -> bool:
+    """Whether an answer does not take who we are, by a clock so far from ours (`now`, POSIX seconds) that it could not: it is right again,
+    if only once an operator has seen it."""
+    return status in NOT_US and apart_seconds(date, now) > APART_SECONDS
 
 
 def retry_after(value: str | None) -> float:

@@ -17,11 +17,10 @@ import orjson
 
 from connector import telemetry
 from connector.dataplane.edr import is_token, read_address
+from connector.dsp.answers import CLOCKS_APART, by_clocks
 from connector.errors import ConnectorError, PeerFailed, PeerRefused
-from connector.intake.heads import apart_seconds
 from connector.ports import Clock, Identity, Peer
 from connector.records import Edr
-from connector.signatures.jws import SKEW_SECONDS
 
 RENEW_AT = 0.8  # share of its life after which a token is renewed: leaves a fifth for slow answers and repeats
 RETRY_SECONDS = 1.0  # after a renewal that failed, while the old token may still hold
@@ -83,9 +82,9 @@ class Access:
                 "Accept": "application/json",
             }
             reply = await self.peer.send("POST", edr.refresh_endpoint, headers=headers, body=form, limit_bytes=ANSWER_BYTES_MAX)
-            if reply.status == HTTPStatus.UNAUTHORIZED and (apart := apart_seconds(reply.headers, self._clock.now())) > SKEW_SECONDS:
-                text = f"the provider refused to renew the access token, and its clock is {apart:.0f} s apart from ours; compare the two"
-                raise PeerRefused(text, status=reply.status, said="clocks-apart")
+            if by_clocks(reply.status, reply.headers.get("date"), self._clock.now()):
+                text = "the provider refused to renew the access token, and its clock is far from ours; compare the clocks of both sides"
+                raise PeerRefused(text, status=reply.status, said=CLOCKS_APART)
             fresh = _read(reply.status, reply.body, edr, asked)
             await self._renewed(fresh)
             self._edr = fresh

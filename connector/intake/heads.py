@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -117,15 +116,6 @@ def _links(value: str) -> list[tuple[str, dict[str, str]]]:
 def _length(headers: Mapping[str, str]) -> int | None:
     value = headers.get("content-length", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) <= LENGTH_DIGITS_MAX else None
-
-
-def apart_seconds(headers: Mapping[str, str], now: float) -> float:
-    """How far the clock of whoever answered, by its `Date` (RFC 9110, 6.6.1), is from `now` (POSIX seconds), either way; 0 if it says none.
-    Nobody has signed that: it tells why something is refused, and nothing follows from it that a refusal does not bring anyway."""
-    try:
-        return abs(parsedate_to_datetime(headers.get("date", "")).timestamp() - now)
-    except ValueError:
-        return 0.0
 
 
 def seconds_of(value: str | None) -> float:

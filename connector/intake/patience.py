@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from connector import telemetry
+from connector.dsp.answers import CLOCKS_APART
 from connector.errors import PeerFailed, PeerRefused
 from connector.intake.heads import NotNow, Unfit
 from connector.intake.promise import Broken
@@ -19,7 +20,7 @@ REFUSED_SECONDS = 30.0  # a refusal that says no reason of ours, or one of clock
 SAID_SHARE = 0.1  # of it is for one that does: messages about the same transfer may be on their way
 # What a clock says that was set wrong, here or there. It is right again, if only once an operator has seen it: to wait loses nothing.
 CLOCKS = frozenset({
-    "signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead", "manifest-ahead", "clocks-apart",
+    "signature-old", "signature-future", "signature-expired", "receipt-ahead", "ack-ahead", "manifest-ahead", CLOCKS_APART,
 })  # fmt: skip
 CLOCK_SECONDS = 86_400.0  # for it: what was signed by one that was ahead is taken once the other has come so far
 # What one flipped bit can make of an answer that holds, in a proxy or in memory, and of a request: what is wrong with its form, its

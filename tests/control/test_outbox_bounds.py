@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ async def test_a_404_is_believed_after_its_time_and_not_after_a_burst(tmp_path: 
                 ended = await at.us.state(N, pid, "TERMINATED")
                 assert ended.detail["ended_by"] == "peer"
             assert time.monotonic() - began >= 1.0
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_does_not_take_who_we_are_by_a_clock_that_is_an_hour_from_ours_is_told_again(tmp_path: Path):
+    delivery = DeliverySettings(first_retry_seconds=0.01, retry_seconds_max=0.02, doubt_seconds=0.0)
+    async with desk(tmp_path / "desk", delivery=delivery) as at:
+        left = [3600.0, -3600.0] * 6  # more than a refusal that is believed has to come
+
+        def wrong(method: str, path: str, _document: dict[str, Any]) -> Any:
+            if method != "POST" or not path.endswith("/negotiations/request") or not left:
+                return None
+            return 401, None, {"Date": formatdate(time.time() + left.pop(), usegmt=True)}
+
+        with scripted(at.peer, wrong):
+            pid = await begun(at)
+            await at.us.state(N, pid, "REQUESTED")
+        assert left == []
 
 
 @pytest.mark.asyncio

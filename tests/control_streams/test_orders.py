@@ -82,7 +82,14 @@ def test_the_provider_hears_what_it_did_and_nothing_of_our_files():
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"), [(PeerFailed("x"), True), (PeerRefused("x", status=503), True), (PeerRefused("x", status=404), False)]
+    ("error", "passes"),
+    [
+        (PeerFailed("x"), True),
+        (PeerRefused("x", status=503), True),
+        (PeerRefused("x", status=401, said="clocks-apart"), True),
+        (PeerRefused("x", status=401), False),
+        (PeerRefused("x", status=404), False),
+    ],
 )
 def test_a_peer_that_may_answer_otherwise_is_asked_again(error: PeerFailed, passes: bool):
     assert orders.passes(error) is passes

@@ -9,17 +9,6 @@ from connector.errors import PeerFailed, PeerRefused
 pytestmark = pytest.mark.asyncio
 
 
-class Hours:
-    """A clock that goes on by an hour at each look, or stands."""
-
-    def __init__(self, step: float = 0.0) -> None:
-        self.at, self.step = 0.0, step
-
-    def now(self) -> float:
-        self.at += self.step
-        return self.at
-
-
 class Peer:
     """Answers after so many failures."""
 
@@ -36,19 +25,24 @@ class Peer:
 async def test_it_is_asked_until_it_answers_and_each_failure_is_heard(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
     peer, heard = Peer(PeerFailed("away"), PeerRefused("not now", status=503)), list[str]()
-    assert await patiently(peer.ask, Hours(), lambda error: heard.append(error.message)) == "here"
+    assert await patiently(peer.ask, lambda error: heard.append(error.message)) == "here"
     assert (peer.asked, heard) == (3, ["away", "not now"])
 
 
 async def test_a_refusal_is_not_asked_again():
     peer, heard = Peer(PeerRefused("no", status=404)), list[PeerFailed]()
     with pytest.raises(PeerRefused, match="no"):
-        await patiently(peer.ask, Hours(), heard.append)
+        await patiently(peer.ask, heard.append)
     assert (peer.asked, heard) == (1, [])
 
 
-async def test_patience_has_an_end():
-    peer, heard = Peer(PeerFailed("away"), PeerFailed("away")), list[PeerFailed]()
+async def test_patience_has_an_end_and_it_is_later_with_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
+    away, apart = PeerFailed("away"), PeerRefused("who?", status=401, said="clocks-apart")
+    peer, heard = Peer(apart, apart, away), list[PeerFailed]()
     with pytest.raises(PeerFailed, match="away"):
-        await patiently(peer.ask, Hours(3600.0), heard.append)
-    assert (peer.asked, heard) == (1, [])
+        await patiently(peer.ask, heard.append)
+    assert (peer.asked, heard) == (3, [apart, apart])
+    monkeypatch.setattr(patience, "CLOCK_SECONDS", 0.0)
+    with pytest.raises(PeerRefused, match="who"):
+        await patiently(Peer(apart).ask, heard.append)

@@ -150,6 +150,18 @@ def test_what_was_signed_before_the_start_is_put_off_and_not_believed(door: Door
     assert refused.value.retry_seconds == 1
 
 
+def test_a_clock_that_is_set_back_to_before_the_start_puts_off_nobody_for_all_that_time(door: Door):
+    used = door.request()
+    door.possession.demand(used, CONSUMER)
+    door.clock.shift_seconds -= 3600
+    with pytest.raises(Busy):  # it was signed an instant before
+        door.possession.demand(door.request(at=door.clock.now() - 1), CONSUMER)
+    door.possession.demand(door.request(nonce="n" * 20, at=door.clock.now() + 1), CONSUMER)
+    door.clock.shift_seconds += 3600
+    with pytest.raises(SignatureRefused, match="used before"):
+        door.possession.demand(used, CONSUMER)
+
+
 @pytest.mark.asyncio
 async def test_who_has_not_signed_learns_nothing_of_the_transfer(door: Door):
     door.transfers.views[TRANSFER] = view({"type": "file"}, state="SUSPENDED", demands=frozenset({SIGNED_REQUESTS}))

@@ -1,10 +1,14 @@
+from email.utils import formatdate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dsp.answers import DOUBTFUL, LATER, REFUSALS_MIN, Doubts, in_words, retry_after, taken
+from connector.dsp.answers import APART_SECONDS, DOUBTFUL, LATER, REFUSALS_MIN, Doubts, by_clocks, in_words, retry_after, taken
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move, Role
+
+NOW = 1_800_000_000.0
 
 BEGUN = Process(Kind.NEGOTIATION, "ours", Role.PROVIDER, "did:web:b.example", "https://b.example", "REQUESTED", "theirs")
 FIRST = Process(Kind.NEGOTIATION, "ours", Role.CONSUMER, "did:web:b.example", "https://b.example")
@@ -84,3 +88,20 @@ def test_nothing_crosses_a_first_message_but_a_proxy_may_stand_before_its_addres
 @pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("0", 0), (None, 0), ("", 0), ("-1", 0), ("soon", 0), ("٣", 0), ("9" * 10, 0)])
 def test_retry_after_is_read_in_seconds_or_not_at_all(value: str | None, seconds: float):
     assert retry_after(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "date", "apart"),
+    [
+        (401, 3600, True),
+        (401, -3600, True),
+        (403, APART_SECONDS + 1, True),
+        (401, APART_SECONDS, False),
+        (404, 3600, False),
+        (401, None, False),
+        (401, "yesterday", False),
+    ],
+)
+def test_who_does_not_take_who_we_are_by_another_clock_is_told_by_its_date(status: int, date: float | str | None, apart: bool):
+    said = formatdate(NOW + date, usegmt=True) if isinstance(date, int | float) else date
+    assert by_clocks(status, said, NOW) is apart
