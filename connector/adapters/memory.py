@@ -289,7 +289,7 @@ class MemoryStore(MemoryLedger):
         for process in processes:
             self._delete(Process, process.pid)
             self._delete(Edr, process.pid)
-        done = [pull for pull in tables.pull.values() if pull.stage in CLOSED and pull.updated < processes_before]
+        done = [pull for pull in tables.pull.values() if pull.stage in CLOSED and max(pull.created, pull.updated) < processes_before]
         pulls = sorted(done, key=lambda pull: pull.created)[:most]
         for pull in pulls:
             self._delete(Pull, pull.id)
