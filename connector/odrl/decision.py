@@ -153,8 +153,8 @@ class Decision:
         """The same as `reason`, as data: one object for each place. None for a permit.
 
         `code`, `policy` (its id), `rule` and `constraint` (RFC 6901 pointers into that policy as its author wrote it, as far as the place
-        is one) and of a constraint `leftOperand`, `operator`, `expected` and `actual`, both lists of text. `actual` is left out where it is
-        not known, or where `level` does not tell it. A duty that is not done has its `path` and `how_to_fulfil`, as in `to_json`.
+        is one) and of a constraint `leftOperand`, `operator`, `status` if it has one, `expected` and `actual`, both lists of text. `actual`
+        is left out where it is not known, or where `level` does not tell it. A duty that is not done has its `path` and `how_to_fulfil`, as in `to_json`.
         """
         if self.permitted or self.failed:
             return []
@@ -176,6 +176,7 @@ class Decision:
         ground["constraint"] = path
         if isinstance(leaf, Constraint):
             ground |= {"leftOperand": compact(leaf.operand), "operator": leaf.operator, "expected": _listed(leaf.expected)}
+            ground |= {"status": leaf.used} if leaf.used else {}
             facts = deciding_atom(case) if case.atoms else {}
             actual = found_values(leaf, case, facts if rule is None else facts_of(case, rule, facts), full=full)
             if actual is not None:

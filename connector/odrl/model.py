@@ -98,7 +98,7 @@ def fact_key(operand: str, unit: str) -> str:
 class Constraint:
     """An atomic constraint: left operand (full IRI), operator (bare name), right values as written, and what they mean.
 
-    `label` is what people call the operand, `unit` the IRI of the unit as written, or "", `id` its `uid`, if it has one.
+    `label` is what people call the operand, `unit` the IRI of the unit as written, or "", `id` its `uid`, `used` its `status`, or "".
     """
 
     path: str
@@ -110,6 +110,7 @@ class Constraint:
     unit: str = ""
     id: str = ""
     label: str = field(default="", compare=False)
+    used: str = field(default="", repr=False, compare=False)
 
     @property
     def fact(self) -> str:

@@ -250,13 +250,15 @@ def constraint_result(node: Node, facts: Facts, heads: dict[str, Mapping[str, An
 
 def told(node: Node) -> dict[str, Any]:
     """What a constraint asks for, in plain JSON: where it stands, its left operand (IRI, and what people call it), operator, right operand,
-    unit and id; of a logical one where it stands, and its kind."""
+    unit, status and id; of a logical one where it stands, and its kind."""
     document: dict[str, Any] = {"path": node.path}
     if isinstance(node, Constraint):
         left = {"iri": node.operand, "label": words.label(node)}
         document |= {"left": left, "operator": node.operator, "expected": words.all_shown(node.expected)}
         if node.unit:
             document["unit"] = words.shown(node.unit)
+        if node.used:
+            document["status"] = node.used
     elif isinstance(node, Logic):
         document["operator"] = node.kind
     if node.id:

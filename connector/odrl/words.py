@@ -199,7 +199,8 @@ def _phrase(constraint: Constraint) -> Phrase:
 
 def _expected(constraint: Constraint) -> str:
     if not isinstance(constraint.test, Members):
-        return ", ".join(shown(v) for v in constraint.expected) + (f" {_unit(constraint.unit)}" if constraint.unit else "")
+        written = ", ".join(shown(v) for v in constraint.expected) + (f" {_unit(constraint.unit)}" if constraint.unit else "")
+        return f"{written} with {constraint.used} used" if constraint.used else written
     listed = ", ".join(value(v) for v in constraint.expected[:VALUES_SHOWN_MAX])
     return listed + _more(len(constraint.expected))
 

@@ -127,7 +127,10 @@ _RULE: Final = re.compile(
 )
 _ACT: Final = re.compile(r"(\S+)(?: on (\S+))? by (somebody|\S+)(?: with (.+))?", re.DOTALL)
 _VALUE: Final = r"(?:'[^']*'|<[^<>]*>|[^\s(),'<>]+)"
-_VALUES: Final = re.compile(rf"{_VALUE}(?:, (?!and\b)(?!for\b){_VALUE})*(?: <[^<>]*>| [A-Z]{{3}}(?=[\s,)]|$))?(?: and \d+ more)?")
+_VALUES: Final = re.compile(
+    rf"{_VALUE}(?:, (?!and\b)(?!for\b){_VALUE})*(?: <[^<>]*>| [A-Z]{{3}}(?=[\s,)]|$))?(?: with \S+ used|(?: and \d+ more)?)"
+)
+_USED: Final = re.compile(r" with (\S+) used$")
 _MORE: Final = re.compile(r" and (\d+) more$")
 
 
@@ -326,4 +329,4 @@ def _listed(values: str) -> str:
     """Right operands as they are, with what is left out of a list."""
     more = _MORE.search(values)
     listed = values if more is None else f"{values[: more.start()]} 等（另有{more[1]}项）"
-    return listed.replace(" actions", " 种行为")
+    return _USED.sub(r"（此前已用\1）", listed.replace(" actions", " 种行为"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final, Literal
 
 from connector.odrl.duties import COMPENSATE
@@ -16,7 +17,7 @@ from connector.odrl.model import Action, Constraint, Logic, Node, Number, Opaque
 from connector.odrl.operands import COUNT, DATE_TIME, EVENT, PARTICIPANT, PAY_AMOUNT, POLICY_USAGE, UNIT_OF_COUNT
 from connector.odrl.registry import Check
 from connector.odrl.vocabulary import ABSOLUTE, ODRL, compact
-from connector.odrl.words import PHRASES, shown
+from connector.odrl.words import PHRASES, shown, texts
 from connector.odrl_forms.locale_forms import Language, length, listed, number, time
 from connector.odrl_forms.sayings import SAID
 
@@ -266,8 +267,9 @@ class Speaker:
             phrase = PHRASES[operand.values if operand else "term"][operator]
             name = (operand.label, operand.label_zh)[self.at] if operand else shown(compact(node.operand))
             text = f"{name} {phrase.asked} {right}" if self.language == "en" else f"{name}{phrase.zh}{right}"
-        if (used := self.used.get(node.fact)) is not None:
-            text += _TEXTS["used"][self.at].format(number(str(used)))
+        used = self.used.get(node.fact)
+        if used is not None or node.used:
+            text += _TEXTS["used"][self.at].format(number(*texts((used or 0) + Fraction(node.used or 0))))
         return text
 
     def _logic(self, node: Logic, depth: int) -> str:

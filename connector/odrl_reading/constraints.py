@@ -178,7 +178,7 @@ def _constraint(
         return None
     if known.values == "event":
         unit = reading.expand(expected[0]) or expected[0]
-    meaning = _from_status(meaning, known, raw.get("status"), place(raw, path, "status"), reading)
+    meaning, used = _from_status(meaning, known, raw.get("status"), place(raw, path, "status"), reading)
     if path != at:
         _doubts(raw, known, name, expected, path, reading)
     if known.usage:
@@ -187,7 +187,8 @@ def _constraint(
         reading.measures.add((known.iri, unit))
     keyed = known if not unit else _in_unit(known, unit)
     judge = judges.judge_of(keyed, meaning, reading.registry)
-    return Constraint(path, known.iri, name, expected, meaning, judge, unit, "" if path == at else _id(raw, path, reading), known.label)
+    uid = "" if path == at else _id(raw, path, reading)
+    return Constraint(path, known.iri, name, expected, meaning, judge, unit, uid, known.label, used)
 
 
 def _word(raw: object) -> str | None:
@@ -311,26 +312,26 @@ def _zoned(entry: object) -> object:
     return f"{entry}Z"
 
 
-def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: Reading) -> Test:
+def _from_status(test: Test, operand: Operand, raw: object, path: str, reading: Reading) -> tuple[Test, str]:
     """`status` is what was used up when the policy was written (ODRL 2.2 IM, 2.5.1): the limit counts from there. An heir starts anew
-    (2.8)."""
+    (2.8). The test from there on, and what was used up as it is written, "" for nothing."""
     if raw is None or reading.ancestors:
-        return test
+        return test, ""
     try:
-        start, _ = values.number(raw)
+        start, written = values.number(raw)
     except PolicyError as error:
         reading.note(Code.TYPE_MISMATCH, path, "the status is no number", error.message)
-        return test
+        return test, ""
     if start < 0:
         message = "the status is below zero: it would let more happen than the limit says"
         reading.note(Code.TYPE_MISMATCH, path, message, "write what was used up so far", found=str(start))
-        return test
+        return test, ""
     if not isinstance(test, Window) or operand.kind != "counter":
         reading.note(Code.TERM_UNSUPPORTED, path, f"`{compact(operand.iri)}` has no status", "leave it out")
-        return test
+        return test, ""
     low = None if test.start is None else (test.start[0] - start, test.start[1])
     high = None if test.end is None else (test.end[0] - start, test.end[1])
-    return Window(low, high, test.negated)
+    return Window(low, high, test.negated), written if start else ""
 
 
 def _doubts(raw: dict[str, Any], operand: Operand, operator: str, expected: tuple[str, ...], path: str, reading: Reading) -> None:

@@ -243,6 +243,18 @@ def test_what_was_known_is_told_operand_by_operand() -> None:
     assert [each.actual for each in decision.rules[0].constraints] == ["b", "0.5", "1 d 00:00:05"]
 
 
+def test_a_limit_that_counts_from_a_status_is_told_with_it() -> None:
+    limit = {**leaf("odrl:count", "lteq", {"@value": "5", "@type": "xsd:integer"}), "odrl:status": {"@value": "4", "@type": "xsd:integer"}}
+    decision = evaluate(policy(rule(limit)), request(), World(NOW, used={ODRL + "count": 1}))
+    assert decision.reason() == ["Denied: count of uses 2 is more than 5 with 4 used (offer urn:o1, /permission/0/constraint/0)."]
+    assert [(each["expected"], each["status"], each["actual"]) for each in decision.grounds()] == [(["5"], "4", ["2"])]
+    (told,) = decision.to_json()["rules"][0]["constraints"]
+    assert (told["status"], told["why"]) == ("4", "count of uses 2 is more than 5 with 4 used")
+    assert [miss.change for miss in decision.near_misses] == ["count of uses is at most 5 with 4 used"]
+    (plainer,) = evaluate(policy(rule(leaf("odrl:count", "lteq", "5"))), request(), World(NOW, used={ODRL + "count": 5})).grounds()
+    assert "status" not in plainer
+
+
 # --- near misses
 
 

@@ -107,6 +107,8 @@ def test_what_control_says(said: str, says: str):
     [
         ("purpose 'marketing' is not one of 'research', 'quality'", "用途为以下之一：'research', 'quality'；实际为 'marketing'"),
         ("participant is not one of <did:web:a>", "参与方为以下之一：<did:web:a>"),
+        ("count of uses 2 is more than 5 with 4 used", "使用次数不超过5（此前已用4）；实际为 2"),
+        ("amount paid 2.5 is more than 5 EUR with 0.5 used", "支付金额不超过5 EUR（此前已用0.5）；实际为 2.5"),
         ("time 2026-06-15T12:00:00Z is after 2026-01-01Z", "时间不晚于2026-01-01Z；实际为 2026-06-15T12:00:00Z"),
         ("elapsed time 3 d 04:05:06 is more than P1D", "已用时长不超过P1D；实际为 3 d 04:05:06"),
         ("amount paid 7 is more than 5 EUR", "支付金额不超过5 EUR；实际为 7"),

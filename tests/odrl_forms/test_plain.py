@@ -1,3 +1,4 @@
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -270,3 +271,16 @@ def test_a_price_is_said_as_so_much_for_each_unit(template: str, parameters: dic
 def test_a_payment_for_nothing_in_particular_stays_one():
     found = load(instantiate(library(), [{"template": "sale", "parameters": {"amount": "500"}}]), options=options())
     assert "must pay (so that amount paid is at least 500 Euro)" in plain(found, "en").sentences[1] + plain(found, "en").sentences[0]
+
+
+@pytest.mark.parametrize(("used", "en", "zh"), [(None, "4 used", "已用4"), ("0.5", "4.5 used", "已用4.5"), ("0", "4 used", "已用4")])
+def test_what_was_used_up_before_a_policy_was_written_is_said(used: str | None, en: str, zh: str):
+    limit = leaf("odrl:payAmount", "lteq", VALUES["number"]) | {
+        "odrl:unit": {"@id": "http://cvx.iptc.org/iso4217a/EUR"},
+        "odrl:status": "4",
+    }
+    policy = load(offer(rule(limit)), options=options())
+    counted = {} if used is None else {f"{ODRL}payAmount http://cvx.iptc.org/iso4217a/EUR": Fraction(used)}
+    (first, *_), (other, *_) = english(policy, used=counted), chinese(policy, used=counted)
+    assert f"({en})" in first
+    assert f"（{zh}）" in other
