@@ -154,7 +154,8 @@ class Decision:
 
         `code`, `policy` (its id), `rule` and `constraint` (RFC 6901 pointers into that policy as its author wrote it, as far as the place
         is one) and of a constraint `leftOperand`, `operator`, `status` if it has one, `expected` and `actual`, both lists of text. `actual`
-        is left out where it is not known, or where `level` does not tell it. A duty that is not done has its `path` and `how_to_fulfil`, as in `to_json`.
+        is left out where it is not known, or where `level` does not tell it. A duty that is not done has its `path` and `how_to_fulfil`, as
+        in `to_json`.
         """
         if self.permitted or self.failed:
             return []
