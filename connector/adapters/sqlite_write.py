@@ -244,6 +244,7 @@ class Writer:
         self._db, self._number, self._fatal, self._told = db, number, fatal, told
         self._locked_seconds_max, self._quick_seconds = locked_seconds_max, quick_seconds
         self._took_seconds = quick_seconds  # what the last COMMIT took
+        self._rested = 0.0  # since when there is nothing to write, by `perf_counter`
         self._locked_since: float | None = None
         db.execute("pragma busy_timeout=0")
         self._waiting: deque[_Waiting] = deque()
@@ -270,7 +271,10 @@ class Writer:
         self._waiting.append(waiting)
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
+            if self._took_seconds < self._quick_seconds < waiting.since - self._rested:
+                self._apply(loop, True)  # nobody else is writing: to wait for company costs two turns of the loop, and none comes
+            else:
+                loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
         return waiting.future
 
     def _apply(self, loop: asyncio.AbstractEventLoop, first: bool) -> None:
@@ -361,7 +365,7 @@ class Writer:
             self._rest()
 
     def _rest(self) -> None:
-        self._busy = False
+        self._busy, self._rested = False, perf_counter()
         if self._ending is not None and not self._ending.done():
             self._ending.set_result(None)
 

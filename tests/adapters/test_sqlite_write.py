@@ -185,6 +185,23 @@ async def test_a_write_that_is_alone_wakes_no_thread_where_the_disk_is_quick(dat
 
 
 @pytest.mark.asyncio
+async def test_the_first_write_after_a_rest_waits_for_no_company_where_the_disk_is_quick(database: Path):
+    async with writing(database, quick_seconds=5.0) as (writer, _, _):
+        await writer.submit(prepare(1, step(0)))
+        close = writer.submit(prepare(1, step(1)))
+        assert not close.done(), "others may be about to write as well"
+        await close
+        writer._rested -= 10
+        assert writer.submit(prepare(1, step(2))).done()
+        writer._rested -= 10
+        writer._took_seconds = 6.0
+        slow = writer.submit(prepare(1, step(3)))
+        assert not slow.done(), "a slow disk is worth company"
+        await slow
+        assert writer.commits == 4
+
+
+@pytest.mark.asyncio
 async def test_what_comes_while_a_write_waits_for_the_disk_is_not_committed_on_the_loop(database: Path):
     async with writing(database, slow=True, quick_seconds=5.0) as (writer, disk, _):
         first = writer.submit(prepare(1, step(0)))
