@@ -217,8 +217,7 @@ class Lane:
 
     async def ordered(self, dataset: str, out: Path, **how: Any) -> Pull:
         """Order it into a file."""
-        key = f"order-{dataset}"
-        return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=key, **how))
+        return await self.consumer.insist(lambda client: client.pull(PROVIDER, dataset, str(out), key=f"order-{out.name}", **how))
 
     async def pulled(self, dataset: str, out: Path, **how: Any) -> Pull:
         """Order it and wait for the end, which comes by itself, or as it stands after PATIENCE_SECONDS."""

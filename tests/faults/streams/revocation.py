@@ -37,6 +37,7 @@ ROADS: Final = (
     Road("4 MiB windows", False, "write", 4 * MIB),  # of smaller ones more than one lies in the sockets of four connections
     Road("live", False, "fsync", WINDOW_BYTES, live=True),
 )
+DATASETS: Final = {False: "urn:streams:open", True: "urn:streams:demanding"}  # by whether receipts are demanded: each is hashed whole
 Call = Callable[[ManagementClient, str, str], Awaitable[object]]
 CALLS: Final[dict[str, Call]] = {
     "terminated": lambda client, pid, _: client.move_transfer(pid, "terminate", "revoked"),
@@ -68,6 +69,8 @@ async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] =
         async with Lane(root, road, RATE) as lane:
             with (lane.homes["provider"].directory / "data" / "much.bin").open("wb") as much:
                 much.truncate(FILE_BYTES)
+            for demanded in DATASETS:
+                await _publish(lane, demanded)
             mine: list[tuple[Revoked, str]] = []
             for number, (how, call) in enumerate(CALLS.items()):
                 for parallel in (1,) if road.pushed or road.live else parallels:
@@ -86,19 +89,16 @@ async def revocations(root: Path, complaints: list[str], roads: Sequence[Road] =
 async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     """Returns the consumer's pid of the transfer."""
     wire, name = lane.wire, f"{one.how}-{one.parallel}".replace(" ", "-")
-    url = f"{lane.upstream.url}/lines?size=20000" if lane.road.live else ""
-    source = {"type": "http-stream", "url": url, "since": SINCE} if url else {"type": "file", "path": "much.bin"}
-    await lane.publish(f"urn:streams:{name}", source, one.demanded)
     wire.mark = mark
     wire.arm((), lane.strike)
     how = {"push": True} if lane.road.pushed else {} if lane.road.live else {"parallel": one.parallel}
-    pull = await lane.ordered(f"urn:streams:{name}", lane.homes["consumer"].directory / name, **how)
+    pull = await lane.ordered(DATASETS[one.demanded], lane.homes["consumer"].directory / name, **how)
     async with patience(END_SECONDS, lane.queued_seconds):
         await wire.flowing.wait()
     pull = await lane.consumer.insist(lambda client: client.pull_order(pull.id))
     mine = await lane.consumer.insist(lambda client: client.transfer_process(pull.transfer or ""))
     async with patience(END_SECONDS, lane.queued_seconds):  # what came before the consumer had an account is the provider's word alone
-        while not await _attested(lane, pull.agreement or ""):  # noqa: ASYNC110 - a process of its own tells nobody
+        while not await _attested(lane, pull.agreement or "", mine.peer_pid):  # noqa: ASYNC110 - a process of its own tells nobody
             await asyncio.sleep(0.02)
     queue, own = Queue(), os.getpid()
     sent, before = time.monotonic(), lane.provider.queued_seconds() + queue.seconds(own)
@@ -131,10 +131,16 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
     return mine.pid
 
 
-async def _attested(lane: Lane, agreement: str) -> bool:
-    """Whether the consumer has signed a first receipt."""
+async def _publish(lane: Lane, demanded: bool) -> None:
+    url = f"{lane.upstream.url}/lines?size=20000" if lane.road.live else ""
+    source = {"type": "http-stream", "url": url, "since": SINCE} if url else {"type": "file", "path": "much.bin"}
+    await lane.publish(DATASETS[demanded], source, demanded)
+
+
+async def _attested(lane: Lane, agreement: str, pid: str | None) -> bool:
+    """Whether the consumer has signed a first receipt of this transfer, by the provider's pid."""
     used = await lane.provider.insist(lambda client: client.usage(agreement))
-    return any(each["attested"] == "both" for each in used.transfers)
+    return any(each["attested"] == "both" for each in used.transfers if each["transfer"] == pid)
 
 
 async def _heard(lane: Lane, agreement: str) -> bool:
