@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from connector.dataplane_live.marks import sync
 from connector.errors import SinkFailed, SourceFailed
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -104,7 +105,8 @@ class Spool:
         """Nothing before this offset is to be had, also where a file begins before it, and whoever opens the spool. Raises SinkFailed."""
         try:
             part = self._mark.with_suffix(".part")
-            part.write_text(str(offset))  # it need not outlive a loss of power: then all bytes are looked at anew
+            part.write_text(str(offset))
+            sync(part)  # its name need not outlive a loss of power, as all bytes are looked at anew then; but it must not be empty
             part.rename(self._mark)
         except OSError as error:
             raise _failed(self._folder, error) from None

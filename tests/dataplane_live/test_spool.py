@@ -122,3 +122,19 @@ def test_a_disk_that_does_not_take_it_is_named(tmp_path: Path):
     spool = Spool(tmp_path / "gone", 0, SEGMENT)
     with pytest.raises(SinkFailed, match="cannot be written"):
         spool.write(0, [b"x"])
+
+
+def test_where_the_bytes_begin_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file that has its name and nothing in it would say nothing, and be taken for one that somebody has damaged."""
+    flushed, flush = list[str](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name + ":" + os.pread(descriptor, 9, 0).decode())
+        flush(descriptor)
+
+    spool = filled(tmp_path)
+    monkeypatch.setattr(os, "fsync", noted)
+    spool.begin_at(1500)
+    assert flushed == ["begins.part:1500"]
+    spool.close()
+    assert Spool(tmp_path, len(CONTENT), SEGMENT).first == 1500
