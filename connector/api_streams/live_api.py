@@ -163,13 +163,13 @@ class LiveApi:
 
 
 class LiveOutlet(HttpOutlet):
-    """The way out of an answer in chunks: a piece goes out from where it lies. aiohttp would copy it, to write it with the frame of its
-    chunk."""
+    """The way out of live data: a piece goes out from where it lies. aiohttp would copy it, to write it with the frame of its chunk, and
+    the event loop what the kernel does not take at once."""
 
     async def write(self, piece: bytes) -> None:
         transport = self._request.transport
         if self._response.headers.get(hdrs.TRANSFER_ENCODING) != "chunked" or transport is None or transport.is_closing():
-            await super().write(piece)
+            await self._response.write(memoryview(piece))
             return
         for part in (b"%x\r\n" % len(piece), memoryview(piece), b"\r\n"):
             transport.write(part)
