@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from connector.intake import patience
+from connector.intake import account, patience
 from connector.intake.promise import Broken
 from connector.merkle.tiles import read_path, write_tile
 from connector.merkle.tree import leaf_hash
@@ -142,6 +142,7 @@ async def test_what_a_provider_lies_about_is_refused_and_nothing_is_kept_or_sign
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(patience, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(patience, "CLOCK_SECONDS", 0.05)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.001)
     wrong: list[str] = []
     for number, lie in enumerate(LIES_OF[about]):
         (tmp_path / str(number)).mkdir()
