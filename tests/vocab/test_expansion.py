@@ -15,7 +15,7 @@ from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import CONTEXTS, read_vocabulary
 from tests.vocab.corpus import ODRL_PROFILE, examples, mutations, official_contexts
 
-MUTATED_OF_A_SHAPE = 50
+MUTATED_OF_A_SHAPE = 20
 
 OURS = read_vocabulary()
 OFFICIAL = official_contexts()

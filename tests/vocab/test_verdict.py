@@ -27,7 +27,7 @@ from tests.vocab.corpus import (
     validators,
 )
 
-MESSAGES_OF_A_SHAPE = 800
+MESSAGES_OF_A_SHAPE = 750
 MESSAGES_AT_LEAST = 20_000
 VALID_AT_LEAST = 0.3
 VIOLATIONS_AT_LEAST = 50
