@@ -344,8 +344,8 @@ def iri_text(iri: str, registry: Registry) -> str:
 
 
 def term_text(text: str, registry: Registry) -> str:
-    """A value: an IRI, or a string, which stands in quotes unless it is a plain word."""
-    if text.startswith(ABSOLUTE):
+    """A value: an IRI, or a string, which stands in quotes unless it is a plain word. What begins as an IRI and is none is a string."""
+    if text.startswith(ABSOLUTE) and values.tellable(text) and not values.spoils(text):
         return iri_text(text, registry)
     return text if bare(text) and ":" not in text and text not in _RESERVED else quoted(text)
 

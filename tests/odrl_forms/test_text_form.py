@@ -123,6 +123,12 @@ def test_what_is_nothing_but_a_rule_with_an_id_reads_back_to_it():
     assert render_text(load(parse_text(text))) == text
 
 
+@pytest.mark.parametrize("value", ["urn:{}", "urn:a\\b", "urn:\u00a0x", "javascript:x", "https://x.example/<y>"])
+def test_a_string_that_begins_as_an_iri_and_is_none_reads_back_to_itself(value: str):
+    policy = load(offer(rule(leaf("odrl:purpose", "isNoneOf", [value, "a"]))))
+    assert meaning(load(parse_text(render_text(policy)))) == meaning(policy)
+
+
 def test_the_text_of_a_policy_of_five_hundred_conditions_with_ids_reads_back_to_it():
     policy = load((SUITE / "policies/policy-20.ttl").read_bytes(), "turtle")
     assert meaning(load(parse_text(render_text(policy)))) == meaning(policy)
