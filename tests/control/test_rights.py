@@ -838,7 +838,7 @@ def test_whatever_happens_in_whatever_order_what_runs_is_what_a_fresh_decision_p
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(ACTS, max_size=40))
 def test_and_in_long_stories(acts: list[tuple[str, Any, Any]]):
     asyncio.run(told(acts))
