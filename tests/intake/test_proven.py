@@ -181,8 +181,13 @@ async def test_a_leaf_that_is_wrong_once_is_rejected_and_fetched_again_alone(tmp
 
 
 @pytest.mark.parametrize("corrupt", [{}, {1: 1}])
-async def test_what_flows_already_is_taken_while_the_account_is_opened(tmp_path: Path, corrupt: dict[int, int]):
+async def test_what_flows_already_is_taken_while_the_account_is_opened(
+    tmp_path: Path, corrupt: dict[int, int], monkeypatch: pytest.MonkeyPatch
+):
     refused = 0
+    synced: list[int] = []
+    told: list[int] = []  # for each receipt, how often the disk was waited for until then
+    monkeypatch.setattr(os, "fdatasync", synced.append)
 
     def not_yet(_provider: SignedProvider, request: web.Request) -> web.Response | None:
         nonlocal refused
@@ -192,11 +197,13 @@ async def test_what_flows_already_is_taken_while_the_account_is_opened(tmp_path:
         return web.Response(status=503)
 
     async with both(tmp_path, CONTENT) as (provider, consumer):
-        provider.lies, provider.corrupt = {"receipts": not_yet}, dict(corrupt)
+        provider.lies = {"receipts": not_yet, "ack": lambda *_: told.append(len(synced))}
+        provider.corrupt = dict(corrupt)
         await consumer.fetch()
         assert refused < 100, "the data waited for the first receipt"
         assert [each.rejected.leaf for each in provider.receipts if each.rejected] == list(corrupt)
-        assert provider.receipts[0].ranges == (), "the first receipt waits for no disk"
+        assert (provider.receipts[0].ranges, told[0]) == ((), 0), "the first receipt says nothing yet, and waits for no data"
+        assert synced
         assert written(consumer) == CONTENT
         assert provider.asked["GET "] == 1 + len(corrupt)
         of_both(provider, await consumer.account())
