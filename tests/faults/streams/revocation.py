@@ -144,9 +144,9 @@ async def _attested(lane: Lane, agreement: str, pid: str | None) -> bool:
 
 
 async def _heard(lane: Lane, agreement: str) -> bool:
-    """Whether the provider has all that the consumer has signed."""
-    signed = [(await side.insist(lambda client: client.usage(agreement))).signed["bytes"] for side in lane.sides.values()]
-    return len(set(signed)) == 1
+    """Whether the provider has all that the consumer has signed, and that its acks: the last receipt may bring nothing but time."""
+    consumer, provider = [(await side.insist(lambda client: client.usage(agreement))).signed for side in lane.sides.values()]
+    return consumer == provider
 
 
 async def _settled(lane: Lane, one: Revoked, transfer: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.faults.streams.plan import Cut
-from tests.faults.streams.wire import DOWN, UP, Wire
+from tests.faults.streams.wire import DOWN, LINK_BYTES, UP, Wire
 from tests.free_ports import free_ports
 
 CONTENT = bytes(range(256)) * 4096
@@ -156,3 +156,26 @@ async def test_who_is_to_be_killed_is_told_to_whoever_can():
         assert (await read(port))[0] == CONTENT
         await wire.settled()
         assert told == [cut]
+
+
+@pytest.mark.parametrize("how", ["silence", "server reset"])
+async def test_a_link_that_is_cut_takes_no_more_than_its_buffers_however_much_is_sent(how: str):
+    sent, over, public, behind = 0, asyncio.Event(), *free_ports(2)
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            while sent < 16 * LINK_BYTES:
+                writer.write(CONTENT)
+                await writer.drain()
+                sent += len(CONTENT)
+        except ConnectionError:
+            over.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", behind)
+    async with Wire(public, behind) as wire:
+        wire.arm([Cut(how, DOWN, 300_001, 0.05)], strike)
+        await read(public)  # which goes when nothing more comes
+        await asyncio.wait_for(over.wait(), WAIT_SECONDS)
+    server.close()
+    assert sent < 4 * LINK_BYTES

@@ -14,6 +14,7 @@ from typing import Any, Self
 from tests.faults.streams.plan import KILLS, Cut
 
 PIECE_BYTES = 1 << 18
+LINK_BYTES = 8 << 20  # that whoever sends may lose in a link that is cut, or of which nobody hears any more: buffers of both systems
 LEG_BYTES = 1 << 16  # a connection that has brought so many brings data, and not what is said about them
 DOWN, UP = "down", "up"
 # What the consumer and what the provider see of a connection that is cut.
@@ -33,12 +34,14 @@ class Line:
     def __init__(self, consumer: asyncio.StreamWriter, provider: asyncio.StreamWriter) -> None:
         self.consumer, self.provider = consumer, provider
         self.silent = asyncio.Event()  # set once nothing passes any more
+        self.gone = asyncio.Event()  # set once it is over
         self.brought = 0  # bytes, to the consumer
         self.over = False
 
     def end(self, consumer: str, provider: str) -> None:
         """Let both sides see an `end` or a `reset`."""
         self.over = True
+        self.gone.set()
         for writer, how in ((self.consumer, consumer), (self.provider, provider)):
             transport: asyncio.Transport = writer.transport
             if how == "end":  # what still comes is read and dropped: unread, it would be a reset
@@ -151,10 +154,16 @@ class Wire:
         return one
 
     async def _pump(self, line: Line, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lost = 0
         try:
             while data := await reader.read(PIECE_BYTES):
-                if line.silent.is_set() or line.over:
-                    continue  # what is said goes nowhere
+                if line.silent.is_set() or line.over:  # what is said goes nowhere
+                    lost += len(data)
+                    if lost > LINK_BYTES and not line.over:
+                        await line.gone.wait()
+                    elif lost > LINK_BYTES:
+                        line.end("reset", "reset")
+                    continue
                 await self._passing.wait()
                 if way == DOWN:
                     self.last_down = time.monotonic()
