@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-NANOSECONDS = 1e9
+NANOSECONDS, MICROSECONDS = 1e9, 1e6
 STRETCH = 5.0  # times: longer waits nobody, or who turns in circles on a busy machine would be waited for for ever
 AHEAD_SECONDS = 0.05  # of a deadline: then it is looked whether it is one
 
@@ -23,6 +23,13 @@ def queued_seconds(pid: int) -> float:
             with suppress(OSError):
                 total += int((task / "schedstat").read_text().split()[1])
     return total / NANOSECONDS
+
+
+def disk_seconds(pressure: Path = Path("/proc/pressure/io")) -> float:
+    """How long somebody on this machine has waited for a disk, whoever it was; 0 where nobody counts."""
+    with suppress(OSError):
+        return int(pressure.read_text().split("total=")[1].split()[0]) / MICROSECONDS
+    return 0.0
 
 
 class Queue:

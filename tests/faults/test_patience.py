@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.faults.patience import STRETCH, Patience, Queue, patience, queued_seconds
+from tests.faults.patience import STRETCH, Patience, Queue, disk_seconds, patience, queued_seconds
 
 BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
 ASLEEP = "import time\nprint(flush=True)\ntime.sleep(60)"
@@ -70,3 +71,10 @@ def test_nobody_is_waited_for_for_ever_and_who_begins_again_has_all_of_it():
     assert having.ends == having.since + STRETCH
     having.anew()
     assert having.ends == having.since + 1.0
+
+
+def test_waits_for_disks_are_read_as_the_system_writes_them_and_are_none_where_it_does_not(tmp_path: Path):
+    told = tmp_path / "io"
+    told.write_text("some avg10=3.36 avg60=3.89 avg300=7.13 total=2266663692\nfull avg10=0.00 avg60=0.01 avg300=0.20 total=247653555\n")
+    assert disk_seconds(told) == 2266.663692
+    assert disk_seconds(tmp_path / "nothing") == 0.0

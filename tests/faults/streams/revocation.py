@@ -2,7 +2,7 @@
 
 What is measured is what comes out of the provider's data listener, as the wire sees it, from the instant at which the operator's call
 was sent off and from the one at which it was answered. The reader is slower than the provider could send, so there is always more.
-Time in which the provider, or the wire, waited for a processor that others had is told, and not its own.
+Time in which the provider, or the wire, waited for a processor that others had, or anybody for a disk, is told, and not its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from connector.client.management import ManagementClient
 from connector.client.views import Transfer
 from connector.dsp.messages import Kind
-from tests.faults.patience import Queue, patience
+from tests.faults.patience import Queue, disk_seconds, patience
 from tests.faults.streams.books import differences, opened
 from tests.faults.streams.lane import SINCE, Lane
 from tests.faults.streams.plan import MIB, Road
@@ -48,8 +48,8 @@ CALLS: Final[dict[str, Call]] = {
 
 @dataclass
 class Revoked:
-    """One of them: `seconds` from the call to the last byte, of which `queued` were spent in the queue for a processor; `bytes` that came
-    after its answer; `signed` by the consumer, in the end."""
+    """One of them: `seconds` from the call to the last byte, of which `queued` were spent in the queue for a processor or a disk; `bytes`
+    that came after its answer; `signed` by the consumer, in the end."""
 
     how: str
     road: str
@@ -101,17 +101,21 @@ async def _revoke(lane: Lane, one: Revoked, call: Call, mark: int) -> str:
         while not await _attested(lane, pull.agreement or "", mine.peer_pid):  # noqa: ASYNC110 - a process of its own tells nobody
             await asyncio.sleep(0.02)
     queue, own = Queue(), os.getpid()
-    sent, before = time.monotonic(), lane.provider.queued_seconds() + queue.seconds(own)
+
+    def queued() -> float:
+        return lane.provider.queued_seconds() + queue.seconds(own) + disk_seconds()
+
+    sent, before = time.monotonic(), queued()
     await lane.provider.insist(lambda client: call(client, mine.peer_pid or "", pull.agreement or ""))
     answered_bytes = wire.passed[DOWN]
     last = 0.0
     while time.monotonic() - max(wire.last_down, sent) < QUIET_SECONDS:
         if wire.last_down != last:
-            last, one.queued = wire.last_down, lane.provider.queued_seconds() + queue.seconds(own) - before
+            last, one.queued = wire.last_down, queued() - before
         await asyncio.sleep(0.01)
     one.seconds, one.bytes = max(0.0, wire.last_down - sent), wire.passed[DOWN] - answered_bytes
     if one.seconds - one.queued > SECONDS_MAX:
-        one.wrong.append(f"bytes came for {one.seconds:.2f} s, {one.queued:.2f} s of it in a queue for a processor")
+        one.wrong.append(f"bytes came for {one.seconds:.2f} s, {one.queued:.2f} s of it in a queue for a processor or a disk")
     if one.bytes > lane.road.window_bytes:
         one.wrong.append(f"{one.bytes} bytes came after the answer, more than one window")
     ended = "SUSPENDED" if one.how == "suspended" else "TERMINATED"
