@@ -332,4 +332,5 @@ def _contradiction(theirs: Statement, own: Statement, began: int, now: float) ->
         compare(theirs, own)
     except MeterRefused as refused:
         return refused.code
-    return "" if theirs.begins == began and theirs.ends <= now + AHEAD_SECONDS_MAX else "statement-agreement"
+    latest = max(began, now) + AHEAD_SECONDS_MAX  # nothing of a transfer is dated before its manifest (`chain.dated`)
+    return "" if theirs.begins == began and theirs.ends <= latest else "statement-agreement"

@@ -22,7 +22,7 @@ from connector.odrl.operands import BYTE_COUNT
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from tests import pair
-from tests.dataplane.rig import some_bytes
+from tests.dataplane.rig import ShiftedClock, some_bytes
 from tests.metering_bills.priced import price
 from tests.test_app import pulled
 
@@ -87,6 +87,25 @@ async def test_both_sides_sign_the_same_at_the_end_and_have_both_on_record(tmp_p
         for at in (both.consumer, both.provider):
             said = await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/usage")
             assert said["disputed"] == []
+
+
+async def test_clocks_that_are_set_back_before_the_end_make_no_dispute_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The transfer ends an hour before its manifest was signed, as far as anybody can tell."""
+    clock = ShiftedClock()
+    monkeypatch.setattr("connector.app.SystemClock", lambda: clock)
+
+    def set_back(_changes: Changes, evidence: tuple[Evidence, ...]) -> None:
+        if any(each.what == telemetry.MANIFEST_ACCEPTED for each in evidence):
+            clock.shift_seconds = -3600.0
+
+    async with pair.pair(tmp_path, store="sqlite") as both:
+        both.consumer.connector.journal.listen(set_back)
+        ours, theirs, _ = await fetched(both)
+        assert clock.shift_seconds == -3600.0
+        for at, pid in ((both.consumer, ours), (both.provider, theirs)):
+            said = await fact(at, pid, *SAID)
+            assert (said.what, said.detail.get("code")) == ("statement-agreed", None)
+            assert (await stored(at, pid)).status == "complete"
 
 
 async def test_time_that_only_the_provider_has_counted_is_said_on_both_sides_and_disputes_nothing(
