@@ -67,7 +67,7 @@ async def started(root: Path, content: bytes, *, policy: Any = pair.OPEN, **sect
 
 def soon() -> tuple[Any, float]:
     """A policy that ends soon, and when."""
-    end = float(int(time.time()) + 2)
+    end = float(int(time.time()) + 3)
     return pair.until_policy(datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")), end
 
 
