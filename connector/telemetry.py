@@ -58,6 +58,7 @@ MANIFEST_ACCEPTED = "manifest-accepted"  # what a provider has signed of a trans
 RECEIPT_SIGNED = "receipt-signed"  # we have signed for what was verified
 LEG = "leg-signed"  # what both sides have signed of a request for data and of its answer
 RECEIPT_ACKNOWLEDGED = "receipt-acknowledged"  # the provider has signed that it has our receipt
+REQUEST = "request-signed"  # the first request for data with each token that its consumer has signed
 MANIFEST = "manifest-signed"  # what we promise of the data of a transfer
 RECEIPT = "receipt-accepted"  # a consumer has signed what it has verified
 RECEIPT_CONFLICT = "receipt-conflict"  # a consumer has signed two receipts with the same number
@@ -80,7 +81,7 @@ WHATS = (
     DECIDED_AGAIN, CLOSED, PERFORMED, COVERED, PUBLISHED, WITHDRAWN, PULL, MANIFEST, RECEIPT, RECEIPT_CONFLICT, ACK,
     STATEMENT, STATEMENT_AGREED, STATEMENT_DISPUTED, CLOSING, CLOSING_TAKEN, CLOSING_REFUSED,
     CLOSING_ANSWERED, CLOSING_TOLD, DISPUTE_SETTLED,
-    CREDIT_RELEASED, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
+    CREDIT_RELEASED, REQUEST, MANIFEST_ACCEPTED, RECEIPT_SIGNED, LEG, RECEIPT_ACKNOWLEDGED, LEDGER_BEGUN, WITNESSED,
     CONTRADICTED,
 )  # fmt: skip
 

@@ -17,18 +17,23 @@ from connector.api.middleware import again, problem
 from connector.dataplane.gate import Permit
 from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
+from connector.dataplane_accounts.account import Account
+from connector.dsp.messages import Kind
 from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, Withdrawn, answer_to, told
 from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
+from connector.records import Evidence
 from connector.signatures import http
 from connector.signatures.asking import Means
-from connector.signatures.digests import DIGEST
+from connector.signatures.digests import AUTHORIZATION, DIGEST
+from connector.signatures.fields import write_bare
 from connector.signatures.jws import SigningKey
 
 BEARER_CHARACTERS_MAX = 4096
 SINK = "/sink/"  # the path below which data are brought
 TRACEPARENT = istr("traceparent")
+AUTHORIZATION_DIGEST = istr(AUTHORIZATION)
 SIGNATURE, SIGNATURE_INPUT, ACCEPT_SIGNATURE = istr("Signature"), istr("Signature-Input"), istr("Accept-Signature")
 NO_STORE = {hdrs.CACHE_CONTROL: "no-store"}
 
@@ -87,6 +92,24 @@ class Signing:
             telemetry.log.warning("answer not signed", door="data", status=response.status, reason=error.message)
             return
         headers[SIGNATURE_INPUT], headers[SIGNATURE] = given
+
+    def note(self, request: web.Request, permit: Permit, account: Account) -> None:
+        """Have what the consumer has signed in its first request for data with each token put on record, by the next commit about the
+        account, which is made anyway: it proves that the consumer has asked. Nothing is kept of a request that covers the token itself and
+        not its digest, or has a query, which may be what opens it: nobody could be shown that."""
+        token = request.headers.get(AUTHORIZATION_DIGEST)
+        if token is None or token == account.asked_with or "?" in request.raw_path:
+            return
+        account.asked_with, now = token, self._clock.now()
+        try:
+            signed = http.verify_request(self._request(request), permit.consumer, self.means.keys(permit.consumer), now)
+        except SignatureRefused as refused:
+            telemetry.log.info("signed request not put on record", transfer=permit.transfer, code=refused.code, reason=refused.message)
+            return
+        label, signature = f"{http.LABEL}=", write_bare(signed.signature)
+        asked = {"input": f"{label}{signed.input}", "signature": f"{label}{signature}", "base": signed.base.decode("ascii")}
+        fact = telemetry.REQUEST, Kind.TRANSFER, permit.transfer, permit.consumer, None, now
+        account.ask(Evidence(*fact, digest=signed.digest, detail={"request": asked}))
 
     def _request(self, request: web.Request) -> http.Request:
         headers, path = request.headers, request.raw_path

@@ -94,7 +94,8 @@ class DataApi:
         self._metering, self._signing = metering, signing
         self._live = None
         if metering is not None and metering.lives is not None:
-            self._live = LiveApi(metering.lives, metering.accounts, flows, meters, metering.link, stall_seconds=stall_seconds)
+            note = signing.note if signing is not None else None
+            self._live = LiveApi(metering.lives, metering.accounts, flows, meters, metering.link, note, stall_seconds=stall_seconds)
         self._tracing = tracing
         self._stall_seconds = stall_seconds
         self._threads = bulk.Threads(bulk_threads)
@@ -155,6 +156,8 @@ class DataApi:
                 return web.Response(status=plan.status, headers=headers)
             if account is not None and self._metering is not None:
                 account.demand()
+                if self._signing is not None:
+                    self._signing.note(request, permit, account)
                 # A ledger that cannot be written stops the transfer before its first byte.
                 await self._metering.accounts.manifest(account, signs=signs(request))
             if plan.span.length > SMALL_BYTES or (permit.tallies and plan.span.length):

@@ -44,7 +44,8 @@ Ask = Callable[[], Awaitable[Permit]]
 
 
 class LiveApi:
-    """The handlers; whoever calls them has asked the gate. `link(transfer)` is the `Link` header of an answer with data."""
+    """The handlers; whoever calls them has asked the gate. `link(transfer)` is the `Link` header of an answer with data, `note` has what a
+    consumer has signed put on record."""
 
     def __init__(
         self,
@@ -53,10 +54,12 @@ class LiveApi:
         flows: Flows,
         meters: Meters,
         link: Callable[[str], str],
+        note: Callable[[web.Request, Permit, Account], None] | None = None,
         *,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._lives, self._accounts, self._flows, self._meters, self._link = lives, accounts, flows, meters, link
+        self._note = note
         self._stall_seconds = stall_seconds
 
     def serves(self, permit: Permit) -> bool:
@@ -83,6 +86,8 @@ class LiveApi:
         elif first:
             del headers[hdrs.ETAG]  # these are not the bytes that it names, but those from some place on
         account.demand()
+        if self._note is not None:
+            self._note(request, permit, account)
         await flow.mend(first)  # of a client that signs nothing, or nothing yet, only its request says what it needs
         await self._accounts.manifest(account)  # a ledger that cannot be written stops the transfer before its first byte
         response = web.StreamResponse(status=status, headers=headers)

@@ -221,7 +221,9 @@ class Accounts:
             stored, after = await self._store.metered(account.permit.transfer), None
             if stored is not None and not stored.sequence and same(stored, account.log):
                 after = account.written(stored, self._clock.now())
-            return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,)) if after is not None else None
+            if after is None:
+                return None
+            return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,), evidence=account.unrecorded)
 
         await self._decide(step, account.permit.transfer)
         if after is not None:

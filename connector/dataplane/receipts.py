@@ -101,7 +101,7 @@ class Receipts:
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER and record.final:
                 self._accounts.opens.ended(record.pid, record.agreement or "")
-                self._state_soon(record.pid)
+                self._soon(self.state(record.pid))
             if isinstance(record, Metered):
                 self._accounts.opens.committed(record)
             if isinstance(record, Metered) and (account := self._accounts.at_hand(record.transfer)):
@@ -109,6 +109,8 @@ class Receipts:
                 if _disputes(account.stored, record):
                     account.acknowledged(record)
         for fact in evidence:
+            if fact.what == telemetry.REQUEST and (account := self._accounts.at_hand(fact.pid or "")):
+                account.recorded(fact)
             if fact.what == telemetry.RECEIPT and fact.digest is not None:
                 self._numbers[fact.digest] = fact.sequence
 
@@ -220,6 +222,7 @@ class Receipts:
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
             facts.append(_fact(telemetry.ACK, stored, judged.ack, now))
+        facts += account.unrecorded if account is not None else ()
         row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, judged.ack if accepted else None, now)
         return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=tuple(facts))
 
@@ -337,9 +340,6 @@ class Receipts:
             return Changes((Expect(Metered, transfer, stored.version),), evidence=(_fact(telemetry.STATEMENT, stored, token, now),))
 
         await self._decide(step, transfer)
-
-    def _state_soon(self, transfer: str) -> None:
-        self._soon(self.state(transfer))
 
     def _state_later(self, transfer: str) -> None:
         """One statement for all that is signed for by then. Who asks before (`stated`) does not wait for it."""

@@ -26,6 +26,7 @@ from connector.metering.counts import by_day, call
 from connector.metering.objects import manifest_of
 from connector.metering.ranges import Ranges, union, without
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
+from connector.records import Evidence
 from connector.records.metering import Counts, Metered
 
 CREDIT_SECONDS: Final = 20.0  # that a stream waits for a receipt; then it ends, with an answer while its reader, who waits for 30, is there
@@ -47,6 +48,8 @@ class Account:
         self._out = Outstanding(permit.transfer, log.layout, self._all)
         self.note: Callable[[], Awaitable[None]] | None = None  # stores what may leave, before it does
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
+        self.asked_with = ""  # the digest of the token in the last signed request that was looked at
+        self._asked: Evidence | None = None  # what the consumer has signed in it, for the next commit about the account
         self._layout, self._sent = log.layout, Sent(log)
         self._before = Counts()  # of other data, which were published under the same transfer before
         self._calls, self._flowing = 0, Flowing()
@@ -186,6 +189,20 @@ class Account:
         """The leaves that are on their way once these are acknowledged: what was sent before the first receipt is as well, as nobody has
         signed for it, and what was let go, which is about to be sent."""
         return without(self._out.out if self.opened else union(self._sent.touched(), self._early), acknowledged)
+
+    def ask(self, asked: Evidence) -> None:
+        """The consumer has signed a request for data, which is to be put on record."""
+        self._asked = asked
+
+    @property
+    def unrecorded(self) -> tuple[Evidence, ...]:
+        """What of requests is to be put on record by the next commit about the account, if there is anything."""
+        return () if self._asked is None else (self._asked,)
+
+    def recorded(self, fact: Evidence) -> None:
+        """What of a request is on record now."""
+        if self._asked is not None and self._asked.digest == fact.digest:
+            self._asked = None
 
     def acknowledged(self, stored: Metered) -> None:
         """A receipt was accepted and its ack is durable, or the account is disputed."""

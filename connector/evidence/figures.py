@@ -29,7 +29,9 @@ def check(case: Case, found: Flows) -> None:
     for statement in found.statements:
         _statement(case, found, statement, pids)
     _closings(case, found)
-    for member in case.of("invoice"):
+    for number, member in enumerate(case.of("invoice")):
+        if number:
+            case.fault("invoice-twice", member)
         _invoice(case, found, member)
 
 

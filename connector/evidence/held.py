@@ -25,6 +25,7 @@ from connector.signatures.shown import Shown, show
 
 # The names of facts (`connector.telemetry`, which a verifier does without).
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
+REQUESTED = "request-signed"  # the first request for data with each token, at the provider
 LEG, SHOWN_CHARACTERS_MAX = "leg-signed", 256  # an answer with data; so much of a header of it is on record
 REPEATED: Final = ("@method", "@target-uri", "range")  # what an answer says of the request that it is bound to
 IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
@@ -50,6 +51,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
     places = _places(flows)
     for pid in found.facts:
         _answers(case, found, places, pid)
+        _requests(case, found, places, pid)
     if case.header.value["at"] < found.last - AHEAD_SECONDS:
         case.fault("header-at", case.header, "/at")
 
@@ -86,8 +88,9 @@ def _process(case: Case, found: Ledgers, at: Member) -> None:
         return
     if states[-1].state != at.value["state"]:
         case.fault("state-other", at, "/state")
-    first = states[0]
-    if first.move in BEGINNINGS and first.what in (SENT, RECEIVED) and abs(first.at - at.value["created"]) > AHEAD_SECONDS:
+    first, created = states[0], at.value["created"]
+    begins = first.move in BEGINNINGS and first.what in (SENT, RECEIVED)
+    if created is not None and begins and abs(first.at - created) > AHEAD_SECONDS:
         case.fault("created-other", at, "/created")
     changed = max((fact.at for fact in states if fact.what in (SENT, RECEIVED)), default=0.0)
     if not changed - AHEAD_SECONDS <= at.value["updated"] <= case.header.value["at"] + AHEAD_SECONDS:
@@ -202,6 +205,40 @@ def _answers(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) ->
             found.answers += 1
 
 
+def _requests(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -> None:
+    """Whether the consumer has signed the requests for data that its provider has on record of a transfer, then, and for this one."""
+    for fact in (each for each in found.facts[pid] if each.what == REQUESTED and each.detail is not None):
+        request: Any = (fact.detail or {}).get("request")
+        try:
+            shown = _shown(case, request)
+        except (SignatureRefused, ValueError):
+            case.fault("request-signature", fact.member, "/detail")
+            continue
+        target = shown.values.get('"@target-uri"', "")
+        named = {places[each] for each in (target, *map(unquote, target.split("/")[3:])) if each in places}
+        if shown.tag != PULL.tag or shown.values.get('"@method"') != "GET":
+            case.fault("request-other", fact.member, "/detail")
+        elif str(request["base"]) in found.bases:
+            case.fault("request-twice", fact.member, "/detail")
+        elif abs(shown.created - fact.at) > AHEAD_SECONDS:
+            case.fault("request-time", fact.member, "/detail")
+        elif named and pid not in named:
+            case.fault("request-transfer", fact.member, "/detail")
+        else:
+            found.bases.add(str(request["base"]))
+            found.requests.append((pid, shown.created))
+
+
+def _shown(case: Case, request: Any) -> Shown:
+    """What the consumer has signed of a request that is on record. Raises SignatureRefused, ValueError."""
+    if not isinstance(request, dict) or not isinstance(base := request.get("base"), str):
+        raise ValueError("there is no base")
+    label, _, input = str(request.get("input")).partition("=")
+    sealed = read_dictionary(str(request.get("signature"))).get(label)
+    signature = sealed.value if isinstance(sealed, Item) and isinstance(sealed.value, bytes) else b""
+    return show(base, input, signature, case.consumer, case.keys.get(case.consumer, ()))
+
+
 def _signature(answer: Mapping[str, Any]) -> bytes:
     """The signature of an answer, in its only spelling. Raises ValueError."""
     text = str(answer.get("signature"))
@@ -230,13 +267,10 @@ def _is_placed(case: Case, found: Ledgers, places: Mapping[str, str], fact: Fact
 
 def _is_asked(case: Case, found: Ledgers, fact: Fact, shown: Shown, request: object) -> bool:
     """Whether what is on record of the request that an answer is bound to is what the consumer has signed."""
-    if not isinstance(request, dict) or not isinstance(base := request.get("base"), str):
+    if not isinstance(request, dict) or not isinstance(request.get("base"), str):
         return True
-    label, _, input = str(request.get("input")).partition("=")
     try:
-        sealed = read_dictionary(str(request.get("signature"))).get(label)
-        signature = sealed.value if isinstance(sealed, Item) and isinstance(sealed.value, bytes) else b""
-        asked = show(base, input, signature, case.consumer, case.keys.get(case.consumer, ()))
+        asked = _shown(case, request)
     except (SignatureRefused, ValueError):
         case.fault("request-signature", fact.member, "/detail")
         return False

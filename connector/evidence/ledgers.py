@@ -68,7 +68,8 @@ class Ledgers:
     says; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was lost (the provider's pids),
     behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is not known here, by whose they
     are. `answers` of the provider with data are proven to be its own, `asked` of them with
-    the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over."""
+    the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over.
+    `requests` of the consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Ledgers:
     asked: int = 0
     unshown: int = 0
     unplaced: int = 0
+    requests: list[tuple[str, int]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)
@@ -243,6 +245,7 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
     pids = {str(member.value["pid"]) for member in case.of("transfer")} | {str(agreed["id"]), str(agreed["negotiation"])}
     sequences: set[int] = set()
     standing: dict[str, dict[int, tuple[int, Member]]] = {}
+    before: dict[str, int] = {}  # the last sequence of each pid, whose entries stand in their order
     for member in case.of("entry"):
         said = member.value
         log, index, sequence = str(said["log"]), int(said["index"]), int(said["sequence"])
@@ -260,6 +263,9 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
                 code = "entry-index" if refused.code == "index-outside" else refused.code
                 case.refused(code, refused.message, member, "/proof")
                 continue
+            if sequence < before.setdefault(str(said["pid"]), sequence):
+                case.fault("entry-order", member, "/sequence")
+            before[str(said["pid"])] = sequence
             sequences.add(sequence)
             places[index] = sequence, member
     for log, places in standing.items():

@@ -72,6 +72,9 @@ def _processes(case: Case) -> None:
             case.fault("transfer-agreement", member, "/agreement")
         if not _ours(case, member.value):
             case.fault("transfer-pids", member, "/pid")
+        state, created, code = (member.value[name] for name in ("state", "created", "code"))
+        if (state is None) != (created is None) or (state is None and code is not None):
+            case.fault("transfer-half", member, "/state")
 
 
 def _ours(case: Case, process: Mapping[str, Any]) -> bool:

@@ -107,6 +107,7 @@ class Told:
     closings: tuple[ClosingTold, ...] = ()
     answers: int = 0  # with data, that the provider has signed
     asked: int = 0  # those of them whose requests the consumer has signed
+    requests: tuple[tuple[str, int], ...] = ()  # of the consumer, that its provider has on record: the provider's pid, when
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
 
     @property
@@ -201,6 +202,7 @@ def _told(told: Told) -> dict[str, Any]:
         "invoice": None if told.invoice is None else dict(zip(("total", "currency", "digest"), told.invoice, strict=True)),
         "statements": told.statements,
         "closings": [each.to_json() for each in told.closings],
+        "requests": [{"transfer": transfer, "at": rfc3339(at)} for transfer, at in told.requests],
         "answers": {"signed": told.answers, "requests_signed": told.asked},
         "taken_over": [
             {"transfer": later, "from": before, "leaves": leaves, "receipt": number} for later, before, leaves, number in told.taken_over
@@ -227,6 +229,8 @@ def _said(told: Told) -> Iterator[str]:
     if told.answers:
         asked = f", {told.asked} of them to requests that the consumer has signed" if told.asked else ""
         yield f"Answered: the provider has signed {told.answers} answers with data{asked}."
+    for transfer, at in told.requests:
+        yield f"Asked: the consumer has signed a request for the data of transfer {transfer} at {rfc3339(at)}."
     if told.alone:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:

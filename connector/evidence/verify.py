@@ -120,6 +120,7 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         closings=tuple(_closings(case, signed)),
         answers=logs.answers,
         asked=logs.asked,
+        requests=tuple(logs.requests),
         taken_over=tuple(logs.taken_over),
     )
 
@@ -203,12 +204,13 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         texts.append("how the agreement came about: its negotiation is not in the ledger of the file")
     texts.extend(_ended(case, signed))
     texts.extend(_answered(logs))
+    texts.extend(_owed(case, signed, logs))
     if logs.unheld:
         texts.append(f"{', '.join(logs.unheld)}: the ledger holds no digest, it was written before there were any, or was erased")
     texts.append(
         "what is neither signed nor in the ledger: names, roles and addresses of participants, by which ids the other side knows what"
-        " runs, when the file was exported, when the agreement is to end, the lines of invoices, and within some minutes when processes"
-        " began and changed are the exporter's word alone"
+        " runs, when the file was exported, when the agreement is to end, the lines of invoices, by which numbers its events go, whether"
+        " its account has the last ack, and within some minutes when processes began and changed are the exporter's word alone"
     )
     texts.append(
         "that these are all transfers of the agreement, and all entries about it: whoever exports may leave out some, such as how"
@@ -217,6 +219,15 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
+    """What is not proven of who has asked for the data, and of what is owed for them."""
+    unasked = sorted({each.manifest.transfer for each in signed.flows.values()} - {pid for pid, _ in logs.requests})
+    if case.exporter == case.provider and unasked:
+        yield f"that the consumer has asked for the data of {', '.join(unasked)} with its key: it may have, its own export shows"
+    if not case.of("invoice") and any(flow.manifest.value.prices is not None for flow in signed.flows.values()):
+        yield "what is owed: the agreement has prices, and there is no invoice in the file"
 
 
 def _ended(case: Case, signed: Flows) -> Iterator[str]:

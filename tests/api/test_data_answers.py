@@ -1,6 +1,7 @@
 """What all routes of the data listener share: who presents no token is told how, and an error has its answer."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,22 @@ from connector.api.data_answers import Signing, answered, bearer, not_allowed, n
 from connector.errors import ConnectorError, RangeNotSatisfiable, SettingsError, SourceFailed, TokenRefused, Withdrawn
 from connector.ports import SIGNED_REQUESTS
 from connector.signatures import digests, http
-from connector.signatures.fields import InnerList, read_dictionary
+from connector.signatures.fields import InnerList, Item, read_dictionary
+from connector.signatures.shown import show
 from tests.dataplane.reader import a_wire
-from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, FakeIdentity, ShiftedClock, key_of, provider, serving, some_bytes
+from tests.dataplane.rig import (
+    CONSUMER,
+    PROVIDER,
+    STRANGER,
+    TRANSFER,
+    FakeIdentity,
+    Rig,
+    ShiftedClock,
+    key_of,
+    provider,
+    serving,
+    some_bytes,
+)
 
 
 async def answer(error: Exception | None, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -374,3 +388,43 @@ async def test_a_target_that_nobody_can_mean_is_answered_all_the_same(line: str,
         got = await asyncio.wait_for(reader.read(), 5.0)
         writer.close()
         assert got.split(b" ")[1][:1] == b"4", got
+
+
+# ---- what a consumer has signed of its requests, on record
+
+
+def with_digest(rig: Rig, nonce: str, token: dict[str, str], **more: str) -> dict[str, str]:
+    """A signed request that covers the digest of the token, as ours do."""
+    asked = token | {"Qiao-Authorization-Digest": digests.authorization_digest(token["Authorization"])} | more
+    return signed("GET", rig.endpoint, asked, nonce=nonce, at=rig.clock.now())
+
+
+@pytest.mark.asyncio
+async def test_the_first_signed_request_with_each_token_is_on_record_by_a_commit_that_is_made_anyway(tmp_path: Path):
+    async with provider(tmp_path, metered=True) as rig, aiohttp.ClientSession() as session:
+        assert rig.metering is not None
+        await rig.publish(LARGE)
+        first, second = rig.authorization(), rig.authorization()
+        steps = (
+            (first, 0),  # who signs nothing leaves nothing
+            (with_digest(rig, NONCE, first, Range="bytes=100000-199999"), 1),
+            (with_digest(rig, OTHER_NONCE, first, Range="bytes=200000-299999"), 1),
+            (with_digest(rig, OTHER_NONCE, second, Range="bytes=300000-399999"), 2),
+            (signed("GET", rig.endpoint, rig.authorization() | {"Range": "bytes=400000-499999"}, nonce="x" * 22), 2),  # the token is in it
+            (with_digest(rig, NONCE, rig.authorization(), Range="bytes=500000-599999") | {"Signature": "dp=:YWJj:"}, 2),  # not demanded
+        )
+        for headers, count in steps:
+            async with session.get(rig.endpoint, headers={"Range": "bytes=0-99999"} | headers) as answer:
+                assert (answer.status, len(await answer.read())) == (206, 100_000)
+            await rig.metering.accounts.write_now()
+            facts = [each for each in await rig.store.evidence_of(TRANSFER) if each.what == telemetry.REQUEST]
+            assert len(facts) == count, headers
+        for fact, asked in zip(facts, ("bytes=100000-199999", "bytes=300000-399999"), strict=True):
+            said = fact.detail["request"]
+            sealed = read_dictionary(said["signature"])["dp"]
+            assert isinstance(sealed, Item)
+            assert isinstance(sealed.value, bytes)
+            shown = show(said["base"], said["input"].removeprefix("dp="), sealed.value, CONSUMER, [key_of(CONSUMER).key])
+            assert (shown.values['"range"'], shown.values['"@target-uri"'], fact.peer) == (asked, rig.endpoint, CONSUMER)
+            assert fact.digest == hashlib.sha256(said["base"].encode()).digest()
+            assert "Bearer" not in str(fact.detail)

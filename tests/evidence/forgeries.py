@@ -236,6 +236,11 @@ def _succeeds(draft: Draft) -> None:
     lined(follows(checkpoints.Checkpoint("before.example/ledger", 3, b"y" * 32)))(draft)
 
 
+def _reordered(draft: Draft) -> None:
+    first, second = [at for at, (kind, value) in enumerate(draft.members) if kind == "entry" and value["pid"] == NEGOTIATION][:2]
+    draft.members[first], draft.members[second] = draft.members[second], draft.members[first]
+
+
 FORGERIES: list[tuple[str, str, Forge]] = [
     # lines
     ("a line of spaces between members", "line-spelling", line(0, json.dumps({"kind": "evidence"}).encode())),
@@ -304,6 +309,10 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a decision about other data", "decision-target", inside("decision", "document", "request", "target", to="urn:uuid:x")),
     # transfers and what was signed of them
     ("two transfers of one pid", "transfer-twice", twice("transfer")),
+    ("an invoice beside another", "invoice-twice", twice("invoice")),
+    ("entries of one process in another order", "entry-order", _reordered),
+    ("a transfer without its beginning", "transfer-half", put("transfer", created=None)),
+    ("a transfer whose state is kept back", "transfer-half", put("transfer", state=None)),
     ("a transfer of another agreement", "transfer-agreement", put("transfer", agreement="urn:uuid:b")),
     ("a transfer with another pid of the peer", "transfer-pids", put("transfer", consumerPid="urn:uuid:x")),
     ("an object twice", "object-twice", twice("receipt")),

@@ -10,7 +10,7 @@ ELSEWHERE = {
     "closing-twice", "closing-ack-twice",  # `test_figures`
     "takes-over-other",  # `test_held`
     "answer-signature", "answer-other", "answer-twice", "answer-time", "answer-transfer",  # `test_held`
-    "request-signature", "request-other",  # `test_held`
+    "request-signature", "request-other", "request-twice", "request-time", "request-transfer",  # `test_held`
 }  # fmt: skip
 
 

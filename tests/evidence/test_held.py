@@ -160,11 +160,12 @@ def answered(
     asked_at: float | None = None,
     url: str = URL,
     heard: str = "bytes=0-9",
+    method: str = "GET",
 ) -> dict[str, Any]:
     """What a consumer keeps of an answer."""
     told = {"etag": '"r.root.65536"', "content-range": "bytes 0-9/100", "content-type": "text/csv"}
     asked = {"authorization": "Bearer t0ken", "range": "bytes=0-9", AUTHORIZATION: authorization_digest("Bearer t0ken")}
-    request = Request("GET", url, lambda name: [asked[name]] if name in asked else ())
+    request = Request(method, url, lambda name: [asked[name]] if name in asked else ())
     detail: dict[str, Any] = {"status": status, "etag": told["etag"], "content-range": told["content-range"]}
     if signed:
         asked["signature-input"], asked["signature"] = sign(request, of, at if asked_at is None else asked_at, nonce="n" * 22)
@@ -303,3 +304,44 @@ def test_of_an_answer_whose_base_is_not_on_record_nobody_can_tell_and_what_is_er
     erased = kept(answered(by=KEYS[STRANGER]))
     erased.one("entry", -1).update(detail=None, salt=None)
     assert erased.codes() == set()
+
+
+# ---- requests for data that the consumer has signed, as its provider keeps them
+
+
+def asked(*requests: dict[str, Any], of: str = TRANSFER, at: float = NOW + 5) -> Draft:
+    """The provider's export with these on record."""
+    return after(*(replace(fact("request-signed", of, at=at, state=None), detail={"request": each}) for each in requests))
+
+
+def test_a_request_that_the_consumer_has_signed_proves_that_it_has_asked():
+    draft = asked(answered()["request"])
+    report = verify(draft.data)
+    assert report.findings == ()
+    assert report.to_json()["agreement"]["requests"] == [{"transfer": TRANSFER, "at": "2027-01-15T08:00:05Z"}]
+    assert any(f"Asked: the consumer has signed a request for the data of transfer {TRANSFER}" in line for line in report.verdict())
+    assert not [text for text in report.unproven if "has asked for the data" in text]
+    assert [text for text in verify(SOUND.data).unproven if f"that the consumer has asked for the data of {TRANSFER}" in text]
+    assert b"t0ken" not in draft.data
+
+
+REQUEST = answered()["request"]
+OTHERS: dict[str, tuple[str, Draft]] = {
+    "by the provider": ("request-signature", asked(answered(of=KEYS[PROVIDER])["request"])),
+    "for other bytes": ("request-signature", asked(REQUEST | {"base": REQUEST["base"].replace("bytes=0-9", "bytes=0-8")})),
+    "without a base": ("request-signature", asked({name: REQUEST[name] for name in ("input", "signature")})),
+    "that is none": ("request-signature", asked([])),  # type: ignore[arg-type]
+    "twice": ("request-twice", asked(REQUEST, REQUEST)),
+    "at another time": ("request-time", asked(answered(asked_at=NOW - 400)["request"])),
+    "of the data of another transfer": ("request-transfer", asked(answered(url=f"https://hospital.example/data/{LATER}")["request"])),
+    "that brings data": ("request-other", asked(answered(method="PUT")["request"])),
+}
+
+
+@pytest.mark.parametrize(("code", "draft"), OTHERS.values(), ids=OTHERS)
+def test_a_request_that_the_consumer_has_not_signed_so_is_found(code: str, draft: Draft):
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    report = verify(draft.data)
+    assert {each.code for each in report.findings} == {code}
+    assert {draft.members[(each.line or 0) - 1][0] for each in report.findings} == {"entry"}
