@@ -192,4 +192,4 @@ TestLine = Line.TestCase
 
 @pytest.mark.slow
 def test_a_campaign_of_long_runs():
-    run_state_machine_as_test(Line, settings=settings(Line.TestCase.settings, max_examples=150, stateful_step_count=80))
+    run_state_machine_as_test(Line, settings=settings(Line.TestCase.settings, max_examples=80, stateful_step_count=80))
