@@ -248,5 +248,8 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)  # a loss of power must not bring back the file that was there
+    except OSError as error:
+        text = f"`{path}` is written, and its folder cannot be made durable ({error.strerror}): a loss of power could undo it"
+        raise SettingsError(f"{text}; look at the disk, and see what is there before you say it again") from None
     finally:
         os.close(folder)

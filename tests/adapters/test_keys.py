@@ -1,5 +1,6 @@
 import base64
 import os
+import stat
 from pathlib import Path
 
 import orjson
@@ -138,6 +139,21 @@ def test_a_key_that_cannot_be_put_in_place_is_as_it_was(tmp_path: Path, monkeypa
         with pytest.raises(SettingsError, match="No space left on device; it is as it was, its folder"):
             change()
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_key_that_is_in_place_and_not_yet_durable_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old, _ = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
+    durable = os.fsync
+
+    def of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(5, "Input/output error")
+        durable(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    with pytest.raises(SettingsError, match=r"is written, and its folder cannot be made durable \(Input/output error\)"):
+        retire(tmp_path, old, NOW)
+    assert next(key for key in Keys(tmp_path, DID).public() if key.kid == f"{DID}#{old}").not_after == NOW
 
 
 def test_reload_says_what_changed(tmp_path: Path):
