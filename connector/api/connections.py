@@ -33,7 +33,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from connector import telemetry
 from connector.api.secured import Secured
-from connector.errors import InvalidRequest
+from connector.errors import TooSlow
 
 UNREAD_SECONDS = 60.0  # for UNREAD_BYTES: the pace that the data plane asks of its readers too
 UNREAD_BYTES = 1024 * 1024
@@ -133,13 +133,13 @@ class Connection(web.RequestHandler):
                 self._messages[at] = (_ErrInfo(status=400, exc=BadHttpMessage(why), message=why), EMPTY_PAYLOAD)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio heeds what it returns
-        """The client says nothing more (RFC 9112, 8 and 9.6): what it has asked for whole is answered, half a request is refused, and the
-        connection ends with that."""
+        """The client says nothing more (RFC 9112, 8 and 9.6): what it has asked for whole is answered, half a request is refused as one
+        that did not come in its time (RFC 9110, 15.5.9), and the connection ends with that."""
         if self._ended or self._upgraded:
             return self._ended
         half, self._ended = self._half(), True
         if half is not None:
-            self._messages.append((_ErrInfo(status=400, exc=half, message="half a request"), EMPTY_PAYLOAD))
+            self._messages.append((_ErrInfo(status=408, exc=half, message="half a request"), EMPTY_PAYLOAD))
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
         elif self._messages:
@@ -155,7 +155,7 @@ class Connection(web.RequestHandler):
     def _half(self) -> BadHttpMessage | None:
         """What is wrong with how it ended: within the head of a request. An end within a body is found by whoever reads that."""
         if not self._body.is_eof():
-            self._body.set_exception(InvalidRequest("the body of the request ended before all of it had come"))
+            self._body.set_exception(TooSlow("the body of the request ended before all of it had come"))
             return None
         if self._parser is None or self._close:
             return None

@@ -241,7 +241,7 @@ class DataApi:
         try:
             parameters, body = await _form(request)
         except (ValueError, TooLarge, TooSlow) as error:
-            status, answer = 400, {"error": "invalid_request", "error_description": str(error)}
+            status, answer = 408 if isinstance(error, TooSlow) else 400, {"error": "invalid_request", "error_description": str(error)}
         else:
             authorization = request.headers.get(hdrs.AUTHORIZATION)
             proof = proof_of(self._signing, request)

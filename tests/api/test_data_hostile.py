@@ -230,7 +230,7 @@ async def test_a_form_that_does_not_arrive_is_given_up(rig: Rig, monkeypatch: py
         async with connected(rig.url) as (stream, writer):
             writer.write(opening + rest)
             status, told = await head(stream)
-            assert (status, told["connection"]) == (400, "close")
+            assert (status, told["connection"]) == (408, "close")
             assert orjson.loads(await stream.readexactly(int(told["content-length"])))["error"] == "invalid_request"
             writer.write(later + request("GET", rig.endpoint, rig.authorization()))
             async with asyncio.timeout(10):
