@@ -28,8 +28,9 @@ from connector.adapters_streams.mover import SpliceMover
 from connector.api import data_answers, dsp_api, ledger_api, metering_api, middleware
 from connector.api.data_api import DataApi
 from connector.api.listener import Listening, listen
-from connector.api.management_api import Doors, ManagementApi, authorized
+from connector.api.management_api import ManagementApi, authorized
 from connector.api.ops_api import OpsApi
+from connector.api_management.doors import Doors
 from connector.api_streams.sink_api import SinkApi
 from connector.api_streams.statements_api import StatementsApi
 from connector.app_end import drain, end, spawn
@@ -318,7 +319,6 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         sink = SinkApi(tokens, store, downloads.receptions, tracing, signing, views.demands)
 
         running = Connector(settings, store, operations, publishing, journal, book, states, disks, ops, stack, reload, token_hash)
-        limits_of = settings.limits
         guards = {name: middleware.guard(tracing, name, middleware.problem) for name in ("ops", "management")}
         guards["protocol"] = middleware.guard(tracing, "protocol", ledger_api.rendered(dsp_api.render), protocol.nowhere)
         beside = ledger_api.LedgerApi(book, protocol.caller, limits)
@@ -331,7 +331,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         )
         listeners: list[Listening] = []
         for name, at, routes, middlewares in doors_open:
-            listeners.append(await listen(parts.door(name, at, limits_of), routes.add_to, middlewares, stack))
+            listeners.append(await listen(parts.door(name, at, settings.limits), routes.add_to, middlewares, stack))
             running.ports[name] = listeners[-1].port
         stack.push_async_callback(end, background)
 
@@ -353,7 +353,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         await pushing.recover()
         stack.push_async_callback(pushing.close)
         # The end, from below: no new connections anywhere, nobody waits any longer, and what runs at each door but `ops` finishes.
-        stack.push_async_callback(drain, listeners[1:], flows, lives, limits_of.drain_seconds)
+        stack.push_async_callback(drain, listeners[1:], flows, lives, settings.limits.drain_seconds)
         stack.callback(feed.close)
         stack.push_async_callback(pulls.close)
         for each in listeners[1:]:

@@ -9,7 +9,7 @@ import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 import orjson
@@ -17,15 +17,13 @@ from aiohttp import web
 
 from connector.api.management_shapes import Body, Performance, agreement_view, answer, decode, instant, read_instant
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management.doors import Doors
 from connector.control.policies import USE, Verdict
 from connector.control.simulate import Access, Affected, Bound, Change, Purposes, Sight, View
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import InvalidRequest, NotFound
 from connector.odrl_forms.locale_forms import Language
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 PAGE, PAGE_MAX = 50, 500  # items on a page, unless asked, and at most
 LANGUAGES = ("en", "zh")

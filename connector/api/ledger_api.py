@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import hdrs, web
 
 from connector.api.management_shapes import answer, instant, number_of
 from connector.api.middleware import Handler, Limits, Render, problem, read_body
+from connector.api_management.doors import Doors
 from connector.errors import InvalidRequest, NotFound, ProofRefused
 from connector.ledger.book import Book
 from connector.ledger.reading import log_of, prove_consistency, prove_entry, read_bundle, read_entry, read_tile
@@ -24,9 +25,6 @@ from connector.merkle import notes, tiles
 from connector.merkle.tree import SIZE_MAX
 from connector.ports import Caller
 from connector.records.ledger import Entry, Log, Witnessed
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 PATH = "/ledger"
 TEXT, BYTES = "text/plain", "application/octet-stream"

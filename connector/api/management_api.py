@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -16,47 +15,16 @@ from connector.api import decisions_api, ledger_api, policies_api
 from connector.api import management_shapes as shapes
 from connector.api.middleware import Handler, Limits, read_body
 from connector.api_management import billing_api, credit_api, events_api, evidence_api, pulls_api
-from connector.control.catalog import PeerCatalogs
-from connector.control.journal import Feed, Journal
-from connector.control.operate import Operations
-from connector.control.outbox import Outbox
-from connector.control.publish import Manifest, Publishing
-from connector.control.pulls import Pulls
-from connector.control.simulate import Simulation
-from connector.control_billing.bills import Bills
+from connector.api_management.doors import Doors
+from connector.control.publish import Manifest
 from connector.dsp import negotiation, transfer
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import Contradiction, IdempotencyConflict, InvalidRequest, NotAuthorized, NotFound
-from connector.ledger.book import Book
-from connector.odrl_forms.template_files import Template
-from connector.ports import Identity, Store
 from connector.records import Idempotent
 
 KEY_CHARACTERS_MAX = 200
 STATES: Mapping[Kind, type[StrEnum]] = {Kind.NEGOTIATION: negotiation.State, Kind.TRANSFER: transfer.State}
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """The use cases behind the API."""
-
-    store: Store
-    journal: Journal
-    feed: Feed
-    outbox: Outbox
-    operations: Operations
-    catalogs: PeerCatalogs
-    publishing: Publishing
-    pulls: Pulls
-    simulation: Simulation
-    library: Callable[[], Mapping[str, Template]]
-    examine: policies_api.Examine
-    identity: Identity
-    reload: Callable[[], Awaitable[list[str]]]
-    about: dict[str, Any]
-    book: Book
-    bills: Bills
 
 
 def authorized(token_hash: Callable[[], bytes]) -> Any:

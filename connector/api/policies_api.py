@@ -4,27 +4,24 @@ comes to. Nothing is written."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from connector.api.management_shapes import Body, answer, decode
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management.doors import Doors
 from connector.errors import InvalidRequest, NotFound
 from connector.odrl.model import Number
 from connector.odrl.registry import Label
-from connector.odrl_forms.drafts import Examined, Form
+from connector.odrl_forms.drafts import Form
 from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.parameters import Parameter
 from connector.odrl_forms.template_files import Template
 from connector.odrl_reading.reading import nearest
 
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
-
-Examine = Callable[[bytes | list[Any], Form, Language, float], Examined]
 FORMS: Mapping[str, Form] = {"document": "json-ld", "text": "text", "turtle": "turtle", "templates": "templates"}
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 from aiohttp import hdrs, web
 
 from connector.api.management_shapes import Settled, answer, decode, demand_known, read_instant
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management.doors import Doors
 from connector.control_billing import disputes
 from connector.errors import InvalidRequest, NotFound
 from connector.metering_bills.invoice import Invoice
 from connector.metering_bills.pages import as_csv, as_html
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 # Of each format its media type and its writer. A page loads nothing and runs nothing, whatever it says.
 FORMATS: Final[Mapping[str, tuple[str, Callable[[Invoice], str]]]] = {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from connector.api.management_shapes import Released, answer, decode, instant
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management.doors import Doors
 from connector.control_billing import losses
 from connector.dataplane_accounts.opens import CREDITS, Opens
 from connector.errors import Contradiction, NotFound
 from connector.metering.objects import manifest_of
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 
 def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:

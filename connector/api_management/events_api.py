@@ -10,11 +10,11 @@ from aiohttp import hdrs, web
 from connector.api import management_shapes as shapes
 from connector.api.connections import patient
 from connector.api.middleware import Handler
+from connector.api_management.doors import Doors
 from connector.dsp import negotiation, transfer
 from connector.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from connector.api.management_api import Doors
     from connector.ports import Store
 
 EVENTS_READ = 500  # events in one reading of the feed

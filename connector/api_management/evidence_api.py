@@ -4,7 +4,7 @@ tools of SCITT, to take away."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -12,12 +12,10 @@ from connector import telemetry
 from connector.api.connections import patient
 from connector.api.management_shapes import answer, event_view, number_of
 from connector.api.middleware import Handler
+from connector.api_management.doors import Doors
 from connector.errors import InvalidRequest, NotFound, PolicyError
 from connector.ledger.collecting import Exports
 from connector.merkle.tree import SIZE_MAX
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 JSON_LINES: Final = "application/x-ndjson"
 COSE: Final = "application/cose"  # RFC 9052, 11.3.1

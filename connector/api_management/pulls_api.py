@@ -3,16 +3,12 @@ one is cancelled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
 from connector.api.management_shapes import PAGES, Reason, answer, decode, demand_known, limit_of, one_of, pull_view
 from connector.api.middleware import Handler, Limits, read_body
+from connector.api_management.doors import Doors
 from connector.errors import NotFound
-
-if TYPE_CHECKING:
-    from connector.api.management_api import Doors
 
 
 def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]:
