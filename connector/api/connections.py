@@ -19,7 +19,7 @@ import struct
 import sys
 import termios
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -91,15 +91,15 @@ class _Answered(ConnectionError):
 class _SameTask:
     """The event loop as a connection of aiohttp sees it: what it would run in a task for each request, and then wait for, runs where it is
     waited for. Such a task costs two turns of the loop, a tenth of an exchange; from Python 3.12 on aiohttp has it begin at once, which
-    is nearly the same. It was to keep context variables apart: ours are reset by whoever has set them."""
+    is nearly the same. It was to keep context variables apart: ours are reset by whoever has set them. While more requests are `waiting`
+    on the connection it is two turns that others need: thousands come in one piece, and answers that wait for nothing would be one step."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
+        self._loop, self._waiting = loop, waiting
         self.call_at, self.create_future, self.time = loop.call_at, loop.create_future, loop.time
 
-    @staticmethod
-    def create_task(request: T) -> T:
-        return request
+    def create_task(self, request: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        return self._loop.create_task(request) if self._waiting else request
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -121,7 +121,14 @@ class Connection(web.RequestHandler):
         """See asyncio."""
         super().connection_made(transport)
         if sys.version_info < (3, 12):
-            self._loop = cast(asyncio.AbstractEventLoop, _SameTask(self._loop))
+            self._loop = cast(asyncio.AbstractEventLoop, _SameTask(self._loop, self._messages))
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(self._deserted)
+
+    def _deserted(self, _task: asyncio.Task[None]) -> None:
+        """Nobody answers here any more: a cancellation may meet the task between two requests, where aiohttp closes nothing."""
+        if self.transport is not None:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""

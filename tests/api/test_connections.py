@@ -108,13 +108,53 @@ async def test_a_request_runs_in_the_task_of_its_connection_and_leaves_nothing_t
     traced = GET.replace(b"\r\n\r\n", f"\r\ntraceparent: {trace}\r\n\r\n".encode())
     tracing = telemetry.Tracing("test", 0.0)
     async with opened(at_root(late), [guard(tracing, "test", problem)]) as listening:
-        answers = await spoken(listening.port, traced + GET + LAST)
-    assert answers.count(b"late") == 3
+        reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
+        for request in (traced, GET, LAST):
+            writer.write(request)
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"late")
+        writer.close()
     (task, first), *others = seen
     assert first is not None
     assert first[3:35] == "a" * 32
     assert all(each[1] is not None and each[1][3:35] != "a" * 32 for each in others), "a trace is that of its request"
     assert sys.version_info >= (3, 12) or {each[0] for each in others} == {task}
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp begins tasks at once there, whatever this connector does")
+async def test_between_requests_that_come_in_one_piece_others_have_their_turn():
+    turns, answered = 0, False
+
+    async def at_once(_request: web.Request) -> web.Response:
+        return web.Response(text="at once")
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not answered:
+            asyncio.get_running_loop().call_soon(turn)
+
+    async with opened(at_root(at_once)) as listening:
+        turn()
+        answers = await spoken(listening.port, 500 * GET + LAST)
+        answered = True
+    assert answers.count(b"at once") == 501
+    assert turns > 500
+
+
+@pytest.mark.asyncio
+async def test_a_connection_whose_task_is_cancelled_between_two_requests_is_closed_and_not_left_without_an_answer():
+    async def cut(_request: web.Request) -> web.Response:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # as a stream is that is cut in its own step, and has nothing left to wait for
+        task.uncancel()
+        return web.Response(text="cut")
+
+    async with opened(at_root(cut)) as listening:
+        answer = await spoken(listening.port, GET)
+    assert answer.endswith(b"cut")
 
 
 @pytest.mark.asyncio
