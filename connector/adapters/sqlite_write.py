@@ -273,13 +273,14 @@ class Writer:
             self._busy = True
             if self._took_seconds < self._quick_seconds < waiting.since - self._rested:
                 self._apply(loop, True)  # nobody else is writing: to wait for company costs two turns of the loop, and none comes
+                self._rested = float("inf")  # once in a turn: whoever writes in a row waits for nothing, and others have to have theirs
+                loop.call_soon(self._turned)
             else:
                 loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
         return waiting.future
 
     def _apply(self, loop: asyncio.AbstractEventLoop, first: bool) -> None:
-        """On the loop: apply the next group and let the thread commit it. The `first` after a pause is committed at once if it is alone
-        and the disk was quick the last time."""
+        """On the loop: apply the next group. The thread commits it, or the loop the `first` after a pause, alone and on a quick disk."""
         try:
             if not self._begun(loop):
                 loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop, False)
@@ -364,14 +365,16 @@ class Writer:
         else:
             self._rest()
 
+    def _turned(self) -> None:
+        self._rested = perf_counter()
+
     def _rest(self) -> None:
         self._busy, self._rested = False, perf_counter()
         if self._ending is not None and not self._ending.done():
             self._ending.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        """A write or a commit failed: what is on disk is unknown until somebody looks with fresh eyes. Nobody is told
-        that anything succeeded."""
+        """A write or a commit failed: what is on disk is unknown until fresh eyes have looked. Nobody is told that anything succeeded."""
         self.broken = StoreError(f"the store cannot be written: {error}; the process has to start again")
         try:
             self._fatal(error)

@@ -202,6 +202,26 @@ async def test_the_first_write_after_a_rest_waits_for_no_company_where_the_disk_
 
 
 @pytest.mark.asyncio
+async def test_who_computes_and_writes_in_a_row_leaves_others_their_turn(database: Path):
+    async with writing(database, quick_seconds=5.0) as (writer, _, _):
+        await writer.submit(prepare(1, step(0)))
+        turns = list[int]()
+        others = asyncio.create_task(turning(turns))
+        await asyncio.sleep(0)
+        for number in range(1, 20):
+            writer._rested -= 10  # as long as what is decided on takes
+            await writer.submit(prepare(1, step(number)))
+        others.cancel()
+        assert len(turns) >= 10
+
+
+async def turning(turns: list[int]) -> None:
+    while True:
+        turns.append(len(turns))
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
 async def test_what_comes_while_a_write_waits_for_the_disk_is_not_committed_on_the_loop(database: Path):
     async with writing(database, slow=True, quick_seconds=5.0) as (writer, disk, _):
         first = writer.submit(prepare(1, step(0)))
@@ -290,7 +310,7 @@ async def test_a_step_that_does_not_find_what_it_expects_writes_nothing(database
 
 @pytest.mark.asyncio
 async def test_a_full_disk_ends_the_process_and_leaves_nothing_half_written(database: Path):
-    async with writing(database) as (writer, disk, ends):
+    async with writing(database, quick_seconds=0.0) as (writer, disk, ends):
         await writer.submit(prepare(1, step(0)))
         before = rows(database)
         disk.db.execute(f"pragma max_page_count={disk.db.execute('pragma page_count').fetchone()[0] + 3}")
