@@ -206,7 +206,8 @@ def _answers(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) ->
 
 
 def _requests(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -> None:
-    """Whether the consumer has signed the requests for data that its provider has on record of a transfer, then, and for this one."""
+    """Whether the consumer has signed the requests for data that its provider has on record of a transfer, then, and for this one. One
+    whose address names no transfer of the file may be of any other, and proves nothing here."""
     for fact in (each for each in found.facts[pid] if each.what == REQUESTED and each.detail is not None):
         request: Any = (fact.detail or {}).get("request")
         try:
@@ -224,7 +225,7 @@ def _requests(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -
             case.fault("request-time", fact.member, "/detail")
         elif named and pid not in named:
             case.fault("request-transfer", fact.member, "/detail")
-        else:
+        elif named:
             found.bases.add(str(request["base"]))
             found.requests.append((pid, shown.created))
 

@@ -325,6 +325,13 @@ def test_a_request_that_the_consumer_has_signed_proves_that_it_has_asked():
     assert b"t0ken" not in draft.data
 
 
+def test_a_request_for_data_of_who_knows_which_transfer_proves_nothing_of_this_one():
+    report = verify(asked(answered(url="https://hospital.example/data/another")["request"]).data)
+    assert report.findings == ()
+    assert report.to_json()["agreement"]["requests"] == []
+    assert [text for text in report.unproven if f"that the consumer has asked for the data of {TRANSFER}" in text]
+
+
 REQUEST = answered()["request"]
 OTHERS: dict[str, tuple[str, Draft]] = {
     "by the provider": ("request-signature", asked(answered(of=KEYS[PROVIDER])["request"])),
