@@ -19,7 +19,7 @@ from connector.dataplane.meter import Meter
 from connector.dataplane.possession import Possession, Proof
 from connector.dataplane_accounts.account import Account
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, Withdrawn, answer_to, told
+from connector.errors import ConnectorError, RangeNotSatisfiable, SignatureRefused, TokenRefused, TooMany, Withdrawn, answer_to, told
 from connector.metering import credit
 from connector.odrl.codes import Code
 from connector.ports import Clock, VerificationKey
@@ -29,8 +29,10 @@ from connector.signatures.asking import Means
 from connector.signatures.digests import AUTHORIZATION, DIGEST
 from connector.signatures.fields import write_bare
 from connector.signatures.jws import SigningKey
+from connector.signatures.used import UsedIds
 
 BEARER_CHARACTERS_MAX = 4096
+BASE_BYTES_MAX = 4096  # of a signature on record: a ledger has no room for whatever a client puts into its fields
 SINK = "/sink/"  # the path below which data are brought
 TRACEPARENT = istr("traceparent")
 AUTHORIZATION_DIGEST = istr(AUTHORIZATION)
@@ -72,6 +74,7 @@ class Signing:
     def __init__(self, url: str, signer: Callable[[], SigningKey], keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
         self._url, self._signer, self._clock = url, signer, clock
         self._possession = Possession(keys, clock)
+        self._started, self._noted = clock.now(), UsedIds()
         self.means = Means(signer, keys, clock.now, os.urandom)  # the same for what we ask ourselves
 
     def proof(self, request: web.Request) -> Proof:
@@ -95,16 +98,23 @@ class Signing:
 
     def note(self, request: web.Request, permit: Permit, account: Account) -> None:
         """Have what the consumer has signed in its first request for data with each token put on record, by the next commit about the
-        account, which is made anyway: it proves that the consumer has asked. Nothing is kept of a request that covers the token itself and
-        not its digest, or has a query, which may be what opens it: nobody could be shown that."""
+        account, which is made anyway: it proves that the consumer has asked. Nothing is kept of a request that covers more than its binding
+        names (the token itself, a cookie), is longer than any of ours, or has a query, which may be what opens it: nobody could be shown
+        that. Nor of one that may be on record already: where nothing is demanded, a client can send the same again, also to the next
+        process."""
         token = request.headers.get(AUTHORIZATION_DIGEST)
         if token is None or token == account.asked_with or "?" in request.raw_path:
             return
-        account.asked_with, now = token, self._clock.now()
+        account.asked_with, now, asking = token, self._clock.now(), self._request(request)
+        self._started = min(self._started, now)  # the clock was set back since
         try:
-            signed = http.verify_request(self._request(request), permit.consumer, self.means.keys(permit.consumer), now)
-        except SignatureRefused as refused:
-            telemetry.log.info("signed request not put on record", transfer=permit.transfer, code=refused.code, reason=refused.message)
+            signed = http.verify_request(asking, permit.consumer, self.means.keys(permit.consumer), now)
+            if signed.created < self._started or len(signed.base) > BASE_BYTES_MAX or not http.covers_only(asking, signed):
+                return
+            if not self._noted.take(permit.consumer, signed.nonce or "", signed.created + http.AGE_SECONDS_MAX, now):
+                return
+        except (SignatureRefused, TooMany) as refused:
+            telemetry.log.info("signed request not put on record", transfer=permit.transfer, reason=refused.message)
             return
         label, signature = f"{http.LABEL}=", write_bare(signed.signature)
         asked = {"input": f"{label}{signed.input}", "signature": f"{label}{signature}", "base": signed.base.decode("ascii")}

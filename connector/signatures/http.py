@@ -179,6 +179,12 @@ def to_cover(message: Message) -> tuple[Component, ...]:
     return _digested(message.binding.of_request) if message.fields(AUTHORIZATION) else message.binding.of_request
 
 
+def covers_only(message: Message, signed: Signed) -> bool:
+    """Whether the signature of a message covers nothing beside its binding: other fields may hold what is nobody else's business."""
+    known = {_identifier(each).encode() for each in to_cover(message)}
+    return all(line.partition(b": ")[0] in known for line in signed.base.split(b"\n")[:-1])
+
+
 @lru_cache(maxsize=8)
 def _digested(components: tuple[Component, ...]) -> tuple[Component, ...]:
     return tuple((AUTHORIZATION if name == "authorization" else name, of_request) for name, of_request in components)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import nacl.bindings
 import orjson
 import pytest
 import trustme
@@ -20,7 +21,7 @@ from connector.api.data_answers import Signing, answered, bearer, not_allowed, n
 from connector.errors import ConnectorError, RangeNotSatisfiable, SettingsError, SourceFailed, TokenRefused, Withdrawn
 from connector.ports import SIGNED_REQUESTS
 from connector.signatures import digests, http
-from connector.signatures.fields import InnerList, Item, read_dictionary
+from connector.signatures.fields import InnerList, Item, read_dictionary, write_bare
 from connector.signatures.shown import show
 from tests.dataplane.reader import a_wire
 from tests.dataplane.rig import (
@@ -404,6 +405,7 @@ async def test_the_first_signed_request_with_each_token_is_on_record_by_a_commit
     async with provider(tmp_path, metered=True) as rig, aiohttp.ClientSession() as session:
         assert rig.metering is not None
         await rig.publish(LARGE)
+        rig.clock.shift_seconds += 1.0  # what was signed in the second in which a process begins may be from before
         first, second = rig.authorization(), rig.authorization()
         steps = (
             (first, 0),  # who signs nothing leaves nothing
@@ -428,3 +430,40 @@ async def test_the_first_signed_request_with_each_token_is_on_record_by_a_commit
             assert (shown.values['"range"'], shown.values['"@target-uri"'], fact.peer) == (asked, rig.endpoint, CONSUMER)
             assert fact.digest == hashlib.sha256(said["base"].encode()).digest()
             assert "Bearer" not in str(fact.detail)
+
+
+def covering(rig: Rig, name: str, **more: str) -> dict[str, str]:
+    """A signed request that covers one more field than its binding names."""
+    asked = with_digest(rig, NONCE, rig.authorization()) | more
+    lower = {each.lower(): (text,) for each, text in asked.items()}
+    request = http.Request("GET", rig.endpoint, lambda each: lower.get(each, ()))
+    line = asked["Signature-Input"].removeprefix("dp=").replace(")", f' "{name}")', 1)
+    covered = [(f'"{each}"', http.value_of((each, False), request) or "") for each in line[2 : line.index(")") - 1].split('" "')]
+    sealed = nacl.bindings.crypto_sign(http.base(covered, line), key_of(CONSUMER).secret)[:64]
+    return asked | {"Signature-Input": f"dp={line}", "Signature": f"dp={write_bare(sealed)}"}
+
+
+@pytest.mark.asyncio
+async def test_of_a_signed_request_nothing_is_on_record_that_is_secret_or_without_end_or_there_already(tmp_path: Path):
+    async with provider(tmp_path, metered=True) as rig, aiohttp.ClientSession() as session:
+        assert rig.metering is not None
+        await rig.publish(LARGE)
+        before = with_digest(rig, NONCE, rig.authorization(), Range="bytes=0-99999")
+        rig.clock.shift_seconds += 1.0
+        once, other = with_digest(rig, OTHER_NONCE, rig.authorization(), Range="bytes=0-99999"), rig.authorization()
+        steps = (
+            (before, 0),  # another process may have it on record
+            (covering(rig, "cookie", Cookie="patient=42"), 0),
+            (covering(rig, "authorization"), 0),
+            (with_digest(rig, "l" * 22, rig.authorization(), **{"If-Range": f'"{"x" * 5000}"'}), 0),
+            (once, 1),
+            (with_digest(rig, "o" * 22, other, Range="bytes=0-99999"), 2),
+            (once, 2),
+        )
+        for headers, count in steps:
+            async with session.get(rig.endpoint, headers=headers) as answer:
+                assert answer.status in (200, 206)
+                await answer.read()
+            await rig.metering.accounts.write_now()
+            facts = [each for each in await rig.store.evidence_of(TRANSFER) if each.what == telemetry.REQUEST]
+            assert len(facts) == count, headers
