@@ -18,16 +18,19 @@ T = TypeVar("T")
 
 
 async def patiently(ask: Callable[[], Awaitable[T]], waits: Callable[[PeerFailed], None]) -> T:
-    """The answer to `ask`, which is asked again for PATIENCE_SECONDS while the peer gives none or says "not now", or CLOCK_SECONDS; `waits`
-    hears why. Raises PeerFailed for what does not pass, or has not passed in that time, which no clock on the wall measures."""
+    """The answer to `ask`, which is asked again for PATIENCE_SECONDS while the peer gives none or says "not now", and before that for
+    CLOCK_SECONDS if it is a clock that stands between: to set one right, an operator stops what goes by it. `waits` hears why. Raises
+    PeerFailed for what does not pass, or has not passed in that time, which no clock on the wall measures."""
     clock = asyncio.get_running_loop().time
     longest, began = FIRST_PAUSE_SECONDS, clock()
+    since = began
     while True:
         try:
             return await ask()
         except PeerFailed as error:
-            seconds = CLOCK_SECONDS if isinstance(error, PeerRefused) and error.said == CLOCKS_APART else PATIENCE_SECONDS
-            if not passes(error) or clock() + longest > began + seconds:
+            now, by_clock = clock(), isinstance(error, PeerRefused) and error.said == CLOCKS_APART
+            since = now if by_clock else since
+            if not passes(error) or now + longest > (began + CLOCK_SECONDS if by_clock else since + PATIENCE_SECONDS):
                 raise
             waits(error)
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
