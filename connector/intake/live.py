@@ -338,6 +338,7 @@ class Following:
         self._promise.states = {end: each for end, each in self._promise.states.items() if end >= told} | {state.leaves: state}
         if self._account is not None:
             self._account.verified(((1, state.leaves),))
+        self._patience.well()
         await self._report()
 
     async def _wrong_leaf(self, hashes: list[bytes], goal: Goal) -> None:

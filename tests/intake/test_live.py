@@ -1,6 +1,7 @@
 """A consumer of data without an end: whatever is cut comes again, and every lie about leaves, lists and checkpoints is found and named."""
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -329,6 +330,23 @@ async def test_bytes_that_are_not_those_that_were_signed_are_rejected_by_their_l
         receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
         rejected = [each.rejected.leaf for each in receipts if each.rejected is not None]
         assert rejected == [1]
+
+
+async def test_what_is_garbled_now_and_then_does_not_add_up_over_a_transfer_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patience, "AGAIN_MAX", 1)
+    async with stand(tmp_path, "/lines?size=2000&pause=0.001") as at:
+        each, garbled = itertools.count(), list[bytes]()
+
+        def lie(listed: bytes) -> bytes:
+            if next(each) % 2:
+                return listed
+            garbled.append(listed)
+            return SEALED.pack(0, 0) + listed[8:]
+
+        at.between.lies["/sealed"] = lie
+        await at.fetch(400_000)
+        await agree(at, at.root / "file")
+        assert len(garbled) > 2, "more than at once"
 
 
 async def test_bytes_that_are_wrong_twice_end_the_order_and_name_the_leaf(tmp_path: Path):
