@@ -32,6 +32,11 @@ def disk_seconds(pressure: Path = Path("/proc/pressure/io")) -> float:
     return 0.0
 
 
+def stretched(seconds: float, queued: float) -> float:
+    """So many seconds of one's own, and what was spent in a queue meanwhile: of many threads that may be more than there was."""
+    return seconds + min(queued, (STRETCH - 1) * seconds)
+
+
 class Queue:
     """The same of several processes after each other, as far as it was looked at: it never becomes less."""
 
@@ -60,7 +65,7 @@ class Patience:
     @property
     def ends(self) -> float:
         """When, in `time.monotonic`, as it looks now."""
-        return self.since + self.seconds + min(self._queued() - self._before, (STRETCH - 1) * self.seconds)
+        return self.since + stretched(self.seconds, self._queued() - self._before)
 
 
 @asynccontextmanager
