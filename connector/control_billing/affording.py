@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from typing import Any, Final, Protocol
 
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
 from connector.metering.content import CHUNK_BYTES, write_etag
-from connector.metering.ranges import Ranges, union, without
+from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import currency_of, exactly
 from connector.metering_bills.prices import CALL_COUNT
@@ -117,33 +118,36 @@ async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer:
     return without(whole, union((*own, *others))) or whole, int(bool(whole) and not called)
 
 
-async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, Ranges, bool]:
-    """The leaves that a transfer has brought, or which may be on their way, and those of others that were left off; and whether it has had
-    its call."""
+async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer: str, by: float = inf) -> tuple[Ranges, Ranges, bool]:
+    """The leaves that a transfer has brought, or which may be on their way, and those of others that were left off `by` then; and whether
+    it has had its call. Where others have brought all between them, nothing was left off."""
     whole, called = _whole(extent), False
     brought: dict[bool, Ranges] = {True: (), False: ()}
     for account in await store.metered_of(agreement.id):
         own = account.transfer == transfer
         called = called or (own and bool(account.counts.calls))
-        if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole)):
+        if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole, by)):
             sent = [extent.layout.held(first, last - first) for first, last in account.sent]
             brought[own] = union((*brought[own], *account.ranges, *sent))
-    return brought[True], brought[False], called
+    return brought[True], () if covers(brought[False], whole) else brought[False], called
 
 
 async def rest_of(
     store: Store, extents: Extents, read: Callable[[Mapping[str, Any]], Policy | PolicyError], process: Process
 ) -> Rest | None:
     """The rest of a transfer that a crash has cut, as its account says what it has brought and what may be on its way: that is durable
-    before it leaves. So it is paid for, and does not cost again when it is sent again. `read` reads the terms of an agreement. None where
-    the price is not known."""
+    before it leaves. So it is paid for, and does not cost again when it is sent again. What others have brought counts as it did when it
+    was set aside: what they have left off since, this one has not brought. `read` reads the terms of an agreement. None where the price
+    is not known."""
     agreement = await store.agreement(process.agreement or "")
     dataset = await store.dataset(agreement.dataset) if agreement is not None else None
     if agreement is None or dataset is None or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return None
     if isinstance(policy := read(agreement.document), PolicyError):
         return None
-    own, others, called = await _brought(store, agreement, extent, process.pid)
+    usage = await store.usage(agreement.id)
+    began = (each.at for each in (usage.open if usage is not None else ()) if each.id == aside_id(process.pid))
+    own, others, called = await _brought(store, agreement, extent, process.pid, max(began, default=inf))
     missing, calls = without(_whole(extent), union((*own, *others))), int(not called)
     amounts = dict[tuple[str, str], int]()
     for tally in tallies(policy):
@@ -158,12 +162,13 @@ def _whole(extent: Extent) -> Ranges:
     return ((1, extent.leaves),) if extent.leaves > 1 else ()
 
 
-async def _left_off(store: Store, account: Metered, whole: Ranges) -> bool:
-    """Whether a transfer has ended before all of the data had come: nobody fetches by it any more, and somebody wants its rest."""
+async def _left_off(store: Store, account: Metered, whole: Ranges, by: float) -> bool:
+    """Whether a transfer has ended `by` then before all of the data had come: nobody fetches by it any more, and somebody wants its
+    rest."""
     if account.ranges == whole:
         return False
     process = await store.process(Kind.TRANSFER, account.transfer)
-    return process is None or process.final
+    return process is None or (process.final and process.updated <= by)
 
 
 def price_of(pricing: Pricing, extent: Extent, leaves: Ranges | None = None, calls: int = 1) -> int | None:

@@ -146,6 +146,25 @@ async def test_after_a_crash_the_rest_of_a_transfer_is_what_its_account_neither_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("others", "leaves"),
+    [
+        ((brought("t1", ((1, 3),)), ended("t1"), brought("t2", ((3, 5),)), ended("t2")), 3),
+        ((brought("t1", ((2, 4),)), replace(ended("t1"), updated=8.0)), 3),
+        ((brought("t1", ((2, 4),)), replace(ended("t1"), updated=6.0)), 1),
+    ],
+    ids=["all of it, so all of it was set aside", "left off since it was set aside", "left off before"],
+)
+async def test_after_a_crash_nothing_was_brought_by_a_transfer_that_others_have(others: tuple[Any, ...], leaves: int):
+    store, running = MemoryStore(), replace(ended("t9", "STARTED"), agreement=AGREEMENT.id)
+    usage = Usage("urn:a", (), costs(IN_ALL).set_aside)
+    await store.commit(Changes(saves=(AGREEMENT, DATASET, brought("t9", ((1, 2),)), running, usage, *others)))
+    rest = await rest_of(store, extents, lambda _: policy("2", MEGABYTE), running)
+    assert rest is not None
+    assert (rest.amounts, rest.paid) == ({(RULE, EUR): leaves * CHUNK}, ((0, CHUNK),))
+
+
+@pytest.mark.asyncio
 async def test_what_has_begun_comes_to_its_end_with_what_is_left():
     """What was on its way when it was suspended is paid for, and not signed for: it must not be refused for that."""
     spent = Usage("urn:a", ((RULE, EUR, 3 * CHUNK),))
