@@ -244,7 +244,7 @@ class Writer:
         self._db, self._number, self._fatal, self._told = db, number, fatal, told
         self._locked_seconds_max, self._quick_seconds = locked_seconds_max, quick_seconds
         self._took_seconds = quick_seconds  # what the last COMMIT took
-        self._rested = 0.0  # since when there is nothing to write, by `perf_counter`
+        self._rested = 0.0  # since when there is nothing to write and who waited was told, by `perf_counter`
         self._locked_since: float | None = None
         db.execute("pragma busy_timeout=0")
         self._waiting: deque[_Waiting] = deque()
@@ -273,8 +273,6 @@ class Writer:
             self._busy = True
             if self._took_seconds < self._quick_seconds < waiting.since - self._rested:
                 self._apply(loop, True)  # nobody else is writing: to wait for company costs two turns of the loop, and none comes
-                self._rested = float("inf")  # once in a turn: whoever writes in a row waits for nothing, and others have to have theirs
-                loop.call_soon(self._turned)
             else:
                 loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
         return waiting.future
@@ -364,12 +362,13 @@ class Writer:
             loop.call_soon(self._apply, loop, False)  # after those that were just told: what they write next joins the group
         else:
             self._rest()
+            loop.call_soon(self._rested_anew)  # those that were just told go first, and whoever writes in a row leaves others their turn
 
-    def _turned(self) -> None:
+    def _rested_anew(self) -> None:
         self._rested = perf_counter()
 
     def _rest(self) -> None:
-        self._busy, self._rested = False, perf_counter()
+        self._busy, self._rested = False, float("inf")
         if self._ending is not None and not self._ending.done():
             self._ending.set_result(None)
 

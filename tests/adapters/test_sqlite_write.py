@@ -191,9 +191,9 @@ async def test_the_first_write_after_a_rest_waits_for_no_company_where_the_disk_
         close = writer.submit(prepare(1, step(1)))
         assert not close.done(), "others may be about to write as well"
         await close
-        writer._rested -= 10
+        await rested(writer)
         assert writer.submit(prepare(1, step(2))).done()
-        writer._rested -= 10
+        await rested(writer)
         writer._took_seconds = 6.0
         slow = writer.submit(prepare(1, step(3)))
         assert not slow.done(), "a slow disk is worth company"
@@ -213,6 +213,35 @@ async def test_who_computes_and_writes_in_a_row_leaves_others_their_turn(databas
             await writer.submit(prepare(1, step(number)))
         others.cancel()
         assert len(turns) >= 10
+
+
+@pytest.mark.asyncio
+async def test_who_waited_for_a_commit_is_told_before_the_next_one_is_made(database: Path):
+    order: list[str] = []
+    async with writing(database, quick_seconds=5.0) as (writer, _, _):
+        await writer.submit(prepare(1, step(0)))
+        await rested(writer)
+
+        async def first() -> None:
+            await writer.submit(prepare(1, step(1)))
+            order.append("first")
+
+        async def second() -> None:
+            while writer.commits < 2:  # noqa: ASYNC110 - in the very turn in which the first one is made
+                await asyncio.sleep(0)
+            writer._rested -= 10  # as long as somebody else has computed meanwhile
+            await writer.submit(prepare(1, step(2)))
+            order.append("second")
+
+        writer._took_seconds = 6.0  # the first one is made by the thread, and takes no time
+        await asyncio.gather(first(), second())
+    assert order == ["first", "second"]
+
+
+async def rested(writer: Writer) -> None:
+    """Long enough for the next write to be one that waits for nobody."""
+    await asyncio.sleep(0)
+    writer._rested -= 10
 
 
 async def turning(turns: list[int]) -> None:
