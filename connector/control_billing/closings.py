@@ -28,7 +28,7 @@ from connector.control_billing.receipted import last_before
 from connector.control_billing.statements import Means
 from connector.control_billing.stating import FIRST_PAUSE_SECONDS, Stating
 from connector.dsp.messages import Kind
-from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, Unauthenticated
+from connector.errors import ConnectorError, Contradiction, MeterRefused, NotFound, PeerFailed, PeerRefused, TooMany, Unauthenticated
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.closing import (
     REFUSALS,
@@ -57,6 +57,7 @@ TOLD_SECONDS: Final = (
 TOO_LATE: Final = "the consumer has closed it before, and said so more than a week later: it ends now"
 REMEDY: Final = "this side bills by its own instant and the other may bill on: agree with its operator, and have it close the agreement"
 AT_ONCE: Final = 16  # are told: after a start there may be many, to peers that have no place for them
+ANSWERS_MAX: Final = 32  # on record of one agreement: two do, and one more for each key that ends
 WAIT_SECONDS: Final = 3.0  # who closes waits so long to hear whether the other side has it
 HEARD: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY})
 
@@ -225,24 +226,31 @@ class Closings:
 
         await means.decide(step, id)
 
-    async def _own(self, id: str) -> Evidence | None:
-        """The closing of ours that counts: one that was refused is no more than our word, once there is another."""
-        return await own_closing(self._means.store, id)
-
     async def _token(self, agreement: Agreement, fact: Evidence) -> str:
         """Our closing as the other side can read it: signed anew, of the same instant, if the key of then has ended since."""
-        token, means = fact.entry or "", self._means
+        token, again = fact.entry or "", self._anew(agreement, fact)
+        if again is None:
+            return token
+
+        async def step() -> Changes:
+            return Changes(evidence=(again,))
+
+        await self._means.decide(step, agreement.id)
+        return again.entry or ""
+
+    def _anew(self, agreement: Agreement, fact: Evidence) -> Evidence | None:
+        """Our closing signed anew, of the same instant; None if the other side can still read it as it is."""
+        token = fact.entry or ""
+        return None if self._is_read(token, Closing.TYP) else self._signed(agreement, kept(Closing, token).at)
+
+    def _is_read(self, token: str, typ: str) -> bool:
+        """Whether what we have signed is by a key that has not ended since."""
+        identity = self._means.identity
         try:
-            means.identity.read(token, Closing.TYP, means.identity.own.id, at=means.clock.now())
+            identity.read(token, typ, identity.own.id, at=self._means.clock.now())
         except Unauthenticated:
-            again = self._signed(agreement, kept(Closing, token).at)
-
-            async def step() -> Changes:
-                return Changes(evidence=(again,))
-
-            await means.decide(step, agreement.id)
-            return again.entry or ""
-        return token
+            return False
+        return True
 
     async def _answered(self, agreement: Agreement, token: str) -> None:
         """The other side has closed it, too. Of an answer that does not hold nothing is kept: it has our closing all the same."""
@@ -256,7 +264,7 @@ class Closings:
         runs under it ends. Our answer is on record; our own closing is in it, if there is one: one is made where a consumer's comes too
         late. One that has been taken is answered alike, and one that lies before what both have signed since, or is not the first of
         this side, is kept and refused in the answer. Raises NotFound for an agreement that is not one with it, Contradiction while it is
-        not final here, MeterRefused for what is no closing of it or lies in the future."""
+        not final here, MeterRefused for what is no closing of it or lies in the future, TooMany once ANSWERS_MAX others were answered."""
         means, found = self._means, opened(Closing, token, self._means.proven(caller))
         heard: Heard | None = None
 
@@ -269,30 +277,39 @@ class Closings:
                 if error.code not in REFUSALS:
                     raise
                 code, changes = error.code, Changes(evidence=(self._fact(telemetry.CLOSING_REFUSED, agreement, token),))
-            fact, known = await self._acked(agreement, found, changes, token, code)
-            heard = Heard(fact.entry or "", code)
-            return None if known else replace(changes, evidence=(*changes.evidence, fact))
+            ack, more = await self._acked(agreement, found, changes, token, code)
+            heard = Heard(ack, code)
+            return replace(changes, evidence=(*changes.evidence, *more)) if more else None
 
         await means.decide(step, found.agreement)
         if heard is None:
             raise AssertionError("a step answers or raises")
         return heard
 
-    async def _acked(self, agreement: Agreement, found: Closing, changes: Changes, token: str, code: str) -> tuple[Evidence, bool]:
-        """Our answer to a closing (JWS `token`), as a fact, and whether that is on record already: for a closing that has come before.
-        `changes` are those that take it, if that was not done."""
-        means = self._means
+    async def _acked(
+        self, agreement: Agreement, found: Closing, changes: Changes, token: str, code: str
+    ) -> tuple[str, tuple[Evidence, ...]]:
+        """Our answer to a closing (JWS `token`), and what of it is still to be put on record: nothing for a closing that has come before,
+        unless a key has ended since, by which the other side could not read what it is told. `changes` are those that take it, if that was
+        not done."""
+        means, anew = self._means, None
         instead = next((fact for fact in changes.evidence if fact.what == telemetry.CLOSING), None)
         own = instead or await own_closing(means.store, agreement.id)
+        if own is not None and (anew := self._anew(agreement, own)) is not None:
+            own = anew
         ours = () if own is None else (kept(Closing, own.entry or ""),)
         counts = first((found, *ours), agreement.provider)
         ends = counts.at if counts is not None and not code else None if agreement.closed is None else instant_of(agreement.closed)
         parties = means.identity.own.id, agreement.peer, means.ids.new(), int(means.clock.now()), agreement.id
         ack = ClosingAck(*parties, digest(token), REFUSED if code else TAKEN, code or None, None if own is None else own.entry, ends)
-        for fact in reversed(await means.store.evidence_of(agreement.id)):
-            if fact.what == telemetry.CLOSING_ANSWERED and fact.entry and kept(ClosingAck, fact.entry).said == ack.said:
-                return fact, True
-        return self._fact(telemetry.CLOSING_ANSWERED, agreement, means.identity.sign(ack.claims(), ClosingAck.TYP)), False
+        given = [fact.entry or "" for fact in await means.store.evidence_of(agreement.id) if fact.what == telemetry.CLOSING_ANSWERED]
+        for each in reversed(given):
+            if kept(ClosingAck, each).said == ack.said and self._is_read(each, ClosingAck.TYP):
+                return each, ()
+        if len(given) >= ANSWERS_MAX and not any(fact.what == telemetry.CLOSING_TAKEN for fact in changes.evidence):
+            raise TooMany(f"{len(given)} closings of this agreement were answered, and the first counts; tell no others")
+        fact = self._fact(telemetry.CLOSING_ANSWERED, agreement, means.identity.sign(ack.claims(), ClosingAck.TYP))
+        return fact.entry or "", (fact,) if anew is None else (anew, fact)
 
     def _fact(self, what: str, agreement: Agreement, token: str) -> Evidence:
         return Evidence(what, None, agreement.id, agreement.peer, None, self._means.clock.now(), digest=digest(token), entry=token)

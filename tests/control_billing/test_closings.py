@@ -19,7 +19,7 @@ from connector.control_billing.closed import closed_of
 from connector.control_billing.closings import Closings, Heard
 from connector.control_billing.statements import Means
 from connector.dsp.messages import Kind
-from connector.errors import MeterRefused, PeerFailed, PeerRefused
+from connector.errors import MeterRefused, PeerFailed, PeerRefused, TooMany, Unauthenticated
 from connector.evidence.compared import compare
 from connector.evidence.verify import verify
 from connector.metering.closing import LATE_SECONDS, Closing, ClosingAck, instant_of
@@ -633,3 +633,56 @@ async def test_a_peer_that_signs_no_answer_is_told_and_it_stays_our_word(*, own:
     assert (closed.by, closed.attested) == (PROVIDER, "provider-only")
     taken = await provider.store.newest_fact("urn:uuid:agreement", "closing-taken")
     assert (taken is not None) is own
+
+
+class Rotated(FakeIdentity):
+    """The consumer has another key since `ended` (POSIX seconds)."""
+
+    ended = 0.0
+
+    def read(self, token: str, typ: str, issuer: str, *, at: float | None = None) -> dict[str, Any]:
+        claims = super().read(token, typ, issuer, at=at)
+        if issuer == CONSUMER and at is not None and claims["iat"] < self.ended <= at:
+            raise Unauthenticated("the key has ended", fault="key-ended")
+        return claims
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("own", [False, True], ids=["it is open there", "it is closed there, too"])
+async def test_an_answer_that_was_lost_is_signed_anew_if_the_key_has_ended_since(*, own: bool):
+    now = 1_800_000_000.0
+    both = provider, consumer = await sides(now)
+    for side in both:
+        side.means = replace(side.means, identity=Rotated(side.name))
+        side.closings = Closings(side.means, side)  # type: ignore[arg-type]
+    for side in both if own else (provider,):
+        await side.close()
+    await provider.tell(lost=True)
+    if own:
+        await consumer.tell(lost=False)
+    for side in both:
+        side.clock.at, side.means.identity.ended = now + 7200, now + 3600  # type: ignore[attr-defined]
+    for _ in range(2):
+        await provider.tell(lost=False)
+        assert await provider.store.untold() == []
+    closed = await closed_of(provider.store, await provider.agreement(), PROVIDER)
+    assert closed is not None
+    assert closed.attested == "both"
+    given = [each.what for each in await consumer.store.evidence_of("urn:uuid:agreement")]
+    assert (given.count("closing-answered"), given.count("closing-signed")) == (2, 2 if own else 0)
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_closes_again_and_again_leaves_no_record_without_end():
+    now = 1_800_000_000.0
+    provider, consumer = await sides(now)
+    said = Closing(CONSUMER, PROVIDER, "c0", int(now), "urn:uuid:agreement", instant_of(now))
+    tokens = [consumer.means.identity.sign(replace(said, id=f"c{n}", at=said.at - n % 2).claims(), Closing.TYP) for n in range(100)]
+    first = await provider.closings.hear(CONSUMER, tokens[0])
+    heard = [await provider.closings.hear(CONSUMER, each) for each in tokens[:32]]
+    assert {each.code for each in heard} == {"", "closing-twice"}
+    for each in tokens[32:]:
+        with pytest.raises(TooMany, match="32 closings"):
+            await provider.closings.hear(CONSUMER, each)
+    assert await provider.closings.hear(CONSUMER, tokens[0]) == first
+    assert len(await provider.store.evidence_of("urn:uuid:agreement")) == 1 + 32 + 16
