@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from connector import telemetry
-from connector.metering.closing import REFUSALS, Closing, first
+from connector.metering.closing import REFUSALS, Closing, ClosingAck, first
 from connector.metering.codes import CODES
 from connector.metering.objects import kept
 from connector.metering_bills.invoice import Closed
@@ -32,8 +32,8 @@ async def refused_for(store: Store, id: str) -> str | None:
 
 async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | None:
     """When an agreement was closed, by whom, and by whose word: both sides' once the other has signed the closing that counts, or that it
-    has taken that. A peer that has only ended what ran, and said that it has closed the agreement, has signed no instant: that is our own
-    clock's. None for an agreement that is not closed. `own` is our participant id."""
+    has taken that and goes by it. A peer that has only ended what ran, and said that it has closed the agreement, has signed no instant:
+    that is our own clock's. None for an agreement that is not closed. `own` is our participant id."""
     if agreement.closed is None:
         return None
     role = "provider" if agreement.provider == own else "consumer"
@@ -45,5 +45,6 @@ async def closed_of(store: Store, agreement: Agreement, own: str) -> Closed | No
         by = own if agreement.closed_by == "us" else agreement.peer
         return Closed(agreement.closed, by, f"{role}-only")
     told = await store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
-    both = counts.issuer != own or (told is not None and told.entry is not None and not told.detail.get("code"))
+    ack = None if told is None or told.entry is None or told.detail.get("code") else kept(ClosingAck, told.entry)
+    both = counts.issuer != own or (ack is not None and ack.ends == counts.at)
     return Closed(agreement.closed, counts.issuer, "both" if both else f"{role}-only")

@@ -169,14 +169,15 @@ def _invoice(case: Case, found: Flows, at: Member) -> None:
 
 def _ends(case: Case, found: Flows, said: Any) -> bool:
     """Whether what an invoice says of the end of an agreement is what the agreement says of it. Both know only what the other side has
-    signed: the closing, or that it has taken the one of the exporter."""
+    signed: the closing, or that it has taken the one of the exporter, and goes by that."""
     agreed = case.agreement.value
     by = case.exporter if agreed["closedBy"] == "us" else case.counterparty
     if not isinstance(said, dict) or agreed["closed"] is None:
         return False
     at = datetime.fromtimestamp(agreed["closed"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     known = [each for each in found.closings if each.value.issuer == by and not refuses(found, each)]
-    both = any(by == case.counterparty or each.digest in found.answered for each in known)
+    taken = {closing: answer.value.ends for closing, answer in found.answered.items()}
+    both = any(by == case.counterparty or taken.get(each.digest) == each.value.at for each in known)
     return (said.get("at"), said.get("by")) == (at, by) and (said.get("attested") != "both" or both)
 
 

@@ -28,6 +28,7 @@ def fact(what: str, said: Closing | ClosingAck | None, **detail: Any) -> Evidenc
 
 ACK = ClosingAck(CONSUMER, PROVIDER, "a1", NOW + 2, AGREEMENT.id, fact("", OURS).digest or b"", ends=OURS.at)
 SIGNED, TAKEN, TOLD = fact("closing-signed", OURS), fact("closing-taken", THEIRS), fact("closing-told", ACK)
+EARLIER = fact("closing-told", replace(ACK, ends=OURS.at - 9, own="a.b.c"))  # by a closing of its own that was not taken here
 UNSIGNED, REFUSED = fact("closing-told", None), fact("closing-told", None, code="closing-twice")
 
 
@@ -41,6 +42,7 @@ UNSIGNED, REFUSED = fact("closing-told", None), fact("closing-told", None, code=
         ("us", (SIGNED, UNSIGNED), PROVIDER, "provider-only"),
         ("us", (SIGNED, REFUSED), PROVIDER, "provider-only"),
         ("us", (SIGNED, TOLD), PROVIDER, "both"),
+        ("us", (SIGNED, EARLIER), PROVIDER, "provider-only"),
         ("us", (SIGNED, TAKEN), PROVIDER, "provider-only"),
         ("us", (SIGNED, TAKEN, TOLD), PROVIDER, "both"),
         ("peer", (TAKEN,), CONSUMER, "both"),

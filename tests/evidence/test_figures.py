@@ -56,6 +56,10 @@ def test_an_agreement_is_closed_by_what_its_parties_have_signed_and_the_earlier_
             draft = Story(closings=closings, answers=answers).draft()
             invoiced(closed={"at": "2027-01-15T08:00:30.500Z", "by": closings[0].issuer, "attested": "both"})(draft)
             assert draft.codes() == (set() if answers or closings[0] is CLOSING else {"invoice-closed"}), "both know what both have signed"
+    before = signed(replace(CLOSING, at=CLOSING.at - 9))  # by which the other side goes, and the exporter does not
+    draft = Story(closings=(OWN_CLOSING,), answers=(answer(OWN_CLOSING, own=before, ends=CLOSING.at - 9),)).draft()
+    invoiced(closed={"at": "2027-01-15T08:00:30.500Z", "by": PROVIDER, "attested": "both"})(draft)
+    assert draft.codes() == {"invoice-closed"}
     # of one that only the exporter has signed nothing says that the other side goes by it
     for closings, said in (((CLOSING,), False), ((OWN_CLOSING,), True)):
         report = verify(Story(closings=closings).draft().data)
