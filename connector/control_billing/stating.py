@@ -150,8 +150,7 @@ class Stating:
             raise PeerFailed("the provider has signed that it has our last receipt, and has not acknowledged it")
         own = await self._own(stored, theirs, facts)
         code = _contradiction(theirs, kept(Statement, own), manifest_of(stored.manifest).issued, self._means.clock.now())
-        heard = orjson.loads((await self.ask("POST", place, stored.peer, own)).body)
-        if not code and isinstance(heard, dict) and heard.get("outcome") == DISPUTED:
+        if _disputed(await self.ask("POST", place, stored.peer, own)) and not code:
             code = "statement-differs"  # it says so of what is the same here
         outcome = Outcome(own, code or await timed(self._means, (stored,), theirs))
         apart = (pid,) if outcome.disputed else ()
@@ -293,7 +292,7 @@ class Stating:
         """The error for an answer that is none, with the code that the other side has given for its reason, if it has."""
         code: tuple[str, ...] = ()
         text = f"the other side answered a {'statement' if PATH in url else 'closing'} with status {reply.status}"
-        with suppress(orjson.JSONDecodeError, AttributeError):
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError):  # a proxy has words of its own
             code = (str(orjson.loads(reply.body)["type"]).rpartition(":")[2][:64],)
             text += f", `{code[0]}`"
         if reply.status in answers.NOT_US:
@@ -313,6 +312,15 @@ def _told(reply: Reply) -> dict[str, str]:
     if not found or not all(isinstance(value, str) for value in found.values()):
         raise PeerFailed("what the provider has on record of the transfer cannot be read")
     return found
+
+
+def _disputed(reply: Reply) -> bool:
+    """Whether the provider says that our statement differs from its own. Raises PeerFailed if it cannot be read."""
+    try:
+        heard = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise PeerFailed("what the provider says of our statement cannot be read") from None
+    return isinstance(heard, dict) and heard.get("outcome") == DISPUTED
 
 
 def _names(said: Statement, stored: Metered) -> bool:

@@ -19,6 +19,7 @@ from connector.metering.counts import Counts
 from connector.metering.objects import Receipt, digest, kept
 from connector.metering.statements import Statement
 from connector.odrl.operands import BYTE_COUNT
+from connector.ports import Reply
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
 from tests import pair
@@ -369,6 +370,18 @@ async def test_a_period_that_contradicts_disputes_the_account_and_one_that_is_be
         said = await both.consumer.asked("POST", path)
         assert (said["outcome"], said["code"]) == ("disputed", "statement-differs")
         assert (await stored(both.consumer, ours)).status == (await stored(both.provider, theirs)).status == "disputed"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"message":"no upstream"}', b"[]", b'"busy"', b"502", b"null"])
+async def test_what_a_proxy_says_in_its_own_words_is_asked_again_and_no_defect(body: bytes):
+    """A defect would end the attempts: the transfer stayed without a statement until the next start."""
+    error = stating.Stating.failed(f"https://hospital.example{stating.PATH}/urn:t", Reply(502, {}, body))
+    assert (type(error), error.message) == (PeerFailed, "the other side answered a statement with status 502")
+    if body == b"<html>":
+        with pytest.raises(PeerFailed, match="cannot be read"):
+            stating._disputed(Reply(200, {}, body))
+    else:
+        assert not stating._disputed(Reply(200, {}, body))
 
 
 async def test_a_peer_that_does_not_take_who_we_are_is_told_from_one_that_states_nothing(tmp_path: Path):
