@@ -235,21 +235,22 @@ def _replace(path: Path, document: Mapping[str, Any]) -> None:
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     """Put the file in place whole and durable, never readable by others in between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # ahead of all else: where it cannot be opened nothing has changed
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # a loss of power must not bring back the file that was there
-    except OSError as error:
-        text = f"`{path}` is written, and its folder cannot be made durable ({error.strerror}): a loss of power could undo it"
-        raise SettingsError(f"{text}; look at the disk, and see what is there before you say it again") from None
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        try:
+            os.fsync(folder)  # a loss of power must not bring back the file that was there
+        except OSError as error:
+            text = f"`{path}` is written, and its folder cannot be made durable ({error.strerror}): a loss of power could undo it"
+            raise SettingsError(f"{text}; look at the disk, and see what is there before you say it again") from None
     finally:
         os.close(folder)

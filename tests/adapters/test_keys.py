@@ -156,6 +156,23 @@ def test_a_key_that_is_in_place_and_not_yet_durable_is_said_to_be_so(tmp_path: P
     assert next(key for key in Keys(tmp_path, DID).public() if key.kid == f"{DID}#{old}").not_after == NOW
 
 
+def test_a_key_whose_folder_cannot_be_opened_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old, _ = generate(tmp_path, NOW - DAY), generate(tmp_path, NOW)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    opened = os.open
+
+    def of_files(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", of_files)
+    with pytest.raises(SettingsError, match=r"cannot be written: Permission denied; it is as it was"):
+        retire(tmp_path, old, NOW)
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_reload_says_what_changed(tmp_path: Path):
     first = generate(tmp_path, NOW)
     keys = Keys(tmp_path, DID)
