@@ -6,6 +6,7 @@ What nobody says is not among the facts, and no constraint on it holds (odrl.md 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -125,9 +126,9 @@ def _since(iri: str, policy: Policy, world: World, now: int, options: Options) -
 
 
 def with_this_use(operand: Operand | None, number: Number) -> Number:
-    """What a counter would stand at with one more use (odrl.md 1.7): `lteq 10` lets ten uses through and not eleven. A float, which no
-    caller should give, counts as what it is exactly; raises ValueError or OverflowError for one that is no number."""
-    exact = Fraction(number) if isinstance(number, float) else number
+    """What a counter would stand at with one more use (odrl.md 1.7): `lteq 10` lets ten uses through and not eleven. A float or decimal,
+    which no caller should give, counts as what it is exactly; raises ValueError or OverflowError for one that is no number."""
+    exact = Fraction(number) if isinstance(number, (float, Decimal)) else number
     return exact + (operand.step if operand else 0)
 
 

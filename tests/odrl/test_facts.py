@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -143,6 +144,13 @@ def test_a_count_that_is_no_number_permits_nothing() -> None:
                 decision = evaluate(found, request(), World(NOW, used={COUNT: 0, key: used}))  # type: ignore[dict-item]
                 assert (decision.result, decision.failed) == ("deny", "EVALUATION_FAILED")
                 assert decision.to_json()["code"] == "EVALUATION_FAILED"
+
+
+def test_a_count_in_another_type_of_number_is_what_it_is_and_can_be_told() -> None:
+    found = policy(rule(leaf("odrl:count", "lteq", {"@value": "5", "@type": "xsd:integer"})))
+    for used, result in ((Decimal(4), "permit"), (4.0, "permit"), (Decimal("4.5"), "deny"), (Decimal("NaN"), "deny")):
+        decision = evaluate(found, request(), World(NOW, used={COUNT: used}))  # type: ignore[dict-item]
+        assert (decision.result, decision.to_json()["result"]) == (result, result)
 
 
 def test_no_claim_says_what_was_used_up() -> None:
