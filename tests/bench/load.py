@@ -44,9 +44,8 @@ class Events:
 
     async def read(self, ready: asyncio.Event) -> None:
         """Read from now on, until cancelled."""
-        url = (
-            self._connector.url("management") + "/v1/events?after=now&state=FINALIZED&state=STARTED"
-        )  # whoever watches more costs those who are watched
+        # Nothing else is asked for: whoever watches more costs those who are watched.
+        url = self._connector.url("management") + "/v1/events?after=now&state=FINALIZED&state=STARTED"
         async with self._http.get(url, headers=self._connector.token) as response:
             response.raise_for_status()
             rest = b""
