@@ -14,6 +14,7 @@ from connector.errors import PeerFailed, PeerRefused
 PATIENCE_SECONDS: Final = 900.0  # with a peer whose catalog cannot be reached: one that restarts or moves is back by then
 CLOCK_SECONDS: Final = 86_400.0  # with one that does not take who we are, by a clock that is far from ours: an operator sees it by then
 FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # between two such attempts; each pause is up to twice the one before
+CLOCK_PAUSE_SECONDS_MAX: Final = 60.0  # for a day: every five seconds came to twenty thousand requests of each order
 T = TypeVar("T")
 
 
@@ -34,4 +35,4 @@ async def patiently(ask: Callable[[], Awaitable[T]], waits: Callable[[PeerFailed
                 raise
             waits(error)
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-        longest = min(longest * 2, PAUSE_SECONDS_MAX)
+        longest = min(longest * 2, CLOCK_PAUSE_SECONDS_MAX if by_clock else PAUSE_SECONDS_MAX)

@@ -1,5 +1,7 @@
 """How long a peer that cannot be reached is asked again, and what is not asked twice."""
 
+import asyncio
+
 import pytest
 
 from connector.control_streams import patience
@@ -51,8 +53,21 @@ async def test_patience_has_an_end_and_it_is_later_with_a_clock_that_was_set(mon
 async def test_a_peer_whose_clock_was_set_right_has_all_the_time_to_come_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.04)
-    monkeypatch.setattr(patience, "PAUSE_SECONDS_MAX", 0.04)
+    monkeypatch.setattr(patience, "CLOCK_PAUSE_SECONDS_MAX", 0.04)
     apart = [PeerRefused("who?", status=401, said="clocks-apart") for _ in range(6)]
     peer, heard = Peer(*apart, PeerFailed("away")), list[PeerFailed]()
     assert await patiently(peer.ask, heard.append) == "here"
     assert len(heard) == len(apart) + 1
+
+
+async def test_who_waits_for_a_clock_for_a_day_asks_once_a_minute_and_for_a_restart_every_five_seconds(monkeypatch: pytest.MonkeyPatch):
+    slept = list[float]()
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    apart = [PeerRefused("who?", status=401, said="clocks-apart") for _ in range(20)]
+    assert await patiently(Peer(*apart, PeerFailed("away"), PeerFailed("away")).ask, lambda _: None) == "here"
+    assert all(30 <= each <= 60 for each in slept[10:20])
+    assert slept[-1] <= 5
