@@ -185,7 +185,7 @@ class Registry:
 
 def registry_of(options: Options) -> Registry:
     """The registry for these options; the same object for the same profiles and vocabularies. Raises PolicyError for a profile that gives
-    a word of the ODRL core another meaning."""
+    a word of the ODRL core another meaning, and for two that say of one context different things."""
     return _registry(options.profiles, options.vocabularies, options.duration_mode == "seconds")
 
 
@@ -232,7 +232,7 @@ def _built(profiles: tuple[Profile, ...], vocabularies: tuple[Vocabulary, ...], 
         duties={**DUTY_TIME, **{iri: when for profile in profiles for iri, when in profile.duties.items()}},
         versions={profile.id: profile.version for profile in profiles},
         labels={iri: label for profile in profiles for iri, label in profile.labels.items()},
-        contexts={url: document for profile in profiles for url, document in profile.contexts.items()},
+        contexts=_contexts(profiles),
         seconds=seconds,
     )
 
@@ -245,6 +245,18 @@ def _leaves_the_core_alone(profile: Profile, operands: set[str]) -> None:
         message = f"the profile `{profile.id}` gives `{compact(iri)}` another meaning than ODRL"
         finding = Finding(Code.CONFLICTING_TERMS, "", message, "give it an IRI of its own")
         raise PolicyError(str(finding), (finding,))
+
+
+def _contexts(profiles: Iterable[Profile]) -> dict[str, Mapping[str, Any]]:
+    """The contexts of all profiles by their URL, under which each is one and the same."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for profile in profiles:
+        for url, document in profile.contexts.items():
+            if found.setdefault(url, document) != document:
+                message = f"the profile `{profile.id}` says of the context `{url}` something else than another profile"
+                finding = Finding(Code.CONFLICTING_TERMS, "", message, "load one of them")
+                raise PolicyError(str(finding), (finding,))
+    return found
 
 
 def _spellings(iri: str, prefixes: Mapping[str, str]) -> list[str]:

@@ -123,10 +123,16 @@ def _contexts(raw: object, words: Iterable[str], prefixes: Mapping[str, str], ch
     split = [word.partition(":") for word in words]
     bare = {**prefixes, **{name: prefixes[prefix] + name for prefix, _, name in split if prefix in prefixes}}
     documents = {"words": {"@context": bare}, "odrl": CONTEXTS[PROFILE_CONTEXT]}
+    taken = sorted(bare.keys() & CONTEXTS[PROFILE_CONTEXT]["@context"].keys())
     found: dict[str, Mapping[str, Any]] = {}
     for url, what in checking.mapping(raw, "/contexts").items():
         if not url.startswith(ABSOLUTE):
             checking.note(at("/contexts", url), "it is no URL", "write the URL by which policies name the context")
+        if url in CONTEXTS:
+            checking.note(at("/contexts", url), "what this context says is known here", "leave it out")
+        if what == "words" and taken:
+            said = f"without its prefix `{taken[0]}` would no longer be the word of ODRL that it is"
+            checking.note(at("/contexts", url), said, "leave the context out: policies write the words of this pack with their prefix")
         found[url] = documents[checking.one_of(what, documents, at("/contexts", url))]
     return found
 

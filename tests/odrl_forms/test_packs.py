@@ -139,6 +139,11 @@ def test_a_foreign_pack_decides_without_any_code_of_ours():
         (changed(contexts={"w": "words"}), "/contexts/w: it is no URL; write the URL by which policies name the context"),
         (changed(contexts={"https://w.example/": "all"}), "`all` is not among the choices; write one of `words`, `odrl`"),
         (changed(contexts={5: "words"}), "/contexts"),
+        (changed(contexts={DSP_CONTEXT: "words"}), "what this context says is known here; leave it out"),
+        (
+            changed(contexts={"https://w.example/": "words"}, actions={"w:permission": {"in": "use", "en": "a", "zh": "a"}}),
+            "without its prefix `permission` would no longer be the word of ODRL that it is",
+        ),
         (changed(operands={"odrl:count": PACK["operands"]["w:station"]}), "`odrl:count` is defined elsewhere; leave it out"),
         (changed(iris=["profile"]), "/iris/0: `profile` is no IRI"),
     ],
@@ -278,6 +283,16 @@ def test_a_policy_under_the_contexts_of_catena_x_means_what_its_words_mean_with_
     assert meaning(policy) == meaning(load({"@context": DSP_CONTEXT, **said("cx-policy:")}, options=options()))
     with pytest.raises(PolicyError, match="is not at hand, and none is ever fetched"):
         load({"@context": contexts, **short})  # without the pack nobody knows the context
+
+
+def test_one_context_says_one_thing_in_all_packs():
+    url = "https://w.example/context.jsonld"
+    one, same, other = (
+        Profile(id, contexts={url: {"@context": {"w": f"https://w.example/{name}#"}}}) for id, name in (("a", "1"), ("b", "1"), ("c", "2"))
+    )
+    assert registry_of(Options(profiles=(one, same))).contexts == one.contexts
+    with pytest.raises(PolicyError, match=f"`c` says of the context `{url}` something else"):
+        registry_of(Options(profiles=(one, other)))
 
 
 def test_beside_the_context_of_the_protocol_a_word_without_its_prefix_stays_one_that_readers_lose():
