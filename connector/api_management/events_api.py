@@ -57,7 +57,7 @@ def routes(doors: Doors) -> tuple[tuple[str, str, Handler], ...]:
                 await reader.woken.wait()
                 reader.woken.clear()  # ahead of every look: what is committed while the store is read wakes again
                 reader.idle = False
-                if doors.feed.closed:
+                if doors.feed.closed or request.transport is None:  # who wants to hear of little may be written to never again
                     return response
                 live = reader.following(after)
                 events = live if live is not None else await doors.store.events(after, EVENTS_READ)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from connector.control.journal import LIVE_MAX, Feed
 from connector.records import Changes
 from tests.api.conftest import desk as desk  # noqa: PLC0414 - the fixture
 from tests.api.conftest import events
@@ -47,6 +48,19 @@ async def test_who_asks_for_states_hears_of_processes_in_them_and_of_nothing_els
             assert (await anext(feed))[1] == finalized, "what is on record is chosen from like what comes"
     answer = await desk.us.manage("GET", "/events?state=FINALISED")
     assert (answer.status, "FINALIZED" in answer.json["detail"]) == (400, True)
+
+
+async def test_a_reader_that_has_gone_is_forgotten_also_if_nothing_comes_that_it_wanted_to_hear_of(desk: Desk):
+    journal = desk.us.connector.journal
+    feed = next(each.__self__ for each, _ in journal._listeners if isinstance(getattr(each, "__self__", None), Feed))  # type: ignore[attr-defined]
+    others = set(feed._readers)
+    async with asyncio.timeout(5):
+        async with events(desk.us, "?after=now&state=AGREED"):
+            (reader,) = feed._readers - others
+            while not reader.idle:  # noqa: ASYNC110 - of who waits nobody is told
+                await asyncio.sleep(0)
+        while reader in feed._readers:
+            await journal.commit(Changes(evidence=tuple(fact(state="REQUESTED") for _ in range(LIVE_MAX // 4))))
 
 
 @pytest.mark.parametrize("after", ["yesterday", "-1", str(2**63)])
