@@ -75,7 +75,7 @@ def apart_seconds(date: str | None, now: float) -> float:
     Nobody has signed that: it tells why we are not taken for who we are, and nothing follows from it but patience."""
     try:
         return abs(parsedate_to_datetime(date or "").timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of thirty digits is none
         return 0.0
 
 

@@ -100,6 +100,7 @@ def test_retry_after_is_read_in_seconds_or_not_at_all(value: str | None, seconds
         (404, 3600, False),
         (401, None, False),
         (401, "yesterday", False),
+        (401, f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT", False),
     ],
 )
 def test_who_does_not_take_who_we_are_by_another_clock_is_told_by_its_date(status: int, date: float | str | None, apart: bool):
