@@ -59,6 +59,7 @@ CHINESE = {
     "rule {}": "规则 {}",
     "at {}": "位置 {}",
     "; found {}": "；实际为 {}",
+    " with {} used": "（此前已用{}）",
     "; not known": "；尚不可知",
     ", {}": "，{}",
     "we have told {}": "我方已告知 {}",
@@ -291,7 +292,7 @@ class Telling:
             at = (say("rule {}", rule) if rule else "", say("at {}", place) if place else "", ground.get("policy") or "")
             where, said = ", ".join(filter(None, at)), str(ground.get("code", ""))
             if "leftOperand" in ground:
-                said = self._asked(ground["leftOperand"], ground.get("operator"), ground.get("expected"), place)
+                said = self._asked(ground["leftOperand"], ground, place)
                 said += say("; found {}", ", ".join(ground["actual"])) if ground.get("actual") else ""
             mark = STATES.get(self.states.get(place or "", ""), OPEN if ground.get("code") == NOT_KNOWN else NO)
             yield depth, f"{mark} {said} ({where})" if where else f"{mark} {said}"
@@ -341,7 +342,7 @@ class Telling:
         """What a constraint asks for; of one that is not understood, where it stands."""
         if not node.get("left"):
             return self.say("a constraint that is not understood ({})", node.get("path"))
-        return self._asked(node["left"]["iri"], node.get("operator"), node.get("expected"), node.get("path"))
+        return self._asked(node["left"]["iri"], node, node.get("path"))
 
     def _fact(self, operand: str, fact: Mapping[str, Any]) -> str:
         """What was known of an operand, and who said it."""
@@ -365,11 +366,12 @@ class Telling:
             said += say(phrase, ", ".join(names)) if names else ""
         return say("to be on record: {}", said)
 
-    def _asked(self, left: Any, operator: Any, expected: Any, path: Any) -> str:
+    def _asked(self, left: Any, said: Mapping[str, Any], path: Any) -> str:
         if path in self.texts and (self.lang != "en" or policy_text.short(left) == MONEY):  # names of operands and currencies are in it too
             return self.texts[path]
         words = CHINESE_OPERATORS if self.lang == "zh" else policy_text.OPERATORS
-        return f"{policy_text.short(left)} {words.get(operator, operator)} {', '.join(map(str, expected or ()))}"
+        operator, used = said.get("operator"), self.say(" with {} used", said["status"]) if said.get("status") else ""
+        return f"{policy_text.short(left)} {words.get(str(operator), operator)} {', '.join(map(str, said.get('expected') or ()))}{used}"
 
     def _duty(self, duty: Mapping[str, Any]) -> str:
         say = self.say

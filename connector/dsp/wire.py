@@ -28,9 +28,9 @@ STRING_CHARACTERS_MAX = 65_536  # longer strings are data, and data does not tra
 ALIASES = frozenset({"id", "type", "uid"})
 REASON_ITEMS_MAX, REASONS_MAX, REASON_CHARACTERS_MAX, CODE_CHARACTERS_MAX = 32, 10, 500, 100  # of a refusal by a peer, as it is kept
 VALUES_MAX, VALUE_CHARACTERS_MAX = 20, 200  # of a list in its grounds
-GROUND = ("code", "policy", "rule", "constraint", "path", "leftOperand", "operator")
+GROUND = ("code", "policy", "rule", "constraint", "path", "leftOperand", "operator", "status")
 GROUND_LISTS = ("expected", "actual")
-HOW, LEAF = "how_to_fulfil", ("path", "operator", "unit", "id")  # of a duty that is not done; of a refinement of its act
+HOW, LEAF = "how_to_fulfil", ("path", "operator", "unit", "status", "id")  # of a duty that is not done; of a refinement of its act
 NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')  # every name in a JSON text ends so, and a string that begins with a colon looks like it
 
 

@@ -374,3 +374,15 @@ def test_how_a_duty_that_the_other_side_waits_for_is_fulfilled_is_told_under_its
             "to be on record: delete and inform where media is disk and a constraint that is not understood (/s) on urn:d"
             " with did:web:hospital.example by did:web:biopharma.example",
         )
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_limit_that_counts_from_a_status_is_told_with_it(lang: Language):
+    asked = {"operator": "lteq", "expected": ["5"], "status": "4"}
+    ground = asked | {"code": "QUOTA_EXHAUSTED", "leftOperand": "odrl:count", "actual": ["2"], "constraint": "/p"}
+    leaf = asked | {"path": "/p", "left": {"iri": "http://www.w3.org/ns/odrl/2/count"}, "actual": "2", "state": "unsatisfied"}
+    said = {"en": "count <= 5 with 4 used; found 2", "zh": "count <= 5（此前已用4）；实际为 2"}[lang]
+    telling = Telling(lang)
+    for lines in (telling.grounds([ground], 0), telling._constraint(leaf, 0, 1)):
+        ((_, line),) = lines
+        assert said in line

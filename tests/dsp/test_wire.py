@@ -267,15 +267,17 @@ HOW = {
     "refinements": [
         {"path": "/p/0", "left": {"iri": "odrl:payAmount", "label": "the amount"}, "operator": "eq", "expected": ["5.00"], "unit": "EUR"},
         {"path": "/p/1", "operator": "or", "id": "urn:r"},
+        {"path": "/p/2", "left": {"iri": "odrl:count", "label": "uses"}, "operator": "eq", "expected": ["7"], "status": "4"},
     ],
     "with": {"compensatedParty": "did:web:p.example"},
 }
 DUTY = {"code": "DUTY_NOT_FULFILLED", "rule": "/permission/0", "path": "/permission/0/duty/0", "how_to_fulfil": HOW}
+USED_UP = GROUND | {"code": "QUOTA_EXHAUSTED", "leftOperand": "odrl:count", "operator": "lteq", "expected": ["5"], "status": "4"}
 REFUSALS = [move for move in Move if move.termination or move is Move.SUSPENSION]
 
 
 @pytest.mark.parametrize("move", REFUSALS)
-@pytest.mark.parametrize("grounds", [(), (GROUND,), (GROUND, {"code": "PROHIBITED", "rule": "/prohibition/0"}), (DUTY,)])
+@pytest.mark.parametrize("grounds", [(), (GROUND,), (GROUND, {"code": "PROHIBITED", "rule": "/prohibition/0"}), (DUTY,), (USED_UP,)])
 def test_a_refusal_carries_its_sentences_and_then_the_same_as_data(move: Move, grounds: tuple[dict[str, Any], ...]):
     reason = wire.reason_items(("Denied: no.", "And why."), grounds)
     document = wire.message(move, consumer_pid="c", provider_pid="p", code="CONSTRAINT_UNSATISFIED", reason=reason)
