@@ -55,16 +55,17 @@ class Trust:
 
     def __init__(self, ca_file: Path | None, certificate: Path | None, key: Path | None, crl_file: Path | None) -> None:
         files = ca_file, certificate, key, crl_file
-        self._ca_file, self._crl_file, self._counting = ca_file, crl_file, weakref.WeakSet[ssl.SSLContext]()
-        self._vouching = authorities(ca_file)
+        self._crl_file, self._counting = crl_file, weakref.WeakSet[ssl.SSLContext]()
         self.renewed: Callable[[], None] = lambda: None
 
         def make() -> ssl.SSLContext:
+            self._loading = authorities(ca_file)  # ahead of OpenSSL: one that is taken away in between is missed at the next look
             context = client_tls(*files)
             self._counting.add(context)
             return context
 
         self._files = OfFiles("egress.certificate", [each for each in files if each is not None], make, self._changed)
+        self._vouching = self._loading
 
     def now(self) -> ssl.SSLContext:
         """The context of connections from now on."""
@@ -79,7 +80,7 @@ class Trust:
         return context in self._counting
 
     def _changed(self, context: ssl.SSLContext, others: frozenset[Path]) -> None:
-        before, self._vouching = self._vouching, authorities(self._ca_file)
+        before, self._vouching = self._vouching, self._loading
         if self._crl_file in others or before - self._vouching:
             self._counting = weakref.WeakSet((context,))
             self.renewed()

@@ -227,6 +227,29 @@ async def test_an_authority_more_ends_nothing(space: Space):
         assert not server.closed.is_set()
 
 
+def test_an_authority_that_is_taken_away_while_it_is_loaded_counts_no_more_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one, other = (trustme.CA().cert_pem.bytes() for _ in range(2))
+    trusted, loaded = tmp_path / "ca.pem", dialled.client_tls
+    trusted.write_bytes(one)
+    trust = dialled.Trust(trusted, None, None, None)
+
+    def meanwhile(*files: Path | None) -> ssl.SSLContext:
+        context = loaded(*files)
+        trusted.write_bytes(one)
+        return context
+
+    trusted.write_bytes(one + other)
+    monkeypatch.setattr(dialled, "client_tls", meanwhile)
+    trust.renew()
+    believing = trust._files._value  # a look at the files goes before each use
+    assert trust.counts(believing)
+    monkeypatch.undo()
+    assert trust.renew()
+    assert not trust.counts(believing)
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("change", ["lists", "guard"])
 async def test_what_changes_while_hands_are_shaken_counts_too(space: Space, change: str):
