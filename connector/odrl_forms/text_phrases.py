@@ -16,7 +16,7 @@ from typing import Any, Final
 from connector.errors import PolicyError
 from connector.odrl import values
 from connector.odrl.codes import Code
-from connector.odrl.model import Constraint, Number, Window
+from connector.odrl.model import Constraint
 from connector.odrl.operands import BYTE_COUNT, PARTICIPANT, RECORD_COUNT
 from connector.odrl.registry import Registry, Values
 from connector.odrl.vocabulary import ABSOLUTE, ODRL, PREFIXES
@@ -273,8 +273,8 @@ def constraint_text(constraint: Constraint, registry: Registry) -> str:
         text = f"{operand_word(constraint.operand, registry)} {PHRASES[operand.values][operator].asked} {right}"
     if constraint.unit and operand.values != "event":
         text += f" unit {id_text(constraint.unit, registry)}"
-    if operand.values == "number" and isinstance(constraint.test, Window) and (used := _used(constraint)):
-        text += f" with {used} used"
+    if constraint.used:
+        text += f" with {constraint.used} used"
     return text + (f" as {id_text(constraint.id, registry)}" if constraint.id else "")
 
 
@@ -286,21 +286,6 @@ def _spoken(constraint: Constraint, registry: Registry) -> str:
     written = [theirs for theirs, ours in alias.operators.items() if ours == constraint.operator]
     fitting = [theirs for theirs in written if len(constraint.expected) == 1 or theirs in LIST_OPERATORS]
     return fitting[0] if fitting else constraint.operator
-
-
-def _used(constraint: Constraint) -> str:
-    """The `status` that moved the limit, "" for none."""
-    test, written = constraint.test, values.number(constraint.expected[0])[0]
-    edge = test.end or test.start if isinstance(test, Window) else None
-    moved: Number = 0 if edge is None else written - edge[0]
-    if not moved:
-        return ""
-    if isinstance(moved, int) or moved.denominator == 1:
-        return str(moved)
-    digits = next(count for count in range(1, 1000) if moved * 10**count % 1 == 0)
-    whole = int(moved * 10**digits)
-    text = str(abs(whole)).rjust(digits + 1, "0")
-    return f"{'-' if whole < 0 else ''}{text[:-digits]}.{text[-digits:]}"
 
 
 def _right_text(sort: Values, operator: str, expected: Sequence[str], registry: Registry) -> str:
