@@ -95,7 +95,7 @@ def _closings(case: Case, found: Flows) -> None:
         if said.setdefault(value.issuer, value.at) != value.at:
             case.accuse("closing-twice", at.member)
     for at in found.closing_acks:
-        _answer(case, found, at)
+        _answer(case, found, at, said)
     standing = [at.value for at in found.closings if not refuses(found, at)]
     # Whose own closing was refused goes by the other's, which it has to show, and as long as there is none stays with its own.
     counts = first(standing or (at.value for at in found.closings if at.value.issuer == case.exporter), case.provider)
@@ -107,8 +107,9 @@ def _closings(case: Case, found: Flows) -> None:
         case.fault("closing-other", case.agreement, "/closed")
 
 
-def _answer(case: Case, found: Flows, at: Object) -> None:
-    """Whether an answer to a closing is one to a closing of the file, and says what follows from that."""
+def _answer(case: Case, found: Flows, at: Object, said: dict[str, int]) -> None:
+    """Whether an answer to a closing is one to a closing of the file, and says what follows from that; whether the closing in it is the one
+    that its side has `said` (participant -> instant)."""
     ack = at.value
     closing = next((each for each in found.closings if each.digest == ack.closing), None)
     if closing is None:
@@ -120,6 +121,8 @@ def _answer(case: Case, found: Flows, at: Object) -> None:
     except MeterRefused as refused:
         case.refused(refused.code, refused.message, at.member, "/jws")
         return
+    if own is not None and said.setdefault(own.issuer, own.at) != own.at:
+        case.accuse("closing-twice", at.member)
     if ack.state == REFUSED and ack.issuer == case.exporter and not _is_founded(case, found, ack, closing.value):
         case.fault("closing-ack-unfounded", at.member, "/jws")
     if found.answered.setdefault(closing.digest, at).value.state != ack.state:

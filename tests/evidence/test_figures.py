@@ -71,6 +71,11 @@ def test_two_closings_of_one_side_with_different_instants_accuse_it():
     report = verify(twice.data)
     assert report.sound
     assert [(each.code, each.accuses) for each in report.findings] == [("closing-twice", True)]
+    later = signed(replace(CLOSING, at=CLOSING.at + 7))
+    within = Story(closings=(OWN_CLOSING, CLOSING), answers=(answer(OWN_CLOSING, own=later),)).draft()
+    report = verify(within.data)
+    assert report.sound
+    assert [(each.code, each.accuses) for each in report.findings] == [("closing-twice", True)]
 
 
 def test_what_either_side_has_signed_of_the_closing_of_the_other_is_told():
