@@ -260,7 +260,10 @@ policies = st.integers(0, 2**64).map(lambda seed: load(Meeting(seed).document, o
 
 def whole(decision: Decision) -> None:
     """Everything that a decision can be asked for."""
-    assert decision.to_json()["result"] == decision.result
+    told = decision.to_json()
+    assert (told["result"], told["code"], tuple(told["missing"])) == (decision.result, decision.code, decision.missing)
+    assert told["rules"] == ([] if decision.failed or told["abridged"] else [rule.to_json() for rule in decision.rules])
+    assert decision.failed or not decision.permitted or decision.owes is (decision.result == "permit-with")
     assert all(0 < len(sentence) <= 500 and sentence.isprintable() for level in ("peer", "full") for sentence in decision.reason(level))
     assert decision.reason("none") == []
     assert isinstance((decision.code, decision.rules, decision.missing, decision.duties, decision.near_misses), tuple)
