@@ -25,7 +25,7 @@ from connector.odrl.model import Number
 from connector.odrl.operands import CORE_ALIASES, CORE_OPERANDS
 from connector.odrl.registry import CHOICE, CONCEPT, ORDER, Alias, Label, Operand, Profile, Vocabulary
 from connector.odrl.values import number
-from connector.odrl.vocabulary import ABSOLUTE, EXACT_MATCH, INCLUDED_IN, OPERATORS, compact
+from connector.odrl.vocabulary import ABSOLUTE, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS, compact
 from connector.odrl.words import shown
 from connector.odrl_forms.checking import Checking, at
 from connector.odrl_rdf.contexts import CONTEXTS, PROFILE_CONTEXT
@@ -123,7 +123,7 @@ def _contexts(raw: object, words: Iterable[str], prefixes: Mapping[str, str], ch
     split = [word.partition(":") for word in words]
     bare = {**prefixes, **{name: prefixes[prefix] + name for prefix, _, name in split if prefix in prefixes}}
     documents = {"words": {"@context": bare}, "odrl": CONTEXTS[PROFILE_CONTEXT]}
-    taken = sorted(bare.keys() & CONTEXTS[PROFILE_CONTEXT]["@context"].keys())
+    taken = sorted(name for name in bare.keys() & CONTEXTS[PROFILE_CONTEXT]["@context"].keys() if bare[name] not in (ODRL, ODRL + name))
     found: dict[str, Mapping[str, Any]] = {}
     for url, what in checking.mapping(raw, "/contexts").items():
         if not url.startswith(ABSOLUTE):

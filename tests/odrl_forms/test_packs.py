@@ -285,6 +285,13 @@ def test_a_policy_under_the_contexts_of_catena_x_means_what_its_words_mean_with_
         load({"@context": contexts, **short})  # without the pack nobody knows the context
 
 
+def test_a_context_of_words_may_have_the_prefix_of_odrl():
+    (url, document), *_ = read_pack(
+        changed(contexts={"https://w.example/": "words"}, prefixes={"odrl": ODRL, **PACK["prefixes"]})
+    ).contexts.items()
+    assert (url, document["@context"]["odrl"]) == ("https://w.example/", ODRL)
+
+
 def test_one_context_says_one_thing_in_all_packs():
     url = "https://w.example/context.jsonld"
     one, same, other = (
