@@ -169,8 +169,9 @@ class Closings:
             raise self._stating.failed(url, reply)
         ack = self._read(agreement, token, code, answer) if answer else None
         own = answer if ack is None else ack.own
-        if own and not code:
-            await self._answered(agreement, own)
+        taken = not code and bool(own) and await self._answered(agreement, own or "")
+        if ack is not None and not code and not taken and ack.ends != kept(Closing, token).at:
+            raise PeerFailed("the other side goes by a closing of its own that does not hold here; it is told so, and then ours counts")
         await self._told(agreement, code, answer if ack is not None else None)
 
     def _read(self, agreement: Agreement, token: str, code: str, answer: str) -> ClosingAck | None:
@@ -192,7 +193,7 @@ class Closings:
 
     async def _told(self, agreement: Agreement, code: str, ack: str | None = None) -> None:
         """Put on record that a closing of ours is told, or that it will not be taken (`code`), which a person has to look at; and what the
-        other side has signed of it."""
+        other side has signed of it. One that is refused for good ends nothing: then the other side's counts, if it has been taken."""
         means, id = self._means, agreement.id
         if code:
             telemetry.log.error("the other side does not take a closing", agreement=id, peer=agreement.peer, code=code, remedy=REMEDY)
@@ -200,7 +201,11 @@ class Closings:
         told = Evidence(telemetry.CLOSING_TOLD, None, id, agreement.peer, None, means.clock.now(), digest=name, detail=detail, entry=ack)
 
         async def step() -> Changes | None:
-            return Changes(evidence=(told,)) if await means.store.newest_fact(id, told.what) is None else None
+            if await means.store.newest_fact(id, told.what) is not None:
+                return None
+            theirs = await means.store.newest_fact(id, telemetry.CLOSING_TAKEN) if code in FINAL else None
+            now = await means.store.agreement(id)
+            return Changes(evidence=(told,)) if theirs is None or now is None else _by(now, kept(Closing, theirs.entry or ""), told)
 
         await means.decide(step, id)
 
@@ -252,12 +257,14 @@ class Closings:
             return False
         return True
 
-    async def _answered(self, agreement: Agreement, token: str) -> None:
-        """The other side has closed it, too. Of an answer that does not hold nothing is kept: it has our closing all the same."""
+    async def _answered(self, agreement: Agreement, token: str) -> bool:
+        """The other side has closed it, too; whether that is taken. Of a closing that does not hold nothing is kept here."""
         try:
             await self._take(agreement.id, agreement.peer, token)
         except ConnectorError as error:
-            telemetry.log.warning("the answer to a closing does not hold", agreement=agreement.id, reason=error.message)
+            telemetry.log.warning("the closing in an answer does not hold", agreement=agreement.id, reason=error.message)
+            return False
+        return True
 
     async def hear(self, caller: str, token: str) -> Heard:
         """Take the closing (JWS) of `caller`: the agreement is closed from its instant on, or from that of our own if that counts, and what
@@ -350,9 +357,7 @@ class Closings:
         told = await means.store.newest_fact(agreement.id, telemetry.CLOSING_TOLD)
         if ours and found.issuer == agreement.provider and told is not None and not told.detail:
             demand_unheard(found, *ours, told.at)
-        reason = agreement.reason if agreement.closed_by == "peer" else None
-        after = replace(agreement, closed=found.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)
-        return Changes((Expect(Agreement, agreement.id, agreement.version),), (after,), evidence=(fact,))
+        return _by(agreement, found, fact)
 
     def _instead(self, agreement: Agreement, now: float, taken: Evidence) -> Changes:
         """Close an agreement, as its provider, whose consumer has told us too late that it has: both sides bill by this instant."""
@@ -373,6 +378,13 @@ class Closings:
         for account in await self._means.store.metered_of(agreement.id):
             row = await last_before(self._means.store, account, latest)
             demand_after(found, account, None if row is None else kept(Receipt, row.receipt).counts)
+
+
+def _by(agreement: Agreement, closing: Closing, fact: Evidence) -> Changes:
+    """What has an agreement go by a closing of the other side."""
+    reason = agreement.reason if agreement.closed_by == "peer" else None
+    after = replace(agreement, closed=closing.seconds, closed_by="peer", reason=reason, version=agreement.version + 1)
+    return Changes((Expect(Agreement, agreement.id, agreement.version),), (after,), evidence=(fact,))
 
 
 def _answer(reply: Reply) -> tuple[str, str]:

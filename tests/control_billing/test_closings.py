@@ -686,3 +686,24 @@ async def test_a_peer_that_closes_again_and_again_leaves_no_record_without_end()
             await provider.closings.hear(CONSUMER, each)
     assert await provider.closings.hear(CONSUMER, tokens[0]) == first
     assert len(await provider.store.evidence_of("urn:uuid:agreement")) == 1 + 32 + 16
+
+
+@pytest.mark.asyncio
+async def test_who_learns_that_its_earlier_closing_is_refused_goes_by_the_later_one_that_it_has_taken():
+    now = 1_800_000_000.0
+    provider, consumer = await sides(now)
+    consumer.clock.at = now - 2 * DAY  # before the agreement was made
+    await consumer.close()
+    consumer.clock.at = now
+    await provider.close()
+    with pytest.raises(PeerFailed, match="goes by a closing of its own"):
+        await provider.closings.tell("urn:uuid:agreement")
+    assert await provider.store.untold() == ["urn:uuid:agreement"]
+    await consumer.tell(lost=False)
+    told = await consumer.store.newest_fact("urn:uuid:agreement", "closing-told")
+    assert told is not None
+    assert told.detail == {"code": "closing-before"}
+    await provider.tell(lost=False)
+    for side in (provider, consumer):
+        assert await closed_of(side.store, await side.agreement(), side.name) == Closed(now, PROVIDER, "both")
+        assert await side.store.untold() == []
