@@ -11,7 +11,7 @@ from connector.evidence.ledgers import Ledgers
 from connector.evidence.members import BEFORE, PLACES, Finding, Member, finding, read
 from connector.evidence.report import ClosingTold, FlowTold, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed
-from connector.metering.closing import seconds_of
+from connector.metering.closing import instant_of, seconds_of
 from connector.metering.content import write_bytes
 
 FINDINGS_MAX = 200  # findings of one file; more are not read
@@ -232,12 +232,16 @@ def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
 
 def _ended(case: Case, signed: Flows) -> Iterator[str]:
     """What is not proven of the end of the agreement."""
-    theirs = [each.value for each in (*signed.closings, *signed.answered.values()) if each.value.issuer == case.counterparty]
-    if case.agreement.value["closed"] is not None and not theirs:
-        yield (
-            f"that {case.counterparty} goes by the same end of the agreement: it has signed no closing of its own, and whether it has"
-            f" taken that of {case.exporter} its own export shows"
-        )
+    closed, other = case.agreement.value["closed"], case.counterparty
+    answers = [each.value for each in signed.answered.values() if each.value.issuer == other]
+    if closed is not None and not any(each.value.issuer == other for each in signed.closings):
+        if not answers:
+            yield (
+                f"that {other} goes by the same end of the agreement: it has signed no closing of its own, and whether it has taken that of"
+                f" {case.exporter} its own export shows"
+            )
+        elif all(each.ends != instant_of(closed) for each in answers):
+            yield f"that {other} goes by the same end of the agreement: what it has signed says another, or none"
     if len({each.value.issuer for each in signed.closings}) > 1 and not signed.answered:
         yield "that either side knew of the closing of the other: nobody has signed an answer that is in the file"
 

@@ -66,6 +66,14 @@ def test_an_agreement_is_closed_by_what_its_parties_have_signed_and_the_earlier_
         assert any(f"that {CONSUMER} goes by the same end" in each for each in report.unproven) is said
 
 
+def test_of_an_end_that_the_other_side_refuses_it_is_said_that_it_goes_by_another():
+    for said in (answer(OWN_CLOSING, **REFUSAL | {"ends": None}), answer(OWN_CLOSING)):
+        report = verify(Story(closings=(OWN_CLOSING,), answers=(said,)).draft().data)
+        assert report.sound, report.findings
+        found = [each for each in report.unproven if f"that {CONSUMER} goes by the same end" in each]
+        assert [each.endswith("what it has signed says another, or none") for each in found] == [True] * (said.state == "refused")
+
+
 def test_two_closings_of_one_side_with_different_instants_accuse_it():
     twice = Story(closings=(CLOSING, replace(CLOSING, id="c4", at=CLOSING.at + 7))).draft()
     report = verify(twice.data)
