@@ -28,7 +28,7 @@ from connector.metering.content import write_bytes
 from connector.metering.objects import digest, kept
 from connector.metering_bills.invoice import Closed
 from connector.ports import Reply
-from connector.records import Agreement, Changes
+from connector.records import Agreement, Changes, Evidence
 from connector.signatures import jws
 from tests import pair
 from tests.control_billing.test_stating import fact, quick
@@ -371,6 +371,8 @@ async def test_a_closing_that_a_provider_hears_of_too_late_ends_by_the_providers
             closed = None if past.closed is None else past.closed - 8 * DAY
             await at.connector.store.commit(Changes(saves=(replace(past, created=past.created - 9 * DAY, closed=closed),)))
         late = closing(both.consumer, both.provider, agreement, instant_of(time.time() - 8 * DAY))
+        signed = Evidence("closing-signed", None, agreement, both.provider.site.id, None, time.time(), digest=digest(late), entry=late)
+        await both.consumer.connector.store.commit(Changes(evidence=(signed,)))
         assert (await say(both.consumer, both.provider, late)).status == 200
         await fact(both.provider, agreement, "closing-told")
         assert await facts(both.provider, agreement) == ["closing-taken", "closing-signed", "closing-answered", "closing-told"]
