@@ -60,6 +60,7 @@ class Reception:
 
     def __init__(self, *, over: bool = False) -> None:
         self._now: Brought | None = None
+        self._reading: Brought | None = None  # the one whose body somebody reads
         self._news = asyncio.Condition()
         self._wanted: int | None = None
         self._receipt = ""  # that waits for its ack
@@ -111,7 +112,8 @@ class Reception:
 
     async def sign(self, receipt: str) -> str:
         """Answer with a receipt; returns its ack, which the next request carries. Raises PeerFailed if none does; ALONE_SECONDS without a
-        request are enough for that: whoever has a receipt may have another way to the provider."""
+        request are enough for that: whoever has a receipt may have another way to the provider. A request whose bytes nobody reads by
+        then has come in vain, since all is here already, and is answered all the same."""
         loop = asyncio.get_running_loop()
         async with self._news:
             self._receipt, self._ack = receipt, loop.create_future()
@@ -119,9 +121,13 @@ class Reception:
             self._say()
         while not acknowledged.done():
             await asyncio.wait({acknowledged}, timeout=ALONE_SECONDS)
-            alone = self._now is None or self._now.answered.done()
-            if not acknowledged.done() and (alone or loop.time() > ends):
+            if acknowledged.done():
+                break
+            now = self._now
+            if now is None or now.answered.done() or loop.time() > ends:
                 raise PeerFailed("the provider brought no ack of the last receipt")
+            if now.length and now is not self._reading:
+                now.answer(Answer(receipt, now.first if now.size_bytes is None else now.size_bytes))
         return await acknowledged
 
     def settled(self, receipt: str) -> None:
@@ -138,7 +144,7 @@ class Reception:
     async def has_come(self, brought: Brought) -> None:
         """All of a request has been read."""
         async with self._news:
-            brought.read = True
+            brought.read, self._wanted = True, brought.first + brought.length
             self._say()
 
     async def bytes_from(self, offset: int, idle_seconds: float) -> Brought:
@@ -150,6 +156,7 @@ class Reception:
                     now = self._now
                     if now is not None and not now.answered.done():
                         if now.length and now.first == offset and not now.read:
+                            self._reading = now
                             return now
                         if self._receipt:
                             now.answer(Answer(self._receipt, offset))
@@ -161,7 +168,7 @@ class Reception:
 
     def read_no_more(self) -> None:
         """Whoever has read stops, perhaps in the middle of a request: that is answered then, and does not keep anybody waiting."""
-        now = self._now
+        self._reading, now = None, self._now
         if now is not None and now.length and not now.read and not now.answered.done():
             self.fail(now, Busy("nobody reads these data at the moment; come back"))
 

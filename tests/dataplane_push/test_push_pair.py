@@ -14,6 +14,7 @@ from connector.dataplane_push.pusher import Pusher
 from connector.dsp.messages import CONTEXT, Kind, Role
 from connector.evidence.verify import verify
 from connector.intake import download
+from connector.intake.account import Account
 from connector.ports import COUNTERSIGNED, SIGNED_REQUESTS
 from connector.ports.pushed import Brought, Reception
 from connector.records import Changes, Edr
@@ -214,6 +215,39 @@ async def test_an_order_whose_data_were_signed_for_before_a_kill_is_done_once_it
             done = await settled(consumer, id)
             assert (done.stage, done.transfers, done.sha256) == ("done", 0, hashlib.sha256(CONTENT).digest()), done
             assert (site.root / "out" / "file").read_bytes() == CONTENT
+
+
+async def test_an_order_all_of_whose_bytes_had_come_before_a_kill_waits_for_nobody_who_brings_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here, post, has_come = asyncio.Event(), Account._post, Reception.has_come
+
+    async def first_alone(account: Account) -> None:
+        if here.is_set():
+            await asyncio.Event().wait()
+        await post(account)
+
+    async def come(reception: Reception, brought: Brought) -> None:
+        here.set()
+        await has_come(reception, brought)
+
+    monkeypatch.setattr(Account, "_post", first_alone)
+    monkeypatch.setattr(Reception, "has_come", come)
+    small = CONTENT[:200_000]
+    async with restartable(tmp_path) as (provider, site), asyncio.timeout(30):
+        await provider.publish(DATASET, DEMANDING, content=small)
+        async with pair.running(site) as consumer:
+            id = await wished(consumer)
+            await here.wait()
+            async with asyncio.timeout(10):
+                while (await consumer.asked("GET", f"/pulls/{id}"))["received_bytes"] < len(small):  # noqa: ASYNC110 - as whoever asks
+                    await asyncio.sleep(0.02)
+        monkeypatch.setattr(Account, "_post", post)
+        async with pair.running(site) as consumer:
+            done = await settled(consumer, id)
+            assert (done.stage, done.transfers, done.sha256) == ("done", 0, hashlib.sha256(small).digest()), done
+            theirs = [each for each in (await provider.connector.store.metered_of(done.agreement)) if each.counts]
+            assert [(each.status, each.counts.bytes) for each in theirs] == [("complete", len(small))]
 
 
 async def test_an_order_of_which_nothing_came_before_the_provider_completed_its_transfer_has_it_by_another(

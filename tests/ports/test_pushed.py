@@ -106,20 +106,39 @@ async def test_a_receipt_waits_for_the_request_that_is_there_and_not_for_one_tha
     monkeypatch.setattr(pushed, "ALONE_SECONDS", 0.01)
     reception = Reception()
     window = brought(0, 10)
-    taking, signing = await soon(reception.take(window)), await soon(reception.sign("receipt"))
+    taking = await soon(reception.take(window))
+    assert await reception.bytes_from(0, 5.0) is window
+    signing = await soon(reception.sign("receipt"))
     await asyncio.sleep(0.05)
     assert not signing.done(), "its bytes are on their way"
+    assert not taking.done(), "somebody reads them"
     await reception.has_come(window)
     assert await taking == Answer("receipt", 10)
     with pytest.raises(PeerFailed, match="no ack"):
         await signing
-    assert await reception.take(brought(20, 5)) == Answer("receipt", 20)
+    assert await reception.take(brought(20, 5)) == Answer("receipt", 10)
     reception.settled("another")
-    assert await reception.take(brought(20, 5)) == Answer("receipt", 20)
+    assert await reception.take(brought(20, 5)) == Answer("receipt", 10)
     reception.settled("receipt")
     taking = await soon(reception.take(brought(20, 5)))
     assert not taking.done()
     taking.cancel()
+
+
+async def test_bytes_that_nobody_reads_keep_no_receipt_waiting_and_are_not_asked_for_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pushed, "ALONE_SECONDS", 0.05)
+    reception = Reception()
+    opening = await soon(reception.sign("first"))
+    assert await reception.take(brought(address={})) == Answer("first", 0)
+    in_vain = await soon(reception.take(brought(0, 100, ack="ack")))  # it was told to begin, and all is here already
+    assert await opening == "ack"
+    signing = asyncio.create_task(reception.sign("last"))
+    async with asyncio.timeout(5):
+        assert await in_vain == Answer("last", 100), "nothing more is wanted"
+    ending = await soon(reception.take(brought(ack="ack of the last")))
+    assert await signing == "ack of the last"
+    await reception.finish()
+    assert await ending == Answer()
 
 
 async def test_an_end_says_done_and_a_failure_does_not():
