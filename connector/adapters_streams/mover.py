@@ -35,6 +35,7 @@ LEAF: Final = b"\0"  # RFC 6962, 2.1: what stands before a leaf in its hash (`co
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 HASHING: Final = 2  # threads for each connection: one alone takes longer than all the rest
+STOPPED: Final = "the download was stopped"
 SPLICES: Final = hasattr(os, "splice")
 TURN_SECONDS: Final = 0.0002  # that the event loop keeps the lock from a thread that waits for it, while bytes move
 
@@ -194,7 +195,7 @@ class SpliceMover:
     def _step(self, offset: int, count: int, way: _Way) -> int | None:
         """Move what is there, up to `count` bytes; None if there is nothing yet. Raises PeerFailed if nothing comes any more."""
         if self._closed:
-            raise PeerFailed("the download was stopped")
+            raise PeerFailed(STOPPED)
         if self._ahead:
             piece, self._ahead = self._ahead[:count], self._ahead[count:]
             _write(self._into, offset, piece)
@@ -205,6 +206,8 @@ class SpliceMover:
             return None
         except ConnectionError:
             moved = 0
+        if not moved and self._closed:  # between the look at it and the wait for more: the end is ours, not the peer's
+            raise PeerFailed(STOPPED)
         if not moved:
             raise PeerFailed(f"`{self._where}` closed the connection in the middle of its answer")
         self._left -= moved
@@ -221,7 +224,7 @@ class SpliceMover:
             hashed: list[tuple[int, bytes]] = []
             try:
                 if self._closed:
-                    raise PeerFailed("the download was stopped")
+                    raise PeerFailed(STOPPED)
                 self._hash(come, buffer, hashed)
             except ConnectorError as error:
                 failed = error
@@ -272,9 +275,8 @@ class _Way:
         self._buffer = memoryview(b"")
         self._pipe: tuple[int, int] | None = None
         if SPLICES:
-            with suppress(
-                OSError
-            ):  # there is no descriptor left: then it is a buffer; or a user may have no more: then it is a smaller pipe
+            # There may be no descriptor left: then it is a buffer; or this user may have no more: then it is a smaller pipe.
+            with suppress(OSError):
                 self._pipe = os.pipe()
                 fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 

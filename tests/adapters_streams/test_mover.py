@@ -179,6 +179,29 @@ async def test_it_stops_at_once_while_it_waits(way: str, into: int, begun: bool)
                 await move.finished
 
 
+async def test_who_stops_in_the_instant_in_which_it_is_read_is_not_told_that_the_peer_closed(
+    way: str, into: int, monkeypatch: pytest.MonkeyPatch
+):
+    reads, stopped, step = asyncio.Event(), threading.Event(), module._Way.step
+    loop = asyncio.get_running_loop()
+
+    def late(of: Any, offset: int, count: int) -> int:
+        loop.call_soon_threadsafe(reads.set)
+        assert stopped.wait(5)
+        return step(of, offset, count)
+
+    monkeypatch.setattr(module._Way, "step", late)
+    async with wired(into, idle_seconds=60) as wire:
+        move = wire.mover.move(0, MIB, CHUNK)
+        await reads.wait()
+        closing = asyncio.create_task(wire.mover.close())
+        await asyncio.sleep(0)
+        stopped.set()
+        await closing
+        with pytest.raises(PeerFailed, match="was stopped"):
+            await move.finished
+
+
 async def test_whoever_is_cancelled_while_it_closes_still_waits_for_the_threads(into: int):
     async with wired(into, idle_seconds=60) as wire:
         wire.mover.move(0, MIB, CHUNK)
