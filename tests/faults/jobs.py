@@ -152,8 +152,9 @@ async def events(job: Job) -> None:
     except ManagementError as error:
         if error.status != CONFLICT:  # it was said, and only the answer was lost
             raise
-    # What had come and was not signed for by a kill comes again, unless it is told first that there is enough.
-    _know(order, upstream.event, await _done(job, order), LIVE_BYTES if consumer.lives == lives else 1)
+    # What had come and was not signed for by a kill comes again, unless it is told first that there is enough: then the file has what was
+    # signed for, which is nothing if the kill was before the first receipt.
+    _know(order, upstream.event, await _done(job, order), LIVE_BYTES if consumer.lives == lives else 0)
 
 
 async def _flowing(job: Job, path: str, **members: Any) -> str:
