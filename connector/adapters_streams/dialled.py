@@ -76,7 +76,7 @@ class Trust:
         return self._files.renew()
 
     def counts(self, context: ssl.SSLContext) -> bool:
-        """Whether who was believed under this context would be vouched for now, and looked for in the same lists."""
+        """Whether those who were believed under this context would still be vouched for, and looked for in the same lists."""
         return context in self._counting
 
     def _changed(self, context: ssl.SSLContext, others: frozenset[Path]) -> None:
