@@ -362,8 +362,8 @@ async def test_after_a_defect_the_loop_is_not_held_by_a_thread_that_still_works(
     monkeypatch.setattr(module, "_read", slow)
     monkeypatch.setattr(module._Way, "more_comes", broken)
     wire = Wire(into)
+    await wire.send(CONTENT[:CHUNK])  # before it is asked for: a mover that had to wait for it would break with nothing to hash
     move = wire.mover.move(0, MIB, CHUNK)
-    await wire.send(CONTENT[:CHUNK])
     with pytest.raises(ZeroDivisionError):
         await move.finished
     ending = asyncio.create_task(wire.mover.close())
