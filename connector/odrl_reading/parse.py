@@ -22,7 +22,7 @@ from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.payments import payments
-from connector.odrl_reading.reading import FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
+from connector.odrl_reading.reading import DUTY_LEAVES, FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
 
 W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
@@ -278,7 +278,7 @@ def _rule(raw: object, kind: RuleKind, path: str, reading: Reading, shared: Shar
     if raw and raw.keys() <= {"@id", "uid"}:  # read as a rule, it would be one about any action, without conditions
         reading.note(Code.REFERENCE_UNRESOLVED, path, "it only names a rule", "write the rule down here; nothing is ever fetched")
         return None
-    reading.count(1, path)
+    reading.count(1 if kind in ("permission", "prohibition") else DUTY_LEAVES, path)
     properties = _OF_KIND[kind] - (_OF_POLICY if reading.dialect == "dsp" and kind in ("permission", "prohibition") else NONE)
     known, opaque = fields(raw, properties, path, reading)
     what = kind if kind in ("permission", "prohibition") else "duty"

@@ -23,6 +23,7 @@ from connector.odrl.words import shown
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
 # test policy has 788.
 LEAVES_MAX: Final = 800
+DUTY_LEAVES: Final = 5  # a duty is read, judged, explained and stored, and may run out: it takes as long as so many constraints
 WORDS_MAX: Final = 4 * LEAVES_MAX  # actions and parties as they are written, the same word twice too
 CANDIDATES_MAX: Final = 1_000  # words that are looked at for one suggestion
 LETTERS_APART_MAX: Final = 6  # more are no slip of the pen
@@ -144,10 +145,11 @@ class Reading:
         self.findings.append(Finding(code, path, message, fix, severity, source=self.source(path), **more))
 
     def count(self, leaves: int, path: str) -> None:
-        """Count constraints and values; beyond LEAVES_MAX the document is given up."""
+        """Count rules, constraints and values, a duty as DUTY_LEAVES; beyond LEAVES_MAX the document is given up."""
         self.leaves += leaves
         if self.leaves > LEAVES_MAX:
-            self.give_up(path, f"there are more than {LEAVES_MAX} constraints and values", "split the policy into several offers")
+            fix = f"split the policy into several offers (a duty counts as {DUTY_LEAVES})"
+            self.give_up(path, f"there are more than {LEAVES_MAX} constraints and values", fix)
 
     def look_at(self, words: int, path: str) -> None:
         """Count the words of a list before they are looked at: those that stand twice count once as leaves, and still take time."""

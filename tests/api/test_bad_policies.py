@@ -323,8 +323,8 @@ async def test_what_a_peer_says_in_bad_faith_is_refused_or_ends_what_it_was_said
 
 DELETE, BEFORE = {"action": "odrl:delete"}, {"leftOperand": "odrl:dateTime", "operator": "lteq", "rightOperand": "2099-12-31Z"}
 LARGEST: dict[str, dict[str, Any]] = {  # as many parts as are taken, of the sorts that take longest
-    "duties": {"permission": [{"action": "use", "duty": [DELETE] * 770}]},
-    "obligations with a time": {"permission": [{"action": "use"}], "obligation": [DELETE | {"constraint": [BEFORE]}] * 258},
+    "duties": {"permission": [{"action": "use", "duty": [DELETE] * 158}]},
+    "obligations with a time": {"permission": [{"action": "use"}], "obligation": [DELETE | {"constraint": [BEFORE]}] * 113},
 }
 
 
