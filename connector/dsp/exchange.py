@@ -5,7 +5,8 @@ acknowledgement), `send` only notes what is in flight, and `answered` moves. One
 know which side we are.
 
 Messages may overtake answers. The rule: a message that is legal only after ours is the answer to ours; otherwise the two
-have crossed, and what crosses is refused, except a termination, which always wins, and a completion or a suspension that both have said.
+have crossed, and what crosses is refused, except a termination, which always wins, a completion or a suspension that both have said, and
+a completion that meets a suspension: nothing is left to suspend.
 
 DSP has no message id. A *replay* is a message equal to the last one accepted from that peer in this process with no
 accepted message of ours in between; it gets the stored answer. Everything else is judged by the table.
@@ -26,7 +27,9 @@ TABLES = {Kind.NEGOTIATION: negotiation.TRANSITIONS, Kind.TRANSFER: transfer.TRA
 FINAL = {Kind.NEGOTIATION: negotiation.FINAL, Kind.TRANSFER: transfer.FINAL}
 TURNS = {Kind.NEGOTIATION: negotiation.TURN, Kind.TRANSFER: transfer.TURN}
 INITIAL, TERMINATED = "INITIAL", "TERMINATED"
-SAID_BY_BOTH = frozenset({Move.COMPLETION, Move.SUSPENSION})  # where they cross there is nothing that either would say otherwise
+# What of ours gives way to a message that crosses it: what says the same, and a suspension of what is complete. Refusing these would leave
+# both sides with a message that nobody takes.
+GIVES_WAY = {Move.SUSPENSION: {Move.SUSPENSION, Move.COMPLETION}, Move.COMPLETION: {Move.COMPLETION}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,7 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
-    elif ours and not move.termination and not (ours is move and move in SAID_BY_BOTH):
+    elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move)

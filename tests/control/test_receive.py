@@ -364,14 +364,14 @@ async def test_after_a_message_of_ours_equal_words_are_news(at: Desk):
 async def test_what_crosses_a_message_of_ours_is_refused_and_both_stay(at: Desk):
     process, agreed = await standing(at, T, "STARTED", P)
     with scripted(at.peer, refusing(503, 99)):
-        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", {"reason": "ours"})
-        answer = await say(at, Move.COMPLETION, process, agreed)
+        await at.us.asked("POST", f"/transfers/{process.pid}/complete", {})
+        answer = await say(at, Move.SUSPENSION, process, agreed)
         assert (answer.status, answer.json["code"]) == (400, "illegal-message")
         assert "send it again" in answer.json["reason"][0]
         stored = await at.us.connector.store.process(T, process.pid)
         assert stored is not None
-        assert (stored.state, stored.in_flight) == ("STARTED", Move.SUSPENSION)
-    assert (await at.us.state(T, process.pid, "SUSPENDED")).version == stored.version + 1
+        assert (stored.state, stored.in_flight) == ("STARTED", Move.COMPLETION)
+    assert (await at.us.state(T, process.pid, "COMPLETED")).version == stored.version + 1
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -122,9 +122,18 @@ def test_a_message_that_is_legal_only_after_ours_is_the_answer_to_ours():
 
 
 def test_messages_that_cross_are_refused_and_change_nothing():
-    waiting = exchange.send(process("STARTED"), Move.SUSPENSION, "row")
-    with pytest.raises(IllegalMessage, match="crossed our `TransferSuspensionMessage`"):
-        exchange.receive(waiting, message(Move.COMPLETION))
+    waiting = exchange.send(process("STARTED"), Move.COMPLETION, "row")
+    with pytest.raises(IllegalMessage, match="crossed our `TransferCompletionMessage`"):
+        exchange.receive(waiting, message(Move.SUSPENSION))
+
+
+@pytest.mark.parametrize("us", [C, P])
+def test_a_completion_wins_over_a_suspension_of_ours_since_nothing_is_left_to_suspend(us: Role):
+    waiting = exchange.send(process("STARTED", us), Move.SUSPENSION, "row")
+    received = exchange.receive(waiting, message(Move.COMPLETION, role=us))
+    assert (received.process.state, received.process.in_flight, received.settled) == ("COMPLETED", None, "row")
+    assert exchange.answered(received.process, "row") is received.process
+    assert exchange.refused(received.process, "row") is received.process
 
 
 @pytest.mark.parametrize("us", [C, P])
