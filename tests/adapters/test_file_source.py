@@ -51,6 +51,25 @@ class TestFileSource(SourceContract):
     """The whole contract."""
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cores", [1, 2])
+async def test_who_reads_along_takes_turns_with_who_hashes_where_there_is_one_core(
+    place: FilePlace, cores: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    pieces, names = bytearray(), set[str]()
+
+    def along(piece: memoryview) -> None:
+        names.add(threading.current_thread().name.partition("_")[0])
+        pieces.extend(piece)
+
+    content = CONTENT * (1 + 2_000_000 // len(CONTENT))  # several pieces
+    address = place.put(content)
+    assert await place.sources.index(address, along) == await place.sources.index(address)
+    assert pieces == content
+    assert names == {"asyncio" if cores == 1 else "index"}
+
+
 def address(path: object) -> dict[str, Any]:
     return {"type": "file", "path": path}
 
