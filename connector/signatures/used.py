@@ -3,46 +3,93 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from time import monotonic
 
 from connector.errors import TooMany
 
 DIGEST_BYTES = 16  # of an id: an equal one by chance refuses something, it never admits anything
 BUCKET_SECONDS = 30.0  # used ids are forgotten in lots that end in the same half minute
 REMEMBERED_MAX = 500_000  # about 60 MB; one issuer may have half: at 60 s of life 2,000 calls a second without a pause
+PAST_SHARE = 4  # this part of it is for ids that have ended, which a clock that is set back would make good again
+PAST_SECONDS = 86_400.0  # that they are kept there: an operator mends a wrong clock in less
 RETRY_SECONDS = 30  # the next lot is forgotten after BUCKET_SECONDS at the latest, if any has ended
 
 
+@dataclass(slots=True)
+class _Lot:
+    """Ids by issuer whose tokens end in the same half minute; `ends` is when the last of them has by the steady clock."""
+
+    ends: float = 0.0
+    ids: dict[str, set[bytes]] = field(default_factory=dict)
+
+    def has(self, issuer: str, digest: bytes) -> bool:
+        return digest in self.ids.get(issuer, ())
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.ids.values()))
+
+
 class UsedIds:
-    """The ids of what was used, each kept until its token or signature has ended for every clock that we tolerate.
+    """The ids of what was used, each kept until its token or signature has ended for every clock that we tolerate: by the clock on the
+    wall and by `steady`, which nobody sets (seconds). A clock that was set ahead and comes back finds them still. What has ended by both is
+    kept on for PAST_SECONDS, as far as there is room: a clock that is set back, ahead of which it was used, finds it.
 
     An id that is dropped early is one that works twice; so who takes more than there is room for is refused, and nobody
     else. One issuer has at most half of `capacity`. Where several have filled it, each still gets an equal part: beyond the
     capacity, what is held grows with the logarithm of their number only.
     """
 
-    def __init__(self, capacity: int = REMEMBERED_MAX) -> None:
-        self._buckets: dict[int, dict[str, set[bytes]]] = {}
-        self._held: Counter[str] = Counter()  # issuer -> ids, over all buckets
-        self._total = 0
-        self._capacity = capacity
+    def __init__(self, capacity: int = REMEMBERED_MAX, steady: Callable[[], float] = monotonic) -> None:
+        self._lots: dict[int, _Lot] = {}
+        self._past: dict[int, _Lot] = {}  # what has ended, the longest ago first
+        self._held: Counter[str] = Counter()  # issuer -> ids, over all lots that have not ended
+        self._total = self._past_total = 0
+        self._capacity, self._steady = capacity, steady
 
     def __len__(self) -> int:
+        """How many have not ended."""
         return self._total
 
     def take(self, issuer: str, jti: str, ends: float, now: float) -> bool:
         """Remember an id until `ends`; False if it was taken before. Raises TooMany if this issuer has too many in use."""
-        for number in [number for number in self._buckets if (number + 1) * BUCKET_SECONDS < now]:
-            ended = Counter({each: len(ids) for each, ids in self._buckets.pop(number).items()})
-            self._held -= ended
-            self._total -= ended.total()
-        digest = blake2b(jti.encode(), digest_size=DIGEST_BYTES).digest()
-        if any(digest in bucket.get(issuer, ()) for bucket in self._buckets.values()):
+        steady = self._steady()
+        for number in [each for each, lot in self._lots.items() if (each + 1) * BUCKET_SECONDS < now and lot.ends < steady]:
+            self._end(number)
+        self._forget(steady)
+        digest, number = blake2b(jti.encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
+        before = self._past.get(number)
+        if any(lot.has(issuer, digest) for lot in self._lots.values()) or (before is not None and before.has(issuer, digest)):
             return False
         held = self._held[issuer]
         if held >= self._capacity // 2 or (self._total >= self._capacity and held >= self._capacity // len(self._held)):
             raise TooMany("more tokens or signatures of yours are in use than are remembered; send fewer", retry_seconds=RETRY_SECONDS)
-        self._buckets.setdefault(int(ends // BUCKET_SECONDS), {}).setdefault(issuer, set()).add(digest)
+        lot = self._lots.setdefault(number, _Lot())
+        lot.ids.setdefault(issuer, set()).add(digest)
+        lot.ends = max(lot.ends, steady + ends - now)
         self._held[issuer] += 1
         self._total += 1
         return True
+
+    def _end(self, number: int) -> None:
+        lot = self._lots.pop(number)
+        self._held -= Counter({each: len(ids) for each, ids in lot.ids.items()})
+        self._total -= lot.count
+        if (before := self._past.pop(number, None)) is not None:  # of a time that has come twice
+            self._past_total -= before.count
+            for each, ids in before.ids.items():
+                lot.ids.setdefault(each, set()).update(ids)
+        self._past[number] = lot
+        self._past_total += lot.count
+
+    def _forget(self, steady: float) -> None:
+        room = min(self._capacity // PAST_SHARE, self._capacity - self._total)
+        while self._past:
+            number, lot = next(iter(self._past.items()))
+            if self._past_total <= room and steady - lot.ends < PAST_SECONDS:
+                return
+            del self._past[number]
+            self._past_total -= lot.count

@@ -385,6 +385,19 @@ async def test_a_clock_that_is_set_back_to_before_the_start_shuts_nobody_out_and
 
 
 @pytest.mark.asyncio
+async def test_a_clock_that_jumps_ahead_and_comes_back_makes_no_token_good_twice():
+    clock = SetClock()
+    hospital, bio, _ = pair(clock)
+    used = await bio.mint(HOSPITAL)
+    await hospital.verify(used)
+    clock.at += 3600
+    await hospital.verify(await bio.mint(HOSPITAL))
+    clock.at -= 3600
+    with pytest.raises(Unauthenticated, match="used before"):
+        await hospital.verify(used)
+
+
+@pytest.mark.asyncio
 async def test_a_member_that_uses_up_its_part_is_told_so_and_the_others_are_heard():
     clock = SetClock()
     hospital, bio, _ = pair(clock)

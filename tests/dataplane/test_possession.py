@@ -11,6 +11,7 @@ from connector.errors import Busy, SignatureRefused, TokenRefused, Withdrawn
 from connector.ports import SIGNED_REQUESTS
 from connector.signatures import http
 from connector.signatures.http import AGE_SECONDS_MAX, Request
+from connector.signatures.used import UsedIds
 from tests.dataplane.rig import (
     CONSUMER,
     KEY,
@@ -120,6 +121,7 @@ async def test_a_signature_is_good_once(door: Door):
 
 
 def test_a_nonce_is_remembered_as_long_as_its_signature_is_fresh_and_no_longer(door: Door):
+    door.possession._used = UsedIds(steady=door.clock.now)
     request = door.request()
     door.possession.demand(request, CONSUMER)
     for later, code in ((AGE_SECONDS_MAX - 2, "signature-used"), (AGE_SECONDS_MAX + 1, "signature-old")):
@@ -158,6 +160,16 @@ def test_a_clock_that_is_set_back_to_before_the_start_puts_off_nobody_for_all_th
         door.possession.demand(door.request(at=door.clock.now() - 1), CONSUMER)
     door.possession.demand(door.request(nonce="n" * 20, at=door.clock.now() + 1), CONSUMER)
     door.clock.shift_seconds += 3600
+    with pytest.raises(SignatureRefused, match="used before"):
+        door.possession.demand(used, CONSUMER)
+
+
+def test_a_clock_that_jumps_ahead_and_comes_back_makes_no_signature_good_twice(door: Door):
+    used = door.request()
+    door.possession.demand(used, CONSUMER)
+    door.clock.shift_seconds += 3600
+    door.possession.demand(door.request(nonce="a" * 22), CONSUMER)
+    door.clock.shift_seconds -= 3600
     with pytest.raises(SignatureRefused, match="used before"):
         door.possession.demand(used, CONSUMER)
 
