@@ -305,9 +305,17 @@ class ManagementApi:
         return shapes.answer({"items": [shapes.letter_view(row) for row in page.items], "next": page.next})
 
     async def _replay(self, request: web.Request) -> web.Response:
-        if not await self._d.outbox.replay(request.match_info["id"]):
-            raise Contradiction(f"there is no dead letter `{request.match_info['id']}`, or its process has moved on; discard it")
-        return shapes.answer({"replayed": request.match_info["id"]})
+        id = request.match_info["id"]
+        letter = await self._d.store.outbound(id)
+        if not await self._d.outbox.replay(id):
+            if letter is None or not letter.dead:
+                raise Contradiction(f"there is no dead letter `{id}`")
+            process = await self._d.store.process(letter.kind, letter.pid)
+            if process is not None and process.in_flight is not None:
+                raise Contradiction(f"`{process.in_flight}` of its {letter.kind} has no answer yet; replay it when that has one")
+            now = f"is {process.state} now" if process is not None else "is gone"
+            raise Contradiction(f"its {letter.kind} {now}, where `{letter.move}` has no place; `connector discard {id}` drops it")
+        return shapes.answer({"replayed": id})
 
     async def _discard(self, request: web.Request) -> web.Response:
         if not await self._d.outbox.discard(request.match_info["id"]):

@@ -208,11 +208,13 @@ def _url_problem(url: str) -> str | None:
         port_is_valid = address.port is None or address.port > 0
     except ValueError:
         return f"is `{url}`, not an address"
+    if address.username is not None:  # a secret may stand there, and this is printed
+        return "has a user before its host, which is not shown here; it may have no more than scheme, host, port and path"
     if address.scheme not in ("http", "https"):
         return f"is `{url}`, without http:// or https:// at its start"
     if not address.hostname or not port_is_valid or re.search(r"\s", url):
         return f"is `{url}`, not an address"
-    if address.username is not None or address.query or address.fragment:
+    if address.query or address.fragment:
         return f"is `{url}`, which has more than scheme, host, port and path"
     return None
 

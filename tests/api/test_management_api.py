@@ -220,11 +220,28 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
         else:
             await operator("DELETE /dead-letters/{id}", status=204, id=letter["id"])
         assert (await operator("GET /dead-letters"))["items"] == []
+    await no_longer_due(desk)
 
     assert await provider("POST /reload") == {"changed": []}
     await provider("DELETE /datasets/{id}", status=204, id=research)
     assert (await two.provider.manage("GET", f"/datasets/{research}")).status == 404
     assert provider.used | consumer.used | operator.used == table()
+
+
+async def no_longer_due(desk: Desk) -> None:
+    """A letter whose process has ended, or waits for the answer to another message, says so when it is replayed."""
+    desk.peer.script = lambda _m, path, _d: (400, {"code": "no"}) if path.endswith("/suspension") else (503, None)
+    agreed = pair.agreement(desk.us, desk.peer, Role.CONSUMER)
+    process = await desk.us.put(pair.transfer(desk.us, desk.peer, "STARTED", Role.CONSUMER, agreed), agreed)
+    await desk.us.asked("POST", f"/transfers/{process.pid}/suspend", {})
+    (letter,) = await letters(Operator(desk.us))
+    await desk.us.asked("POST", f"/transfers/{process.pid}/complete", {})
+    waiting = await desk.us.asked("POST", f"/dead-letters/{letter['id']}/replay", status=409)
+    assert waiting["detail"] == "`TransferCompletionMessage` of its transfer has no answer yet; replay it when that has one"
+    desk.peer.script = lambda _m, _p, _d: None
+    await desk.us.state(Kind.TRANSFER, process.pid, "COMPLETED")
+    over = await desk.us.asked("POST", f"/dead-letters/{letter['id']}/replay", status=409)
+    assert over["detail"].startswith("its transfer is COMPLETED now, where `TransferSuspensionMessage` has no place; `connector discard ")
 
 
 async def until(operator: Operator, route: str, state: str) -> list[Any]:
