@@ -15,11 +15,12 @@ from urllib.parse import quote
 import orjson
 from aiohttp import hdrs, web
 
-from connector.api.middleware import Limits, read_body
+from connector.api.middleware import Limits, Whole, read_body
 from connector.control.catalog import Catalog, read_filters
 from connector.control.outbox import Outbox
 from connector.control.receive import Answer, Receiver
 from connector.dsp import wire
+from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Message, Move
 from connector.dsp.schemas import Schemas
 from connector.errors import ConnectorError, InvalidRequest, Unauthenticated, told
@@ -29,6 +30,7 @@ PATH = "/dsp/2025-1"
 GZIP_BYTES_MIN = 1024  # below, a compressed answer is no smaller
 NOT_FOUND = 404
 MESSAGE = web.RequestKey("message", Message)  # what was read, for the pids of an error that follows
+PROCESS = web.RequestKey("process", Process)  # the caller's, to which the address belongs
 
 # Path below the base and what the body may be. Those below a process are tried one after the other: first what each negotiation needs.
 ROUTES: tuple[tuple[str, tuple[Move, ...]], ...] = (
@@ -112,7 +114,7 @@ class DspApi:
             caller = await self.caller(request)
             pid = request.match_info.get("pid")
             if pid is not None:
-                await self._receiver.find(caller, moves[0].kind, pid)
+                request[PROCESS] = await self._receiver.find(caller, moves[0].kind, pid)
             if Move.TRANSFER_REQUEST in moves:
                 self.admit()
             message = wire.read(await self._document(request, moves[0].type, caller), moves)
@@ -193,13 +195,11 @@ def _kind(request: web.Request) -> Kind | None:
 
 
 def _pids(request: web.Request) -> tuple[str, str]:
-    """What can be said about the pids of an error: what the message said, else the path's under both names, else an
+    """What can be said about the pids of an error: what the message said, else those of the process that its address belongs to, else an
     identifier that names nothing; the schema demands both (DSP 2025-1, error messages)."""
-    message = request.get(MESSAGE)
-    pid = request.match_info.get("pid") or "urn:uuid:00000000-0000-0000-0000-000000000000"
-    if message is None:
-        return pid, pid
-    return message.consumer_pid or pid, message.provider_pid or pid
+    said = request.get(MESSAGE) or request.get(PROCESS)
+    nothing = "urn:uuid:00000000-0000-0000-0000-000000000000"
+    return (said.consumer_pid or nothing, said.provider_pid or nothing) if said is not None else (nothing, nothing)
 
 
 def _challenge(error: ConnectorError) -> str:
@@ -208,7 +208,7 @@ def _challenge(error: ConnectorError) -> str:
 
 
 def _json(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+    return Whole(answer.body, answer.status)
 
 
 def _compressed(request: web.Request, response: web.Response) -> web.Response:

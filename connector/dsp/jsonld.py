@@ -70,7 +70,8 @@ def _root(expanded: list[dict[str, Any]], expected: str, type_iri: str) -> dict[
     referred = set(_references(expanded))
     roots = [node["@id"] for node in found if "@id" in node and node["@id"] not in referred]
     if len(roots) != 1:
-        raise WireError(f"the body must hold one object of type `{expected}`, holds {len(found)}", (_types(expanded),))
+        fault = f"the body must hold one object of type `{expected}`, holds {len(found)}"
+        raise WireError(fault, (f"{fault}: {_types(expanded)}",))
     return {"@id": roots[0]}
 
 

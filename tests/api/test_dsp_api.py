@@ -295,6 +295,13 @@ async def test_pids_that_contradict_the_path_are_an_error_for_the_counterparty_o
         assert "pids" in answer.json["reason"][0]
 
 
+async def test_an_error_about_what_is_no_message_names_both_pids_of_its_process(desk: Desk):
+    process, _ = await stage(desk, Kind.NEGOTIATION, Role.PROVIDER, "OFFERED")
+    answer = await desk.peer.send(desk.us, "POST", path_of(Move.ACCEPTED, process.pid), b"{")
+    said = valid("ContractNegotiationError", answer.json)
+    assert (answer.status, said["consumerPid"], said["providerPid"]) == (400, process.peer_pid, process.pid)
+
+
 async def bearer(desk: Desk, **claims: Any) -> str:
     """A token of the peer that says something else than it would."""
     now = time.time()

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from connector import errors, telemetry
-from connector.api.middleware import Limits, guard, problem, read_body
+from connector.api.middleware import Limits, Whole, guard, problem, read_body
 from connector.errors import ANSWERS, ConnectorError, InvalidRequest, NotAuthorized, PolicyError, Refused
 from connector.odrl import Code, Finding
 from tests.api.conftest import Routes, opened, spoken
@@ -36,6 +36,10 @@ async def bodied(request: web.Request) -> web.Response:
     return web.Response(body=await read_body(request, LIMITS))
 
 
+async def whole(_request: web.Request) -> web.Response:
+    return Whole(b'{"a": 1}', 201, {"Location": "/v1/a"})
+
+
 async def told(request: web.Request) -> web.Response:
     return web.json_response({"trace": telemetry.traceparent.get(), **request.match_info})
 
@@ -43,6 +47,7 @@ async def told(request: web.Request) -> web.Response:
 def routes(app: web.Application) -> None:
     app.router.add_post("/body", bodied)
     app.router.add_get("/told", told)
+    app.router.add_post("/whole", whole)
     app.router.add_get("/things/{id}", told)
     app.router.add_get("/datasets/{id}", told)
     app.router.add_get("/agreements/{id}", told)
@@ -141,6 +146,27 @@ async def test_what_was_refused_unread_is_not_taken_for_the_next_request():
     assert answer.startswith(b"HTTP/1.1 405")
 
 
+@pytest.mark.parametrize(
+    ("version", "header", "said"),
+    [
+        ("1.1", "Connection: close\r\n", b"HTTP/1.1 201 Created, Connection: close"),
+        ("1.0", "", b"HTTP/1.0 201 Created"),
+        ("1.0", "Connection: keep-alive\r\n", b"HTTP/1.0 201 Created, Connection: keep-alive"),
+    ],
+)
+async def test_a_whole_answer_says_what_becomes_of_the_connection_and_nothing_of_its_software(version: str, header: str, said: bytes):
+    first = f"POST /whole HTTP/{version}\r\nHost: x\r\n{header}\r\n".encode()
+    last = b"POST /whole HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" if b"keep-alive" in said else b""
+    async with opened(routes, [guard(telemetry.Tracing("test", 0.0), "protocol", problem)]) as door:
+        answer = await spoken(door.port, first + last)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert b", ".join(line for line in lines if not line.startswith((b"Content-", b"Date: ", b"Location: "))) == said
+    assert {b"Content-Type: application/json", b"Content-Length: 8", b"Location: /v1/a"} < set(lines)
+    assert body[:8] == b'{"a": 1}'
+    assert body.count(b"HTTP/1.1 201") == (1 if last else 0)
+
+
 # ---- paths
 
 
@@ -202,6 +228,14 @@ async def test_each_error_of_the_tree_is_a_problem_with_its_status_code_and_trac
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     assert answer.headers.get("Retry-After") == ("1" if isinstance(error, errors.Busy) else None)
     assert '"event":"refused"' in log.getvalue()
+
+
+async def test_what_is_wrong_with_the_form_of_a_message_stands_in_the_log_too(log: io.StringIO):
+    await asked("GET", "/", routes=failing(errors.WireError("not valid", ("`/a` is missing",))))
+    await asked("GET", "/", routes=failing(errors.Refused("refused", ("of a person",))))
+    form, content = log.getvalue().splitlines()
+    assert "`/a` is missing" in form
+    assert "of a person" not in content
 
 
 async def test_a_problem_points_to_the_fault_and_carries_every_reason():

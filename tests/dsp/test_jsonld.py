@@ -227,7 +227,8 @@ def test_what_is_not_one_object_of_the_type_is_refused(document: Any, message: s
 def test_the_types_that_were_found_are_named():
     with pytest.raises(WireError) as refused:
         compact({**REQUEST, "@type": "CatalogError"}, "ContractRequestMessage", CONTEXTS)
-    assert refused.value.reasons == (f"its objects have the types `{DSPACE}CatalogError`",)
+    said = f"the body must hold one object of type `ContractRequestMessage`, holds 0: its objects have the types `{DSPACE}CatalogError`"
+    assert refused.value.reasons == (said,)
 
 
 def test_a_type_without_a_class_in_the_context_is_refused():
