@@ -51,7 +51,7 @@ from connector.control.simulate import Simulation
 from connector.control.steps import Steps
 from connector.control.transfers import Marks, Transfers, Views
 from connector.control.watch import Retention, Watch
-from connector.control_billing.affording import rest_of
+from connector.control_billing.affording import reckoning
 from connector.control_billing.bills import Bills
 from connector.control_streams.pushing import Pushing
 from connector.dataplane.accounts import Accounts
@@ -191,7 +191,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         views = Views(store, rights, tokens, clock, watch.suspect)
         negotiations, transfers = Negotiations(store, policies, identity), Transfers(store, rights, peer.check)
         ledger = Ledger(store, journal.decide, clock, ids, Marks(journal, steps, rights).reached, flows.cut)
-        journal.listen(ledger.committed, Kind.TRANSFER)
+        journal.listen(ledger.committed, Kind.TRANSFER, Evidence)
         stack.push_async_callback(ledger.close)
         book = Book(
             store, journal.commit, clock, identity, peer, parts.anchor_of(settings), lambda: keys.active(clock.now()),
@@ -222,7 +222,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
         streams = {"http-stream": HttpStreams(peer, credential)}
         logs = parts.content_logs(settings, stack)
         policies.extents = logs.at_hand
-        ledger.rest = partial(rest_of, store, logs.at_hand, lambda document: policies.read(document).policy)
+        ledger.rest, ledger.owed = reckoning(store, logs.at_hand, lambda document: policies.read(document).policy)
         await ledger.recover()
         stack.push_async_callback(logs.close)
         sweeping = Sweeping(logs, store)

@@ -34,7 +34,7 @@ from connector.odrl.counters import Tally
 from connector.odrl.operands import COUNT
 from connector.ports import SIGNED_REQUESTS, Act, Identity, Store
 from connector.records import Agreement, Changes, Dataset, Evidence, Expect, Record, Reservation, Usage
-from connector.records.aside import aside_id
+from connector.records.aside import aside_id, taken_id, taking
 from connector.remembered import Remembered
 
 WITHDRAWN, UNKNOWN_AGREEMENT = "dataset-withdrawn", "unknown-agreement"
@@ -275,20 +275,26 @@ class Rights:
 
 def charge(process: Process, ruling: Ruling, now: float) -> Reaction:
     """A transfer that a ruling has permitted, and which carries it already: it counts as a use under each rule that it has not counted
-    under before, and has what it needs of its budgets set aside, where it starts."""
+    under before, and has what it needs of its budgets set aside, where it starts. What it takes of them is noted, as long as it is under
+    the same rules: beyond, nobody could say under which of them that left which was never signed for."""
     verdict, usage = ruling.verdict, ruling.usage
     if usage is None:
         return Reaction(process, expects=ruling.expects)
-    counted = tuple(process.detail.get("counted", ()))
+    counted, charged = tuple(process.detail.get("counted", ())), process.detail.get("charged")
     new = [t.rule for t in ruling.tallies if t.operand == COUNT and t.rule in verdict.charged and t.rule not in counted]
     kept = replace(process, detail=dict(process.detail) | {"charged": list(verdict.charged), "counted": [*counted, *new]})
     rows = [*(Reservation(process.pid, process.pid, rule, COUNT, 1, now) for rule in new), *ruling.set_aside]
-    if not rows:
-        return Reaction(kept, expects=ruling.expects)
     before = usage
+    if charged is None:
+        budgets = ((tally.rule, tally.operand) for tally in ruling.tallies if tally.pricing is not None and tally.rule in verdict.charged)
+        rows += taking(usage, process.pid, budgets, now)
+    elif list(charged) != list(verdict.charged) and any(each.id == taken_id(process.pid) for each in usage.open):
+        before = usage.settle(taken_id(process.pid), {}, now)
+    if not rows and before is usage:
+        return Reaction(kept, expects=ruling.expects)
     if ruling.set_aside:
         kept = replace(kept, detail=dict(kept.detail) | {"aside": True})
-        before = usage.settle(aside_id(process.pid), {}, now)
+        before = before.settle(aside_id(process.pid), {}, now)
     saves: tuple[Record, ...] = (before.reserve(rows, now),)
     return Reaction(kept, None, saves, (Expect(Usage, usage.agreement, usage.version or None), *ruling.expects))
 

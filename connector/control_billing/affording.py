@@ -6,8 +6,10 @@ run beside each other cannot take the end of it from one another. What its meter
 (`connector.dataplane.quotas`), and what is left goes back when the transfer stops.
 
 What was delivered under the agreement counts: data of which some has come, and not all, are taken to be fetched to their end, for the
-price of the rest. Where the price is not known (live data, an index that is not at hand) a budget is spent to its last part, as quotas
-of bytes and records are: they say how much may be taken, not of what, and who takes a part has what it was worth.
+price of the rest. What another transfer had on its way when it ended, and which was not signed for, may have to come again: it is set
+aside as well, as far as it is there, and keeps no transfer from its start while what was paid for it is on its way back (`owed`). Where
+the price is not known (live data, an index that is not at hand) a budget is spent to its last part, as quotas of bytes and records are:
+they say how much may be taken, not of what, and who takes a part has what it was worth.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from connector.control_billing.elsewhere import signed_elsewhere
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
 from connector.metering.content import CHUNK_BYTES, write_etag
+from connector.metering.counts import NOTHING
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import currency_of, exactly
@@ -31,8 +36,9 @@ from connector.odrl.model import Policy, fact_key
 from connector.odrl.operands import BYTE_COUNT, RECORD_COUNT
 from connector.ports import Store
 from connector.records import Agreement, Dataset, Reservation, Usage
-from connector.records.aside import Rest, aside_id, set_aside
+from connector.records.aside import Rest, aside_id, is_taken, set_aside
 from connector.records.metering import Metered
+from connector.telemetry import STATEMENT_AGREED
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
 MENDED: Final = "ask the provider for an offer with a larger budget and negotiate anew"
@@ -95,7 +101,7 @@ async def afford(
     budgets = [tally for tally in budgets if tally.rule in granting]
     if not budgets or dataset.size_bytes is None or (extent := await extents(dataset.source)) is None:
         return Asked()
-    missing, calls = await _missing(store, agreement, extent, transfer)
+    missing, returning, calls = await _missing(store, agreement, extent, usage, transfer)
     rows, short = [], dict[str, str]()
     for tally in budgets:
         assert tally.pricing is not None  # noqa: S101 - they were chosen by it
@@ -103,8 +109,9 @@ async def afford(
             continue
         left = max(tally.marks) - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand)
         left += set_aside(usage, tally.rule, tally.operand, transfer)
-        if cost > left and not begun:
-            short.setdefault(tally.rule, _reason(tally, dataset, usage, cost, left))
+        least = price_of(tally.pricing, extent, without(missing, returning), calls) or 0
+        if least > left and not begun:
+            short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left))
         elif cost:
             rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, max(0, min(cost, left)), now))
     if len(short) == len(granting):
@@ -112,24 +119,42 @@ async def afford(
     return Asked(tuple(row for row in rows if row.rule not in short))
 
 
-async def _missing(store: Store, agreement: Agreement, extent: Extent, transfer: str) -> tuple[Ranges, int]:
-    """The leaves that are to leave, and how many calls that is: one, unless the transfer has had its own before."""
-    whole, (own, others, called) = _whole(extent), await _brought(store, agreement, extent, transfer)
-    return without(whole, union((*own, *others))) or whole, int(bool(whole) and not called)
+async def _missing(store: Store, agreement: Agreement, extent: Extent, usage: Usage, transfer: str) -> tuple[Ranges, Ranges, int]:
+    """The leaves that are to leave, those of them that are paid for by another transfer, which will have it back, and how many calls that
+    is: one, unless the transfer has had its own before."""
+    whole, brought = _whole(extent), await _brought(store, agreement, extent, transfer)
+    returns = {each.transfer for each in usage.open if is_taken(each)}
+    returning = union(each for pid, ranges in brought.unsigned.items() if pid in returns for each in ranges)
+    return without(whole, union((*brought.own, *brought.others))) or whole, returning, int(bool(whole) and not brought.called)
 
 
-async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer: str, by: float = inf) -> tuple[Ranges, Ranges, bool]:
-    """The leaves that a transfer has brought, or which may be on their way, and those of others that were left off `by` then; and whether
-    it has had its call. Where others have brought all between them, nothing was left off."""
+class _Brought(NamedTuple):
+    """The leaves that a transfer has brought, or which may be on their way; those of others that were left off; of each of these that
+    signs, or means to, what it was sent and has not signed for; and whether the transfer has had its call."""
+
+    own: Ranges
+    others: Ranges
+    unsigned: Mapping[str, Ranges]
+    called: bool
+
+
+async def _brought(store: Store, agreement: Agreement, extent: Extent, transfer: str, by: float = inf) -> _Brought:
+    """What was left off `by` then. Where others have brought all between them, nothing was left off."""
     whole, called = _whole(extent), False
     brought: dict[bool, Ranges] = {True: (), False: ()}
+    unsigned = dict[str, Ranges]()
     for account in await store.metered_of(agreement.id):
         own = account.transfer == transfer
         called = called or (own and bool(account.counts.calls))
         if account.root == extent.root and (account.ranges or account.sent) and (own or await _left_off(store, account, whole, by)):
-            sent = [extent.layout.held(first, last - first) for first, last in account.sent]
-            brought[own] = union((*brought[own], *account.ranges, *sent))
-    return brought[True], () if covers(brought[False], whole) else brought[False], called
+            sent = union(extent.layout.held(first, last - first) for first, last in account.sent)
+            if own or account.silent:
+                brought[own] = union((*brought[own], *account.ranges, *sent))
+            else:
+                signed = account.ranges if account.sequence else ()
+                brought[own] = union(brought[own], signed)
+                unsigned[account.transfer] = without(union(account.ranges, sent), signed)
+    return _Brought(brought[True], () if covers(brought[False], whole) else brought[False], unsigned, called)
 
 
 async def rest_of(
@@ -147,7 +172,7 @@ async def rest_of(
         return None
     usage = await store.usage(agreement.id)
     began = (each.at for each in (usage.open if usage is not None else ()) if each.id == aside_id(process.pid))
-    own, others, called = await _brought(store, agreement, extent, process.pid, max(began, default=inf))
+    own, others, _, called = await _brought(store, agreement, extent, process.pid, max(began, default=inf))
     missing, calls = without(_whole(extent), union((*own, *others))), int(not called)
     amounts = dict[tuple[str, str], int]()
     for tally in tallies(policy):
@@ -155,6 +180,32 @@ async def rest_of(
             amounts[tally.rule, tally.operand] = cost
     paid = union((first, first + length) for first, length in (extent.layout.span(*each) for each in own))
     return Rest(amounts, write_etag(extent.root or b"", CHUNK_BYTES), paid)
+
+
+async def owed(
+    store: Store, read: Callable[[Mapping[str, Any]], Policy | PolicyError], account: Metered
+) -> tuple[Mapping[tuple[str, str], int], bool]:
+    """What an account of a transfer that is over comes to, as it is signed for, by rule and operand of each budget: what a bill says of
+    it, unrounded; and whether it stays so: nothing more can be signed for. Empty where we alone have counted, and bill it, or the terms are
+    not understood any more."""
+    agreement = await store.agreement(account.agreement) if account.sequence or account.asked else None
+    policy = read(agreement.document) if agreement is not None else None
+    if policy is None or isinstance(policy, PolicyError):
+        return {}, False
+    counts = account.counts if account.sequence else NOTHING
+    known = ((BYTE_COUNT, counts.bytes), (RECORD_COUNT, counts.records), (CALL_COUNT, counts.calls))
+    budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
+    due = {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
+    if not account.sequence:
+        return due, await signed_elsewhere(store, account, await store.metered_of(account.agreement)) is not None
+    return due, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+
+
+def reckoning(
+    store: Store, extents: Extents, read: Callable[[Mapping[str, Any]], Policy | PolicyError]
+) -> tuple[Callable[[Process], Awaitable[Rest | None]], Callable[[Metered], Awaitable[tuple[Mapping[tuple[str, str], int], bool]]]]:
+    """`rest_of` a transfer that a crash has cut, and what is `owed` for one that is over."""
+    return partial(rest_of, store, extents, read), partial(owed, store, read)
 
 
 def _whole(extent: Extent) -> Ranges:

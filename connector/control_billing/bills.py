@@ -10,6 +10,7 @@ from typing import Any, Final
 from connector.control.policies import Policies
 from connector.control_billing.closed import REFUSED, closed_of, refused_for
 from connector.control_billing.closings import Closings
+from connector.control_billing.elsewhere import signed_elsewhere
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
@@ -17,7 +18,7 @@ from connector.dsp.messages import Kind, Role
 from connector.errors import NotFound, PolicyError
 from connector.metering.chain import AHEAD_SECONDS_MAX
 from connector.metering.closing import instant_of
-from connector.metering.counts import DAY_SECONDS, Counts, total, unsigned_time
+from connector.metering.counts import DAY_SECONDS, NOTHING, Counts, total, unsigned_time
 from connector.metering.objects import Ack, Receipt, digest, kept, manifest_of
 from connector.metering_bills.currencies import decimal
 from connector.metering_bills.invoice import Invoice, Parties, Reading, invoice_of, rfc3339, standing
@@ -69,7 +70,7 @@ class Bills:
         on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
-        last = standing([reading for account in accounts for reading in await self._readings(account, (inf,))])
+        last = standing([reading for account in accounts for reading in await self._readings(account, (inf,), accounts)])
         signed = total(each.counts for each in last.values() if each.attested == "both")
         provider = agreement.provider == self._own()
         came = {} if provider else await self._received.under(id)
@@ -124,9 +125,10 @@ class Bills:
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
         last = await self._last(accounts) if ends is None else ends
         period = min(first, last) if begins is None else begins, last
-        readings = [reading for account in accounts for reading in await self._readings(account, period)]
+        readings = [reading for account in accounts for reading in await self._readings(account, period, accounts)]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
-        alone = [each for account in accounts if not account.sequence for each in _counted(account) if each.at < until]
+        unsigned = [each for each in accounts if not each.sequence and await signed_elsewhere(self._store, each, accounts) is None]
+        alone = [each for account in unsigned for each in _counted(account) if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
         return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
@@ -135,7 +137,8 @@ class Bills:
         """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
         far as acks are taken; now, if none was."""
         now = self._clock.now()
-        readings = [reading for account in accounts for reading in await self._readings(account, (now + AHEAD_SECONDS_MAX,))]
+        before = (now + AHEAD_SECONDS_MAX,)
+        readings = [reading for account in accounts for reading in await self._readings(account, before, accounts)]
         return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
 
     async def _over(self, transfer: str) -> bool:
@@ -154,12 +157,15 @@ class Bills:
         over = [at for at in (agreement.ends, agreement.closed) if at is not None]
         return replace(found, ends=round(min(over) * MICROSECONDS)) if found is not None and over else found
 
-    async def _readings(self, account: Metered, before: Sequence[float]) -> list[Reading]:
-        """What an account had come to at the end of each day on which we alone have counted it, and at the last of its receipts that were
-        acknowledged before each of these instants."""
+    async def _readings(self, account: Metered, before: Sequence[float], accounts: Sequence[Metered]) -> list[Reading]:
+        """What an account, one of the `accounts` of its agreement, had come to at the end of each day on which we alone have counted it,
+        and at the last of its receipts that were acknowledged before each of these instants. What we alone have counted comes to nothing
+        from the instant on at which it is signed for elsewhere: what was billed of it before is credited then."""
         counted = _counted(account)
         if not account.sequence:
-            return counted
+            since = await signed_elsewhere(self._store, account, accounts)
+            earlier = counted if since is None else [each for each in counted if each.at < since]
+            return earlier if since is None or not earlier else [*earlier, Reading(account.transfer, since, NOTHING)]
         found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
         return counted + [_signed(account, each) for each in found if each is not None]
 

@@ -6,7 +6,8 @@ come out short by the portions that were held, and never the other way.
 
 One use (`odrl:count`) is one transfer that was started, however often it is suspended and resumed, and whatever it fetched. A byte or a
 record counts each time it leaves: what is fetched again is used again. Money is spent on each byte of a transfer once, as it is billed, and
-what a transfer of finite data costs is set aside when it starts (`connector.records.aside`).
+what a transfer of finite data costs is set aside when it starts (`connector.records.aside`). What was on its way when a transfer ended and
+was not signed for goes back once nobody can sign for it any more: all is, or both sides have signed a statement of the transfer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from connector.odrl.counters import Counter, Pricing, Refusal, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
 from connector.ports import Clock, Ids, Store
 from connector.records import Changes, Evidence, Expect, Reservation, Usage
-from connector.records.aside import Rest, aside_id, drawn, is_aside, reckoned, set_aside
+from connector.records.aside import Rest, aside_id, balanced, drawn, is_aside, is_taken, reckoned, set_aside
+from connector.records.metering import Metered
 
 # What streams use up, and the largest and the least portion of it (microseconds of time). Each portion costs a commit, and a crash may
 # lose those that are held.
@@ -42,6 +44,9 @@ Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Chan
 # Decides anew about a transfer (its pid) that has come to a mark: what counts from now on, or None if it is over.
 AtMark = Callable[[str], Coroutine[Any, Any, tuple[Tally, ...] | None]]
 RestOf = Callable[[Process], Awaitable[Rest | None]]  # of a transfer that runs; None if nobody can say
+# What a transfer that is over came to by what is signed for, by rule and operand (empty if nobody can say), and whether it stays so.
+Owed = Callable[[Metered], Awaitable[tuple[Mapping[tuple[str, str], int], bool]]]
+AGREED_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated; then what was not signed for stays spent
 
 
 class Ledger:
@@ -51,10 +56,12 @@ class Ledger:
         self._store, self._decide, self._clock, self._ids = store, decide, clock, ids
         self.cut = cut
         self.rest: RestOf = rest_unknown
+        self.owed: Owed = owed_unknown
         self.paid: dict[tuple[str, str], Ranges] = {}  # what transfers had paid for before a crash, of each content
         self._at_mark = at_mark
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._over: set[str] = set()  # transfers that have ended, of which streams still held something
 
     def holder(self, agreement: str, transfer: str) -> Holder:
         """Somebody who is to hold portions for a transfer."""
@@ -90,8 +97,10 @@ class Ledger:
 
     async def settle(self, agreement: str, id: str, spent: Mapping[str, int] | None) -> None:
         """Post what was spent of the reservations of this id, by operand (None: all), and void the rest."""
+        transfer: str | None = None
 
         async def step() -> Changes | None:
+            nonlocal transfer
             usage = await self._store.usage(agreement)
             transfer = next((each.transfer for each in usage.open if each.id == id), None) if usage is not None else None
             if usage is None or transfer is None:
@@ -100,6 +109,40 @@ class Ledger:
 
         await self._decide(step, agreement)
         self._tell(agreement)
+        if transfer in self._over:
+            self.spawn(self.balance(agreement, transfer))
+
+    async def balance(self, agreement: str, transfer: str) -> None:
+        """A transfer (our pid) is over: have spent what it was signed for, and give back the rest, as far as that can be said by now; and
+        of those before that never signed, as it may have signed for what they brought."""
+        await self._balance(agreement, transfer)
+        usage = await self._store.usage(agreement)
+        for other in dict.fromkeys(each.transfer for each in (usage.open if usage is not None else ()) if is_taken(each)):
+            account = await self._store.metered(other) if other != transfer else None
+            if account is not None and not account.sequence:
+                await self._balance(agreement, other)
+        self._tell(agreement)
+
+    async def _balance(self, agreement: str, transfer: str) -> None:
+        async def step() -> Changes | None:
+            usage, account = await self._store.usage(agreement), await self._store.metered(transfer)
+            process = await self._store.process(Kind.TRANSFER, transfer)
+            self._over.discard(transfer)
+            if usage is None or all(each.transfer != transfer for each in usage.open) or (process is not None and not process.final):
+                return None
+            now = self._clock.now()
+            late = process is None or process.updated + AGREED_SECONDS < now
+            due, agreed = ({}, False) if account is None or late else await self.owed(account)
+            after = balanced(usage, transfer, due, now, agreed=agreed)
+            if any(each.transfer == transfer and not is_taken(each) and each.operand != COUNT for each in after.open):
+                self._over.add(transfer)
+            return _written(usage, after)
+
+        await self._decide(step, agreement)
+
+    async def _agreed(self, transfer: str) -> None:
+        if (account := await self._store.metered(transfer)) is not None:
+            await self.balance(account.agreement, transfer)
 
     def news(self, agreement: str) -> asyncio.Event:
         """An event that the next settlement sets. Ask for it before looking at what is left."""
@@ -111,14 +154,19 @@ class Ledger:
         if (event := self._news.pop(agreement, None)) is not None:
             event.set()
 
-    def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
+    def committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
         """Listens to commits of transfers that count as uses, and settles them (see `fate`), and to those that have set something aside:
-        what they have not used is free once they do not run."""
+        what they have not used is free once they do not run; and to statements, which say what they came to."""
         for record in changes.saves:
             if isinstance(record, Process) and record.detail.get("counted") and (counts := fate(record)) is not None:
                 self.spawn(self.settle(record.agreement or "", record.pid, None if counts else {}))
-            if isinstance(record, Process) and record.detail.get("aside") and record.meant != Transfer.STARTED:
+            if isinstance(record, Process) and record.final and record.detail.get("charged"):
+                self.spawn(self.balance(record.agreement or "", record.pid))
+            elif isinstance(record, Process) and record.detail.get("aside") and record.meant != Transfer.STARTED:
                 self.spawn(self.settle(record.agreement or "", aside_id(record.pid), {}))
+        for fact in evidence:
+            if fact.what == telemetry.STATEMENT_AGREED and fact.kind is Kind.TRANSFER:
+                self.spawn(self._agreed(fact.pid or ""))
 
     async def recover(self) -> int:
         """Settle what a crash has left open, before anybody can use more; returns the number of reservations.
@@ -135,9 +183,13 @@ class Ledger:
                 counts = fate(process) if each.operand == COUNT else True
                 if is_aside(each):
                     counts = None if process is not None and process.meant == Transfer.STARTED else False
+                if is_taken(each):
+                    counts = None
                 if counts is not None:
                     await self.settle(usage.agreement, id, None if counts else {})
                     count += 1
+            for transfer in dict.fromkeys(each.transfer for each in usage.open if is_taken(each)):
+                await self.balance(usage.agreement, transfer)
         if count:
             telemetry.log.info("open reservations settled", reservations=count)
         return count
@@ -212,6 +264,11 @@ class Holder:
 
 async def rest_unknown(_process: Process) -> None:
     """What a transfer has still to bring is not known."""
+
+
+async def owed_unknown(_account: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
+    """What a transfer has come to is not known: what it has taken stays spent."""
+    return {}, False
 
 
 async def _at_once(changes: Changes) -> Changes:

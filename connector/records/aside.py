@@ -2,11 +2,15 @@
 
 What streams of the transfer then hold and spend comes off it, and what they give back goes back to it, so that the transfer has at every
 instant what it needs to come to its end, and others see no more as reserved than that.
+
+What it has taken in all, held and spent since it began, stands beside that as less than nothing: it reserves nothing, and outlives what
+was set aside. Once the transfer is over, and both sides have signed what it came to, the budget has spent what the bill says: what was on
+its way then, and was never signed for, goes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -14,6 +18,10 @@ from connector.metering.ranges import Ranges
 from connector.records import Reservation, Usage
 
 PREFIX: Final = "aside:"
+TAKEN: Final = "taken:"
+TAKEN_MAX: Final = (
+    256  # under one agreement: beyond, what is never signed for stays spent. Else who signs no statements would fill the record
+)
 
 
 def aside_id(transfer: str) -> str:
@@ -24,6 +32,23 @@ def aside_id(transfer: str) -> str:
 def is_aside(each: Reservation) -> bool:
     """Whether a reservation was set aside by the start of its transfer."""
     return each.id == aside_id(each.transfer)
+
+
+def taken_id(transfer: str) -> str:
+    """The id under which stands what a transfer (our pid) has taken."""
+    return TAKEN + transfer
+
+
+def is_taken(each: Reservation) -> bool:
+    """Whether it is no reservation, and says what its transfer has taken."""
+    return each.id == taken_id(each.transfer)
+
+
+def taking(usage: Usage, transfer: str, budgets: Iterable[tuple[str, str]], now: float) -> tuple[Reservation, ...]:
+    """That a transfer which begins has taken nothing yet of these budgets (rule and operand)."""
+    if sum(map(is_taken, usage.open)) >= TAKEN_MAX:
+        return ()
+    return tuple(Reservation(taken_id(transfer), transfer, rule, operand, 0, now) for rule, operand in budgets)
 
 
 def set_aside(usage: Usage, rule: str, operand: str, transfer: str) -> int:
@@ -49,36 +74,70 @@ def reckoned(usage: Usage, transfer: str, amounts: Mapping[tuple[str, str], int]
     rows = list[Reservation]()
     for each in usage.open:
         key = each.rule, each.operand
-        if each.transfer != transfer or key not in known:
+        if each.transfer != transfer or key not in known or is_taken(each):
             rows.append(each)
         elif is_aside(each):
-            left = each.amount + sum(other.amount for other in usage.open if not is_aside(other) and _same(other, each))
+            left = each.amount + _held(usage, each)
             spent = max(0, left - amounts[key])
             rows.append(replace(each, amount=left - spent))
             posted[key] = posted.get(key, 0) + spent
     if not known:
         return usage
-    whole = tuple((rule, operand, amount) for (rule, operand), amount in sorted(posted.items()) if amount)
-    return replace(usage, posted=whole, open=tuple(rows), version=usage.version + 1, updated=now)
+    after = replace(usage, posted=_in_order(posted), open=tuple(rows), version=usage.version + 1, updated=now)
+    return _less(usage, after, transfer, is_taken)
 
 
 def drawn(before: Usage, after: Usage, transfer: str) -> Usage:
-    """`after`, where what it has more of held and spent than `before`, all of it by one transfer, comes off what that has set aside; less
-    goes back."""
+    """`after`, where what it has more of held and spent than `before`, all of it by one transfer, comes off what that has set aside, and
+    is told of what it has taken; less goes back."""
+    return _less(before, after, transfer, lambda each: is_aside(each) or is_taken(each))
+
+
+def balanced(usage: Usage, transfer: str, due: Mapping[tuple[str, str], int], now: float, *, agreed: bool) -> Usage:
+    """The same once a transfer is over, of which so much is `due` by what was signed for, by rule and operand. Nothing of it is set aside
+    any more; what was signed for is spent, also where other transfers had brought it; and once both have `agreed`, so that nothing more
+    can be signed for, no more than that is. What is still held may have been used: until it is settled nothing goes back."""
+    posted = {(rule, operand): amount for rule, operand, amount in usage.posted}
+    rows = list[Reservation]()
+    for each in usage.open:
+        key = each.rule, each.operand
+        if each.transfer != transfer or not (is_aside(each) or is_taken(each)):
+            rows.append(each)
+        elif is_taken(each) and key in due:
+            over = agreed and not _held(usage, each)
+            more = due[key] + each.amount
+            if more > 0 or over:
+                posted[key] = posted.get(key, 0) + more
+            if not over:
+                rows.append(replace(each, amount=min(each.amount, -due[key])))
+    if tuple(rows) == usage.open:
+        return usage
+    return replace(usage, posted=_in_order(posted), open=tuple(rows), version=usage.version + 1, updated=now)
+
+
+def _less(before: Usage, after: Usage, transfer: str, of: Callable[[Reservation], bool]) -> Usage:
     rows = []
     for each in after.open:
-        if is_aside(each) and each.transfer == transfer:
-            more = _taken(after, each) - _taken(before, each)
+        if each.transfer == transfer and of(each):
+            more = _used(after, each) - _used(before, each)
             rows.append(replace(each, amount=each.amount - more))  # below nothing: so much more is held, and comes back to others
         else:
             rows.append(each)
     return after if tuple(rows) == after.open else replace(after, open=tuple(rows))
 
 
-def _taken(usage: Usage, of: Reservation) -> int:
+def _used(usage: Usage, of: Reservation) -> int:
     """What was spent by anybody and is held by the transfer, beside what it has set aside."""
-    held = (each.amount for each in usage.open if not is_aside(each) and _same(each, of))
-    return usage.spent(of.rule, of.operand) + sum(held)
+    return usage.spent(of.rule, of.operand) + _held(usage, of)
+
+
+def _held(usage: Usage, of: Reservation) -> int:
+    """What streams of the transfer hold."""
+    return sum(each.amount for each in usage.open if not is_aside(each) and not is_taken(each) and _same(each, of))
+
+
+def _in_order(posted: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str, int], ...]:
+    return tuple((rule, operand, amount) for (rule, operand), amount in sorted(posted.items()) if amount)
 
 
 def _same(one: Reservation, other: Reservation) -> bool:

@@ -15,6 +15,7 @@ from connector.dataplane.quotas import LARGEST
 from connector.dsp.exchange import Process
 from connector.odrl.operands import BYTE_COUNT, COUNT, RECORD_COUNT
 from connector.records import Usage
+from connector.records.aside import is_taken
 from tests.control.orders import D, N, T, counts, order, settled
 from tests.pair import WAIT_SECONDS, Pair, pair, quoted
 
@@ -66,7 +67,9 @@ async def used(two: Pair, agreement: str) -> Usage:
     changed, store = asyncio.Event(), two.provider.connector.store
     two.provider.connector.journal.listen(lambda _changes, _evidence: changed.set())
     async with asyncio.timeout(WAIT_SECONDS):
-        while (found := await store.usage(agreement) or Usage(agreement)) and any(each.amount for each in found.open):
+        while (found := await store.usage(agreement) or Usage(agreement)) and any(
+            each.amount and not is_taken(each) for each in found.open
+        ):
             await changed.wait()
             changed.clear()
     return found

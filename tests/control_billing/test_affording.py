@@ -7,21 +7,23 @@ from typing import Any
 import pytest
 
 from connector.adapters.memory import MemoryStore
-from connector.control_billing.affording import Asked, Extent, afford, nothing_known, price_of, rest_of
+from connector.control_billing.affording import Asked, Extent, afford, nothing_known, owed, price_of, rest_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import PolicyError
 from connector.metering.content import CHUNK_BYTES, Layout, write_etag
 from connector.metering.counts import Counts
 from connector.metering.ranges import Ranges
+from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import CURRENCY
 from connector.metering_bills.prices import CALL_COUNT
 from connector.odrl import Policy, load
 from connector.odrl.counters import Pricing
 from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
-from connector.records import Agreement, Changes, Dataset, Reservation, Usage
-from connector.records.aside import Rest, aside_id
+from connector.records import Agreement, Changes, Dataset, Evidence, Reservation, Usage
+from connector.records.aside import Rest, aside_id, taken_id
 from connector.records.metering import Metered
+from connector.telemetry import STATEMENT_AGREED
 from tests.metering_bills.priced import agreement, money, price
 from tests.odrl_forms.shipped import options
 
@@ -171,6 +173,39 @@ async def test_what_has_begun_comes_to_its_end_with_what_is_left():
     own = (brought("t9", ((1, 3),)), ended("t9", "SUSPENDED"))
     assert await asked(policy("2", MEGABYTE), *own, usage=spent, begun=True) == costs(CHUNK)
     assert (await asked(policy("2", MEGABYTE), *own, usage=spent)).reason, "another one is"
+
+
+@pytest.mark.asyncio
+async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_as_it_is_there_and_refuses_nobody():
+    """Two leaves are signed for, and one more was on its way. It may have to come again: then its payment has come back."""
+    signed = (brought("t1", ((1, 3),), sequence=2, sent=((CHUNK, 3 * CHUNK),)), ended("t1"))
+    takes = Reservation(taken_id("t1"), "t1", RULE, EUR, -3 * CHUNK, 0.0)
+    usage = Usage("urn:a", ((RULE, EUR, 3 * CHUNK),), (takes,))
+    assert await asked(policy("2", MEGABYTE), *signed, usage=usage) == costs(CHUNK), "what is left"
+    assert await asked(policy("9", MEGABYTE), *signed, usage=usage) == costs(2 * CHUNK)
+    assert (await asked(policy("1.999999", MEGABYTE), *signed, usage=usage)).reason
+    gone = replace(usage, open=())
+    assert (await asked(policy("2", MEGABYTE), *signed, usage=gone)).reason, "nothing comes back any more"
+    back = replace(gone, posted=((RULE, EUR, 2 * CHUNK),))
+    assert await asked(policy("2", MEGABYTE), *signed, usage=back) == costs(2 * CHUNK)
+
+
+@pytest.mark.asyncio
+async def test_what_is_owed_is_what_was_signed_for():
+    store, counts = MemoryStore(), Counts(3 * CHUNK, 30, 0, 1, 999)
+    await store.commit(Changes(saves=(AGREEMENT,)))
+    terms = policy("50", MEGABYTE, price("1", "record"), price("2", "call"))
+    signed = brought("t1", ((1, 4),), counts=counts, sequence=1)
+    (scale,) = {tally.pricing.scale for tally in tallies(terms) if tally.pricing}
+    due = {(RULE, EUR): scale * 3 // 2 + scale * 30 + scale * 2}
+    assert await owed(store, lambda _: terms, signed) == (due, False), "more may be signed for"
+    assert await owed(store, lambda _: terms, replace(signed, status="complete")) == (due, True)
+    assert await owed(store, lambda _: terms, replace(signed, sequence=0)) == ({}, False), "it never meant to sign"
+    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False)
+    assert await owed(store, lambda _: PolicyError("not understood"), signed) == ({}, False)
+    assert await owed(store, lambda _: terms, replace(signed, agreement="urn:other")) == ({}, False)
+    await store.commit(Changes(evidence=(Evidence(STATEMENT_AGREED, Kind.TRANSFER, "t1", None, None, 1.0),)))
+    assert await owed(store, lambda _: terms, signed) == (due, True), "both have signed what it came to"
 
 
 @pytest.mark.asyncio

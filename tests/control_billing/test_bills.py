@@ -53,17 +53,18 @@ async def bills(role: Role, *kept: Any, document: dict[str, Any] | None = None, 
     return Bills(store, Policies(Options(profiles=options().profiles)), Fixed(), lambda: own)
 
 
-def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]]) -> tuple[list[Any], list[Any]]:
-    """One transfer, signed for in steps: what the provider keeps of it, and what the consumer does under a pid of its own."""
+def flow(transfer: str, steps: Sequence[tuple[tuple[int, int], ...]], later: float = 0.0) -> tuple[list[Any], list[Any]]:
+    """One transfer, signed for in steps, so many seconds `later`: what the provider keeps of it, and what the consumer does under a pid of
+    its own."""
     manifest = replace(MANIFEST, provider_pid=transfer)
     pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)
     kept: tuple[list[Any], list[Any]] = ([], [])
     verified: tuple[tuple[int, int], ...] = ()
     for number, step in enumerate(steps, 1):
         verified = union(verified, step)
-        pair = exchange(*pair, verified, now=NOW + number)
+        pair = exchange(*pair, verified, now=NOW + later + number)
         for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
-            own.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + number))
+            own.append(Receipted(pid, side.sequence, digest(side.receipt), side.receipt, side.ack, NOW + later + number))
     for own, side, pid in zip(kept, pair, (transfer, f"c-{transfer}"), strict=True):
         own.append(replace(side, transfer=pid, attested="both" if steps else "provider-only", updated=NOW + 9.0))
     return kept

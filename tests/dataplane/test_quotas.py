@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from connector import telemetry
 from connector.adapters.clock import SystemClock
 from connector.adapters.memory import MemoryStore
 from connector.adapters.sqlite import SqliteStore
 from connector.control.journal import Journal
 from connector.dataplane import quotas
 from connector.dataplane.meter import Meters
-from connector.dataplane.quotas import LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
+from connector.dataplane.quotas import AGREED_SECONDS, LARGEST, LAST, LEAST, PART, Holder, Ledger, fate, portion, portions
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.odrl.counters import Counter, Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT, METERED_TIME, RECORD_COUNT
-from connector.records import Changes, Reservation, Usage
-from connector.records.aside import Rest, aside_id
+from connector.records import Changes, Evidence, Reservation, Usage
+from connector.records.aside import Rest, aside_id, taking
+from connector.records.metering import Counts, Metered
 from tests.dataplane.rig import CONSUMER, PROVIDER, Counted
+from tests.metering import rig
 
 RULE, OTHER = "/permission/0", "/permission/1"
 AGREEMENT = "urn:agreement"
@@ -369,6 +373,79 @@ async def test_what_a_transfer_has_set_aside_is_free_once_it_does_not_run():
     after = await desk.journal.store.usage(AGREEMENT)
     assert after is not None
     assert (after.posted, after.open) == ((), ())
+
+
+MONEY = Tally(RULE, "money", (1_000,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
+
+
+async def over_with(signed: int) -> tuple[Desk, Holder, Process]:
+    """A transfer that has ended, of which a stream holds 200, which it has spent, and of which so much was signed for."""
+    desk, process = Desk(MemoryStore(), Counted()), transfer("STARTED", charged=[RULE], aside=True)
+    rows = (Reservation(aside_id(process.pid), process.pid, RULE, "money", 900, 0.0),)
+    usage = Usage(AGREEMENT, version=1).reserve((*rows, *taking(Usage(AGREEMENT), process.pid, [(RULE, "money")], 0.0)), 0.0)
+    account = replace(rig.account(Role.PROVIDER), transfer=process.pid, agreement=AGREEMENT, sequence=1, version=1)
+    account = replace(account, counts=Counts(signed))
+    desk.ledger.owed = partial(owed, desk)
+    await desk.journal.commit(Changes(saves=(process, usage, account)))
+    holder = desk.ledger.holder(AGREEMENT, process.pid)
+    assert await holder.exchange([MONEY], {"money": 200}) == "granted"
+    holder.spend("money", 200)
+    ended = replace(process, state="TERMINATED", version=2, updated=SystemClock().now())
+    await desk.journal.commit(Changes(saves=(ended,)))
+    return desk, holder, ended
+
+
+async def owed(desk: Desk, account: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
+    agreed = await desk.journal.store.newest_fact(account.transfer, telemetry.STATEMENT_AGREED) is not None
+    return {(RULE, "money"): account.counts.bytes}, agreed
+
+
+async def stands(desk: Desk) -> tuple[int, int, int]:
+    """What is spent, and reserved, and how many rows there are of what is open."""
+    usage = await desk.journal.store.usage(AGREEMENT)
+    assert usage is not None
+    return usage.spent(RULE, "money"), usage.reserved(RULE, "money"), len(usage.open)
+
+
+@pytest.mark.asyncio
+async def test_what_left_and_was_not_signed_for_goes_back_once_both_have_signed_what_the_transfer_came_to():
+    desk, holder, process = await over_with(150)
+    await holder.close()
+    await desk.ledger.close()
+    assert await stands(desk) == (200, 0, 1), "a receipt may still come"
+    fact = Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, process.peer, None, 9.0)
+    await desk.journal.commit(Changes(evidence=(replace(fact, kind=None), replace(fact, what=telemetry.STATEMENT_DISPUTED))))
+    await desk.ledger.close()
+    assert await stands(desk) == (200, 0, 1)
+    await desk.journal.commit(Changes(evidence=(fact,)))
+    await desk.ledger.close()
+    assert await stands(desk) == (150, 0, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("signed", [150, 230])
+async def test_streams_that_still_hold_something_are_waited_for(signed: int):
+    desk, holder, process = await over_with(signed)
+    await desk.journal.commit(Changes(evidence=(Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, None, None, 9.0),)))
+    await desk.ledger.close()
+    assert sum((await stands(desk))[:2]) == 200 + max(signed - 200, 0)
+    await holder.close()
+    await desk.ledger.close()
+    assert await stands(desk) == (signed, 0, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("ago", "spent", "rows"), [(0.0, 150, 0), (AGREED_SECONDS + 9, 200, 0)], ids=["stated", "a month ago"])
+async def test_after_a_crash_what_a_transfer_was_signed_for_is_spent(ago: float, spent: int, rows: int):
+    desk, _, process = await over_with(150)
+    await desk.ledger.close()
+    fact = Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, process.peer, None, 9.0)
+    aged = replace(process, updated=process.updated - ago, version=3)
+    await desk.journal.store.commit(Changes(saves=(aged,), evidence=(fact,)))
+    again = Desk(desk.journal.store, Counted())
+    again.ledger.owed = partial(owed, again)
+    await again.ledger.recover()
+    assert await stands(again) == (spent, 0, rows)
 
 
 @pytest.mark.asyncio

@@ -22,13 +22,14 @@ from connector.intake_accounts.earlier import held
 from connector.metering.content import CHUNK_BYTES
 from connector.metering.objects import digest
 from connector.metering.ranges import Ranges
-from connector.records import Changes
+from connector.records import Changes, Usage
 from connector.records.metering import Receipted
 from connector.settings.fields import MeteringSettings
 from tests import pair
 from tests.dataplane.rig import Counted, FakeIdentity, some_bytes
 from tests.free_ports import free_ports
 from tests.metering import rig
+from tests.metering_bills.priced import money, price
 from tests.test_app import ended
 
 TRANSFER = rig.account(Role.CONSUMER).transfer
@@ -169,9 +170,23 @@ async def goes_on(both: pair.Pair, slow: Slow, chance: random.Random, lost: str)
     return str(done["agreement"])
 
 
-async def test_what_cancelled_orders_have_left_is_signed_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def balanced(us: pair.Running, agreement: str) -> Usage:
+    """What the provider's budget has spent, once both sides have signed what each transfer came to."""
+    changed = asyncio.Event()
+    us.connector.journal.listen(lambda _changes, _evidence: changed.set())
+    async with asyncio.timeout(pair.WAIT_SECONDS):
+        while (usage := await us.connector.store.usage(agreement)) is None or usage.open:
+            await changed.wait()
+            changed.clear()
+    return usage
+
+
+async def test_what_cancelled_orders_have_left_is_signed_for_once_and_costs_the_budget_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     async with slowly(tmp_path) as (both, slow):
-        await both.provider.publish(DATASET, content=CONTENT)
+        rule = {"action": "use", "constraint": [money("99", operator="lteq")], "duty": [price("1", "megabyte")]}
+        await both.provider.publish(DATASET, {"@type": "Offer", "permission": [rule]}, content=CONTENT)
         for seed, lost in enumerate(("", "receipt", "ack")):
             for module in (proven, account):  # whoever hears nothing is not waited for
                 monkeypatch.setattr(module, "LAST_SECONDS", 0.1 if lost else 10.0)
@@ -179,6 +194,12 @@ async def test_what_cancelled_orders_have_left_is_signed_for_once(tmp_path: Path
             for at in (both.provider, both.consumer):
                 said = await at.asked("GET", f"/agreements/{pair.quoted(agreement)}/usage")
                 assert said["signed"]["bytes"] == (1 + seed) * len(CONTENT), (lost, said)
+        (spent,) = (await balanced(both.provider, agreement)).posted
+        assert spent[2] == 3 * len(CONTENT), "what was on its way and signed for by nobody has gone back"
+        place = f"/agreements/{pair.quoted(agreement)}"
+        bills = [await at.asked("GET", f"{place}/invoice?from=2020-01-01&to=2100-01-01") for at in (both.provider, both.consumer)]
+        assert bills[0] == bills[1], "what left before a first receipt that was lost is not billed beside what was signed for it later"
+        assert (await both.provider.asked("GET", f"{place}/usage"))["counts"]["bytes"] == 3 * len(CONTENT)
 
 
 async def left(*, acked: bool, heard: Callable[[str], Awaitable[bool]] | None = None) -> Means:

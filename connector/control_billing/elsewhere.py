@@ -1,0 +1,48 @@
+"""What was sent before a first receipt that never came, and is signed for under another transfer: it is billed there, and not twice.
+
+Some data leave before the first receipt of who means to sign. Where that is lost with its connection and the transfer ends, the provider
+alone has counted them; and the order goes on by another transfer, which signs for all that has come, by whichever of the two. So the word
+of the provider counts for what the consumer has signed for nowhere. Nobody gains by it: what was sent could have been signed away by a
+first receipt over nothing, which opens the account of every transfer, and is no more than may leave before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from connector.dsp.messages import Kind, Role
+from connector.metering.content import Layout
+from connector.metering.objects import Ack, kept
+from connector.metering.ranges import Ranges, covers, union
+from connector.ports import Store
+from connector.records.metering import Metered
+
+
+async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
+    """The instant (POSIX seconds) since which all that `account` holds, of which we alone say that it was sent, is signed for by others of
+    the `accounts` of its agreement. None as long as it is not, or as a receipt of its own may still come; of live data, whose log is that
+    of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
+    leaves = alone(account)
+    signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
+    if not leaves or not signed or not account.asked or not await _over(store, account):
+        return None
+    covered: Ranges = ()
+    for issued, each in sorted(((kept(Ack, each.ack).issued, each) for each in signed), key=lambda known: known[0]):
+        if each.status == "complete" or await _over(store, each):
+            covered = union(covered, each.ranges)
+            if covers(covered, leaves):
+                return float(issued)
+    return None
+
+
+def alone(account: Metered) -> Ranges:
+    """The leaves of finite data of which anything was sent and nothing signed for, as we alone say."""
+    if account.role is not Role.PROVIDER or account.sequence or account.root is None or account.size_bytes is None:
+        return ()
+    layout = Layout(account.size_bytes, account.chunk_bytes)
+    return union(account.ranges, (layout.touched(first, last - first) for first, last in account.sent))
+
+
+async def _over(store: Store, account: Metered) -> bool:
+    process = await store.process(Kind.TRANSFER, account.transfer)
+    return process is None or process.final

@@ -1,0 +1,95 @@
+"""What left before a first receipt that never came is billed once it is known that it was signed for nowhere else."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connector.control_billing.elsewhere import alone, signed_elsewhere
+from connector.dsp.exchange import Process
+from connector.dsp.messages import Kind, Role
+from connector.metering.counts import Counts, by_day
+from connector.metering.ranges import Ranges
+from connector.records import Changes
+from connector.records.metering import Metered
+from tests.control_billing.test_bills import DAY, ID, NOW, MemoryStore, bills, flow, unsigned
+from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, ROOT
+
+pytestmark = pytest.mark.asyncio
+
+SENT = 12 * CHUNK
+HAS = {"root": ROOT, "size_bytes": LAYOUT.size_bytes, "chunk_bytes": CHUNK}
+
+
+def left(**changed: Any) -> Metered:
+    """Twelve leaves and a half went out to who meant to sign, and no receipt came."""
+    known = {"asked": True, "ranges": ((1, 13),), "sent": ((0, SENT + 1),), **HAS} | changed
+    return replace(unsigned("t1", Counts(bytes=SENT + 1, calls=1)), **known)
+
+
+def process(pid: str, state: str = "TERMINATED") -> Process:
+    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://c.example", state, f"urn:{pid}", version=1)
+
+
+def goes_on(*steps: Ranges, transfer: str = "t2", later: float = 0.0) -> tuple[list[Any], list[Any]]:
+    """The order goes on by another transfer, which is signed for in steps; what both sides keep of it."""
+    mine, theirs = flow(transfer, steps, later)
+    return [*mine[:-1], replace(mine[-1], **HAS)], theirs
+
+
+ALL = ((1, LAYOUT.leaves),)
+
+
+def stands(status: str) -> list[Any]:
+    """Another transfer, which is signed for whole."""
+    return [replace(each, status=status) if isinstance(each, Metered) else each for each in goes_on(ALL)[0]]
+
+
+@pytest.mark.parametrize(
+    ("account", "others", "states", "since"),
+    [
+        (left(), goes_on(((1, 5),), ALL)[0], {}, NOW + 2),
+        (left(), goes_on(((2, 14),))[0] + goes_on(((1, 2),), transfer="t3", later=9.0)[0], {}, NOW + 10),
+        (left(), goes_on(((1, 13),))[0], {}, None),
+        (left(), goes_on()[0], {}, None),
+        (left(asked=False), goes_on(ALL)[0], {}, None),
+        (left(root=b"o" * 32), goes_on(ALL)[0], {}, None),
+        (left(root=None, size_bytes=None), goes_on(ALL)[0], {}, None),
+        (left(role=Role.CONSUMER), goes_on(ALL)[0], {}, None),
+        (left(), goes_on(ALL)[0], {"t1": "STARTED"}, None),
+        (left(), goes_on(ALL)[0], {"t2": "STARTED"}, None),
+        (left(), stands("complete"), {"t2": "STARTED"}, NOW + 1),
+        (left(), stands("disputed"), {}, None),
+        (left(ranges=(), sent=()), goes_on(ALL)[0], {}, None),
+    ],
+    ids=["all of it", "by two between them", "but for a leaf of which half was sent", "nothing", "it never meant to sign", "other data",
+         "live data", "by its consumer", "its own receipt may come", "more of it may come", "complete", "disputed", "nothing was sent"],
+)  # fmt: skip
+async def test_it_is_signed_for_elsewhere_once_all_of_its_leaves_are_by_transfers_that_are_over(
+    account: Metered, others: list[Any], states: dict[str, str], since: float | None
+):
+    store = MemoryStore()
+    await store.commit(Changes(saves=(account, *others, *(process(pid, states.get(pid, "TERMINATED")) for pid in ("t1", "t2", "t3")))))
+    accounts = [account, *(each for each in others if isinstance(each, Metered))]
+    assert await signed_elsewhere(store, account, accounts) == since
+    assert alone(left()) == ((1, 14),)
+
+
+async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_signed_for_and_both_come_to_the_same():
+    """It was sent on one day, and signed for under another transfer on the next."""
+    first, store, today = left(), MemoryStore(), (NOW // DAY + 1) * DAY
+    mine, theirs = goes_on(ALL, later=today - NOW + 60.0)
+    assert first.days == by_day((), NOW + 1.0, first.counts)
+    before = await bills(Role.PROVIDER, first, process("t1"))
+    one = await bills(Role.PROVIDER, first, *mine, process("t1"), process("t2"), store=store)
+    other = await bills(Role.CONSUMER, *theirs)
+    early = await one.invoice(ID, None, today)
+    assert early.to_json() == (await before.invoice(ID, None, today)).to_json(), "what was billed once stays as it was billed"
+    assert early.counts.bytes == SENT + 1
+    late = await one.invoice(ID, today, today + DAY)
+    assert late.counts.bytes == LAYOUT.size_bytes - SENT - 1
+    whole = await one.invoice(ID, None, today + DAY)
+    assert whole.to_json() == (await other.invoice(ID, None, today + DAY)).to_json()
+    assert early.total + late.total == whole.total
+    assert (whole.counts.bytes, whole.left_out, whole.complete) == (LAYOUT.size_bytes, None, True)
+    assert (await one.usage(ID))["counts"] == (await other.usage(ID))["counts"]
