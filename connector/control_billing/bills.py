@@ -77,7 +77,9 @@ class Bills:
         known = {account.transfer: account for account in accounts}
         alone = [each for pid, each in came.items() if pid not in known or not known[pid].sequence]
         ahead = [unsigned(each, known[pid]) for pid, each in came.items() if pid in known and known[pid].sequence]
-        counts = total((*(each.whole for each in last.values()), *ahead, *(each.counts for each in alone)))
+        reached = {manifest_of(each.manifest).provider_pid: each.counts for each in accounts if each.sequence}  # an ack may be on its way
+        reached |= {pid: each.whole.most(reached.get(pid, NOTHING)) for pid, each in last.items()}
+        counts = total((*reached.values(), *ahead, *(each.counts for each in alone)))
         now = self._clock.now()
         counters = self._policies.counters(agreement.document, await self._store.usage(id) or Usage(id)) if provider else []
         cost: dict[str, Any] | None

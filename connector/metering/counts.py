@@ -31,6 +31,10 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
+    def most(self, other: Counts) -> Counts:
+        """Of each count the larger one: where both say of one transfer what it had come to, what it has come to."""
+        return Counts(*(max(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)))
+
     def within(self, other: Counts) -> bool:
         """Whether each count is at most that of `other`."""
         return all(getattr(self, each.name) <= getattr(other, each.name) for each in fields(self))

@@ -59,6 +59,20 @@ async def test_a_consumer_sees_what_has_come_and_what_it_costs_before_a_window_i
     assert (await one.invoice(ID, None, NOW + DAY)).counts.bytes == 10 * CHUNK, "a bill is of what is signed for"
 
 
+@pytest.mark.parametrize("receipts", [1, 2])
+@pytest.mark.asyncio
+async def test_what_a_receipt_says_whose_ack_is_on_its_way_has_come_and_costs_what_it_costs(receipts: int):
+    _, theirs = flow("t1", [((1, 11),), ((11, 21),)][:receipts])
+    *earlier, last, held = theirs
+    running = order("a", "c-t1", 10 * receipts * CHUNK + 5)
+    one = await bills(Role.CONSUMER, *earlier, replace(last, ack=""), held, running, document=terms(price("1", "megabyte")))
+    told = await one.usage(ID)
+    assert told["counts"]["bytes"] == 10 * receipts * CHUNK + 5
+    assert told["transfers"][0]["counts"]["bytes"] == 10 * receipts * CHUNK
+    assert told["signed"]["bytes"] == 10 * (receipts - 1) * CHUNK
+    assert told["cost"]["amount"] == {1: "0.66", 2: "1.31"}[receipts]
+
+
 @pytest.mark.asyncio
 async def test_what_comes_without_receipts_is_shown_as_the_consumer_s_own_count():
     done = order("a", "c-t9", LAYOUT.size_bytes, stage="done")
