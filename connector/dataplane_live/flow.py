@@ -164,9 +164,9 @@ class Flow:
         return self.log.within(max(leaves, 1), window_bytes, self.signed)
 
     async def _pump(self) -> None:
-        """Follow the source for good: one that ends or fails is asked again."""
+        """Follow the source for good: one that ends or fails is asked again. Of a log that is broken another object has to be made."""
         pause = PAUSE_SECONDS
-        while True:
+        while not self.log.broken:
             before = self.log.end
             while self._spooled >= self._spool_bytes:
                 self._room.clear()
@@ -242,7 +242,7 @@ class Flow:
 
     async def _sign(self) -> None:
         """Say when a checkpoint is due."""
-        while True:
+        while not self.log.broken:
             async with self._news:
                 await self._news.wait_for(lambda: self.log.leaves > self.signed)
                 try:

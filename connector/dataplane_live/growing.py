@@ -10,20 +10,24 @@ are missing after a crash nor come twice.
 What is signed is on the disk before, as far as the tree depends on it: `sync` flushes the rows, and then marks that say how many there are
 and where the source goes on behind each batch. Their bytes are not flushed. A log that was not closed in this life of the machine is
 `torn`: it goes on behind its last mark, so it never signs two trees of one size, and its bytes are not relied on until somebody has looked
-at them (`mending`). If there are fewer rows than marked it is `lost`, and signs nothing more.
+at them (`mending`). If there are fewer rows than marked it is `lost`, and signs nothing more. One that the disk has once refused to flush
+is taken for torn, too, and never said to be closed in this life.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from shutil import rmtree
 from typing import Final, Self
 
-from connector.dataplane_live.marks import MODE, Marks, Point, entry, read_entry, sync, write
+from connector.dataplane_live.marks import MODE, Marks, Point, Unflushed, entry, flush, read_entry, sync, write
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
 from connector.metering import credit, live
@@ -42,7 +46,8 @@ TILE_LEVELS: Final = 8
 SLOT_BYTES: Final = 4096
 ROWS_FILE, POSITION_FILE, LIFE_FILE = "leaves", "position", "life"
 TAIL: Final = 512  # leaves of which it is known where they end: those that come, and are sent and acknowledged now
-CLOSED: Final = "closed"
+CLOSED, DOUBTED = "closed", " doubted"  # the second one behind the name of the life
+REFUSED: Final = "it has refused to keep what was written, and says so only once"
 
 Sums = tuple[int, int]
 
@@ -57,12 +62,15 @@ class Growing:
 
     def __init__(self, folder: Path, life: str) -> None:
         self._folder, self._life = folder, life
-        self.lost = False
+        self.lost = self.broken = False
         try:
             self._rows = os.open(folder / ROWS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
             self._marks = Marks(folder)
-            self.torn = (folder / LIFE_FILE).read_text() not in (CLOSED, life)
+            self.torn = (said := (folder / LIFE_FILE).read_text()) not in (CLOSED, life)
+            if said == life + DOUBTED:
+                self._life = said
+                self._marks.again()
         except OSError as error:
             raise SinkFailed(f"the content log in `{folder}` cannot be read: {error.strerror}") from None
         head = os.pread(self._rows, HEAD_BYTES, 0)
@@ -103,6 +111,7 @@ class Growing:
             for path in (folder / ROWS_FILE, folder, folder.parent):  # the header is promised by its hash
                 sync(path)
         except OSError as error:
+            rmtree(folder, ignore_errors=True)  # or whoever comes next would take what may not be on the disk for a log
             raise SinkFailed(f"no content log can be made in `{folder}`: {error.strerror}; look after that disk") from None
         return cls(folder, life)
 
@@ -119,15 +128,28 @@ class Growing:
     def sync(self, points: Sequence[Point], needed: int) -> None:
         """Let the leaves up to the last of these `unmarked` ends outlive a loss of power, and where the source goes on behind each.
         `needed` is the first leaf whose bytes may be asked for. One call after the other, in a thread; `append` may run meanwhile. Raises
-        SinkFailed."""
+        SinkFailed; if the disk has not kept what was written, for good: then the log is `broken`, and has to be opened anew."""
         if not points:
             return
+        self._demand_whole()
         try:
-            os.fdatasync(self._rows)
+            flush(self._rows)
             self._marks.add(points, needed)
         except OSError as error:
+            if isinstance(error, Unflushed):
+                self.doubt()
             raise unwritten(self._folder, error) from None
         del self._unmarked[: len(points)]
+
+    def doubt(self) -> None:
+        """What can be read of the log, or of its data, may not be on the disk: this object makes nothing durable any more, and whoever
+        opens it again goes on with what was before."""
+        self.broken, life = True, self._folder / LIFE_FILE
+        try:
+            life.write_text(self._life.removesuffix(DOUBTED) + DOUBTED)
+        except OSError:
+            with suppress(OSError):  # of a disk that does not even do that nobody opens it for writing
+                life.unlink()
 
     def point(self, leaf: int) -> Point:
         """The last place up to this leaf from which the source can be asked again: (leaves before it, position)."""
@@ -151,6 +173,7 @@ class Growing:
     def append(self, leaves: Sequence[Leaf], position: str | None) -> None:
         """Take up the leaves of a batch of whole records, and where the source goes on after it. One call after the other, in a thread.
         Raises SinkFailed. Nothing is to be seen of them before `show`."""
+        self._demand_whole()
         before, end, records, _ = self._written
         rows, sums = bytearray(), list[Sums]()
         for leaf in leaves:
@@ -244,17 +267,32 @@ class Growing:
         """Let go. A log that is `durable` goes on in another life of the machine as if nothing had been. Raises OSError, SinkFailed."""
         if self._rows < 0:
             return
-        if durable and not self.lost and not self.torn:
-            self.sync(self.unmarked, 1)
+        try:
+            if durable and not (self.lost or self.torn or self.broken):
+                self._finish()
+        finally:
+            for descriptor in (self._rows, self._slots):
+                os.close(descriptor)
+            self._marks.close()
+            self._rows = self._slots = -1
+
+    def _finish(self) -> None:
+        """Say that it was closed, once everything is on the disk."""
+        self.sync(self.unmarked, 1)
+        try:
             for descriptor in (self._rows, self._slots):
                 os.fsync(descriptor)
             sync(self._folder)  # the files of the spool have their names there
-            (self._folder / LIFE_FILE).write_text(CLOSED)
-            sync(self._folder / LIFE_FILE)
-        for descriptor in (self._rows, self._slots):
-            os.close(descriptor)
-        self._marks.close()
-        self._rows = self._slots = -1
+            if not self._life.endswith(DOUBTED):
+                (self._folder / LIFE_FILE).write_text(CLOSED)
+                sync(self._folder / LIFE_FILE)
+        except OSError:
+            self.doubt()
+            raise
+
+    def _demand_whole(self) -> None:
+        if self.broken:
+            raise unwritten(self._folder, OSError(errno.EIO, REFUSED))
 
     def _live(self) -> None:
         """Say that it is open in this life of the machine, before anything is written: after a loss of power it is not taken for closed."""

@@ -80,7 +80,7 @@ class Lives:
         transfer = permit.transfer
         async with self._opening.setdefault(transfer, asyncio.Lock()):
             known = self._flows.get(transfer)
-            if known is None or self._addresses[transfer] != permit.source:
+            if known is None or known.log.broken or self._addresses[transfer] != permit.source:
                 if known is not None:
                     await self._close(transfer, known)
                 known = self._flows[transfer] = await self._open(permit)
@@ -180,6 +180,7 @@ class Lives:
             flow.log.close(durable=True)
         except (OSError, SinkFailed) as error:
             telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
+            flow.log.doubt()
             flow.log.close(durable=False)
         flow.spool.close()
         await flow.close()
@@ -197,6 +198,7 @@ def _begun(folder: Path, life: str, header: Header, transfer: str) -> Growing:
             sync(path)
     except OSError as error:
         log.close(durable=False)
+        rmtree(folder, ignore_errors=True)
         raise unwritten(folder, error) from None
     return log
 

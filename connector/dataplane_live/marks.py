@@ -22,6 +22,11 @@ MODE: Final = 0o600
 Point = tuple[int, str | None]
 
 
+class Unflushed(OSError):
+    """Something that was written, and can be read, is not on the disk. A kernel says so once, and takes it for written from then on:
+    whoever flushes the same again hears that all is well."""
+
+
 class Marks:
     """The marks of the log in `folder`, up to the first that is not whole, which is cut off: nothing was signed by it. Raises OSError."""
 
@@ -42,9 +47,13 @@ class Marks:
             self._compact([*self.points, *points], needed)
         else:
             write(self._file, entries, at)
-            os.fdatasync(self._file)
+            flush(self._file)
             self.points += points
             self._size_bytes += len(entries)
+
+    def again(self) -> None:
+        """Write all of them anew: what is read may not be on the disk. Raises OSError."""
+        self._compact(self.points, 0)
 
     def upto(self, leaves: int) -> Point | None:
         """The last one of at most so many leaves."""
@@ -94,6 +103,14 @@ def write(descriptor: int, content: bytes | bytearray, at: int) -> None:
     while left:
         taken = os.pwrite(descriptor, left, at)
         left, at = left[taken:], at + taken
+
+
+def flush(descriptor: int) -> None:
+    """Let what was written outlive a loss of power. Raises Unflushed."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise Unflushed(*error.args) from None
 
 
 def sync(path: Path) -> None:

@@ -121,7 +121,12 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Make it outlive a loss of power; in a thread. What is dropped meanwhile need not. Raises OSError."""
+        """Make it outlive a loss of power, with what another process has left; in a thread. What is dropped meanwhile need not. Raises
+        OSError."""
+        for path in self._folder.glob(f"{PREFIX}*"):
+            if int(path.name.removeprefix(PREFIX), 16) not in self._open:
+                with suppress(FileNotFoundError):
+                    sync(path)
         for number, descriptor in tuple(self._open.items()):
             try:
                 os.fsync(descriptor)

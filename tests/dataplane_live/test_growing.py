@@ -290,6 +290,74 @@ def test_a_log_that_was_closed_goes_on_in_another_life(tmp_path: Path):
     log.close(durable=False)
 
 
+class Failing:
+    """A disk that refuses to keep what is written at some flushes, by number, and says at the next that all is well."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, *numbers: int) -> None:
+        self.count, flush = 0, getattr(os, name)
+
+        def fail(descriptor: int) -> None:
+            self.count += 1
+            if self.count in numbers:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            flush(descriptor)
+
+        monkeypatch.setattr(os, name, fail)
+
+
+@pytest.mark.parametrize("number", [3, 4], ids=["rows", "marks"])
+def test_what_the_disk_has_once_refused_to_keep_is_never_said_to_be_durable(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    Failing(monkeypatch, "fdatasync", number)
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    log.sync(log.unmarked, 1)
+    log.append(batch(2), "b")
+    log.show()
+    for _ in range(2):
+        with pytest.raises(SinkFailed, match="look after that disk"):
+            log.sync(log.unmarked, 1)
+        assert (log.synced, log.broken) == (3, True)
+    with pytest.raises(SinkFailed, match="refused to keep"):
+        log.append(batch(2), "c")
+    log.close(durable=True)
+    assert (tmp_path / "x" / LIFE_FILE).read_text() == "life doubted"
+    flushes = Failing(monkeypatch, "fsync")
+    log = Growing(tmp_path / "x", "life")
+    assert (log.torn, log.broken, log.leaves) == (True, False, log.synced), "what lies behind the last mark is not relied on"
+    assert log.synced == (3 if number == 3 else 5)
+    assert flushes.count == 2, "the marks were written anew"
+    log.mended()
+    log.append(batch(1), "d")
+    log.show()
+    log.sync(log.unmarked, 1)
+    log.close(durable=True)
+    for life, said in (("life", "life doubted"), ("after", "after")):  # in another one the disk says what it has
+        log = Growing(tmp_path / "x", life)
+        assert log.torn
+        log.mended()
+        assert (tmp_path / "x" / LIFE_FILE).read_text() == said
+        log.close(durable=False)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_of_a_log_whose_beginning_the_disk_did_not_keep_nothing_is_left(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    Failing(monkeypatch, "fsync", number)
+    with pytest.raises(SinkFailed, match="can be made"):
+        begun(tmp_path / "x", [])
+    assert not (tmp_path / "x").exists()
+    begun(tmp_path / "x", []).close(durable=True)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_log_that_could_not_be_closed_is_torn_for_whoever_opens_it(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    Failing(monkeypatch, "fsync", number)
+    with pytest.raises(OSError, match="error"):
+        log.close(durable=True)
+    log = Growing(tmp_path / "x", "life")
+    assert log.torn
+    log.close(durable=False)
+
+
 def test_what_is_no_log_is_refused(tmp_path: Path):
     begun(tmp_path / "x", []).close(durable=False)
     (tmp_path / "x" / ROWS_FILE).write_bytes(b"x" * HEAD_BYTES)

@@ -174,8 +174,27 @@ async def test_a_log_that_cannot_be_made_durable_leaves_no_file_open_and_is_not_
         (folder,) = (tmp_path / "live").iterdir()
         monkeypatch.setattr(os, "fsync", broken)
     assert not open_below(folder)
-    assert (folder / LIFE_FILE).read_text() == "now"
+    assert (folder / LIFE_FILE).read_text() == "now doubted"
     assert "live transfer not durable" in capsys.readouterr().err
+
+
+async def test_a_log_that_the_disk_has_not_kept_is_opened_anew_as_after_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flush, failed = os.fdatasync, list[int]()
+
+    def once(descriptor: int) -> None:
+        if not failed:
+            failed.append(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(descriptor)
+
+    async with living(tmp_path, faucet := Faucet()) as lives:
+        monkeypatch.setattr(os, "fdatasync", once)
+        await come(lives, faucet, b"a\n")
+        flow = await lives.of(PERMIT)
+        await flow.stop()
+        assert (flow.log.broken, flow.signed) == (True, 1)
+        again = await lives.of(PERMIT)
+        assert (again.log.broken, again.log.torn, again.log.leaves) == (False, True, 1)
 
 
 async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there_is_room(tmp_path: Path):

@@ -110,6 +110,22 @@ def test_what_cannot_be_made_durable_is_said(tmp_path: Path, monkeypatch: pytest
     spool.close()
 
 
+def test_what_a_process_has_left_is_made_durable_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    filled(tmp_path).close()
+    flushed, flush = set[str](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    spool = Spool(tmp_path, len(CONTENT), SEGMENT)
+    spool.sync()
+    spool.close()
+    assert flushed == {path.name for path in tmp_path.glob("data-*")}
+    assert len(flushed) == 10
+
+
 @pytest.mark.asyncio
 async def test_bytes_that_are_missing_are_not_made_up(tmp_path: Path):
     spool = filled(tmp_path)
