@@ -10,6 +10,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from connector.api.middleware import Whole
 from connector.control.compose import ours_to_say
 from connector.dsp import wire
 from connector.dsp.exchange import Process
@@ -137,7 +138,7 @@ class OrderPull(Body):
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A document as the body of an answer."""
-    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
+    return Whole(orjson.dumps(document), status, headers)
 
 
 def decode(body: bytes, shape: type[Any]) -> Any:

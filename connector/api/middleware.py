@@ -67,7 +67,7 @@ class Whole(web.Response):
     """An answer of JSON that stays as it is. For any method but HEAD.
 
     aiohttp asks of every answer on its way out whether it is to be compressed, cut into chunks or made of a file, and what hooks have to
-    say of it: a fiftieth of a negotiation, which has six.
+    say of it: a hundredth of a negotiation, which has six.
     """
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
