@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -212,11 +213,11 @@ class Reader:
 
 
 class Feed:
-    """Wakes waiters after each commit. The truth stays in the store: a waiter reads it, then waits for the next hint."""
+    """Tells of commits: a waiter for a process reads it in the store, and then hears of the commit that it waits for."""
 
     def __init__(self, journal: Journal) -> None:
         self._store = journal.store
-        self._by_pid: dict[str, set[asyncio.Event]] = {}
+        self._by_pid: dict[str, dict[asyncio.Future[Process | None], Callable[[Process], bool]]] = {}  # who waits, and until when
         self._readers: set[Reader] = set()
         self.closed = False
         journal.listen(self._committed, *Kind, Evidence)
@@ -224,8 +225,9 @@ class Feed:
     def _committed(self, changes: Changes, evidence: tuple[Evidence, ...]) -> None:
         for record in changes.saves:
             if isinstance(record, Process) and (waiting := self._by_pid.get(record.pid)):
-                for event in waiting:
-                    event.set()
+                for over, until in waiting.items():
+                    if not over.done() and until(record):
+                        over.set_result(record)
         if evidence:
             for reader in self._readers:
                 reader.tell(evidence)
@@ -238,23 +240,22 @@ class Feed:
     async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float | None) -> Process | None:
         """Return the process as soon as `until` holds, or as it stands when the time is over (None: it never is); None if there
         is none."""
-        event = asyncio.Event()
-        waiting = self._by_pid.setdefault(pid, set())
-        waiting.add(event)
+        over: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
+        waiting = self._by_pid.setdefault(pid, {})
+        waiting[over] = until  # before it is read: what is committed meanwhile is not missed
         try:
             process = await self._store.process(kind, pid)
-            async with asyncio.timeout(timeout_seconds):
-                while process is not None and not until(process) and not self.closed:
-                    await event.wait()
-                    event.clear()
-                    process = await self._store.process(kind, pid)
-        except TimeoutError:
-            process = await self._store.process(kind, pid)
+            if process is None or until(process) or self.closed:
+                return process
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    if (met := await over) is not None:
+                        return met
+            return await self._store.process(kind, pid)
         finally:
-            waiting.discard(event)
+            del waiting[over]
             if not waiting:
                 self._by_pid.pop(pid, None)
-        return process
 
     def reader(self, hang_up: Callable[[], None] = lambda: None, states: frozenset[str] = frozenset()) -> Reader:
         """A reader from now on, until `leave` is called with it; of processes in one of `states`, if there are any, and of nothing else."""
@@ -270,8 +271,9 @@ class Feed:
         is still being told may take nothing for as long as it likes: it is hung up on, and comes back for the rest."""
         self.closed = True
         for waiting in self._by_pid.values():
-            for event in waiting:
-                event.set()
+            for over in waiting:
+                if not over.done():
+                    over.set_result(None)
         for reader in self._readers:
             if not reader.idle:
                 reader.hang_up()

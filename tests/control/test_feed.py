@@ -71,14 +71,24 @@ async def test_a_waiter_without_a_time_waits_as_long_as_the_process_lives(monkey
 
 
 @pytest.mark.asyncio
-async def test_a_process_that_goes_away_ends_the_wait():
+async def test_a_process_that_has_gone_when_the_time_is_over_is_none():
     journal, feed = made()
     await journal.commit(Changes(saves=(negotiation("n"),)))
-    waiting = asyncio.create_task(feed.wait(N, "n", final, WAIT_SECONDS))
+    waiting = asyncio.create_task(feed.wait(N, "n", final, 0.01))
     await asyncio.sleep(0)
     await journal.store.commit(Changes(deletes=((Process, "n"),)))
-    await journal.commit(Changes(saves=(negotiation("n", kind=Kind.TRANSFER),)))  # whatever wakes it
     assert await waiting is None
+
+
+@pytest.mark.asyncio
+async def test_a_waiter_hears_of_a_state_that_did_not_last():
+    journal, feed = made()
+    await journal.commit(Changes(saves=(negotiation("n"),)))
+    waiting = asyncio.create_task(feed.wait(N, "n", lambda process: process.state == "OFFERED", WAIT_SECONDS))
+    await asyncio.sleep(0)
+    for version, state in enumerate(("OFFERED", "ACCEPTED"), 2):
+        await journal.commit(Changes(saves=(negotiation("n", state=state, version=version),)))
+    assert (await waiting).version == 2
 
 
 @pytest.mark.asyncio
