@@ -95,6 +95,7 @@ class Pulls:
             raise NotFound(f"there is no pull `{id}`")
         if pull.stage != "download":
             raise Contradiction(f"the order is at `{pull.stage}`: what can end is the download of data without an end")
+        await (self._enough.get(id) or Enough()).kept()  # a crash after our answer keeps what was shown before it
         ended = self._kept.next(pull, until=self._journal.clock.now())
         if isinstance(await self._journal.commit(self._kept.write(pull, ended)), Conflict):
             return await self.enough(id)  # it has moved on meanwhile

@@ -38,7 +38,6 @@ LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does n
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
 Records = Callable[[int, int], int]
 Look = Callable[[], None]
-Measured = Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Account:
         agreement: str,
         after: str,
         records: Records,
-        measured: Measured,
+        measured: Callable[[], int],
         look: Look = lambda: None,
     ) -> None:
         self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
@@ -85,10 +84,10 @@ class Account:
         self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)
         self._said: Ranges = ()
         self._kept: Ranges = ()  # what of it has got as far as `after` says
-        self._news, self._more = asyncio.Event(), asyncio.Event()
+        self._news, self._more, self._signed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._rejected: list[Rejected] = []
-        self._ending = self._halting = False
+        self._ending = self._halting = self._hurried = False
         self._unsaved = False  # an ack is here that is not on record
         self._clock: PeerFailed | None = None  # why the receipt that waits is not taken yet, if that is for a clock
 
@@ -187,6 +186,14 @@ class Account:
             self._rejected.append(Rejected(leaf, got))
             self._news.set()
 
+    async def signed(self, ranges: Ranges) -> None:
+        """Return once a receipt over these leaves, which are verified, is stored. It is signed as soon as the one before has its ack."""
+        self._hurried = True
+        while not covers(self._account.ranges, ranges):
+            self._signed.clear()
+            self._news.set()
+            await self._signed.wait()
+
     def end(self) -> None:
         """Let `run` end, after what it does now."""
         self._ending = True
@@ -230,7 +237,7 @@ class Account:
         while not (self._ending or self._rejected):
             if self._keeping is not None and self._keeping.done():
                 await self._keeping  # raises what has ended it
-            if self._due:
+            if self._due or (self._hurried and self._new):
                 return
             if self._new or self._unsaved:
                 by = by or loop.time() + QUIET_SECONDS
@@ -281,7 +288,7 @@ class Account:
 
     async def _post_until_acknowledged(self) -> None:
         """Returns also without an ack, at the end. Raises Broken, PeerRefused for a refusal that is believed."""
-        pause, doubt = FIRST_PAUSE_SECONDS, Doubt()
+        pause, doubt = FIRST_PAUSE_SECONDS, Doubt(self._beside.afresh)
         while self._pending:
             try:
                 await self._post()
@@ -367,6 +374,7 @@ class Account:
 
         await self._means.decide(step, self._transfer)
         self._account, self._unsaved = saved, False
+        self._signed.set()
 
     async def _settle(self) -> None:
         """Put the last ack on record, if it is not yet."""

@@ -94,6 +94,7 @@ class Following:
         self._pull, self._sink, self._promise, self._access, self._peer = pull, sink, promise, access, peer
         self._beside, self._keys, self._now = Beside(access, peer), keys, now
         self._progress, self._patience, self._enough, self._durable = progress, patience, enough, durable
+        enough.keep = self._keep
         self._base = before_bytes
         self._etag = live.write_etag(promise.header.hash, promise.header.chunk_bytes)
         self._state, self._frontier = State(), Frontier().append(promise.header.hash)
@@ -143,6 +144,10 @@ class Following:
         await self._report(force=True)
         await self._sink.resume()
         return Downloaded(self._end, self._sink.digest(), True, False, self._resumed, 0, self._etag, self._durable)
+
+    async def _keep(self) -> None:
+        if self._account is not None and self._state.leaves > 1:
+            await self._account.signed(((1, self._state.leaves),))
 
     def _signed_for(self, account: Account) -> bool:
         """Whether both sides have a receipt for all that stays in the file: its token ends with the transfer."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from connector.ports import Detached
 from connector.records import Edr, Pull
+
+KEEP_SECONDS: Final = 10.0  # for a receipt before whoever has enough is answered
 
 
 class Sink(Protocol):
@@ -115,6 +118,10 @@ class Movers(Protocol):
         once nothing has arrived for `idle_seconds`."""
 
 
+async def nothing_came() -> None:
+    """Nothing that would have to be signed for has come."""
+
+
 class Enough:
     """How much is wanted of data that have no end: the leaf with byte number `most_bytes` is the last, or what has come at `until` (POSIX
     seconds); None for no bound. `said` is set once nothing more is wanted at all."""
@@ -122,6 +129,14 @@ class Enough:
     def __init__(self, most_bytes: int | None = None, until: float | None = None) -> None:
         self.most_bytes, self.until = most_bytes, until
         self.said = asyncio.Event()
+        self.keep: Callable[[], Awaitable[object]] = nothing_came  # set by whoever takes the data: has all signed for that is here by now
+
+    async def kept(self) -> None:
+        """Return once all is signed for that has come by now, and that is durable: so whoever has been shown it, and says that it is
+        enough, has it after a crash. If a receipt before is not acknowledged within KEEP_SECONDS no other can be signed, and it returns."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_SECONDS):
+                await self.keep()
 
 
 class Downloads(Protocol):

@@ -34,6 +34,7 @@ from connector.metering.content import SEALED
 from connector.metering.counts import Counts
 from connector.metering.live import LAST, LOST, write_etag
 from connector.metering.objects import Receipt, kept
+from connector.ports import sinks
 from connector.ports.sinks import Enough
 from connector.records import Changes, Pull
 from connector.records.metering import Metered
@@ -227,6 +228,31 @@ async def test_after_a_crash_it_goes_on_behind_what_was_signed_for(tmp_path: Pat
         await at.fetch(before + 1_000_000)
         await agree(at, at.root / "file")
         assert int((at.between.asked[-1] or "").removeprefix("bytes=").split("-")[0]) >= before
+
+
+async def test_what_was_shown_before_somebody_had_enough_is_there_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(account, "QUIET_SECONDS", 1_000.0)
+    async with stand(tmp_path) as at:
+        enough, shown = Enough(), asyncio.Event()
+        at.watcher.on_report = lambda seen: shown.set() if seen.received_bytes else None
+        running = asyncio.create_task(at.fetch(enough=enough))
+        await asyncio.wait({running, asyncio.create_task(shown.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        was = at.watcher.reports[-1].received_bytes
+        await enough.kept()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        at.watcher.on_report = None
+        done = await at.fetch(enough=Enough(until=0.0))
+        assert done.received_bytes >= was > 0
+        await agree(at, at.root / "file")
+
+
+async def test_whoever_has_enough_waits_for_no_receipt_that_cannot_be_signed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sinks, "KEEP_SECONDS", 0.01)
+    enough = Enough()
+    await enough.kept()
+    enough.keep = asyncio.Event().wait
+    await enough.kept()
 
 
 async def test_a_consumer_with_an_older_store_takes_its_receipts_up_from_the_provider(tmp_path: Path):
