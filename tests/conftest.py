@@ -1,4 +1,4 @@
-"""What all tests share: how hypothesis searches, and that an interruption interrupts."""
+"""What all tests share: how hypothesis searches, how long they may take, and that an interruption interrupts."""
 
 import gc
 import os
@@ -14,6 +14,10 @@ settings.register_profile("desk", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
+# What hangs fails with a stack. Of whole programs, each of which has bounds and patience of its own, a minute is less than a machine
+# takes that is five times slower and busy.
+SLOW_SECONDS = 300
+
 # A shell starts what runs in its background with SIGINT ignored, and programs inherit that: those that tests interrupt would not notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,3 +32,9 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
