@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from connector.cli import show
@@ -16,6 +17,7 @@ WORD = {
     "provider-only": "by the provider's word alone",
     "consumer-only": "by the consumer's word alone",
 }
+NOTHING_SIGNED = "nothing was signed for; what was fetched without receipts, as by `transfers address`, only the provider has counted"
 LINES = ("PRICE", "UNIT", "UNIT PRICE", "QUANTITY", "ATTESTED", "AMOUNT")
 
 
@@ -35,7 +37,7 @@ def show_usage(view: AgreementUsage, credit: Credit | None) -> None:
         for t in view.transfers
     ]
     show.line()
-    show.table(FLOWS, rows, "no transfers")
+    show.table(FLOWS, rows, NOTHING_SIGNED if view.role == "consumer" else "nothing was transferred yet")
 
 
 def show_invoice(said: Mapping[str, Any]) -> None:
@@ -47,7 +49,7 @@ def show_invoice(said: Mapping[str, Any]) -> None:
         argued["closed"] = f"{closed['at']} by {closed['by']}, {WORD[closed['attested']]}"
     show.facts({name: said[name] for name in names} | {"total": f"{said['total']} {currency}", "attested": said["attested"]} | argued)
     rows = [
-        (e["price"], e["unit"], f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
+        (e["price"], _unit(e), f"{e['unit_price']} {currency}", _quantity(e), e["attested"], f"{e['amount']} {currency}")
         for e in said["lines"]
     ]
     show.line()
@@ -58,9 +60,21 @@ def show_invoice(said: Mapping[str, Any]) -> None:
         show.note(f"an invoice `--to {left['to'][:10]}` has it, and stays as it is once that day has begun (UTC)")
 
 
+def _unit(line: Mapping[str, Any]) -> str:
+    """What a price is for, and of which units: MB beyond 2."""
+    above, upto = line.get("band") or (0, None)
+    beyond = f" beyond {_units(above, line['per'])}" if above else ""
+    return f"{line['unit']}{beyond}" + (f" up to {_units(upto, line['per'])}" if upto is not None else "")
+
+
 def _quantity(line: Mapping[str, Any]) -> str:
-    """What was counted, in what it was counted in: 1500000 bytes."""
-    return f"{line['quantity']} {line['counted'] or line['unit']}"
+    """So many of what has the unit price, and what was counted for it: 1.5 (1500000 bytes)."""
+    return _units(line["quantity"], line["per"]) + (f" ({line['quantity']} {line['counted']})" if line["per"] != 1 else "")
+
+
+def _units(of: int, per: int) -> str:
+    """Cut behind six places, as on the page that is printed."""
+    return f"{(Decimal(of) / per).quantize(Decimal('0.000001'), ROUND_DOWN):f}".rstrip("0").rstrip(".")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -144,10 +144,9 @@ class Invoice:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was metered is attested by both, and so is the end of what is paid for by time."""
-        return (self.closed is None or self.closed.attested == "both") and all(
-            flow.reading.attested == "both" and flow.beyond == NOTHING for flow in self.flows
-        )
+        """Whether all that is owed is attested by both, and so is the end of what is paid for by time. What one side alone has counted and
+        nobody pays for, such as time where bytes have a price, makes no bill doubtful."""
+        return (self.closed is None or self.closed.attested == "both") and all(line.attested != ALONE for line in self.lines)
 
     @property
     def digest(self) -> str:

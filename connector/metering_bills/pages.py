@@ -7,7 +7,6 @@ from fractions import Fraction
 from html import escape
 from typing import Any, Final
 
-from connector.metering.counts import NOTHING
 from connector.metering_bills.invoice import Invoice
 
 COLUMNS: Final = (
@@ -29,6 +28,7 @@ WORD: Final = {
     "consumer-only": "the consumer’s word alone: nothing that both sides have says it",
 }
 ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
+SECONDS_ALONE: Final = "of which the provider alone has counted"
 LEFT_OUT: Final = "Not in this invoice: what the provider alone has counted of transfers for which the consumer has signed nothing,"
 DISPUTED: Final = "Disputed: the two sides have signed what contradicts itself about"
 PLACES_SHOWN: Final = 6  # of a quantity that has no end in decimals: minutes
@@ -75,7 +75,7 @@ def as_html(invoice: Invoice) -> str:
         facts.append(("Closed", f"{closed['at']} by {closed['by']}; this instant is {WORD[closed['attested']]}"))
     lines = "".join(_line(line, currency) for line in said["lines"]) or '<tr><td colspan="5">Nothing was used.</td></tr>'
     flows = "".join(_flow(flow) for flow in said["flows"])
-    alone = any(flow.reading.attested != "both" or flow.beyond != NOTHING for flow in invoice.flows)
+    alone = any(row["attested"] == "provider-only" for row in (*said["lines"], *said["flows"]))
     warning = "" if not alone else f"<p><strong>{ALONE}</strong></p>"
     if invoice.disputed:
         warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
@@ -89,7 +89,7 @@ def as_html(invoice: Invoice) -> str:
         f'<th>Attested by</th><th class="n">Amount</th></tr>{lines}<tr class="total"><td colspan="4">Total</td>'
         f'<td class="n">{escape(said["total"])} {escape(currency)}</td></tr></table>\n{warning}\n<h2>What was transferred</h2>\n'
         '<table><tr><th>Transfer</th><th>Attested by</th><th class="n">Bytes</th><th class="n">Records</th><th class="n">Calls</th>'
-        f"<th>Last receipt</th></tr>{flows}</table>\n</body></html>\n"
+        f'<th class="n">Time</th><th>Last receipt</th></tr>{flows}</table>\n</body></html>\n'
     )
 
 
@@ -131,7 +131,13 @@ def _flow(flow: dict[str, Any]) -> str:
     receipt = f"{flow['sequence']}: <code>{escape(signed)}</code>" if signed else "none"
     alone = "" if signed else ' class="alone"'
     numbers = "".join(f'<td class="n">{counts[name]:,}</td>' for name in ("bytes", "records", "calls"))
+    beyond = f", {SECONDS_ALONE} {_seconds(flow['beyond'])}" if "beyond" in flow else ""
     return (
         f"<tr{alone}><td><code>{escape(flow['transfer'])}</code></td><td>{escape(ATTESTED[flow['attested']])}</td>{numbers}"
-        f"<td>{receipt}</td></tr>"
+        f'<td class="n">{_seconds(counts)}{beyond}</td><td>{receipt}</td></tr>'
     )
+
+
+def _seconds(counts: dict[str, int]) -> str:
+    """The time in which data flowed, to the microsecond, as minutes are billed."""
+    return f"{quantity(counts['us'], 1_000_000)} s"

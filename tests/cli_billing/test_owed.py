@@ -76,7 +76,9 @@ def test_that_nobody_can_say_the_cost_is_said(command: Command, fake: FakeConnec
     )
     ended = command("usage", "urn:a")
     assert "/permission/0: no price" in ended.out
-    assert ended.err == "no transfers\n"
+    assert ended.err == "nothing was transferred yet\n"
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE | {"role": "consumer", "transfers": []})
+    assert "what was fetched without receipts, as by `transfers address`, only the provider has counted" in command("usage", "urn:a").err
 
 
 def test_an_invoice_is_shown_for_people_and_printed_in_each_form(
@@ -91,6 +93,23 @@ def test_an_invoice_is_shown_for_people_and_printed_in_each_form(
     fake.answers[at] = (200, b"a,b\r\n1,\x1b[2J2\r\n")
     assert command("invoice", "urn:a", "--format", "csv").out == "a,b\r\n1,[2J2\r\n"
     assert fake.paths()[-1].endswith("?format=csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ({"quantity": 3_300_000, "band": [2_000_000, None]}, ("MB beyond 2", "3.3 (3300000 bytes)")),
+        ({"quantity": 5_500_000, "band": [500_000, 9_000_000]}, ("MB beyond 0.5 up to 9", "5.5 (5500000 bytes)")),
+        ({"unit": "minute", "quantity": 6_533, "per": 60_000_000, "counted": "microseconds"}, ("minute", "0.000108 (6533 microseconds)")),
+        ({"unit": "person", "quantity": 7, "per": 1, "counted": None, "band": None}, ("person", "7")),
+    ],
+)
+def test_a_line_says_how_many_of_its_unit_it_is_for_and_beyond_what(
+    command: Command, fake: FakeConnector, home: Path, line: dict[str, Any], shown: tuple[str, str]
+):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, INVOICE | {"lines": [INVOICE["lines"][0] | line]})  # type: ignore[index]
+    row = command("invoice", "urn:a").out.splitlines()[-1].split("  ")
+    assert set(shown) <= {cell.strip() for cell in row}
 
 
 def test_an_invoice_says_where_it_ends_by_itself_and_when_its_period_is_not_over(command: Command, fake: FakeConnector, home: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import Reading, invoice_of
-from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, as_csv, as_html, quantity
+from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, SECONDS_ALONE, as_csv, as_html, quantity
 from tests.metering_bills.priced import count, every, plan, price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
 
@@ -89,6 +89,15 @@ def test_what_is_left_out_is_said_in_every_form_with_its_amount():
 def test_a_page_without_doubt_has_no_warning():
     assert ALONE not in as_html(bill(READINGS[:1]))
     assert "Nothing was used." in as_html(bill([], terms=plan(price("1", "record"))))
+
+
+def test_time_that_nobody_pays_for_makes_no_bill_doubtful_and_stands_beside_what_was_transferred():
+    reading = replace(receipt("t1", 5, 1, bytes=3_000_000, microseconds=5_900_000), beyond=Counts(microseconds=3_900_000))
+    by_bytes, by_time = bill([reading], terms=plan(price("1", "megabyte"))), bill([reading], terms=plan(price("1", "minute")))
+    assert [each.to_json()["attested"] for each in (by_bytes, by_time)] == ["both", "in-part"]
+    assert [ALONE in as_html(each) for each in (by_bytes, by_time)] == [False, True]
+    for each in (by_bytes, by_time):
+        assert f"9.8 s, {SECONDS_ALONE} 3.9 s" in Page(as_html(each)).text
 
 
 def test_what_peers_have_named_is_neither_markup_nor_a_formula():
