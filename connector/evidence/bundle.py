@@ -1,12 +1,38 @@
-"""Writes an evidence file line by line, with its end and its seal, and keeps nothing of it. Pure."""
+"""Writes an evidence file line by line, with what its exporter signs of it, its end and its seal, and keeps nothing of it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
 
 from connector.evidence.members import FORMAT, VERSION, write
 from connector.evidence.sealed import Sealing
+from connector.metering import claims as read
+from connector.metering.content import write_bytes
+
+ATTESTATION: Final[read.Table] = {"iss": read.did, "iat": read.number, "lines": read.digest}
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """The word of `issuer` that the lines of a file with this SHA-256 (`lines`) are all that it has of an agreement, up to the checkpoints
+    of its own ledger among them. Whoever has no key of it can leave nothing out; itself it signs what its other exports, and those of the
+    other side, can show to be false (`compared`)."""
+
+    TYP: ClassVar[str] = "dp-evidence+jwt"
+
+    issuer: str
+    issued: int
+    lines: bytes
+
+    def claims(self) -> dict[str, Any]:
+        return {"iss": self.issuer, "iat": self.issued, "lines": write_bytes(self.lines)}
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Self:
+        """Read the claims of an attestation. Raises MeterRefused."""
+        return cls(*read.read(claims, ATTESTATION).values())
 
 
 class Bundle:
@@ -15,6 +41,11 @@ class Bundle:
     def __init__(self) -> None:
         self._sealing = Sealing()
         self._counts: dict[str, int] = {}
+
+    @property
+    def sha256(self) -> bytes:
+        """Of all lines so far."""
+        return self._sealing.sha256
 
     def header(self, agreement: str, by: str, role: str, at: float) -> bytes:
         """The first line: who exports which agreement, in which role, and when (POSIX seconds)."""

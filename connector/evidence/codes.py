@@ -27,6 +27,10 @@ CODES: Final[dict[str, str]] = {
     "version-other": "the file is of a version that this program does not read; take a newer one",
     "end-last": "the last member before the seal is not the end, or it is not the only one",
     "end-counts": "the end counts {said} members of kind `{kind}`, and there are {found}",
+    "attestation-missing": "the exporter has not signed that the file is all that it has, as files of this version end",
+    "attestation-twice": "there is another attestation",
+    "attestation-other": "the exporter has signed other lines than those that stand before its attestation",
+    "attestation-time": "the attestation is not of the instant of the header",
     "order-other": "members of kind `{kind}` do not stand here; the order of kinds is fixed",
     # of who takes part
     "identity-missing": "there is no identity of `{who}`, whose signatures are in the file",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from connector.evidence.report import FlowTold, Told, exactly
+from connector.evidence.case import AHEAD_SECONDS
+from connector.evidence.report import FlowTold, Told, exactly, rfc3339
 
+INDEXES_MAX = 10  # entries that are named by their places
+REMOVED = ", unless it was removed for the other because its time to be kept was over"
+BEGUN = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})  # moves with which processes begin
 NAMES = ("agreement", "provider", "consumer", "dataset", "policy")  # what cannot be told differently of one agreement
 
 
@@ -27,11 +31,16 @@ def _differences(one: Told, other: Told) -> Iterator[str]:
             present = first or second
             if present is not None and (present.receipts or all(key[0] != flow.transfer for flow in (other if first else one).flows)):
                 yield f"transfer {key[0]} is in the {'first' if first else 'second'} file alone, with {present.counts.bytes} bytes"
+                yield from _own(present, tuple(present.objects), other if first else one)
             continue
-        yield from _flow(first, second)
+        yield from _flow(first, second, one, other)
     if one.closed != other.closed:
         yield f"the agreement is {_closed(one)} in the first file, {_closed(other)} in the second"
     yield from _ended(one, other)
+    if one.by == other.by:
+        yield from _entries(one, other)
+    else:
+        yield from _messages(one, other)
     if one.by != other.by and one.invoice is not None and other.invoice is not None and one.invoice[:2] != other.invoice[:2]:
         yield f"the first file says {' '.join(one.invoice[:2])} are owed, the second {' '.join(other.invoice[:2])}"
 
@@ -54,15 +63,68 @@ def _closed(told: Told) -> str:
     return "not closed" if at is None else f"closed at {datetime.fromtimestamp(at, UTC).isoformat(timespec='milliseconds')}"
 
 
-def _flow(first: FlowTold, second: FlowTold) -> Iterator[str]:
+def _entries(one: Told, other: Told) -> Iterator[str]:
+    """Which entries only one of two exports of one side has, though its ledger was as long when the other was written. A log only grows, so
+    who has signed of both that they are all there is has signed once what is not so."""
+    for log in sorted({log for log, _ in one.standing.keys() | other.standing.keys()}):
+        size = min(next((size for each, size, _ in told.through if each == log), 0) for told in (one, other))
+        for here, there, where in ((one, other, "first"), (other, one, "second")):
+            alone: dict[str, list[int]] = {}
+            for (of, index), pid in sorted(here.standing.items()):
+                if of == log and index < size and (of, index) not in there.standing:
+                    alone.setdefault(pid, []).append(index)
+            for pid, indexes in alone.items():
+                said = "" if there.attested is None else f", and {there.by} has signed at {rfc3339(there.attested)} that the other is all"
+                gone = "" if pid in {each.pid for each in there.processes.values()} else REMOVED
+                yield f"{_places(indexes)} of {log}, about {_name(here, pid)}, stand in the {where} file alone{said}{gone}"
+
+
+def _messages(one: Told, other: Told) -> Iterator[str]:
+    """Which messages only one side has on record: the other one keeps something back, or has not got it. Of processes from their beginning
+    on; of what a side has from before its ledger nothing is known to be otherwise."""
+    for name in sorted(one.processes.keys() | other.processes.keys()):
+        first, second = (told.processes.get(name) for told in (one, other))
+        if first is None or second is None:
+            alone = first or second
+            told = {f"transfer {flow.transfer}" for flow in (*one.flows, *other.flows)}
+            if alone is not None and alone.moves & BEGUN and name not in told:
+                yield f"{name} is in the {'first' if first else 'second'} file alone{REMOVED}"
+        elif first.moves & BEGUN and second.moves & BEGUN:
+            for move in sorted(first.moves ^ second.moves):
+                yield f"{move} of {name} is on record in the {'first' if move in first.moves else 'second'} file alone"
+
+
+def _own(flow: FlowTold, names: Sequence[str], lacking: Told) -> Iterator[str]:
+    """What `lacking` has not, though its exporter has itself signed it, and later that the file is all that it has."""
+    if (at := lacking.attested) is None:
+        return
+    signed = [(name, *flow.signed[name]) for name in sorted(names, key=_order)]
+    if before := [name for name, by, issued in signed if by == lacking.by and issued < at - AHEAD_SECONDS]:
+        yield (
+            f"{lacking.by} has signed {', '.join(before)} of transfer {flow.transfer} itself, and at {rfc3339(at)} that"
+            " its file has everything: it keeps something back, or has lost it"
+        )
+
+
+def _name(told: Told, pid: str) -> str:
+    return next((name for name, process in told.processes.items() if process.pid == pid), pid)
+
+
+def _places(indexes: Sequence[int]) -> str:
+    more = f" and {len(indexes) - INDEXES_MAX} more" if len(indexes) > INDEXES_MAX else ""
+    return f"entries {', '.join(map(str, indexes[:INDEXES_MAX]))}{more}"
+
+
+def _flow(first: FlowTold, second: FlowTold, one: Told, other: Told) -> Iterator[str]:
     both = first.objects.keys() & second.objects.keys()
     for name in sorted(both, key=_order):
         if first.objects[name] != second.objects[name]:
             yield f"{name} of transfer {first.transfer} is another in the first file than in the second"
-    for here, there, where in ((first, second, "first"), (second, first, "second")):
+    for here, there, where, lacking in ((first, second, "first", other), (second, first, "second", one)):
         alone = sorted(here.objects.keys() - there.objects.keys(), key=_order)
         if alone:
             yield f"{', '.join(alone)} of transfer {here.transfer} {'is' if len(alone) == 1 else 'are'} in the {where} file alone"
+            yield from _own(here, alone, lacking)
     if first.counts != second.counts:
         yield f"transfer {first.transfer} comes to {first.counts.bytes} bytes in the first file, to {second.counts.bytes} in the second"
 

@@ -63,13 +63,13 @@ class Fact:
 class Ledgers:
     """What was found of ledgers. `newest` is the newest checkpoint of each log of the exporter; `seen` are the roots that were signed, each
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
-    signed objects stand. `facts` are those of each pid, in their order; `digests` those that the ledger holds last, by pid and by what they
-    are of, each with its sequence; `blank` is the last sequence of a pid whose detail is gone; `last` the latest instant that an entry
-    says; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was lost (the provider's pids),
-    behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is not known here, by whose they
-    are. `answers` of the provider with data are proven to be its own, `asked` of them with
-    the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over.
-    `requests` of the consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
+    signed objects stand, `standing` of which pid each entry is, by log and index. `facts` are those of each pid, in their order;
+    `digests` those that the ledger holds last, by pid and by what they are of, each with its sequence; `blank` is the last sequence of a
+    pid whose detail is gone; `last` the latest instant that an entry says; `unheld` what nothing in the ledger says; `taken_over` the
+    transfers that go on where another one was lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the
+    extension lines of checkpoints that say what is not known here, by whose they are. `answers` of the provider with data are proven to be
+    its own, `asked` of them with the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases`
+    are what they are over. `requests` of the consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -77,6 +77,7 @@ class Ledgers:
     entries: dict[str, list[int]] = field(default_factory=dict)
     erased: int = 0
     places: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    standing: dict[tuple[str, int], str] = field(default_factory=dict)
     facts: dict[str, list[Fact]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
     blank: dict[str, int] = field(default_factory=dict)
@@ -268,6 +269,7 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
             before[str(said["pid"])] = sequence
             sequences.add(sequence)
             places[index] = sequence, member
+            found.standing[log, index] = str(said["pid"])
     for log, places in standing.items():
         found.entries[log] = sorted(places)
         found.last = max(found.last, _in_order(case, [places[index] for index in found.entries[log]]))

@@ -11,6 +11,7 @@ checkpoint    a signed note of a ledger: the exporter's newest, those that witne
 manifest, receipt, ack, statement, closing, closing-ack    signed objects (JWS), verbatim
 entry         an entry of the exporter's ledger with its proof: its body, or the digest of the signed object that it is
 consistency   the proof that an older checkpoint of the exporter's ledger is the beginning of the newest
+attestation   the exporter's signature (JWS) over all lines before it: that they are all that it has of the agreement (from version 2 on)
 end           how many members there are of each kind
 (seal)        `sealed`: says which byte was altered
 """
@@ -32,7 +33,8 @@ from connector.metering.content import read_bytes
 from connector.metering.counts import COUNTED
 
 FORMAT: Final = "https://w3id.org/qiao/v1/evidence"
-VERSION: Final = 1
+VERSION: Final = 2
+UNATTESTED: Final = 1  # the version whose files end without an attestation
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # a policy, or the decision about one; a receipt has 1 KB
 SIZE_MAX: Final = 2**53 - 1
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
@@ -179,11 +181,12 @@ KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
         "proof": HASHES,
     },
     "consistency": {"log": TEXT, "old": NUMBER, "size": NUMBER, "proof": HASHES},
+    "attestation": {"jws": TEXT},
     "end": {"members": Form(lambda value: isinstance(value, dict) and all(map(_number, value.values())), "counts by kind")},
 }
-# The order of kinds: what stands before the objects and entries, these in the order of the ledger, and the end.
+# The order of kinds: what stands before the objects and entries, these in the order of the ledger, what is signed of it all, and the end.
 BEFORE: Final = ("evidence", "identity", "agreement", "negotiation", "transfer", "decision", "invoice", "checkpoint")
-PLACES: Final = {kind: place for place, kind in enumerate(BEFORE)} | {"end": len(BEFORE) + 1}
+PLACES: Final = {kind: place for place, kind in enumerate(BEFORE)} | {"attestation": len(BEFORE) + 1, "end": len(BEFORE) + 2}
 OBJECTS: Final = ("manifest", "receipt", "ack", "statement", "closing", "closing-ack")
 
 

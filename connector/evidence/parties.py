@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from connector.evidence.case import Case
-from connector.evidence.members import FORMAT, VERSION
+from connector.evidence.members import FORMAT, UNATTESTED, VERSION
 from connector.metering.content import digest_of, write_bytes
 
 HASH_BYTES = 32  # of `policy_hash` in a stored decision
@@ -27,7 +27,7 @@ def _header(case: Case) -> None:
     said, agreed = case.header.value, case.agreement.value
     if said["format"] != FORMAT:
         case.fault("format-other", case.header, "/format")
-    if said["version"] != VERSION:
+    if said["version"] not in (UNATTESTED, VERSION):
         case.fault("version-other", case.header, "/version")
     if said["agreement"] != agreed["id"]:
         case.fault("agreement-other", case.agreement, "/id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from connector.metering.counts import Counts, total
 @dataclass(frozen=True, slots=True)
 class FlowTold:
     """One manifest: the transfer (the provider's pid), the dataset, when it was promised, how far both have signed, and the digests of
-    all that was signed, by what it is (`manifest`, `receipt 1`, `ack 1`, ...)."""
+    all that was signed, by what it is (`manifest`, `receipt 1`, `ack 1`, ...), with who has `signed` it, and when (POSIX seconds)."""
 
     transfer: str
     dataset: str
@@ -29,6 +29,7 @@ class FlowTold:
     until: int | None
     counts: Counts
     objects: Mapping[str, str]
+    signed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,6 +81,14 @@ class ClosingTold:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """What an exporter has on record of a process: its own `pid`, and the `moves` of it."""
+
+    pid: str
+    moves: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a file tells of an agreement: who, what, how much, when, attested by whom. `policy` is the digest of the agreement's document;
     `alone` are counts that no consumer has signed for; `witnesses` say who has cosigned how much of the exporter's ledger."""
@@ -109,6 +118,9 @@ class Told:
     asked: int = 0  # those of them whose requests the consumer has signed
     requests: tuple[tuple[str, int], ...] = ()  # of the consumer, that its provider has on record: the provider's pid, when
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
+    attested: int | None = None  # when the exporter has signed that the file is all that it has
+    standing: Mapping[tuple[str, int], str] = field(default_factory=dict)  # log and index of each entry, the exporter's pid of its process
+    processes: Mapping[str, Process] = field(default_factory=dict)  # by what both sides call them
 
     @property
     def counts(self) -> Counts:
@@ -194,6 +206,7 @@ def _told(told: Told) -> dict[str, Any]:
         "counts": told.counts.claims(),
         "flows": [flow.to_json() for flow in told.flows],
         "provider_only_bytes": told.alone,
+        "attested": None if told.attested is None else rfc3339(told.attested),
         "entries": told.entries,
         "erased": told.erased,
         "through": [{"log": log, "size": size, "last": last} for log, size, last in told.through],
@@ -241,5 +254,7 @@ def _said(told: Told) -> Iterator[str]:
         where = f"; the last of this agreement is entry {last}" if last is not None else ""
         when = f", of {rfc3339(told.last)}" if told.last is not None and last is not None else ""
         yield f"Up to where: {log} as it was signed with {size} entries{where}{when}. What came later is not in the file."
+    if told.attested is not None:
+        yield f"Attested: {told.by} has signed at {rfc3339(told.attested)} that this is all that it has of the agreement up to there."
     for by, size, count, at in told.witnesses:
         yield f"Witnessed: {by} has cosigned the ledger with {size} entries at {rfc3339(at)}, which are {count} of those in the file."

@@ -46,6 +46,11 @@ class Sealing:
         return piece
 
     @property
+    def sha256(self) -> bytes:
+        """Of all pieces so far."""
+        return self._hashed.digest()
+
+    @property
     def seal(self) -> bytes:
         """The seal over all pieces so far."""
         return _SEAL.format(size=self._size, digest=self._hashed.hexdigest(), total=self._sum, moment=self._moment).encode()

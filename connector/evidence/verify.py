@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
+from connector.evidence.bundle import Attestation
 from connector.evidence.case import Case, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.ledgers import Ledgers
-from connector.evidence.members import BEFORE, PLACES, Finding, Member, finding, read
-from connector.evidence.report import ClosingTold, FlowTold, Report, Told, rfc3339
+from connector.evidence.members import BEFORE, PLACES, UNATTESTED, Finding, Member, finding, read
+from connector.evidence.report import ClosingTold, FlowTold, Process, Report, Told, rfc3339
 from connector.evidence.sealed import Altered, unsealed
 from connector.metering.closing import instant_of, seconds_of
 from connector.metering.content import write_bytes
@@ -44,11 +46,12 @@ def verify(data: bytes, trust: Trust | None = None) -> Report:
     held.check(case, logs, signed)
     private.check(case)
     _strangers(case, logs)
+    attested = _attested(case, body)
     return Report(
         tuple(found[:FINDINGS_MAX]),
-        _told(case, signed, logs),
+        _told(case, signed, logs, attested),
         trust.given,
-        tuple(_unproven(case, signed, logs, trust)),
+        tuple(_unproven(case, signed, logs, trust, attested)),
         tuple(case.narrowed),
     )
 
@@ -80,6 +83,23 @@ def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[
         place = max(place, here)
 
 
+def _attested(case: Case, body: bytes) -> int | None:
+    """When (POSIX seconds) the exporter has signed that the file is all that it has; None if it has not, and a finding where it has to."""
+    attestations = case.of("attestation")
+    if not attestations and case.header.value["version"] != UNATTESTED:
+        case.fault("attestation-missing")
+    for member in attestations[1:]:
+        case.fault("attestation-twice", member)
+    read = case.object(Attestation, case.exporter, attestations[0]) if attestations else None
+    if read is None:
+        return None
+    if read.value.lines != sha256(body[: read.member.offset]).digest():
+        case.fault("attestation-other", read.member, "/jws")
+    if read.value.issued != int(case.header.value["at"]):
+        case.fault("attestation-time", read.member, "/jws")
+    return int(read.value.issued)
+
+
 def _strangers(case: Case, logs: Ledgers) -> None:
     """Whoever is in the file without having said anything in it does not belong there."""
     known = {case.provider, case.consumer, *(each.by for each in logs.cosigned)}
@@ -88,7 +108,7 @@ def _strangers(case: Case, logs: Ledgers) -> None:
             case.fault("identity-stranger", member, "/id")
 
 
-def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
+def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Told:
     said, agreed = case.header.value, case.agreement.value
     invoice = next((member.value["document"] for member in case.of("invoice")), None)
     accounts = [member.value["account"] for member in case.of("transfer") if member.value["account"] is not None]
@@ -122,7 +142,17 @@ def _told(case: Case, signed: Flows, logs: Ledgers) -> Told:
         asked=logs.asked,
         requests=tuple(logs.requests),
         taken_over=tuple(logs.taken_over),
+        attested=attested,
+        standing=logs.standing,
+        processes=_processes(case, logs),
     )
+
+
+def _processes(case: Case, logs: Ledgers) -> dict[str, Process]:
+    """The negotiation and the transfers by the provider's pids, which both sides know; the agreement as what it is."""
+    named = {str(case.agreement.value["id"]): "the agreement", str(case.agreement.value["negotiation"]): "the negotiation"}
+    named |= {str(each.value["pid"]): f"transfer {each.value['providerPid']}" for each in case.of("transfer") if each.value["providerPid"]}
+    return {name: Process(pid, frozenset(logs.moves(pid))) for pid, name in named.items()}
 
 
 def _closings(case: Case, signed: Flows) -> Iterator[ClosingTold]:
@@ -142,11 +172,11 @@ def _closings(case: Case, signed: Flows) -> Iterator[ClosingTold]:
 
 def _flow(flow: Flow) -> FlowTold:
     manifest, last = flow.manifest.value, flow.last.value if flow.last is not None else None
-    objects = {"manifest": write_bytes(flow.manifest.digest)}
+    found = {"manifest": flow.manifest}
     for number, receipts in sorted(flow.receipts.items()):
-        objects[f"receipt {number}"] = write_bytes(receipts[0].digest)
+        found[f"receipt {number}"] = receipts[0]
         if acks := flow.acks.get(receipts[0].digest):
-            objects[f"ack {number}"] = write_bytes(acks[0].digest)
+            found[f"ack {number}"] = acks[0]
     return FlowTold(
         transfer=manifest.provider_pid,
         dataset=manifest.dataset,
@@ -157,11 +187,12 @@ def _flow(flow: Flow) -> FlowTold:
         after=last.after if last is not None else "",
         until=last.issued if last is not None else None,
         counts=flow.counts,
-        objects=objects,
+        objects={name: write_bytes(each.digest) for name, each in found.items()},
+        signed={name: (each.value.issuer, each.value.issued) for name, each in found.items()},
     )
 
 
-def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[str]:
+def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: int | None) -> list[str]:
     """What this file, sound as it may be, does not prove."""
     texts = []
     if not trust.given:
@@ -212,9 +243,12 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust) -> list[st
         " runs, when the file was exported, when the agreement is to end, the lines of invoices, by which numbers its events go, whether"
         " its account has the last ack, and within some minutes when processes began and changed are the exporter's word alone"
     )
+    word = "nobody has signed that they are"
+    if attested is not None:
+        word = f"it has signed at {rfc3339(attested)} that they are, which is its word"
     texts.append(
-        "that these are all transfers of the agreement, and all entries about it: whoever exports may leave out some, such as how"
-        f" something ended, and the export of {case.counterparty} shows"
+        f"that these are all transfers of the agreement, and all entries about it: {case.exporter} may have left out some, such as how"
+        f" something ended; {word}, and its other exports and that of {case.counterparty} show"
     )
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")

@@ -9,6 +9,7 @@ from functools import lru_cache
 from nacl.bindings import crypto_sign
 
 from connector.errors import NotFound
+from connector.evidence.bundle import Attestation
 from connector.ledger.reading import log_of, prove_inclusion, read_entry
 from connector.ledger.sequencer import Commit, Sequencer
 from connector.ledger.witness import Witness
@@ -18,6 +19,7 @@ from connector.ports import Clock, Identity, Peer, Store
 from connector.ports.ledger import Anchor
 from connector.records import Changes, Evidence
 from connector.records.ledger import Log, Place
+from connector.signatures import jws
 from connector.signatures.jws import SIGNATURE_BYTES, SigningKey
 
 
@@ -103,6 +105,12 @@ class Book:
         media_type = "application/jwt" if entry.body.startswith(b"eyJ") else "application/json" if entry.body[:1] == b"{" else "text/plain"
         by = replace(said, issuer=self._own)
         return cose.transparent_statement(by, entry.body, media_type, [receipt], sign)
+
+    def attesting(self, at: float) -> Callable[[bytes], str]:
+        """Signs the SHA-256 of the lines of an evidence file that is begun at `at` (POSIX seconds), by our key of now: they are all that we
+        have."""
+        key = self._key()
+        return lambda lines: jws.sign(Attestation(self._own, int(at), lines).claims(), key, Attestation.TYP)
 
     def behind(self) -> bool:
         """See the port."""

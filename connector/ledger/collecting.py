@@ -134,8 +134,9 @@ class Exports:
         return _Ledger(found, seen, Proving(self._store))
 
     async def _lines(self, told: _Told, ledger: _Ledger) -> AsyncIterator[bytes]:
-        bundle, agreement = Bundle(), told.agreement
-        for line in self._head(bundle, told, ledger):
+        bundle, agreement, at = Bundle(), told.agreement, self._clock.now()
+        attest = self._book.attesting(at)
+        for line in self._head(bundle, told, ledger, at):
             yield line
         writing = _Writing(bundle, ledger, self._identity.own.id)
         for row in ledger.ours_seen:
@@ -154,13 +155,14 @@ class Exports:
                 for each in await self._store.receipts(pid):  # what the counterparty had kept for us, and our ledger has not
                     for line in writing.receipted(pid, each):
                         yield line
+        yield bundle.add("attestation", {"jws": attest(bundle.sha256)})
         yield bundle.close()
 
-    def _head(self, bundle: Bundle, told: _Told, ledger: _Ledger) -> Iterator[bytes]:
+    def _head(self, bundle: Bundle, told: _Told, ledger: _Ledger, at: float) -> Iterator[bytes]:
         """All that stands before the ledger."""
         own, agreement = self._identity.own.id, told.agreement
         role = Role.PROVIDER if agreement.provider == own else Role.CONSUMER
-        yield bundle.header(agreement.id, own, str(role), self._clock.now())
+        yield bundle.header(agreement.id, own, str(role), at)
         cosigners = [row.peer for row in ledger.ours_seen]
         for who in dict.fromkeys((agreement.provider, agreement.consumer, *cosigners)):
             yield bundle.add("identity", _identity(who, self._identity))

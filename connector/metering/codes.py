@@ -37,6 +37,7 @@ CLAIMS: dict[str, str] = {
     "items": "a whole number that is not negative",
     "calls": "a whole number that is not negative",
     "us": "a whole number of microseconds that is not negative",
+    "lines": "the base64url SHA-256 of the lines of an evidence file",
     "cp": "a checkpoint: `size` in leaves and `root`, or null before a live log has one",
     "st": "one of the states of its kind: partial, complete, rejected, aborted; or ok, quota, revoked, suspended; or taken, refused",
     "after": "write or fsync",

@@ -9,6 +9,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from connector.evidence.members import LINE_BYTES_MAX
@@ -88,6 +89,24 @@ def twice(kind: str, number: int = 0, **changed: Any) -> Forge:
 
 def resigned(kind: str, number: int, by: str, **claims: Any) -> Forge:
     return lambda draft: draft.resigned(kind, number, KEYS[by], **claims)
+
+
+def attested(draft: Draft, **changed: Any) -> None:
+    """Let the exporter, or who is said to be, sign what is there by now."""
+    lines = sha256(b"".join(text + b"\n" for text in replace(draft, attest=False).text(end=False))).digest()
+    draft.members.append(("attestation", draft.attestation(lines, **changed)))
+
+
+def attested_before(forge: Forge) -> Forge:
+    """What is done to a file after its exporter has signed it."""
+    return lambda draft: (attested(draft), forge(draft))
+
+
+def without_transfer(draft: Draft) -> None:
+    """Take a transfer out, with its decision, its objects and entries, and with the invoice over it."""
+    draft.members = [
+        each for each in draft.members if TRANSFER not in (each[1].get("pid"), each[1].get("transfer")) and each[0] != "invoice"
+    ]
 
 
 def line(number: int, text: bytes) -> Forge:
@@ -264,7 +283,15 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("no header", "header-first", drop("evidence")),
     ("two headers", "header-first", twice("evidence")),
     ("another format", "format-other", put("evidence", format="https://example.org/x")),
-    ("a version to come", "version-other", put("evidence", version=2)),
+    ("a version to come", "version-other", put("evidence", version=3)),
+    ("entries that are taken out by who has no key", "attestation-other", attested_before(drop("entry", 4))),
+    ("a transfer that is taken out with all that is of it, by who has no key", "attestation-other", attested_before(without_transfer)),
+    ("a file that nobody has signed", "attestation-missing", lambda draft: setattr(draft, "attest", False)),
+    ("a file that is attested twice", "attestation-twice", lambda draft: [attested(draft), attested(draft)]),
+    ("a file that somebody else has attested", "jws-kid", lambda draft: attested(draft, issuer=STRANGER)),
+    ("a file that the counterparty has attested", "jws-kid", lambda draft: attested(draft, issuer=CONSUMER)),
+    ("an attestation of another instant", "attestation-time", lambda draft: attested(draft, issued=NOW + 61)),
+    ("an attestation before the entries", "order-other", lambda draft: (attested(draft), draft.members.append(draft.members.pop(-2)))),
     ("an end before the end", "end-last", lambda draft: draft.members.insert(5, ("end", {"members": {}}))),
     ("an end that counts what is not there", "end-counts", lambda draft: setattr(draft, "ending", {"evidence": 1})),
     ("an agreement behind its transfer", "order-other", lambda draft: draft.members.append(draft.members.pop(draft.place("agreement")))),

@@ -15,6 +15,7 @@ import orjson
 import rfc8785
 
 from connector.dsp.messages import Kind, Move
+from connector.evidence.bundle import Attestation
 from connector.evidence.members import FORMAT, VERSION
 from connector.evidence.sealed import sealed
 from connector.evidence.verify import verify
@@ -279,11 +280,13 @@ def hashes(proof: Sequence[bytes]) -> list[str]:
 
 @dataclass
 class Draft:
-    """The members of a file, to be altered. `data` is the file, sealed anew."""
+    """The members of a file, to be altered. `data` is the file, attested by its exporter, unless it is so already or by `attest` of nobody,
+    and sealed anew."""
 
     members: list[tuple[str, dict[str, Any]]]
     ending: dict[str, int] | None = None
     lines: dict[int, bytes] = field(default_factory=dict)
+    attest: bool = True
 
     def copy(self) -> Draft:
         return Draft(deepcopy(self.members))
@@ -319,15 +322,27 @@ class Draft:
         header, payload = (orjson.loads(urlsafe_b64decode(part + "==")) for part in member["jws"].split(".")[:2])
         member["jws"] = jws.sign(payload | claims, by, typ or header["typ"])
 
-    def text(self) -> Iterator[bytes]:
-        counts: dict[str, int] = {}
-        for kind, _ in self.members:
-            counts[kind] = counts.get(kind, 0) + 1
-        ending = (
-            [] if any(kind == "end" for kind, _ in self.members) else [("end", {"members": counts if self.ending is None else self.ending})]
-        )
-        for at, (kind, value) in enumerate([*self.members, *ending]):
-            yield self.lines.get(at) or rfc8785.dumps({"kind": kind, **value})
+    def text(self, *, end: bool = True) -> Iterator[bytes]:
+        counts, hashed, kinds = dict[str, int](), hashlib.sha256(), {kind for kind, _ in self.members}
+
+        def line(kind: str, value: dict[str, Any]) -> bytes:
+            at, counts[kind] = sum(counts.values()), counts.get(kind, 0) + 1
+            text = self.lines.get(at) or rfc8785.dumps({"kind": kind, **value})
+            hashed.update(text + b"\n")
+            return text
+
+        for kind, value in self.members:
+            yield line(kind, value)
+        if self.attest and self.members and not kinds & {"attestation", "end"}:
+            yield line("attestation", self.attestation(hashed.digest()))
+        if end and "end" not in kinds:
+            yield line("end", {"members": dict(counts) if self.ending is None else self.ending})
+
+    def attestation(self, lines: bytes, **changed: Any) -> dict[str, Any]:
+        """What the exporter signs of lines with this SHA-256."""
+        by = next((value.get("by") for kind, value in self.members if kind == "evidence"), None)
+        said = Attestation(by if by in KEYS else PROVIDER, NOW + 60, lines)
+        return {"jws": signed(replace(said, **changed))}
 
     @property
     def data(self) -> bytes:

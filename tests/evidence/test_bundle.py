@@ -12,13 +12,15 @@ def test_what_is_written_is_read_back_in_its_order_and_counted():
     bundle = Bundle()
     header = SOUND.one("evidence")
     data = bundle.header(header["agreement"], header["by"], header["role"], header["at"])
-    data += b"".join(bundle.add(kind, value) for kind, value in SOUND.members[1:]) + bundle.close()
+    data += b"".join(bundle.add(kind, value) for kind, value in SOUND.members[1:])
+    attestation = SOUND.attestation(bundle.sha256)
+    data += bundle.add("attestation", attestation) + bundle.close()
     assert data == SOUND.data
     body, found = unsealed(data), list[Finding]()
     assert isinstance(body, bytes)
     members = list(read(body, found))
     assert found == []
-    assert [(member.kind, member.value) for member in members[:-1]] == SOUND.members
+    assert [(member.kind, member.value) for member in members[:-1]] == [*SOUND.members, ("attestation", attestation)]
     assert members[-1].value["members"]["entry"] == len(SOUND.all("entry"))
 
 

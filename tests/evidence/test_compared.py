@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from connector.evidence.compared import compare
-from connector.evidence.report import ClosingTold, Told
+from connector.evidence.report import ClosingTold, Process, Told
 from connector.evidence.verify import verify
 from connector.metering.counts import Counts
-from tests.evidence.rig import CONSUMER, PROVIDER, SOUND, STRANGER
+from tests.evidence.rig import CONSUMER, LOGS, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
 
 
 def told() -> Told:
@@ -75,3 +75,71 @@ def test_an_agreement_that_is_closed_otherwise_in_the_other_file_is_told():
     assert found == "the agreement is closed at 1970-01-01T00:01:00.000+00:00 in the first file, not closed in the second"
     assert compare(replace(ONE, closed=60.0), replace(THEIRS, closed=60.0)) == ()
     assert len(compare(replace(ONE, closed=60.0), replace(THEIRS, closed=60.5))) == 1
+
+
+def told_by(draft: Draft) -> Told:
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert report.told is not None
+    return report.told
+
+
+LONGER = Story(extra=((fact("decided-again", TRANSFER), {}),)).draft()
+
+
+@pytest.mark.parametrize("place", [0, 3, 5, 12])
+def test_an_entry_that_an_exporter_has_left_out_once_is_shown_by_its_other_export_wherever_it_stood(place: int):
+    """The same side, twice: what is left out in the middle, and at the end of what there was then."""
+    draft = SOUND.copy()
+    entry = draft.all("entry")[place]
+    assert compare(ONE, told_by(LONGER)) == (), "a log may have grown meanwhile"
+    less = replace(ONE, standing={key: pid for key, pid in ONE.standing.items() if key[1] != entry["index"]})
+    for found in (compare(less, told_by(LONGER)), compare(told_by(LONGER), less)):
+        (said,) = found
+        assert said.startswith(f"entries {entry['index']} of {LOGS[PROVIDER]}, about ")
+        assert said.endswith(f"file alone, and {PROVIDER} has signed at 2027-01-15T08:01:00Z that the other is all")
+
+
+def test_entries_of_a_transfer_that_was_removed_meanwhile_are_told_to_be_so_perhaps():
+    named = {name: process for name, process in ONE.processes.items() if process.pid != TRANSFER}
+    later = replace(ONE, processes=named, standing={key: pid for key, pid in ONE.standing.items() if pid != TRANSFER})
+    (said,) = compare(ONE, later)
+    assert said.startswith("entries 5, 6, 7, 8, 9, 10, 11, 12, 13 of")
+    assert said.endswith("unless it was removed for the other because its time to be kept was over")
+
+
+def test_a_sound_file_that_lacks_an_entry_in_the_middle_is_told_apart_from_the_whole_one():
+    draft = SOUND.copy()
+    middle = draft.move("ContractAgreementVerificationMessage")
+    draft.members = [each for each in draft.members if each[1] is not middle]
+    (said,) = compare(told_by(draft), ONE)
+    assert said.startswith(f"entries {middle['index']} of {LOGS[PROVIDER]}, about the negotiation, stand in the second file alone, and ")
+    (said,) = compare(told_by(draft), THEIRS)
+    assert said == "ContractAgreementVerificationMessage of the negotiation is on record in the second file alone"
+
+
+def test_what_ended_and_is_kept_back_is_shown_by_the_other_side():
+    moves = ONE.processes[f"transfer {TRANSFER}"].moves
+    less = Process(TRANSFER, moves - {"TransferCompletionMessage"})
+    (said,) = compare(ONE, replace(THEIRS, processes=ONE.processes | {f"transfer {TRANSFER}": less}))
+    assert said == f"TransferCompletionMessage of transfer {TRANSFER} is on record in the first file alone"
+    without_beginning = replace(THEIRS, processes=ONE.processes | {f"transfer {TRANSFER}": Process(TRANSFER, frozenset())})
+    assert compare(ONE, without_beginning) == (), "from before the ledger"
+
+
+def test_a_transfer_that_only_one_side_names_is_told_though_nothing_was_signed_of_it():
+    more = replace(THEIRS, processes=ONE.processes | {"transfer urn:uuid:x": Process("urn:uuid:y", frozenset({"TransferRequestMessage"}))})
+    (said,) = compare(ONE, more)
+    assert said.startswith("transfer urn:uuid:x is in the second file alone, unless it was removed for the other")
+
+
+def test_who_has_signed_what_its_own_file_lacks_is_told_to_have():
+    ours = replace(ONE, attested=NOW + 3_600)
+    lacking = replace(ours, flows=(replace(FLOW, objects={name: each for name, each in FLOW.objects.items() if name != "ack 2"}),))
+    found = compare(lacking, THEIRS)
+    assert found[0] == f"ack 2 of transfer {TRANSFER} is in the second file alone"
+    assert found[1].startswith(f"{PROVIDER} has signed ack 2 of transfer {TRANSFER} itself, and at 2027-01-15T09:00:00Z that its file has")
+    assert len(compare(replace(lacking, attested=NOW + 60), THEIRS)) == 1, "what is signed in that minute may have come later"
+    assert len(compare(ours, replace(lacking, by=CONSUMER))) == 1, "the consumer need not have got it"
+    gone = compare(replace(ours, flows=()), THEIRS)
+    assert gone[1].startswith(f"{PROVIDER} has signed manifest, ack 1, ack 2 of transfer {TRANSFER} itself")

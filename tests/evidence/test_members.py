@@ -10,6 +10,7 @@ from connector.evidence.members import KINDS, Finding, read, write
 from tests.evidence.rig import SOUND
 
 SAMPLES = dict(reversed(SOUND.members)) | {"closing": SOUND.one("statement"), "end": {"members": {"entry": 1}}}
+SAMPLES["attestation"] = SOUND.attestation(b"l" * 32)
 SAMPLES["closing-ack"] = SAMPLES["closing"]
 
 

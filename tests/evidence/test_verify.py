@@ -154,5 +154,16 @@ def test_an_end_whose_entry_was_left_out_passes_and_is_said_to_be_possible():
     report = verify(draft.data)
     told = " ".join(report.unproven)
     assert report.sound, report.findings
-    assert "all entries about it: whoever exports may leave out some, such as how something ended" in told
-    assert f"the export of {CONSUMER} shows" in told
+    assert f"all entries about it: {PROVIDER} may have left out some, such as how something ended; it has signed at" in told
+    assert f"that they are, which is its word, and its other exports and that of {CONSUMER} show" in told
+
+
+def test_a_file_of_before_there_were_attestations_is_read_and_is_nobodys_word():
+    draft = SOUND.copy()
+    draft.attest = False
+    draft.one("evidence")["version"] = 1
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert any("nobody has signed that they are" in text for text in report.unproven)
+    assert report.told is not None
+    assert report.told.attested is None

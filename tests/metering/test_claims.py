@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from connector.errors import MeterRefused
+from connector.evidence.bundle import Attestation
 from connector.metering import claims
 
 TOO_MANY = [[2 * n, 2 * n + 1] for n in range(1, 258)]
@@ -68,3 +69,12 @@ def test_an_object_has_the_claims_of_its_kind_and_no_others(value: dict[str, Any
     with pytest.raises(MeterRefused) as refused:
         claims.read(value, TABLE)
     assert refused.value.code == code
+
+
+def test_an_attestation_has_its_claims_and_no_others():
+    said = Attestation("did:web:hospital.example", 7, b"l" * 32)
+    assert Attestation.of(said.claims()) == said
+    for changed, code in (({"lines": "x"}, "claim-lines"), ({"iat": 7.5}, "claim-iat"), ({"more": 1}, "claims-unknown")):
+        with pytest.raises(MeterRefused) as refused:
+            Attestation.of(said.claims() | changed)
+        assert refused.value.code == code
