@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from math import inf, nextafter
+from time import monotonic
 from typing import Any, Protocol
 
 from connector.errors import Unauthenticated
@@ -67,7 +68,7 @@ class RegistryIdentity:
         self._random = random
         self._claims_seconds = claims_seconds
         self._started = clock.now()
-        self._used = UsedIds()
+        self._used = UsedIds(monotonic)
 
     @property
     def own(self) -> Participant:

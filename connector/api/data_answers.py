@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -74,7 +75,7 @@ class Signing:
     def __init__(self, url: str, signer: Callable[[], SigningKey], keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
         self._url, self._signer, self._clock = url, signer, clock
         self._possession = Possession(keys, clock)
-        self._started, self._noted = clock.now(), UsedIds()
+        self._started, self._noted = clock.now(), UsedIds(monotonic)
         self.means = Means(signer, keys, clock.now, os.urandom)  # the same for what we ask ourselves
 
     def proof(self, request: web.Request) -> Proof:

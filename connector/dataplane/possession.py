@@ -8,6 +8,7 @@ for as long as it is fresh. That memory begins with the process, so a signature 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from connector.errors import Busy, SignatureRefused
 from connector.ports import Clock, VerificationKey
@@ -26,7 +27,7 @@ class Possession:
     def __init__(self, keys: Callable[[str], Sequence[VerificationKey]], clock: Clock) -> None:
         self._keys, self._clock = keys, clock
         self._started = clock.now()
-        self._used = UsedIds()
+        self._used = UsedIds(monotonic)
 
     def demand(self, request: Request, holder: str) -> None:
         """Raise SignatureRefused unless `holder` (a participant id) has signed this request, and just now; Busy if that cannot be

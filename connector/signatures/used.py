@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from time import monotonic
 
 from connector.errors import TooMany
 
@@ -43,7 +42,7 @@ class UsedIds:
     capacity, what is held grows with the logarithm of their number only.
     """
 
-    def __init__(self, capacity: int = REMEMBERED_MAX, steady: Callable[[], float] = monotonic) -> None:
+    def __init__(self, steady: Callable[[], float], capacity: int = REMEMBERED_MAX) -> None:
         self._lots: dict[int, _Lot] = {}
         self._past: dict[int, _Lot] = {}  # what has ended, the longest ago first
         self._held: Counter[str] = Counter()  # issuer -> ids, over all lots that have not ended

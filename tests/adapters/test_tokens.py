@@ -401,7 +401,7 @@ async def test_a_clock_that_jumps_ahead_and_comes_back_makes_no_token_good_twice
 async def test_a_member_that_uses_up_its_part_is_told_so_and_the_others_are_heard():
     clock = SetClock()
     hospital, bio, _ = pair(clock)
-    hospital._used = UsedIds(capacity=4)
+    hospital._used = UsedIds(lambda: 0.0, capacity=4)
     own = {**CLAIMS, "iss": HOSPITAL, "sub": HOSPITAL}
     for _ in range(2):
         await hospital.verify(await bio.mint(HOSPITAL))

@@ -121,7 +121,7 @@ async def test_a_signature_is_good_once(door: Door):
 
 
 def test_a_nonce_is_remembered_as_long_as_its_signature_is_fresh_and_no_longer(door: Door):
-    door.possession._used = UsedIds(steady=door.clock.now)
+    door.possession._used = UsedIds(door.clock.now)
     request = door.request()
     door.possession.demand(request, CONSUMER)
     for later, code in ((AGE_SECONDS_MAX - 2, "signature-used"), (AGE_SECONDS_MAX + 1, "signature-old")):

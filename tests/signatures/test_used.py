@@ -21,7 +21,7 @@ class Clocks:
         self.steady += seconds
 
     def used(self, capacity: int = 1_000) -> UsedIds:
-        return UsedIds(capacity, lambda: self.steady)
+        return UsedIds(lambda: self.steady, capacity)
 
 
 def test_used_ids_are_forgotten_when_their_tokens_have_ended():
@@ -89,7 +89,7 @@ def test_an_issuer_with_more_ids_than_its_part_is_refused_until_others_end():
 
 
 def test_no_issuer_is_refused_because_of_another():
-    used, capacity = UsedIds(capacity=1_000), 1_000
+    used, capacity = Clocks().used(1_000), 1_000
     taken = {name: filled(used, name) for name in ("greedy", "too", "modest", "late", "later")}
     assert taken == {"greedy": capacity // 2, "too": capacity // 2, "modest": capacity // 3, "late": capacity // 4, "later": capacity // 5}
 
