@@ -142,6 +142,13 @@ class HttpPeer:
         """See the port."""
         self.guard.check(url)
 
+    def afresh(self, url: str) -> None:
+        """See the port."""
+        if self._lines is not None:
+            self._lines.end(origin(url))
+        if self._dialled is not None:
+            self._dialled.end_idle(origin(url))
+
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
     ) -> Reply:

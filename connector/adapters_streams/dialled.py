@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from yarl import URL
 
 from connector import telemetry
 from connector.errors import ConnectorError, PeerFailed, SettingsError
@@ -119,6 +120,14 @@ class Dialled(aiohttp.TCPConnector):
             self._known = {number: known for number, known in self._known.items() if number in open_}
             self._many = max(KNOWN_MIN, 2 * len(self._known))
         return connection
+
+    def end_idle(self, where: str) -> None:
+        """Close the connections to an origin over which nothing goes at the moment."""
+        url = URL(where)
+        for key, left in self._conns.items():
+            if (key.host, key.port, key.is_ssl) == (url.raw_host, url.port, url.scheme == "https"):
+                for protocol, _ in left:
+                    protocol.close()
 
     def look_again(self) -> None:
         """End what would not be made now, and say why."""

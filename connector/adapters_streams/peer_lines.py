@@ -204,6 +204,12 @@ class Lines:
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._keep_seconds, self._sweep)
 
+    def end(self, origin: str) -> None:
+        """Close what was left of an origin."""
+        for key in [each for each in self._idle if each[0] == origin]:
+            for line in self._idle.pop(key):
+                line.close()
+
     def close(self) -> None:
         """Keep none any more. It is the connector that closes all that it has made."""
         if self._sweeper is not None:

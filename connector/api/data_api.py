@@ -130,6 +130,8 @@ class DataApi:
             return await self._live.read(request, ask, permit)
         plain = request.method == hdrs.METH_GET and not _conditional(request) and not permit.tallies
         if plain and (small := await self._opened.kept(permit)) is not None and not permit.lease.stale and not _bound(small.account):
+            if small.account is not None and self._signing is not None:
+                self._signing.note(request, permit, small.account)
             self._sent_small(transfer, small.representation, Span(0, len(small.body), len(small.body)), small.account)
             return web.Response(body=small.body, headers=small.headers)
         use = self._opened.use(permit)

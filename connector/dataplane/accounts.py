@@ -222,7 +222,7 @@ class Accounts:
             if stored is not None and not stored.sequence and same(stored, account.log):
                 after = account.written(stored, self._clock.now())
             if after is None:
-                return None
+                return Changes(evidence=account.unrecorded) if account.unrecorded else None
             return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,), evidence=account.unrecorded)
 
         await self._decide(step, account.permit.transfer)

@@ -1,8 +1,8 @@
 """Requests to a sink that we sign, and its answers, whose signatures are looked at (RFC 9421).
 
-As with requests for data (`connector.intake.signed`) every request asks for a signed answer, and is signed once the sink has shown that it
-knows signatures. Where an agreement demands signed requests it holds of both sides, since here they have changed places: ours are signed
-from the first one on, and nothing leaves before the consumer has signed that the sink is its own.
+As with requests for data (`connector.intake.signed`) every request asks for a signed answer; the first of each method is signed, and all of
+them once the sink has shown that it knows signatures. Where an agreement demands signed requests it holds of both sides, since here they
+have changed places: each of ours is signed, and nothing leaves before the consumer has signed that the sink is its own.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Sinks:
         self._known: Remembered[str, bool] = Remembered(KNOWN_MAX, KNOWN_MAX * KNOWN_BYTES)
 
     async def asking(self, transfer: str, consumer: str, *, demanded: bool) -> Asking:
-        """Asks the sink of a transfer; signed from the first request on where that is `demanded`, or it has signed before."""
+        """Asks the sink of a transfer; each request is signed where that is `demanded`, or it has signed before."""
         if (known := self._known.get(transfer)) is None:
             known = any(fact.what == telemetry.LEG and SINK in fact.detail for fact in await self._store.evidence_of(transfer))
             self._known.put(transfer, known, KNOWN_BYTES)

@@ -85,6 +85,10 @@ class Beside:
         """What the provider remembers of our receipts, as JSON."""
         return await self._get(url, 2 * OBJECT_BYTES_MAX)
 
+    def afresh(self) -> None:
+        """Ask over a new connection the next time: see the port `Peer`."""
+        self._peer.afresh(self._access.endpoint)
+
     async def post(self, url: str, receipt: str) -> Reply:
         """Post a receipt. An answer that refuses it is an answer, too: only those that ask for patience or for another token are raised."""
 

@@ -155,7 +155,7 @@ class Downloads:
             await progress(replace(seen, reasons=(*seen.reasons, why)))
 
         try:
-            patience = Patience(pull.id, self._patience_seconds, over, waits)
+            patience = Patience(pull.id, self._patience_seconds, over, waits, partial(peer.afresh, access.endpoint))
             result = await self._obtain(pull, sink, access, noted, patience, enough)
             await _give_name(sink, pull, result, noted)
         finally:

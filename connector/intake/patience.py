@@ -35,18 +35,29 @@ PROGRESS_BYTES = 1024 * 1024  # an attempt that brought so much has been one
 
 class Doubt:
     """Whether what speaks against going on is to be believed: refusals are once they have been repeated for the time, what does not hold
-    once it has come again and again. What clocks say is Broken then."""
+    once it has come again and again to the same `leg`, each time `afresh`, over a new connection. What clocks say is Broken then.
 
-    def __init__(self) -> None:
-        self._since, self._again = dict[bool, float](), 0  # since when it is refused, by whether for a clock
+    What does not hold is counted for each leg: of several that run beside each other each has its tries, and none is saved by what another
+    has brought. A refusal is one of all, as the provider may have no room for another leg as long as one of them runs."""
 
-    def bear(self, error: PeerFailed) -> None:
+    def __init__(self, afresh: Callable[[], None] = lambda: None) -> None:
+        self._afresh = afresh
+        self._since = dict[bool, float]()  # since when it is refused, by whether for a clock
+        self._again = dict[int | None, int]()
+
+    def well(self, leg: int | None = None) -> None:
+        """Something has come: all refusals, and what did not hold of this leg, were stray ones."""
+        self._since = {}
+        self._again.pop(leg, None)
+
+    def bear(self, error: PeerFailed, leg: int | None = None) -> None:
         """Raise a failure that is a refusal, or does not hold, and is believed by now."""
         now, by_clock = asyncio.get_running_loop().time(), of_clocks(error)
         if isinstance(error, Broken) and not by_clock:
-            self._again += 1
-            if not error.code.startswith(GARBLED) or self._again > AGAIN_MAX:
+            self._again[leg] = self._again.get(leg, 0) + 1
+            if not error.code.startswith(GARBLED) or self._again[leg] > AGAIN_MAX:
                 raise error
+            self._afresh()
             return
         # Credit that is used up comes again: with our own receipts, or with those of other transfers of the agreement.
         refused = by_clock or isinstance(error, Unfit) or (isinstance(error, PeerRefused) and error.said != credit.EXHAUSTED)
@@ -75,24 +86,30 @@ def _said(error: PeerFailed) -> str | None:
 class Patience:
     """The attempts of one download. Without a byte it lasts `patience_seconds` over all of them: a provider that restarts or moves is
     back by then. Once `over` says so, an attempt that fails was the last one. `id` is that of the order; whoever watches it hears through
-    `waits` why there is a pause."""
+    `waits` why there is a pause; `afresh` is that of `Doubt`."""
 
     def __init__(
-        self, id: str, patience_seconds: float, over: Callable[[], bool], waits: Callable[[str], Awaitable[None]] | None = None
+        self,
+        id: str,
+        patience_seconds: float,
+        over: Callable[[], bool],
+        waits: Callable[[str], Awaitable[None]] | None = None,
+        afresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._id, self._patience_seconds, self._over, self._waits = id, patience_seconds, over, waits
-        self._failures, self._last_byte, self._doubt = 0, asyncio.get_running_loop().time(), Doubt()
+        self._failures, self._last_byte, self._doubt = 0, asyncio.get_running_loop().time(), Doubt(afresh)
 
     @property
     def over(self) -> bool:
         """Whether there is to be no other attempt."""
         return self._over()
 
-    def well(self) -> None:
-        """Take an attempt that has not failed: refusals from before were stray ones, and something has just come."""
-        self._last_byte, self._doubt = asyncio.get_running_loop().time(), Doubt()
+    def well(self, leg: int | None = None) -> None:
+        """Take an attempt that has not failed, of one of several legs or of the download itself: something has just come (`Doubt.well`)."""
+        self._last_byte = asyncio.get_running_loop().time()
+        self._doubt.well(leg)
 
-    async def bear(self, error: PeerFailed, moved_bytes: int) -> None:
+    async def bear(self, error: PeerFailed, moved_bytes: int, leg: int | None = None) -> None:
         """Take a failed attempt, which has brought so many bytes, and return when the next one may begin. Raises `error` if it is a refusal
         that is believed, or what asking again does not change, PeerFailed if there is to be no other attempt."""
         if isinstance(error, PeerRefused) and error.said == LOST:
@@ -100,8 +117,8 @@ class Patience:
         loop = asyncio.get_running_loop()
         pause = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
         if moved_bytes >= PROGRESS_BYTES:
-            self._doubt = Doubt()
-        self._doubt.bear(error)
+            self._doubt.well(leg)
+        self._doubt.bear(error, leg)
         if moved_bytes > 0 or of_clocks(error):
             self._last_byte = loop.time()
         self._failures = 1 if moved_bytes >= PROGRESS_BYTES else self._failures + 1

@@ -169,14 +169,14 @@ class Proven:
 
     async def _fetch(self, described: Described | None) -> None:
         """Let the legs run until nothing is missing."""
-        workers = [asyncio.create_task(self._work(described if n == 0 else None), name=f"leg {n}") for n in range(self._road.parallel)]
+        workers = [asyncio.create_task(self._work(n, described if n == 0 else None), name=f"leg {n}") for n in range(self._road.parallel)]
         try:
             for each in asyncio.as_completed(workers):
                 await each
         finally:
             await _stopped(workers)
 
-    async def _work(self, described: Described | None) -> None:
+    async def _work(self, number: int, described: Described | None) -> None:
         """One leg after the other, until no leaf is left that no other leg is after."""
         while (span := await self._next(described)) is not None:
             before = self._bytes(self._verified)
@@ -187,9 +187,11 @@ class Proven:
                 if isinstance(failed, NotNow) and failed.said == SOURCE_FAILED and (wrong := self._still_wrong()):
                     raise self._not_as_signed(wrong[0], "once", "; the provider has found that its own data are wrong") from None
                 hindered = self._account.hindered(failed) if self._account is not None else failed
-                await self._patience.bear(hindered, self._bytes(self._verified) - before)
+                await self._patience.bear(hindered, self._bytes(self._verified) - before, number)
             else:
-                self._patience.well()
+                self._patience.well(number)
+                if self._still_wrong():
+                    self._road.peer.afresh(self._road.access.endpoint)
             finally:
                 self._taken, described = without(self._taken, (span,)), None
 

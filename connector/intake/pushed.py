@@ -46,6 +46,10 @@ class PushPeer:
         """See the port."""
         self._peer.check(url)
 
+    def afresh(self, url: str) -> None:
+        """See the port."""
+        self._peer.afresh(url)
+
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
     ) -> Reply:

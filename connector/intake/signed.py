@@ -1,9 +1,9 @@
 """Requests to a provider's data listener that we sign, and its answers, whose signatures are looked at (RFC 9421).
 
-Every request asks for a signed answer. It is signed itself once the provider has shown that it knows signatures, by one of its answers or
-by asking for ours, and from the first on if the agreement demands it. An answer that is signed has to hold: one that contradicts what its
-provider has signed is none, nor is one with data and no signature after others that had one. What both sides have signed of an answer
-with data is put on record beside it.
+Every request asks for a signed answer. The first with each token is signed itself, and all of them once the provider has shown that it
+knows signatures, by one of its answers or by asking for ours, or if the agreement demands it. An answer that is signed has to hold: one
+that contradicts what its provider has signed is none, nor is one with data and no signature after others that had one. What both sides
+have signed of an answer with data is put on record beside it.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class SignedPeer:
         """See the port."""
         self._peer.check(url)
 
+    def afresh(self, url: str) -> None:
+        """See the port."""
+        self._peer.afresh(url)
+
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, limit_bytes: int | None = None
     ) -> Reply:
@@ -105,7 +109,7 @@ class SignedPeer:
                     break
                 await stack.aclose()
             keeping: asyncio.Task[None] | None = None
-            if self._decide is not None and incoming.status in DATA and (signed is not None or asked.signed):
+            if self._decide is not None and incoming.status in DATA and (signed is not None or (asked.signed and self._asking.signs)):
                 keeping = asyncio.create_task(self._keep(self._decide, asked, incoming, signed), name=f"evidence {self._transfer}")
             try:
                 yield incoming

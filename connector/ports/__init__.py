@@ -56,11 +56,8 @@ class Ids(Protocol):
 
 @immutable
 class Participant:
-    """A participant as the identity layer knows it.
-
-    `id` is a DID. `protocol` is the base URL of its connector (the `<base>` of DSP 2025-1), `origins` are the
-    scheme-host-port triples at which it may ask to be called back. `claims` are what the trust framework says about it.
-    """
+    """A participant as the identity layer knows it. `id` is a DID, `protocol` the base URL of its connector (the `<base>` of DSP 2025-1),
+    `origins` are the scheme-host-port triples at which it may ask to be called back, `claims` what the trust framework says about it."""
 
     id: str
     name: str
@@ -240,8 +237,8 @@ class Download(Protocol):
         announced length, or if nothing arrives for the idle time."""
 
     def detach(self) -> Detached | None:
-        """The connection itself, for somebody who moves the rest of the body without copying it, instead of `chunks`. None where
-        the bytes on the wire are not those of the body (TLS, transfer codings), or where it has no announced length."""
+        """The connection itself, for somebody who moves the rest of the body without copying it, instead of `chunks`. None where the bytes
+        on the wire are not those of the body (TLS, transfer codings), or where it has no announced length."""
 
 
 class Peer(Protocol):
@@ -261,8 +258,11 @@ class Peer(Protocol):
         connection. Raises PeerFailed and EgressDenied as `send` does."""
 
     def check(self, url: str) -> None:
-        """Whether the form of `url` (scheme, port, no userinfo, no fragment) is one that would be dialled: what a peer
-        names is judged when it arrives, and again by `send` and `stream` at each use. Raises EgressDenied."""
+        """Whether the form of `url` (scheme, port, no userinfo, no fragment) is one that would be dialled: what a peer names is judged when
+        it arrives, and again by `send` and `stream` at each use. Raises EgressDenied."""
+
+    def afresh(self, url: str) -> None:
+        """Let the next call to the origin of `url` dial it anew: what it said was garbled, as the connection may be, or a proxy in it."""
 
     async def close(self) -> None: ...
 

@@ -1,7 +1,8 @@
 """Whoever asks with signatures (RFC 9421): requests as they go out, and what their answers have to be signed over.
 
-Pure: clock, keys and chance are given. Every request asks for a signed answer. It is signed itself where that is demanded, and once the
-other side has shown that it knows signatures, by one of its answers or by asking for ours. An answer that is signed has to hold.
+Pure: clock, keys and chance are given. Every request asks for a signed answer. It is signed itself where that is demanded, once the other
+side has shown that it knows signatures, by one of its answers or by asking for ours, and if it is the first of its method with its token:
+whoever keeps such a one can show later who has asked, and to whoever knows none it is one field more. An answer that is signed has to hold.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from connector.signatures import http
 from connector.signatures.digests import AUTHORIZATION, authorization_digest, content_digest
 from connector.signatures.jws import SigningKey
 
+REFUSALS = frozenset({400, 401, 403, 431})  # by which a request may be refused for what nobody has asked to be in it
 ITSELF = '"authorization"'  # in an `Accept-Signature`: the token, and not its digest
 NONCE_BYTES = 16  # 128 bits: never drawn twice
 
@@ -41,20 +43,25 @@ class Asked:
 
 
 class Asking:
-    """Requests to `other` (a participant id) under one binding. `signs` is whether the next one is signed, `answered` whether `other` has
-    signed an answer before. A token is covered by its digest, unless `other` asks for itself."""
+    """Requests to `other` (a participant id) under one binding. `signs` is whether all from now on are signed, and not only the first of
+    each method with each token; `answered` whether `other` has signed an answer before. A token is covered by its digest, unless `other`
+    asks for itself."""
 
     def __init__(self, means: Means, other: str, binding: http.Binding, *, signs: bool = False) -> None:
         self._means, self._other, self._binding = means, other, binding
         self.signs, self.answered, self._digests = signs, False, True
+        self._offers = True  # signatures that nobody has asked for
+        self._offered: tuple[str, str | None] = "", None  # to which method, with which token, the last one was
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         """The request to send. A `body` that is at hand is covered by its `Content-Digest`. Raises SignatureRefused for a header that
         nobody could sign."""
         nonce = urlsafe_b64encode(self._means.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
-        signs, binding = self.signs, self._binding
+        out, binding = dict(headers), self._binding
+        offered = method, out.get("Authorization")
+        signs = self.signs or (self._offers and offered != self._offered)
         asks = http.ask(binding.of_answer, nonce=None if signs else nonce, binding=binding)
-        out = dict(headers) | {"Accept-Signature": asks}
+        out["Accept-Signature"] = asks
         if body is not None:
             out["Content-Digest"] = content_digest(body)
         lower = {name.lower(): (value,) for name, value in out.items()}
@@ -65,6 +72,7 @@ class Asking:
                 out["Qiao-Authorization-Digest"] = lower[AUTHORIZATION][0]
             given = http.sign(request, self._means.signer(), self._means.now(), nonce=nonce)
             out["Signature-Input"], out["Signature"] = given
+            self._offered = offered
             lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
         return Asked(request, out, signs, None if signs else nonce)
 
@@ -77,6 +85,7 @@ class Asking:
 
         if self._refuses_digest(asked, status, headers):
             self._digests = False
+        self._offers = self._offers and not (asked.signed and status in REFUSALS)  # who cannot bear it has the next one without
         self.signs = self.signs or http.wanted(headers.get(http.ACCEPT, ""), self._binding) is not None
         answer = http.Answer(status, fields, asked.request)
         means = self._means

@@ -265,6 +265,24 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.asyncio
+async def test_an_origin_whose_answer_was_garbled_is_dialled_anew_and_no_other():
+    async with serving(saying(response(b"x"))) as (there, port), serving(saying(response(b"x"))) as (other, elsewhere), calling() as peer:
+        peer.afresh("http://127.0.0.1:1/")
+        urls = [f"http://127.0.0.1:{each}/" for each in (port, elsewhere)]
+
+        async def ask() -> tuple[int, int]:
+            for url in urls:
+                assert (await peer.send("GET", url, headers={})).body == b"x"
+                async with peer.stream("GET", url, headers={}) as download:
+                    assert b"".join([piece async for piece in download.chunks()]) == b"x"
+            return there.connections, other.connections
+
+        assert [await ask(), await ask()] == [(2, 2)] * 2
+        peer.afresh(f"{urls[0]}path?query")
+        assert [await ask(), await ask()] == [(4, 2)] * 2
+
+
+@pytest.mark.asyncio
 async def test_headers_of_an_answer_have_lower_case_names_and_lists_are_joined():
     answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nLink: <a>\r\nLINK: <b>\r\nETag: x\r\n\r\n{}"
     async with serving(saying(answer)) as (_, port), calling() as peer:

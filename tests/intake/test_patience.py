@@ -118,7 +118,8 @@ async def test_a_clock_that_was_wrong_before_makes_no_refusal_believed_sooner(sl
 @pytest.mark.asyncio
 @pytest.mark.parametrize("code", ["jws-signature", "signature-wrong", "note-unsigned", "checkpoint-size", "tile-root", "header-json"])
 async def test_what_one_flipped_bit_makes_of_an_answer_is_asked_for_again_so_often_and_no_more(slept: list[float], code: str):
-    patience, last = Patience("p", 900, lambda: False), Broken("the last", code)
+    afresh = list[int]()
+    patience, last = Patience("p", 900, lambda: False, afresh=lambda: afresh.append(1)), Broken("the last", code)
     for moved in (0, 0, PROGRESS_BYTES, *[0] * (AGAIN_MAX - 1)):
         await patience.bear(Broken("does not hold", "list-length"), moved)
     with pytest.raises(Broken) as raised:
@@ -126,6 +127,9 @@ async def test_what_one_flipped_bit_makes_of_an_answer_is_asked_for_again_so_oft
     assert raised.value is last
     patience.well()
     await patience.bear(last, 0)
+    await patience.bear(PeerRefused("no", status=403), 0)
+    await patience.bear(CUT, 0)
+    assert len(afresh) == 2 + AGAIN_MAX + 1, "each time over another connection"
 
 
 @pytest.mark.asyncio

@@ -92,6 +92,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.asked: list[web.Request] = []
+        self.ports: list[int] = []  # of the client's connections, by request
         self.signs = True
         self.wants = self.itself = False
         self.status = 200
@@ -102,6 +103,8 @@ class Provider:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request)
+        assert request.transport is not None
+        self.ports.append(request.transport.get_extra_info("peername")[1])
         other = self.itself and '"authorization"' not in request.headers.get("Signature-Input", "")
         if other or (self.wants and "Signature" not in request.headers):
             return web.Response(status=401, headers={"Accept-Signature": http.ask(http.PULL.of_request)})
@@ -136,28 +139,32 @@ async def read(peer: SignedPeer, url: str, headers: dict[str, str] = HEADERS) ->
 
 
 @pytest.mark.asyncio
-async def test_every_request_asks_for_a_signed_answer_and_is_signed_once_the_provider_has_shown_that_it_signs(side: Side):
+async def test_every_request_asks_for_a_signed_answer_and_the_first_is_signed_as_are_all_to_a_provider_that_signs(side: Side):
     async with listening() as there:
         peer = side.signed()
         for _ in range(3):
             assert await read(peer, there.url) == b"data"
         await peer.send("POST", there.url, headers=HEADERS, body=b"x")
-        assert ["Signature" in each.headers for each in there.asked] == [False, True, True, True]
+        assert all("Signature" in each.headers for each in there.asked)
         assert all(http.wanted(each.headers["Accept-Signature"]) for each in there.asked)
-        assert len({each.headers["Signature"] for each in there.asked[1:]}) == 3
-        for each in there.asked[1:]:
+        assert len({each.headers["Signature"] for each in there.asked}) == 4
+        for each in there.asked:
             told = http.Request(each.method, there.url, lambda name, each=each: each.headers.getall(name, ()))  # type: ignore[misc]
             http.verify_request(told, CONSUMER, [key_of(CONSUMER).key], time.time())
 
 
 @pytest.mark.asyncio
-async def test_a_provider_that_knows_no_signatures_gets_none(side: Side):
+async def test_a_provider_that_knows_no_signatures_gets_one_with_each_token_and_none_once_it_cannot_bear_it(side: Side):
     async with listening() as there:
         there.signs = False
-        peer = side.signed()
-        for _ in range(2):
-            assert await read(peer, there.url) == b"data"
-        assert ["Signature" in each.headers for each in there.asked] == [False, False]
+        peer, renewed = side.signed(), HEADERS | {"Authorization": "Bearer an0ther"}
+        for headers in (HEADERS, HEADERS, renewed, renewed):
+            assert await read(peer, there.url, headers) == b"data"
+        assert ["Signature" in each.headers for each in there.asked] == [True, False, True, False]
+        there.status = 400
+        for headers in (HEADERS, renewed):
+            await read(peer, there.url, headers)
+        assert ["Signature" in each.headers for each in there.asked[4:]] == [True, False]
         assert await side.legs() == []
 
 
@@ -175,18 +182,20 @@ async def test_what_the_agreement_demands_is_signed_from_the_first_request_on(si
 @pytest.mark.asyncio
 async def test_a_get_that_is_refused_because_it_is_not_signed_is_sent_once_more(side: Side, streamed: bool):
     async with listening() as there:
-        there.signs, there.wants = False, True
-        peer = side.signed()
+        there.signs, peer = False, side.signed()
+        await read(peer, there.url)
+        there.wants = True
         got = await read(peer, there.url) if streamed else (await peer.send("GET", there.url, headers=HEADERS)).body
         assert got == b"data"
-        assert ["Signature" in each.headers for each in there.asked] == [False, True]
+        assert ["Signature" in each.headers for each in there.asked] == [True, False, True]
 
 
 @pytest.mark.asyncio
 async def test_what_cannot_be_repeated_is_signed_the_next_time(side: Side):
     async with listening() as there:
-        there.signs, there.wants = False, True
-        peer = side.signed()
+        there.signs, peer = False, side.signed()
+        await peer.send("POST", there.url, headers=HEADERS, body=b"x")
+        there.wants = True
         assert [(await peer.send("POST", there.url, headers=HEADERS, body=b"x")).status for _ in range(2)] == [401, 200]
 
 
@@ -295,8 +304,11 @@ async def test_an_answer_of_before_is_none_of_now(side: Side, demanded: bool):
         def repeat(response: web.StreamResponse) -> None:
             response.headers.update(kept[0])
 
-        there.lie = keep
-        await read(side.signed(demanded=demanded), there.url)
+        there.signs, other = demanded, side.signed(demanded=demanded)
+        for each in (peer, other):  # the first request is signed in any case
+            await read(each, there.url)
+        there.signs, there.lie = True, keep
+        await read(other, there.url)
         there.lie = repeat
         with pytest.raises(Broken) as broken:
             await read(peer, there.url)
@@ -437,6 +449,24 @@ async def test_a_download_under_an_agreement_that_demands_signatures_comes_to_it
 
 
 @pytest.mark.asyncio
+async def test_a_download_leaves_a_request_that_it_has_signed_with_its_provider_though_nothing_demands_it(side: Side, tmp_path: Path):
+    to, root, clock = tmp_path / "to", tmp_path / "from", ShiftedClock()
+    to.mkdir()
+    root.mkdir()
+    async with provider(root, clock=clock, metered=True) as rig:
+        clock.shift_seconds = side.clock.shift_seconds = 2.0
+        await rig.publish(b"small")
+        assert rig.metering is not None
+        for number in range(2):  # the second time it comes from memory, for another token
+            await rig.downloads(to, signer=side.signing.signer).fetch(
+                replace(order(to), out=str(to / f"{number}")), rig.edr(), **Watcher().calls
+            )
+            await rig.metering.accounts.write_now()
+            facts = [each for each in await rig.store.evidence_of(TRANSFER) if each.what == telemetry.REQUEST]
+            assert [each.peer for each in facts] == [CONSUMER] * (number + 1)
+
+
+@pytest.mark.asyncio
 async def test_tokens_are_renewed_with_signatures(side: Side, tmp_path: Path):
     to, root, clock = tmp_path / "to", tmp_path / "from", ShiftedClock()
     to.mkdir()
@@ -480,7 +510,7 @@ async def test_a_lie_that_is_told_again_and_again_ends_the_download_with_its_rea
             with pytest.raises(Broken) as broken:
                 await rig.downloads(tmp_path, signer=side.signing.signer).fetch(order(tmp_path), edr, **Watcher().calls)
         assert broken.value.code == "signature-wrong"
-        assert len(there.asked) == 1 + patience.AGAIN_MAX
+        assert len(there.asked) == len(set(there.ports)) == 1 + patience.AGAIN_MAX, "each over a connection of its own"
 
 
 def test_whether_an_agreement_demands_it_is_read_however_it_is_written():

@@ -46,8 +46,29 @@ def answered(asked: Asked, told: dict[str, str] = TOLD, status: int = 200, key: 
     return told | {http.INPUT: given[0], http.SIGNATURE: given[1]}
 
 
-def test_a_request_is_signed_once_the_other_side_has_shown_that_it_signs():
+def test_the_first_request_of_each_method_with_each_token_is_signed_whoever_the_other_side_is():
+    at, renewed = asking(), SAID | {"Authorization": "Bearer an0ther"}
+    asked = [at.ask(method, URL, said) for method in ("HEAD", "PUT") for said in (SAID, SAID, renewed, renewed)]
+    assert [each.signed for each in asked] == [True, False, True, False] * 2
+    for each in asked[::2]:
+        http.verify_request(request_of(each), PROVIDER, KEYS[PROVIDER], NOW)
+    assert at.ask("PUT", URL, {}).signed, "without a token, too"
+    assert not at.ask("PUT", URL, {}).signed
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 431])
+def test_who_refuses_what_it_did_not_ask_for_gets_no_more_of_it_until_it_asks(status: int):
     at = asking()
+    assert at.look(at.ask("PUT", URL, SAID), status, {}) is None
+    renewed = at.ask("PUT", URL, SAID | {"Authorization": "Bearer an0ther"})
+    assert (renewed.signed, renewed.nonce is None) == (False, False)
+    assert at.look(renewed, 401, {http.ACCEPT: http.ask(http.PUSH.of_request, binding=http.PUSH)}) is None
+    assert at.ask("PUT", URL, SAID).signed
+
+
+def test_every_request_is_signed_once_the_other_side_has_shown_that_it_signs():
+    at = asking()
+    at.ask("HEAD", URL, SAID)
     first = at.ask("HEAD", URL, SAID)
     assert (first.signed, at.answered, "Signature" in first.headers) == (False, False, False)
     assert at.look(first, 204, {}) is None
