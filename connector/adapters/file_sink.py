@@ -4,6 +4,10 @@ The part is `<name>.<id>.part` beside the file it will be. The id is that of the
 there, and a part belongs to one order however many want the same name. Paths obey the rules of
 `connector.adapters.file_source`. A crash between giving the name and removing the part leaves two names of one file; the order
 tidies up when it goes on.
+
+What a disk has once refused to keep can be read, and may not be on it: the kernel says so once, and to whoever flushes it again that all is
+well. An open part flushes nothing more then, and its file carries a mark, as long as the kernel holds it: whoever opens it next writes all
+of it once more.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from connector.ports.sinks import Sink
 
 SUFFIX = ".part"
 MODE = 0o600  # data under a policy: what others may read is for its owner to say
+DOUBTED = stat.S_ISVTX  # the mark of a part that the disk did not keep: nobody reads this bit of a file
+REFUSED = "the disk has refused to keep what was written"
+AGAIN_BYTES = 4 * 1024 * 1024  # are written once more at a time
 POINTER = "/out"
 WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -120,6 +127,7 @@ class FileSink:
         self._directory, self._name, self._part, self._descriptor = directory, name, part, descriptor
         self._out, self._overwrite, self._release = out, overwrite, release
         self._appended_bytes, self._digest = 0, hashlib.sha256()
+        self._marked = self._doubted = bool(os.fstat(descriptor).st_mode & DOUBTED)
 
     @property
     def size_bytes(self) -> int:
@@ -131,11 +139,13 @@ class FileSink:
 
     async def resume(self) -> int:
         stop = threading.Event()
+        await self._do(self._once_more)
         self._appended_bytes, self._digest = await self._do(hash_file, self._descriptor, stop, stop=stop)
         return self._appended_bytes
 
     async def restart(self) -> None:
         await self._do(_empty, self._descriptor)
+        await self._do(self._once_more)
         self._appended_bytes, self._digest = 0, hashlib.sha256()
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -152,7 +162,30 @@ class FileSink:
                 rest = rest[written:]
 
     async def extents(self) -> Sequence[tuple[int, int]]:
+        await self._do(self._once_more)
         return await self._do(_extents, self._descriptor)
+
+    def _once_more(self) -> None:
+        """Write what an earlier attempt has left once more, if the disk did not keep it; nobody writes yet."""
+        if not (self._marked and self._doubted):
+            return
+        for first, end in _extents(self._descriptor):
+            for at in range(first, end, AGAIN_BYTES):
+                _write(self._descriptor, at, _read(self._descriptor, at, min(AGAIN_BYTES, end - at)))
+        self._doubted = False
+
+    def _flush(self, flush: Callable[[int], None]) -> None:
+        if self._doubted:
+            raise OSError(errno.EIO, REFUSED)
+        try:
+            flush(self._descriptor)
+        except OSError:
+            self._doubted, self._marked = True, False
+            os.fchmod(self._descriptor, MODE | DOUBTED)
+            raise
+        if self._marked:
+            os.fchmod(self._descriptor, MODE)
+            self._marked = False
 
     async def write(self, offset: int, piece: bytes | memoryview) -> None:
         await self._do(_write, self._descriptor, offset, piece)
@@ -165,7 +198,7 @@ class FileSink:
             await self._do(os.ftruncate, self._descriptor, size_bytes)
 
     async def sync(self) -> None:
-        await self._do(os.fdatasync, self._descriptor)
+        await self._do(self._flush, os.fdatasync)
 
     def fileno(self) -> int | None:
         return self._descriptor
@@ -180,7 +213,7 @@ class FileSink:
 
     def _commit(self, durable: bool) -> None:
         if durable:
-            os.fsync(self._descriptor)
+            self._flush(os.fsync)
         part = self._part
         if not _is_at(self._directory, part, self._descriptor):
             raise SinkFailed(f"`{_beside(self._out, part)}` was removed or replaced while it was written; ask again")

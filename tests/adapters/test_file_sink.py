@@ -1,6 +1,7 @@
 """Files as the end of downloads: whole or not there, one writer, nothing outside, whatever the disk and the process do."""
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import json
@@ -515,6 +516,48 @@ async def test_a_kill_at_any_step_of_a_commit_leaves_the_whole_file_or_none(tmp_
             await download(sinks, "a.bin", CONTENT, overwrite=overwrite)
         assert names(place) == ["a.bin"]  # no second name is left of it
         assert (place / "a.bin").read_bytes() == CONTENT
+
+
+async def test_what_the_disk_did_not_keep_is_never_said_to_be_durable_before_it_is_written_once_more(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flush, fails, written = os.fdatasync, [True], list[tuple[int, int]]()
+
+    def once(descriptor: int) -> None:
+        if fails.pop() if fails else False:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(descriptor)
+
+    sinks = FileSinks([out])
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    await sink.write(0, CONTENT[:HALF])
+    await sink.sync()
+    monkeypatch.setattr(os, "fdatasync", once)
+    await sink.write(HALF, CONTENT[HALF:])
+    await sink.extents()
+    for call in (sink.sync, sink.sync, sink.commit):
+        with pytest.raises(SinkFailed, match="cannot be written"):
+            await call()
+    await sink.close()
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    with pytest.raises(SinkFailed, match="refused to keep"):
+        await sink.sync()  # nobody has looked at what is there
+    write = os.pwrite
+
+    def noted(descriptor: int, piece: memoryview, at: int) -> int:
+        written.append((at, len(piece)))
+        return write(descriptor, piece, at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", noted)
+        await sink.extents()
+        await sink.resume()
+    assert written == [(0, len(CONTENT))]
+    assert (out / PART).stat().st_mode & 0o7777 == 0o1600, "until the disk has it"
+    await sink.sync()
+    await sink.commit()
+    await sink.close()
+    assert ((out / "a.bin").read_bytes(), (out / "a.bin").stat().st_mode & 0o7777) == (CONTENT, 0o600)
 
 
 async def test_a_full_disk_fails_keeps_the_part_and_goes_on_when_there_is_room(out: Path):
