@@ -141,20 +141,22 @@ async def live(job: Job) -> None:
 
 async def events(job: Job) -> None:
     """Events without an end, until an operator says that they are enough."""
-    consumer, order = job.pair.consumer, await _ordered(job, await _flowing(job, "events"))
+    consumer, provider = job.pair.consumer, job.pair.provider
+    order = await _ordered(job, await _flowing(job, "events"))
     flows = await consumer.until(
         order.id, lambda client: client.pull_order(order.id), lambda seen: seen.is_over or (seen.received_bytes or 0) >= LIVE_BYTES
     )
-    lives = consumer.lives
+    lives = consumer.lives, provider.lives
     assert not flows.is_over, f"what has no end has ended: {'; '.join(flows.reasons)}"
     try:
         await consumer.insist(lambda client: client.enough(order.id))
     except ManagementError as error:
         if error.status != CONFLICT:  # it was said, and only the answer was lost
             raise
-    # What had come and was not signed for by a kill comes again, unless it is told first that there is enough: then the file has what was
-    # signed for, which is nothing if the kill was before the first receipt.
-    _know(order, upstream.event, await _done(job, order), LIVE_BYTES if consumer.lives == lives else 0)
+    # Whoever has the answer has what was shown before, whoever is killed then: it is signed for. Where a kill came between, what had come
+    # and was not signed for comes again, unless it is told first that there is enough: that may be nothing.
+    least_bytes = LIVE_BYTES if (consumer.lives, provider.lives) == lives else 0
+    _know(order, upstream.event, await _done(job, order), least_bytes)
 
 
 async def _flowing(job: Job, path: str, **members: Any) -> str:

@@ -133,6 +133,30 @@ async def test_what_one_flipped_bit_makes_of_an_answer_is_asked_for_again_so_oft
 
 
 @pytest.mark.asyncio
+async def test_each_leg_has_its_tries_and_none_is_saved_by_what_another_has_brought(slept: list[float]):
+    patience, last = Patience("p", 900, lambda: False), Broken("the last", "signature-wrong")
+    for leg in (0, 1, None) * AGAIN_MAX:
+        await patience.bear(Broken("does not hold", "signature-wrong"), 0, leg)
+    patience.well(1)
+    await patience.bear(last, 0, 1)
+    for leg in (0, None):
+        with pytest.raises(Broken) as raised:
+            await patience.bear(last, PROGRESS_BYTES - 1, leg)
+        assert raised.value is last
+    await patience.bear(last, PROGRESS_BYTES, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_is_no_refusal_as_long_as_another_leg_comes(slept: list[float], monkeypatch: pytest.MonkeyPatch):
+    """The provider may have no room for one more."""
+    hand, patience = Hand(monkeypatch), Patience("p", 900, lambda: False)
+    for _ in range(5):
+        await patience.bear(PeerRefused("no", status=403), 0, 1)
+        hand.seconds += 29
+        patience.well(0)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("code", ["leaf-wrong", "ack-credit", "manifest-audience", "bytes-differ", "account-disputed", "claims-unknown"])
 async def test_what_its_signer_says_is_believed_at_once(slept: list[float], code: str):
     with pytest.raises(Broken):

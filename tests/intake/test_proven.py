@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from connector.adapters.file_sink import FileSinks
 from connector.errors import ConnectorError, PeerFailed, PolicyError, SinkFailed
 from connector.intake import account, patience, proven
 from connector.intake.download import ONLY_SIZE, PARALLEL_TLS
+from connector.intake.heads import Head, read_head
 from connector.intake.promise import Broken
 from connector.metering.ranges import union
 from connector.ports.sinks import Sinks
@@ -147,6 +149,24 @@ async def test_stray_refusals_hours_apart_end_no_download(tmp_path: Path, monkey
         provider.lies[""] = stray
         await consumer.fetch(consumer.order(parallel=2))
         assert asked > 8
+        of_both(provider, await consumer.account())
+
+
+async def test_what_is_garbled_on_the_way_of_one_leg_uses_up_no_try_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = Counter[str]()
+
+    def flipped(status: int, headers: Mapping[str, str], offset: int, **more: Any) -> Head:
+        task = asyncio.current_task()
+        assert task is not None
+        asked[task.get_name()] += 1
+        if asked[task.get_name()] <= patience.AGAIN_MAX:
+            raise Broken("the signature of the answer does not hold", "signature-wrong")
+        return read_head(status, headers, offset, **more)
+
+    monkeypatch.setattr(proven, "read_head", flipped)
+    async with both(tmp_path, CONTENT) as (provider, consumer):
+        await consumer.fetch(consumer.order(parallel=3))
+        assert len(asked) > 1, "one leg begins with what flows already"
         of_both(provider, await consumer.account())
 
 
