@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from connector.adapters_stores.sqlite_ledger import KINDS, LEDGER_DELETES, LEDGER_INSTEAD, LEDGER_SAVES, LEDGER_VERSIONS, MOVES, ROLES
-from connector.adapters_stores.sqlite_statements import Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
+from connector.adapters_stores.sqlite_statements import NULL, Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.exchange import Process
 from connector.records import Agreement, Dataset, Edr, Idempotent, Inbox, Offer, Outbound, Pull, Reservation, Usage
 
@@ -80,7 +80,8 @@ def values_of_process(number: int, p: Process) -> Row:
     }
     state, final = str(p.state), int(p.final)
     key = (number, p.pid, str(p.kind), str(p.role), p.peer, p.peer_pid)
-    return (*key, state, final, p.dataset, p.agreement, p.due, p.created, p.updated, p.version, blob(json_of(rest)))
+    due = NULL if p.due is None else p.due
+    return (*key, state, final, p.dataset, p.agreement, due, p.created, p.updated, p.version, blob(json_of(rest)))
 
 
 def _save_process(number: int, p: Process) -> list[Statement]:
@@ -125,8 +126,8 @@ def inbox_of(row: Row) -> Inbox:
 
 def save_outbound(number: int, o: Outbound) -> Statement:
     what = (number, o.id, o.pid, str(o.kind), o.peer, o.act, str(o.move), o.path, blob(o.body))
-    when = (o.due, o.deadline, o.created, o.attempts, int(o.dead), o.error, o.trace, o.claimed_by, o.epoch, o.until)
-    return SAVE_OUTBOX, what + when
+    error, claimed_by = NULL if o.error is None else o.error, NULL if o.claimed_by is None else o.claimed_by
+    return SAVE_OUTBOX, (*what, o.due, o.deadline, o.created, o.attempts, int(o.dead), error, o.trace, claimed_by, o.epoch, o.until)
 
 
 def outbound_of(row: Row) -> Outbound:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from connector.adapters_stores.sqlite_statements import Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
+from connector.adapters_stores.sqlite_statements import NULL, Row, Statement, blob, bytes_of, hex_of, insert, json_of, select, upsert
 from connector.dsp.messages import Kind, Move, Role
 from connector.errors import InvalidRequest
 from connector.merkle.tree import leaf_hash
@@ -102,7 +102,7 @@ def values_of_evidence(number: int, e: Evidence) -> Row:
     """What `SAVE_EVIDENCE` binds, but for the sequence number (the second value), which is known in the transaction. The entry is made
     here, and with it all that can be wrong about it is found."""
     detail = json_of(e.detail) if e.detail else b""
-    digest = None if e.digest is None else blob(e.digest)
+    digest = NULL if e.digest is None else blob(e.digest)
     salt = os.urandom(SALT_BYTES)
     leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
     kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)

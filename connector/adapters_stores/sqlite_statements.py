@@ -10,6 +10,7 @@ import orjson
 Row = tuple[Any, ...]
 Statement = tuple[str, Row]
 blob = bytearray  # how hot rows bind bytes: of `bytes` sqlite3 asks first whether somebody adapts them, which costs ten times the copy
+NULL = float("nan")  # how hot rows bind None, of which it asks that too: SQLite takes a number that is none for null (sqlite3_bind_double)
 
 
 def insert(table: str, columns: str) -> str:
