@@ -87,6 +87,7 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
     _create(path)
     db: sqlite3.Connection | None = None
     try:
+        left = (wal := path.with_name(f"{path.name}-wal")).exists() and wal.stat().st_size > 0
         db = connect(path, cache_kib=cache_kib)
         _check_ours(db, path)
         _make_private(path)
@@ -95,6 +96,8 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
         db.execute("pragma secure_delete=fast")  # overwrite what is deleted where that costs no page more, on whatever build
         db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
         migrate(db, path, shipped() if migrations is None else migrations)
+        if left:  # whoever wrote it may have ended because the disk did not keep it: what is read of it is written once more
+            db.execute("pragma wal_checkpoint(passive)").fetchall()
     except (sqlite3.Error, StoreError) as error:
         if db is not None:
             db.close()
@@ -133,6 +136,9 @@ def _create(path: Path) -> None:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
+            except OSError:
+                path.unlink()  # the next start would find it, and a loss of power not
+                raise
             finally:
                 os.close(folder)
     except OSError as error:

@@ -283,7 +283,11 @@ def _secret(path: Path) -> bytes:
         finally:
             os.close(descriptor)
         os.replace(part, path)
-        sync(path.parent)
+        try:
+            sync(path.parent)
+        except OSError:
+            path.unlink()  # the next start would find it, and a loss of power not
+            raise
     if len(secret := path.read_bytes()) != SECRET_BYTES:
         raise SettingsError(f"`{path}` does not have {SECRET_BYTES} bytes; restore it, or remove it: then all content logs are other ones")
     return secret

@@ -1,7 +1,9 @@
 """The database file: its mode, its owner, its schema."""
 
+import errno
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -55,6 +57,30 @@ def test_a_file_that_others_may_read_is_closed_to_them(tmp_path: Path):
     path.chmod(0o664)
     opened(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_a_process_has_left_in_the_write_ahead_log_is_written_once_more_at_the_next_start(tmp_path: Path):
+    db = opened(tmp_path / "q.db", ONE)
+    for suffix in ("", "-wal"):  # as it stands when a process ends, here because the disk did not keep what it wrote
+        shutil.copy(tmp_path / f"q.db{suffix}", tmp_path / f"left.db{suffix}")
+    db.close()
+    db = opened(tmp_path / "left.db", ONE)
+    shutil.copy(tmp_path / "left.db", tmp_path / "alone.db")
+    db.close()
+    with closing(sqlite3.connect(tmp_path / "alone.db")) as alone:
+        assert alone.execute("select x from a").fetchall() == [("semi;colon",)]
+
+
+def test_a_database_whose_name_the_disk_did_not_keep_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        with pytest.raises(StoreError, match="cannot be opened"):
+            opened(tmp_path / "q.db")
+    assert not (tmp_path / "q.db").exists()
+    opened(tmp_path / "q.db").close()
 
 
 def test_every_commit_waits_for_the_disk(tmp_path: Path):

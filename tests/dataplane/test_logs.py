@@ -1,7 +1,10 @@
 """Content logs of what is published: made once, found again, made anew as they were, and gone with what they are of."""
 
 import asyncio
+import errno
 import hashlib
+import itertools
+import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -116,6 +119,22 @@ async def test_publishing_the_unchanged_file_again_keeps_salt_and_root_also_afte
     for each in (again, Logs(folder)):
         found = await each.of(address, (), stat, never)
         assert (found.root, found.header) == (log.root, log.header)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_secret_that_the_disk_did_not_keep_is_none(folder: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    flush, count = os.fsync, itertools.count()
+
+    def fail(descriptor: int) -> None:
+        if next(count) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SettingsError, match="error"):
+        Logs(folder)
+    assert not (folder / SECRET).exists()
+    Logs(folder)
 
 
 @pytest.mark.asyncio
