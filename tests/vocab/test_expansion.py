@@ -32,8 +32,15 @@ VALUES: tuple[Any, ...] = (
 
 
 def options(contexts: Mapping[str, Any]) -> dict[str, Any]:
-    """A closed loader; imports are resolved beforehand, for the library takes the result of one for that of the next."""
-    known = {**{url: _without_imports(url, contexts is OFFICIAL) for url in contexts}, **DID_V1}
+    """A closed loader; imports are resolved beforehand, for the library takes the result of one for that of the next. What it has read it
+    keeps: the contexts stay the same."""
+    return _options(contexts is OFFICIAL)
+
+
+@cache
+def _options(official: bool) -> dict[str, Any]:
+    contexts = OFFICIAL if official else OURS.contexts
+    known = {**{url: _without_imports(url, official) for url in contexts}, **DID_V1}
 
     def load(url: str, _options: object) -> dict[str, Any]:
         return {"contentType": "application/ld+json", "contextUrl": None, "documentUrl": url, "document": known[url]}
