@@ -372,7 +372,7 @@ class Pulls:
             except Contradiction:
                 telemetry.log.info("transfer ended while it was being completed", pid=process.pid)
             await self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.in_flight is None)
-        return await self._kept.save(pull, stage=DONE)
+        return await self._kept.save(pull, stage=DONE, reasons=orders.joined(pull.reasons, orders.ended_by_peer(process)))
 
     def unheard(self, pid: str, why: str) -> None:
         """The peer has not taken what process `pid` has to say to it, and is told again: whoever looks at its order sees why."""

@@ -61,9 +61,23 @@ def on_record(pull: Pull) -> dict[str, Any]:
 def failed_with(what: str, process: Process) -> Contradiction:
     """That the `what` of an order (negotiation, transfer) has ended without what it was for, and why."""
     reasons = tuple(process.detail.get("reasons") or (f"the {what} ended in {process.state} and the peer gave no reason",))
-    if process.final and process.detail.get("code") == Code.QUOTA_EXHAUSTED:
-        reasons += (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
+    reasons += _exhausted(process)
     return Contradiction(f"the {what} ended in {process.state}: {'; '.join(reasons)}", reasons)
+
+
+def ended_by_peer(process: Process) -> tuple[str, ...]:
+    """Why the provider ended the transfer of an order that is done all the same: of data without an end nothing else says that more would
+    have come. Nothing if it did not."""
+    if process.state != "TERMINATED" or process.detail.get("ended_by") != "peer":
+        return ()
+    why = "; ".join(process.detail.get("reasons") or ("it gave no reason",))
+    return f"the provider ended the transfer: {why}", *_exhausted(process)
+
+
+def _exhausted(process: Process) -> tuple[str, ...]:
+    if not process.final or process.detail.get("code") != Code.QUOTA_EXHAUSTED:
+        return ()
+    return (f"agreement `{process.agreement}` is used up; no other is asked for unbidden: negotiate one, or ask the provider",)
 
 
 def told(error: Exception) -> str:

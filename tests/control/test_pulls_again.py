@@ -236,7 +236,10 @@ async def test_what_a_quota_has_charged_is_read_to_its_end_although_the_word_of_
     async with cut_off(tmp_path, "QUOTA_EXHAUSTED") as (us, source, pull):
         assert (await us.connector.store.pull(pull.id)).stage == "download"
         source.go_on.set()
-        assert (await settled(us, pull.id)).stage == "done"
+        done = await settled(us, pull.id)
+        ended, exhausted = done.reasons[-2:]
+        assert (done.stage, ended) == ("done", "the provider ended the transfer: all is used up"), "of live data there would be more"
+        assert "is used up; no other is asked for unbidden" in exhausted
         assert place(us).read_bytes() == BIG
 
 
