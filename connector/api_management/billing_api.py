@@ -38,7 +38,8 @@ def routes(doors: Doors, limits: Limits) -> tuple[tuple[str, str, Handler], ...]
         return answer(await doors.bills.usage(request.match_info["id"]))
 
     async def invoice(request: web.Request) -> web.Response:
-        """The invoice for the period [`from`, `to`); without them from the signing up to the last acknowledged receipt, or to now."""
+        """The invoice for the period [`from`, `to`); without them from the signing up to the last acknowledged receipt, or to now. One
+        whose end is yet to come says that it is preliminary."""
         demand_known(request.query, "an invoice", PARAMETERS)
         format = request.query.get("format", "json")
         if format not in FORMATS:

@@ -115,8 +115,8 @@ class Bills:
         """The invoice of an agreement for the period [`begins`, `ends`) (POSIX seconds; None: from the signing, up to and with the last
         acknowledged receipt, to the second, which both sides come to whenever they ask; up to now if there is none). What only we have
         counted is in it by whole days (UTC), once they are over; what it does not hold of that it tells as left out: with `ends` None of
-        all so far, else of the day in which it ends. Raises NotFound for an agreement that is not here or has no prices,
-        PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
+        all so far, else of the day in which it ends. Where `ends` is yet to come it is preliminary. Raises NotFound for an agreement
+        that is not here or has no prices, PolicyError for prices that are not understood, InvalidRequest for a period that is none."""
         agreement = await self._agreement(id)
         if self.closings is not None:
             await self.closings.owed(agreement)
@@ -133,7 +133,8 @@ class Bills:
         alone = [each for account in unsigned for each in _counted(account) if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
-        return invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
+        found = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
+        return replace(found, preliminary=ends is not None and ends > self._clock.now())
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
         """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as

@@ -120,7 +120,8 @@ class Closed:
 class Invoice:
     """What is owed under an agreement for the period [`begins`, `ends`) (POSIX seconds). Of the flows `disputed` (the provider's pids) the
     two sides have signed what contradicts itself. `closed` is there if prices for time end in the period because the agreement was closed.
-    `left_out` is no part of it: one side alone knows it, and it changes by the hour."""
+    `left_out` is no part of it: one side alone knows it, and it changes by the hour. Nor is that it is `preliminary`: its period was not
+    over when it was made, so more may come into it, and a day of it that is not over may come to more by the provider's word."""
 
     parties: Parties
     plan: Plan
@@ -131,6 +132,7 @@ class Invoice:
     disputed: tuple[str, ...] = ()
     left_out: LeftOut | None = None
     closed: Closed | None = None
+    preliminary: bool = False
 
     @property
     def total(self) -> int:
@@ -150,13 +152,13 @@ class Invoice:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (base64url) of the invoice in its canonical JSON (RFC 8785) without the digest and `left_out`: equal on both sides if
-        all of it is."""
+        """SHA-256 (base64url) of the invoice in its canonical JSON (RFC 8785) without the digest, `left_out` and `preliminary`: equal
+        on both sides if all of it is."""
         return write_bytes(sha256(orjson.dumps(self._said(), option=orjson.OPT_SORT_KEYS)).digest())
 
     def to_json(self) -> dict[str, Any]:
-        """The invoice as plain JSON; amounts are decimal texts. `left_out` is there if something is."""
-        said = self._said() | {"digest": self.digest}
+        """The invoice as plain JSON; amounts are decimal texts. `left_out` is there if something is, and `preliminary` if it is so."""
+        said = self._said() | {"digest": self.digest} | ({"preliminary": True} if self.preliminary else {})
         if (left := self.left_out) is None:
             return said
         amount = {"amount": decimal(left.amount, self.plan.currency), "to": rfc3339(left.ends)}

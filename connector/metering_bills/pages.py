@@ -15,6 +15,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 TOTAL: Final = "total"
 NOT_IN_IT: Final = "left out"
+NOT_OVER: Final = "preliminary"
 FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs if a text begins with it
 NUMBERS: Final = frozenset({"unit_price", "quantity", "per", "amount"})
 ATTESTED: Final = {
@@ -30,6 +31,10 @@ WORD: Final = {
 ALONE: Final = "Lines marked “provider only” rest on the provider’s own count: the consumer has signed no receipt for them."
 SECONDS_ALONE: Final = "of which the provider alone has counted"
 LEFT_OUT: Final = "Not in this invoice: what the provider alone has counted of transfers for which the consumer has signed nothing,"
+PRELIMINARY: Final = (
+    "Preliminary: the period is not over. What is used until its end is not in it yet, and of a day that is not over what the provider"
+    " alone has counted may become more. Ask again once it is over: then it stays as it is."
+)
 DISPUTED: Final = "Disputed: the two sides have signed what contradicts itself about"
 PLACES_SHOWN: Final = 6  # of a quantity that has no end in decimals: minutes
 STYLE: Final = """
@@ -45,14 +50,16 @@ code { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 
 
 def as_csv(invoice: Invoice) -> str:
-    """One row for each line and one for the total, under a header, and behind the total one for what is left out of it, if anything is;
-    ended by CRLF."""
+    """One row for each line and one for the total, under a header, and behind the total one for what is left out of it, if anything is,
+    and one that says that it is preliminary, if it is; ended by CRLF."""
     said = invoice.to_json()
     about = {name: said[name] for name in ("agreement", "dataset", "provider", "consumer", "from", "to", "currency", "digest")}
     rows = [about | line | {"line": line["price"]} for line in said["lines"]]
     rows.append(about | {"line": TOTAL, "attested": "disputed" if invoice.disputed else said["attested"], "amount": said["total"]})
     if (left := said.get("left_out")) is not None:
         rows.append(about | {"line": NOT_IN_IT, "to": left["to"], "attested": left["attested"], "amount": left["amount"]})
+    if invoice.preliminary:
+        rows.append(about | {"line": NOT_OVER})
     table = [",".join(COLUMNS), *(",".join(_cell(name, row.get(name)) for name in COLUMNS) for row in rows)]
     return "".join(f"{row}\r\n" for row in table)
 
@@ -77,6 +84,8 @@ def as_html(invoice: Invoice) -> str:
     flows = "".join(_flow(flow) for flow in said["flows"])
     alone = any(row["attested"] == "provider-only" for row in (*said["lines"], *said["flows"]))
     warning = "" if not alone else f"<p><strong>{ALONE}</strong></p>"
+    if invoice.preliminary:
+        warning += f"<p><strong>{PRELIMINARY}</strong></p>"
     if invoice.disputed:
         warning += f"<p><strong>{DISPUTED} {', '.join(f'<code>{escape(pid)}</code>' for pid in invoice.disputed)}</strong></p>"
     if (left := said.get("left_out")) is not None:

@@ -23,7 +23,7 @@ from tests.pair import Desk, agreement, negotiation, pair, quoted, transfer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PRICED = {"permission": [{"action": "use", "duty": [price("0.50", "megabyte"), price("5", "subscription")]}]}
-PERIOD = "from=2026-11-24&to=2030-01-01T00:00:00Z"
+PERIOD = "from=2026-11-24&to=2100-01-01T00:00:00Z"
 
 
 async def metered(desk: Desk, policy: dict[str, Any], **changed: Any) -> Agreement:
@@ -63,10 +63,11 @@ async def test_an_invoice_is_the_same_in_all_three_forms(desk: Desk):
     said = await desk.us.asked("GET", path)
     assert (said["from"], said["to"], said["total"], said["attested"]) == (
         "2026-11-24T00:00:00.000Z",
-        "2030-01-01T00:00:00.000Z",
+        "2100-01-01T00:00:00.000Z",
         "7.66",
         "in-part",
     )
+    assert said["preliminary"] is True
     assert [(line["unit"], line["attested"], line["amount"]) for line in said["lines"]] == [
         ("MB", "both", "0.66"),
         ("MB", "provider-only", "2.00"),
@@ -74,7 +75,8 @@ async def test_an_invoice_is_the_same_in_all_three_forms(desk: Desk):
     ]
     table = await desk.us.manage("GET", f"{path}&format=csv")
     assert (table.status, table.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
-    assert [row["amount"] for row in csv.DictReader(StringIO(table.body.decode(), newline=""))] == ["0.66", "2.00", "5.00", "7.66"]
+    *rows, last = csv.DictReader(StringIO(table.body.decode(), newline=""))
+    assert ([row["amount"] for row in rows], last["line"]) == (["0.66", "2.00", "5.00", "7.66"], "preliminary")
     page = await desk.us.manage("GET", f"{path}&format=html")
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]

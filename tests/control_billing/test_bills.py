@@ -172,6 +172,18 @@ async def test_an_invoice_tells_what_the_consumer_never_signed_and_it_therefore_
 
 
 @pytest.mark.asyncio
+async def test_an_invoice_of_a_period_that_is_not_over_is_preliminary_and_becomes_the_one_of_it(monkeypatch: pytest.MonkeyPatch):
+    at, ends, counts = await bills(Role.PROVIDER, unsigned("t2", Counts(bytes=7_000_000))), (NOW // DAY + 1) * DAY, Counts(bytes=7_000_000)
+    found = []
+    for now in (ends - 1.0, float(ends)):
+        monkeypatch.setattr(Fixed, "now", lambda _, now=now: now)
+        found.append(await at.invoice(ID, None, ends))
+        assert not (await at.invoice(ID, None, None)).preliminary, "up to now"
+    assert [each.preliminary for each in found] == [True, False]
+    assert {(each.digest, each.counts) for each in found} == {(found[0].digest, counts)}, "nothing came meanwhile"
+
+
+@pytest.mark.asyncio
 async def test_time_that_a_consumer_does_not_sign_for_is_billed_by_the_ack_on_both_sides_and_marked():
     manifest = replace(MANIFEST, provider_pid="t1")
     pair = account(Role.PROVIDER, manifest), account(Role.CONSUMER, manifest)

@@ -8,7 +8,7 @@ import pytest
 
 from connector.metering.counts import Counts
 from connector.metering_bills.invoice import Reading, invoice_of
-from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, SECONDS_ALONE, as_csv, as_html, quantity
+from connector.metering_bills.pages import ALONE, COLUMNS, DISPUTED, LEFT_OUT, PRELIMINARY, SECONDS_ALONE, as_csv, as_html, quantity
 from tests.metering_bills.priced import count, every, plan, price
 from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, bill, receipt
 
@@ -84,6 +84,16 @@ def test_what_is_left_out_is_said_in_every_form_with_its_amount():
     page = Page(as_html(left))
     assert f"{LEFT_OUT} 2,000 bytes, 1,005 records, 1 call: 20.10 EUR. An invoice up to 2026-02-01T09:00:00.000Z has it" in page.text
     assert LEFT_OUT not in Page(as_html(bill(READINGS))).text
+
+
+def test_that_its_period_is_not_over_is_said_in_every_form_and_is_no_part_of_the_digest():
+    plain = bill(READINGS)
+    early = replace(plain, preliminary=True)
+    assert (early.to_json().pop("preliminary"), "preliminary" in plain.to_json(), early.digest) == (True, False, plain.digest)
+    rows = [list(csv.DictReader(StringIO(as_csv(each), newline=""))) for each in (plain, early)]
+    assert rows[1][:-1] == rows[0]
+    assert (rows[1][-1]["line"], rows[1][-1]["amount"], rows[1][-1]["to"]) == ("preliminary", "", early.to_json()["to"])
+    assert [PRELIMINARY in Page(as_html(each)).text for each in (plain, early)] == [False, True]
 
 
 def test_a_page_without_doubt_has_no_warning():
