@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -54,6 +54,7 @@ from connector.odrl_forms.locale_forms import Language
 from connector.odrl_forms.plain import plain
 from connector.odrl_reading.declaration import agreed, purposes_of
 from connector.records import Dataset, Usage
+from connector.records.immutable import changed, immutable
 from connector.remembered import Remembered
 
 REMEMBERED_MAX = 20_000  # parsed policies: one for each dataset of a large catalog
@@ -70,7 +71,7 @@ ACTION_CHARACTERS, ACTIONS_NAMED = 80, 3  # of an action that is not known, and 
 ASIDE_LEAVES = 100  # of two policies together: their differences take some 2 ms
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Verdict:
     """What a decision comes down to for a use case. `ends` is the instant (POSIX seconds) at which a permission lapses,
     `reasons` what the peer may read, `document` what is stored beside the state, `charged` the rules (paths) under which the
@@ -86,7 +87,7 @@ class Verdict:
     grounds: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Read:
     """A document that was read: its digest, equal for equal JSON, and what it means, or the error that says what in it is not
     understood. Whoever asks several things of one document has it read once."""
@@ -388,7 +389,7 @@ def _again(known: Verdict, read: Read, policy: Policy, now: float) -> Verdict:
     if policy.kind == "Agreement" and document["policy"] != policy.id:
         text = orjson.dumps([document, reasons, grounds]).replace(document["policy"].encode(), policy.id.encode())
         document, reasons, grounds = orjson.loads(text)
-    return replace(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
+    return changed(known, document=_identified(document, read), reasons=tuple(reasons), grounds=tuple(grounds))
 
 
 def not_understood(error: PolicyError) -> Verdict:
