@@ -19,12 +19,13 @@ from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
+from connector.intake_accounts.dating import Dating
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.content import SEPARATORS
 from connector.metering.credit import due
-from connector.metering.objects import Receipt, Rejected, digest, kept
+from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
 from connector.ports.sinks import Sink
@@ -36,8 +37,6 @@ FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX = 2.0, 30.0  # before a receipt without a
 LAST_SECONDS = 5.0  # for the receipt that is the last one: whoever stops does not wait long
 
 Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Changes | None]]
-Records = Callable[[int, int], int]
-Look = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +71,13 @@ class Account:
         peer: str,
         agreement: str,
         after: str,
-        records: Records,
+        records: Callable[[int, int], int],
         measured: Callable[[], int],
-        look: Look = lambda: None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
-        self._measured, self._look = measured, look
+        self._measured, self._look, self._dating = measured, look, Dating(means.clock.now)
         manifest = promise.manifest
         self._log = promise.known(records if manifest.unit in SEPARATORS else None)
         self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)
@@ -275,7 +274,7 @@ class Account:
             log=self._log,
             checkpoint=self._promise.signed(covered),
             id=self._means.ids.new(),
-            now=self._means.clock.now(),
+            now=self._dating.now(),
             after=self._after,
             state=state,
             microseconds=self._measured(),
@@ -328,6 +327,7 @@ class Account:
             text = f"the provider's ack does not hold: {judged.message}"
             raise PeerRefused(text, said=judged.code) if judged.code in CLOCKS else Broken(text, judged.code)
         self._account, self._unsaved = judged.account, True
+        self._dating.agreed(kept(Ack, token).issued)
 
     async def _restore(self) -> bool:
         """Take what the provider has kept of our receipts, if it is more than we have. Raises Broken if it does not hold."""
