@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from connector.adapters import expander as module
 from connector.adapters import jsonld_worker
@@ -33,6 +34,7 @@ COMPACT: dict[str, Any] = {
     "offer": {"@id": "urn:o:1", "@type": "Offer", "target": "urn:ds:1", "permission": [RULE]},
 }
 FOREIGN = {**COMPACT, "@context": DSP_CONTEXT, "offer": {**COMPACT["offer"], "permission": RULE}}
+BOMB_SECONDS = 1.0  # half of what a body is given otherwise
 SLACK_SECONDS = 1.0  # a bomb is answered this long after its time at the latest, on cores that others use too
 
 
@@ -47,6 +49,13 @@ async def running(**limits: Any) -> AsyncIterator[Expander]:
         yield expander
     finally:
         await expander.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def enduring() -> AsyncIterator[Expander]:
+    """One for all bombs: what one of them leaves behind would be met by the next."""
+    async with running(answer_seconds=BOMB_SECONDS) as expander:
+        yield expander
 
 
 def child_of(expander: Expander) -> int:
@@ -172,18 +181,17 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("bomb", BOMBS)
-async def test_a_bomb_is_answered_in_time_and_the_next_body_is_served(bomb: str):
-    async with running() as expander:
-        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
-        body = BOMBS[bomb]()
-        started = time.monotonic()
-        with pytest.raises(WireError) as refused:
-            await expander.compact(body, TYPE, PEER)
-        assert time.monotonic() - started < module.ANSWER_SECONDS + SLACK_SECONDS
-        assert all(len(reason) < 1000 for reason in refused.value.reasons)
-        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
+async def test_a_bomb_is_answered_in_time_and_the_next_body_is_served(bomb: str, enduring: Expander):
+    assert await enduring.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
+    body = BOMBS[bomb]()
+    started = time.monotonic()
+    with pytest.raises(WireError) as refused:
+        await enduring.compact(body, TYPE, PEER)
+    assert time.monotonic() - started < BOMB_SECONDS + SLACK_SECONDS
+    assert all(len(reason) < 1000 for reason in refused.value.reasons)
+    assert await enduring.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
 
 
 def test_there_are_bombs_enough():
