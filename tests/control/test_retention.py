@@ -85,6 +85,23 @@ async def test_each_thing_goes_after_its_time_and_not_before(store: Store, age: 
     assert sum(counts.values()) == len(gone - {"token"}), "the secrets of a transfer go with it and are not counted apart"
 
 
+@pytest.mark.asyncio
+async def test_a_clock_that_is_set_ahead_makes_nothing_older(store: Store):
+    clock, steady = SetClock(), [0.0]
+    await ended_at(store, clock.now())
+    retention = Retention(Journal(store, clock), KEEP, lambda: steady[0])
+    clock.at += 1e9
+    await retention.sweep()
+    assert await left(store) == EVERYTHING
+    steady[0] += 1e9
+    clock.at -= 1e9
+    await retention.sweep()
+    assert await left(store) == EVERYTHING
+    clock.at += 100.5
+    await retention.sweep()
+    assert await left(store) == EVERYTHING - {"key", "message"}
+
+
 @pytest.mark.parametrize(("kind", "state"), [(N, "REQUESTED"), (N, "VERIFIED"), (T, "STARTED"), (T, "SUSPENDED")])
 @pytest.mark.asyncio
 async def test_what_is_still_open_is_kept_however_old(store: Store, kind: Kind, state: str):
