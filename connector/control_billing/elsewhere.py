@@ -24,14 +24,18 @@ async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Me
     of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
     leaves = alone(account)
     signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
-    if not leaves or not signed or not account.asked or not await _over(store, account):
+    if not leaves or not signed or not account.asked or (over := await _over(store, account)) is None:
         return None
+    known = list[tuple[float, Ranges]]()
+    for each in signed:
+        stays = 0.0 if each.status == "complete" else await _over(store, each)
+        if stays is not None:  # before, nobody could know what it comes to
+            known.append((max(over, stays, float(kept(Ack, each.ack).issued)), each.ranges))
     covered: Ranges = ()
-    for issued, each in sorted(((kept(Ack, each.ack).issued, each) for each in signed), key=lambda known: known[0]):
-        if each.status == "complete" or await _over(store, each):
-            covered = union(covered, each.ranges)
-            if covers(covered, leaves):
-                return float(issued)
+    for since, ranges in sorted(known):
+        covered = union(covered, ranges)
+        if covers(covered, leaves):
+            return since
     return None
 
 
@@ -43,6 +47,7 @@ def alone(account: Metered) -> Ranges:
     return union(account.ranges, (layout.touched(first, last - first) for first, last in account.sent))
 
 
-async def _over(store: Store, account: Metered) -> bool:
+async def _over(store: Store, account: Metered) -> float | None:
+    """When a transfer has ended (POSIX seconds), None if it runs. Of one that is not stored any more its acks alone say when it was."""
     process = await store.process(Kind.TRANSFER, account.transfer)
-    return process is None or process.final
+    return 0.0 if process is None else process.updated if process.final else None

@@ -27,8 +27,8 @@ def left(**changed: Any) -> Metered:
     return replace(unsigned("t1", Counts(bytes=SENT + 1, calls=1)), **known)
 
 
-def process(pid: str, state: str = "TERMINATED") -> Process:
-    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://c.example", state, f"urn:{pid}", version=1)
+def process(pid: str, state: str = "TERMINATED", at: float = 0.0) -> Process:
+    return Process(Kind.TRANSFER, pid, Role.PROVIDER, CONSUMER, "https://c.example", state, f"urn:{pid}", version=1, updated=at)
 
 
 def goes_on(*steps: Ranges, transfer: str = "t2", later: float = 0.0) -> tuple[list[Any], list[Any]]:
@@ -73,6 +73,14 @@ async def test_it_is_signed_for_elsewhere_once_all_of_its_leaves_are_by_transfer
     accounts = [account, *(each for each in others if isinstance(each, Metered))]
     assert await signed_elsewhere(store, account, accounts) == since
     assert alone(left()) == ((1, 14),)
+
+
+@pytest.mark.parametrize("last", ["t1", "t2"])
+async def test_it_counts_from_the_instant_on_at_which_it_could_be_known(last: str):
+    store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
+    ends = {"t1": NOW + 5.0, "t2": NOW + 5.0, last: NOW + 7.5}
+    await store.commit(Changes(saves=(account, *others, *(process(pid, at=at) for pid, at in ends.items()))))
+    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 7.5
 
 
 async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_signed_for_and_both_come_to_the_same():
