@@ -13,6 +13,7 @@ was not signed for goes back once nobody can sign for it any more: all is, or bo
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Numbers
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Chan
 # Decides anew about a transfer (its pid) that has come to a mark: what counts from now on, or None if it is over.
 AtMark = Callable[[str], Coroutine[Any, Any, tuple[Tally, ...] | None]]
 RestOf = Callable[[Process], Awaitable[Rest | None]]  # of a transfer that runs; None if nobody can say
+RETURN_SECONDS: Final = 30.0  # in which a consumer has stated what a transfer came to, if it is there
 # What a transfer that is over came to by what is signed for, by rule and operand (empty if nobody can say), and whether it stays so.
 Owed = Callable[[Metered], Awaitable[tuple[Mapping[tuple[str, str], int], bool]]]
 AGREED_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated; then what was not signed for stays spent
@@ -62,6 +64,7 @@ class Ledger:
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over: set[str] = set()  # transfers that have ended, of which streams still held something
+        self._returns = Numbers[str]()  # by agreement the transfers that have just ended, and may be about to give money back
 
     def holder(self, agreement: str, transfer: str) -> Holder:
         """Somebody who is to hold portions for a transfer."""
@@ -82,6 +85,8 @@ class Ledger:
             after = usage.settle(held.id, held.spent, now) if held.amounts else usage
             counters = {tally: counter for tally in tallies if (counter := _counter(after, tally, held.transfer)) is not None}
             amounts, state = portions(counters, wanted, keep)
+            if state == "spent" and self._returns[held.agreement] and any(tally.pricing for tally in counters):
+                state = "busy"
             rows = [
                 Reservation(held.id, held.transfer, tally.rule, tally.operand, amounts[tally.operand], now)
                 for tally in counters
@@ -134,11 +139,21 @@ class Ledger:
             late = process is None or process.updated + AGREED_SECONDS < now
             due, agreed = ({}, False) if account is None or late else await self.owed(account)
             after = balanced(usage, transfer, due, now, agreed=agreed)
-            if any(each.transfer == transfer and not is_taken(each) and each.operand != COUNT for each in after.open):
+            left = [each for each in after.open if each.transfer == transfer and each.operand != COUNT]
+            if any(not is_taken(each) for each in left):
                 self._over.add(transfer)
+            if any(-each.amount > due[each.rule, each.operand] for each in left if is_taken(each)):
+                self._returns[agreement] += 1
+                asyncio.get_running_loop().call_later(RETURN_SECONDS, self._returned, agreement)
             return _written(usage, after)
 
         await self._decide(step, agreement)
+
+    def _returned(self, agreement: str) -> None:
+        """Who needs what a transfer that has ended will give back has waited long enough."""
+        self._returns[agreement] -= 1
+        self._returns += Numbers()  # forgets those of which there are none
+        self._tell(agreement)
 
     async def _agreed(self, transfer: str) -> None:
         if (account := await self._store.metered(transfer)) is not None:

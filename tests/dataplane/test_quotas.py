@@ -423,6 +423,30 @@ async def test_what_left_and_was_not_signed_for_goes_back_once_both_have_signed_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("comes", [True, False])
+async def test_who_needs_what_is_about_to_come_back_waits_for_it_and_not_for_long(comes: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(quotas, "RETURN_SECONDS", 600.0 if comes else 0.0)
+    desk, holder, process = await over_with(150)
+    await holder.close()
+    await desk.ledger.close()
+    other = desk.ledger.holder(AGREEMENT, "another")
+    assert (await other.exchange([MONEY], {}), other.amounts) == ("granted", {"money": 800})
+    other.spend("money", 800)
+    if comes:
+        assert await other.exchange([MONEY], {}) == "busy"
+        news = desk.ledger.news(AGREEMENT)
+        await desk.journal.commit(Changes(evidence=(Evidence(telemetry.STATEMENT_AGREED, Kind.TRANSFER, process.pid, None, None, 9.0),)))
+        await news.wait()
+        assert (await other.exchange([MONEY], {}), other.amounts) == ("granted", {"money": 50})
+    else:
+        news = desk.ledger.news(AGREEMENT)
+        while await other.exchange([MONEY], {}) == "busy":
+            await news.wait()
+            news = desk.ledger.news(AGREEMENT)
+    await desk.ledger.close()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("signed", [150, 230])
 async def test_streams_that_still_hold_something_are_waited_for(signed: int):
     desk, holder, process = await over_with(signed)
