@@ -126,7 +126,7 @@ CODES: Final[dict[str, str]] = {
     "entry-foreign": "the entry is about another participant or another process",
     "entry-detail": "the detail is not what the entry holds the hash of",
     "entry-half": "of detail and salt only one is there, or they stand beside a signed object, which has none",
-    "entry-back-dated": "the entry says an instant more than {most} seconds before that of an entry that stands before it",
+    "entry-back-dated": "the entry says an instant more than {most} seconds before what it cites was signed",
     "entry-unlogged": "the signed object has no entry in the ledger of whose export this is",
     "entry-message": "the ledger has no entry of a `{move}`, without which there is no such process",
     "terms-digest": "the terms are not those whose digest the ledger holds",
@@ -152,7 +152,7 @@ CODES: Final[dict[str, str]] = {
     "request-twice": "the same request for data is on record before",
     "request-time": "a request for data was signed at another time than it is on record",
     "request-transfer": "the request for data is of another transfer than the one that it is on record of",
-    "header-at": "the file says that it was written before the last entry in it",
+    "header-at": "the file says that it was written more than {most} seconds before something in it that another has signed",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here
     "secret-token": "a text looks like a token",

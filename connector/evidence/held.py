@@ -52,8 +52,10 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
     for pid in found.facts:
         _answers(case, found, places, pid)
         _requests(case, found, places, pid)
-    if case.header.value["at"] < found.last - AHEAD_SECONDS:
-        case.fault("header-at", case.header, "/at")
+    signed = [each.value for each in (*flows.receipts.values(), *flows.acks, *flows.statements, *flows.closings, *flows.closing_acks)]
+    instants = [each.issued for each in signed if each.issuer == case.counterparty] + [each.at for each in found.cosigned]
+    if case.header.value["at"] < max(instants, default=0) - AHEAD_SECONDS:
+        case.fault("header-at", case.header, "/at", most=AHEAD_SECONDS)
 
 
 def _digests(case: Case, found: Ledgers) -> None:
@@ -92,8 +94,9 @@ def _process(case: Case, found: Ledgers, at: Member) -> None:
     begins = first.move in BEGINNINGS and first.what in (SENT, RECEIVED)
     if created is not None and begins and abs(first.at - created) > AHEAD_SECONDS:
         case.fault("created-other", at, "/created")
-    changed = max((fact.at for fact in states if fact.what in (SENT, RECEIVED)), default=0.0)
-    if not changed - AHEAD_SECONDS <= at.value["updated"] <= case.header.value["at"] + AHEAD_SECONDS:
+    changed = next((fact.at for fact in reversed(states) if fact.what in (SENT, RECEIVED)), 0.0)
+    latest = max(case.header.value["at"], found.last)  # the clock may have been set back meanwhile
+    if not changed - AHEAD_SECONDS <= at.value["updated"] <= latest + AHEAD_SECONDS:
         case.fault("updated-other", at, "/updated")
 
 
@@ -126,6 +129,8 @@ def _taken_over(case: Case, found: Ledgers, flows: Flows, at: Member) -> None:
         held = None if receipt is None or point is None else (receipt.transfer, point.size, write_bytes(point.root))
         if held is None or held != (said.get("transfer"), said.get("leaves"), said.get("root")) or held[0] == at.value["pid"]:
             case.fault("takes-over-other", at, "/pid")
+        elif receipt is not None and fact.at < receipt.value.issued - AHEAD_SECONDS:
+            case.fault("entry-back-dated", fact.member, "/body", most=AHEAD_SECONDS)
         else:
             before = flows.transfers[held[0]].value["providerPid"]
             found.taken_over.append(

@@ -65,11 +65,12 @@ class Ledgers:
     with the member that says so; `entries` how many entries there are, `erased` of them without their detail; `places` where the
     signed objects stand, `standing` of which pid each entry is, by log and index. `facts` are those of each pid, in their order;
     `digests` those that the ledger holds last, by pid and by what they are of, each with its sequence; `blank` is the last sequence of a
-    pid whose detail is gone; `last` the latest instant that an entry says; `unheld` what nothing in the ledger says; `taken_over` the
-    transfers that go on where another one was lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the
-    extension lines of checkpoints that say what is not known here, by whose they are. `answers` of the provider with data are proven to be
-    its own, `asked` of them with the requests of the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases`
-    are what they are over. `requests` of the consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
+    pid whose detail is gone; `last` the latest instant that an entry says, `set_back` before which entries (log, index) the clock went
+    back, and by how many seconds; `unheld` what nothing in the ledger says; `taken_over` the transfers that go on where another one was
+    lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is
+    not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
+    the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
+    consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Ledgers:
     blank: dict[str, int] = field(default_factory=dict)
     unheld: list[str] = field(default_factory=list)
     last: float = float("-inf")
+    set_back: list[tuple[str, int, float]] = field(default_factory=list)
     taken_over: list[tuple[str, str, int, int]] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     answers: int = 0
@@ -272,22 +274,21 @@ def _entries(case: Case, found: Ledgers, flows: Flows) -> None:
             found.standing[log, index] = str(said["pid"])
     for log, places in standing.items():
         found.entries[log] = sorted(places)
-        found.last = max(found.last, _in_order(case, [places[index] for index in found.entries[log]]))
+        _in_order(case, found, [places[index] for index in found.entries[log]])
 
 
-def _in_order(case: Case, entries: Sequence[tuple[int, Member]]) -> float:
-    """Whether entries, in the order of their places, are in the order of their sequences, and of the clock that they were written by.
-    Returns the latest instant that one says."""
-    last, latest = 0, float("-inf")
+def _in_order(case: Case, found: Ledgers, entries: Sequence[tuple[int, Member]]) -> None:
+    """Whether entries, in the order of their places, are in the order of their sequences. Where the clock that they were written by went
+    back is noted, and accuses nobody: the places prove the order, and an operator sets a clock that was ahead."""
+    last, before = 0, float("-inf")
     for sequence, member in entries:
         if sequence <= last:
             case.fault("entry-order", member, "/sequence")
         last = max(last, sequence)
         if (at := _instant(member.value)) is not None:
-            if at < latest - AHEAD_SECONDS:
-                case.fault("entry-back-dated", member, "/body", most=AHEAD_SECONDS)
-            latest = max(latest, at)
-    return latest
+            if at < before - AHEAD_SECONDS:
+                found.set_back.append((str(member.value["log"]), int(member.value["index"]), before - at))
+            before, found.last = at, max(found.last, at)
 
 
 def _body(case: Case, found: Ledgers, flows: Flows, at: Member) -> bytes | None:

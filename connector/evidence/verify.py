@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from connector.evidence import figures, flows, held, identities, ledgers, parties, private
 from connector.evidence.bundle import Attestation
-from connector.evidence.case import Case, Trust
+from connector.evidence.case import AHEAD_SECONDS, Case, Trust
 from connector.evidence.flows import Flow, Flows
 from connector.evidence.ledgers import Ledgers
 from connector.evidence.members import BEFORE, PLACES, UNATTESTED, Finding, Member, finding, read
@@ -227,6 +227,7 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: 
         texts.append("when anything was written down: there is no ledger in the file")
     elif unseen:
         texts.append(f"that {unseen} of the {entries} entries were not written later: nobody else has cosigned the ledger with them in it")
+    texts.extend(_set_back(case, logs))
     for owner, lines in sorted(logs.unknown.items()):
         named = ", ".join(f"`{''.join(c for c in line if c.isprintable())[:LINE_CHARACTERS_MAX]}`" for line in lines[:LINES_MAX])
         more = f" and {len(lines) - LINES_MAX} more" if len(lines) > LINES_MAX else ""
@@ -253,6 +254,20 @@ def _unproven(case: Case, signed: Flows, logs: Ledgers, trust: Trust, attested: 
     texts.append(f"that the ledger of {case.counterparty} has the same: its own export shows")
     texts.append("that the data are true, and that both parties did not agree to say something else than what happened")
     return texts
+
+
+def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:
+    """What a clock that went back leaves open. It accuses nobody: which entry came first is proven by their places."""
+    for log, index, seconds in logs.set_back[:LINES_MAX]:
+        yield (
+            f"when entries were written: the clock of {case.exporter} went back by {seconds:.0f} s before entry {index} of {log}, or that"
+            " says an instant of before; their order is proven by their places"
+        )
+    if len(logs.set_back) > LINES_MAX:
+        yield f"the same before {len(logs.set_back) - LINES_MAX} more entries"
+    if case.header.value["at"] < logs.last - AHEAD_SECONDS:
+        seconds = logs.last - case.header.value["at"]
+        yield f"when the file was written: by the clock of {case.exporter} {seconds:.0f} s before an entry in it"
 
 
 def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:

@@ -471,7 +471,7 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("a reason for what is not closed", "agreement-closed", put("agreement", reason="it is over")),
     ("an invoice with an end that the agreement has not", "invoice-closed", invoiced(closed={"at": "x", "by": CONSUMER})),
     ("a duty that nobody has done", "agreement-performed", put("agreement", performed=[{"duty": "/permission/0/duty/0"}])),
-    ("a file from before the last entry in it", "header-at", put("evidence", at=NOW - 3_600)),
+    ("a file from before what another has signed in it", "header-at", put("evidence", at=NOW - 3_600)),
     # what must not be there
     ("an access token in a reason", "secret-token", put("agreement", reason="Bearer abcdefgh.ijklmnop")),
     (
@@ -495,7 +495,6 @@ def other(**changed: Any) -> Callable[[Any], Any]:
 
 
 REJECTED = Rejected(9, b"r" * 32)
-BACK = fact("message-received", TRANSFER, at=NOW - 86_400)
 
 # A party with its own key: (what it does, what it is refused with, the story as it would be). What follows from a lie is no longer signed
 # for by the other side, so each is found by the rules of the chain, of the statement, or of the log.
@@ -613,5 +612,4 @@ LIES: list[tuple[str, str, Story]] = [
         "consistency-old-mismatch",
         Story(rewritten={5: entry_of(fact("message-received", TRANSFER), b"h" * 32)}),
     ),
-    ("a fact that is written down a day late, under an old date", "entry-back-dated", Story(extra=((BACK, {}),))),
 ]

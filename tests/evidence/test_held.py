@@ -105,9 +105,9 @@ POINT = kept(Receipt, SIGNED).checkpoint
 CITED = {"transfer": TRANSFER, "receipt": write_bytes(digest(SIGNED)), "leaves": POINT.size, "root": write_bytes(POINT.root)}  # type: ignore[union-attr]
 
 
-def gone_on(cited: object) -> Draft:
+def gone_on(cited: object, at: float = NOW + 30) -> Draft:
     """The file with one more transfer, of which the ledger says that it takes over from there."""
-    draft = after(fact("pull", LATER, at=NOW + 30, state=None, stage="download", takes_over=cited))
+    draft = after(fact("pull", LATER, at=at, state=None, stage="download", takes_over=cited))
     pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
     draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
     return draft
@@ -128,6 +128,11 @@ def test_a_transfer_that_goes_on_where_one_was_lost_says_from_which_checkpoint_a
 )  # fmt: skip
 def test_what_a_transfer_takes_over_from_is_what_was_signed(cited: object):
     assert gone_on(cited).codes() == {"takes-over-other"}
+
+
+def test_what_says_an_instant_before_the_receipt_that_it_cites_was_signed_is_back_dated():
+    assert gone_on(CITED, NOW + 20 - 300).codes() == set(), "two clocks may be so far apart"
+    assert gone_on(CITED, NOW + 20 - 301).codes() == {"entry-back-dated"}
 
 
 def test_a_receipt_that_is_not_in_the_file_is_not_known_to_be_otherwise_and_that_is_said():

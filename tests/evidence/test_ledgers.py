@@ -139,6 +139,24 @@ def test_the_last_digest_counts_and_one_that_may_have_been_erased_after_it_is_no
     assert draft.codes() == set(), "what was decided last nobody can know any more"
 
 
+def test_an_operator_whose_clock_was_set_back_is_not_accused_and_that_its_clock_was_is_said():
+    """The transfer ends, and the file is written, by a clock that is an hour behind the one by which it began."""
+    ahead = 3_600
+    late = fact("message-received", TRANSFER, at=NOW + ahead, state="SUSPENDED"), fact("message-sent", TRANSFER, at=NOW + 40)
+    draft = Story(extra=tuple((each, {}) for each in late)).draft()
+    draft.one("transfer")["updated"] = NOW + 40
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    told = [text for text in report.unproven if "clock of" in text]
+    assert told[0] == (
+        f"when entries were written: the clock of {PROVIDER} went back by {ahead - 40} s before entry 15 of {LOGS[PROVIDER]}, or that says"
+        " an instant of before; their order is proven by their places"
+    )
+    assert told[1] == f"when the file was written: by the clock of {PROVIDER} {ahead - 60} s before an entry in it"
+    assert len(told) == 2
+    assert not any("clock of" in text for text in verify(SOUND.data).unproven)
+
+
 def test_a_detail_that_is_no_object_holds_nothing():
     for digests in ("text", ["decision"], None):
         assert Story(extra=((fact("decided-again", TRANSFER, digests=digests), {}),)).draft().codes() == set()
