@@ -184,10 +184,16 @@ async def test_cuts_anywhere_cost_nothing_twice(tmp_path: Path, sinks: Sinks, se
 
 @pytest.mark.parametrize("first", [True, False])
 async def test_a_leaf_that_is_wrong_once_is_rejected_and_fetched_again_alone(tmp_path: Path, sinks: Sinks, first: bool):
-    leaf = 1 if first else 23
+    leaf, ports = 1 if first else 23, list[int]()
+
+    def seen(_provider: SignedProvider, request: web.Request) -> None:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+
     async with both(tmp_path, CONTENT, sinks=sinks) as (provider, consumer):
-        provider.corrupt = {leaf: 1}
+        provider.corrupt, provider.lies[""] = {leaf: 1}, seen
         await consumer.fetch()
+        assert len(ports) == len(set(ports)) == 2, "the connection that brought it is used no more"
         assert written(consumer) == CONTENT
         rejected = [each for each in provider.receipts if each.state == "rejected"]
         wrong = bytearray(CONTENT[(leaf - 1) * CHUNK : leaf * CHUNK])
