@@ -405,6 +405,9 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
     answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
     assert answer.json["detail"] == "`biopharma` refused with 401: who are you?"
     assert answer.json["reasons"] == ["who are you?", MENDED], "what is to be done about it"
+    at.peer.script = lambda _m, _p, _d: (404, None)
+    answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
+    assert answer.json["detail"].startswith("`biopharma` refused with 404: the peer has nothing at this address, or does not say it")
 
 
 def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():
