@@ -25,7 +25,6 @@ from connector.metering.content import SEPARATORS
 from tests.contracts.live_source_contract import LiveSourceContract, Spring
 from tests.dataplane.rig import serving
 from tests.dataplane_live import upstream
-from tests.free_ports import free_ports
 
 SINCE = {"parameter": "since", "member": "n"}
 
@@ -71,9 +70,10 @@ class HttpSpring(Spring):
 @pytest_asyncio.fixture(params=["lines", "lines without a way to go on", "events"])
 async def spring(request: pytest.FixtureRequest) -> AsyncIterator[HttpSpring]:
     stop, stopped, begun = asyncio.Event(), asyncio.Event(), asyncio.Queue[str]()
+    removed = request.node.originalname == LiveSourceContract.test_what_is_not_there_cannot_be_published_or_followed.__name__
 
     async def run() -> None:
-        async with upstream.running(free_ports(1)[0]) as url:
+        async with upstream.alone() if removed else upstream.running() as url:
             begun.put_nowait(url)
             await stop.wait()
         stopped.set()

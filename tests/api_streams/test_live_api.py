@@ -26,7 +26,6 @@ from tests.dataplane.rig import PROVIDER, TRANSFER, Rig, key_of, provider
 from tests.dataplane_live import upstream
 from tests.dataplane_live.test_flow import Upper
 from tests.dataplane_live.test_live_pair import power_gone
-from tests.free_ports import free_ports
 
 SINCE = {"parameter": "since", "member": "n"}
 
@@ -61,7 +60,7 @@ class Client:
 async def client(tmp_path: Path, path: str = "/lines?size=900", window_bytes: int = WINDOW_BYTES, **live: int) -> AsyncIterator[Client]:
     (tmp_path / "root").mkdir()
     limits: dict[str, Any] = {"metered": True, "window_bytes": window_bytes, "live": live}
-    async with upstream.running(free_ports(1)[0]) as url, provider(tmp_path / "root", **limits) as rig:
+    async with upstream.running() as url, provider(tmp_path / "root", **limits) as rig:
         await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") else {}))
         async with aiohttp.ClientSession() as http:
             yield Client(rig, http)
@@ -177,7 +176,7 @@ async def test_what_is_dropped_or_lies_ahead_is_told_in_words(tmp_path: Path, mo
 @pytest.mark.parametrize("has_bytes", [0, 123_457])
 async def test_a_client_that_has_signed_nothing_goes_on_where_it_was_after_a_loss_of_power(tmp_path: Path, has_bytes: int):
     (tmp_path / "root").mkdir()
-    async with upstream.running(free_ports(1)[0]) as url:
+    async with upstream.running() as url:
         store, etag, data = MemoryStore(), "", b""
         for life in ("before", "after"):
             limits: dict[str, Any] = {"metered": True, "store": store, "live": {"life": life}}

@@ -20,7 +20,6 @@ from connector.records.metering import Metered
 from tests import pair
 from tests.dataplane_live import upstream
 from tests.dataplane_live.child import Child
-from tests.free_ports import free_ports
 from tests.test_app import ended
 
 DATASET = "urn:test:live"
@@ -50,7 +49,7 @@ async def follow(at: pair.Running | Child, name: str = "file", **bounds: float) 
 
 @asynccontextmanager
 async def both(tmp_path: Path, path: str = "/lines?size=500", **members: Any) -> AsyncIterator[pair.Pair]:
-    async with upstream.running(free_ports(1)[0]) as url, pair.pair(tmp_path, store="sqlite") as two:
+    async with upstream.running() as url, pair.pair(tmp_path, store="sqlite") as two:
         await publish(two.provider, url + path, **(resumable(path) | members))
         yield two
 
@@ -184,7 +183,7 @@ async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_tw
     one.meet(other)
     survives, dies = (other, one) if victim == "provider" else (one, other)
     path = "/lines?pause=0.01&size=4000"
-    async with upstream.running(free_ports(1)[0]) as url, pair.running(survives) as alive, aiohttp.ClientSession() as http:
+    async with upstream.running() as url, pair.running(survives) as alive, aiohttp.ClientSession() as http:
         child = Child(dies, http)
         try:
             await child.start()
@@ -237,7 +236,7 @@ async def test_a_loss_of_power_at_the_provider_ends_no_order_and_nothing_is_coun
     )
     one.meet(other)
     path = "/lines?pause=0.01&size=4000"
-    async with upstream.running(free_ports(1)[0]) as url, pair.running(other) as consumer, aiohttp.ClientSession() as http:
+    async with upstream.running() as url, pair.running(other) as consumer, aiohttp.ClientSession() as http:
         provider = Child(one, http)
         try:
             await provider.start()

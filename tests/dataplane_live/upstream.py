@@ -2,19 +2,30 @@
 
     python -m tests.dataplane_live.upstream PORT
 
+It listens on PORT of 127.0.0.1, or on the socket that it has by inheritance as `fd=N`, until its standard input ends.
 `GET /lines?since=N` and `GET /events` (`Last-Event-ID: N`) send what comes after N, or from the first on; `count=N` ends the answer after
 so many, `pause=S` waits between records, `size=B` pads each of them. Without them as fast as it is taken.
 """
 
 import asyncio
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from functools import cache
+from http.client import HTTPConnection
+from threading import Thread
+from typing import Any
 
 from aiohttp import ClientConnectorError, ClientSession, web
 
+from tests.free_ports import free_ports
+
 BATCH = 200
 START_SECONDS = 120.0  # of an interpreter with this program: where every processor is taken, half a minute was not enough
+_CHILDREN: list[subprocess.Popen[bytes]] = []  # held, for one that nobody holds any more warns of itself
 
 
 def line(number: int, size: int = 0) -> bytes:
@@ -59,7 +70,16 @@ def main() -> None:
     app = web.Application()
     app.router.add_get("/lines", serve)
     app.router.add_get("/events", serve)
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None, shutdown_timeout=0.1)
+    Thread(target=end_with_input, daemon=True).start()
+    kind, _, number = sys.argv[1].rpartition("=")
+    where: dict[str, Any] = {"sock": socket.socket(fileno=int(number))} if kind else {"host": "127.0.0.1", "port": int(number)}
+    web.run_app(app, **where, print=None, access_log=None, shutdown_timeout=0.1)
+
+
+def end_with_input() -> None:
+    """Nobody is left who would stop it."""
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 class Upstream:
@@ -71,7 +91,8 @@ class Upstream:
 
     async def start(self) -> None:
         """Returns when it serves."""
-        self._child = child = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.dataplane_live.upstream", str(self._port))
+        command = (sys.executable, "-m", "tests.dataplane_live.upstream", str(self._port))
+        self._child = child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         async with ClientSession() as http, asyncio.timeout(START_SECONDS):
             while True:
                 try:
@@ -91,14 +112,32 @@ class Upstream:
 
 
 @asynccontextmanager
-async def running(port: int) -> AsyncIterator[str]:
-    """Its URL; it is killed in the end."""
-    one = Upstream(port)
+async def running() -> AsyncIterator[str]:
+    """The URL of one that nobody kills. It remembers nothing, so all tests of a process have the same, which ends with the process."""
+    yield await asyncio.to_thread(_shared)
+
+
+@asynccontextmanager
+async def alone() -> AsyncIterator[str]:
+    """The URL of one of its own, which is gone in the end."""
+    one = Upstream(free_ports(1)[0])
     try:
         await one.start()
         yield one.url
     finally:
         await one.kill()
+
+
+@cache
+def _shared() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as at:
+        port, fd = at.getsockname()[1], at.fileno()
+        command = (sys.executable, "-m", "tests.dataplane_live.upstream", f"fd={fd}")
+        _CHILDREN.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd]))
+    with closing(HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as first:
+        first.request("GET", "/lines?count=1")
+        assert first.getresponse().read() == line(1)
+    return f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from tests.control.orders import restartable, settled
 from tests.dataplane.rig import some_bytes
 from tests.dataplane_live import test_live_pair as live_pair
 from tests.dataplane_live import upstream
-from tests.free_ports import free_ports
 from tests.test_app import ended
 
 CONTENT = some_bytes(3_000_000)
@@ -166,7 +165,7 @@ async def test_data_that_have_no_end_any_more_once_their_push_was_agreed_to_end_
         await pushed(of, transfer, sink)
 
     monkeypatch.setattr(Pusher, "push", later)
-    async with upstream.running(free_ports(1)[0]) as url, pair.pair(tmp_path, store="sqlite") as both:
+    async with upstream.running() as url, pair.pair(tmp_path, store="sqlite") as both:
         await both.provider.publish(live_pair.DATASET, content=CONTENT)
         wish = {"peer": "hospital", "dataset": live_pair.DATASET, "out": str(both.consumer.site.root / "out" / "file"), "push": True}
         order = await both.consumer.asked("POST", "/pulls", wish, status=201)

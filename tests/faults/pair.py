@@ -20,7 +20,6 @@ from tests.faults.side import Side
 from tests.faults.source import slow_source
 from tests.faults.streams.books import Summed, summed
 from tests.faults.streams.run import ledger_verified
-from tests.free_ports import free_ports
 
 PATIENCE_SECONDS = 60.0  # after the last restart: what has not happened by then is lost; the longest pauses are 30 s
 STOP_SECONDS = 30.0
@@ -56,7 +55,7 @@ class Pair:
         self._sides = {name: Side(home, self._bug) for name, home in homes.items()}
         async with AsyncExitStack() as stack:
             self.source = await stack.enter_async_context(slow_source())
-            self.upstream = await stack.enter_async_context(upstream.running(free_ports(1)[0]))
+            self.upstream = await stack.enter_async_context(upstream.running())
             for side in self._sides.values():
                 stack.push_async_callback(side.close)
                 await side.open()

@@ -42,7 +42,6 @@ from tests.dataplane.rig import PROVIDER, TRANSFER, Counted, Rig, Watcher, agree
 from tests.dataplane.rig import _note_signer as note_signer
 from tests.dataplane_live import upstream
 from tests.dataplane_live.test_flow import Upper
-from tests.free_ports import free_ports
 
 OURS = "urn:uuid:consumer"
 SINCE = {"parameter": "since", "member": "n"}
@@ -150,7 +149,7 @@ async def stand(tmp_path: Path, path: str = "/lines?size=2000") -> AsyncIterator
     at = free_socket()
     over = f"http://127.0.0.1:{at.getsockname()[1]}"
     async with (
-        upstream.running(free_ports(1)[0]) as url,
+        upstream.running() as url,
         provider(tmp_path / "root", metered=True, front=over) as rig,
         aiohttp.ClientSession(auto_decompress=False) as http,
     ):
