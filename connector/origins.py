@@ -19,6 +19,7 @@ ADDRESS = re.compile(r"[!-\[\]-~]+")
 AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
+@lru_cache(maxsize=64)  # a request is looked at three times on its way out
 def origin(url: str) -> str:
     """Return `scheme://host[:port]` of an http or https URL, in lower case and without the scheme's own port (RFC 6454, 6.2).
 

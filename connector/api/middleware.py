@@ -20,7 +20,8 @@ from connector.errors import Busy, ConnectorError, PolicyError, SettingsError, T
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[web.Request], Awaitable[None]]
 Render = Callable[[web.Request, ConnectorError, int, str], web.Response]
-JSON_TYPES = ("application/json", "application/ld+json")
+JSON = "application/json"
+JSON_TYPES = (JSON, "application/ld+json")
 IDS_OF_OTHERS = ("/datasets/{id}", "/agreements/{id}")
 FORBIDDEN_IN_PATH = re.compile(r"//|%2f|%5c|%00|;|\\|/\.\.?/", re.IGNORECASE)
 FORBIDDEN_EVERYWHERE = re.compile(r"//|%00|\\|/\.\.?/")
@@ -42,7 +43,7 @@ async def read_body(request: web.Request, limits: Limits, types: tuple[str, ...]
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
     if encoding != "identity":
         raise UnsupportedMedia(f"content encoding `{encoding[:40]}` is not taken; send the body as it is")
-    if request.content_type not in types:
+    if request.headers.get(hdrs.CONTENT_TYPE) not in types and request.content_type not in types:
         raise UnsupportedMedia(f"media type `{request.content_type[:80]}` is not taken; send {' or '.join(types)}")
     if (length := request.content_length) is not None and length > limits.body_bytes:
         raise TooLarge(f"the body of {length} bytes is over the limit of {limits.body_bytes}")
@@ -71,8 +72,9 @@ class Whole(web.Response):
     """
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(body=body, status=status, headers=headers, content_type="application/json")
-        self._whole = body
+        web.StreamResponse.__init__(self, status=status, headers=headers)  # without `Response`'s questions of what `body` is
+        self.body = self._whole = body
+        self.headers[hdrs.CONTENT_TYPE] = JSON
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write all of it. Raises ConnectionError if the peer is gone."""
@@ -108,7 +110,7 @@ def guard(
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        name = f"{request.method} {resource.canonical if resource else 'unknown'}"
+        name = f"{request.method} {'unknown' if resource is None else resource.canonical}"
         with tracing.span(f"{door} {name}", SpanKind.SERVER, request.headers.get("traceparent"), route=name) as trace:
             try:
                 try:

@@ -67,6 +67,7 @@ class Journal:
                 about.add(type(record))
         for evidence in result:
             telemetry.count_event(evidence.what)
+        if result:
             about.add(Evidence)
         if changes.outbox or changes.settled:
             about.add(Outbound)

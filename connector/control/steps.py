@@ -143,4 +143,4 @@ def _digest(document: Mapping[str, Any] | None) -> str | None:
 
 def _with_trace(detail: Mapping[str, Any]) -> dict[str, Any]:
     trace = telemetry.traceparent.get()
-    return dict(detail) | ({"trace": trace[3:35]} if trace else {})
+    return {**detail, "trace": trace[3:35]} if trace else dict(detail)
