@@ -36,6 +36,8 @@ SINK_REFUSED: Final[Mapping[int, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "sink-too-large",
 }
 DOUBT_SECONDS = 30.0  # for which these are repeated before they are believed
+GARBLED: Final = ("signature-", "content-digest-")  # codes of what one flipped bit makes of an answer that holds
+AGAIN_MAX: Final = 3  # times that such a one is asked for again, if nothing else comes between
 
 Push = Callable[[str, Address], Awaitable[None]]
 
@@ -81,8 +83,9 @@ class Pushing:
     async def _run(self, pid: str) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
         refused: float | None = None  # since when, in a row
+        garbled = 0  # answers in a row
         while True:
-            began, before, refused = loop.time(), refused, None
+            began, before, seen, refused, garbled = loop.time(), refused, garbled, None, 0
             process, edr = await self._journal.store.process(Kind.TRANSFER, pid), await self._journal.store.edr(pid)
             if process is None or edr is None or process.meant != State.STARTED:
                 return None
@@ -90,7 +93,8 @@ class Pushing:
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
                 refused = loop.time() if before is None else before
-                if not _doubtful(error) or loop.time() - refused >= DOUBT_SECONDS:
+                garbled = seen + 1 if _garbled(error) else 0
+                if garbled > AGAIN_MAX or not (garbled or _doubtful(error)) or loop.time() - refused >= DOUBT_SECONDS:
                     telemetry.log.warning("push refused", transfer=pid, reason=error.message)
                     said, code = f"the data cannot be pushed: {error.message}", _code(error)
                     return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code))
@@ -120,6 +124,11 @@ class Pushing:
 def _doubtful(error: ConnectorError) -> bool:
     """Whether it is a refusal that need not be the sink's own, or may be over soon: its consumer may just have said that it pauses."""
     return isinstance(error, PeerRefused) and (error.status in DOUBTED or error.said in CLOCKS)
+
+
+def _garbled(error: ConnectorError) -> bool:
+    """Whether it is an answer that may have been changed on its way, and by chance."""
+    return isinstance(error, PeerRefused) and error.said is not None and error.said not in CLOCKS and error.said.startswith(GARBLED)
 
 
 def _code(error: ConnectorError) -> str:

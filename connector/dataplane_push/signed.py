@@ -40,6 +40,9 @@ class Uploads(Protocol):
     def check(self, url: str) -> None:
         """Raises EgressDenied for an address that is never dialled."""
 
+    def afresh(self, url: str) -> None:
+        """See the port `connector.ports.Peer`."""
+
     async def send(self, method: str, url: str, *, headers: dict[str, str], limit_bytes: int | None = None) -> Reply: ...
 
     async def upload(
@@ -80,7 +83,7 @@ class Sinks:
 
 class SignedUploads:
     """The way to the sink of one transfer, over `uploads`; `asking` signs, and is what knows of the sink's signatures. All methods raise
-    PeerRefused for an answer that contradicts its signature: asking again changes nothing, unless it is one of `CLOCKS` that is `said`."""
+    PeerRefused for an answer that contradicts its signature, with its code as `said`; what is asked next goes over a new connection."""
 
     def __init__(self, uploads: Uploads, asking: Asking, transfer: str) -> None:
         self._uploads, self._asking, self._transfer = uploads, asking, transfer
@@ -126,6 +129,7 @@ class SignedUploads:
                 raise SignatureRefused(UNNAMED, "content-digest-missing")
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=reply.status, code=refused.code)
+            self._uploads.afresh(asked.request.url)
             raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status, said=refused.code) from None
         moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
         if signed is None and self._asking.answered and moves:

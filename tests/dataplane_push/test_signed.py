@@ -3,7 +3,7 @@ before the sink has proven whose it is, and whoever changes what either of them 
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 
 from connector.dataplane.ranges import write_repr_digest
+from connector.dataplane_push.signed import SignedUploads
 from connector.errors import PeerFailed, PeerRefused
 from connector.metering.objects import Receipt, kept
+from connector.ports import Reply
 from connector.signatures import digests, http
 from connector.signatures.asking import Asked, Asking, Means
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, TRANSFER, key_of, some_bytes
@@ -281,6 +283,45 @@ async def test_whoever_changes_an_answer_of_the_sink_gets_no_further_byte(tmp_pa
         receipts = [kept(Receipt, each.receipt) for each in await at.rig.store.receipts(TRANSFER)]
         assert all(each.counts.bytes == 0 for each in receipts)
         await gone(receiving)
+
+
+class Garbling:
+    """A way to a sink on which each answer has half a signature, and that notes where it is dialled anew."""
+
+    def __init__(self) -> None:
+        self.anew: list[str] = []
+
+    def check(self, url: str) -> None: ...
+
+    def afresh(self, url: str) -> None:
+        self.anew.append(url)
+
+    async def send(self, *_: Any, **__: Any) -> Reply:
+        return Reply(204, {"signature-input": 'dp=();tag="dp-push"'}, b"")
+
+    async def upload(self, _url: str, body: AsyncIterator[bytes], *_: Any, **__: Any) -> Reply:
+        async for _piece in body:
+            pass
+        return await self.send()
+
+
+async def test_after_an_answer_that_does_not_hold_its_sink_is_dialled_anew():
+    way, url = Garbling(), "https://bio.example/sink/1"
+    means = Means(lambda: key_of(PROVIDER), lambda who: [key_of(who).key], lambda: 1.0, some_bytes_anew())
+    uploads = SignedUploads(way, Asking(means, CONSUMER, http.PUSH), TRANSFER)
+    for ask in (
+        uploads.head(url, headers={}, limit_bytes=1),
+        uploads.upload(url, nothing(), 0, headers={}, idle_seconds=1.0, limit_bytes=1),
+    ):
+        with pytest.raises(PeerRefused) as refused:
+            await ask
+        assert refused.value.said == "signature-labels"
+    assert way.anew == [url, url]
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    for piece in tuple[bytes]():
+        yield piece
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["goes on", "starts anew"])
