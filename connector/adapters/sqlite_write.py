@@ -13,7 +13,6 @@ lock in the middle of the loop; here the group waits instead, and the loop goes 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 from collections import deque
@@ -66,8 +65,8 @@ Committed = tuple[Evidence, ...] | Conflict
 
 def end_process(error: BaseException) -> None:
     """What happens when a write fails: nobody may rely on this process any more, and starting anew is recovery."""
-    logging.getLogger(__name__).critical("the store cannot be written, the process ends: %s: %s", type(error).__name__, error)
-    logging.shutdown()
+    remedy = "look at its disk, and start again: what was acknowledged is kept, and nothing else was"
+    telemetry.log.error("the store cannot be written, the process ends", reason=f"{type(error).__name__}: {error}", remedy=remedy)
     os._exit(EXIT_STATUS)
 
 

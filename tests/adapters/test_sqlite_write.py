@@ -1,6 +1,7 @@
 """The writer: groups, what others see meanwhile, and the end when the disk refuses."""
 
 import asyncio
+import json
 import sqlite3
 import subprocess
 import sys
@@ -455,4 +456,7 @@ def test_an_error_while_writing_ends_a_process_with_its_own_status():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 70
-    assert "the store cannot be written, the process ends: OperationalError: disk I/O error" in done.stderr
+    said = json.loads(done.stderr)
+    assert (said["level"], said["event"]) == ("error", "the store cannot be written, the process ends")
+    assert said["reason"] == "OperationalError: disk I/O error"
+    assert said["remedy"].startswith("look at its disk, and start again")
