@@ -66,28 +66,30 @@ def _closed(told: Told) -> str:
 def _entries(one: Told, other: Told) -> Iterator[str]:
     """Which entries only one of two exports of one side has, though its ledger was as long when the other was written. A log only grows, so
     who has signed of both that they are all there is has signed once what is not so."""
+    names = {process.pid: name for told in (one, other) for name, process in told.processes.items()}
+    kept = [{process.pid for process in told.processes.values()} for told in (one, other)]
     for log in sorted({log for log, _ in one.standing.keys() | other.standing.keys()}):
         size = min(next((size for each, size, _ in told.through if each == log), 0) for told in (one, other))
-        for here, there, where in ((one, other, "first"), (other, one, "second")):
+        for here, there, known, where in ((one, other, kept[1], "first"), (other, one, kept[0], "second")):
             alone: dict[str, list[int]] = {}
             for (of, index), pid in sorted(here.standing.items()):
                 if of == log and index < size and (of, index) not in there.standing:
                     alone.setdefault(pid, []).append(index)
             for pid, indexes in alone.items():
                 said = "" if there.attested is None else f", and {there.by} has signed at {rfc3339(there.attested)} that the other is all"
-                gone = "" if pid in {each.pid for each in there.processes.values()} else REMOVED
-                yield f"{_places(indexes)} of {log}, about {_name(here, pid)}, stand in the {where} file alone{said}{gone}"
+                gone = "" if pid in known else REMOVED
+                yield f"{_places(indexes)} of {log}, about {names.get(pid, pid)}, stand in the {where} file alone{said}{gone}"
 
 
 def _messages(one: Told, other: Told) -> Iterator[str]:
     """Which messages only one side has on record: the other one keeps something back, or has not got it. Of processes from their beginning
     on; of what a side has from before its ledger nothing is known to be otherwise."""
+    flows = {f"transfer {flow.transfer}" for flow in (*one.flows, *other.flows)}  # of which it is told by what was signed
     for name in sorted(one.processes.keys() | other.processes.keys()):
         first, second = (told.processes.get(name) for told in (one, other))
         if first is None or second is None:
             alone = first or second
-            told = {f"transfer {flow.transfer}" for flow in (*one.flows, *other.flows)}
-            if alone is not None and alone.moves & BEGUN and name not in told:
+            if alone is not None and alone.moves & BEGUN and name not in flows:
                 yield f"{name} is in the {'first' if first else 'second'} file alone{REMOVED}"
         elif first.moves & BEGUN and second.moves & BEGUN:
             for move in sorted(first.moves ^ second.moves):
@@ -104,10 +106,6 @@ def _own(flow: FlowTold, names: Sequence[str], lacking: Told) -> Iterator[str]:
             f"{lacking.by} has signed {', '.join(before)} of transfer {flow.transfer} itself, and at {rfc3339(at)} that"
             " its file has everything: it keeps something back, or has lost it"
         )
-
-
-def _name(told: Told, pid: str) -> str:
-    return next((name for name, process in told.processes.items() if process.pid == pid), pid)
 
 
 def _places(indexes: Sequence[int]) -> str:

@@ -86,6 +86,9 @@ def _closings(case: Case, found: Flows) -> None:
     anew, because the key of the first had ended, says the same instant."""
     agreed, other = case.agreement.value, {case.provider: case.consumer, case.consumer: case.provider}
     said: dict[str, int] = {}
+    by_digest, instants = {at.digest: at for at in found.closings}, {(at.value.issuer, at.value.at) for at in found.closings}
+    twice = {who for who in other if sum(issuer == who for issuer, _ in instants) > 1}
+    acked = max((each.value.issued for each in found.acks), default=0)
     for at in found.closings:
         value = at.value
         if value.audience != other[value.issuer]:
@@ -95,7 +98,11 @@ def _closings(case: Case, found: Flows) -> None:
         if said.setdefault(value.issuer, value.at) != value.at:
             case.accuse("closing-twice", at.member)
     for at in found.closing_acks:
-        _answer(case, found, at, said)
+        closing = by_digest.get(at.value.closing)
+        if closing is None:
+            case.fault("closing-ack-absent", at.member, "/jws")
+        elif _answer(case, found, at, closing, said) and not _is_founded(case, at.value, closing.value, twice, acked):
+            case.fault("closing-ack-unfounded", at.member, "/jws")
     standing = [at.value for at in found.closings if not refuses(found, at)]
     # Whose own closing was refused goes by the other's, which it has to show, and as long as there is none stays with its own.
     counts = first(standing or (at.value for at in found.closings if at.value.issuer == case.exporter), case.provider)
@@ -107,34 +114,30 @@ def _closings(case: Case, found: Flows) -> None:
         case.fault("closing-other", case.agreement, "/closed")
 
 
-def _answer(case: Case, found: Flows, at: Object, said: dict[str, int]) -> None:
-    """Whether an answer to a closing is one to a closing of the file, and says what follows from that; whether the closing in it is the one
-    that its side has `said` (participant -> instant)."""
+def _answer(case: Case, found: Flows, at: Object, closing: Object, said: dict[str, int]) -> bool:
+    """Whether an answer to a closing says what follows from that; whether the closing in it is the one that its side has `said`
+    (participant -> instant). Returns whether it is a refusal for which the exporter has to show why."""
     ack = at.value
-    closing = next((each for each in found.closings if each.digest == ack.closing), None)
-    if closing is None:
-        case.fault("closing-ack-absent", at.member, "/jws")
-        return
     try:
         own = None if ack.own is None else opened(Closing, ack.own, case.reads(ack.issuer))
         demand_answer(ack, closing.token, closing.value, own, case.provider, case.header.value["at"])
     except MeterRefused as refused:
         case.refused(refused.code, refused.message, at.member, "/jws")
-        return
+        return False
     if own is not None and said.setdefault(own.issuer, own.at) != own.at:
         case.accuse("closing-twice", at.member)
-    if ack.state == REFUSED and ack.issuer == case.exporter and not _is_founded(case, found, ack, closing.value):
-        case.fault("closing-ack-unfounded", at.member, "/jws")
     if found.answered.setdefault(closing.digest, at).value.state != ack.state:
         case.accuse("closing-ack-twice", at.member)
+    return bool(ack.state == REFUSED and ack.issuer == case.exporter)
 
 
-def _is_founded(case: Case, found: Flows, ack: ClosingAck, closing: Closing) -> bool:
-    """Whether something in the file of who has refused a closing bears out why."""
+def _is_founded(case: Case, ack: ClosingAck, closing: Closing, twice: set[str], acked: int) -> bool:
+    """Whether something in the file of who has refused a closing bears out why: who has signed closings with different instants (`twice`),
+    or when the last receipt was `acked` (POSIX seconds)."""
     if ack.why == "closing-twice":
-        return any(each.value.issuer == closing.issuer and each.value.at != closing.at for each in found.closings)
+        return closing.issuer in twice
     since = closing.seconds - AHEAD_SECONDS
-    signed = closing.issuer == case.consumer and any(each.value.issued > since for each in found.acks)
+    signed = closing.issuer == case.consumer and acked > since
     return ack.why != "closing-before" or signed or case.agreement.value["created"] > since
 
 

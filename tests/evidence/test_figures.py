@@ -1,13 +1,20 @@
 """What accounts, statements and invoices say, against the receipts: what came after them is no contradiction."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
+from typing import Any
 
+from connector.evidence import figures
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other
 from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed, signed
 from tests.evidence.test_held import CLOSED
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def test_an_account_may_be_behind_the_receipts_that_came_while_the_file_was_written():
@@ -141,3 +148,33 @@ def test_an_end_that_both_know_is_one_that_somebody_has_signed():
     for attested, codes in (("provider-only", set()), ("both", {"invoice-closed"})):
         invoiced(closed=said | {"attested": attested})(draft)
         assert draft.codes() == codes
+
+
+def test_many_answers_to_many_closings_take_as_much_longer_as_there_are_more_of_them():
+    """By the instructions of the interpreter in the module: no clock is asked."""
+
+    def steps(number: int) -> int:
+        closings = tuple(replace(CLOSING, id=f"c{each}", issued=CLOSING.issued + each) for each in range(number))
+        data = Story(closings=closings, answers=tuple(answer(each) for each in closings)).draft().data
+        count = 0
+
+        def step(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+            nonlocal count
+            if frame.f_code.co_filename != figures.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            count += event == "opcode"
+            return step
+
+        before = sys.gettrace()
+        sys.settrace(step)
+        try:
+            report = verify(data)
+        finally:
+            sys.settrace(before)
+        assert report.sound, report.findings
+        return count
+
+    none, few, many = steps(0), steps(10), steps(40)
+    assert none < few
+    assert many - none < 5 * (few - none)
