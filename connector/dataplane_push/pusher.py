@@ -110,7 +110,7 @@ class Pusher:
     async def _bring(self, sink: Address, data: Data) -> None:
         asked = await data.uploads.head(sink.endpoint, headers=_headers(sink), limit_bytes=ANSWER_BYTES_MAX)
         if data.uploads.answered:
-            await self._sinks.signs(data.permit.transfer, data.permit.consumer)
+            await self._sinks.signs(data.permit.transfer, data.permit.consumer, data.uploads.shown)
         if asked.status in AGAIN:  # it will say what kind of sink it is
             raise _refusal(asked)
         if SIGNED_REQUESTS in data.permit.demands:

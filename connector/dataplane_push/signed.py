@@ -7,7 +7,7 @@ have changed places: each of ours is signed, and nothing leaves before the consu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -20,11 +20,13 @@ from connector.records import Changes, Evidence
 from connector.remembered import Remembered
 from connector.signatures.asking import Asked, Asking, Means
 from connector.signatures.digests import DIGEST, check_content
-from connector.signatures.http import PUSH
+from connector.signatures.fields import write_bare
+from connector.signatures.http import PUSH, Answer, Signed, covers_only
 
 SINK: Final = "sink"  # what the record says of it
 KNOWN_MAX: Final = 65_536  # transfers of whose sinks it is at hand whether they sign
 KNOWN_BYTES: Final = 256  # that this takes of one
+BASE_BYTES_MAX: Final = 4096  # of a signature on record: a ledger has no room for whatever a sink puts into its fields
 DONE: Final = 2  # the class of statuses that say so
 UNPROVEN: Final = (
     "the agreement demands signatures (RFC 9421), and the sink has not signed its answer: nobody has proven that it is the consumer's;"
@@ -68,11 +70,11 @@ class Sinks:
         asking.answered = known
         return asking
 
-    async def signs(self, transfer: str, consumer: str) -> None:
-        """Put on record that it does, if that is not known yet."""
+    async def signs(self, transfer: str, consumer: str, shown: Mapping[str, str] | None) -> None:
+        """Put on record that it does, if that is not known yet, with what its consumer has signed, as far as that is to be `shown`."""
         if self._known.get(transfer):
             return
-        fact = Evidence(telemetry.LEG, Kind.TRANSFER, transfer, consumer, None, self._means.now(), detail={SINK: "signs"})
+        fact = Evidence(telemetry.LEG, Kind.TRANSFER, transfer, consumer, None, self._means.now(), detail={SINK: shown or "signs"})
 
         async def step() -> Changes:
             return Changes(evidence=(fact,))
@@ -87,6 +89,7 @@ class SignedUploads:
 
     def __init__(self, uploads: Uploads, asking: Asking, transfer: str) -> None:
         self._uploads, self._asking, self._transfer = uploads, asking, transfer
+        self.shown: Mapping[str, str] | None = None  # of the first answer that was signed: that the consumer wants the data brought
 
     @property
     def answered(self) -> bool:
@@ -131,7 +134,18 @@ class SignedUploads:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=reply.status, code=refused.code)
             self._uploads.afresh(asked.request.url)
             raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status, said=refused.code) from None
+        if signed is not None and self.shown is None:
+            self.shown = _shown(asked, signed)
         moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
         if signed is None and self._asking.answered and moves:
             telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=reply.status)
             raise PeerRefused(UNSIGNED, status=reply.status)
+
+
+def _shown(asked: Asked, signed: Signed) -> Mapping[str, str] | None:
+    """What of an answer anybody can be shown; None of one that covers more than its binding names, is longer than any of ours, or is to an
+    address with a query, which may be what opens it."""
+    only = covers_only(Answer(HTTPStatus.OK, lambda _: (), asked.request), signed)
+    if not only or len(signed.base) > BASE_BYTES_MAX or "?" in asked.request.url:
+        return None
+    return {"input": signed.input, "signature": write_bare(signed.signature), "base": signed.base.decode("ascii")}

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from connector import telemetry
 from connector.dataplane.ranges import write_repr_digest
 from connector.dataplane_push.signed import SignedUploads
 from connector.errors import PeerFailed, PeerRefused
@@ -20,6 +21,8 @@ from connector.metering.objects import Receipt, kept
 from connector.ports import Reply
 from connector.signatures import digests, http
 from connector.signatures.asking import Asked, Asking, Means
+from connector.signatures.fields import Item, read_dictionary
+from connector.signatures.shown import show
 from tests.dataplane.rig import CONSUMER, PROVIDER, STRANGER, TRANSFER, key_of, some_bytes
 from tests.dataplane_push.stand import OURS, Lie, Stand, stand
 from tests.dataplane_push.test_pusher import Cutting, both, plain, pushed
@@ -73,6 +76,14 @@ async def test_where_nothing_is_demanded_every_request_is_signed_all_the_same(tm
         signed = [bool(each.fields("signature")) for each in seen.asked]
         assert len(signed) > 4
         assert all(signed)
+        (leg,) = (each for each in await at.rig.store.evidence_of(TRANSFER) if each.what == telemetry.LEG)
+        said = leg.detail["sink"]
+        sealed = read_dictionary(f"x={said['signature']}")["x"]
+        assert isinstance(sealed, Item)
+        assert isinstance(sealed.value, bytes)
+        shown = show(said["base"], said["input"], sealed.value, CONSUMER, [key_of(CONSUMER).key])
+        assert (shown.values['"@target-uri";req'], shown.values['"@method";req'], leg.peer) == (at.endpoint, "HEAD", CONSUMER)
+        assert "Bearer" not in str(leg.detail)
 
 
 @pytest.mark.parametrize("seed", range(2))
