@@ -3,11 +3,11 @@
 A token is a JWT that its sender signs itself: `iss` and `sub` are its DID, `aud` is the receiver's, 60 seconds of life, one use.
 What the sender is, the registry says, not the token.
 
-Single use is kept in memory, by the time at which the tokens end, so memory is bounded by the rate of calls times their
-life. That memory begins with the process. Therefore a token whose `iat` lies before the start is refused, without any leeway:
-it may have been used already. `iat` carries fractions of a second, so this costs a sender whose clock agrees with ours nothing
-but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n seconds. Where
-our clock is set back to before the start, the start moves with it: else nobody would be taken for all that time. One whose
+Single use is kept in memory, by the time at which the tokens end, so memory is bounded by the rate of calls times their life; a clock that
+is set ahead and comes back makes it forget nothing. That memory begins with the process. Therefore a token whose `iat` lies before the
+start is refused, without any leeway: it may have been used already. `iat` carries fractions of a second, so this costs a sender whose clock
+agrees with ours nothing but a retry of what was in flight at the restart; one whose clock is n seconds behind is refused for the first n
+seconds. Where our clock is set back to before the start, the start moves with it: else nobody would be taken for all that time. One whose
 clock runs ahead could repeat a token of its own within its last seconds of life, which the idempotence of messages absorbs.
 """
 

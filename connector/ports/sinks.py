@@ -51,7 +51,8 @@ class Sink(Protocol):
         """Let the part end there, where it is longer."""
 
     async def sync(self) -> None:
-        """Make all that was written before durable: on return it outlives a loss of power."""
+        """Make all that was written before durable: on return it outlives a loss of power. Once it has failed it fails until somebody opens
+        the part again: what a disk did not keep the next call would take for kept."""
 
     def fileno(self) -> int | None:
         """A file descriptor into which whoever moves bytes without copying may write at offsets instead of `write`, or None. It belongs
