@@ -44,7 +44,7 @@ from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
 from connector.adapters_stores.sqlite_kept import Kept
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of, fact_number
-from connector.adapters_stores.sqlite_lists import Listing, Walk, parts_of_processes
+from connector.adapters_stores.sqlite_lists import Listing, Walk, old_inbox, parts_of_processes
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import FINAL, Process
 from connector.dsp.messages import Kind
@@ -109,7 +109,6 @@ LIST_EVIDENCE_OF = f"{SELECT_EVIDENCE} indexed by evidence_process where partici
 
 # What retention may remove. A process with a row in the outbox (a dead letter) waits until an operator has dealt with it.
 # All of it began before: it is looked for, and goes, in the order in which it began.
-OLD_INBOX = "select process from inbox cross join process on id = process where participant = ? and at < ? and final = 1 limit ?"
 OLD_PROCESS = """
     select created, pid, version from process indexed by process_ended
     where participant = ?1 and kind = '{}' and state = '{}' and final = 1 and created < ?2 and updated < ?2
@@ -245,7 +244,7 @@ class SqliteStore(LedgerReads):
         return await self._rows(evidence_of, LIST_EVIDENCE_OF, pid)
 
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
-        inbox = await self._rows(_first, OLD_INBOX, inbox_before, _checked(limit))
+        inbox = await self._old_inbox(inbox_before, _checked(limit))
         for piece in _pieces(inbox):
             await self._write(*[(DELETE_INBOX_ROW, (process,)) for process in piece])
         ended = [row[1:] for row in await self._rows(tuple, OLD_PROCESSES, processes_before, limit)]
@@ -255,6 +254,16 @@ class SqliteStore(LedgerReads):
         for piece in _pieces(keys):
             await self.commit(Changes(deletes=tuple((Idempotent, key) for key in piece)))
         return {"inbox": len(inbox), "process": processes, "pull": pulls, "idempotent": len(keys)}
+
+    async def _old_inbox(self, before: float, limit: int) -> list[int]:
+        """The answers that retention may remove. No index says when each was given, as it would be written with every message that comes:
+        all are looked at, in pieces, so that other lists need not wait for all of it."""
+        found: list[int] = []
+        after: int | None = 0
+        while after is not None and len(found) < limit:
+            old, after = await self._read(partial(old_inbox, self._number, before, after, limit - len(found)))
+            found += old
+        return found
 
     def _written(self, writes: Sequence[Statement]) -> None:
         self._kept.written(writes)

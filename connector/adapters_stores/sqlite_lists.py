@@ -17,6 +17,12 @@ Clause = tuple[str, Row]  # a condition and what it binds
 OPEN = "indexed by process_open where final = 0"
 ENDED = "indexed by process_ended where final = 1"
 ENDED_OF_PEER = "indexed by process_ended_of_peer where final = 1"
+PIECE = 5_000  # rows that are looked at in one go, where no index says which of them are wanted: some 2 ms
+INBOX_PIECE = "select process from inbox where process > ? order by process limit 1 offset ?"
+OLD_INBOX = """
+    select process from inbox cross join process on id = process
+    where process > ?1 and process <= ?2 and participant = ?3 and at < ?4 and final = 1 order by process limit ?5"""
+NUMBER_AT_MOST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +82,12 @@ class Walk:
         conditions = " and ".join(("participant = ?", *(condition for condition, _ in clauses)))
         values = (self.number, *(value for _, values in clauses for value in values))
         return " union all ".join(f"{select} {part} and {conditions}" for part in self.rows.parts), values * len(self.rows.parts)
+
+
+def old_inbox(number: int, before: float, after: int, limit: int, db: sqlite3.Connection, piece: int = PIECE) -> tuple[list[int], int | None]:
+    """Which of the next `piece` answers, behind that of the process with the id `after`, are of ended processes of participant `number` and
+    from `before` an instant (POSIX seconds), at most `limit`; and behind which to go on, None if there are no more."""
+    row = db.execute(INBOX_PIECE, (after, piece - 1)).fetchone()
+    end = None if row is None else int(row[0])
+    found = db.execute(OLD_INBOX, (after, NUMBER_AT_MOST if end is None else end, number, before, limit))
+    return [process for (process,) in found], end

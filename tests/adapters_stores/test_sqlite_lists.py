@@ -9,7 +9,7 @@ import pytest
 from connector.adapters.sqlite import DATASETS
 from connector.adapters.sqlite_rows import BEGIN_PROCESS, SELECT_PROCESS, dataset_of, process_of, values_of_process
 from connector.adapters.sqlite_schema import open_database
-from connector.adapters_stores.sqlite_lists import Listing, Walk, parts_of_processes
+from connector.adapters_stores.sqlite_lists import Listing, Walk, old_inbox, parts_of_processes
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from tests.contracts.samples import PEER, negotiation
@@ -55,4 +55,29 @@ def test_a_page_of_datasets_is_found_by_an_index_and_not_sorted(tmp_path: Path):
     for forward in (True, False):
         Walk(DATASETS, 1, (), [(DATASETS.beyond(forward), ("x",))], forward, 9).run(dataset_of, lambda row: (row.id,), db)  # type: ignore[arg-type]
     assert [step.partition(" USING ")[0] for step in db.steps] == ["SEARCH dataset"] * 2
+    db._db.close()
+
+
+def test_old_answers_are_found_piece_by_piece_and_no_piece_walks_the_table(tmp_path: Path):
+    db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
+    states = ["FINALIZED", "OFFERED", "FINALIZED", "TERMINATED"]
+    for participant in (1, 2):
+        rows = [negotiation(str(number), state=states[number % 4], created=1.0) for number in range(20)]
+        db._db.executemany(BEGIN_PROCESS, [values_of_process(participant, row) for row in rows])
+    db._db.execute("insert into inbox select id, (id * 7) % 5, 'm', 200, x'', x'', x'' from process where id % 9")
+    wanted = """
+        select process from inbox join process on id = process where participant = 1 and final = 1 and at < 3.0 order by process"""
+    expected = [process for (process,) in db._db.execute(wanted)]
+    assert len(expected) > 7
+    for piece, limit in ((1, 100), (4, 100), (4, 2), (100, 100)):
+        found: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            old, later = old_inbox(1, 3.0, after, limit, db, piece)  # type: ignore[arg-type]
+            assert len(old) <= min(piece, limit)
+            assert all(after < process <= (later or process) for process in old)
+            found, after = found + old, later
+        assert found == expected or limit < piece
+    assert {step.partition(" USING ")[0] for step in db.steps} == {"SEARCH inbox", "SEARCH process"}
+    assert not [step for step in db.steps if "SCAN" in step or "TEMP B-TREE" in step]
     db._db.close()
