@@ -2,7 +2,9 @@
 
 What goes on is whole records in one spelling: a line ends with a line feed and is not empty; an event has its fields in lines that end
 with a line feed, data among them, and one empty line behind (WHATWG HTML, 9.2). What keeps a connection alive is no record. Where to go on
-after a cut is said by the last event's id (`Last-Event-ID`), or by a member of the last line that a parameter of the query repeats.
+after a cut is said by the last event's id (`Last-Event-ID`), or by a member of the last line that a parameter of the query repeats. Without
+either whatever a source sends when it is asked again is new, so one that begins anew is no live source; where its answer says its length
+it is refused.
 """
 
 from __future__ import annotations
@@ -178,6 +180,10 @@ class HttpStream:
         for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
             if answer.headers.get(name, plain).strip().lower() not in ("", plain):
                 raise SourceFailed(f"the upstream of the source sent a {name.replace('-', ' ')} that was not asked for")
+        size, media_type = answer.headers.get("content-length"), self._media_type or answer.headers.get("content-type", "")
+        if size is not None and "since" not in self._address and unit_of(media_type) == "line":
+            text = f"the upstream of the source ends after {size} bytes, and would deliver them, and bill them, each time it is asked again"
+            raise SourceFailed(f"{text}; publish it with `type` `http`, or name in `since` how it goes on behind the last line")
 
 
 async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[Records, None]:

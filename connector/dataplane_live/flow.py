@@ -175,7 +175,7 @@ class Flow:
             try:
                 async with aclosing(self._source.follow(self.log.position, None if self.stages else coming.take)) as batches:
                     await self._copy(coming, batches)
-                telemetry.log.info("live source ended its answer", log=self.log.snapshot)
+                telemetry.log.info("live source ended its answer", log=self.log.snapshot, goes_on=self._source.waits)
             except SourceFailed as error:
                 telemetry.log.warning("live source failed", log=self.log.snapshot, reason=error.message)
             except ConnectorError as error:  # the disk: what cannot be written must not go on

@@ -199,6 +199,20 @@ async def test_an_upstream_that_does_not_stream_is_told_as_it_is(answer: web.Res
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("media_type", "more", "taken"),
+    [("application/x-ndjson", {}, False), ("application/x-ndjson", {"since": SINCE}, True), ("text/event-stream", {}, True)],
+)
+async def test_lines_that_end_and_would_begin_anew_are_no_live_data(media_type: str, more: dict[str, Any], taken: bool):
+    async with answering(lambda _: web.Response(body=b'{"n": 1}\n', content_type=media_type)) as (url, sources):
+        if taken:
+            assert (await sources.index({"type": "http-stream", "url": url} | more))[1].media_type == media_type
+        else:
+            with pytest.raises(SourceFailed, match=r"ends after 9 bytes.*publish it with `type` `http`, or name in `since`"):
+                await sources.index({"type": "http-stream", "url": url})
+
+
+@pytest.mark.asyncio
 async def test_a_transfer_coding_that_nobody_asked_for_is_no_data():
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -270,7 +284,7 @@ async def test_the_credential_is_sent_and_never_told():
         return web.Response(body=b'{"n":1}\n', content_type="application/x-ndjson")
 
     async with answering(answer) as (url, sources):
-        address, _ = await sources.index({"type": "http-stream", "url": url, "credential": "upstream"})
+        address, _ = await sources.index({"type": "http-stream", "url": url, "credential": "upstream", "since": SINCE})
         found, _ = await _all(sources, address)
         assert (found, seen) == (b'{"n":1}\n', ["Bearer secret"] * 2)
         assert "secret" not in json.dumps(address)
