@@ -61,7 +61,10 @@ class Journal:
         about: set[Topic] = {of for of, _ in changes.deletes}
         for record in changes.saves:
             if isinstance(record, Process):
-                self._recent.put(record.pid, record, PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail)))
+                if record.final:  # no message of it is on its way any more
+                    self._recent.forget(record.pid)
+                else:
+                    self._recent.put(record.pid, record, PROCESS_BYTES + BYTES_FOR_JSON * len(orjson.dumps(record.detail)))
                 about.add(record.kind)
             else:
                 about.add(type(record))

@@ -236,6 +236,10 @@ async def test_a_process_is_read_from_the_store_only_if_it_was_not_committed_her
     await journal.commit(Changes(saves=tuple(saved(f"urn:{number}").saves[0] for number in range(RECENT_MAX))))
     assert await journal.process(T, "urn:old") == saved("urn:old").saves[0]
     assert store.reads == 2, "what is kept at hand is bounded"
+    (process,) = (record for record in saved("urn:old", version=2).saves if isinstance(record, Process))
+    ended = replace(process, state="COMPLETED")
+    await journal.commit(Changes(saves=(ended,)))
+    assert (await journal.process(T, "urn:old"), store.reads) == (ended, 3), "what has ended is not kept: it has no message on its way"
 
 
 class Elsewhere(MemoryStore):
