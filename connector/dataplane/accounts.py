@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,10 +25,12 @@ from connector.merkle import checkpoints, notes
 from connector.metering import passed
 from connector.metering.chain_consumer import acceptable
 from connector.metering.content import CHUNK_BYTES, digest_of, read_header
+from connector.metering.dating import Dating
 from connector.metering.objects import CREDIT_WINDOWS, WINDOW_BYTES, ContentLog, Manifest, digest
 from connector.ports import Clock, Identity, Stage, Store
 from connector.records import Changes, Evidence, Expect
 from connector.records.metering import Metered
+from connector.signatures.jws import claims_of
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what was sent to who signs nothing: a crash forgets so much, in the consumer's favour
 MANIFEST_SECONDS: Final = 366 * 86_400  # for agreements without an end
@@ -55,6 +58,7 @@ class Accounts:
         self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
+        self._dating = Dating(clock.now, monotonic)
         self._known: dict[str, Account] = {}
         self.opens = Opens(store, clock)
         self._unwritten: dict[str, Account] = {}
@@ -73,6 +77,12 @@ class Accounts:
                 self._forget_one()
         account.follow(permit, log)
         return account
+
+    def dated(self, receipt: str) -> float:
+        """What to date the ack of this receipt (JWS) with, which was accepted now: as `Dating`, and not before it."""
+        issued = float(claims_of(receipt)["iat"])
+        self._dating.agreed(issued)
+        return max(self._dating.now(), issued)
 
     def at_hand(self, transfer: str) -> Account | None:
         """The account of a transfer that was looked at before."""

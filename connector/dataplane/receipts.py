@@ -175,7 +175,7 @@ class Receipts:
             if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):
                 judged = Judged(Outcome.REFUSED, stored, "account-stated", STATED, stored.ack)
             if state == "ok" and self._flows_on(judged, account):
-                acked = self._acked(judged.account, account, state, now, note)
+                acked = self._acked(judged.account, account, state, note)
                 judged = replace(judged, account=acked, ack=acked.ack)
             if judged.outcome in (Outcome.ACCEPTED, Outcome.CONFLICT) and judged.account.counts.bytes <= told:
                 self._demand_pace(transfer)
@@ -226,10 +226,9 @@ class Receipts:
         row = Receipted(stored.transfer, judged.receipt.sequence, digest(token), token, judged.ack if accepted else None, now)
         return Changes((Expect(Metered, stored.transfer, stored.version),), (after, row), evidence=tuple(facts))
 
-    def _acked(
-        self, stored: Metered, account: Account | None, state: str, now: float, note: str | None, index: int | None = None
-    ) -> Metered:
+    def _acked(self, stored: Metered, account: Account | None, state: str, note: str | None, index: int | None = None) -> Metered:
         """The account with the ack of the receipt that was accepted last."""
+        now = self._accounts.dated(stored.receipt)
         ack = chain.answer(stored, now=now, index=index, state=state, own=_own(stored, account), ledger=note)
         return chain.acked(stored, self._identity.sign(ack.claims(), Ack.TYP), ack)
 
@@ -247,7 +246,7 @@ class Receipts:
             if stored.ack or digest(stored.receipt) != name:  # somebody was quicker: with the same, or with one that takes its place
                 signed = stored.ack
                 return None
-            acked = self._acked(stored, self._accounts.at_hand(transfer), state, now, note, index)
+            acked = self._acked(stored, self._accounts.at_hand(transfer), state, note, index)
             signed, after = acked.ack, replace(acked, version=stored.version + 1, updated=now)
             saves = (after, Receipted(transfer, stored.sequence, name, token, signed, stored.updated))
             return Changes((Expect(Metered, transfer, stored.version),), saves, evidence=(_fact(telemetry.ACK, stored, signed, now),))

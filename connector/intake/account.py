@@ -19,12 +19,12 @@ from connector.errors import ConnectorError, PeerFailed, PeerRefused
 from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
-from connector.intake_accounts.dating import Dating
 from connector.intake_accounts.remembered import remembered, theirs
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.content import SEPARATORS
 from connector.metering.credit import due
+from connector.metering.dating import Dating
 from connector.metering.objects import Ack, Receipt, Rejected, digest, kept
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Clock, Identity, Ids, Store
@@ -77,7 +77,7 @@ class Account:
     ) -> None:
         self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
-        self._measured, self._look, self._dating = measured, look, Dating(means.clock.now)
+        self._measured, self._look, self._dating = measured, look, Dating(means.clock.now, asyncio.get_running_loop().time)
         manifest = promise.manifest
         self._log = promise.known(records if manifest.unit in SEPARATORS else None)
         self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)

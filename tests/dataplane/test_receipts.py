@@ -406,6 +406,18 @@ async def test_a_receipt_that_was_on_its_way_while_its_key_was_replaced_is_taken
         assert (status, orjson.loads(body)["code"]) == (422, "jws-key-ended")
 
 
+@pytest.mark.asyncio
+async def test_an_ack_is_dated_by_no_clock_that_was_set_ahead_and_by_one_that_its_consumer_bears_out(tmp_path: Path):
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        first = await consumer.sign()
+        rig.clock.shift_seconds += 3600
+        consumer.headers = rig.authorization()
+        second = await consumer.sign((1, 2), now=rig.clock.now() - 3600)
+        third = await consumer.sign((1, 3))
+        assert [(each.issued - first.issued) // 1800 for each in (second, third)] == [0, 2]
+
+
 def read_with(rig: Rig, key: PublicKey) -> Any:
     """How an identity reads where the consumer has this one key, on the clock of a test."""
 

@@ -1,6 +1,6 @@
-"""What a receipt is dated with, whatever is done to the clock."""
+"""What is dated once, whatever is done to the clock."""
 
-from connector.intake_accounts.dating import Dating
+from connector.metering.dating import Dating
 
 
 class Clocks:

@@ -1,9 +1,8 @@
-"""When a receipt was signed, where a clock may have been set."""
+"""When a receipt or an ack was signed, where a clock may have been set. Pure: both clocks are given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Final
 
 from connector.metering.chain import AHEAD_SECONDS_MAX
@@ -13,9 +12,10 @@ SET_SECONDS: Final = 30.0  # by which the clock on the wall has run ahead of the
 
 class Dating:
     """The time of the clock on the wall, `wall` (POSIX seconds), as far as one that nobody sets, `steady`, bears it out. A receipt is
-    signed once: one that a clock had dated which was set an hour ahead would be taken in an hour, even where it was mended at once."""
+    signed once, and so is its ack: one that a clock had dated which was set an hour ahead would be taken in an hour, even where that clock
+    was mended at once."""
 
-    def __init__(self, wall: Callable[[], float], steady: Callable[[], float] = monotonic) -> None:
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
         self._wall, self._steady = wall, steady
         self._since = wall(), steady()
 
