@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,19 @@ def modules(root: Path) -> Iterator[tuple[str, str, ast.Module]]:
     product = root / "connector"
     for path in sorted(product.rglob("*.py")):
         name = path.relative_to(product)
-        yield name.as_posix(), unit_of(name.with_suffix("").parts[0]), ast.parse(path.read_text(), filename=str(path))
+        yield name.as_posix(), unit_of(name.with_suffix("").parts[0]), parsed(path.read_text())
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trees_are_forgotten() -> Iterator[None]:
+    """They are many, and whoever looks for garbage after these tests would walk through them."""
+    yield
+    parsed.cache_clear()
 
 
 def unit_of(name: str) -> str:

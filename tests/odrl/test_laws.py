@@ -21,7 +21,7 @@ from tests.odrl.drawn import OPTIONS, PURPOSES, Drawing, as_request, as_world, i
 Json = dict[str, Any]
 RANK = {"deny": 0, "unknown": 1, "permit-with": 2, "permit": 2}
 MICROSECOND = timedelta(microseconds=1)
-FEW, MANY = 150, 800  # policies for each law; where one fails, its seed is named
+FEW, MANY = 150, 400  # policies for each law; where one fails, its seed is named
 laws = pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
 

@@ -58,7 +58,7 @@ def test_the_naive_evaluator_is_read_in_one_sitting_and_knows_nothing_of_the_eng
 @pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False], ids=["plain duties", "all duties"])
 def test_it_agrees_on_a_new_policy_for_each_request(plain: bool) -> None:
-    found = Counter(result for seed in range(10_000, 13_000) for result in agreed(seed, 1, plain=plain))
+    found = Counter(result for seed in range(10_000, 11_500) for result in agreed(seed, 1, plain=plain))
     assert sum(found[result] for result in PERMITS) >= 0.3 * found.total(), found
 
 

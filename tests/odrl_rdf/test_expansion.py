@@ -25,17 +25,20 @@ def words(*context: Any) -> Words:
     return Words().opened(list(context), "/@context", CONTEXTS)
 
 
+def load(url: str, _options: object) -> dict[str, Any]:
+    return {"contentType": "application/ld+json", "contextUrl": None, "documentUrl": url, "document": CONTEXTS[url]}
+
+
+# What it has read of contexts it keeps: they stay the same.
+OPTIONS: dict[str, Any] = {"base": None, "documentLoader": load, "contextResolver": ContextResolver({}, load)}
+
+
 def by_pyld(document: Any) -> rdflib.Graph | str:
     """The graph by the reference, or why it refuses the document or drops a part of it."""
-
-    def load(url: str, _options: object) -> dict[str, Any]:
-        return {"contentType": "application/ld+json", "contextUrl": None, "documentUrl": url, "document": CONTEXTS[url]}
-
-    options = {"base": None, "documentLoader": load, "contextResolver": ContextResolver({}, load)}
     dropped: list[str | None] = []
     try:
-        expanded = jsonld.expand(document, options, on_property_dropped=dropped.append)
-        text = jsonld.to_rdf(expanded, {**options, "format": "application/n-quads"})
+        expanded = jsonld.expand(document, OPTIONS, on_property_dropped=dropped.append)
+        text = jsonld.to_rdf(expanded, {**OPTIONS, "format": "application/n-quads"})
     except jsonld.JsonLdError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
