@@ -271,7 +271,26 @@ async def test_a_child_that_ended_while_idle_costs_nobody_an_answer():
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_does_not_answer_is_replaced():
+async def test_a_body_is_not_to_blame_for_a_machine_that_stood_still(monkeypatch: pytest.MonkeyPatch):
+    used, looks = module._processor_seconds, []
+
+    def look(pid: int) -> float:
+        looks.append(used(pid))
+        if len(looks) == 2:  # its time is over
+            os.kill(pid, signal.SIGCONT)
+        return looks[-1]
+
+    async with running(answer_seconds=0.5) as expander:
+        await expander.compact(encoded(FOREIGN), TYPE, PEER)
+        monkeypatch.setattr(module, "_processor_seconds", look)
+        os.kill(child_of(expander), signal.SIGSTOP)
+        assert await expander.compact(encoded(FOREIGN), TYPE, PEER) == COMPACT
+    assert looks[0] == looks[1]
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "TURNS_MAX", 1)
     async with running(answer_seconds=0.3) as expander:
         await expander.compact(encoded(FOREIGN), TYPE, PEER)
         os.kill(child_of(expander), signal.SIGSTOP)
