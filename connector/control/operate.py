@@ -154,13 +154,9 @@ class Operations:
 
         async def step() -> Changes | None:
             nonlocal closed
-            closed = before = await self._store.agreement(id)
-            if before is None:
-                raise NotFound(f"there is no agreement `{id}`")
+            closed = before = await self._final(id)
             if before.closed is not None:
                 return None
-            if not before.final:
-                raise Contradiction(f"agreement `{id}` is not finalized yet; terminate negotiation `{before.negotiation}` instead")
             now = seconds_of(instant_of(self._journal.clock.now()))  # what is signed has it in whole microseconds
             closed = replace(before, closed=now, closed_by="us", reason=reason, version=before.version + 1)
             said = {"agreement": id, "reasons": [reason]}
@@ -176,17 +172,14 @@ class Operations:
     ) -> Agreement:
         """Record that a duty of an agreement was performed: `duty` is its pointer or id in the document, `action` which of its actions
         (default: its first), `at` when (POSIX seconds, default now), `by` whom (default: the consumer), `amounts` left operand -> number.
-        What runs under it is decided on anew. Raises NotFound, InvalidRequest."""
+        What runs under it is decided on anew. Raises NotFound, InvalidRequest, and Contradiction while the agreement is not final."""
         kept: Agreement | None = None
 
         async def step() -> Changes:
             nonlocal kept
-            before = await self._store.agreement(id)
-            if before is None:
-                raise NotFound(f"there is no agreement `{id}`")
-            now = self._journal.clock.now()
-            instant = now if at is None else at
-            act = performance(self._policies.parse(before.document), duty, action, instant, by or before.consumer, amounts)
+            before, now = await self._final(id), self._journal.clock.now()
+            policy, by_whom = self._policies.parse(before.document), by or before.consumer
+            act = performance(policy, duty, action, now if at is None else at, by_whom, amounts)
             if act["at"] > now:
                 raise InvalidRequest("`at` lies ahead: what is recorded has happened", pointer="/at")
             if len(before.performed) >= PERFORMED_MAX:
@@ -199,6 +192,14 @@ class Operations:
         await self._journal.decide(step)
         assert kept is not None  # noqa: S101 - `step` sets it or raises
         return kept
+
+    async def _final(self, id: str) -> Agreement:
+        """An agreement that counts. Until then its negotiation alone writes it, and expects of it nothing."""
+        if (found := await self._store.agreement(id)) is None:
+            raise NotFound(f"there is no agreement `{id}`")
+        if not found.final:
+            raise Contradiction(f"agreement `{id}` is not finalized yet; wait, or terminate negotiation `{found.negotiation}` instead")
+        return found
 
     async def _begin(self, process: Process, move: Move, key: Idempotent | None) -> Process:
         """Commit the first step. The idempotency key is written with it: whoever comes second gets the first one's process."""
@@ -306,8 +307,7 @@ class Operations:
         await self._journal.settled(pid)
 
         async def step() -> Changes:
-            now = self._journal.clock.now()
-            before = await self._process(kind, pid)
+            before, now = await self._process(kind, pid), self._journal.clock.now()
             process, act = propose(before, now)
             self._ready(process, act.move)
             rest = {k: v for k, v in _unheld(process).items() if k != "waiting"}
