@@ -56,7 +56,7 @@ LASTING = (
     ("odrl:absolutePosition", COMPARED, DECIMALS, PIXELS),
 )
 PERMITS = ("permit", "permit-with")
-PAIRS = 1000  # of each part of the campaign
+PAIRS = 500  # of each part of the campaign
 
 
 def permits(policy: Policy, request: Any, world: Any, options: Options = OPTIONS) -> bool:
@@ -407,7 +407,7 @@ def hostile() -> dict[str, Policy]:
         "many months": offer(rule({"or": [lasts("lteq", f"P{n}M") for n in range(1, 200)]})),
         "crowds": offer(rule(*[role("isAnyOf", [f"r{n}", f"r{n + 1}"]) for n in range(190)])),
         "sets": offer(rule(role("isAllOf", [f"r{n}" for n in range(590)]))),
-        "duties": offer(*[rule(duty=[duty("odrl:inform", on(n, "neq", f"v{n}")) for n in range(90)]) for _ in range(3)]),
+        "duties": offer(*[rule(duty=[duty("odrl:inform", on(n, "neq", f"v{n}")) for n in range(43)]) for _ in range(3)]),
         "deep": offer(rule(*[{"or": [{"xone": [on(i + j + k, "neq", f"v{k}") for k in range(4)]} for j in range(4)]} for i in range(30)])),
     }
     return {name: load(document, options=OPTIONS, strict=False) for name, document in made.items()}
