@@ -24,9 +24,6 @@ class _Lot:
     ends: float = 0.0
     ids: dict[str, set[bytes]] = field(default_factory=dict)
 
-    def has(self, issuer: str, digest: bytes) -> bool:
-        return digest in self.ids.get(issuer, ())
-
     @property
     def count(self) -> int:
         return sum(map(len, self.ids.values()))
@@ -58,10 +55,13 @@ class UsedIds:
         steady = self._steady()
         for number in [each for each, lot in self._lots.items() if (each + 1) * BUCKET_SECONDS < now and lot.ends < steady]:
             self._end(number)
-        self._forget(steady)
+        if self._past:
+            self._forget(steady)
         digest, number = blake2b(jti.encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
         before = self._past.get(number)
-        if any(lot.has(issuer, digest) for lot in self._lots.values()) or (before is not None and before.has(issuer, digest)):
+        if any(digest in lot.ids.get(issuer, ()) for lot in self._lots.values()):
+            return False
+        if before is not None and digest in before.ids.get(issuer, ()):
             return False
         held = self._held[issuer]
         if held >= self._capacity // 2 or (self._total >= self._capacity and held >= self._capacity // len(self._held)):
