@@ -249,7 +249,7 @@ def pulls(id: str | None = None, *, common: Common | None = None) -> int:
 
 
 async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) -> tuple[Pull, AgreementUsage | None]:
-    """Show the order until it is over, and return its last view, with what was used under its agreement if it is done. `ends` says that
+    """Show the order until it is over, and return its last view, with what was used under its agreement, if there is one. `ends` says that
     it ends with whoever looks."""
     last, used, looked = order, None, monotonic()  # not at once: of data that have just begun to come nobody has signed for any
     try:
@@ -263,7 +263,7 @@ async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) 
     finally:
         if not last.is_over and not ends:
             show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it, `connector cancel {order.id}` ends it")
-    return last, await _usage(client, last.agreement) if last.stage == "done" and last.agreement is not None else None
+    return last, await _usage(client, last.agreement) if last.is_over and last.agreement is not None else None
 
 
 async def _usage(client: ManagementClient, agreement: str) -> AgreementUsage | None:
@@ -295,9 +295,9 @@ def _progress() -> Iterator[Callable[[Pull, AgreementUsage | None], None]]:
 
         def say(pull: Pull, _used: AgreementUsage | None) -> None:
             nonlocal shown
-            if (doing := _doing(pull)) != shown and not pull.is_over:
+            if not shown.startswith(doing := _doing(pull)) and not pull.is_over:  # what it waits for comes and goes with each attempt
                 show.note(doing)
-            shown = doing
+                shown = doing
 
         yield say
         return
@@ -345,6 +345,8 @@ def _ended(pull: Pull, used: AgreementUsage | None, common: Common) -> int:
         show.document(pull)
         return 0 if pull.stage == "done" else 1
     if pull.stage != "done":
+        if signed := _signed(pull, used):  # it has not come, and is to be paid for as far as it did
+            show.note("; ".join(signed))
         process = pull.transfer or pull.negotiation
         more = (f"`connector explain {process}` says more" if process else f"`connector catalog {pull.peer}` shows what it offers us",)
         raise ConnectorError(f"`{pull.dataset}` of `{pull.peer}` was not fetched", (*(pull.reasons or ("no reason was given",)), *more))

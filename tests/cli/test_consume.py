@@ -171,6 +171,25 @@ def test_what_an_order_waits_for_is_said(command: Command, fake: FakeConnector, 
     assert ended.err == "negotiating the contract\nnegotiating the contract (no connection to `http://peer` could be made)\n"
 
 
+def test_what_an_order_waits_for_again_and_again_is_said_once(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("download"))
+    fake.answers[("GET", PATH)] = [(200, pull_view("download")), (200, pull_view("done"))]
+    away = moving(pull_view("download", reasons=["no connection"]))
+    fake.streams = [[away, moving(pull_view("download")), away, moving(pull_view("download")), stage(2, "done")]]
+    assert command("get", "hospital", "urn:d:1", "--out", str(home / "x")).err == "downloading\ndownloading (no connection)\n"
+
+
+def test_what_a_fetch_that_failed_has_come_to_is_said(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", PATH)] = (
+        200,
+        pull_view("failed", reasons=["the disk is full"], agreement="urn:a", transfer="urn:t", received_bytes=400_000),
+    )
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (200, USAGE)
+    ended = command("pulls", PID)
+    assert (ended.code, ended.out) == (1, "")
+    assert "proven 400.0 kB, signed for 400.0 kB; the agreement comes to 1.25 EUR so far\nconnector: `urn:d:1`" in ended.err
+
+
 def test_a_refusal_shows_the_reasons_of_the_peer_and_ends_with_1(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("POST", "/v1/pulls")] = (201, pull_view("negotiate"))
     fake.answers[("GET", PATH)] = (
