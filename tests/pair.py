@@ -46,7 +46,7 @@ from tests.free_ports import free_ports
 TOKEN = "the-admin-token-of-the-test"
 SCHEMAS = Schemas(read_vocabulary().schemas)
 OPEN: dict[str, Any] = {"@type": "Offer", "permission": [{"action": "use"}]}
-WAIT_SECONDS = 10.0  # for an event that comes at once unless something is broken
+WAIT_SECONDS = 30.0  # for an event that comes at once unless something is broken
 _numbers = itertools.count(1)
 
 

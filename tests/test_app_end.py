@@ -29,7 +29,7 @@ from tests.test_app_settings import toml
 
 async def only_ops(at: Site) -> None:
     """Wait until no door but `ops` takes anybody."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while listening(at) != ["ops"]:  # noqa: ASYNC110 - the sockets of another process have no event
             await asyncio.sleep(0.01)
 
@@ -83,7 +83,7 @@ async def test_nobody_who_waits_or_watches_holds_up_the_end(tmp_path: Path):
         await feed.content.readuntil(b"\n\n")
         waiting = asyncio.create_task(call(http, "GET", f"{url}/negotiations/urn:p?wait=final&timeout_seconds=300"))
         assert (await call(http, "GET", f"{url}/self")).status == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await connector.close()
             assert (await waiting).json["state"] == "REQUESTED"
             assert await feed.content.read() is not None

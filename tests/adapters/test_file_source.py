@@ -198,7 +198,7 @@ async def test_only_plain_files_are_sources_and_nothing_waits_for_another(tree: 
     os.mkfifo(tree / "data/fifo")
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tree / "data/socket"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for root, name in [
                 ("data", "fifo"),
                 ("data", "socket"),

@@ -250,7 +250,7 @@ async def test_looking_at_an_upstream_without_ranges_does_not_fetch_everything(p
     place.upstream.ranges = False
     pin, _ = await place.publish(b"x" * 40_000_000)
     await (await place.sources.open(pin)).close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await place.upstream.gone.wait()
 
 

@@ -88,7 +88,7 @@ async def test_bad_input_is_refused_with_its_reason_and_changes_nothing(desk: De
     if b"127.0.0.1:1/" in content:  # all but the fault is right
         content = content.replace(b"http://127.0.0.1:1/", desk.peer.site.base.encode())
     before = await everything(desk)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answer = await desk.peer.send(desk.us, "POST", REQUEST, content, **headers)
     assert answer.status == status, answer.body
     assert valid("ContractNegotiationError", answer.json)["reason"]
@@ -153,7 +153,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_its_time(d
         await asyncio.sleep(30)
 
     said = JSON | {"Authorization": await desk.peer.identity.mint(desk.us.site.id)}
-    async with asyncio.timeout(5), desk.peer.http.post(desk.us.site.base + REQUEST, data=trickle(), headers=said) as answer:
+    async with asyncio.timeout(20), desk.peer.http.post(desk.us.site.base + REQUEST, data=trickle(), headers=said) as answer:
         assert (answer.status, (await answer.json())["code"]) == (408, "too-slow")
 
 

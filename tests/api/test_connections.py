@@ -85,7 +85,7 @@ async def said_cut(log: io.StringIO) -> None:
 
 async def at_last(holds: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it holds: what ends at the other side of a socket has no event here."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await holds():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.01)
 
@@ -111,7 +111,7 @@ async def test_a_request_runs_in_the_task_of_its_connection_and_leaves_nothing_t
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
         for request in (traced, GET, LAST):
             writer.write(request)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await reader.readuntil(b"late")
         writer.close()
     (task, first), *others = seen
@@ -184,7 +184,7 @@ async def test_a_rest_that_fits_into_a_buffer_is_cut_too(log: io.StringIO):
 
     async with opened(at_root(answer), unread_seconds=UNREAD, idle_seconds=0.1) as at, deaf(at.port) as (reader, writer):
         asked, server = 0, at.runner.server
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not any(wire.get_write_buffer_size() for wire in wires):
                 asked += 1
                 answering.clear()

@@ -166,12 +166,12 @@ async def test_an_answer_that_has_begun_and_waits_ends_with_a_client_that_may_be
             if path == "begun":
                 await reader.readuntil(b"first")
                 writer.close()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     await over.wait()
             else:
                 asyncio.get_running_loop().call_later(1.2, waits.set)
                 if writer.can_write_eof():
                     writer.write_eof()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     assert b"later" in await reader.readuntil(b"later")
                 writer.close()

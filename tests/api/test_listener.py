@@ -64,7 +64,7 @@ async def test_a_connection_that_comes_while_the_door_closes_is_closed_with_it(t
             await asyncio.sleep(0)
     client.setblocking(False)
     with client:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with suppress(ConnectionError):
                 assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
@@ -87,7 +87,7 @@ async def test_the_head_of_a_request_has_its_time_however_it_drips(drip: bytes):
 
         task = asyncio.create_task(dripping())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with suppress(ConnectionError):
                     assert await reader.read() == b""
             assert IDLE * 0.5 < time.monotonic() - started < IDLE * 10
@@ -359,7 +359,7 @@ async def answered(port: int, context: ssl.SSLContext) -> bool:
         return False
     try:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return (await reader.read()).endswith(b"hello")
     except (ssl.SSLError, ConnectionError):
         return False
@@ -458,7 +458,7 @@ async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_it
 
     async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
 
     async with opened(routes, **files, client_auth=REQUEST, client_crl=lists, idle_seconds=30.0) as at:
@@ -477,7 +477,7 @@ async def test_whoever_is_in_is_put_out_by_another_list_and_comes_in_again_if_it
         lists.write_bytes(revoking(clients, lost))
         assert at.renew() == ["protocol.certificate: loaded again"]
         for reader, _ in (one, other):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with suppress(ConnectionError):
                     assert await reader.read() == b""
         await asked(*nobody)
@@ -508,7 +508,7 @@ async def test_whoever_is_in_by_an_authority_that_is_believed_no_more_is_put_out
     async with opened(routes, **files, idle_seconds=30.0) as at:
         reader, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=context, server_hostname="localhost")
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
             files["client_ca"].write_bytes(trustme.CA().cert_pem.bytes())
             assert at.renew() == ["protocol.certificate: loaded again"]

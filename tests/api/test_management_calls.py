@@ -77,7 +77,7 @@ async def test_who_waits_is_answered_at_the_change_or_when_the_time_is_over(desk
     process = await desk.us.put(negotiation(desk.us, desk.peer, "REQUESTED", Role.PROVIDER))
     path = f"/negotiations/{process.pid}"
     assert (await desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=0"))["state"] == "REQUESTED"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         waiting = asyncio.create_task(desk.us.asked("GET", f"{path}?wait=final&timeout_seconds=60"))
         await desk.us.asked("GET", "/self")
         assert not waiting.done()

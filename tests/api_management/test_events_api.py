@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: Desk):
     await desk.us.publish(fresh("dataset"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with events(desk.us) as feed:
             first = (await anext(feed))[1]["sequence"]
         mark = fresh("dataset")
@@ -37,7 +37,7 @@ async def test_the_feed_tells_history_and_then_what_comes_without_a_gap(desk: De
 
 async def test_who_asks_for_states_hears_of_processes_in_them_and_of_nothing_else(desk: Desk):
     states = ("REQUESTED", "AGREED", "VERIFIED", "FINALIZED", "REQUESTED")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with events(desk.us, "?after=now&state=AGREED&state=FINALIZED") as feed:
             for state in states:  # each is told by itself
                 await desk.us.connector.journal.commit(Changes(evidence=(fact(state=state),)))
@@ -54,7 +54,7 @@ async def test_a_reader_that_has_gone_is_forgotten_also_if_nothing_comes_that_it
     journal = desk.us.connector.journal
     feed = next(each.__self__ for each, _ in journal._listeners if isinstance(getattr(each, "__self__", None), Feed))  # type: ignore[attr-defined]
     others = set(feed._readers)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with events(desk.us, "?after=now&state=AGREED"):
             (reader,) = feed._readers - others
             while not reader.idle:  # noqa: ASYNC110 - of who waits nobody is told

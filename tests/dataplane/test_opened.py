@@ -108,7 +108,7 @@ async def test_an_idle_source_is_closed_soon(fakes: FakeSources):
     sources: OpenSources[str] = OpenSources({"fake": fakes}, 0.01)
     async with sources.use(permit()):
         pass
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await fakes.opened[0].closed.wait()
     async with sources.use(permit()) as (again, _):
         assert again is fakes.opened[1]
@@ -122,7 +122,7 @@ async def test_a_source_in_use_is_never_idle(fakes: FakeSources):
         for number in range(3):  # the sweeper has been there when another one's idle source is closed
             async with sources.use(permit(f"urn:{number}")) as (short, _):
                 pass
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await short.closed.wait()  # type: ignore[attr-defined]
         assert await long.stat() == STAT
     await sources.close()
@@ -314,7 +314,7 @@ async def test_a_source_that_only_gives_its_kept_value_is_not_idle(fakes: FakeSo
     async with sources.use(permit("urn:other")):
         pass
     other = fakes.opened[1]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not other.closed.is_set():
             assert await sources.kept(held) == "body"
             await asyncio.sleep(0)

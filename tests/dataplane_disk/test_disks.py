@@ -139,7 +139,7 @@ async def test_it_is_looked_at_again_and_again(tmp_path: Path, monkeypatch: pyte
 
     disks = Disks({"database": tmp_path}, 5.0, None, disk.stop, look=watched)
     await disks.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await seen.wait()
     await disks.close()
 

@@ -288,7 +288,7 @@ async def test_it_keeps_a_token_fresh_without_any_request_until_it_is_told_to_st
     desk.peer.before = the_time_passes
     desk.clock.at += LIFE
     keeping = asyncio.create_task(access.keep())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for _ in range(4):
             await desk.peer.asked.acquire()
     keeping.cancel()
@@ -326,6 +326,6 @@ async def test_keeping_survives_a_renewal_that_fails(desk: Desk):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("edr", [{"refresh_token": None}, {"expires": None}])
 async def test_there_is_nothing_to_keep_where_no_end_or_no_way_is_known(desk: Desk, edr: dict[str, None]):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await desk.access(**edr).keep()
     assert desk.peer.requests == []

@@ -28,7 +28,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_cosigned(site: Site, peer: str, size: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             site.changed.clear()
             origins = [log.origin for log in await site.store.logs()]
@@ -60,7 +60,7 @@ async def test_who_exchanges_no_checkpoints_asks_nobody_and_cosigns_nothing():
         other.book.exchange(False)
         await other.say(2, peer=OWN)
         await site.say(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await network.heard.wait()
         assert [(method, url.rpartition("/")[2]) for method, url, _ in network.sent] == [("POST", "add-checkpoint")]
         assert await other.store.witnesses() == [] == await site.store.witnesses()

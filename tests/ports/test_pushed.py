@@ -133,7 +133,7 @@ async def test_bytes_that_nobody_reads_keep_no_receipt_waiting_and_are_not_asked
     in_vain = await soon(reception.take(brought(0, 100, ack="ack")))  # it was told to begin, and all is here already
     assert await opening == "ack"
     signing = asyncio.create_task(reception.sign("last"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await in_vain == Answer("last", 100), "nothing more is wanted"
     ending = await soon(reception.take(brought(ack="ack of the last")))
     assert await signing == "ack of the last"
