@@ -187,7 +187,7 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
         base = implied  # our message arrived: this one could not have been said without it, or ends it either way
     elif message.digest == process.last_accepted:
         return Received(process, replay=True)
-    elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()):
+    elif ours and not move.termination and move not in GIVES_WAY.get(ours, ()) and legal(process, peer, move):
         raise IllegalMessage(f"`{move}` crossed our `{ours}`, which has no answer yet; send it again after answering")
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move)

@@ -127,6 +127,12 @@ def test_messages_that_cross_are_refused_and_change_nothing():
         exchange.receive(waiting, message(Move.SUSPENSION))
 
 
+def test_what_would_be_refused_without_ours_too_is_not_said_to_have_crossed_it():
+    waiting = exchange.send(process("AGREED", C, Kind.NEGOTIATION), Move.VERIFICATION, "row")
+    with pytest.raises(IllegalMessage, match="ACCEPTED` from the provider is not allowed in state AGREED"):
+        exchange.receive(waiting, message(Move.ACCEPTED, role=C))
+
+
 @pytest.mark.parametrize("us", [C, P])
 def test_a_completion_wins_over_a_suspension_of_ours_since_nothing_is_left_to_suspend(us: Role):
     waiting = exchange.send(process("STARTED", us), Move.SUSPENSION, "row")
