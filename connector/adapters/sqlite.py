@@ -44,7 +44,7 @@ from connector.adapters.sqlite_schema import connect, number_of, open_database
 from connector.adapters.sqlite_write import Committed, Fatal, Prepared, Questions, Writer, end_process, prepare
 from connector.adapters_stores.sqlite_kept import Kept
 from connector.adapters_stores.sqlite_ledger import SELECT_EVIDENCE, LedgerReads, evidence_of, fact_number
-from connector.adapters_stores.sqlite_lists import Listing, Walk, old_inbox, parts_of_processes
+from connector.adapters_stores.sqlite_lists import Listing, Pieces, Walk, old_inbox, processes
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import FINAL, Process
 from connector.dsp.messages import Kind
@@ -162,7 +162,7 @@ class SqliteStore(LedgerReads):
 
     async def processes(self, kind: Kind, *, after: str | None, limit: int, state: str | None, peer: str | None) -> Page[Process]:
         filters = {"kind": kind.value, "state": state and str(state), "peer": peer}
-        rows = Listing(SELECT_PROCESS, "process", ("created", "pid"), parts=parts_of_processes(kind, state, peer))
+        rows = processes(SELECT_PROCESS, kind, state, peer)
         return await self._page(rows, filters, after, limit, process_of, lambda p: (p.created, p.pid))
 
     async def due(self, before: float, limit: int) -> Sequence[Process]:
@@ -209,7 +209,7 @@ class SqliteStore(LedgerReads):
         forward = before is None
         edges = [(f"id {sign} ?", (id,)) for sign, id in ((">", after), ("<", before)) if id is not None]
         walk = Walk(DATASETS, self._number, (), edges, forward, _checked(limit))
-        found, behind = await self._read(partial(walk.run, dataset_of, lambda dataset: (dataset.id,)))
+        found, behind = await self._in_pieces(partial(walk.run, dataset_of, lambda dataset: (dataset.id,)))
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda dataset, _: dataset.id)
 
     async def edr(self, transfer: str) -> Edr | None:
@@ -245,8 +245,8 @@ class SqliteStore(LedgerReads):
 
     async def sweep(self, *, inbox_before: float, processes_before: float, keys_before: float, limit: int) -> Mapping[str, int]:
         inbox = await self._old_inbox(inbox_before, _checked(limit))
-        for piece in _pieces(inbox):
-            await self._write(*[(DELETE_INBOX_ROW, (process,)) for process in piece])
+        for answers in _pieces(inbox):
+            await self._write(*[(DELETE_INBOX_ROW, (process,)) for process in answers])
         ended = [row[1:] for row in await self._rows(tuple, OLD_PROCESSES, processes_before, limit)]
         processes = await self._sweep(Process, (Process, Edr), ended)
         pulls = await self._sweep(Pull, (Pull,), await self._rows(tuple, OLD_PULLS, processes_before, limit))
@@ -332,8 +332,15 @@ class SqliteStore(LedgerReads):
         wanted = [(f"{name} = ?", (value,)) for name, value in filters.items() if value is not None]
         edges = [] if cursor is None else [(rows.beyond(forward), (cursor.at, cursor.id))]
         walk = Walk(rows, self._number, wanted, edges, forward, _checked(limit))
-        found, behind = await self._read(partial(walk.run, make, key))
+        found, behind = await self._in_pieces(partial(walk.run, make, key))
         return paged(found, limit, forward=forward, behind=behind, cursor=lambda item, onward: str(Cursor(onward, *key(item))))
+
+    async def _in_pieces(self, query: Callable[[sqlite3.Connection], Pieces[T]]) -> T:
+        """Run a query that takes long in pieces, between which others have their turn."""
+        pieces = query(self._lists)
+        while not (done := await self._read(lambda _: _next_of(pieces))):
+            pass
+        return done[0]
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that may take longer on the readers' thread."""
@@ -351,6 +358,15 @@ def _checked(limit: int) -> int:
     if not 1 <= limit <= LIMIT_AT_MOST:
         raise InvalidRequest(f"`limit` is {limit}; it has to be from 1 to {LIMIT_AT_MOST}")
     return limit
+
+
+def _next_of(pieces: Pieces[T]) -> list[T]:
+    """What a reading comes to, if it is done with its next piece; else nothing. (A thread cannot hand over a StopIteration.)"""
+    try:
+        next(pieces)
+    except StopIteration as done:
+        return [done.value]
+    return []
 
 
 def _first(row: Row) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ from connector.dsp.exchange import FINAL
 from connector.dsp.messages import Kind
 
 T = TypeVar("T")
+U = TypeVar("U")
+Pieces = Generator[None, None, T]  # a reading in pieces, which may be run on one after the other
 Clause = tuple[str, Row]  # a condition and what it binds
 
 OPEN = "indexed by process_open where final = 0"
@@ -28,13 +30,16 @@ NUMBER_AT_MOST = (1 << 63) - 1
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A list that can be walked both ways: its rows, the columns that order it, and whether it begins with the largest. It is
-    put together from `parts`, each what follows the name of the table: an index, and the condition of its rows."""
+    put together from `parts`, each what follows the name of the table: an index, and the condition of its rows. Where one of them is
+    `sieved` (such a part, and what it binds), there is no index for all that is asked of its rows: it is walked by `piece` of them."""
 
     select: str
     table: str
     order: tuple[str, ...]
     newest_first: bool = True
     parts: tuple[str, ...] = ("where 1",)
+    sieved: Clause | None = None
+    piece: int = PIECE
 
     def direction(self, forward: bool) -> str:
         return "desc" if self.newest_first == forward else "asc"
@@ -42,6 +47,11 @@ class Listing:
     def beyond(self, forward: bool) -> str:
         """The condition for what lies further than a place in the list."""
         sign, places = "<" if self.newest_first == forward else ">", ", ".join("?" * len(self.order))
+        return f"({', '.join(self.order)}) {sign} ({places})"
+
+    def until(self, forward: bool) -> str:
+        """The condition for what lies no further than a place in the list."""
+        sign, places = ">=" if self.newest_first == forward else "<=", ", ".join("?" * len(self.order))
         return f"({', '.join(self.order)}) {sign} ({places})"
 
 
@@ -55,6 +65,14 @@ def parts_of_processes(kind: Kind, state: str | None, peer: str | None) -> tuple
     return OPEN, *(ended if peer is not None else [f"{ENDED} and state = '{each}'" for each in sorted(FINAL[kind])])
 
 
+def processes(select: str, kind: Kind, state: str | None, peer: str | None, piece: int = PIECE) -> Listing:
+    """The list of such processes. The open ones have one index, in which all of them stand: one by state would be written with each step
+    of every process, for lists that operators ask for now and then."""
+    parts = parts_of_processes(kind, state, peer)
+    sieved = (f"{OPEN} and kind = ?", (kind.value,)) if OPEN in parts and (state, peer) != (None, None) else None
+    return Listing(select, "process", ("created", "pid"), parts=parts, sieved=sieved, piece=piece)
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """One page's way through a list: the rows of participant `number` that fit `filters`, from `edges` on."""
@@ -66,16 +84,43 @@ class Walk:
     forward: bool
     limit: int
 
-    def run(self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection) -> tuple[list[T], bool]:
-        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning."""
-        sql, values = self._all(self.rows.select, (*self.filters, *self.edges))
-        order = ", ".join(f"{column} {self.rows.direction(self.forward)}" for column in self.rows.order)
-        found = [make(row) for row in db.execute(f"{sql} order by {order} limit ?", (*values, self.limit + 1))]
+    def run(self, make: Callable[[Row], T], key: Callable[[T], Row], db: sqlite3.Connection) -> Pieces[tuple[list[T], bool]]:
+        """Return up to `limit` + 1 items in the order of the walk, and whether there is something behind its beginning. Yields between two
+        pieces: somebody else may read then."""
+        found = yield from self._through(self.rows.select, make, self.edges, self.forward, self.limit + 1, db)
         if not found or not self.edges:
             return found, False
-        behind = (self.rows.beyond(not self.forward), key(found[0]))
-        sql, values = self._all(f"select 1 from {self.rows.table}", (*self.filters, behind))  # noqa: S608 - a constant
-        return found, db.execute(f"{sql} limit 1", values).fetchone() is not None
+        behind = [(self.rows.beyond(not self.forward), key(found[0]))]
+        return found, bool((yield from self._through("", tuple, behind, not self.forward, 1, db)))
+
+    def _through(
+        self, select: str, make: Callable[[Row], U], edges: Sequence[Clause], forward: bool, count: int, db: sqlite3.Connection
+    ) -> Pieces[list[U]]:
+        """The next `count` rows from `edges` on, in order; without `select`, whether there are any."""
+        found: list[U] = []
+        order = ", ".join(f"{column} {self.rows.direction(forward)}" for column in self.rows.order)
+        while True:
+            end = self._end_of_piece(edges, order, db)
+            until = () if end is None else ((self.rows.until(forward), end),)
+            sql, values = self._all(select or f"select 1 from {self.rows.table}", (*self.filters, *edges, *until))  # noqa: S608 - a constant
+            ordered = f"{sql} order by {order}" if select else sql
+            found += [make(row) for row in db.execute(f"{ordered} limit ?", (*values, count - len(found)))]
+            if end is None or len(found) == count:
+                return found
+            edges = ((self.rows.beyond(forward), end),)
+            yield
+
+    def _end_of_piece(self, edges: Sequence[Clause], order: str, db: sqlite3.Connection) -> Row | None:
+        """The place of the last row of the next piece; None if there is no whole one, or the list is walked at once."""
+        if self.rows.sieved is None:
+            return None
+        part, bound = self.rows.sieved
+        conditions = " and ".join(("participant = ?", *(condition for condition, _ in edges)))
+        place = f"select {', '.join(self.rows.order)} from {self.rows.table} {part}"  # noqa: S608 - constants
+        sql = f"{place} and {conditions} order by {order} limit 1 offset ?"
+        values = (*bound, self.number, *(value for _, values in edges for value in values), self.rows.piece - 1)
+        row: Row | None = db.execute(sql, values).fetchone()
+        return row
 
     def _all(self, select: str, clauses: Sequence[Clause]) -> Clause:
         """The rows of all parts: each is in order, and so SQLite merges them."""
@@ -84,9 +129,11 @@ class Walk:
         return " union all ".join(f"{select} {part} and {conditions}" for part in self.rows.parts), values * len(self.rows.parts)
 
 
-def old_inbox(number: int, before: float, after: int, limit: int, db: sqlite3.Connection, piece: int = PIECE) -> tuple[list[int], int | None]:
-    """Which of the next `piece` answers, behind that of the process with the id `after`, are of ended processes of participant `number` and
-    from `before` an instant (POSIX seconds), at most `limit`; and behind which to go on, None if there are no more."""
+def old_inbox(
+    number: int, before: float, after: int, limit: int, db: sqlite3.Connection, piece: int = PIECE
+) -> tuple[list[int], int | None]:
+    """Which of the next `piece` answers, behind that of the process with the id `after`, are of ended processes of participant `number`
+    and from `before` an instant (POSIX seconds), at most `limit`; and behind which to go on, None if there are no more."""
     row = db.execute(INBOX_PIECE, (after, piece - 1)).fetchone()
     end = None if row is None else int(row[0])
     found = db.execute(OLD_INBOX, (after, NUMBER_AT_MOST if end is None else end, number, before, limit))

@@ -1,18 +1,21 @@
 """Pages are found by indexes, however they are filtered and from however many parts they are merged."""
 
+import itertools
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from connector.adapters.sqlite import DATASETS
 from connector.adapters.sqlite_rows import BEGIN_PROCESS, SELECT_PROCESS, dataset_of, process_of, values_of_process
 from connector.adapters.sqlite_schema import open_database
-from connector.adapters_stores.sqlite_lists import Listing, Walk, old_inbox, parts_of_processes
+from connector.adapters_stores.sqlite_lists import Pieces, Walk, old_inbox, processes
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from tests.contracts.samples import PEER, negotiation
+
+T = TypeVar("T")
 
 
 class Explained:
@@ -32,18 +35,75 @@ class Explained:
 def test_a_page_of_processes_is_found_by_indexes_and_not_sorted(tmp_path: Path, state: str | None, parts: int, peer: str | None):
     db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
     rows = [negotiation(str(number), state=state, created=float(number)) for number, state in enumerate(["OFFERED", "FINALIZED"] * 3)]
-    db._db.executemany(BEGIN_PROCESS, [values_of_process(1, row) for row in rows])
+    begun(db._db, rows)
     where = [("kind = ?", ("negotiation",)), *((f"{name} = ?", (value,)) for name, value in (("state", state), ("peer", peer)) if value)]
-    listing = Listing(SELECT_PROCESS, "process", ("created", "pid"), parts=parts_of_processes(Kind.NEGOTIATION, state, peer))
+    listing = processes(SELECT_PROCESS, Kind.NEGOTIATION, state, peer)
     assert len(listing.parts) == parts + (state is None and peer is None)
     for forward in (True, False):
-        found, behind = Walk(listing, 1, where, [(listing.beyond(forward), (3.0, "3"))], forward, 9).run(process_of, place, db)  # type: ignore[arg-type]
+        walk = Walk(listing, 1, where, [(listing.beyond(forward), (3.0, "3"))], forward, 9)
+        found, behind = walked(walk.run(process_of, place, db))  # type: ignore[arg-type]
         expected = sorted((row for row in rows if state in (None, row.state)), key=place, reverse=forward)
         assert found == [row for row in expected if (row.created < 3.0 if forward else row.created > 3.0)]
         assert behind == any(row.created >= 3.0 if forward else row.created <= 3.0 for row in (expected if found else ()))
     assert [step for step in db.steps if step.startswith("SEARCH")]
     assert not [step for step in db.steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
     db._db.close()
+
+
+def test_a_list_without_an_index_of_its_own_is_walked_in_pieces_and_is_the_same(tmp_path: Path):
+    db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
+    states = ["OFFERED", "FINALIZED", "OFFERED", "OFFERED", "REQUESTED", "OFFERED", "OFFERED"]
+    rows = [negotiation(f"{number:02}", state=states[number % 7], created=float(number % 11)) for number in range(40)]
+    begun(db._db, rows)
+    for state, peer in itertools.product((None, "OFFERED", "REQUESTED", "VERIFIED", "FINALIZED"), (None, PEER, "did:web:nobody.example")):
+        wanted = [row for row in rows if state in (None, row.state) and peer in (None, row.peer)]
+        where = [
+            ("kind = ?", ("negotiation",)),
+            *((f"{name} = ?", (value,)) for name, value in (("state", state), ("peer", peer)) if value),
+        ]
+        for piece, forward, start in itertools.product((1, 4, 33, 100), (True, False), (None, (5.0, "16"))):
+            listing = processes(SELECT_PROCESS, Kind.NEGOTIATION, state, peer, piece)
+            assert (listing.sieved is None) == (state == "FINALIZED" or (state, peer) == (None, None))
+            edges = [] if start is None else [(listing.beyond(forward), start)]
+            expected = sorted(wanted, key=place, reverse=forward)
+            beyond = [row for row in expected if start is None or ((place(row) < start) if forward else (place(row) > start))]
+            found, behind = walked(Walk(listing, 1, where, edges, forward, 5).run(process_of, place, db))  # type: ignore[arg-type]
+            assert found == beyond[:6]
+            assert behind == (len(beyond) < len(expected) and bool(found))
+    assert not [step for step in db.steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+    db._db.close()
+
+
+def test_no_piece_of_a_list_by_a_state_that_none_has_looks_at_more_than_its_rows(tmp_path: Path):
+    """By the instructions of SQLite, not by a clock."""
+    db = open_database(tmp_path / "q.db", cache_kib=1024)
+    begun(db, [negotiation(f"{number:03}", state="OFFERED", created=float(number)) for number in range(200)])
+    steps, counts = itertools.count(), list[int]()
+    db.set_progress_handler(lambda: next(steps) < 0, 1)
+    where = [("kind = ?", ("negotiation",)), ("state = ?", ("VERIFIED",))]
+    pieces = Walk(processes(SELECT_PROCESS, Kind.NEGOTIATION, "VERIFIED", None, 20), 1, where, (), True, 9).run(process_of, place, db)
+    for _ in pieces:
+        counts.append(next(steps))
+    each = [later - before for before, later in itertools.pairwise(counts)]
+    assert len(counts) == 10
+    assert max(each) < 1.5 * min(each), "and not more from piece to piece"
+    assert max(each) < counts[-1] / 5
+    db.close()
+
+
+def begun(db: sqlite3.Connection, rows: list[Process], participant: int = 1) -> None:
+    db.execute("begin")
+    db.executemany(BEGIN_PROCESS, [values_of_process(participant, row) for row in rows])
+    db.execute("commit")
+
+
+def walked(pieces: Pieces[T]) -> T:
+    """What a reading comes to that is run to its end."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as done:
+            return cast("T", done.value)
 
 
 def place(process: Process) -> tuple[float, str]:
@@ -53,7 +113,8 @@ def place(process: Process) -> tuple[float, str]:
 def test_a_page_of_datasets_is_found_by_an_index_and_not_sorted(tmp_path: Path):
     db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
     for forward in (True, False):
-        Walk(DATASETS, 1, (), [(DATASETS.beyond(forward), ("x",))], forward, 9).run(dataset_of, lambda row: (row.id,), db)  # type: ignore[arg-type]
+        walk = Walk(DATASETS, 1, (), [(DATASETS.beyond(forward), ("x",))], forward, 9)
+        assert walked(walk.run(dataset_of, lambda row: (row.id,), db)) == ([], False)  # type: ignore[arg-type]
     assert [step.partition(" USING ")[0] for step in db.steps] == ["SEARCH dataset"] * 2
     db._db.close()
 
@@ -63,7 +124,7 @@ def test_old_answers_are_found_piece_by_piece_and_no_piece_walks_the_table(tmp_p
     states = ["FINALIZED", "OFFERED", "FINALIZED", "TERMINATED"]
     for participant in (1, 2):
         rows = [negotiation(str(number), state=states[number % 4], created=1.0) for number in range(20)]
-        db._db.executemany(BEGIN_PROCESS, [values_of_process(participant, row) for row in rows])
+        begun(db._db, rows, participant)
     db._db.execute("insert into inbox select id, (id * 7) % 5, 'm', 200, x'', x'', x'' from process where id % 9")
     wanted = """
         select process from inbox join process on id = process where participant = 1 and final = 1 and at < 3.0 order by process"""

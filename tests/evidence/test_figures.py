@@ -175,6 +175,6 @@ def test_many_answers_to_many_closings_take_as_much_longer_as_there_are_more_of_
         assert report.sound, report.findings
         return count
 
-    none, few, many = steps(0), steps(10), steps(40)
+    none, few, many = steps(0), steps(5), steps(20)
     assert none < few
     assert many - none < 5 * (few - none)
