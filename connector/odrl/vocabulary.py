@@ -12,6 +12,7 @@ from typing import Final
 ODRL: Final = "http://www.w3.org/ns/odrl/2/"
 XSD: Final = "http://www.w3.org/2001/XMLSchema#"
 DSP_CONTEXT: Final = "https://w3id.org/dspace/2025/1/context.jsonld"
+W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CORE_PROFILE: Final = ODRL + "core"
 
 # DSP 2025-1, context: the prefixes at its top level, protected, so no other context can bend them.

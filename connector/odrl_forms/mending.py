@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
+from connector.odrl.vocabulary import W3C_CONTEXT
 from connector.odrl.words import shown
-from connector.odrl_reading.parse import W3C_CONTEXT
 
 # What the schema of DSP 2025-1 wants as an array.
 _ARRAYS: Final = frozenset({"permission", "prohibition", "obligation", "duty", "constraint", "and", "or", "xone", "andSequence"})

@@ -25,11 +25,10 @@ from typing import Any, Final
 from connector.odrl.codes import Code, Finding
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, Scope
 from connector.odrl.registry import Registry, registry_of
-from connector.odrl.vocabulary import DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl.words import shown
 from connector.odrl_forms.text_lines import Line, Mistakes, Token, read_lines
 from connector.odrl_forms.text_phrases import constraint_text, id_text, iri_text, name, operand_word, read_constraint, short
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.odrl_reading.reading import FUNCTIONS, LEAVES_MAX, nearest, refusal
 
 RDF_VALUE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#value"

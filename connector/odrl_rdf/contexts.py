@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from connector.odrl.operands import CORE_OPERANDS
-from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS, PREFIXES
-from connector.odrl_reading.parse import W3C_CONTEXT
+from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS, PREFIXES, W3C_CONTEXT
 
 # The W3C's drafts of a formal semantics (2026-08) name these two for what an evaluator is asked and for the state of the world.
 W3C_REQUEST_CONTEXT: Final = (

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from connector.errors import PolicyError
 from connector.odrl.codes import Code
-from connector.odrl.vocabulary import ODRL, PREFIXES
+from connector.odrl.vocabulary import ODRL, PREFIXES, W3C_CONTEXT
 from connector.odrl.words import shown
 from connector.odrl_rdf import jsonld, turtle
 from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, TERMS
 from connector.odrl_rdf.decoding import json_of, refusal
 from connector.odrl_rdf.expansion import Contexts
 from connector.odrl_rdf.rdf import ABSOLUTE_IRI, RDF, TYPE, XSD, Graph, Literal, Term, is_blank
-from connector.odrl_reading.parse import W3C_CONTEXT, is_tree
+from connector.odrl_reading.reading import is_tree
 
 DEPTH_MAX: Final = 64  # of the tree; logical constraints may nest 32 deep
 # Objects and values of the tree; the largest published policy has 3,153. What is used in several places counts in each, or a small graph

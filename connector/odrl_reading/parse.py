@@ -16,15 +16,28 @@ from connector.odrl.judges import all_of
 from connector.odrl.model import DEFAULT_OPTIONS, Action, Constraint, Logic, Node, Options, Policy, Rule, RuleKind, Scope, conjuncts
 from connector.odrl.operands import COUNT, TIME_INTERVAL
 from connector.odrl.registry import registry_of
-from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import CORE_PROFILE, DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl.words import shown
 from connector.odrl_reading import inherit
 from connector.odrl_reading.constraints import nodes
 from connector.odrl_reading.naming import actions, scopes
 from connector.odrl_reading.payments import payments
-from connector.odrl_reading.reading import DUTY_LEAVES, FUNCTIONS, NONE, Reading, fields, iri, place, refusal, several, text, type_of
+from connector.odrl_reading.reading import (
+    DUTY_LEAVES,
+    FUNCTIONS,
+    NONE,
+    Reading,
+    contexts_of,
+    fields,
+    iri,
+    is_tree,
+    place,
+    refusal,
+    several,
+    text,
+    type_of,
+)
 
-W3C_CONTEXT: Final = "http://www.w3.org/ns/odrl.jsonld"
 CONFLICTS: Final[Mapping[str, Literal["prohibit", "permit", "invalid"]]] = {
     spelling: word  # type: ignore[misc]
     for term, word in (("perm", "permit"), ("prohibit", "prohibit"), ("invalid", "invalid"))
@@ -82,23 +95,6 @@ def load(
     if policy is None or (strict and policy.refused):
         raise refusal(f"policy `{shown(policy.id)}`" if policy and policy.id else "policy", tuple(reading.findings))
     return policy
-
-
-def is_tree(document: object) -> bool:
-    """Whether a document needs no JSON-LD processor: an object under no context, or under those whose words are known here alone."""
-    if not isinstance(document, dict) or "@graph" in document:
-        return False
-    if "@context" not in document:
-        return not any(isinstance(key, str) and key.startswith(ODRL) for key in document)
-    contexts = _contexts(document)
-    if DSP_CONTEXT in contexts and all(isinstance(entry, str) for entry in contexts):
-        return True  # its terms are protected: what stands beside it can add words, which are findings, and change none
-    return all(entry in (DSP_CONTEXT, W3C_CONTEXT) for entry in contexts)
-
-
-def _contexts(document: dict[str, Any]) -> list[object]:
-    raw = document.get("@context")
-    return raw if isinstance(raw, list) else [raw]
 
 
 def _policy(document: object, reading: Reading, parents: Mapping[str, object]) -> Policy | None:
@@ -171,7 +167,7 @@ def _context(document: dict[str, Any], reading: Reading) -> None:
     raw = document.get("@context")
     if raw is None:
         return
-    entries = _contexts(document)
+    entries = contexts_of(document)
     reading.dialect = "odrl" if W3C_CONTEXT in entries else "dsp"
     if raw in (DSP_CONTEXT, W3C_CONTEXT):
         return

@@ -17,7 +17,7 @@ from connector.errors import PolicyError
 from connector.odrl.codes import Code, Finding
 from connector.odrl.registry import Registry
 from connector.odrl.values import CHARS_MAX, in_iri, spoils, tellable
-from connector.odrl.vocabulary import CC, ODRL, expand
+from connector.odrl.vocabulary import CC, DSP_CONTEXT, ODRL, W3C_CONTEXT, expand
 from connector.odrl.words import shown
 
 # Rules, constraints and values: some 10 ms to read and as much to compare, on the one loop that serves every peer. The largest published
@@ -369,3 +369,21 @@ def canonical(raw: object, path: str) -> str:
     except (RecursionError, TypeError, ValueError):
         finding = Finding(Code.LIMIT_EXCEEDED, path, "it is nested too deeply, or no JSON", "write it flat")
         raise refusal("policy", (finding,)) from None
+
+
+def is_tree(document: object) -> bool:
+    """Whether a document needs no JSON-LD processor: an object under no context, or under those whose words are known here alone."""
+    if not isinstance(document, dict) or "@graph" in document:
+        return False
+    if "@context" not in document:
+        return not any(isinstance(key, str) and key.startswith(ODRL) for key in document)
+    contexts = contexts_of(document)
+    if DSP_CONTEXT in contexts and all(isinstance(entry, str) for entry in contexts):
+        return True  # its terms are protected: what stands beside it can add words, which are findings, and change none
+    return all(entry in (DSP_CONTEXT, W3C_CONTEXT) for entry in contexts)
+
+
+def contexts_of(document: Mapping[str, Any]) -> list[object]:
+    """What stands in `@context`, as a list."""
+    raw = document.get("@context")
+    return raw if isinstance(raw, list) else [raw]

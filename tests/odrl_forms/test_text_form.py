@@ -10,10 +10,9 @@ from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError
 from connector.odrl import load
 from connector.odrl.registry import registry_of
-from connector.odrl.vocabulary import DSP_CONTEXT
+from connector.odrl.vocabulary import DSP_CONTEXT, W3C_CONTEXT
 from connector.odrl_forms.templates import instantiate
 from connector.odrl_forms.text_form import KINDS, RDF_VALUE, parse_text, render_text
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import read_vocabulary
 from tests.odrl.cases import leaf, offer, rule
 from tests.odrl_forms.drawn import Drawing, meaning

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from connector.dsp.schemas import Schemas
 from connector.odrl.codes import Code, Finding
+from connector.odrl.vocabulary import W3C_CONTEXT
 from connector.odrl_forms.mending import apply_patch
 from connector.odrl_forms.validate import from_schema, validate
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import read_vocabulary
 from tests.odrl.cases import leaf, rule
 from tests.odrl_forms.shipped import POLICIES, options

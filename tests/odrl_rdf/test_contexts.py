@@ -1,15 +1,17 @@
 """The tables are what the files say, and mean what the vocabulary of ODRL 2.2 and the protocol mean."""
 
+import ast
 import json
 from pathlib import Path
 
 import pytest
 
 from connector.odrl.operands import CORE_OPERANDS
-from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS
+from connector.odrl.vocabulary import DSP_CONTEXT, EXACT_MATCH, INCLUDED_IN, ODRL, OPERATORS, W3C_CONTEXT
+from connector.odrl_rdf import contexts
 from connector.odrl_rdf.contexts import CLASSES, CONTEXTS, LOGIC, NODES, PROFILE_CONTEXT, TERMS
 from connector.odrl_rdf.expansion import Words
-from connector.odrl_reading.parse import FUNCTIONS, W3C_CONTEXT
+from connector.odrl_reading.parse import FUNCTIONS
 
 FILES = Path(__file__).parents[2] / "vocab" / "context"
 W3C = Words().opened(W3C_CONTEXT, "", CONTEXTS)
@@ -62,3 +64,13 @@ def test_both_stand_beside_each_other_in_either_order():
         assert {words.expand(name, vocabulary=True) for name in ("remedy", "use", "dateTime")} == {
             ODRL + name for name in ("remedy", "use", "dateTime")
         }
+
+
+def test_the_forms_of_a_policy_do_not_ask_for_the_reader_that_asks_for_them():
+    """`odrl_reading.parse` has graphs turned into trees: whatever both need stands below them, so neither waits for the other to load."""
+    modules = sorted(Path(contexts.__file__).parent.glob("*.py"))
+    assert len(modules) > 5
+    named = {
+        path.name: {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)} for path in modules
+    }
+    assert [name for name, imported in named.items() if "connector.odrl_reading.parse" in imported] == []

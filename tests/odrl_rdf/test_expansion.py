@@ -13,11 +13,10 @@ from rdflib.compare import isomorphic
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl.vocabulary import DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.expansion import Term, Words, below, entries
 from connector.odrl_rdf.jsonld import graph_of
-from connector.odrl_reading.parse import W3C_CONTEXT
 from tests.odrl_rdf.rdf_graphs import as_rdflib
 
 

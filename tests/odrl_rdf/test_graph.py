@@ -6,9 +6,8 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code, load
-from connector.odrl.vocabulary import DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.graph import DEPTH_MAX, PARTS_MAX, tree, trees
-from connector.odrl_reading.parse import W3C_CONTEXT
 
 HEAD = f"""@prefix odrl: <{ODRL}> . @prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> . @prefix dct: <http://purl.org/dc/terms/> .
 @prefix xsd: <http://www.w3.org/2001/XMLSchema#> . @prefix a: <urn:a:> .

@@ -11,9 +11,8 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import DEFAULT_OPTIONS, Options, lint, load
-from connector.odrl.vocabulary import DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import CONTEXTS
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import read_profiles
 
 SECONDS_MAX = 0.05

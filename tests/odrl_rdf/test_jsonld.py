@@ -6,11 +6,10 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code
-from connector.odrl.vocabulary import DSP_CONTEXT, ODRL
+from connector.odrl.vocabulary import DSP_CONTEXT, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.jsonld import CONTEXTS_MAX, DEPTH_MAX, TERMS_MAX, VALUES_MAX, graph_of
 from connector.odrl_rdf.rdf import RDF, TYPE, XSD, Graph, Literal
-from connector.odrl_reading.parse import W3C_CONTEXT
 
 P = "urn:p"
 

@@ -11,9 +11,8 @@ from rdflib.namespace import RDF
 
 from connector.odrl import Request, World, evaluate, load
 from connector.odrl.results import DEONTIC
-from connector.odrl.vocabulary import ODRL
+from connector.odrl.vocabulary import ODRL, W3C_CONTEXT
 from connector.odrl_rdf.report import report_rdf
-from connector.odrl_reading.parse import W3C_CONTEXT
 from tests.odrl.cases import NOW
 
 REPORT = rdflib.Namespace("https://w3id.org/force/compliance-report#")

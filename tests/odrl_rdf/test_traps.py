@@ -17,10 +17,9 @@ from connector.dsp.schemas import Schemas
 from connector.errors import PolicyError
 from connector.odrl import Code, Result, evaluate, lint, load
 from connector.odrl.operands import CORE_OPERANDS
-from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, ODRL
+from connector.odrl.vocabulary import EXACT_MATCH, INCLUDED_IN, ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import CONTEXTS
 from connector.odrl_rdf.report import report_rdf
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.vocabulary import Vocabulary, read_vocabulary
 from tests.odrl.cases import NOW, request, world
 

@@ -9,10 +9,9 @@ import pytest
 
 from connector.errors import PolicyError
 from connector.odrl import Code, Event, Policy, Request, Stage, World, evaluate, load
-from connector.odrl.vocabulary import ODRL
+from connector.odrl.vocabulary import ODRL, W3C_CONTEXT
 from connector.odrl_rdf.contexts import W3C_REQUEST_CONTEXT, W3C_WORLD_CONTEXT
 from connector.odrl_rdf.worlds import COLLECTIONS_MAX, load_request, load_world
-from connector.odrl_reading.parse import W3C_CONTEXT
 
 HEAD = f"""@prefix odrl: <{ODRL}> . @prefix sotw: <https://w3id.org/force/sotw#> . @prefix fs: <https://w3id.org/odrl-fs#> .
 @prefix report: <https://w3id.org/force/compliance-report#> . @prefix dct: <http://purl.org/dc/terms/> .

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from connector.odrl import Code, Finding, Policy, PolicyError, evaluate, lint, load
 from connector.odrl.model import Constraint
-from connector.odrl.vocabulary import ODRL
+from connector.odrl.vocabulary import ODRL, W3C_CONTEXT
 from connector.odrl_reading.constraints import DEPTH_MAX
-from connector.odrl_reading.parse import W3C_CONTEXT
 from connector.odrl_reading.reading import LEAVES_MAX
 from tests.odrl.cases import json_values, leaf, odd_offers, offer, offers, participant, purpose, request, rule, time, world
 from tests.odrl_reading.pointers import resolve

@@ -11,7 +11,7 @@ from pyld.context_resolver import ContextResolver
 from connector.dsp.jsonld import with_imports
 from connector.dsp.messages import CONTEXT, DSP_CONTEXT
 from connector.dsp.schemas import SCHEMA_OF, Schemas
-from connector.odrl_reading.parse import W3C_CONTEXT
+from connector.odrl.vocabulary import W3C_CONTEXT
 from connector.vocabulary import CONTEXTS, read_vocabulary
 from tests.vocab.corpus import ODRL_PROFILE, examples, mutations, official_contexts
 
