@@ -38,7 +38,7 @@ from connector.ports import Store
 from connector.records import Agreement, Dataset, Reservation, Usage
 from connector.records.aside import Rest, aside_id, is_taken, set_aside
 from connector.records.metering import Metered
-from connector.telemetry import STATEMENT_AGREED
+from connector.telemetry import STATEMENT, STATEMENT_AGREED
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
 MENDED: Final = "ask the provider for an offer with a larger budget and negotiate anew"
@@ -197,7 +197,8 @@ async def owed(
     budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
     due = {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
     if not account.sequence:
-        return due, await signed_elsewhere(store, account, await store.metered_of(account.agreement)) is not None
+        nothing = not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None  # before, it is not written
+        return due, nothing or await signed_elsewhere(store, account, await store.metered_of(account.agreement)) is not None
     return due, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
 
 

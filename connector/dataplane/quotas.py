@@ -204,7 +204,7 @@ class Ledger:
                     await self.settle(usage.agreement, id, None if counts else {})
                     count += 1
             for transfer in dict.fromkeys(each.transfer for each in usage.open if is_taken(each)):
-                await self.balance(usage.agreement, transfer)
+                await self._balance(usage.agreement, transfer)
         if count:
             telemetry.log.info("open reservations settled", reservations=count)
         return count

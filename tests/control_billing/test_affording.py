@@ -23,7 +23,7 @@ from connector.odrl.operands import BYTE_COUNT, PAY_AMOUNT, RECORD_COUNT
 from connector.records import Agreement, Changes, Dataset, Evidence, Reservation, Usage
 from connector.records.aside import Rest, aside_id, taken_id
 from connector.records.metering import Metered
-from connector.telemetry import STATEMENT_AGREED
+from connector.telemetry import STATEMENT, STATEMENT_AGREED
 from tests.metering_bills.priced import agreement, money, price
 from tests.odrl_forms.shipped import options
 
@@ -204,6 +204,10 @@ async def test_what_is_owed_is_what_was_signed_for():
     assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False)
     assert await owed(store, lambda _: PolicyError("not understood"), signed) == ({}, False)
     assert await owed(store, lambda _: terms, replace(signed, agreement="urn:other")) == ({}, False)
+    await store.commit(Changes(evidence=(Evidence(STATEMENT, Kind.TRANSFER, "t1", None, None, 1.0),)))
+    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False), "we say that it left"
+    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True, counts=Counts())) == ({(RULE, EUR): 0}, True)
+    assert await owed(store, lambda _: terms, signed) == (due, False)
     await store.commit(Changes(evidence=(Evidence(STATEMENT_AGREED, Kind.TRANSFER, "t1", None, None, 1.0),)))
     assert await owed(store, lambda _: terms, signed) == (due, True), "both have signed what it came to"
 
