@@ -267,7 +267,7 @@ class Pulls:
         however it did, the order is done if all of the data has come before."""
         pull = await self._inherit(pull)
         while True:
-            process = await self._settled(Kind.TRANSFER, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
+            process = await self._answered(Kind.TRANSFER, pull, pull.transfer or "", lambda p: p.final or p.state == "STARTED")
             if process.final:
                 if (found := await self._downloads.finish(pull, progress=partial(self._progress, pull.id))) is not None:
                     return await self._fetched(found)
@@ -304,8 +304,7 @@ class Pulls:
             pull = await self._store.pull(pull.id) or pull
 
     def _over(self, id: str, ended: asyncio.Task[Process]) -> bool:
-        """Whether the order is being cancelled or its transfer has moved on, unlike one of which nobody hears any more because the
-        connector stops."""
+        """Whether the order is being cancelled or its transfer has moved on, and not merely unheard of since the connector stops."""
         return id in self._ending or (ended.done() and not ended.cancelled())
 
     async def _fetch(self, pull: Pull, edr: Edr | None, process: Process, over: Callable[[], bool]) -> Pull:
@@ -386,6 +385,7 @@ class Pulls:
     async def _answered(self, kind: Kind, pull: Pull, pid: str, until: Callable[[Process], bool]) -> Process:
         self._spoken[pid] = pull
         try:
+            self._waits(replace(self.live.get(pull.id, pull), reasons=pull.reasons), orders.paused(await self._store.process(kind, pid)))
             return await self._settled(kind, pid, until)
         finally:
             del self._spoken[pid]

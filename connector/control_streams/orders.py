@@ -74,6 +74,15 @@ def ended_by_peer(process: Process) -> tuple[str, ...]:
     return f"the provider ended the transfer: {why}", *_exhausted(process)
 
 
+def paused(process: Process | None) -> tuple[str, ...]:
+    """Why nothing comes while the transfer of an order is suspended, in the words of whoever has suspended it. Nothing if it is not."""
+    if process is None or process.state != "SUSPENDED":
+        return ()
+    who = "the provider has" if process.detail.get("ended_by") == "peer" else "we have"
+    why = "; ".join(process.detail.get("reasons") or ("no reason was given",))
+    return (f"{who} suspended the transfer: {why}",)
+
+
 def _exhausted(process: Process) -> tuple[str, ...]:
     if not process.final or process.detail.get("code") != Code.QUOTA_EXHAUSTED:
         return ()

@@ -227,7 +227,12 @@ async def test_a_suspended_transfer_pauses_the_order_and_the_next_start_lets_it_
         await both.provider.state(T, ours.peer_pid, "SUSPENDED")
         source.held = False
         source.go_on.set()
-        assert (await both.consumer.connector.store.pull(pull.id)).stage == "download"
+        who = "the provider has" if by_provider else "we have"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while f"{who} suspended the transfer: a pause" not in (await both.consumer.asked("GET", f"/pulls/{pull.id}"))["reasons"]:
+                pass
+        stored = await both.consumer.connector.store.pull(pull.id)
+        assert (stored.stage, stored.reasons) == ("download", ())
         await us.asked("POST", f"/transfers/{pid}/resume")
         done = await settled(both.consumer, pull.id)
         assert (done.stage, done.reasons) == ("done", ())
