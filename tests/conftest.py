@@ -1,4 +1,4 @@
-"""What all tests share: how hypothesis searches, how long they may take, and that an interruption interrupts."""
+"""What all tests share: how hypothesis searches, how long they may take, whom they believe, and that an interruption interrupts."""
 
 import gc
 import os
@@ -17,6 +17,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 # What hangs fails with a stack. Of whole programs, each of which has bounds and patience of its own, a minute is less than a machine
 # takes that is five times slower and busy.
 SLOW_SECONDS = 300
+
+# No test believes an authority of the public web, and to read all of them takes each connector that starts, and each interpreter that
+# imports aiohttp, some 27 ms.
+os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
 # A shell starts what runs in its background with SIGINT ignored, and programs inherit that: those that tests interrupt would not notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
