@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -19,6 +19,8 @@ from connector.metering.closing import REFUSED, Closing, ClosingAck, demand_answ
 from connector.metering.content import read_bytes, write_bytes
 from connector.metering.counts import NOTHING, Counts, counts_of, unsigned_time
 from connector.metering.objects import opened
+
+BESIDE: Final = frozenset({"digest", "left_out", "preliminary"})  # of an invoice, what its digest is not of: one side alone knows it
 
 
 def check(case: Case, found: Flows) -> None:
@@ -148,8 +150,8 @@ def refuses(found: Flows, closing: Object) -> bool:
 
 
 def _invoice(case: Case, found: Flows, at: Member) -> None:
-    said = dict(at.value["document"])
-    digest = said.pop("digest", None)
+    said = {name: value for name, value in at.value["document"].items() if name not in BESIDE}
+    digest = at.value["document"].get("digest")
     if digest != write_bytes(sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()):
         case.fault("invoice-digest", at, "/document/digest")
     agreed = case.agreement.value

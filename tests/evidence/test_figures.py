@@ -7,12 +7,15 @@ from types import FrameType
 from typing import Any
 
 from connector.evidence import figures
+from connector.evidence.figures import BESIDE
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import digest
+from connector.metering_bills.invoice import invoice_of
 from tests.evidence.forgeries import CLOSING, OWN_CLOSING, REFUSAL, TWIN, answer, invoiced, other
 from tests.evidence.rig import CONSUMER, NOW, PROVIDER, SOUND, Story, billed, signed
 from tests.evidence.test_held import CLOSED
+from tests.metering_bills.test_invoice import DAY, PARTIES, PLAN, START, alone, receipt
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 
@@ -40,6 +43,16 @@ def test_what_the_provider_alone_has_counted_needs_no_receipt_in_an_invoice():
     said = draft.one("invoice")["document"]
     alone = said["flows"][0] | {"receipt": None, "attested": "provider-only", "sequence": 0}
     invoiced(flows=[alone])(draft)
+    assert draft.codes() == set()
+
+
+def test_what_an_invoice_leaves_out_stands_beside_it_and_its_digest_is_not_of_that():
+    known = [receipt("t1", 5, 1, records=10)]
+    said = replace(invoice_of(PARTIES, PLAN, known, START, START + DAY, alone=[alone("t2", 6, bytes=9)]), preliminary=True).to_json()
+    assert not BESIDE - said.keys()
+    assert billed({name: value for name, value in said.items() if name not in BESIDE})["digest"] == said["digest"]
+    draft = SOUND.copy()
+    draft.one("invoice")["document"] |= {name: said[name] for name in BESIDE - {"digest"}}
     assert draft.codes() == set()
 
 
