@@ -63,11 +63,11 @@ class Bills:
         return {"closing": None if closed is None else closed.attested, "closing_refused": refused}
 
     async def usage(self, id: str) -> dict[str, Any]:
-        """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each of
-        its `transfers`, and which of them are `disputed`; the `cost` so far, None without prices, or with the `reasons` for which nobody
-        can say it; and, where we are the provider, the `counters` of its quotas and budgets. Where we are the consumer, `counts` and
-        `cost` go as far as what has come, signed for or not; by a transfer without receipts that is our own word, `consumer-only`, and
-        on no bill. Raises NotFound."""
+        """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each
+        of its `transfers` (what is `signed-elsewhere` counts there alone), and which of them are `disputed`; the `cost` so far, None
+        without prices, or with the `reasons` for which nobody can say it; and, where we are the provider, the `counters` of its quotas
+        and budgets. Where we are the consumer, `counts` and `cost` go as far as what has come, signed for or not; by a transfer without
+        receipts that is our own word, `consumer-only`, and on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
         last = standing([reading for account in accounts for reading in await self._readings(account, (inf,), accounts)])
@@ -102,7 +102,7 @@ class Bills:
             "counters": counters,
             "transfers": [
                 *[
-                    _told(each, over=await self._over(each.transfer))
+                    _told(each, "signed-elsewhere" if await self._elsewhere(each, accounts) else await self._status(each))
                     for each in accounts
                     if all(one.transfer != each.transfer for one in alone)
                 ],
@@ -129,7 +129,7 @@ class Bills:
         period = min(first, last) if begins is None else begins, last
         readings = [reading for account in accounts for reading in await self._readings(account, period, accounts)]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
-        unsigned = [each for each in accounts if not each.sequence and await signed_elsewhere(self._store, each, accounts) is None]
+        unsigned = [each for each in accounts if not each.sequence and not await self._elsewhere(each, accounts)]
         alone = [each for account in unsigned for each in _counted(account) if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
@@ -143,6 +143,13 @@ class Bills:
         before = (now + AHEAD_SECONDS_MAX,)
         readings = [reading for account in accounts for reading in await self._readings(account, before, accounts)]
         return max((int(each.at) + 1.0 for each in readings if each.attested == "both"), default=now)
+
+    async def _elsewhere(self, account: Metered, accounts: Sequence[Metered]) -> bool:
+        return not account.sequence and await signed_elsewhere(self._store, account, accounts) is not None
+
+    async def _status(self, account: Metered) -> str:
+        """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
+        return "ended" if account.status == "open" and await self._over(account.transfer) else account.status
 
     async def _over(self, transfer: str) -> bool:
         """Whether a transfer has ended, so that nothing more comes."""
@@ -201,11 +208,10 @@ def _came(came: Came, *, over: bool) -> dict[str, Any]:
     return said | {"counts": came.counts.claims(), "updated": rfc3339(came.at)}
 
 
-def _told(account: Metered, *, over: bool) -> dict[str, Any]:
-    """`ended` is what was left open by a transfer that is over: nobody has signed that it is complete, and nothing more comes."""
+def _told(account: Metered, status: str) -> dict[str, Any]:
     return {
         "transfer": account.transfer,
-        "status": "ended" if over and account.status == "open" else account.status,
+        "status": status,
         "attested": account.attested,
         "sequence": account.sequence,
         "receipt": digest(account.receipt).hex() if account.receipt else None,

@@ -100,4 +100,5 @@ async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_sign
     assert whole.to_json() == (await other.invoice(ID, None, today + DAY)).to_json()
     assert early.total + late.total == whole.total
     assert (whole.counts.bytes, whole.left_out, whole.complete) == (LAYOUT.size_bytes, None, True)
-    assert (await one.usage(ID))["counts"] == (await other.usage(ID))["counts"]
+    assert (used := await one.usage(ID))["counts"] == (await other.usage(ID))["counts"]
+    assert [each["status"] for each in used["transfers"]] == ["signed-elsewhere", "ended"]
