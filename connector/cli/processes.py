@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
+STOPPED = {"TERMINATED": "ended by", "SUSPENDED": "suspended by"}  # in the others whoever refused a message has stopped nothing
 
 
 def negotiations(
@@ -364,7 +365,7 @@ def _print(view: Negotiation | Transfer) -> None:
             "in flight": view.in_flight,
             "last error": view.last_error,
             "terms": policy_text.labelled(terms) if isinstance(terms, dict) else None,
-            "ended by": view.ended_by,
+            **({name: view.ended_by} if (name := STOPPED.get(view.state)) else {}),
             "deadline": show.moment(view.due),
             "created": show.moment(view.created),
             "updated": show.moment(view.updated),

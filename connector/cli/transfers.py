@@ -83,6 +83,8 @@ def _start(agreement: str, _reason: str | None, common: Common) -> None:
     done(view, common)
     if view.state == "STARTED":
         show.note(f"`connector transfers address {view.pid}` shows where its data are, `transfers complete` says that they are fetched")
+    elif view.waiting == "us":
+        show.note("the peer could not be told; `connector dead-letters` shows what waits to be sent again")
     else:
         show.note(f"it waits for the peer; `connector show {view.pid}` shows how it goes on")
 

@@ -46,6 +46,18 @@ def test_one_that_does_not_start_says_why(command: Command, fake: FakeConnector,
     assert (ended.code, says in ended.err) == (code, True)
 
 
+def test_one_of_which_the_peer_could_not_be_told_names_the_dead_letters_and_nobody_who_ended_it(
+    command: Command, fake: FakeConnector, home: Path
+):
+    view = process_view(state="INITIAL", waiting="us", ended_by="peer", reasons=["nothing runs there"])
+    fake.answers |= {("POST", "/v1/transfers"): (201, process_view()), ("GET", T): (200, view)}
+    ended = command("transfers", "start", "urn:a")
+    assert "`connector dead-letters`" in ended.err
+    assert "ended by" not in ended.out
+    fake.answers[("POST", f"{T}/resume")] = (200, view | {"state": "SUSPENDED"})
+    assert "suspended by" in command("transfers", "resume", "urn:uuid:n1").out
+
+
 def test_the_address_is_shown_with_its_token_and_how_to_use_it(command: Command, fake: FakeConnector, home: Path):
     fake.answers[("GET", f"{T}/edr")] = (200, EDR)
     ended = command("transfers", "address", "urn:uuid:n1")
