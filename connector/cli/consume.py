@@ -263,6 +263,8 @@ async def _follow(client: ManagementClient, order: Pull, *, ends: bool = False) 
     finally:
         if not last.is_over and not ends:
             show.note(f"the connector goes on with it; `connector pulls {order.id}` follows it, `connector cancel {order.id}` ends it")
+            if last.size_bytes is None and last.received_bytes:
+                show.note("the data may have no end, and what comes is signed for; the same `get` with `--follow` takes it until Ctrl-C")
     return last, await _usage(client, last.agreement) if last.is_over and last.agreement is not None else None
 
 

@@ -242,6 +242,18 @@ def test_a_connector_that_goes_away_ends_with_1_and_says_how_to_go_on(
     assert "no answer from the connector" in ended.err
 
 
+@pytest.mark.parametrize("size_bytes", [None, 9])
+def test_who_looks_away_from_data_that_may_have_no_end_is_told_so(
+    command: Command, fake: FakeConnector, home: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int | None
+):
+    monkeypatch.setattr("connector.client.transport.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("connector.client.transport.FIRST_RETRY_SECONDS", 0.02)
+    fake.answers[("POST", "/v1/pulls")] = (201, pull_view("download", received_bytes=5, size_bytes=size_bytes))
+    fake.answers[("GET", "/v1/events")] = (503, problem(503, "busy", "draining"))
+    ended = command("get", "hospital", "urn:d:1", "--out", "x.csv")
+    assert ("may have no end" in ended.err and "the same `get` with `--follow`" in ended.err) is (size_bytes is None)
+
+
 def test_a_directory_is_no_place_for_a_download(command: Command, fake: FakeConnector, home: Path):
     ended = command("get", "hospital", "urn:d:1", "--out", ".")
     assert ended.code == 1
