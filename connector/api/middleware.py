@@ -15,7 +15,18 @@ from aiohttp.http import HttpVersion10
 from opentelemetry.trace import SpanKind
 
 from connector import telemetry
-from connector.errors import Busy, ConnectorError, PolicyError, SettingsError, TooLarge, TooSlow, UnsupportedMedia, WireError, answer_to
+from connector.errors import (
+    Busy,
+    ConnectorError,
+    PolicyError,
+    SettingsError,
+    SourceFailed,
+    TooLarge,
+    TooSlow,
+    UnsupportedMedia,
+    WireError,
+    answer_to,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[web.Request], Awaitable[None]]
@@ -124,7 +135,8 @@ def guard(
                 status, code = answer_to(e)
                 # What is wrong with the form of a message or a file is for both sides; other reasons may speak of persons.
                 more = {"reasons": e.reasons} if isinstance(e, WireError | SettingsError) and e.reasons != (e.message,) else {}
-                telemetry.log.info("refused", door=door, route=name, status=status, code=code, reason=e.message, **more)
+                say = telemetry.log.warning if isinstance(e, SourceFailed) else telemetry.log.info  # who asked has done nothing wrong
+                say("refused", door=door, route=name, status=status, code=code, reason=e.message, **more)
                 return _close_if_unread(request, again(render(request, e, status, code), e))
             except web.HTTPException as e:
                 error = ConnectorError(

@@ -230,6 +230,12 @@ async def test_each_error_of_the_tree_is_a_problem_with_its_status_code_and_trac
     assert '"event":"refused"' in log.getvalue()
 
 
+async def test_a_source_of_ours_that_fails_is_a_warning_and_a_wrong_request_is_none(log: io.StringIO):
+    await asked("GET", "/", routes=failing(errors.SourceFailed("it has changed: publish it again")))
+    await asked("GET", "/", routes=failing(errors.Refused("no")))
+    assert [orjson.loads(line)["level"] for line in log.getvalue().splitlines()] == ["warning", "info"]
+
+
 async def test_what_is_wrong_with_the_form_of_a_message_stands_in_the_log_too(log: io.StringIO):
     await asked("GET", "/", routes=failing(errors.WireError("not valid", ("`/a` is missing",))))
     await asked("GET", "/", routes=failing(errors.Refused("refused", ("of a person",))))
