@@ -243,7 +243,7 @@ class Feed:
 
     async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float | None) -> Process | None:
         """Return the process as soon as `until` holds, or as it stands when the time is over (None: it never is); None if there
-        is none."""
+        is none. `until` is asked at each commit of the process, and neither blocks nor raises."""
         over: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
         waiting = self._by_pid.setdefault(pid, {})
         waiting[over] = until  # before the process is read: what is committed meanwhile is not missed
