@@ -151,7 +151,7 @@ async def test_a_dead_letter_whose_process_has_moved_on_is_not_sent_but_can_be_d
         letter = await dead(at, process)
     assert (await say(at, Move.COMPLETION, process, agreed)).json["state"] == "COMPLETED"
     answer = await at.us.manage("POST", f"/dead-letters/{letter['id']}/replay", {})
-    assert (answer.status, "discard it" in answer.json["detail"]) == (409, True)
+    assert (answer.status, f"`connector discard {letter['id']}` drops it" in answer.json["detail"]) == (409, True), answer.json
     assert (await at.us.manage("DELETE", f"/dead-letters/{letter['id']}")).status in (200, 204)
     assert process.pid not in await letters(at)
     assert (await at.us.manage("DELETE", f"/dead-letters/{letter['id']}")).status == 404
