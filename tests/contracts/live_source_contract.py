@@ -111,7 +111,7 @@ class LiveSourceContract:
         had: list[Records] = []
         async with opened(spring) as source, aclosing(source.follow(None, had.append)) as coming:
             given = 0
-            while given < 20:
+            while given < 8:
                 batch = await anext(coming)
                 if not batch.taken:
                     assert had == []
