@@ -53,15 +53,15 @@ def test_a_page_of_processes_is_found_by_indexes_and_not_sorted(tmp_path: Path, 
 def test_a_list_without_an_index_of_its_own_is_walked_in_pieces_and_is_the_same(tmp_path: Path):
     db = Explained(open_database(tmp_path / "q.db", cache_kib=1024))
     states = ["OFFERED", "FINALIZED", "OFFERED", "OFFERED", "REQUESTED", "OFFERED", "OFFERED"]
-    rows = [negotiation(f"{number:02}", state=states[number % 7], created=float(number % 11)) for number in range(40)]
+    rows = [negotiation(f"{number:02}", state=states[number % 7], created=float(number % 11)) for number in range(36)]
     begun(db._db, rows)
-    for state, peer in itertools.product((None, "OFFERED", "REQUESTED", "VERIFIED", "FINALIZED"), (None, PEER, "did:web:nobody.example")):
+    for state, peer in itertools.product((None, "OFFERED", "REQUESTED", "VERIFIED", "FINALIZED"), (None, "did:web:nobody.example")):
         wanted = [row for row in rows if state in (None, row.state) and peer in (None, row.peer)]
         where = [
             ("kind = ?", ("negotiation",)),
             *((f"{name} = ?", (value,)) for name, value in (("state", state), ("peer", peer)) if value),
         ]
-        for piece, forward, start in itertools.product((1, 4, 33, 100), (True, False), (None, (5.0, "16"))):
+        for piece, forward, start in itertools.product((1, 4, 33), (True, False), (None, (5.0, "16"))):
             listing = processes(SELECT_PROCESS, Kind.NEGOTIATION, state, peer, piece)
             assert (listing.sieved is None) == (state == "FINALIZED" or (state, peer) == (None, None))
             edges = [] if start is None else [(listing.beyond(forward), start)]
