@@ -30,7 +30,8 @@ def _differences(one: Told, other: Told) -> Iterator[str]:
         if first is None or second is None:
             present = first or second
             if present is not None and (present.receipts or all(key[0] != flow.transfer for flow in (other if first else one).flows)):
-                yield f"transfer {key[0]} is in the {'first' if first else 'second'} file alone, with {present.counts.bytes} bytes"
+                what = f"with {present.counts.bytes} bytes" if present.receipts else "and its consumer has signed for nothing of it"
+                yield f"transfer {key[0]} is in the {'first' if first else 'second'} file alone, {what}"
                 yield from _own(present, tuple(present.objects), other if first else one)
             continue
         yield from _flow(first, second, one, other)

@@ -54,6 +54,12 @@ def test_every_difference_is_a_sentence(second: Told, says: str):
     assert len(compare(second, ONE)) == 1
 
 
+def test_a_transfer_that_only_the_provider_knows_is_not_said_to_be_of_no_bytes():
+    unsigned = replace(FLOW, transfer="urn:uuid:u", objects={"manifest": "another"}, receipts=0, acknowledged=0, counts=Counts())
+    said = "transfer urn:uuid:u is in the first file alone, and its consumer has signed for nothing of it"
+    assert compare(replace(ONE, flows=(FLOW, unsigned)), THEIRS) == (said,)
+
+
 def test_a_promise_that_only_the_provider_has_made_is_no_difference():
     again = replace(FLOW, objects={"manifest": "another"}, receipts=0, acknowledged=0, counts=Counts())
     assert compare(replace(ONE, flows=(again, FLOW)), THEIRS) == ()
