@@ -32,7 +32,7 @@ ABOUT_A_PROVIDER = [about for about in LIES_OF if "receipt" not in about]
 # Refusals of signed objects that no single lie at a door can meet: of time, of order, of what is not asked for there.
 ELSEWHERE = {
     "claim-v", "claim-iss", "claim-at", "claim-from", "claim-to", "claim-flows", "claim-totals", "claim-peer", "claim-clos",
-    "claim-ends", "claim-own", "jws-length",
+    "claim-ends", "claim-own", "claim-lines", "jws-length",
     "jws-key-ended", "manifest-issuer", "receipt-issuer", "receipt-pending", "sequence-stale", "sequence-conflict",
     "account-complete", "account-disputed", "records-differ", "ack-issuer", "ack-stale", "ack-conflict", "restored-behind",
     "totals-differ", "flows-twice", "header-length",
