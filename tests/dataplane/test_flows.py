@@ -27,7 +27,7 @@ from tests.dataplane.rig import TRANSFER, Rig, ShiftedClock, process, provider, 
 
 SIZE_BYTES = 8 * 1024 * 1024  # more than both kernels and the readers hold: the stream is in its middle
 CUT_SECONDS = 1.0  # the promise
-BOUND_SECONDS = 0.3  # ahead, in tests where time cuts
+BOUND_SECONDS = 1.0  # ahead, in tests where time cuts: by then the stream has to run, on a busy machine too
 
 
 def quiet_flows() -> tuple[Flows, list[str]]:

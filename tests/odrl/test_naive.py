@@ -36,6 +36,7 @@ def agreed(seed: int, triples: int, *, plain: bool = True) -> Iterator[str]:
         yield result
 
 
+@pytest.mark.slow
 def test_the_engine_agrees_with_a_naive_evaluator_on_twenty_thousand_policies_requests_and_worlds() -> None:
     found = Counter(result for seed in range(TRIPLES // PER_POLICY) for result in agreed(seed, PER_POLICY))
     assert found.total() == TRIPLES
