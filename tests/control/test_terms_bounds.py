@@ -35,7 +35,7 @@ def at_the_limits() -> dict[str, Policy]:
         "choices": offer(rule(*[purpose("isAnyOf", [f"a{k}" for k in range(n, n + 20)]) for n in range(36)])),
         "bars": offer(rule(*[purpose("isNoneOf", [f"b{k}" for k in range(n, n + 20)]) for n in range(36)])),
         "prohibitions": offer(rule(), prohibitions=tuple(rule(count("gteq", n), action=several(38)) for n in range(18))),
-        "duties": offer(*[rule(count("lteq", n + 1), duty=[{"action": name} for name in several(10)]) for n in range(60)]),
+        "duties": offer(*[rule(count("lteq", n + 1), duty=[{"action": name} for name in several(10)]) for n in range(15)]),
         "months": offer(rule(*[leaf("odrl:elapsedTime", "lteq", f"P{n}M") for n in range(1, 7)], *[count("neq", n) for n in range(700)])),
         "plain": offer(rule()),
     }
