@@ -341,7 +341,7 @@ class Draft:
     def attestation(self, lines: bytes, **changed: Any) -> dict[str, Any]:
         """What the exporter signs of lines with this SHA-256."""
         by = next((value.get("by") for kind, value in self.members if kind == "evidence"), None)
-        said = Attestation(by if by in KEYS else PROVIDER, NOW + 60, lines)
+        said = Attestation(by if by in list(KEYS) else PROVIDER, NOW + 60, lines)
         return {"jws": signed(replace(said, **changed))}
 
     @property
