@@ -20,6 +20,7 @@ BUSY_TIMEOUT_MS = 5_000  # how long a start waits for another program that is wr
 CACHED_STATEMENTS = 256  # more than there are different statements, so that none is compiled twice
 LEAST_SQLITE = (3, 37, 0)  # the first with STRICT tables
 WAL_LIMIT_BYTES = 64 << 20  # a log that a burst has blown up is cut back to this
+AGAIN_BYTES = 1 << 20  # of such a log are written once more at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,6 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
     _create(path)
     db: sqlite3.Connection | None = None
     try:
-        left = (wal := path.with_name(f"{path.name}-wal")).exists() and wal.stat().st_size > 0
         db = connect(path, cache_kib=cache_kib)
         _check_ours(db, path)
         _make_private(path)
@@ -95,9 +95,8 @@ def open_database(path: Path, *, cache_kib: int, migrations: Sequence[Migration]
         db.execute("pragma synchronous=full")
         db.execute("pragma secure_delete=fast")  # overwrite what is deleted where that costs no page more, on whatever build
         db.execute(f"pragma journal_size_limit={WAL_LIMIT_BYTES}")
+        _once_more(db, path)
         migrate(db, path, shipped() if migrations is None else migrations)
-        if left:  # whoever wrote it may have ended because the disk did not keep it: what is read of it is written once more
-            db.execute("pragma wal_checkpoint(passive)").fetchall()
     except (sqlite3.Error, StoreError) as error:
         if db is not None:
             db.close()
@@ -119,6 +118,27 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             if not is_busy(error) or time.monotonic() > ends:
                 raise
             time.sleep(0.01)
+
+
+def _once_more(db: sqlite3.Connection, path: Path) -> None:
+    """Write what a process has left in the write-ahead log once more: it may have ended because the disk did not keep that, and a kernel
+    says so once. In its place, which needs no room: a checkpoint would, and a disk that is full is no reason not to start."""
+    db.execute("begin immediate")  # nobody else appends to it
+    try:
+        log = os.open(f"{path.resolve()}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while piece := os.pread(log, AGAIN_BYTES, at):
+                at += os.pwrite(log, piece, at)
+            os.fsync(log)
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise StoreError(
+            f"the write-ahead log of the database `{path}` cannot be written: {error.strerror}; look after that disk"
+        ) from error
+    finally:
+        db.execute("rollback")
 
 
 def is_busy(error: sqlite3.Error) -> bool:

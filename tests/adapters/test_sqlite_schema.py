@@ -59,16 +59,55 @@ def test_a_file_that_others_may_read_is_closed_to_them(tmp_path: Path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_a_process_has_left_in_the_write_ahead_log_is_written_once_more_at_the_next_start(tmp_path: Path):
+def test_what_a_process_has_left_in_the_write_ahead_log_is_written_once_more_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In its place: a disk that is full has no room for it elsewhere."""
     db = opened(tmp_path / "q.db", ONE)
     for suffix in ("", "-wal"):  # as it stands when a process ends, here because the disk did not keep what it wrote
         shutil.copy(tmp_path / f"q.db{suffix}", tmp_path / f"left.db{suffix}")
     db.close()
-    db = opened(tmp_path / "left.db", ONE)
-    shutil.copy(tmp_path / "left.db", tmp_path / "alone.db")
+    log, size_bytes = tmp_path / "left.db-wal", (tmp_path / "left.db").stat().st_size
+    left, done, write, flush = log.read_bytes(), list[bytes | str](), os.pwrite, os.fsync
+
+    def noted(descriptor: int, content: bytes, at: int) -> int:
+        assert os.path.samestat(log.stat(), os.fstat(descriptor))
+        done.append(content[:1000])
+        return write(descriptor, content[:1000], at)
+
+    def flushed(descriptor: int) -> None:
+        assert os.path.samestat(log.stat(), os.fstat(descriptor))
+        done.append("flushed")
+        flush(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", noted)
+        patched.setattr(os, "fsync", flushed)
+        db = opened(tmp_path / "left.db", ONE)
+    assert done == [*(left[at : at + 1000] for at in range(0, len(left), 1000)), "flushed"]
+    assert (log.read_bytes(), (tmp_path / "left.db").stat().st_size) == (left, size_bytes)
+    assert db.execute("select x from a").fetchall() == [("semi;colon",)]
     db.close()
-    with closing(sqlite3.connect(tmp_path / "alone.db")) as alone:
-        assert alone.execute("select x from a").fetchall() == [("semi;colon",)]
+
+
+def test_a_write_ahead_log_that_the_disk_does_not_take_is_no_ground_to_start_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    opened(tmp_path / "q.db").close()
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        with pytest.raises(StoreError, match="look after that disk"):
+            opened(tmp_path / "q.db")
+    opened(tmp_path / "q.db").close()
+
+
+def test_a_database_may_stand_elsewhere(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "q.db").symlink_to("disk/q.db")
+    for _ in range(2):
+        opened(tmp_path / "q.db").close()
+    assert [each.name for each in (tmp_path / "disk").iterdir()] == ["q.db"]
 
 
 def test_a_database_whose_name_the_disk_did_not_keep_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
