@@ -22,7 +22,6 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -37,6 +36,7 @@ VERSION: Final = 2
 UNATTESTED: Final = 1  # the version whose files end without an attestation
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # a policy, or the decision about one; a receipt has 1 KB
 SIZE_MAX: Final = 2**53 - 1
+YEAR_10000: Final = 253_402_300_800  # in POSIX seconds: RFC 3339 says no later instant
 HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 DIGEST_BYTES: Final = 32
 NO_VALUES: Final[Mapping[str, object]] = {}
@@ -61,7 +61,7 @@ def _number(value: object) -> bool:
 
 
 def _instant(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < YEAR_10000
 
 
 def _base64(value: object) -> bool:
@@ -95,6 +95,10 @@ def _key(value: object) -> bool:
         return False
     times = all(value[name] is None or _instant(value[name]) for name in ("notBefore", "notAfter"))
     return times and isinstance(value["kid"], str) and isinstance(value["x"], str)
+
+
+def _ending(value: object) -> bool:
+    return isinstance(value, dict) and all(_number(count) and count > 0 for count in value.values())
 
 
 def _each(form: Is) -> Is:
@@ -182,7 +186,7 @@ KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
     },
     "consistency": {"log": TEXT, "old": NUMBER, "size": NUMBER, "proof": HASHES},
     "attestation": {"jws": TEXT},
-    "end": {"members": Form(lambda value: isinstance(value, dict) and all(map(_number, value.values())), "counts by kind")},
+    "end": {"members": Form(_ending, "counts by kind, none of them 0")},
 }
 # The order of kinds: what stands before the objects and entries, these in the order of the ledger, what is signed of it all, and the end.
 BEFORE: Final = ("evidence", "identity", "agreement", "negotiation", "transfer", "decision", "invoice", "checkpoint")

@@ -182,8 +182,11 @@ def exactly(at: float) -> str:
 
 
 def rfc3339(at: float) -> str:
-    """POSIX seconds as RFC 3339, to the second."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """POSIX seconds as RFC 3339, to the second; what it cannot say, as whoever signs may say anything, as the number that it is."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, OSError, ValueError):
+        return f"{at} s after 1970"
 
 
 def _when(at: float | None) -> str | None:

@@ -68,9 +68,10 @@ def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[
         found.append(finding("end-last", ordered[-1]))
     elif not found:
         said = ends[0].value["members"]
-        for kind in sorted(said.keys() | (members.keys() - {"end"})):
-            if said.get(kind, 0) != len(members.get(kind, ())):
-                values = {"kind": kind[:40], "said": said.get(kind, 0), "found": len(members.get(kind, ()))}
+        counted = {kind: len(each) for kind, each in members.items() if kind != "end"}
+        for kind in sorted(said.keys() | counted.keys()):
+            if said.get(kind, 0) != counted.get(kind, 0):
+                values = {"kind": kind[:40], "said": said.get(kind, 0), "found": counted.get(kind, 0)}
                 found.append(finding("end-counts", ends[0], "/members", values))
     agreements = members.get("agreement", [])
     if len(agreements) != 1:
@@ -86,18 +87,23 @@ def _shape(members: dict[str, list[Member]], ordered: list[Member], found: list[
 def _attested(case: Case, body: bytes) -> int | None:
     """When (POSIX seconds) the exporter has signed that the file is all that it has; None if it has not, and a finding where it has to."""
     attestations = case.of("attestation")
-    if not attestations and case.header.value["version"] != UNATTESTED:
+    if case.header.value["version"] == UNATTESTED:
+        for member in attestations:
+            case.fault("kind-unknown", member, "/kind")
+        return None
+    if not attestations:
         case.fault("attestation-missing")
     for member in attestations[1:]:
         case.fault("attestation-twice", member)
     read = case.object(Attestation, case.exporter, attestations[0]) if attestations else None
     if read is None:
         return None
-    if read.value.lines != sha256(body[: read.member.offset]).digest():
-        case.fault("attestation-other", read.member, "/jws")
-    if read.value.issued != int(case.header.value["at"]):
-        case.fault("attestation-time", read.member, "/jws")
-    return int(read.value.issued)
+    same = read.value.lines == sha256(body[: read.member.offset]).digest()
+    then = read.value.issued == int(case.header.value["at"])
+    for code, holds in (("attestation-other", same), ("attestation-time", then)):
+        if not holds:
+            case.fault(code, read.member, "/jws")
+    return int(read.value.issued) if same and then else None
 
 
 def _strangers(case: Case, logs: Ledgers) -> None:

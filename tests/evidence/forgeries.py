@@ -97,6 +97,12 @@ def attested(draft: Draft, **changed: Any) -> None:
     draft.members.append(("attestation", draft.attestation(lines, **changed)))
 
 
+def counted(draft: Draft) -> dict[str, int]:
+    """What the end of a file counts, once it is attested."""
+    attested(draft)
+    return {kind: len(draft.all(kind)) for kind, _ in draft.members}
+
+
 def attested_before(forge: Forge) -> Forge:
     """What is done to a file after its exporter has signed it."""
     return lambda draft: (attested(draft), forge(draft))
@@ -294,6 +300,11 @@ FORGERIES: list[tuple[str, str, Forge]] = [
     ("an attestation before the entries", "order-other", lambda draft: (attested(draft), draft.members.append(draft.members.pop(-2)))),
     ("an end before the end", "end-last", lambda draft: draft.members.insert(5, ("end", {"members": {}}))),
     ("an end that counts what is not there", "end-counts", lambda draft: setattr(draft, "ending", {"evidence": 1})),
+    ("an end that counts itself", "end-counts", lambda draft: draft.members.append(("end", {"members": counted(draft) | {"end": 1}}))),
+    ("an end that counts what is none", "member-form", lambda draft: draft.members.append(("end", {"members": counted(draft) | {"x": 0}}))),
+    ("an attestation in a file of before there were any", "kind-unknown", put("evidence", version=1)),
+    ("a header of an instant that no calendar has", "member-form", put("evidence", at=1e300)),
+    ("an attestation of an instant that no calendar has", "attestation-time", lambda draft: attested(draft, issued=10**14)),
     ("an agreement behind its transfer", "order-other", lambda draft: draft.members.append(draft.members.pop(draft.place("agreement")))),
     # identities
     ("no identity of a party", "identity-missing", drop("identity", 1)),

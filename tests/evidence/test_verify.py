@@ -34,6 +34,10 @@ def test_whatever_is_forged_and_sealed_anew_is_refused_with_its_code(code: str, 
     report = verify(draft.data)
     assert code in {each.code for each in report.findings}, report.findings
     assert not report.sound
+    assert report.to_json()["sound"] is False
+    if code in ("attestation-other", "attestation-time"):
+        assert report.told is not None
+        assert report.told.attested is None, "nobody has signed these lines"
 
 
 @pytest.mark.parametrize(("code", "story"), [each[1:] for each in LIES], ids=[each[0] for each in LIES])
