@@ -1,8 +1,8 @@
 """Requests to a sink that we sign, and its answers, whose signatures are looked at (RFC 9421).
 
-As with requests for data (`connector.intake.signed`) every request asks for a signed answer; the first of each method is signed, and all of
-them once the sink has shown that it knows signatures. Where an agreement demands signed requests it holds of both sides, since here they
-have changed places: each of ours is signed, and nothing leaves before the consumer has signed that the sink is its own.
+As with requests for data (`connector.intake.signed`) every request asks for a signed answer; the first is signed, which brings no data, and
+all of them once the sink has shown that it knows signatures. Where an agreement demands signed requests it holds of both sides, since here
+they have changed places: each of ours is signed, and nothing leaves before the consumer has signed that the sink is its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whoever asks with signatures (RFC 9421): requests as they go out, and what their answers have to be signed over.
 
 Pure: clock, keys and chance are given. Every request asks for a signed answer. It is signed itself where that is demanded, once the other
-side has shown that it knows signatures, by one of its answers or by asking for ours, and if it is the first of its method with its token:
-whoever keeps such a one can show later who has asked, and to whoever knows none it is one field more. An answer that is signed has to hold.
+side has shown that it knows signatures, by one of its answers or by asking for ours, and if it is the first with its token: whoever keeps
+such a one can show later who has asked, and to whoever knows none it is one field more. An answer that is signed has to hold.
 """
 
 from __future__ import annotations
@@ -43,23 +43,22 @@ class Asked:
 
 
 class Asking:
-    """Requests to `other` (a participant id) under one binding. `signs` is whether all from now on are signed, and not only the first of
-    each method with each token; `answered` whether `other` has signed an answer before. A token is covered by its digest, unless `other`
-    asks for itself."""
+    """Requests to `other` (a participant id) under one binding. `signs` is whether all from now on are signed, and not only the first with
+    each token; `answered` whether `other` has signed an answer before. A token is covered by its digest, unless `other` asks for itself."""
 
     def __init__(self, means: Means, other: str, binding: http.Binding, *, signs: bool = False) -> None:
         self._means, self._other, self._binding = means, other, binding
         self.signs, self.answered, self._digests = signs, False, True
         self._offers = True  # signatures that nobody has asked for
-        self._offered: tuple[str, str | None] = "", None  # to which method, with which token, the last one was
+        self._offered: str | None = ""  # with which token the last one was
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Asked:
         """The request to send. A `body` that is at hand is covered by its `Content-Digest`. Raises SignatureRefused for a header that
         nobody could sign."""
         nonce = urlsafe_b64encode(self._means.random(NONCE_BYTES)).rstrip(b"=").decode("ascii")
         out, binding = dict(headers), self._binding
-        offered = method, out.get("Authorization")
-        signs = self.signs or (self._offers and offered != self._offered)
+        token = out.get("Authorization")
+        signs = self.signs or (self._offers and token != self._offered)
         asks = http.ask(binding.of_answer, nonce=None if signs else nonce, binding=binding)
         out["Accept-Signature"] = asks
         if body is not None:
@@ -72,7 +71,7 @@ class Asking:
                 out["Qiao-Authorization-Digest"] = lower[AUTHORIZATION][0]
             given = http.sign(request, self._means.signer(), self._means.now(), nonce=nonce)
             out["Signature-Input"], out["Signature"] = given
-            self._offered = offered
+            self._offered = token
             lower |= {http.INPUT: (given[0],), http.SIGNATURE: (given[1],)}
         return Asked(request, out, signs, None if signs else nonce)
 

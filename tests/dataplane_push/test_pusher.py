@@ -235,7 +235,7 @@ async def test_of_a_push_that_is_revoked_both_sides_have_what_was_verified_befor
 
 @dataclass
 class Plain:
-    """Anybody's sink. It answers with `status`."""
+    """Anybody's sink. It answers with `status`, and takes no data with a header that it does not know."""
 
     status: int = 201
     head: int = 405
@@ -245,7 +245,7 @@ class Plain:
         if request.method == "HEAD":
             return web.Response(status=self.head)
         self.got.append((request.method, await request.read(), request.headers.get("Authorization")))
-        return web.Response(status=self.status)
+        return web.Response(status=400 if "Signature" in request.headers else self.status)
 
 
 @asynccontextmanager
