@@ -182,7 +182,7 @@ _SECRET_ENDINGS = ("_token", "_secret", "_password", "_key", "authorization")
 # private key in PEM form, and a value that is called a token, a secret or a signature in a query, a form, a document or a `repr`.
 _SECRETS = re.compile(
     r"(?i:(?<=\bbearer )|(?<=\bbasic )|(?<=\bdpop )) *[\w.~+/=-]+"
-    r"|(?:(?<=://)|(?<=:/))[^\s/?#@]+(?=@)"
+    r"|(?:(?<=://)|(?<=:/))[^\s/?#]+(?=@)"
     r"|\beyJ[\w-]{4,}(?:\.[\w-]*)*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?!-----END).)*"
     r"""|(?i:(?<=token)|(?<=authorization)|(?<=secret)|(?<=password)|(?<=signature)|(?<=\bsig)|(?<=api_key))(?:=|['"]\s*:\s*['"])[^\s&'"]+""",

@@ -203,19 +203,21 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 
 def _url_problem(url: str) -> str | None:
+    # This is printed, and whatever else is wrong with it: a secret may stand before an `@`.
+    it_is = f"is `{url}`," if "@" not in url else "is not shown, as it has an `@` with what may be a secret before it; it is"
     try:
         address = urlsplit(url)
         port_is_valid = address.port is None or address.port > 0
     except ValueError:
-        return f"is `{url}`, not an address"
-    if address.username is not None:  # a secret may stand there, and this is printed
+        return f"{it_is} not an address"
+    if address.username is not None:
         return "has a user before its host, which is not shown here; it may have no more than scheme, host, port and path"
     if address.scheme not in ("http", "https"):
-        return f"is `{url}`, without http:// or https:// at its start"
+        return f"{it_is} without http:// or https:// at its start"
     if not address.hostname or not port_is_valid or re.search(r"\s", url):
-        return f"is `{url}`, not an address"
+        return f"{it_is} not an address"
     if address.query or address.fragment:
-        return f"is `{url}`, which has more than scheme, host, port and path"
+        return f"{it_is} with more than scheme, host, port and path"
     return None
 
 

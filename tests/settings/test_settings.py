@@ -136,6 +136,14 @@ def test_a_mistake_is_named_with_its_remedy(text: str, field: str, says: str):
     assert says in found.get(field, ""), found
 
 
+@pytest.mark.parametrize("url", ["https://u:hush@h:99999", "https://u:hu[sh@h", "https://u:hu/sh@h", "u:hush@h", "https:/u:hush@h"])
+def test_an_address_with_what_may_be_a_secret_is_not_shown_whatever_is_wrong_with_it(url: str):
+    for section, field in (("protocol", "url"), ("telemetry", "otlp_endpoint")):
+        said = findings(f"[{section}]\n{field} = '{url}'")[f"{section}.{field}"]
+        assert said.startswith("is not shown, as it has an `@`"), said
+        assert "sh@" not in said
+
+
 # (environment, the field of the finding, what it says)
 ENVIRONMENT_MISTAKES = [
     ({"QIAO_PROTOCOL_PORT": "http"}, "protocol.port", "is `http`; write a whole number"),
