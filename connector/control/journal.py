@@ -230,8 +230,8 @@ class Feed:
         for record in changes.saves:
             if isinstance(record, Process) and (waiting := self._by_pid.get(record.pid)):
                 for over, until in waiting.items():
-                    if not over.done() and until(record):
-                        over.set_result(record)
+                    if not over.done():
+                        _tell(over, until, record)
         if evidence:
             for reader in self._readers:
                 reader.tell(evidence)
@@ -243,7 +243,7 @@ class Feed:
 
     async def wait(self, kind: Kind, pid: str, until: Callable[[Process], bool], timeout_seconds: float | None) -> Process | None:
         """Return the process as soon as `until` holds, or as it stands when the time is over (None: it never is); None if there
-        is none. `until` is asked at each commit of the process, and neither blocks nor raises."""
+        is none. `until` is asked at each commit of the process, and does not block; what it raises is raised here."""
         over: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
         waiting = self._by_pid.setdefault(pid, {})
         waiting[over] = until  # before the process is read: what is committed meanwhile is not missed
@@ -282,6 +282,14 @@ class Feed:
             if not reader.idle:
                 reader.hang_up()
         self.nudge()
+
+
+def _tell(over: asyncio.Future[Process | None], until: Callable[[Process], bool], process: Process) -> None:
+    try:
+        if until(process):
+            over.set_result(process)
+    except Exception as error:  # of whoever waits: what was committed is told to all others
+        over.set_exception(error)
 
 
 def _end(over: asyncio.Future[None]) -> None:

@@ -92,6 +92,49 @@ async def test_a_waiter_hears_of_a_state_that_did_not_last():
 
 
 @pytest.mark.asyncio
+async def test_what_a_waiter_cannot_ask_fails_it_and_neither_the_commit_nor_who_else_hears_of_it():
+    journal, feed = made()
+    told: list[Changes] = []
+    journal.listen(lambda changes, _: told.append(changes))
+    await journal.commit(Changes(saves=(negotiation("n"),)))
+    wrong = asyncio.create_task(feed.wait(N, "n", lambda process: process.version > 1 and bool(process.detail["nothing"]), WAIT_SECONDS))
+    right = asyncio.create_task(feed.wait(N, "n", lambda process: process.version > 1, WAIT_SECONDS))
+    await asyncio.sleep(0)
+    await journal.commit(Changes(saves=(negotiation("n", version=2),)))
+    assert len(told) == 2
+    assert (await right).version == 2
+    with pytest.raises(KeyError, match="nothing"):
+        await wrong
+
+
+class Slow(MemoryStore):
+    """A store that finds a process and tells it when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found, self.may = asyncio.Event(), asyncio.Event()
+
+    async def process(self, kind: Kind, pid: str) -> Process | None:
+        found = await super().process(kind, pid)
+        self.found.set()
+        await self.may.wait()
+        return found
+
+
+@pytest.mark.asyncio
+async def test_what_is_committed_while_a_waiter_reads_the_store_is_not_missed():
+    store = Slow()
+    await store.commit(Changes(saves=(negotiation("n"),)))  # by a process before this one: it is not at hand
+    journal = Journal(store, SetClock())
+    waiting = asyncio.create_task(Feed(journal).wait(N, "n", final, None))
+    await store.found.wait()
+    await journal.commit(Changes(saves=(negotiation("n", state="FINALIZED", version=2),)))
+    store.may.set()
+    async with asyncio.timeout(WAIT_SECONDS):
+        assert (await waiting).version == 2
+
+
+@pytest.mark.asyncio
 async def test_a_connector_that_stops_sends_all_waiters_home():
     journal, feed = made()
     await journal.commit(Changes(saves=(negotiation("a"), negotiation("b"))))
