@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+URL_CHARACTERS_MAX = 4096  # a signed object-store URL has about 1,000; what is remembered of others is bounded by it, too
 END_OF_AUTHORITY = re.compile(r"[/?#]")  # RFC 3986, 3.2
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 3986 has printable ASCII only. `urlsplit` would silently drop tabs and line ends; browsers take `\` for `/`.
@@ -25,6 +26,8 @@ def origin(url: str) -> str:
 
     Raises ValueError, whose text says what is wrong with the URL.
     """
+    if len(url) > URL_CHARACTERS_MAX:
+        raise ValueError(f"is longer than {URL_CHARACTERS_MAX} characters")
     if not ADDRESS.fullmatch(url):
         raise ValueError("has characters that a URL cannot have; percent-encode them, and write a host in its ASCII form")
     scheme, _, rest = url.partition("://")

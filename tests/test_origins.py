@@ -50,6 +50,8 @@ def test_an_origin_has_one_spelling(url: str, expected: str):
         ("https://peer.example%00.other/", "no host"),
         ("https://peer.example;x/", "no host"),
         ("https://a[::1]/", "no(t a URL| host)"),
+        ("https://peer.example/" + "a" * 4096, "longer than 4096"),
+        ("https://" + "a" * 4096, "longer than 4096"),
     ],
 )
 def test_what_has_no_origin_is_refused_with_its_reason(url: str, problem: str):
