@@ -7,7 +7,7 @@ tidies up when it goes on.
 
 What a disk has once refused to keep can be read, and may not be on it: the kernel says so once, and to whoever flushes it again that all is
 well. An open part flushes nothing more then, and its file carries a mark, as long as the kernel holds it: whoever opens it next writes all
-of it once more.
+of it once more. Where a file system has no such mark the part is removed: nobody takes it up again.
 """
 
 from __future__ import annotations
@@ -139,13 +139,13 @@ class FileSink:
 
     async def resume(self) -> int:
         stop = threading.Event()
-        await self._do(self._once_more)
+        await self._do(self._once_more, stop, stop=stop)
         self._appended_bytes, self._digest = await self._do(hash_file, self._descriptor, stop, stop=stop)
         return self._appended_bytes
 
     async def restart(self) -> None:
         await self._do(_empty, self._descriptor)
-        await self._do(self._once_more)
+        self._doubted = self._doubted and not self._marked
         self._appended_bytes, self._digest = 0, hashlib.sha256()
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -162,15 +162,18 @@ class FileSink:
                 rest = rest[written:]
 
     async def extents(self) -> Sequence[tuple[int, int]]:
-        await self._do(self._once_more)
+        stop = threading.Event()
+        await self._do(self._once_more, stop, stop=stop)
         return await self._do(_extents, self._descriptor)
 
-    def _once_more(self) -> None:
+    def _once_more(self, stop: threading.Event) -> None:
         """Write what an earlier attempt has left once more, if the disk did not keep it; nobody writes yet."""
         if not (self._marked and self._doubted):
             return
         for first, end in _extents(self._descriptor):
             for at in range(first, end, AGAIN_BYTES):
+                if stop.is_set():
+                    return
                 _write(self._descriptor, at, _read(self._descriptor, at, min(AGAIN_BYTES, end - at)))
         self._doubted = False
 
@@ -181,7 +184,10 @@ class FileSink:
             flush(self._descriptor)
         except OSError:
             self._doubted, self._marked = True, False
-            os.fchmod(self._descriptor, MODE | DOUBTED)
+            with suppress(OSError):
+                os.fchmod(self._descriptor, MODE | DOUBTED)
+            if not os.fstat(self._descriptor).st_mode & DOUBTED:
+                self._discard()
             raise
         if self._marked:
             os.fchmod(self._descriptor, MODE)

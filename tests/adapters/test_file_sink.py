@@ -560,6 +560,46 @@ async def test_what_the_disk_did_not_keep_is_never_said_to_be_durable_before_it_
     assert ((out / "a.bin").read_bytes(), (out / "a.bin").stat().st_mode & 0o7777) == (CONTENT, 0o600)
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_a_part_that_the_disk_did_not_keep_is_gone_where_a_file_system_has_no_mark_for_it(
+    out: Path, refuses: bool, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def unmarked(_descriptor: int, _mode: int) -> None:
+        if refuses:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    sinks = FileSinks([out])
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    await sink.write(0, CONTENT)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fchmod", unmarked)
+        patched.setattr(os, "fdatasync", broken)
+        with pytest.raises(SinkFailed, match="cannot be written"):
+            await sink.sync()
+    for call in (sink.sync, sink.commit):
+        with pytest.raises(SinkFailed, match="cannot be written"):
+            await call()
+    await sink.close()
+    sink = await sinks.open("a.bin", ID, overwrite=False)
+    assert await sink.resume() == 0
+    await sink.sync()
+    await sink.close()
+
+
+async def test_a_part_that_is_begun_anew_needs_no_look_at_what_the_disk_did_not_keep(out: Path):
+    (out / PART).write_bytes(CONTENT)
+    (out / PART).chmod(0o1600)
+    sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
+    await sink.restart()
+    await sink.append([CONTENT])
+    await sink.commit()
+    await sink.close()
+    assert ((out / "a.bin").read_bytes(), (out / "a.bin").stat().st_mode & 0o7777) == (CONTENT, 0o600)
+
+
 async def test_a_full_disk_fails_keeps_the_part_and_goes_on_when_there_is_room(out: Path):
     content = CONTENT[:200_000]
     mount = ("sh", "-c", f"mount -t tmpfs -o size=256k tmpfs '{out}' && exec \"$@\"", "sh")
