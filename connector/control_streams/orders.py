@@ -75,12 +75,15 @@ def ended_by_peer(process: Process) -> tuple[str, ...]:
 
 
 def paused(process: Process | None) -> tuple[str, ...]:
-    """Why nothing comes while the transfer of an order is suspended, in the words of whoever has suspended it. Nothing if it is not."""
+    """Why nothing comes while the transfer of an order is suspended, in the words of whoever spoke last: who has suspended it, or the
+    provider that does not let it go on. Nothing if it is not suspended."""
     if process is None or process.state != "SUSPENDED":
         return ()
-    who = "the provider has" if process.detail.get("ended_by") == "peer" else "we have"
+    refused = process.halted and process.detail.get("ended_by") == "peer"
+    who = "we have" if process.halted else "the provider has"
+    more = ", and the provider does not let it go on" if refused else ""
     why = "; ".join(process.detail.get("reasons") or ("no reason was given",))
-    return (f"{who} suspended the transfer: {why}",)
+    return (f"{who} suspended the transfer{more}: {why}",)
 
 
 def _exhausted(process: Process) -> tuple[str, ...]:

@@ -49,6 +49,15 @@ def test_an_order_that_fails_with_its_transfer_says_why(detail: dict[str, object
     assert all(reason.startswith(said) for reason, said in zip(error.reasons, says, strict=True))
 
 
+def test_who_has_suspended_the_transfer_of_an_order_is_not_who_has_refused_to_let_it_go_on():
+    suspended = replace(RUNNING, state="SUSPENDED", detail={"ended_by": "peer", "reasons": ["a pause"]})
+    assert orders.paused(suspended) == ("the provider has suspended the transfer: a pause",)
+    ours = replace(suspended, halted=True)
+    assert orders.paused(ours) == ("we have suspended the transfer, and the provider does not let it go on: a pause",)
+    assert orders.paused(replace(ours, detail={})) == ("we have suspended the transfer: no reason was given",)
+    assert orders.paused(RUNNING) == orders.paused(None) == ()
+
+
 def test_parts_are_found_again_by_peer_dataset_and_file():
     keys = [orders.left_by(each) for each in (ORDER, replace(ORDER, out="y"), replace(ORDER, peer="b"), replace(ORDER, dataset="c"))]
     assert len(set(keys)) == 4
