@@ -4,6 +4,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.asyncio
 LIMITS = Limits(1000, 0.2)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 SECRET = "file-of-the-operator"
+CRLF = "\r\n"
 
 
 @pytest.fixture
@@ -40,6 +42,14 @@ async def whole(_request: web.Request) -> web.Response:
     return Whole(b'{"a": 1}', 201, {"Location": "/v1/a"})
 
 
+async def same(_request: web.Request) -> web.Response:
+    return web.Response(body=b'{"a": 1}', status=201, headers={"Location": "/v1/a"}, content_type="application/json")
+
+
+async def split(_request: web.Request) -> web.Response:
+    return Whole(b"{}", 201, {"Location": "/v1/a\r\nSet-Cookie: b=c"})
+
+
 async def told(request: web.Request) -> web.Response:
     return web.json_response({"trace": telemetry.traceparent.get(), **request.match_info})
 
@@ -47,7 +57,8 @@ async def told(request: web.Request) -> web.Response:
 def routes(app: web.Application) -> None:
     app.router.add_post("/body", bodied)
     app.router.add_get("/told", told)
-    app.router.add_post("/whole", whole)
+    for name, handler in (("whole", whole), ("same", same), ("split", split)):
+        app.router.add_post(f"/{name}", handler)
     app.router.add_get("/things/{id}", told)
     app.router.add_get("/datasets/{id}", told)
     app.router.add_get("/agreements/{id}", told)
@@ -165,6 +176,18 @@ async def test_a_whole_answer_says_what_becomes_of_the_connection_and_nothing_of
     assert {b"Content-Type: application/json", b"Content-Length: 8", b"Location: /v1/a"} < set(lines)
     assert body[:8] == b'{"a": 1}'
     assert body.count(b"HTTP/1.1 201") == (1 if last else 0)
+
+
+async def test_a_whole_answer_is_what_aiohttp_makes_of_the_same_and_one_that_a_header_would_split_does_not_leave():
+    last = b"POST /same HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    asking = ("", "Connection: close", "Connection: keep-alive", "Accept-Encoding: gzip", "Cookie: a=b", "Expect: 100-continue")
+    async with opened(routes, [guard(telemetry.Tracing("test", 0.0), "protocol", problem)]) as door:
+        for version, header, body in product(("1.0", "1.1"), asking, ("", "abc")):
+            rest = f" HTTP/{version}\r\nHost: x\r\n{header}{header and CRLF}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            answers = [await spoken(door.port, b"POST /" + name + rest + last) for name in (b"whole", b"same")]
+            whole_, same_ = (sorted(line for line in answer.split(b"\r\n") if not line.startswith(b"Date: ")) for answer in answers)
+            assert whole_ == same_, (version, header, body)
+        assert await spoken(door.port, b"POST /split HTTP/1.1\r\nHost: x\r\n\r\n") == b""
 
 
 # ---- paths
