@@ -244,10 +244,9 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, content: 
         load(path, {})
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-)
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+FLAT = PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=3)
+JSON = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(st.text(max_size=5), FLAT, max_size=3)
 SECTION = st.sampled_from(
     ["participant", "protocol", "management", "egress", "store", "credentials", "limits", "telemetry", "sources", "x"]
 )
