@@ -65,9 +65,11 @@ Committed = tuple[Evidence, ...] | Conflict
 
 def end_process(error: BaseException) -> None:
     """What happens when a write fails: nobody may rely on this process any more, and starting anew is recovery."""
-    remedy = "look at its disk, and start again: what was acknowledged is kept, and nothing else was"
-    telemetry.log.error("the store cannot be written, the process ends", reason=f"{type(error).__name__}: {error}", remedy=remedy)
-    os._exit(EXIT_STATUS)
+    remedy = "look at its disk, and start again: what was acknowledged is kept"
+    try:
+        telemetry.log.error("the store cannot be written, the process ends", reason=f"{type(error).__name__}: {error}", remedy=remedy)
+    finally:
+        os._exit(EXIT_STATUS)
 
 
 @immutable
