@@ -31,6 +31,7 @@ from connector.dsp.messages import Kind, Move
 from connector.dsp.transfer import State
 from connector.errors import StoreError
 from connector.lasting import Lasting, pause_seconds
+from connector.metering.dating import Dating
 from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
 
@@ -280,12 +281,11 @@ class Keep:
 
 
 class Retention:
-    """The job. It runs at start and then every hour. Time passes as slowly as the slower of two clocks says, the one on the wall and
-    `steady`, which nobody sets: one that is set ahead, and comes back, makes no message and no key new that was heard before."""
+    """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
+    (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before."""
 
     def __init__(self, journal: Journal, keep: Keep, steady: Callable[[], float] = monotonic) -> None:
-        self._journal, self._steady = journal, steady
-        self._since = journal.clock.now(), steady()
+        self._journal, self._dating = journal, Dating(journal.clock.now, steady)
         self.keep = keep
         self._loop = Lasting("retention", self._turn, self._pause)
 
@@ -301,8 +301,7 @@ class Retention:
 
     async def sweep(self) -> dict[str, int]:
         """One bounded sweep; returns the deleted rows by table."""
-        wall, steady = self._since
-        now = min(self._journal.clock.now(), wall + self._steady() - steady)
+        now = self._dating.now()
         letters = await self._drop_letters(now - self.keep.processes_seconds)
         counts = await self._journal.store.sweep(
             inbox_before=now - self.keep.inbox_seconds,

@@ -14,6 +14,7 @@ from connector.control.journal import Journal
 from connector.control.watch import SWEPT_MAX, Keep, Retention
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
+from connector.metering.dating import BELIEVED_SECONDS
 from connector.ports import Store
 from connector.records import Changes
 from connector.settings.fields import RetentionSettings
@@ -100,6 +101,20 @@ async def test_a_clock_that_is_set_ahead_makes_nothing_older(store: Store):
     clock.at += 100.5
     await retention.sweep()
     assert await left(store) == EVERYTHING - {"key", "message"}
+
+
+@pytest.mark.asyncio
+async def test_after_a_sleep_of_the_machine_what_is_kept_is_kept_for_a_day_more_and_not_for_ever(store: Store):
+    clock, steady = SetClock(), [0.0]
+    await ended_at(store, clock.now())
+    retention = Retention(Journal(store, clock), KEEP, lambda: steady[0])
+    clock.at += 1e9
+    await retention.sweep()
+    assert await left(store) == EVERYTHING
+    steady[0] += BELIEVED_SECONDS
+    clock.at += BELIEVED_SECONDS
+    await retention.sweep()
+    assert not await left(store) & {"key", "message"}
 
 
 @pytest.mark.parametrize(("kind", "state"), [(N, "REQUESTED"), (N, "VERIFIED"), (T, "STARTED"), (T, "SUSPENDED")])

@@ -1,6 +1,6 @@
 """What is dated once, whatever is done to the clock."""
 
-from connector.metering.dating import Dating
+from connector.metering.dating import BELIEVED_SECONDS, Dating
 
 
 class Clocks:
@@ -36,3 +36,17 @@ def test_a_clock_that_the_other_side_bears_out_counts_again_and_one_that_it_does
     assert at.passes(1.0) == 1_000_001.0
     at.dating.agreed(at.wall - 20.0)
     assert at.passes(1.0) == 1_028_802.0
+
+
+def test_a_clock_that_stays_ahead_counts_after_a_day_as_nobody_may_bear_it_out_after_a_sleep_of_both_sides():
+    at = Clocks()
+    at.wall += 28_800.0
+    assert at.passes(1.0) == 1_000_001.0
+    assert at.passes(BELIEVED_SECONDS - 1.0) == at.wall - 28_800.0
+    assert at.passes(1.0) == at.wall
+    at.wall += 3600.0
+    assert at.passes(60.0) == at.wall - 3600.0, "that was the one before"
+    at.wall -= 3600.0
+    assert at.passes(BELIEVED_SECONDS) == at.wall
+    at.wall += 3600.0
+    assert at.passes(60.0) == at.wall - 3600.0, "it came back meanwhile: this is another one"
