@@ -74,6 +74,33 @@ def test_a_list_without_an_index_of_its_own_is_walked_in_pieces_and_is_the_same(
     db._db.close()
 
 
+@pytest.mark.parametrize("forward", [True, False])
+@pytest.mark.parametrize("state", [None, "OFFERED"])
+def test_what_changes_between_two_pieces_is_in_no_page_twice_and_hides_nothing_that_stays(tmp_path: Path, state: str | None, forward: bool):
+    db = open_database(tmp_path / "q.db", cache_kib=1024)
+    rows = [negotiation(f"{number:02}", state="OFFERED", created=float(number)) for number in range(30)]
+    begun(db, rows)
+    where = [("kind = ?", ("negotiation",)), ("state = ?", ("OFFERED",)) if state else ("peer = ?", (PEER,))]
+    listing = processes(SELECT_PROCESS, Kind.NEGOTIATION, state, None if state else PEER, 4)
+    pieces = Walk(listing, 1, where, (), forward, 100).run(process_of, place, db)
+    next(pieces)
+    seen = {row.pid for row in (rows[-4:] if forward else rows[:4])}
+    for number in (0, 1, 9, 15, 28, 29):  # before the place that was come to, and behind it
+        db.execute("update process set state = 'FINALIZED', final = 1 where pid = ?", (rows[number].pid,))
+    for number in (2, 14, 27):
+        db.execute("delete from process where pid = ?", (rows[number].pid,))
+    begun(db, [negotiation(f"new {number}", state="OFFERED", created=number) for number in (-1.0, 16.5, 99.0)])
+    found, behind = walked(pieces)
+    pids = [row.pid for row in found]
+    assert [place(row) for row in found] == sorted((place(row) for row in found), reverse=forward)
+    assert len(set(pids)) == len(pids)
+    touched = {rows[number].pid for number in ((0, 1, 9, 15, 28, 29) if state else ())} | {rows[number].pid for number in (2, 14, 27)}
+    assert seen | {row.pid for row in rows} - touched <= set(pids)
+    assert negotiation("new 16.5").pid in pids
+    assert not behind
+    db.close()
+
+
 def test_no_piece_of_a_list_by_a_state_that_none_has_looks_at_more_than_its_rows(tmp_path: Path):
     """By the instructions of SQLite, not by a clock."""
     db = open_database(tmp_path / "q.db", cache_kib=1024)
