@@ -287,9 +287,11 @@ def charge(process: Process, ruling: Ruling, now: float) -> Reaction:
     before = usage
     if charged is None:
         budgets = ((tally.rule, tally.operand) for tally in ruling.tallies if tally.pricing is not None and tally.rule in verdict.charged)
-        rows += taking(usage, process.pid, budgets, now)
+        rows += (taken := taking(usage, process.pid, budgets, now))
+        kept = replace(kept, detail=dict(kept.detail) | {"taken": True}) if taken else kept
     elif list(charged) != list(verdict.charged) and any(each.id == taken_id(process.pid) for each in usage.open):
         before = usage.settle(taken_id(process.pid), {}, now)
+        kept = replace(kept, detail=dict(kept.detail) | {"taken": False})
     if not rows and before is usage:
         return Reaction(kept, expects=ruling.expects)
     if ruling.set_aside:

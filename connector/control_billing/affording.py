@@ -198,8 +198,16 @@ async def owed(
     due = {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
     if not account.sequence:
         nothing = not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None  # before, it is not written
-        return due, nothing or await signed_elsewhere(store, account, await store.metered_of(account.agreement)) is not None
+        return due, nothing or await signed_elsewhere(store, account, await _spending(store, account)) is not None
     return due, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+
+
+async def _spending(store: Store, account: Metered) -> list[Metered]:
+    """The accounts that may have signed for what another holds, and whose transfers are over, and have the budget spend what they were
+    signed for: what goes back for any other is spent nowhere."""
+    signed = [each for each in await store.metered_of(account.agreement) if each.sequence and each.root == account.root]
+    processes = [await store.process(Kind.TRANSFER, each.transfer) for each in signed]
+    return [each for each, process in zip(signed, processes, strict=True) if process and process.final and process.detail.get("taken")]
 
 
 def reckoning(

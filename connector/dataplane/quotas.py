@@ -17,6 +17,7 @@ from collections import Counter as Numbers
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -129,25 +130,37 @@ class Ledger:
         self._tell(agreement)
 
     async def _balance(self, agreement: str, transfer: str) -> None:
+        """What is signed for elsewhere goes back in the write in which it is spent there: between two others could use it."""
+
         async def step() -> Changes | None:
             usage, account = await self._store.usage(agreement), await self._store.metered(transfer)
-            process = await self._store.process(Kind.TRANSFER, transfer)
             self._over.discard(transfer)
-            if usage is None or all(each.transfer != transfer for each in usage.open) or (process is not None and not process.final):
+            if usage is None or (after := await self._balanced(usage, transfer, account)) is usage:
                 return None
-            now = self._clock.now()
-            late = process is None or process.updated + AGREED_SECONDS < now
-            due, agreed = ({}, False) if account is None or late else await self.owed(account)
-            after = balanced(usage, transfer, due, now, agreed=agreed)
-            left = [each for each in after.open if each.transfer == transfer and each.operand != COUNT]
-            if any(not is_taken(each) for each in left):
-                self._over.add(transfer)
-            if any(-each.amount > due[each.rule, each.operand] for each in left if is_taken(each)):
-                self._returns[agreement] += 1
-                asyncio.get_running_loop().call_later(RETURN_SECONDS, self._returned, agreement)
+            signing = account is None or account.sequence
+            for other in () if signing else sorted({each.transfer for each in after.open if is_taken(each)} - {transfer}):
+                if (theirs := await self._store.metered(other)) is not None and theirs.sequence:
+                    after = await self._balanced(after, other, theirs)
             return _written(usage, after)
 
         await self._decide(step, agreement)
+
+    async def _balanced(self, usage: Usage, transfer: str, account: Metered | None) -> Usage:
+        process = await self._store.process(Kind.TRANSFER, transfer)
+        if all(each.transfer != transfer for each in usage.open) or (process is not None and not process.final):
+            return usage
+        now = self._clock.now()
+        late = process is None or process.updated + AGREED_SECONDS < now
+        due, agreed = ({}, False) if account is None or late else await self.owed(account)
+        after = balanced(usage, transfer, due, now, agreed=agreed)
+        left = [each for each in after.open if each.transfer == transfer and each.operand != COUNT]
+        if any(not is_taken(each) for each in left):
+            self._over.add(transfer)
+        rest = RETURN_SECONDS - (now - process.updated if process is not None else inf)  # it may have ended long ago, and owe ever since
+        if rest > 0 and any(-each.amount > due[each.rule, each.operand] for each in left if is_taken(each)):
+            self._returns[usage.agreement] += 1
+            asyncio.get_running_loop().call_later(min(rest, RETURN_SECONDS), self._returned, usage.agreement)
+        return after
 
     def _returned(self, agreement: str) -> None:
         """Who needs what a transfer that has ended will give back has waited long enough."""

@@ -26,10 +26,11 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Message, Move, Role
 from connector.errors import ConnectorError, Contradiction, Refused, TokenRefused, Withdrawn
 from connector.odrl import Options
-from connector.odrl.counters import Tally
+from connector.odrl.counters import Pricing, Tally
 from connector.odrl.operands import BYTE_COUNT, COUNT
 from connector.ports import SIGNED_REQUESTS, Caller, Participant
 from connector.records import Agreement, Changes, Conflict, Dataset, Expect, Reservation, Usage
+from connector.records.aside import TAKEN_MAX, taken_id
 from connector.vocabulary import read_profiles
 from tests.contracts.identity_contract import SetClock
 from tests.control.running import DATASET, Live, assembled
@@ -473,6 +474,24 @@ def test_what_counts_already_is_not_counted_twice():
     assert charge(process, ruling, T0).saves == ()
     again = charge(replace(process, detail={}), ruling, T0)
     assert (len(again.saves), again.expects) == (1, (Expect(Usage, "urn:a", 3),))
+
+
+def test_a_transfer_says_whether_what_it_takes_of_budgets_is_noted():
+    verdict = Verdict(True, "permit", "PERMITTED", (), None, {}, ("/permission/0",))
+    money = Tally("/permission/0", "money", (9,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
+    ruling = Ruling(verdict, None, tallies=(money,), usage=Usage("urn:a"))
+    process = transfer_of(Agreement("urn:a", "", "", "", "", "", {}, b""), detail={})
+    begun = charge(process, ruling, T0)
+    (usage,) = begun.saves
+    assert isinstance(usage, Usage)
+    assert (begun.process.detail["taken"], [each.id for each in usage.open]) == (True, [taken_id(process.pid)])
+    full = replace(
+        usage, open=tuple(replace(each, id=taken_id(f"t{n}"), transfer=f"t{n}") for n in range(TAKEN_MAX) for each in usage.open)
+    )
+    assert "taken" not in charge(process, replace(ruling, usage=full), T0).process.detail
+    other = replace(ruling, verdict=replace(verdict, charged=("/permission/1",)), usage=usage)
+    changed = charge(begun.process, other, T0)
+    assert (changed.process.detail["taken"], changed.saves[0].open) == (False, ())
 
 
 # What passes

@@ -24,6 +24,7 @@ from connector.records import Agreement, Changes, Dataset, Evidence, Reservation
 from connector.records.aside import Rest, aside_id, taken_id
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT, STATEMENT_AGREED
+from tests.metering import rig
 from tests.metering_bills.priced import agreement, money, price
 from tests.odrl_forms.shipped import options
 
@@ -210,6 +211,25 @@ async def test_what_is_owed_is_what_was_signed_for():
     assert await owed(store, lambda _: terms, signed) == (due, False)
     await store.commit(Changes(evidence=(Evidence(STATEMENT_AGREED, Kind.TRANSFER, "t1", None, None, 1.0),)))
     assert await owed(store, lambda _: terms, signed) == (due, True), "both have signed what it came to"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("by", "goes_back"),
+    [
+        (replace(ended("t2"), detail={"taken": True}), True),
+        (ended("t2"), False),
+        (replace(ended("t2", "STARTED"), detail={"taken": True}), False),
+        (None, False),
+    ],
+    ids=["over", "it began before there were such rows, or beyond the last of them", "it runs", "not stored any more"],
+)
+async def test_what_is_signed_for_elsewhere_goes_back_only_if_the_budget_spends_it_there(by: Process | None, goes_back: bool):
+    store, ack = MemoryStore(), rig.signed(rig.ACK)
+    left = brought("t1", ((1, 4),), asked=True)
+    other = brought("t2", ((1, 5),), sequence=1, ack=ack, status="complete")
+    await store.commit(Changes(saves=(AGREEMENT, left, other, ended("t1"), *((by,) if by else ()))))
+    assert await owed(store, lambda _: policy("50", MEGABYTE), left) == ({(RULE, EUR): 0}, goes_back)
 
 
 @pytest.mark.asyncio

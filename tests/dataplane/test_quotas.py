@@ -425,7 +425,7 @@ async def test_what_left_and_was_not_signed_for_goes_back_once_both_have_signed_
 @pytest.mark.asyncio
 @pytest.mark.parametrize("comes", [True, False])
 async def test_who_needs_what_is_about_to_come_back_waits_for_it_and_not_for_long(comes: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(quotas, "RETURN_SECONDS", 600.0 if comes else 0.0)
+    monkeypatch.setattr(quotas, "RETURN_SECONDS", 600.0 if comes else 0.2)
     desk, holder, process = await over_with(150)
     await holder.close()
     await desk.ledger.close()
@@ -444,6 +444,52 @@ async def test_who_needs_what_is_about_to_come_back_waits_for_it_and_not_for_lon
             await news.wait()
             news = desk.ledger.news(AGREEMENT)
     await desk.ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_signed_for_elsewhere_goes_back_in_the_write_in_which_it_is_spent_there():
+    """Between two writes somebody else could use it, and the budget would be overspent."""
+    desk, holder, first = await over_with(0)
+    account = await desk.journal.store.metered(first.pid)
+    assert account is not None
+    await holder.close()
+    await desk.ledger.close()
+    second = replace(first, pid="urn:second", peer_pid="urn:theirs", state="STARTED", version=1)
+    usage = await desk.journal.store.usage(AGREEMENT)
+    assert usage is not None
+    begun = replace(usage.reserve(taking(usage, second.pid, [(RULE, "money")], 0.0), 0.0), version=usage.version + 1)
+    signed = replace(account, transfer=second.pid, counts=Counts(200), version=1)
+    unsigned = replace(account, sequence=0, asked=True, version=account.version + 1)
+    await desk.journal.store.commit(Changes(saves=(second, begun, signed, unsigned)))
+
+    async def elsewhere(of: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
+        process = await desk.journal.store.process(Kind.TRANSFER, second.pid)
+        return {(RULE, "money"): of.counts.bytes if of.sequence else 0}, bool(process and process.final)
+
+    desk.ledger.owed = elsewhere
+    least = list[int]()
+    desk.journal.listen(lambda changes, _: least.extend(each.spent(RULE, "money") for each in changes.saves if isinstance(each, Usage)))
+    await desk.ledger.balance(AGREEMENT, first.pid)
+    assert await stands(desk) == (200, 0, 2)
+    await desk.journal.store.commit(Changes(saves=(replace(second, state="TERMINATED", version=2),)))  # nobody has heard of it yet
+    await desk.ledger.balance(AGREEMENT, first.pid)
+    assert (await stands(desk), least) == ((200, 0, 0), [200])
+
+
+@pytest.mark.asyncio
+async def test_of_what_has_been_owed_for_long_nobody_waits_for_the_return():
+    desk, holder, process = await over_with(150)
+    await holder.close()
+    await desk.ledger.close()
+    again = Desk(desk.journal.store, Counted())
+    again.ledger.owed = partial(owed, again)
+    await again.journal.store.commit(Changes(saves=(replace(process, updated=process.updated - 3_600.0, version=3),)))
+    await again.ledger.recover()
+    other = again.ledger.holder(AGREEMENT, "another")
+    assert await other.exchange([MONEY], {}) == "granted"
+    other.spend("money", 800)
+    await again.ledger.balance(AGREEMENT, process.pid)
+    assert await other.exchange([MONEY], {}) == "spent"
 
 
 @pytest.mark.asyncio
