@@ -206,9 +206,9 @@ def callback_of(caller: Caller, address: str) -> str:
     Raises Refused, which DSP 2025-1 calls an unrecoverable error: nothing is created.
     """
     try:
-        parts, known_origin = urlsplit(address), origin(address) in caller.participant.origins
+        known_origin, parts = origin(address) in caller.participant.origins, urlsplit(address)  # it remembers what it has split
     except ValueError:
-        parts, known_origin = urlsplit(""), False
+        known_origin, parts = False, urlsplit("")
     if parts.query or parts.fragment or not known_origin:
         known = ", ".join(f"`{o}`" for o in caller.participant.origins) or "none"
         raise Refused(

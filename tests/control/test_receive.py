@@ -1,6 +1,7 @@
 """What a peer may say to us and when, what it learns from our answers, and that one message is one commit."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest_asyncio
 
 from connector import telemetry
 from connector.app import Automatic
+from connector.control.receive import callback_of
 from connector.dsp import wire
 from connector.dsp.exchange import INITIAL
 from connector.dsp.messages import OTHER, Kind, Move, Role, path_of
+from connector.errors import Refused
+from connector.ports import Caller, Participant
 from tests.control.stand import DATASET, C, N, P, T, offer_terms, refusing, request, say, scripted, seen, standing
 from tests.pair import SCHEMAS, Desk, agreement, desk, document_of, fresh, transfer
 
@@ -372,6 +376,20 @@ async def test_what_crosses_a_message_of_ours_is_refused_and_both_stay(at: Desk)
         assert stored is not None
         assert (stored.state, stored.in_flight) == ("STARTED", Move.COMPLETION)
     assert (await at.us.state(T, process.pid, "COMPLETED")).version == stored.version + 1
+
+
+def test_of_callback_addresses_that_are_refused_nothing_is_kept():
+    caller = Caller(Participant("did:web:peer", "peer", "consumer", None, ("https://peer.example",)), {}, 0.0)
+    tracemalloc.start()
+    try:
+        for place in range(20):
+            for start in ("https://", "https://peer.example/"):
+                with pytest.raises(Refused, match="not understood"):
+                    callback_of(caller, f"{start}{place}" + "a" * 200_000)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000
 
 
 @pytest.mark.parametrize("kind", list(Kind))
