@@ -180,7 +180,8 @@ class Lives:
             flow.log.close(durable=True)
         except (OSError, SinkFailed) as error:
             telemetry.log.error("live transfer not durable", transfer=transfer, reason=str(error))
-            flow.log.doubt()
+            if isinstance(error, OSError):  # of the spool: the log knows itself what the disk has refused to keep of it
+                flow.log.doubt()
             flow.log.close(durable=False)
         flow.spool.close()
         await flow.close()

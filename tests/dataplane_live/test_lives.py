@@ -15,6 +15,7 @@ from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
+from connector.dataplane_live import marks
 from connector.dataplane_live.growing import LIFE_FILE
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
@@ -195,6 +196,22 @@ async def test_a_log_that_the_disk_has_not_kept_is_opened_anew_as_after_a_loss_o
         assert (flow.log.broken, flow.signed) == (True, 1)
         again = await lives.of(PERMIT)
         assert (again.log.broken, again.log.torn, again.log.leaves) == (False, True, 1)
+
+
+async def test_a_disk_that_is_full_while_a_log_is_closed_makes_nothing_doubtful_that_it_has_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(marks, "write", full)
+        async with living(tmp_path, faucet := Faucet()) as lives:
+            await come(lives, faucet, b"a\n")
+    assert "live transfer not durable" in capsys.readouterr().err
+    async with living(tmp_path, faucet) as lives:
+        flow = await lives.of(PERMIT)
+        assert (flow.log.torn, flow.log.leaves, flow.log.end) == (False, 2, 2), "it was written, and the machine has run on"
 
 
 async def test_on_a_full_disk_nothing_is_followed_and_nothing_begins_until_there_is_room(tmp_path: Path):
