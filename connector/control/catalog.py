@@ -257,9 +257,9 @@ class PeerCatalogs:
         reply = await self._peer.send(method, url, headers=headers, body=body, limit_bytes=CATALOG_BYTES_MAX)
         if reply.status >= 300:  # noqa: PLR2004
             code, reasons = wire.reasons_of(_json(reply.body))
-            challenge = reply.headers.get("www-authenticate")
-            said = "; ".join(reasons) or code or answers.in_words(reply.status, None, (), challenge).removeprefix(f"{reply.status}: ")
-            remedy = (answers.MENDED,) if reply.status in answers.NOT_US else ()
+            words = answers.in_words(reply.status, None, (), reply.headers.get("www-authenticate")).removeprefix(str(reply.status))
+            said = "; ".join(reasons) or code or words.removeprefix(": ") or "it does not say why"
+            remedy = (answers.MENDED,) if reply.status in answers.NOT_US and answers.MENDED not in said else ()
             apart = answers.by_clocks(reply.status, reply.headers.get("date"), self._clock.now())
             code = answers.CLOCKS_APART if apart else None
             text = f"`{participant.name}` refused with {reply.status}: {said}"

@@ -408,6 +408,12 @@ async def test_what_a_peer_says_about_its_catalog_comes_back(at: Desk):
     at.peer.script = lambda _m, _p, _d: (404, None)
     answer = await at.us.manage("POST", "/catalog", {"peer": "biopharma"})
     assert answer.json["detail"].startswith("`biopharma` refused with 404: the peer has nothing at this address, or does not say it")
+    at.peer.script = lambda _m, _p, _d: (503, None)
+    assert (await at.us.manage("POST", "/catalog", {"peer": "biopharma"})).json[
+        "detail"
+    ] == "`biopharma` refused with 503: it does not say why"
+    at.peer.script = lambda _m, _p, _d: (401, None)
+    assert str((await at.us.manage("POST", "/catalog", {"peer": "biopharma"})).json["reasons"]).count(MENDED) == 1
 
 
 def test_a_link_of_a_peer_that_is_no_address_is_the_peers_failure():
