@@ -21,7 +21,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
@@ -63,10 +63,18 @@ class Growing:
     def __init__(self, folder: Path, life: str) -> None:
         self._folder, self._life = folder, life
         self.lost = self.broken = False
+        with ExitStack() as opened:  # a disk that fails is asked again and again
+            self._open(opened, folder, life)
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack, folder: Path, life: str) -> None:
         try:
             self._rows = os.open(folder / ROWS_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened.callback(os.close, self._rows)
             self._slots = os.open(folder / POSITION_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            opened.callback(os.close, self._slots)
             self._marks = Marks(folder)
+            opened.callback(self._marks.close)
             self.torn = (said := (folder / LIFE_FILE).read_text()) not in (CLOSED, life)
             if said == life + DOUBTED:
                 self._life = said
@@ -271,9 +279,7 @@ class Growing:
             if durable and not (self.lost or self.torn or self.broken):
                 self._finish()
         finally:
-            for descriptor in (self._rows, self._slots):
-                os.close(descriptor)
-            self._marks.close()
+            self._opened.close()
             self._rows = self._slots = -1
 
     def _finish(self) -> None:

@@ -358,6 +358,25 @@ def test_a_log_that_could_not_be_closed_is_torn_for_whoever_opens_it(tmp_path: P
     log.close(durable=False)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_doubted_log_that_cannot_be_opened_leaves_no_file_open_however_often_it_is_asked_for(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+):
+    log = begun(tmp_path / "x", [(batch(2), "a")])
+    log.sync(log.unmarked, 1)
+    log.doubt()
+    log.close(durable=True)
+    with monkeypatch.context() as patched:
+        Failing(patched, "fsync", number)
+        with pytest.raises(SinkFailed, match="cannot be read"):
+            Growing(tmp_path / "x", "life")
+    held = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert [path for path in held if tmp_path in path.parents] == []
+    log = Growing(tmp_path / "x", "life")
+    assert (log.torn, log.leaves) == (True, 3)
+    log.close(durable=False)
+
+
 def test_what_is_no_log_is_refused(tmp_path: Path):
     begun(tmp_path / "x", []).close(durable=False)
     (tmp_path / "x" / ROWS_FILE).write_bytes(b"x" * HEAD_BYTES)
