@@ -160,7 +160,7 @@ class Receiver:
     @staticmethod
     def _evidence(before: Process, received: exchange.Received, after: Process, message: Message, now: float) -> tuple[Evidence, ...]:
         rows: tuple[Evidence, ...] = ()
-        if received.settled and before.in_flight and not message.move.termination:
+        if received.settled and before.in_flight and not received.overruled:
             rows = (fact(telemetry.IMPLIED, before, now, before.in_flight),)
         said: Mapping[str, Any] = {}
         if "code" in message.document or "reason" in message.document:

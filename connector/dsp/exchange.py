@@ -114,11 +114,12 @@ def changed(process: Process, **members: Any) -> Process:
 @dataclass(frozen=True, slots=True)
 class Received:
     """The outcome of `receive`. On a replay `process` is unchanged and the stored answer is due again. `settled` is the
-    id of our outbox row that this message answered by implication or overruled."""
+    id of our outbox row that this message answered by implication or, if `overruled`, made void: nothing says that the peer took it."""
 
     process: Process
     replay: bool = False
     settled: str | None = None
+    overruled: bool = False
 
 
 class _Standing(NamedTuple):
@@ -192,7 +193,8 @@ def receive(process: Process, message: Message, **more: Any) -> Received:
     peer_pid = process.peer_pid or message.pid_of(peer)
     now = _next(base, peer, move)
     moved = _moved(process, now, peer_pid=peer_pid, in_flight=None, in_flight_id=None, last_accepted=message.digest, **more)
-    return Received(moved, settled=process.in_flight_id)
+    overruled = ours is not None and (move.termination or (base is process and move is not ours))
+    return Received(moved, settled=process.in_flight_id, overruled=overruled)
 
 
 def send(process: Process, move: Move, outbox_id: str, **more: Any) -> Process:

@@ -378,6 +378,17 @@ async def test_what_crosses_a_message_of_ours_is_refused_and_both_stay(at: Desk)
     assert (await at.us.state(T, process.pid, "COMPLETED")).version == stored.version + 1
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_completion_of_theirs_wins_over_a_suspension_of_ours_of_which_nobody_is_said_to_have_taken_it(at: Desk):
+    process, agreed = await standing(at, T, "STARTED", P)
+    with scripted(at.peer, refusing(503, 99)):
+        await at.us.asked("POST", f"/transfers/{process.pid}/suspend", {"reason": "ours"})
+        assert (await say(at, Move.COMPLETION, process, agreed)).json["state"] == "COMPLETED"
+    assert [row for row in await at.us.connector.store.open_outbox() if row.pid == process.pid] == []
+    row = [(e.what, e.move) for e in await at.us.evidence(process.pid)]
+    assert row == [(telemetry.SENT, Move.SUSPENSION), (telemetry.RECEIVED, Move.COMPLETION)]
+
+
 def test_of_callback_addresses_that_are_refused_nothing_is_kept():
     caller = Caller(Participant("did:web:peer", "peer", "consumer", None, ("https://peer.example",)), {}, 0.0)
     tracemalloc.start()

@@ -138,6 +138,7 @@ def test_a_completion_wins_over_a_suspension_of_ours_since_nothing_is_left_to_su
     waiting = exchange.send(process("STARTED", us), Move.SUSPENSION, "row")
     received = exchange.receive(waiting, message(Move.COMPLETION, role=us))
     assert (received.process.state, received.process.in_flight, received.settled) == ("COMPLETED", None, "row")
+    assert received.overruled
     assert exchange.answered(received.process, "row") is received.process
     assert exchange.refused(received.process, "row") is received.process
 
