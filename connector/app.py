@@ -233,7 +233,7 @@ async def start(  # noqa: PLR0915 - the wiring is one list, read from top to bot
             prices=policies.prices, window_bytes=settings.metering.window_bytes, credit_windows=settings.metering.credit_windows,
         )  # fmt: skip
         stack.push_async_callback(accounts.close)
-        lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes)
+        lives = Lives(logs.folder / "live", streams, flows.cut, spool_bytes=settings.metering.spool_bytes, over=operations.terminate)
         journal.listen(lives.committed, Kind.TRANSFER)
         stack.push_async_callback(lives.close)
         await lives.sweep(store)

@@ -3,8 +3,8 @@
 What goes on is whole records in one spelling: a line ends with a line feed and is not empty; an event has its fields in lines that end
 with a line feed, data among them, and one empty line behind (WHATWG HTML, 9.2). What keeps a connection alive is no record. Where to go on
 after a cut is said by the last event's id (`Last-Event-ID`), or by a member of the last line that a parameter of the query repeats. Without
-either whatever a source sends when it is asked again is new, so one that begins anew is no live source; where its answer says its length
-it is refused.
+either it is asked once for a transfer, which ends as its answer does: a table that is exported, or the result of a query. A last line needs
+no line feed then.
 """
 
 from __future__ import annotations
@@ -166,8 +166,13 @@ class HttpStream:
                 async with aclosing(come) as batches:
                     async for found in batches:
                         if found.data:
-                            self._seen_id = self._seen_id or found.position is not None
+                            self._seen_id = found.position is not None
                             yield found
+                self._demand_whole(answer)
+                if isinstance(cutter, Lines) and not self.waits and (rest := cutter.last()):
+                    yield Records(rest, None)
+                if isinstance(cutter, Events) and position is None and not cutter.found:
+                    raise SourceFailed("the upstream of the source ended its answer before its first event")  # which may have an id
         except (PeerFailed, EgressDenied) as error:
             raise SourceFailed(f"the upstream of the source cannot be read: {error.message}") from None
 
@@ -180,10 +185,11 @@ class HttpStream:
         for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
             if answer.headers.get(name, plain).strip().lower() not in ("", plain):
                 raise SourceFailed(f"the upstream of the source sent a {name.replace('-', ' ')} that was not asked for")
-        size, media_type = answer.headers.get("content-length"), self._media_type or answer.headers.get("content-type", "")
-        if size is not None and "since" not in self._address and unit_of(media_type) == "line":
-            text = f"the upstream of the source ends after {size} bytes, and would deliver them, and bill them, each time it is asked again"
-            raise SourceFailed(f"{text}; publish it with `type` `http`, or name in `since` how it goes on behind the last line")
+
+    def _demand_whole(self, answer: Answer) -> None:
+        """Raises SourceFailed for an answer that ended with its connection, of which nobody can say whether that was all of it."""
+        if not self.waits and "content-length" not in answer.headers and "transfer-encoding" not in answer.headers:
+            raise SourceFailed("the upstream of the source closed the connection, and had not said where its answer ends")
 
 
 async def _cut(download: Download, cutter: Cutter) -> AsyncGenerator[Records, None]:
@@ -213,14 +219,19 @@ class Lines:
             self.position = _position(whole[whole.rfind(b"\n", 0, -1) + 1 :], self._member)
         return whole
 
+    def last(self) -> bytes:
+        """The line that the end has ended; b"" if there is none."""
+        rest, self._rest = self._rest, b""
+        return rest + b"\n" if rest.strip(b"\r\n") else b""
+
 
 class Events:
-    """Events; the id of the last one says where to go on."""
+    """Events; the id of the last one says where to go on. `found` says whether there was one."""
 
     def __init__(self, position: str | None) -> None:
         self.position = position
         self._rest = b""
-        self._begun = False
+        self._begun = self.found = False
 
     def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """See `Cutter`."""
@@ -238,6 +249,7 @@ class Events:
         whole, rest = _whole(data, b"\n\n")
         self._rest = rest + held
         found = [event for each in whole.split(b"\n\n") if (event := each.lstrip(b"\n")) and self._holds(event)]
+        self.found = self.found or bool(found)
         return b"\n\n".join(found) + b"\n\n" if found else b""
 
     def _holds(self, event: bytes) -> bool:

@@ -115,6 +115,7 @@ class LiveApi:
         def sent(first: int, length: int) -> None:
             self._flows.sent(permit.transfer, flow.log.etag, first, length, LAST)
             account.sent(first, length)
+            flow.left(first + length)
             if not account.opened:
                 flow.release(first + length - self._lives.spool_bytes // 2)  # the rest is there for one who was cut
                 self._accounts.written_soon(account)
@@ -129,6 +130,7 @@ class LiveApi:
                 with self._flows.running(permit.transfer, *bounds) as running:
                     await response.prepare(request)
                     await _send_head(response)
+                    flow.left(span.first)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:
                         copy = partial(stream, still=running.demand, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
                         with account.running(), flow.reading():
@@ -183,8 +185,10 @@ class LiveOutlet(HttpOutlet):
 
 def _heard(flow: Flow, stored: Metered) -> None:
     """What is acknowledged from the start on is needed no more."""
+    known = 0
     if stored.ranges and stored.ranges[0][0] == 1 and stored.ranges[0][1] <= flow.log.leaves:
-        flow.release(flow.log.span(1, stored.ranges[0][1])[1])
+        known = flow.log.span(1, stored.ranges[0][1])[1]
+    flow.signed_for(known)
 
 
 def _asked(request: web.Request, flow: Flow) -> tuple[int, int, int]:

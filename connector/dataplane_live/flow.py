@@ -2,8 +2,11 @@
 
 A leaf is sealed once a chunk is full or its first byte is SEAL_SECONDS old. A checkpoint is due WINDOW_BYTES or SEAL_SECONDS after the
 last one. The source is made to wait once so much is spooled that was neither acknowledged nor, where nobody signs, sent: whoever reads
-slowly costs the room of the spool and no more. A source that cannot go on from where it was left is not left waiting for ever: it is cut
-off, and so is whoever read too slowly.
+slowly costs the room of the spool and no more.
+
+A source that can go on from where it was left is asked again whenever its answer ends. One that cannot is asked once, as what it would send
+then may have been delivered before: with its answer the log ends, and its transfer once all of it is taken (`ending`). It is followed
+through suspensions, into the spool; and it is not left waiting for ever: it is cut off, and so is whoever read too slowly.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from typing import Any, Final
 
 from connector import telemetry
 from connector.dataplane_live.coming import HOP_BYTES, Coming, Due
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import Growing
-from connector.dataplane_live.mending import mend
+from connector.dataplane_live.mending import broken, mend
 from connector.dataplane_live.sealing import sealed
 from connector.dataplane_live.spool import Spool
-from connector.errors import ConnectorError, SinkFailed, SourceFailed
+from connector.errors import ConnectorError, SinkFailed, SourceFailed, Withdrawn
 from connector.metering import live
 from connector.metering.objects import WINDOW_BYTES
 from connector.ports import Stage
@@ -38,6 +42,7 @@ SPOOL_BYTES: Final = 96 * 1024 * 1024  # three times what a receipt is due after
 WAIT_SECONDS: Final = 30.0  # that a source waits which would lose what it cannot send
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 30.0  # before a source that ended or failed is asked again; doubles
 SOURCE_CANNOT_WAIT: Final = "source-cannot-wait"
+UNSIGNED_SECONDS: Final = 300.0  # after the last byte of a log that has ended, for a consumer that was killed before its first receipt
 
 
 class Flow:
@@ -63,6 +68,8 @@ class Flow:
         self._spool_bytes, self._wait_seconds, self._beside = spool_bytes, wait_seconds, beside
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         self.readers = 0
+        self.signs = False  # the consumer, who then says itself what it has
+        self._left, self._has_come, self._lost = 0, log.end > 0, False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
         self.free = 0 if log.torn else spool.first  # what lies before is needed no more
@@ -75,6 +82,11 @@ class Flow:
     def runs(self) -> bool:
         """Whether the source is followed."""
         return any(not task.done() for task in self._tasks)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the source can be asked for what follows the last record."""
+        return self.log.position is not None or self._source.waits
 
     @property
     def _spooled(self) -> int:
@@ -110,7 +122,15 @@ class Flow:
         SinkFailed."""
         async with self._mending:
             if self.log.torn:
-                await mend(self.log, self.spool, self._source, self._staged, needed)
+                try:
+                    await mend(self.log, self.spool, self._source, self._staged, needed)
+                except Withdrawn:
+                    if self.goes_on:
+                        raise
+                    await self._conclude(Ending.BROKE_OFF)
+                    self._lost = True  # so nobody is waited for
+                    self._room.set()
+                    raise broken() from None
                 self.release(needed)
                 self.spool.begin_at(needed)  # what lies before it nobody has looked at, nor will: from now on the log is no longer torn
                 self.log.mended()
@@ -126,6 +146,32 @@ class Flow:
             self.spool.drop(offset)
             self._room.set()
 
+    def left(self, offset: int) -> None:
+        """What lies before `offset` has left, or somebody has it."""
+        self._left = max(self._left, offset)
+
+    def signed_for(self, offset: int) -> None:
+        """The consumer signs, and has signed for what lies before `offset`."""
+        self.signs = True
+        self.release(offset)
+        self._room.set()
+
+    async def taken(self) -> Ending:
+        """How the source has ended, once it has and nobody needs anything of it any more: all is signed for; or it has left, and nobody who
+        signs has come for UNSIGNED_SECONDS."""
+        while (ending := self.log.over) is None:
+            async with self._news:
+                await self._news.wait()
+        while not self._lost and not (self.signs and self.free >= self.log.end):
+            left = not (self.signs or self.readers) and self._left >= self.log.end
+            self._room.clear()
+            try:
+                async with asyncio.timeout(UNSIGNED_SECONDS if left else None):
+                    await self._room.wait()
+            except TimeoutError:
+                break
+        return Ending.BROKE_OFF if self._lost else ending
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Around a reader: the source is followed for him, and goes on to be while he is away, as long as there is room."""
@@ -135,13 +181,19 @@ class Flow:
             yield
         finally:
             self.readers -= 1
+            self._room.set()
 
     async def pieces(self, offset: int, end: int = live.LAST) -> AsyncGenerator[bytes, None]:
-        """The bytes from `offset` on, up to `end`, as they come. Raises SourceFailed."""
+        """The bytes from `offset` on, up to `end`, as they come. Where the log has ended so do they, but for somebody who signs: he is told
+        by the end of the transfer. Raises SourceFailed, also for an `end` that lies behind that of the log."""
         while offset < end:
             async with self._news:
-                while self.log.end <= offset:
+                while self.log.end <= offset and (self.log.over is None or self.signs):
                     await self._news.wait()
+            if self.log.end <= offset:
+                if end < live.LAST:
+                    raise SourceFailed(f"the source has ended, and the log has {self.log.end} bytes")
+                return
             piece = self._at_hand(offset, end) or await self.spool.read(offset, min(PIECE_BYTES, self.log.end - offset, end - offset))
             yield piece
             offset += len(piece)
@@ -164,10 +216,13 @@ class Flow:
         return self.log.within(max(leaves, 1), window_bytes, self.signed)
 
     async def _pump(self) -> None:
-        """Follow the source for good: one that ends or fails is asked again. Of a log that is broken another object has to be made."""
+        """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken
+        another object has to be made."""
         pause = PAUSE_SECONDS
-        while not self.log.broken:
-            before = self.log.end
+        if self._has_come and not self.goes_on:
+            await self._conclude(Ending.BROKE_OFF)
+        while not (self.log.broken or self.log.over):
+            before, ended = self.log.end, False
             while self._spooled >= self._spool_bytes:
                 self._room.clear()
                 await self._room.wait()
@@ -175,7 +230,8 @@ class Flow:
             try:
                 async with aclosing(self._source.follow(self.log.position, None if self.stages else coming.take)) as batches:
                     await self._copy(coming, batches)
-                telemetry.log.info("live source ended its answer", log=self.log.snapshot, goes_on=self._source.waits)
+                ended = True
+                telemetry.log.info("live source ended its answer", log=self.log.snapshot, goes_on=self.goes_on)
             except SourceFailed as error:
                 telemetry.log.warning("live source failed", log=self.log.snapshot, reason=error.message)
             except ConnectorError as error:  # the disk: what cannot be written must not go on
@@ -183,8 +239,24 @@ class Flow:
                 self._cut(type(error).__name__)
             except Exception as error:  # a defect, of a stage too: it is said, and may not be there any more the next time
                 telemetry.log.error("live source failed", log=self.log.snapshot, exc_info=error)
+            if not self.goes_on and (ended or self._has_come or self.log.end):
+                await self._conclude(Ending.ENDED if ended else Ending.BROKE_OFF)
+                return
             pause = PAUSE_SECONDS if self.log.end > before else min(2 * pause, PAUSE_SECONDS_MAX)
             await asyncio.sleep(pause)
+
+    async def _conclude(self, ending: Ending) -> None:
+        """Let the log be as it is, all of it signed, before it is said that it has ended: who finds it so has all of it."""
+        while not (self.log.broken or self.log.over):
+            try:
+                await self._tell()
+                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(self.log.conclude, ending)))
+            except SinkFailed as error:
+                telemetry.log.error("live transfer stopped", log=self.log.snapshot, reason=error.message)
+                self._cut(type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
+        async with self._news:
+            self._news.notify_all()
 
     async def _copy(self, coming: Coming, batches: AsyncGenerator[Records, None]) -> None:
         """Seal what comes, when it is due, while more comes."""
@@ -202,6 +274,7 @@ class Flow:
                     pass
 
     async def _seal(self, due: Due) -> None:
+        self._has_come = True
         data = due.data if due.sealed else await self._staged(due.data)
         await self._wait_for_room(len(data))
         if not data:

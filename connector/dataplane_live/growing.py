@@ -27,6 +27,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final, Self
 
+from connector.dataplane_live.ending import Ending, read_ending, write_ending
 from connector.dataplane_live.marks import MODE, Marks, Point, Unflushed, entry, flush, read_entry, sync, write
 from connector.errors import SinkFailed
 from connector.merkle.tree import HASH_BYTES, Frontier, frontier_at
@@ -75,6 +76,7 @@ class Growing:
             opened.callback(os.close, self._slots)
             self._marks = Marks(folder)
             opened.callback(self._marks.close)
+            self.over: Ending | None = read_ending(folder)
             self.torn = (said := (folder / LIFE_FILE).read_text()) not in (CLOSED, life)
             if said == life + DOUBTED:
                 self._life = said
@@ -162,6 +164,15 @@ class Growing:
     def point(self, leaf: int) -> Point:
         """The last place up to this leaf from which the source can be asked again: (leaves before it, position)."""
         return self._marks.upto(leaf) or (1, None)
+
+    def conclude(self, ending: Ending) -> None:
+        """Nothing more comes, in this object or any other one. In a thread. Raises SinkFailed."""
+        self._demand_whole()
+        try:
+            write_ending(self._folder, ending)
+        except OSError as error:
+            raise unwritten(self._folder, error) from None
+        self.over = ending
 
     def mended(self) -> None:
         """The bytes that are needed have been looked at, and made good. Raises SinkFailed."""

@@ -1,7 +1,8 @@
 """The live transfers of this process: each has a log and a spool of its own, in a folder that outlives it.
 
-A log begins with the first request of its transfer and goes on through suspensions and restarts, until the transfer has ended. Then its
-spool is emptied at once; the rows stay as long as the transfer is stored, since what was verified can be signed for.
+A log begins with the first request of its transfer and goes on through suspensions and restarts, until the transfer has ended, which it
+is to be, too, once its source has and all of it is taken. Then its spool is emptied at once; the rows stay as long as the transfer is
+stored, since what was verified can be signed for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,8 @@ from connector.dataplane_live.spool import SEGMENT_BYTES, Spool
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.dsp.transfer import State
-from connector.errors import SettingsError, SinkFailed
+from connector.errors import ConnectorError, Contradiction, NotFound, SettingsError, SinkFailed
+from connector.lasting import pause_seconds
 from connector.metering.content import CHUNK_BYTES, SALT_BYTES, Header
 from connector.ports import Store
 from connector.ports.live import LiveSources, unit_of
@@ -37,9 +39,12 @@ NAME_FILE: Final = "transfer"
 HASHING: Final = 2  # threads, for all transfers together; without a free one a source hashes alone
 
 
+Over = Callable[[Kind, str, str, str], Awaitable[object]]  # ends a process (kind, pid) with a reason and its code, on both sides
+
+
 class Lives:
-    """`kinds` maps a source type to what opens it. `cut(transfer, code)` ends the streams of a transfer. Raises SettingsError if `folder`
-    cannot be used."""
+    """`kinds` maps a source type to what opens it. `cut(transfer, code)` ends the streams of a transfer, `over` the transfer itself,
+    once its source has ended for good. Raises SettingsError if `folder` cannot be used."""
 
     def __init__(
         self,
@@ -50,8 +55,9 @@ class Lives:
         spool_bytes: int = SPOOL_BYTES,
         wait_seconds: float = WAIT_SECONDS,
         life: str | None = None,
+        over: Over | None = None,
     ) -> None:
-        self._folder, self._kinds, self._cut = folder, kinds, cut
+        self._folder, self._kinds, self._cut, self._over = folder, kinds, cut, over
         self.spool_bytes, self._wait_seconds = spool_bytes, wait_seconds
         self._life = life or _life()
         self.admit: Callable[[bool], None] = lambda _new: None  # raises for what must not be written now
@@ -61,6 +67,7 @@ class Lives:
             raise SettingsError(f"`{folder}` cannot be used for live data: {error.strerror}; name a directory of ours") from error
         self._flows: dict[str, Flow] = {}
         self._addresses: dict[str, Mapping[str, Any]] = {}
+        self._ends: dict[str, asyncio.Task[None]] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._stopped: set[str] = set()  # that are suspended or over
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,10 +92,28 @@ class Lives:
                     await self._close(transfer, known)
                 known = self._flows[transfer] = await self._open(permit)
                 self._addresses[transfer] = permit.source
+                self._ends[transfer] = asyncio.create_task(self._conclude(transfer, known), name="live end")
             else:
                 self.admit(False)
         self._opening.pop(transfer, None)
         return known
+
+    async def _conclude(self, transfer: str, flow: Flow) -> None:
+        """Have the transfer end, once its source has and the consumer has all of it."""
+        ending, failures = await flow.taken(), 0
+        telemetry.log.info(ending, transfer=transfer, leaves=flow.log.leaves, size_bytes=flow.log.end)
+        while True:
+            try:
+                if self._over is not None:
+                    await self._over(Kind.TRANSFER, transfer, ending.reason, ending)
+            except (Contradiction, NotFound) as error:
+                telemetry.log.info("live transfer was over", transfer=transfer, reason=error.message)
+            except ConnectorError as error:  # the store
+                failures += 1
+                telemetry.log.warning("live transfer cannot be ended", transfer=transfer, reason=error.message)
+                await asyncio.sleep(pause_seconds(failures))
+                continue
+            return
 
     @contextmanager
     def log_of(self, transfer: str) -> Iterator[Growing | None]:
@@ -126,7 +151,8 @@ class Lives:
         return Flow(log, Spool(folder, log.end, SEGMENT_BYTES), source, permit.stages, cut, **limits)  # type: ignore[arg-type]
 
     def committed(self, changes: Changes, _evidence: tuple[Evidence, ...]) -> None:
-        """Listens to commits: the source of a transfer that is suspended is not followed, and that of one that is over never again."""
+        """Listens to commits: the source of a transfer that is suspended is not followed, unless it could not go on afterwards, and that of
+        one that is over never again."""
         for record in changes.saves:
             if isinstance(record, Process) and record.kind is Kind.TRANSFER and record.role is Role.PROVIDER:
                 self._stopped.discard(record.pid)
@@ -138,6 +164,8 @@ class Lives:
                     task.add_done_callback(self._tasks.discard)
 
     async def _end(self, transfer: str, flow: Flow, *, final: bool) -> None:
+        if not final and not flow.goes_on:
+            return  # the spool has room for what it would not send again
         await flow.stop()
         if flow.readers and transfer not in self._stopped:  # it was started again meanwhile
             flow.start()
@@ -173,6 +201,9 @@ class Lives:
         self._beside.shutdown()
 
     async def _close(self, transfer: str, flow: Flow) -> None:
+        if (end := self._ends.pop(transfer, None)) is not None:
+            end.cancel()
+            await asyncio.gather(end, return_exceptions=True)
         await flow.stop()
         self._flows.pop(transfer, None)
         try:

@@ -17,21 +17,14 @@ from connector import telemetry
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
 from connector.errors import SourceFailed, Withdrawn
-from connector.metering.live import LOST
 from connector.ports.live import LiveSource
 
 BROKEN: Final = "live-log-broken"
 MENDING_SECONDS: Final = 30.0  # that a source has to send again what is gone
 
 
-def lost() -> Withdrawn:
-    """Why a log ends whose source cannot go on: another transfer has what comes from now on."""
-    text = "what was not acknowledged of this transfer was lost when the provider's machine stopped; begin another transfer"
-    return Withdrawn(text, LOST)
-
-
 def broken() -> Withdrawn:
-    """Why a log ends whose source could go on: another transfer would begin where this one began, and nobody does that unbidden."""
+    """Why a log ends: another transfer would begin where this one began, or nobody knows where, and nobody does that unbidden."""
     text = "what was signed of this transfer is neither here nor at its source any more since the provider's machine stopped; order it anew"
     return Withdrawn(text, BROKEN)
 
@@ -46,7 +39,7 @@ async def mend(log: Growing, spool: Spool, source: LiveSource, staged: Callable[
     begin, position = log.point(wrong)
     telemetry.log.warning("live data fetched again", log=log.snapshot, lost_bytes=log.end - log.span(1, wrong)[1])
     if position is None and (log.position is None or begin > 1):  # from its first record on a source may be where it was: its hashes say so
-        raise broken() if log.position is not None else lost()
+        raise broken()
     spool.first = min(spool.first, needed)
     leaf, kept = begin, b""
     try:

@@ -1,6 +1,6 @@
-"""Sources without an end: the ports `LiveSources` and `LiveSource`.
+"""Sources without an end, or with one that only they know: the ports `LiveSources` and `LiveSource`.
 
-A streamed HTTP resource implements them; a broker or the log of a database is one adapter more, which passes
+A streamed HTTP resource implements them; a broker, the log of a database or the result of a query is one adapter more, which passes
 `tests/contracts/live_source_contract.py`. What is done with the bytes (leaves, spool, checkpoints, credit) is no matter of theirs.
 """
 
@@ -56,12 +56,17 @@ class LiveSource(Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether it can be followed from a position: then nothing is missed while nobody follows it."""
+        """Whether it can be followed from a position: then nothing is missed while nobody follows it. If not, and no record had a position,
+        it is followed to the end of its answer once for a transfer: what it would send the next time may be the same, and be billed."""
 
     def follow(self, position: str | None, take: Callable[[Records], None] | None = None) -> AsyncGenerator[Records, None]:
         """The records after `position`, or from now on (None), as they come and until the source ends its answer, of which nothing
         follows. One follower at a time, who makes it wait by asking for no more. A source that has records in a thread of its own has them
-        taken there, before it gives them, and those that come meanwhile as well. Raises SourceFailed, and what `take` raises."""
+        taken there, before it gives them, and those that come meanwhile as well. Raises SourceFailed, and what `take` raises.
+
+        Its end is one that the source has made: a source that can go on is then asked again behind the last record, any other one has
+        ended its transfer, and this was all. What breaks off, or cannot be told from that, raises SourceFailed, once what came before was
+        given: then a source that cannot go on has ended its transfer as well, which says that there was more."""
 
     async def close(self) -> None:
         """Let go. Closing twice is closing."""

@@ -57,6 +57,9 @@ class HttpSpring(Spring):
         since = {"since": SINCE} if self.path == "/lines" and self.resumable else {}
         return {"type": "http-stream", "url": self.url + self.path} | since | members
 
+    def ending(self, count: int, *, breaks: bool) -> Mapping[str, Any]:
+        return self.address(url=f"{self.url}{self.path}?count={count}{'&breaks=1' if breaks else ''}")
+
     async def remove(self) -> None:
         self.stop.set()
         await self.stopped.wait()
@@ -200,16 +203,42 @@ async def test_an_upstream_that_does_not_stream_is_told_as_it_is(answer: web.Res
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("media_type", "more", "taken"),
-    [("application/x-ndjson", {}, False), ("application/x-ndjson", {"since": SINCE}, True), ("text/event-stream", {}, True)],
+    ("sent", "more", "came"),
+    [
+        (b'{"n":1}\n{"n":2}', {}, b'{"n":1}\n{"n":2}\n'),
+        (b'{"n":1}\n\r\n', {}, b'{"n":1}\n'),
+        (b'{"n":1}\n{"n":2}', {"since": SINCE}, b'{"n":1}\n'),  # it comes again
+    ],
 )
-async def test_lines_that_end_and_would_begin_anew_are_no_live_data(media_type: str, more: dict[str, Any], taken: bool):
-    async with answering(lambda _: web.Response(body=b'{"n": 1}\n', content_type=media_type)) as (url, sources):
-        if taken:
-            assert (await sources.index({"type": "http-stream", "url": url} | more))[1].media_type == media_type
-        else:
-            with pytest.raises(SourceFailed, match=r"ends after 9 bytes.*publish it with `type` `http`, or name in `since`"):
-                await sources.index({"type": "http-stream", "url": url})
+async def test_a_last_line_is_ended_by_the_end_where_nothing_else_will(sent: bytes, more: dict[str, Any], came: bytes):
+    async with answering(lambda _: web.Response(body=sent, content_type="application/x-ndjson")) as (url, sources):
+        address, _ = await sources.index({"type": "http-stream", "url": url} | more)
+        assert (await _all(sources, address))[0] == came
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("head", "body", "says"),
+    [
+        ("application/x-ndjson", b'{"n":1}\n', "had not said where its answer ends"),
+        ("application/x-ndjson\r\nContent-Length: 20", b'{"n":1}\n', "in the middle of its answer"),
+        ("application/x-ndjson\r\nTransfer-Encoding: chunked", b'8\r\n{"n":1}\n\r\n', "in the middle of its answer"),
+        ("text/event-stream\r\nContent-Length: 4", b":-)\n", "before its first event"),
+    ],
+)
+async def test_what_breaks_off_or_may_have_is_no_end(head: str, body: bytes, says: str):
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: " + head.encode() + b"\r\n\r\n" + body)
+        writer.close()
+
+    dialling, server = peer(), await asyncio.start_server(handle, "127.0.0.1", 0)
+    sources = HttpStreams(dialling, {}.get)
+    address, _ = await sources.index({"type": "http-stream", "url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"})
+    with pytest.raises(SourceFailed, match=says):
+        await _all(sources, address)
+    await dialling.close()
+    server.close()
 
 
 @pytest.mark.asyncio

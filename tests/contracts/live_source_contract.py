@@ -5,7 +5,7 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -26,6 +26,10 @@ class Spring(ABC):
     @abstractmethod
     def address(self, **members: Any) -> Mapping[str, Any]:
         """The address that an operator would give."""
+
+    @abstractmethod
+    def ending(self, count: int, *, breaks: bool) -> Mapping[str, Any]:
+        """The address of one like it, whose answers end after so many records, or break off there."""
 
     @abstractmethod
     async def remove(self) -> None:
@@ -130,6 +134,18 @@ class LiveSourceContract:
         with pytest.raises(SourceFailed):
             await taken(spring, source, 1)
         await source.close()
+
+    async def test_an_end_of_its_own_is_told_from_one_that_breaks_off_and_what_came_before_is_given(self, spring: Spring):
+        for breaks in (False, True):
+            address, _ = await spring.sources.index(spring.ending(3, breaks=breaks))
+            source, found = await spring.sources.open(address), list[int]()
+            with pytest.raises(SourceFailed) if breaks else nullcontext():
+                async with asyncio.timeout(WAIT_SECONDS), aclosing(source.follow(None)) as coming:
+                    async for batch in coming:
+                        found += spring.numbers(batch.data)
+            assert found == [1, 2, 3]
+            assert source.waits == spring.resumable, "or the transfer would not end, or end too early"
+            await source.close()
 
     async def test_closing_twice_is_closing(self, spring: Spring):
         async with opened(spring) as source:

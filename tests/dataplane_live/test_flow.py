@@ -12,6 +12,7 @@ import pytest
 
 from connector.dataplane_live import flow as flows
 from connector.dataplane_live.coming import HOP_BYTES
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import SOURCE_CANNOT_WAIT, Flow
 from connector.dataplane_live.growing import Growing
 from connector.dataplane_live.spool import Spool
@@ -150,16 +151,16 @@ async def test_a_batch_that_is_more_than_the_room_beside_what_is_kept_comes_all_
         assert cuts.codes == []
 
 
-async def test_a_source_that_cannot_wait_is_cut_off_with_a_reason_and_followed_again_when_there_is_room(tmp_path: Path):
+async def test_a_source_that_cannot_wait_is_cut_off_with_a_reason_and_for_good(tmp_path: Path):
     faucet, line = Faucet(waits=False), b"x" * 99_999 + b"\n"
     async with flowing(tmp_path / "x", faucet, spool_bytes=MIB, wait_seconds=0.1) as (flow, cuts):
         for _ in range(60):
             faucet.pour(line)
         assert await cuts.first() == SOURCE_CANNOT_WAIT
-        end = flow.log.end
-        flow.release(end)
-        assert await come(flow, 100_000, end)
-        assert len(faucet.followed) == 2
+        async with asyncio.timeout(10):
+            while flow.log.over is None:
+                await flow.checkpoint_after(flow.signed, 0.01)
+        assert (flow.log.over, len(faucet.followed)) == (Ending.BROKE_OFF, 1)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROWS_FILE
 from connector.dataplane_live.spool import PREFIX
 from connector.dsp.messages import Kind
@@ -20,6 +21,7 @@ from connector.records.metering import Metered
 from tests import pair
 from tests.dataplane_live import upstream
 from tests.dataplane_live.child import Child
+from tests.metering_bills.priced import price
 from tests.test_app import ended
 
 DATASET = "urn:test:live"
@@ -110,6 +112,28 @@ async def test_what_never_ends_is_taken_until_there_is_enough_and_both_counts_ar
         assert size >= 3_000_000
         assert (ours.attested, theirs.attested) == ("both", "both")
         await two.provider.until(Kind.TRANSFER, theirs.transfer, lambda p: p.state == "COMPLETED")
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["by itself", "in the middle"])
+async def test_what_ends_and_cannot_go_on_is_delivered_and_billed_once_and_both_are_told_why_there_is_no_more(tmp_path: Path, breaks: bool):
+    async with upstream.running() as url, pair.pair(tmp_path, store="sqlite") as two:
+        terms = {"@type": "Offer", "permission": [{"action": "use", "duty": [price("0.0333", "record")]}]}
+        source = {"type": "http-stream", "url": f"{url}/lines?count=500{'&breaks=1' if breaks else ''}"}
+        await two.provider.asked(
+            "PUT", f"/datasets/{pair.quoted(DATASET)}", {"title": "n", "source": source, "policies": [terms]}, status=201
+        )
+        order = await ended(two.consumer, await follow(two.consumer))
+        ending = Ending.BROKE_OFF if breaks else Ending.ENDED
+        assert (order["stage"], order["reasons"]) == ("done", [f"the provider ended the transfer: {ending.reason}"])
+        assert numbers(two.consumer) == list(range(1, 501))
+        ours, theirs = await accounts(two, order["transfer"])
+        assert (ours.counts, ours.counts.records, ours.attested, theirs.attested) == (theirs.counts, 500, "both", "both")
+        process = await two.provider.connector.store.process(Kind.TRANSFER, theirs.transfer)
+        assert process is not None
+        assert (process.detail["code"], process.detail["reasons"]) == (ending, [ending.reason])
+        path = f"/agreements/{pair.quoted(order['agreement'])}/invoice?from=2020-01-01&to=2100-01-01"
+        bills = [await each.asked("GET", path) for each in (two.provider, two.consumer)]
+        assert [bill["total"] for bill in bills] == ["16.65", "16.65"]
 
 
 async def stop(at: pair.Running | Child, id: str) -> dict[str, Any]:

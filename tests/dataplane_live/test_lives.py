@@ -15,11 +15,14 @@ from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane_live import flow as flow_module
+from connector.dataplane_live import lives as lives_module
 from connector.dataplane_live import marks
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.growing import LIFE_FILE
 from connector.dataplane_live.lives import NAME_FILE, Lives
 from connector.dataplane_live.mending import BROKEN
-from connector.errors import DiskShort, SettingsError, Withdrawn
+from connector.dsp.messages import Kind
+from connector.errors import Contradiction, DiskShort, SettingsError, StoreError, Withdrawn
 from connector.records import Changes
 from tests.dataplane.rig import CONSUMER, TRANSFER, process
 from tests.dataplane_live.faucet import MEDIA_TYPE, Faucet, Faucets
@@ -95,6 +98,41 @@ async def test_a_transfer_that_is_suspended_is_not_followed_and_goes_on_in_the_s
         await come(lives, faucet, b"b\n")
         assert (await lives.of(PERMIT)).log is flow.log
         assert faucet.followed == [None, "1"]
+
+
+async def test_of_one_that_cannot_go_on_all_is_taken_in_while_it_is_suspended_and_its_end_is_that_of_the_transfer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lives_module, "pause_seconds", lambda _failures: 0.0)
+    faucet, told, refusals = Faucet(waits=False), asyncio.Queue[tuple[str, ...]](), [Contradiction("it is over"), StoreError("busy")]
+
+    async def over(*said: str) -> None:
+        told.put_nowait(said)
+        if refusals:
+            raise refusals.pop()
+
+    async with living(tmp_path, faucet, over=over) as lives:
+        flow = await lives.of(PERMIT)
+        flow.start()
+        faucet.pour(b"a\n")
+        async with asyncio.timeout(10), aclosing(flow.pieces(0)) as pieces:
+            assert await anext(pieces) == b"a\n"
+        lives.committed(Changes(saves=(process("SUSPENDED"),)), ())
+        faucet.pour(b"b\n")
+        async with asyncio.timeout(10), aclosing(flow.pieces(2)) as pieces:
+            assert await anext(pieces) == b"b\n"
+        faucet.poured.put_nowait(None)
+        async with asyncio.timeout(10), aclosing(flow.pieces(4)) as pieces:
+            assert [piece async for piece in pieces] == []
+    async with living(tmp_path, faucet, over=over) as lives:  # its last receipt is yet to come
+        flow = await lives.of(PERMIT)
+        flow.start()
+        flow.signed_for(4)
+        async with asyncio.timeout(10):
+            first = await told.get()
+            assert await told.get() == first, "a store that is busy is asked again"
+        assert first == (Kind.TRANSFER, TRANSFER, Ending.ENDED.reason, Ending.ENDED)
+    assert (told.empty(), faucet.followed) == (True, [None])
 
 
 async def test_of_a_transfer_that_is_over_the_rows_stay_and_the_bytes_do_not(tmp_path: Path):

@@ -12,13 +12,13 @@ import pytest
 
 from connector.dataplane_live import flow as flows
 from connector.dataplane_live import mending
+from connector.dataplane_live.ending import Ending
 from connector.dataplane_live.flow import Flow
 from connector.dataplane_live.growing import LIFE_FILE, POSITION_FILE, ROW, ROWS_FILE, Growing
 from connector.dataplane_live.mending import BROKEN
 from connector.dataplane_live.spool import PREFIX, Spool
 from connector.errors import SourceFailed, Withdrawn
 from connector.metering.content import CHUNK_BYTES, Header
-from connector.metering.live import LOST
 from connector.ports.live import Records
 from tests.dataplane_live.faucet import MEDIA_TYPE
 from tests.dataplane_live.test_flow import Upper, come, signed
@@ -171,11 +171,11 @@ async def test_stages_are_run_on_what_comes_again(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("source", "code"),
-    [(Numbers(said=b"y"), BROKEN), (Numbers(waits=False), LOST)],
+    ("source", "ending"),
+    [(Numbers(said=b"y"), None), (Numbers(waits=False), Ending.BROKE_OFF)],
     ids=["whose source sends other records now", "whose source cannot go on"],
 )
-async def test_bytes_that_are_gone_for_good_end_the_log(tmp_path: Path, source: Numbers, code: str):
+async def test_bytes_that_are_gone_for_good_end_the_log(tmp_path: Path, source: Numbers, ending: Ending | None):
     await begun(tmp_path / "x", source=Numbers(most=FIRST, waits=source.waits))
     all_gone(tmp_path / "x")
     async with flowing(tmp_path / "x", "after", source) as flow:
@@ -183,7 +183,10 @@ async def test_bytes_that_are_gone_for_good_end_the_log(tmp_path: Path, source: 
         for _ in range(2):
             with pytest.raises(Withdrawn, match="machine stopped") as caught:
                 await flow.mend(done)
-            assert caught.value.code == code
+            assert caught.value.code == BROKEN
+        assert flow.log.over is ending
+        if ending is not None:
+            assert await flow.taken() is ending, "nobody is waited for who cannot have it"
         await flow.mend(flow.log.end)  # but if all of it was acknowledged nothing is missing
         assert not flow.log.torn
 

@@ -4,7 +4,7 @@
 
 It listens on PORT of 127.0.0.1, or on the socket that it has by inheritance as `fd=N`, until its standard input ends.
 `GET /lines?since=N` and `GET /events` (`Last-Event-ID: N`) send what comes after N, or from the first on; `count=N` ends the answer after
-so many, `pause=S` waits between records, `size=B` pads each of them. Without them as fast as it is taken.
+so many, or breaks it off with `breaks=1`, `pause=S` waits between records, `size=B` pads each of them. Without them as fast as it is taken.
 """
 
 import asyncio
@@ -63,6 +63,9 @@ async def serve(request: web.Request) -> web.StreamResponse:
             number, left = numbers[-1], left - len(numbers)
             if pause:
                 await asyncio.sleep(pause)
+        if "breaks" in request.query and request.transport is not None:
+            request.transport.close()  # what was written leaves before
+            await asyncio.Event().wait()
     return response
 
 

@@ -1,0 +1,52 @@
+"""How the log of live data ends whose source cannot go on behind its last record.
+
+Whatever such a source sends when it is asked again may be what it has sent before, and would be billed again; or something has come between
+that nobody has seen. So it is asked once for a transfer, and what came of that is the log. Which of two ends that was outlives the process,
+and whoever finds a log of such a source without either was stopped in the middle of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from connector.dataplane_live.marks import MODE, sync
+
+ENDED_FILE: Final = "ended"
+
+
+class Ending(StrEnum):
+    """The code that a transfer ends with."""
+
+    ENDED = "source-ended"
+    BROKE_OFF = "source-broke-off"
+
+    @property
+    def reason(self) -> str:
+        """What the operators of both sides read."""
+        return REASONS[self]
+
+
+REASONS: Final = {
+    Ending.ENDED: "the source has ended, and all of what it sent has been delivered",
+    Ending.BROKE_OFF: "the source broke off and cannot go on where it was: what has been delivered is not all of it; order it anew for all",
+}
+
+
+def read_ending(folder: Path) -> Ending | None:
+    """How the log in `folder` has ended; None if it has not. Raises OSError."""
+    with suppress(FileNotFoundError):
+        return Ending((folder / ENDED_FILE).read_text())
+    return None
+
+
+def write_ending(folder: Path, ending: Ending) -> None:
+    """Let it be read also after a loss of power. In a thread. Raises OSError."""
+    part = folder / f"{ENDED_FILE}.part"
+    part.write_text(ending)
+    part.chmod(MODE)
+    sync(part)
+    part.rename(folder / ENDED_FILE)
+    sync(folder)
