@@ -342,13 +342,24 @@ async def test_suspend_resume_suspend_resume_in_equal_words_all_take_effect(at: 
     assert [e.what for e in await at.us.evidence(process.pid)] == [telemetry.RECEIVED] * 4
 
 
+@pytest.mark.parametrize(
+    ("state", "us", "move"),
+    [
+        ("STARTED", P, Move.SUSPENSION),
+        ("STARTED", P, Move.COMPLETION),
+        ("STARTED", P, Move.TRANSFER_TERMINATION),
+        ("VERIFIED", C, Move.FINALIZED),
+        ("VERIFIED", P, Move.CONTRACT_TERMINATION),
+    ],
+)
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_replay_gets_the_stored_answer_and_changes_nothing(at: Desk):
-    process, agreed = await standing(at, T, "STARTED", P)
-    first = await say(at, Move.SUSPENSION, process, agreed)
+async def test_a_replay_gets_the_stored_answer_and_changes_nothing_also_of_what_has_ended(at: Desk, state: str, us: Role, move: Move):
+    process, agreed = await standing(at, move.kind, state, us)
+    first = await say(at, move, process, agreed)
+    assert first.status == 200
     before = await seen(at, process)
     for _ in range(2):
-        again = await say(at, Move.SUSPENSION, process, agreed)
+        again = await say(at, move, process, agreed)
         assert (again.status, again.body) == (first.status, first.body)
     assert await seen(at, process) == before
 
