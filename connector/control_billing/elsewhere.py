@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connector.control_billing.receipted import accepted
 from connector.dsp.messages import Kind, Role
 from connector.metering.content import Layout
-from connector.metering.objects import Ack, kept
-from connector.metering.ranges import Ranges, covers, union
+from connector.metering.objects import Ack, Receipt, kept
+from connector.metering.ranges import Ranges, covers, union, without
 from connector.ports import Store
 from connector.records.metering import Metered
+from connector.telemetry import STATEMENT
 
 
 async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
@@ -29,8 +31,8 @@ async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Me
     known = list[tuple[float, Ranges]]()
     for each in signed:
         stays = 0.0 if each.status == "complete" else await _over(store, each)
-        if stays is not None:  # before, nobody could know what it comes to
-            known.append((max(over, stays, float(kept(Ack, each.ack).issued)), each.ranges))
+        if stays is not None and (theirs := without(leaves, without(leaves, each.ranges))):  # before, nobody could know what it comes to
+            known.append((max(over, stays, await _acknowledged(store, each, theirs)), theirs))
     covered: Ranges = ()
     for since, ranges in sorted(known):
         covered = union(covered, ranges)
@@ -47,7 +49,25 @@ def alone(account: Metered) -> Ranges:
     return union(account.ranges, (layout.touched(first, last - first) for first, last in account.sent))
 
 
+async def _acknowledged(store: Store, account: Metered, leaves: Ranges) -> float:
+    """When the first receipt was acknowledged that covers these leaves, which the last one does. One that comes after it moves nothing:
+    else what was credited in one period could be credited once more in the next."""
+    issued, first, end = kept(Ack, account.ack).issued, 1, account.sequence
+    while first < end:
+        middle = (first + end) // 2
+        row = await accepted(store, account.transfer, middle)
+        if row is not None and row.ack and covers(kept(Receipt, row.receipt).ranges, leaves):
+            issued, end = kept(Ack, row.ack).issued, middle
+        else:
+            first = middle + 1
+    return float(issued)
+
+
 async def _over(store: Store, account: Metered) -> float | None:
-    """When a transfer has ended (POSIX seconds), None if it runs. Of one that is not stored any more its acks alone say when it was."""
+    """When a transfer has ended (POSIX seconds), None if it runs. Of one that is not stored any more our statement of it says when it was,
+    if it was stated."""
     process = await store.process(Kind.TRANSFER, account.transfer)
-    return 0.0 if process is None else process.updated if process.final else None
+    if process is not None:
+        return process.updated if process.final else None
+    said = await store.newest_fact(account.transfer, STATEMENT)
+    return 0.0 if said is None else said.at

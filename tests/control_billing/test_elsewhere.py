@@ -10,8 +10,9 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.metering.counts import Counts, by_day
 from connector.metering.ranges import Ranges
-from connector.records import Changes
+from connector.records import Changes, Evidence
 from connector.records.metering import Metered
+from connector.telemetry import STATEMENT
 from tests.control_billing.test_bills import DAY, ID, NOW, MemoryStore, bills, flow, unsigned
 from tests.metering.rig import CHUNK, CONSUMER, LAYOUT, ROOT
 
@@ -80,6 +81,22 @@ async def test_it_counts_from_the_instant_on_at_which_it_could_be_known(last: st
     store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
     ends = {"t1": NOW + 5.0, "t2": NOW + 5.0, last: NOW + 7.5}
     await store.commit(Changes(saves=(account, *others, *(process(pid, at=at) for pid, at in ends.items()))))
+    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 7.5
+
+
+async def test_a_receipt_that_comes_later_credits_nothing_once_more():
+    """A consumer that does not state what a transfer came to may go on signing for it, also for nothing new."""
+    store, account, others = MemoryStore(), left(), goes_on(((1, 5),), ((1, 14),), ((1, 14),), ALL, ALL)[0]
+    await store.commit(Changes(saves=(account, *others, process("t1"), process("t2"))))
+    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 2
+    one = await bills(Role.PROVIDER, account, *others, process("t1"), process("t2"))
+    assert (await one.invoice(ID, NOW + 2.5, NOW + DAY)).counts.bytes == LAYOUT.size_bytes - 13 * CHUNK
+
+
+async def test_retention_moves_nothing():
+    store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
+    stated = [Evidence(STATEMENT, Kind.TRANSFER, pid, CONSUMER, None, at) for pid, at in (("t1", NOW + 3.0), ("t2", NOW + 7.5))]
+    await store.commit(Changes(saves=(account, *others), evidence=tuple(stated)))
     assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 7.5
 
 
