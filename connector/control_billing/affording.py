@@ -41,6 +41,10 @@ from connector.records.metering import Metered
 from connector.telemetry import STATEMENT, STATEMENT_AGREED
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
+SOON_SECONDS: Final = 60.0  # after its end, in which a transfer is stated if both sides are there
+RETURNS: Final = "what one that has just ended had on its way comes back once both sides have signed for it, so order again in a minute"
+    "what a transfer that has just ended had on its way comes back once both sides have signed for it, so order again in a minute"
+)
 MENDED: Final = "ask the provider for an offer with a larger budget and negotiate anew"
 
 
@@ -111,7 +115,7 @@ async def afford(
         left += set_aside(usage, tally.rule, tally.operand, transfer)
         least = price_of(tally.pricing, extent, without(missing, returning), calls) or 0
         if least > left and not begun:
-            short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left))
+            short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left, soon=await _soon(store, usage, tally, now)))
         elif cost:
             rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, max(0, min(cost, left)), now))
     if len(short) == len(granting):
@@ -243,7 +247,14 @@ def price_of(pricing: Pricing, extent: Extent, leaves: Ranges | None = None, cal
     return pricing.rate(BYTE_COUNT) * size + record * records + pricing.rate(CALL_COUNT) * calls
 
 
-def _reason(tally: Tally, dataset: Dataset, usage: Usage, cost: int, left: int) -> str:
+async def _soon(store: Store, usage: Usage, tally: Tally, now: float) -> bool:
+    """Whether a transfer has just ended that may be about to give some of this budget back."""
+    takes = {each.transfer for each in usage.open if is_taken(each) and each.amount < 0 and (each.rule, each.operand) == tally[:2]}
+    ended = [await store.process(Kind.TRANSFER, each) for each in takes]
+    return any(process is not None and process.final and now - process.updated < SOON_SECONDS for process in ended)
+
+
+def _reason(tally: Tally, dataset: Dataset, usage: Usage, cost: int, left: int, *, soon: bool) -> str:
     pricing, currency = tally.pricing, currency_of(tally.operand.partition(" ")[2])
     assert pricing is not None  # noqa: S101 - as above
 
@@ -254,5 +265,5 @@ def _reason(tally: Tally, dataset: Dataset, usage: Usage, cost: int, left: int) 
     beside = f"; {money(others)} are set aside for transfers that run" if others else ""
     return (
         f"the budget does not pay for all of `{dataset.id}`: that costs {money(cost)}, and {money(max(left, 0))} of"
-        f" {money(max(tally.marks) + pricing.fixed)} are left{beside}; nothing was spent: {MENDED}"
+        f" {money(max(tally.marks) + pricing.fixed)} are left{beside}; nothing was spent: {f'{RETURNS}; else ' if soon else ''}{MENDED}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connector.adapters.memory import MemoryStore
-from connector.control_billing.affording import Asked, Extent, afford, nothing_known, owed, price_of, rest_of
+from connector.control_billing.affording import MENDED, RETURNS, Asked, Extent, afford, nothing_known, owed, price_of, rest_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import PolicyError
@@ -185,6 +185,9 @@ async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_
     assert await asked(policy("2", MEGABYTE), *signed, usage=usage) == costs(CHUNK), "what is left"
     assert await asked(policy("9", MEGABYTE), *signed, usage=usage) == costs(2 * CHUNK)
     assert (await asked(policy("1.999999", MEGABYTE), *signed, usage=usage)).reason
+    refused = (await asked(policy("1.999999", MEGABYTE), signed[0], replace(signed[1], updated=6.0), usage=usage)).reason
+    assert refused.endswith(f"nothing was spent: {RETURNS}; else {MENDED}"), "it may be enough in a moment"
+    assert RETURNS not in (await asked(policy("1.999999", MEGABYTE), signed[0], replace(signed[1], updated=-60.0), usage=usage)).reason
     gone = replace(usage, open=())
     assert (await asked(policy("2", MEGABYTE), *signed, usage=gone)).reason, "nothing comes back any more"
     back = replace(gone, posted=((RULE, EUR, 2 * CHUNK),))
