@@ -17,8 +17,8 @@ ATTESTATION: Final[read.Table] = {"iss": read.did, "iat": read.number, "lines": 
 @dataclass(frozen=True, slots=True)
 class Attestation:
     """The word of `issuer` that the lines of a file with this SHA-256 (`lines`) are all that it has of an agreement, up to the checkpoints
-    of its own ledger among them. Whoever has no key of it can leave nothing out; itself it signs what its other exports, and those of the
-    other side, can show to be false (`compared`)."""
+    of its own ledger among them. Whoever has no key of it can leave nothing out but with this word, by calling it a file of the version
+    without one; itself it signs what its other exports, and those of the other side, can show to be false (`compared`)."""
 
     TYP: ClassVar[str] = "dp-evidence+jwt"
 
