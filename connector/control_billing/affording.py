@@ -42,9 +42,7 @@ from connector.telemetry import STATEMENT, STATEMENT_AGREED
 
 BUDGET_SHORT: Final = "budget-short"  # the code of a transfer that does not start: what is left of the budget does not pay for all of it
 SOON_SECONDS: Final = 60.0  # after its end, in which a transfer is stated if both sides are there
-RETURNS: Final = "what one that has just ended had on its way comes back once both sides have signed for it, so order again in a minute"
-    "what a transfer that has just ended had on its way comes back once both sides have signed for it, so order again in a minute"
-)
+RETURNS: Final = "what one that has just ended had on its way comes back once both have signed for it, so order again in a minute"
 MENDED: Final = "ask the provider for an offer with a larger budget and negotiate anew"
 
 
