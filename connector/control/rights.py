@@ -22,7 +22,7 @@ from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Verdict
 from connector.control.steps import Steps, fact
 from connector.control.terms import demands
-from connector.control_billing.affording import BUDGET_SHORT, Asked, afford
+from connector.control_billing.affording import BUDGET_SHORT, RETURNS, Asked, about_to_return, afford
 from connector.control_billing.measured import Used, used_of
 from connector.dsp import wire
 from connector.dsp.exchange import Process
@@ -174,6 +174,8 @@ class Rights:
         if usage:
             counters = self._policies.counters(terms, usage)
             verdict = replace(verdict, document=dict(verdict.document) | {"counters": counters})
+        if starts and usage and verdict.code == Code.QUOTA_EXHAUSTED and await about_to_return(self._store, usage, now):
+            verdict = replace(verdict, reasons=(*verdict.reasons, RETURNS))
         if verdict.permitted:
             verdict = self._owed(agreement, now) or verdict
         if verdict.permitted and dataset is not None and dataset.binding is not None and agreement.created <= dataset.binding:

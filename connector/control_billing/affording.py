@@ -113,7 +113,7 @@ async def afford(
         left += set_aside(usage, tally.rule, tally.operand, transfer)
         least = price_of(tally.pricing, extent, without(missing, returning), calls) or 0
         if least > left and not begun:
-            short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left, soon=await _soon(store, usage, tally, now)))
+            short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left, soon=await about_to_return(store, usage, now)))
         elif cost:
             rows.append(Reservation(aside_id(transfer), transfer, tally.rule, tally.operand, max(0, min(cost, left)), now))
     if len(short) == len(granting):
@@ -245,10 +245,9 @@ def price_of(pricing: Pricing, extent: Extent, leaves: Ranges | None = None, cal
     return pricing.rate(BYTE_COUNT) * size + record * records + pricing.rate(CALL_COUNT) * calls
 
 
-async def _soon(store: Store, usage: Usage, tally: Tally, now: float) -> bool:
-    """Whether a transfer has just ended that may be about to give some of this budget back."""
-    takes = {each.transfer for each in usage.open if is_taken(each) and each.amount < 0 and (each.rule, each.operand) == tally[:2]}
-    ended = [await store.process(Kind.TRANSFER, each) for each in takes]
+async def about_to_return(store: Store, usage: Usage, now: float) -> bool:
+    """Whether a transfer has just ended that may be about to give some of a budget back."""
+    ended = [await store.process(Kind.TRANSFER, each.transfer) for each in usage.open if is_taken(each) and each.amount < 0]
     return any(process is not None and process.final and now - process.updated < SOON_SECONDS for process in ended)
 
 

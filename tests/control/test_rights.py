@@ -18,6 +18,7 @@ from connector.control.negotiate import Reaction
 from connector.control.policies import Policies, Verdict
 from connector.control.rights import Rights, Ruling, charge, follow
 from connector.control.transfers import Views
+from connector.control_billing.affording import RETURNS
 from connector.dataplane.edr import Tokens
 from connector.dataplane.flows import Flows
 from connector.dataplane.gate import Gate
@@ -36,7 +37,7 @@ from tests.contracts.identity_contract import SetClock
 from tests.control.running import DATASET, Live, assembled
 from tests.control.test_rights_running import HEALTH, in_the_industry
 from tests.dataplane.rig import CONSUMER, KEY, PROVIDER, STRANGER, Counted
-from tests.metering_bills.priced import price
+from tests.metering_bills.priced import money, price
 from tests.pair import OPEN, fresh, only_for
 
 START, SUSPENSION, COMPLETION, TERMINATION = Move.START, Move.SUSPENSION, Move.COMPLETION, Move.TRANSFER_TERMINATION
@@ -476,10 +477,27 @@ def test_what_counts_already_is_not_counted_twice():
     assert (len(again.saves), again.expects) == (1, (Expect(Usage, "urn:a", 3),))
 
 
+@pytest.mark.asyncio
+async def test_who_is_refused_while_a_budget_is_on_its_way_back_is_told_to_order_again():
+    made = await opened()
+    agreement = await made.agree(terms(permission(money("2", operator="lteq")) | {"duty": [price("0.5", "megabyte")]}))
+    (tally,) = [each for each in (await ruled(made, agreement)).tallies if each.pricing is not None]
+    limit = max(tally.marks)
+    takes = Reservation(taken_id("urn:t"), "urn:t", tally.rule, tally.operand, -limit, T0)
+    usage = Usage(agreement.id, ((tally.rule, tally.operand, limit),), (takes,), version=1)
+    ended = transfer_of(agreement, "TERMINATED", updated=made.now() - 5.0, version=1)
+    await made.journal.store.commit(Changes(saves=(usage, ended)))  # the ledger does not hear of it
+    refused = (await ruled(made, agreement, starts="urn:other")).verdict
+    assert (refused.code, refused.reasons[-1]) == ("QUOTA_EXHAUSTED", RETURNS)
+    assert RETURNS not in (await ruled(made, agreement)).verdict.reasons, "who runs is not told so"
+    made.rig.clock.at += 120.0
+    assert RETURNS not in (await ruled(made, agreement, starts="urn:other")).verdict.reasons, "it does not come back so soon any more"
+
+
 def test_a_transfer_says_whether_what_it_takes_of_budgets_is_noted():
     verdict = Verdict(True, "permit", "PERMITTED", (), None, {}, ("/permission/0",))
-    money = Tally("/permission/0", "money", (9,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
-    ruling = Ruling(verdict, None, tallies=(money,), usage=Usage("urn:a"))
+    budget = Tally("/permission/0", "money", (9,), Pricing(1, 0, ((BYTE_COUNT, 1),)))
+    ruling = Ruling(verdict, None, tallies=(budget,), usage=Usage("urn:a"))
     process = transfer_of(Agreement("urn:a", "", "", "", "", "", {}, b""), detail={})
     begun = charge(process, ruling, T0)
     (usage,) = begun.saves
