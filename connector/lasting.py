@@ -65,6 +65,11 @@ def pause_seconds(failures: int, first_seconds: float = FIRST_PAUSE_SECONDS) -> 
     return float(min(PAUSE_SECONDS_MAX, first_seconds * 2 ** min(failures - 1, 20)))
 
 
+def since_boot() -> float:
+    """Seconds since the machine has started, also those for which it slept, by a clock that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class OfFiles(Generic[T]):
     """A value made of files: `make()` reads `paths` and returns it, or raises. It is called at once; what it raises then is raised
     here. `name` says in the log what it is. `changed(value, others)` is called once another value is in use, with the paths whose content

@@ -30,7 +30,7 @@ from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Move
 from connector.dsp.transfer import State
 from connector.errors import StoreError
-from connector.lasting import Lasting, pause_seconds
+from connector.lasting import Lasting, pause_seconds, since_boot
 from connector.metering.dating import Dating
 from connector.ports import CLOCK_CHECK_SECONDS, Act
 from connector.records import Agreement, Changes, Conflict, Cursor, Dataset, Evidence, Expect, Open, Outbound
@@ -284,7 +284,7 @@ class Retention:
     """The job. It runs at start and then every hour, by the clock on the wall as far as `steady`, which nobody sets, bears it out
     (`Dating`): one that is set ahead, and comes back, makes no message and no key new that was heard before."""
 
-    def __init__(self, journal: Journal, keep: Keep, steady: Callable[[], float] = monotonic) -> None:
+    def __init__(self, journal: Journal, keep: Keep, steady: Callable[[], float] = since_boot) -> None:
         self._journal, self._dating = journal, Dating(journal.clock.now, steady)
         self.keep = keep
         self._loop = Lasting("retention", self._turn, self._pause)

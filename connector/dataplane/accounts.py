@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from connector.dataplane_accounts.account import Account, same
 from connector.dataplane_accounts.opens import Opens
 from connector.dsp.messages import Kind, Role
 from connector.errors import ConnectorError, MeterRefused, PolicyError, Withdrawn
+from connector.lasting import since_boot
 from connector.merkle import checkpoints, notes
 from connector.metering import passed
 from connector.metering.chain_consumer import acceptable
@@ -58,7 +58,7 @@ class Accounts:
         self._store, self._decide, self._identity, self._clock = store, decide, identity, clock
         self._url, self._signer = url, signer
         self.window_bytes, self.credit_windows = window_bytes, credit_windows  # of manifests to come
-        self._dating = Dating(clock.now, monotonic)
+        self._dating = Dating(clock.now, since_boot)
         self._known: dict[str, Account] = {}
         self.opens = Opens(store, clock)
         self._unwritten: dict[str, Account] = {}

@@ -20,6 +20,7 @@ from connector.intake.beside import Beside, problem_code
 from connector.intake.patience import CLOCKS, Doubt, doubtful, of_clocks
 from connector.intake.promise import Broken, Promised
 from connector.intake_accounts.remembered import remembered, theirs
+from connector.lasting import since_boot
 from connector.metering import chain_consumer as chain
 from connector.metering.chain import CLOSED, Outcome
 from connector.metering.content import SEPARATORS
@@ -57,8 +58,7 @@ class Account:
     """The account of the transfer `transfer` (our pid) with `peer` under `agreement`.
 
     `records(first, end)` are those that end in leaves, where they are counted; `measured()` the microseconds so far. `look()`
-    calls `verified` if there is more by now.
-    """
+    calls `verified` if there is more by now."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Account:
     ) -> None:
         self._means, self._promise, self._beside, self._sink = means, promise, beside, sink
         self._transfer, self._peer, self._agreement, self._after = transfer, peer, agreement, after
-        self._measured, self._look, self._dating = measured, look, Dating(means.clock.now, asyncio.get_running_loop().time)
+        self._measured, self._look, self._dating = measured, look, Dating(means.clock.now, since_boot)
         manifest = promise.manifest
         self._log = promise.known(records if manifest.unit in SEPARATORS else None)
         self._account = Metered(transfer, Role.CONSUMER, agreement, peer, promise.token, manifest.log.origin, *promise.form)

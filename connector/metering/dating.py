@@ -14,8 +14,8 @@ BELIEVED_SECONDS: Final = 86_400.0  # that it has to stay ahead to be right all 
 class Dating:
     """The time of the clock on the wall, `wall` (POSIX seconds), as far as one that nobody sets, `steady`, bears it out. A receipt is
     signed once, and so is its ack: one that a clock had dated which was set an hour ahead would be taken in an hour, even where that clock
-    was mended at once. The other one stands still while a machine sleeps: so the clock on the wall counts again after BELIEVED_SECONDS, or
-    once somebody else's has `agreed`."""
+    was mended at once. The other one may stand still while a machine is halted: so the clock on the wall counts again after
+    BELIEVED_SECONDS, or once somebody else's has `agreed`."""
 
     def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
         self._wall, self._steady = wall, steady

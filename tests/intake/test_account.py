@@ -326,6 +326,25 @@ async def test_a_clock_that_is_set_in_the_middle_ends_nothing_and_is_mended(
         assert min(dates) >= provider.manifest.issued, "nothing is dated before its manifest: it would be refused for ever"
 
 
+async def test_after_a_sleep_of_the_machine_receipts_and_acks_are_dated_by_what_its_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One that is dated before it would accuse whoever has shown all that he had in between."""
+    slept, clock, plain = 1200.0, time.CLOCK_BOOTTIME, time.clock_gettime
+    async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
+
+        def sleep(told: SignedProvider, _request: web.Request) -> None:
+            if len(told.receipts) == 3 and not consumer.clock.shift_seconds:
+                consumer.clock.shift_seconds = provider.clock.shift_seconds = slept
+                monkeypatch.setattr(time, "clock_gettime", lambda which: plain(which) + slept * (which == clock))
+
+        provider.lies["ack"] = sleep
+        await consumer.fetch()
+        since = [receipt.issued - provider.manifest.issued for receipt in provider.receipts]
+        assert [seconds > slept / 2 for seconds in since] == [False] * 3 + [True] * (len(since) - 3)
+        assert len(since) > 4
+
+
 async def test_an_order_whose_clock_was_set_back_goes_on_by_the_manifest_that_it_has_accepted(tmp_path: Path):
     async with both(tmp_path, CONTENT, **TIGHT) as (provider, consumer):
         await interrupted(provider, consumer)
