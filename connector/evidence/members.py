@@ -22,6 +22,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -60,8 +61,12 @@ def _number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= SIZE_MAX
 
 
+def _bound(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
 def _instant(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < YEAR_10000
+    return _bound(value) and isinstance(value, int | float) and 0 <= value < YEAR_10000
 
 
 def _base64(value: object) -> bool:
@@ -93,7 +98,7 @@ def _account(value: object) -> bool:
 def _key(value: object) -> bool:
     if not _object("kid", "x", "notBefore", "notAfter")(value) or not isinstance(value, dict):
         return False
-    times = all(value[name] is None or _instant(value[name]) for name in ("notBefore", "notAfter"))
+    times = all(value[name] is None or _bound(value[name]) for name in ("notBefore", "notAfter"))
     return times and isinstance(value["kid"], str) and isinstance(value["x"], str)
 
 
@@ -108,6 +113,7 @@ def _each(form: Is) -> Is:
 TEXT: Final = Form(lambda value: isinstance(value, str) and bool(value), "a text")
 NUMBER: Final = Form(_number, "a whole number from 0 to 2^53 - 1")
 INSTANT: Final = Form(_instant, "an instant in POSIX seconds")
+BOUND: Final = Form(_bound, "an instant in POSIX seconds, however far away")
 FLAG: Final = Form(lambda value: isinstance(value, bool), "true or false")
 DOCUMENT: Final = Form(lambda value: isinstance(value, dict), "a JSON object")
 DIGEST: Final = Form(lambda value: read_bytes(value, DIGEST_BYTES) is not None, "a SHA-256 in base64url")
@@ -137,7 +143,7 @@ KINDS: Final[Mapping[str, Mapping[str, Form]]] = {
         "negotiation": TEXT,
         "created": INSTANT,
         "final": FLAG,
-        "ends": _optional(INSTANT),
+        "ends": _optional(BOUND),
         "closed": _optional(INSTANT),
         "closedBy": _optional(SIDE),
         "reason": _optional(TEXT),

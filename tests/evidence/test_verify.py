@@ -162,6 +162,15 @@ def test_an_end_whose_entry_was_left_out_passes_and_is_said_to_be_possible():
     assert f"that they are, which is its word, and its other exports and that of {CONSUMER} show" in told
 
 
+def test_a_key_or_an_agreement_may_begin_or_end_however_far_away():
+    draft = SOUND.copy()
+    draft.one("identity")["keys"][0] |= {"notBefore": -62_135_596_800.0, "notAfter": 253_402_300_800.0}
+    draft.one("agreement")["ends"] = 1e14
+    report = verify(draft.data)
+    assert report.sound, report.findings
+    assert report.to_json()["sound"] is True
+
+
 def test_a_file_of_before_there_were_attestations_is_read_and_is_nobodys_word():
     draft = SOUND.copy()
     draft.attest = False
