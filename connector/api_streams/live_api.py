@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from functools import partial
 from typing import Final
 
@@ -133,7 +133,7 @@ class LiveApi:
                     flow.left(span.first)
                     async with aclosing(flow.pieces(span.first, span.first + span.length)) as output:
                         copy = partial(stream, still=running.demand, sent=sent, stall_seconds=self._stall_seconds, meter=meter)
-                        with account.running(), flow.reading():
+                        with account.running(), flow.reading(), suppress(StopAsyncIteration):  # the log has ended, and so does this
                             await copy(permit, None, span, outlet, output, credit=account)
                     await response.write_eof()
         except Exception as error:  # whatever it is: an answer of its own would stand in the middle of what has gone out

@@ -70,6 +70,7 @@ class Flow:
         self.readers = 0
         self.signs = False  # the consumer, who then says itself what it has
         self._left, self._has_come, self._lost = 0, log.end > 0, False
+        self._stopped = False
         self.signed = log.synced  # what a checkpoint is given for
         self._signed_at = monotonic()
         self.free = 0 if log.torn else spool.first  # what lies before is needed no more
@@ -96,6 +97,7 @@ class Flow:
     def start(self) -> None:
         """Follow the source, if nobody does."""
         if not self.runs:
+            self._stopped = False
             self._tasks = [
                 asyncio.create_task(self._pump(), name="live source"),
                 asyncio.create_task(self._sign(), name="live checkpoints"),
@@ -106,6 +108,7 @@ class Flow:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._stopped = True
         with suppress(SinkFailed):  # nothing more is signed then
             await self._tell()
 
@@ -207,13 +210,13 @@ class Flow:
 
     async def checkpoint_after(self, leaves: int, seconds: float, window_bytes: int = WINDOW_BYTES) -> int | None:
         """The size of a checkpoint of more than `leaves` leaves, and at most `window_bytes` beyond them, which fits into any credit: it is
-        waited for. None if there is none after `seconds`."""
+        waited for. None if there is none after `seconds`, or the log is left alone meanwhile."""
         try:
             async with asyncio.timeout(seconds), self._news:
-                await self._news.wait_for(lambda: self.signed > leaves)
+                await self._news.wait_for(lambda: self.signed > leaves or self._stopped)
         except TimeoutError:
             return None
-        return self.log.within(max(leaves, 1), window_bytes, self.signed)
+        return None if self.signed <= leaves else self.log.within(max(leaves, 1), window_bytes, self.signed)
 
     async def _pump(self) -> None:
         """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken

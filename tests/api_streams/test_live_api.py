@@ -61,7 +61,7 @@ async def client(tmp_path: Path, path: str = "/lines?size=900", window_bytes: in
     (tmp_path / "root").mkdir()
     limits: dict[str, Any] = {"metered": True, "window_bytes": window_bytes, "live": live}
     async with upstream.running() as url, provider(tmp_path / "root", **limits) as rig:
-        await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") else {}))
+        await rig.publish_live(url + path, **({"since": SINCE} if path.startswith("/lines") and "count" not in path else {}))
         async with aiohttp.ClientSession() as http:
             yield Client(rig, http)
 
@@ -92,6 +92,17 @@ async def test_a_part_that_has_an_end_is_just_that_also_where_it_is_yet_to_come(
             part = await answer.read()
         assert (answer.status, answer.headers["Content-Range"], len(part)) == (206, "bytes 1000-19999/*", 19_000)
         assert part.startswith(data[1000:20_000])
+
+
+async def test_where_the_source_has_ended_so_does_the_answer_and_a_part_that_is_not_there_breaks_off(tmp_path: Path):
+    async with client(tmp_path, "/lines?count=300") as at, asyncio.timeout(20):
+        data = await at.body("")
+        assert numbers(data) == list(range(1, 301))
+        async with at.get(Range=f"bytes={len(data)}-") as answer:
+            assert (answer.status, await answer.read()) == (206, b"")
+        async with at.get(Range=f"bytes=10-{len(data)}") as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
 
 
 @pytest.mark.parametrize(("path", "ending"), [("/lines?size=900", b"\n"), ("/events?size=900", b"\n\n")])
