@@ -41,7 +41,7 @@ class UsedIds:
 
     def __init__(self, steady: Callable[[], float], capacity: int = REMEMBERED_MAX) -> None:
         self._lots: dict[int, _Lot] = {}
-        self._past: dict[int, _Lot] = {}  # what has ended, the longest ago first
+        self._past: dict[int, tuple[float, set[bytes]]] = {}  # (end, ids) of what has ended, the longest ago first
         self._held: Counter[str] = Counter()  # issuer -> ids, over all lots that have not ended
         self._total = self._past_total = 0
         self._capacity, self._steady = capacity, steady
@@ -57,11 +57,10 @@ class UsedIds:
             self._end(number)
         if self._past:
             self._forget(steady)
-        digest, number = blake2b(jti.encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
-        before = self._past.get(number)
+        digest, number = blake2b(f"{issuer} {jti}".encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
         if any(digest in lot.ids.get(issuer, ()) for lot in self._lots.values()):
             return False
-        if before is not None and digest in before.ids.get(issuer, ()):
+        if (before := self._past.get(number)) is not None and digest in before[1]:
             return False
         held = self._held[issuer]
         if held >= self._capacity // 2 or (self._total >= self._capacity and held >= self._capacity // len(self._held)):
@@ -77,18 +76,16 @@ class UsedIds:
         lot = self._lots.pop(number)
         self._held -= Counter({each: len(ids) for each, ids in lot.ids.items()})
         self._total -= lot.count
-        if (before := self._past.pop(number, None)) is not None:  # of a time that has come twice
-            self._past_total -= before.count
-            for each, ids in before.ids.items():
-                lot.ids.setdefault(each, set()).update(ids)
-        self._past[number] = lot
-        self._past_total += lot.count
+        _, before = self._past.pop(number, (0.0, set[bytes]()))  # of a time that has come twice
+        gone = before.union(*lot.ids.values())  # whose they were is in their digests: a set for each issuer would cost three times as much
+        self._past[number] = lot.ends, gone
+        self._past_total += len(gone) - len(before)
 
     def _forget(self, steady: float) -> None:
         room = min(self._capacity // PAST_SHARE, self._capacity - self._total)
         while self._past:
-            number, lot = next(iter(self._past.items()))
-            if self._past_total <= room and steady - lot.ends < PAST_SECONDS:
+            number, (ended, ids) = next(iter(self._past.items()))
+            if self._past_total <= room and steady - ended < PAST_SECONDS:
                 return
             del self._past[number]
-            self._past_total -= lot.count
+            self._past_total -= len(ids)

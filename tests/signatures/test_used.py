@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +71,23 @@ def test_what_has_ended_is_kept_as_far_as_there_is_room_and_for_a_day():
     assert used.take(BIO, "late", clocks.now + 10, clocks.now)
     assert used._past_total == 0
     assert len(used) == 1
+
+
+def test_what_has_ended_is_told_apart_by_issuer_and_costs_little_however_many_they_are():
+    clocks, issuers, times = Clocks(), 40, 50
+    used = clocks.used(issuers * times * PAST_SHARE + 4 * issuers)
+    tracemalloc.start()
+    for number in range(times):
+        for issuer in range(issuers):
+            assert used.take(f"{BIO}:{issuer}", f"{number}", clocks.now + 10, clocks.now)
+        clocks.passes(60.0)
+    size_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used._past_total >= issuers * (times - 1)
+    assert size_bytes < 200 * issuers * times
+    at = clocks.now - 120.0
+    assert not used.take(f"{BIO}:1", f"{times - 2}", at + 10, at)
+    assert used.take(f"{BIO}:{issuers}", f"{times - 2}", at + 10, at)
 
 
 def test_an_issuer_with_more_ids_than_its_part_is_refused_until_others_end():
