@@ -93,8 +93,12 @@ class Pushing:
                 await self._push(pid, read_address(edr.address))
             except (PeerRefused, EgressDenied, TokenRefused) as error:
                 refused = loop.time() if before is None else before
-                garbled = seen + 1 if _garbled(error) else 0
-                if garbled > AGAIN_MAX or not (garbled or _doubtful(error)) or loop.time() - refused >= DOUBT_SECONDS:
+                if _garbled(error):
+                    garbled = 1 if loop.time() - began >= DOUBT_SECONDS else seen + 1  # it got on for a while
+                    believed = garbled > AGAIN_MAX
+                else:
+                    believed = not _doubtful(error) or loop.time() - refused >= DOUBT_SECONDS
+                if believed:
                     telemetry.log.warning("push refused", transfer=pid, reason=error.message)
                     said, code = f"the data cannot be pushed: {error.message}", _code(error)
                     return await self._end(pid, self._operations.terminate(Kind.TRANSFER, pid, said, code))

@@ -141,6 +141,28 @@ async def test_the_pause_after_a_cut_is_short_again_once_a_push_got_on_for_a_whi
     assert pauses == ([0.1] * 5 if long else [0.1, 0.2, 0.4, 0.8, 1.6])
 
 
+async def test_answers_that_are_garbled_now_and_then_end_no_push_that_gets_on_in_between(monkeypatch: pytest.MonkeyPatch):
+    clock, left, over = Clock(), [60.0] * 6, list[str]()
+
+    async def push(_pid: str, _sink: Address) -> None:
+        if left:
+            clock.at += left.pop()
+            raise PeerRefused("the sink's answer does not hold", status=200, said="signature-wrong")
+
+    async def sleep(seconds: float) -> None:
+        clock.at += seconds
+
+    async def complete(_pid: str) -> None:
+        over.append("complete")
+
+    store = MemoryStore()
+    process = replace(samples.transfer("urn:t", role=Role.PROVIDER, state="STARTED"), detail={"format": "HttpData-PUSH"})
+    await store.commit(Changes(saves=(process, samples.edr("urn:t"))))
+    monkeypatch.setattr(pushing, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: clock.at), sleep=sleep))
+    await Pushing(SimpleNamespace(store=store), SimpleNamespace(complete=complete), push)._run("urn:t")  # type: ignore[arg-type]
+    assert over == ["complete"]
+
+
 async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
     monkeypatch: pytest.MonkeyPatch,
 ):
