@@ -44,6 +44,10 @@ def publish(
     A manifest is TOML or JSON with `id`, `title`, `source`, `policies` and what else `PUT /v1/datasets` takes, or a list
     of such under `datasets`. In it a policy may be the path of one, or a list of templates; paths are relative to the manifest.
 
+    Data that come as they are made have a source of type `http-stream`. If it can go on behind a record (events with ids, lines with
+    `since`: the parameter and the member that say where) it is asked again whenever its answer ends; if not, once for each transfer,
+    which ends with the answer and says whether that was all.
+
     A policy is JSON-LD, Turtle if its file is called .ttl, the small text form if it is called .odrl or .txt. A JSON list chooses
     templates (`connector templates`); the choice is kept beside the offer.
 

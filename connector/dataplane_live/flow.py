@@ -162,8 +162,8 @@ class Flow:
     async def taken(self) -> Ending:
         """How the source has ended, once it has and nobody needs anything of it any more: all is signed for; or it has left, and nobody who
         signs has come for UNSIGNED_SECONDS."""
-        while (ending := self.log.over) is None:
-            async with self._news:
+        async with self._news:
+            while (ending := self.log.over) is None:
                 await self._news.wait()
         while not self._lost and not (self.signs and self.free >= self.log.end):
             left = not (self.signs or self.readers) and self._left >= self.log.end
