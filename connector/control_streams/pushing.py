@@ -36,7 +36,7 @@ SINK_REFUSED: Final[Mapping[int, str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "sink-too-large",
 }
 DOUBT_SECONDS = 30.0  # for which these are repeated before they are believed
-GARBLED: Final = ("signature-", "content-digest-")  # codes of what one flipped bit makes of an answer that holds
+GARBLED: Final = ("signature-", "content-digest-", "answer-unsigned")  # codes of what one flipped bit makes of an answer that holds
 AGAIN_MAX: Final = 3  # times that such a one is asked for again, if nothing else comes between
 
 Push = Callable[[str, Address], Awaitable[None]]

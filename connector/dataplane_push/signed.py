@@ -130,16 +130,15 @@ class SignedUploads:
                 check_content(lambda name: [reply.headers[name]], reply.body)
             elif signed is not None and reply.body and reply.status // 100 == DONE:
                 raise SignatureRefused(UNNAMED, "content-digest-missing")
+            moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
+            if signed is None and self._asking.answered and moves:
+                raise SignatureRefused(UNSIGNED, "answer-unsigned")
         except SignatureRefused as refused:
             telemetry.log.warning("signature of an answer refused", transfer=self._transfer, status=reply.status, code=refused.code)
             self._uploads.afresh(asked.request.url)
             raise PeerRefused(f"the sink's answer does not hold: {refused.message}", status=reply.status, said=refused.code) from None
         if signed is not None and self.shown is None:
             self.shown = _shown(asked, signed)
-        moves = reply.status // 100 == DONE or reply.status == HTTPStatus.CONFLICT
-        if signed is None and self._asking.answered and moves:
-            telemetry.log.warning("answer without signature refused", transfer=self._transfer, status=reply.status)
-            raise PeerRefused(UNSIGNED, status=reply.status)
 
 
 def _shown(asked: Asked, signed: Signed) -> Mapping[str, str] | None:

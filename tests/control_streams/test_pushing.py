@@ -198,9 +198,23 @@ async def test_data_that_were_published_anew_end_a_push_that_was_signed_for(
         (422, None, 1, "sink-refused"),
         (204, "signature-wrong", 3, None),  # of an answer: by one flipped bit
         (200, "content-digest-wrong", 3, None),
+        (200, "answer-unsigned", 3, None),
         (204, "signature-wrong", 4, "signature-wrong"),
     ],
-    ids=["403", "401", "404", "a clock", "403 for ever", "401 for ever", "413", "422", "garbled", "its body is", "another signature"],
+    ids=[
+        "403",
+        "401",
+        "404",
+        "a clock",
+        "403 for ever",
+        "401 for ever",
+        "413",
+        "422",
+        "garbled",
+        "its body is",
+        "unsigned",
+        "another signature",
+    ],
 )
 async def test_a_stray_refusal_ends_no_push_and_one_that_lasts_ends_it(
     monkeypatch: pytest.MonkeyPatch, status: int, said: str | None, times: int, code: str | None
