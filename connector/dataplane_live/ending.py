@@ -7,7 +7,6 @@ and whoever finds a log of such a source without either was stopped in the middl
 
 from __future__ import annotations
 
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -36,10 +35,12 @@ REASONS: Final = {
 
 
 def read_ending(folder: Path) -> Ending | None:
-    """How the log in `folder` has ended; None if it has not. Raises OSError."""
-    with suppress(FileNotFoundError):
-        return Ending((folder / ENDED_FILE).read_text())
-    return None
+    """How the log in `folder` has ended; None if it has not. What is not understood is no clean end. Raises OSError."""
+    try:
+        said = (folder / ENDED_FILE).read_text()
+    except FileNotFoundError:
+        return None
+    return Ending(said) if said in REASONS else Ending.BROKE_OFF
 
 
 def write_ending(folder: Path, ending: Ending) -> None:

@@ -45,6 +45,8 @@ def test_each_end_has_its_reason_and_is_read_as_it_was_written(tmp_path: Path):
     for ending in Ending:
         write_ending(tmp_path, ending)
         assert read_ending(tmp_path) is ending
+    (tmp_path / endings.ENDED_FILE).write_text("source-")
+    assert read_ending(tmp_path) is Ending.BROKE_OFF, "nobody knows that it was all"
     assert set(endings.REASONS) == set(Ending)
     assert "not all of it" in Ending.BROKE_OFF.reason
     assert "not all" not in Ending.ENDED.reason

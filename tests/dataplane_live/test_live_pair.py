@@ -233,6 +233,37 @@ async def test_whoever_is_killed_goes_on_without_a_gap_and_nothing_is_counted_tw
     assert (counts[0]["bytes"], counts[0]["records"]) == (size, len(found))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("soon")
+async def test_a_provider_that_is_killed_in_the_middle_of_what_cannot_go_on_delivers_what_it_has_and_says_that_this_is_not_all(
+    tmp_path: Path,
+):
+    one, other = (
+        pair.site(tmp_path / "hospital", "hospital", store="sqlite"),
+        pair.site(tmp_path / "biopharma", "biopharma", store="sqlite"),
+    )
+    one.meet(other)
+    async with upstream.running() as url, pair.running(other) as consumer, aiohttp.ClientSession() as http:
+        provider = Child(one, http)
+        try:
+            await provider.start()
+            await publish(provider, url + "/lines?pause=0.01&size=4000")
+            id = await follow(consumer)
+            await until(consumer, "receipt-signed", 3)
+            await more(consumer, id)
+            await provider.kill()
+            await provider.start()
+            order = await ended(consumer, id)
+            agreement = pair.quoted(order["agreement"])
+            used = [await each.asked("GET", f"/agreements/{agreement}/usage") for each in (provider, consumer)]
+        finally:
+            await provider.kill()
+    assert (order["stage"], order["reasons"][-1]) == ("done", f"the provider ended the transfer: {Ending.BROKE_OFF.reason}")
+    found = numbers(consumer)
+    assert without_gaps(found)
+    assert [[each["counts"]["records"] for each in side["transfers"]] for side in used] == [[len(found)], [len(found)]]
+
+
 def power_gone(live: Path, *, bytes_too: bool) -> None:
     """What a loss of power leaves behind, after the process was killed: rows and places that nobody has flushed, and bytes or none."""
     for folder in live.iterdir():
