@@ -220,6 +220,8 @@ class FileSink:
     def _commit(self, durable: bool) -> None:
         if durable:
             self._flush(os.fsync)
+        elif self._marked:
+            os.fchmod(self._descriptor, MODE)  # it is no part any more
         part = self._part
         if not _is_at(self._directory, part, self._descriptor):
             raise SinkFailed(f"`{_beside(self._out, part)}` was removed or replaced while it was written; ask again")

@@ -589,13 +589,14 @@ async def test_a_part_that_the_disk_did_not_keep_is_gone_where_a_file_system_has
     await sink.close()
 
 
-async def test_a_part_that_is_begun_anew_needs_no_look_at_what_the_disk_did_not_keep(out: Path):
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_part_that_is_begun_anew_needs_no_look_at_what_the_disk_did_not_keep(out: Path, durable: bool):
     (out / PART).write_bytes(CONTENT)
     (out / PART).chmod(0o1600)
     sink = await FileSinks([out]).open("a.bin", ID, overwrite=False)
     await sink.restart()
     await sink.append([CONTENT])
-    await sink.commit()
+    await sink.commit(durable=durable)
     await sink.close()
     assert ((out / "a.bin").read_bytes(), (out / "a.bin").stat().st_mode & 0o7777) == (CONTENT, 0o600)
 
