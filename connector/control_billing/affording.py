@@ -14,14 +14,14 @@ they say how much may be taken, not of what, and who takes a part has what it wa
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, Protocol
 
-from connector.control_billing.elsewhere import signed_elsewhere
+from connector.control_billing.elsewhere import alone, signed_elsewhere
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
@@ -184,38 +184,51 @@ async def rest_of(
     return Rest(amounts, write_etag(extent.root or b"", CHUNK_BYTES), paid)
 
 
-async def owed(
-    store: Store, read: Callable[[Mapping[str, Any]], Policy | PolicyError], account: Metered
-) -> tuple[Mapping[tuple[str, str], int], bool]:
-    """What an account of a transfer that is over comes to, as it is signed for, by rule and operand of each budget: what a bill says of
-    it, unrounded; and whether it stays so: nothing more can be signed for. Empty where we alone have counted, and bill it, or the terms are
-    not understood any more."""
-    agreement = await store.agreement(account.agreement) if account.sequence or account.asked else None
+Due = tuple[Mapping[tuple[str, str], int], bool]
+
+
+async def owed(store: Store, read: Callable[[Mapping[str, Any]], Policy | PolicyError], accounts: Sequence[Metered]) -> list[Due]:
+    """What each of these accounts of one agreement, of transfers that are over, comes to, as it is signed for, by rule and operand of each
+    budget: what a bill says of it, unrounded; and whether it stays so: nothing more can be signed for. Empty where we alone have counted,
+    and bill it, or the terms are not understood any more."""
+    agreement = await store.agreement(accounts[0].agreement) if accounts else None
     policy = read(agreement.document) if agreement is not None else None
     if policy is None or isinstance(policy, PolicyError):
-        return {}, False
+        return [({}, False)] * len(accounts)
+    budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
+    spending = await _spending(store, [each for each in accounts if not each.sequence])
+    return [(_due(budgets, each), await _stays(store, each, spending)) if each.sequence or each.asked else ({}, False) for each in accounts]
+
+
+def _due(budgets: Mapping[tuple[str, str], Pricing], account: Metered) -> dict[tuple[str, str], int]:
     counts = account.counts if account.sequence else NOTHING
     known = ((BYTE_COUNT, counts.bytes), (RECORD_COUNT, counts.records), (CALL_COUNT, counts.calls))
-    budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
-    due = {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
-    if not account.sequence:
-        nothing = not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None  # before, it is not written
-        return due, nothing or await signed_elsewhere(store, account, await _spending(store, account)) is not None
-    return due, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+    return {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
 
 
-async def _spending(store: Store, account: Metered) -> list[Metered]:
-    """The accounts that may have signed for what another holds, and whose transfers are over, and have the budget spend what they were
+async def _stays(store: Store, account: Metered, spending: Sequence[Metered]) -> bool:
+    if account.sequence:
+        return account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+    nothing = not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None  # before, it is not written
+    return nothing or await signed_elsewhere(store, account, spending) is not None
+
+
+async def _spending(store: Store, unsigned: Sequence[Metered]) -> list[Metered]:
+    """The accounts that may have signed for what others hold, and whose transfers are over, and have the budget spend what they were
     signed for: what goes back for any other is spent nowhere."""
-    signed = [each for each in await store.metered_of(account.agreement) if each.sequence and each.root == account.root]
+    wanted = dict[bytes | None, Ranges]()
+    for each in unsigned:
+        wanted[each.root] = union(wanted.get(each.root, ()), alone(each))
+    signed = [each for each in await store.metered_of(unsigned[0].agreement) if each.sequence] if any(wanted.values()) else []
+    signed = [each for each in signed if (leaves := wanted.get(each.root, ())) and without(leaves, each.ranges) != leaves]
     processes = [await store.process(Kind.TRANSFER, each.transfer) for each in signed]
     return [each for each, process in zip(signed, processes, strict=True) if process and process.final and process.detail.get("taken")]
 
 
 def reckoning(
     store: Store, extents: Extents, read: Callable[[Mapping[str, Any]], Policy | PolicyError]
-) -> tuple[Callable[[Process], Awaitable[Rest | None]], Callable[[Metered], Awaitable[tuple[Mapping[tuple[str, str], int], bool]]]]:
-    """`rest_of` a transfer that a crash has cut, and what is `owed` for one that is over."""
+) -> tuple[Callable[[Process], Awaitable[Rest | None]], Callable[[Sequence[Metered]], Awaitable[Sequence[Due]]]]:
+    """`rest_of` a transfer that a crash has cut, and what is `owed` for those that are over."""
     return partial(rest_of, store, extents, read), partial(owed, store, read)
 
 

@@ -26,12 +26,16 @@ async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Me
     of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
     leaves = alone(account)
     signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
-    if not leaves or not signed or not account.asked or (over := await _over(store, account)) is None:
+    if not leaves or not account.asked or not covers(union(*(each.ranges for each in signed)), leaves):
+        return None
+    if (over := await _over(store, account)) is None:
         return None
     known = list[tuple[float, Ranges]]()
     for each in signed:
+        if not (theirs := without(leaves, without(leaves, each.ranges))):
+            continue
         stays = 0.0 if each.status == "complete" else await _over(store, each)
-        if stays is not None and (theirs := without(leaves, without(leaves, each.ranges))):  # before, nobody could know what it comes to
+        if stays is not None:  # before, nobody could know what it comes to
             known.append((max(over, stays, await _acknowledged(store, each, theirs)), theirs))
     covered: Ranges = ()
     for since, ranges in sorted(known):

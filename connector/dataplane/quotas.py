@@ -47,8 +47,9 @@ Decide = Callable[[Callable[[], Awaitable[Changes | None]], str], Awaitable[Chan
 AtMark = Callable[[str], Coroutine[Any, Any, tuple[Tally, ...] | None]]
 RestOf = Callable[[Process], Awaitable[Rest | None]]  # of a transfer that runs; None if nobody can say
 RETURN_SECONDS: Final = 30.0  # in which a consumer has stated what a transfer came to, if it is there
-# What a transfer that is over came to by what is signed for, by rule and operand (empty if nobody can say), and whether it stays so.
-Owed = Callable[[Metered], Awaitable[tuple[Mapping[tuple[str, str], int], bool]]]
+# What transfers of an agreement that are over came to by what is signed for, by rule and operand (empty if nobody can say), and whether it
+# stays so; of each account in turn.
+Owed = Callable[[Sequence[Metered]], Awaitable[Sequence[tuple[Mapping[tuple[str, str], int], bool]]]]
 AGREED_SECONDS: Final = 31 * 86_400.0  # for so long after its end a transfer is stated; then what was not signed for stays spent
 
 
@@ -120,13 +121,18 @@ class Ledger:
 
     async def balance(self, agreement: str, transfer: str) -> None:
         """A transfer (our pid) is over: have spent what it was signed for, and give back the rest, as far as that can be said by now; and
-        of those before that never signed, as it may have signed for what they brought."""
+        of those before that never signed, as it may have signed for what they brought. What is too old is kept no more."""
         await self._balance(agreement, transfer)
         usage = await self._store.usage(agreement)
-        for other in dict.fromkeys(each.transfer for each in (usage.open if usage is not None else ()) if is_taken(each)):
-            account = await self._store.metered(other) if other != transfer else None
-            if account is not None and not account.sequence:
-                await self._balance(agreement, other)
+        takes = {
+            each.transfer: each.at for each in (usage.open if usage is not None else ()) if is_taken(each) and each.transfer != transfer
+        }
+        accounts = [account for other in takes if (account := await self._store.metered(other)) is not None and not account.sequence]
+        owing = zip(accounts, await self.owed(accounts), strict=True)  # together: there may be many, of many
+        over = {account.transfer for account, (_, stays) in owing if stays}
+        now = self._clock.now()
+        for other in [each for each, at in takes.items() if each in over or at + AGREED_SECONDS < now]:
+            await self._balance(agreement, other)
         self._tell(agreement)
 
     async def _balance(self, agreement: str, transfer: str) -> None:
@@ -151,7 +157,7 @@ class Ledger:
             return usage
         now = self._clock.now()
         late = process is None or process.updated + AGREED_SECONDS < now
-        due, agreed = ({}, False) if account is None or late else await self.owed(account)
+        ((due, agreed),) = [({}, False)] if account is None or late else await self.owed([account])
         after = balanced(usage, transfer, due, now, agreed=agreed)
         left = [each for each in after.open if each.transfer == transfer and each.operand != COUNT]
         if any(not is_taken(each) for each in left):
@@ -294,9 +300,9 @@ async def rest_unknown(_process: Process) -> None:
     """What a transfer has still to bring is not known."""
 
 
-async def owed_unknown(_account: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
-    """What a transfer has come to is not known: what it has taken stays spent."""
-    return {}, False
+async def owed_unknown(accounts: Sequence[Metered]) -> Sequence[tuple[Mapping[tuple[str, str], int], bool]]:
+    """What transfers have come to is not known: what they have taken stays spent."""
+    return [({}, False)] * len(accounts)
 
 
 async def _at_once(changes: Changes) -> Changes:

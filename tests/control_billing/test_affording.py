@@ -1,13 +1,13 @@
 """A transfer starts if what is left of its budget pays for all that it is to bring, where anybody can say what that costs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from connector.adapters.memory import MemoryStore
-from connector.control_billing.affording import MENDED, RETURNS, Asked, Extent, afford, nothing_known, owed, price_of, rest_of
+from connector.control_billing.affording import MENDED, RETURNS, Asked, Due, Extent, afford, nothing_known, owed, price_of, rest_of
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import PolicyError
@@ -194,6 +194,11 @@ async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_
     assert await asked(policy("2", MEGABYTE), *signed, usage=back) == costs(2 * CHUNK)
 
 
+async def one_owed(store: MemoryStore, read: Callable[[Mapping[str, Any]], Policy | PolicyError], account: Metered) -> Due:
+    (found,) = await owed(store, read, [account])
+    return found
+
+
 @pytest.mark.asyncio
 async def test_what_is_owed_is_what_was_signed_for():
     store, counts = MemoryStore(), Counts(3 * CHUNK, 30, 0, 1, 999)
@@ -202,18 +207,20 @@ async def test_what_is_owed_is_what_was_signed_for():
     signed = brought("t1", ((1, 4),), counts=counts, sequence=1)
     (scale,) = {tally.pricing.scale for tally in tallies(terms) if tally.pricing}
     due = {(RULE, EUR): scale * 3 // 2 + scale * 30 + scale * 2}
-    assert await owed(store, lambda _: terms, signed) == (due, False), "more may be signed for"
-    assert await owed(store, lambda _: terms, replace(signed, status="complete")) == (due, True)
-    assert await owed(store, lambda _: terms, replace(signed, sequence=0)) == ({}, False), "it never meant to sign"
-    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False)
-    assert await owed(store, lambda _: PolicyError("not understood"), signed) == ({}, False)
-    assert await owed(store, lambda _: terms, replace(signed, agreement="urn:other")) == ({}, False)
+    assert await one_owed(store, lambda _: terms, signed) == (due, False), "more may be signed for"
+    assert await one_owed(store, lambda _: terms, replace(signed, status="complete")) == (due, True)
+    assert await one_owed(store, lambda _: terms, replace(signed, sequence=0)) == ({}, False), "it never meant to sign"
+    assert await one_owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False)
+    assert await one_owed(store, lambda _: PolicyError("not understood"), signed) == ({}, False)
+    assert await one_owed(store, lambda _: terms, replace(signed, agreement="urn:other")) == ({}, False)
     await store.commit(Changes(evidence=(Evidence(STATEMENT, Kind.TRANSFER, "t1", None, None, 1.0),)))
-    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False), "we say that it left"
-    assert await owed(store, lambda _: terms, replace(signed, sequence=0, asked=True, counts=Counts())) == ({(RULE, EUR): 0}, True)
-    assert await owed(store, lambda _: terms, signed) == (due, False)
+    assert await one_owed(store, lambda _: terms, replace(signed, sequence=0, asked=True)) == ({(RULE, EUR): 0}, False), (
+        "we say that it left"
+    )
+    assert await one_owed(store, lambda _: terms, replace(signed, sequence=0, asked=True, counts=Counts())) == ({(RULE, EUR): 0}, True)
+    assert await one_owed(store, lambda _: terms, signed) == (due, False)
     await store.commit(Changes(evidence=(Evidence(STATEMENT_AGREED, Kind.TRANSFER, "t1", None, None, 1.0),)))
-    assert await owed(store, lambda _: terms, signed) == (due, True), "both have signed what it came to"
+    assert await one_owed(store, lambda _: terms, signed) == (due, True), "both have signed what it came to"
 
 
 @pytest.mark.asyncio
@@ -232,7 +239,24 @@ async def test_what_is_signed_for_elsewhere_goes_back_only_if_the_budget_spends_
     left = brought("t1", ((1, 4),), asked=True)
     other = brought("t2", ((1, 5),), sequence=1, ack=ack, status="complete")
     await store.commit(Changes(saves=(AGREEMENT, left, other, ended("t1"), *((by,) if by else ()))))
-    assert await owed(store, lambda _: policy("50", MEGABYTE), left) == ({(RULE, EUR): 0}, goes_back)
+    assert await one_owed(store, lambda _: policy("50", MEGABYTE), left) == ({(RULE, EUR): 0}, goes_back)
+
+
+@pytest.mark.asyncio
+async def test_the_accounts_of_an_agreement_are_read_once_for_all_that_were_never_signed():
+    """Whoever never signs can have as many of them as are noted, and each end of a transfer looks at all."""
+
+    class Counted(MemoryStore):
+        reads = 0
+
+        async def metered_of(self, agreement: str) -> list[Metered]:
+            self.reads += 1
+            return list(await super().metered_of(agreement))
+
+    store, unsigned = Counted(), [brought(f"u{n}", ((1, 4),), asked=True) for n in range(9)]
+    await store.commit(Changes(saves=(AGREEMENT, *unsigned)))
+    assert await owed(store, lambda _: policy("50", MEGABYTE), unsigned) == [({(RULE, EUR): 0}, False)] * 9
+    assert store.reads == 1
 
 
 @pytest.mark.asyncio

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -395,9 +395,9 @@ async def over_with(signed: int) -> tuple[Desk, Holder, Process]:
     return desk, holder, ended
 
 
-async def owed(desk: Desk, account: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
-    agreed = await desk.journal.store.newest_fact(account.transfer, telemetry.STATEMENT_AGREED) is not None
-    return {(RULE, "money"): account.counts.bytes}, agreed
+async def owed(desk: Desk, accounts: Sequence[Metered]) -> list[tuple[Mapping[tuple[str, str], int], bool]]:
+    facts = [await desk.journal.store.newest_fact(each.transfer, telemetry.STATEMENT_AGREED) for each in accounts]
+    return [({(RULE, "money"): each.counts.bytes}, fact is not None) for each, fact in zip(accounts, facts, strict=True)]
 
 
 async def stands(desk: Desk) -> tuple[int, int, int]:
@@ -462,9 +462,9 @@ async def test_what_was_signed_for_elsewhere_goes_back_in_the_write_in_which_it_
     unsigned = replace(account, sequence=0, asked=True, version=account.version + 1)
     await desk.journal.store.commit(Changes(saves=(second, begun, signed, unsigned)))
 
-    async def elsewhere(of: Metered) -> tuple[Mapping[tuple[str, str], int], bool]:
+    async def elsewhere(accounts: Sequence[Metered]) -> list[tuple[Mapping[tuple[str, str], int], bool]]:
         process = await desk.journal.store.process(Kind.TRANSFER, second.pid)
-        return {(RULE, "money"): of.counts.bytes if of.sequence else 0}, bool(process and process.final)
+        return [({(RULE, "money"): of.counts.bytes if of.sequence else 0}, bool(process and process.final)) for of in accounts]
 
     desk.ledger.owed = elsewhere
     least = list[int]()
@@ -474,6 +474,17 @@ async def test_what_was_signed_for_elsewhere_goes_back_in_the_write_in_which_it_
     await desk.journal.store.commit(Changes(saves=(replace(second, state="TERMINATED", version=2),)))  # nobody has heard of it yet
     await desk.ledger.balance(AGREEMENT, first.pid)
     assert (await stands(desk), least) == ((200, 0, 0), [200])
+
+
+@pytest.mark.asyncio
+async def test_what_is_never_signed_for_is_not_noted_for_ever():
+    desk, holder, process = await over_with(150)
+    await holder.close()
+    await desk.ledger.close()
+    aged = replace(process, updated=process.updated - AGREED_SECONDS - 9, version=3)
+    await desk.journal.store.commit(Changes(saves=(aged,)))
+    await desk.ledger.balance(AGREEMENT, "another that is over")
+    assert await stands(desk) == (200, 0, 0)
 
 
 @pytest.mark.asyncio
