@@ -54,6 +54,8 @@ def show_invoice(said: Mapping[str, Any]) -> None:
     ]
     show.line()
     show.table(LINES, rows, "nothing is owed")
+    if said.get("preliminary"):
+        show.note("preliminary: the period is not over; once it is, an invoice of it stays as it is")
     if (left := said.get("left_out")) is not None:
         of = f"{_counted(left['counts'])}, {left['amount']} {currency}"
         show.note(f"left out: {of}, which the provider alone has counted and the consumer has not signed for")

@@ -68,6 +68,13 @@ def test_what_was_used_is_shown_with_what_it_costs(command: Command, fake: FakeC
     assert json.loads(command("usage", "urn:a", "--json").out)["cost"]["amount"] == "1.50"
 
 
+def test_an_invoice_of_a_period_that_is_not_over_says_so(command: Command, fake: FakeConnector, home: Path):
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, INVOICE | {"preliminary": True})
+    assert "preliminary: the period is not over" in command("invoice", "urn:a").err
+    fake.answers[("GET", "/v1/agreements/urn%3Aa/invoice")] = (200, INVOICE)
+    assert "preliminary" not in command("invoice", "urn:a").err
+
+
 def test_that_nobody_can_say_the_cost_is_said(command: Command, fake: FakeConnector, home: Path):
     fake.answers[CREDIT_AT] = (200, CREDIT | {"lost": [], "locked_bytes": 0})
     fake.answers[("GET", "/v1/agreements/urn%3Aa/usage")] = (
