@@ -123,6 +123,10 @@ class Ledger:
         """A transfer (our pid) is over: have spent what it was signed for, and give back the rest, as far as that can be said by now; and
         of those before that never signed, as it may have signed for what they brought. What is too old is kept no more."""
         await self._balance(agreement, transfer)
+        await self._balance_unsigned(agreement, transfer)
+        self._tell(agreement)
+
+    async def _balance_unsigned(self, agreement: str, transfer: str = "") -> None:
         usage = await self._store.usage(agreement)
         takes = {
             each.transfer: each.at for each in (usage.open if usage is not None else ()) if is_taken(each) and each.transfer != transfer
@@ -133,7 +137,6 @@ class Ledger:
         now = self._clock.now()
         for other in [each for each, at in takes.items() if each in over or at + AGREED_SECONDS < now]:
             await self._balance(agreement, other)
-        self._tell(agreement)
 
     async def _balance(self, agreement: str, transfer: str) -> None:
         """What is signed for elsewhere goes back in the write in which it is spent there: between two others could use it."""
@@ -223,7 +226,9 @@ class Ledger:
                     await self.settle(usage.agreement, id, None if counts else {})
                     count += 1
             for transfer in dict.fromkeys(each.transfer for each in usage.open if is_taken(each)):
-                await self._balance(usage.agreement, transfer)
+                if (account := await self._store.metered(transfer)) is None or account.sequence:
+                    await self._balance(usage.agreement, transfer)
+            await self._balance_unsigned(usage.agreement)
         if count:
             telemetry.log.info("open reservations settled", reservations=count)
         return count

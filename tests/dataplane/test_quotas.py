@@ -477,6 +477,31 @@ async def test_what_was_signed_for_elsewhere_goes_back_in_the_write_in_which_it_
 
 
 @pytest.mark.asyncio
+async def test_after_a_crash_those_that_were_never_signed_are_looked_at_together():
+    desk, holder, process = await over_with(150)
+    await holder.close()
+    await desk.ledger.close()
+    account, usage = await desk.journal.store.metered(process.pid), await desk.journal.store.usage(AGREEMENT)
+    assert account is not None
+    assert usage is not None
+    now = SystemClock().now()
+    begun = usage.reserve([each for n in range(5) for each in taking(usage, f"urn:{n}", [(RULE, "money")], now)], now)
+    others = [replace(process, pid=f"urn:{n}", peer_pid=f"urn:theirs:{n}", version=1) for n in range(5)]
+    never = [replace(account, transfer=each.pid, sequence=0, asked=True, counts=Counts(), version=1) for each in others]
+    await desk.journal.store.commit(Changes(saves=(*others, *never, replace(begun, version=usage.version + 1))))
+    again, asked = Desk(desk.journal.store, Counted()), list[list[str]]()
+
+    async def together(accounts: Sequence[Metered]) -> list[tuple[Mapping[tuple[str, str], int], bool]]:
+        asked.append([each.transfer for each in accounts])
+        return [({(RULE, "money"): each.counts.bytes}, bool(each.sequence)) for each in accounts]
+
+    again.ledger.owed = together
+    await again.ledger.recover()
+    assert asked == [[process.pid], [each.pid for each in others]]
+    assert (await stands(again))[:2] == (150, 0)
+
+
+@pytest.mark.asyncio
 async def test_what_is_never_signed_for_is_not_noted_for_ever():
     desk, holder, process = await over_with(150)
     await holder.close()
