@@ -370,7 +370,7 @@ class Pulls:
                 await self._operations.complete(process.pid)
             except Contradiction:
                 telemetry.log.info("transfer ended while it was being completed", pid=process.pid)
-            await self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.in_flight is None)
+            process = await self._settled(Kind.TRANSFER, process.pid, lambda p: p.final or p.in_flight is None)
         return await self._kept.save(pull, stage=DONE, reasons=orders.joined(pull.reasons, orders.ended_by_peer(process)))
 
     def unheard(self, pid: str, why: str) -> None:

@@ -17,10 +17,11 @@ import pytest_asyncio
 from connector import app
 from connector.app import Automatic
 from connector.control import pulls
+from connector.control.operate import Operations
 from connector.dsp import wire
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Move, Role
-from connector.errors import PeerRefused
+from connector.errors import Contradiction, PeerRefused
 from connector.intake import patience
 from connector.intake.download import Downloads
 from connector.metering.live import LOST
@@ -241,6 +242,27 @@ async def test_what_a_quota_has_charged_is_read_to_its_end_although_the_word_of_
         assert (done.stage, ended) == ("done", "the provider ended the transfer: all is used up"), "of live data there would be more"
         assert "is used up; no other is asked for unbidden" in exhausted
         assert place(us).read_bytes() == BIG
+
+
+@pytest.mark.asyncio
+async def test_the_word_of_its_end_that_crosses_ours_is_told_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with desk(tmp_path, store="sqlite", approver=Automatic(0)) as at, upstream() as source:
+        source.held = True
+        pull, process, _ = await downloading(at, endpoint=source.url)
+        here = at.us.site
+        await at.us.connector.close()
+        async with running(here) as us:
+
+            async def crossed(_self: Operations, pid: str) -> None:
+                said = {"code": "QUOTA_EXHAUSTED", "reason": ["all is used up"]}
+                message = wire.message(Move.TRANSFER_TERMINATION, consumer_pid=pid, provider_pid=process.peer_pid, **said)
+                assert (await at.peer.send(us, "POST", f"/transfers/{pid}/termination", message)).status == 200
+                raise Contradiction("the transfer is TERMINATED")
+
+            monkeypatch.setattr(Operations, "complete", crossed)
+            source.go_on.set()
+            done = await settled(us, pull.id)
+            assert (done.stage, done.reasons[-2]) == ("done", "the provider ended the transfer: all is used up")
 
 
 @pytest.mark.asyncio
