@@ -9,8 +9,9 @@ first receipt over nothing, which opens the account of every transfer, and is no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
-from connector.control_billing.receipted import accepted
+from connector.control_billing.receipted import last_before
 from connector.dsp.messages import Kind, Role
 from connector.metering.content import Layout
 from connector.metering.objects import Ack, Receipt, kept
@@ -21,28 +22,39 @@ from connector.telemetry import STATEMENT
 
 
 async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
-    """The instant (POSIX seconds) since which all that `account` holds, of which we alone say that it was sent, is signed for by others of
-    the `accounts` of its agreement. None as long as it is not, or as a receipt of its own may still come; of live data, whose log is that
-    of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
+    """The second (POSIX) since which all that `account` holds, of which we alone say that it was sent, is signed for by others of the
+    `accounts` of its agreement. None as long as it is not, or as a receipt of its own may still come; of live data, whose log is
+    that of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
     leaves = alone(account)
+    if not leaves or not account.asked:
+        return None
     signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
-    if not leaves or not account.asked or not covers(union(*(each.ranges for each in signed)), leaves):
+    if not covers(union(*(each.ranges for each in signed)), leaves):
         return None
     if (over := await _over(store, account)) is None:
         return None
-    known = list[tuple[float, Ranges]]()
+    signers = list[tuple[float, Metered]]()
     for each in signed:
-        if not (theirs := without(leaves, without(leaves, each.ranges))):
-            continue
-        stays = 0.0 if each.status == "complete" else await _over(store, each)
-        if stays is not None:  # before, nobody could know what it comes to
-            known.append((max(over, stays, await _acknowledged(store, each, theirs)), theirs))
-    covered: Ranges = ()
-    for since, ranges in sorted(known):
-        covered = union(covered, ranges)
-        if covers(covered, leaves):
-            return since
-    return None
+        if without(leaves, each.ranges) != leaves:
+            stays = 0.0 if each.status == "complete" else await _over(store, each)
+            signers += [(stays, each)] if stays is not None else []  # before, nobody could know what it comes to
+    if not covers(union(*(each.ranges for _, each in signers)), leaves):
+        return None
+    first, last = ceil(over), ceil(max(over, *(max(stays, kept(Ack, each.ack).issued) for stays, each in signers)))
+    while first < last:
+        middle = (first + last) // 2
+        if covers(await _signed_by(store, signers, middle), leaves):
+            last = middle
+        else:
+            first = middle + 1
+    return float(last)
+
+
+async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> Ranges:
+    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then. What is signed for later moves
+    nothing: else what was credited in one period could be credited once more in the next."""
+    rows = [await last_before(store, each, second + 1) for stays, each in signers if stays <= second]
+    return union(*(kept(Receipt, row.receipt).ranges for row in rows if row is not None))
 
 
 def alone(account: Metered) -> Ranges:
@@ -51,20 +63,6 @@ def alone(account: Metered) -> Ranges:
         return ()
     layout = Layout(account.size_bytes, account.chunk_bytes)
     return union(account.ranges, (layout.touched(first, last - first) for first, last in account.sent))
-
-
-async def _acknowledged(store: Store, account: Metered, leaves: Ranges) -> float:
-    """When the first receipt was acknowledged that covers these leaves, which the last one does. One that comes after it moves nothing:
-    else what was credited in one period could be credited once more in the next."""
-    issued, first, end = kept(Ack, account.ack).issued, 1, account.sequence
-    while first < end:
-        middle = (first + end) // 2
-        row = await accepted(store, account.transfer, middle)
-        if row is not None and row.ack and covers(kept(Receipt, row.receipt).ranges, leaves):
-            issued, end = kept(Ack, row.ack).issued, middle
-        else:
-            first = middle + 1
-    return float(issued)
 
 
 async def _over(store: Store, account: Metered) -> float | None:

@@ -79,9 +79,9 @@ async def test_it_is_signed_for_elsewhere_once_all_of_its_leaves_are_by_transfer
 @pytest.mark.parametrize("last", ["t1", "t2"])
 async def test_it_counts_from_the_instant_on_at_which_it_could_be_known(last: str):
     store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
-    ends = {"t1": NOW + 5.0, "t2": NOW + 5.0, last: NOW + 7.5}
+    ends = {"t1": NOW + 5.0, "t2": NOW + 5.0, last: NOW + 8.0}
     await store.commit(Changes(saves=(account, *others, *(process(pid, at=at) for pid, at in ends.items()))))
-    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 7.5
+    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 8
 
 
 async def test_a_receipt_that_comes_later_credits_nothing_once_more():
@@ -93,11 +93,18 @@ async def test_a_receipt_that_comes_later_credits_nothing_once_more():
     assert (await one.invoice(ID, NOW + 2.5, NOW + DAY)).counts.bytes == LAYOUT.size_bytes - 13 * CHUNK
 
 
+async def test_what_one_signs_later_that_another_has_signed_credits_nothing_once_more():
+    store, account, others = MemoryStore(), left(), goes_on(((2, 14),), ALL)[0] + goes_on(((1, 2),), transfer="t3")[0]
+    await store.commit(Changes(saves=(account, *others, *(process(pid) for pid in ("t1", "t2", "t3")))))
+    accounts = [account, *(each for each in others if isinstance(each, Metered))]
+    assert await signed_elsewhere(store, account, accounts) == NOW + 1, "by both of them; the second one costs one leaf more"
+
+
 async def test_retention_moves_nothing():
     store, account, others = MemoryStore(), left(), goes_on(ALL)[0]
     stated = [Evidence(STATEMENT, Kind.TRANSFER, pid, CONSUMER, None, at) for pid, at in (("t1", NOW + 3.0), ("t2", NOW + 7.5))]
     await store.commit(Changes(saves=(account, *others), evidence=tuple(stated)))
-    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 7.5
+    assert await signed_elsewhere(store, account, [account, others[-1]]) == NOW + 8
 
 
 async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_signed_for_and_both_come_to_the_same():
