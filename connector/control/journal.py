@@ -217,10 +217,11 @@ class Reader:
 
 
 class Feed:
-    """Tells of commits: a waiter sees the process as last committed here, and then hears of the commit that it waits for."""
+    """Tells of commits: a waiter for a process reads it in the store, and then hears of the commit that it waits for. What the journal has
+    at hand is a turn of the loop behind the store: whoever asked both in a row, without a pause, would never let that turn come."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self._store = journal.store
         self._by_pid: dict[str, dict[asyncio.Future[Process | None], Callable[[Process], bool]]] = {}  # who waits, and until when
         self._readers: set[Reader] = set()
         self.closed = False
@@ -248,14 +249,14 @@ class Feed:
         waiting = self._by_pid.setdefault(pid, {})
         waiting[over] = until  # before the process is read: what is committed meanwhile is not missed
         try:
-            process = await self._journal.process(kind, pid)
+            process = await self._store.process(kind, pid)
             if process is None or until(process) or self.closed:
                 return process
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     if (met := await over) is not None:
                         return met
-            return await self._journal.store.process(kind, pid)
+            return await self._store.process(kind, pid)
         finally:
             del waiting[over]
             if not waiting:

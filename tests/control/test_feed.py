@@ -47,6 +47,16 @@ async def test_a_waiter_gets_the_process_in_the_moment_in_which_it_holds():
 
 
 @pytest.mark.asyncio
+async def test_a_waiter_sees_what_the_store_shows_though_the_journal_has_not_been_told_yet():
+    """An order that read both, one after the other, went round for ever in the turn before the journal's: it held the loop."""
+    journal, feed = made()
+    await journal.commit(Changes(saves=(negotiation("n"),)))
+    await journal.store.commit(Changes(saves=(negotiation("n", state="FINALIZED", version=2),)))
+    assert (await journal.process(N, "n")).version == 1
+    assert (await feed.wait(N, "n", lambda _: True, None)).version == 2
+
+
+@pytest.mark.asyncio
 async def test_a_waiter_whose_time_is_over_gets_the_process_as_it_stands():
     journal, feed = made()
     assert await feed.wait(N, "n", final, WAIT_SECONDS) is None, "there is none, and nobody waits for it"
