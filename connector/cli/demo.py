@@ -61,7 +61,8 @@ class Stage:
 def main(*, keep: bool = False, patients: int = PATIENTS, line_seconds: float = LINE_SECONDS) -> int:
     """Run the demo and return its exit code; `keep` leaves both connectors' folders. Raises ConnectorError that names the
     first step that went wrong."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a demo that is stopped takes its connectors with it
+    # A demo that is stopped takes its connectors with it, as one that is interrupted: that ends the loop between two steps, and not in one.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     screen = Screen()
     try:
         Path("build").mkdir(exist_ok=True)
