@@ -8,6 +8,7 @@ so many, or breaks it off with `breaks=1`, `pause=S` waits between records, `siz
 """
 
 import asyncio
+import atexit
 import os
 import socket
 import subprocess
@@ -25,7 +26,6 @@ from tests.free_ports import free_ports
 
 BATCH = 200
 START_SECONDS = 120.0  # of an interpreter with this program: where every processor is taken, half a minute was not enough
-_CHILDREN: list[subprocess.Popen[bytes]] = []  # held, for one that nobody holds any more warns of itself
 
 
 def line(number: int, size: int = 0) -> bytes:
@@ -136,11 +136,16 @@ def _shared() -> str:
     with socket.create_server(("127.0.0.1", 0)) as at:
         port, fd = at.getsockname()[1], at.fileno()
         command = (sys.executable, "-m", "tests.dataplane_live.upstream", f"fd={fd}")
-        _CHILDREN.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd]))
+        atexit.register(_end, subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd]))
     with closing(HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as first:
         first.request("GET", "/lines?count=1")
         assert first.getresponse().read() == line(1)
     return f"http://127.0.0.1:{port}"
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    with child:  # it ends with its standard input
+        pass
 
 
 if __name__ == "__main__":
