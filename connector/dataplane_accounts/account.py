@@ -45,7 +45,7 @@ class Account:
     def __init__(self, permit: Permit, log: Described, stored: Metered | None, open_: Open | None = None) -> None:
         self.permit, self.log, self.stored = permit, log, stored
         self._all = open_ or Open()
-        self._out = Outstanding(permit.transfer, log.layout, self._all)
+        self._out = Outstanding(permit.transfer, log.layout, self._all, log.root)
         self.note: Callable[[], Awaitable[None]] | None = None  # stores what may leave, before it does
         self.heard: Callable[[Metered], None] = lambda _: None  # of each ack
         self.asked_with = ""  # the digest of the token in the last signed request that was looked at
@@ -98,7 +98,7 @@ class Account:
         if other:
             self._before = replace(self.counts(), calls=0, microseconds=0)
             self._layout, self._sent = log.layout, Sent(log)
-            self._out, self._early = Outstanding(permit.transfer, log.layout, self._all), ()
+            self._out, self._early = Outstanding(permit.transfer, log.layout, self._all, log.root), ()
         self.permit, self.log = permit, log
 
     def demand(self) -> None:
@@ -207,7 +207,8 @@ class Account:
     def acknowledged(self, stored: Metered) -> None:
         """A receipt was accepted and its ack is durable, or the account is disputed."""
         self._out.hold(self._left(stored.ranges))
-        self._all.signed(stored.counts.bytes - (self.stored.counts.bytes if self.stored is not None and self.opened else 0))
+        before = self.stored.ranges if self.stored is not None and self.opened else ()
+        self._all.signed(self.log.root, without(stored.ranges, before))
         self.stored = stored
         self._all.news.set()
         self.heard(stored)

@@ -19,6 +19,46 @@ CREDITS: Final = 2  # that the transfers of an agreement have together
 LOST_SECONDS: Final = 86_400.0  # after which what a transfer that has ended had not signed for is written off
 
 
+class Leaves(NamedTuple):
+    """Leaves of finite data, cut so: of the log with this root."""
+
+    root: bytes | None
+    layout: Layout
+    ranges: Ranges
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes they have."""
+        return sum(self.layout.span(*each)[1] for each in self.ranges)
+
+
+class Held(NamedTuple):
+    """What of a transfer is on its way, or was when it ended: so many bytes, and which leaves, if they are of finite data."""
+
+    size_bytes: int
+    leaves: Leaves | None = None
+
+    def within(self, other: Held) -> Held:
+        """What both hold."""
+        if self.leaves is None or other.leaves is None or self.leaves.root != other.leaves.root:
+            return Held(min(self.size_bytes, other.size_bytes), self.leaves)
+        mine = self.leaves.ranges
+        return _held(self.leaves._replace(ranges=without(mine, without(mine, other.leaves.ranges))))
+
+    def signed(self, root: bytes | None, ranges: Ranges) -> Held:
+        """What is left of it once these leaves of that log were signed for."""
+        if self.leaves is None or root is None or self.leaves.root != root:
+            return self
+        return _held(self.leaves._replace(ranges=without(self.leaves.ranges, ranges)))
+
+
+def _held(leaves: Leaves) -> Held:
+    return Held(leaves.size_bytes, leaves)
+
+
+NOTHING: Final = Held(0)
+
+
 class Lost(NamedTuple):
     """So many bytes of a transfer that has ended were not signed for, and count against the credit of its agreement `until` then (POSIX
     seconds)."""
@@ -31,58 +71,58 @@ class Lost(NamedTuple):
 class Open:
     """What is on its way under one agreement and not acknowledged, over all its transfers; `news` is set when that becomes less.
 
-    What a transfer has lost when it ends is written off against what is signed for afterwards, byte for byte, after LOST_SECONDS, and when
-    an operator says so. So whoever signs for nothing does not get another credit by each transfer; and whoever signs for what he gets has
-    it back, as long as something is left of it. Who has lost all of it in transfers that ended gets nothing more to sign for under the
-    agreement until one of the other two: nobody can tell him from one who does not want to sign.
+    What a transfer has lost when it ends is written off when the same leaves are signed for, in whichever transfer, after LOST_SECONDS, and
+    when an operator says so. So whoever signs for nothing does not get another credit by each transfer, nor by signing for something
+    else; and whoever fetches again what he has lost, and signs for it, has the credit back. Who has lost all of it in transfers that
+    ended gets nothing more to sign for under the agreement until one of the other two: nobody can tell him from one who does not want
+    to sign. Of data without an end each transfer has leaves of its own, which nobody can fetch again.
     """
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
         self.size_bytes = 0  # that count against the credit of all
-        self._held: dict[str, int] = {}
-        self._lost: dict[str, tuple[float, int]] = {}  # since when, the oldest first
+        self._held: dict[str, Held] = {}
+        self._lost: dict[str, tuple[float, Held]] = {}  # since when, the oldest first
         self._ended: dict[str, float] = {}  # since when: a late receipt for one whose loss is written off takes nothing up again
 
-    def hold(self, transfer: str, size_bytes: int) -> None:
+    def hold(self, transfer: str, held: Held) -> None:
         """So much of a transfer is on its way now. Of one that has ended it may only become less: by what is signed for after all."""
         if (known := self._lost.get(transfer)) is not None:
-            self._lose(transfer, known[0], min(known[1], size_bytes))
+            self._lose(transfer, known[0], known[1].within(held))
         elif transfer not in self._ended:
-            self.size_bytes += size_bytes - self._held.get(transfer, 0)
-            self._held[transfer] = size_bytes
+            self.size_bytes += held.size_bytes - self._held.get(transfer, NOTHING).size_bytes
+            self._held[transfer] = held
 
     def end(self, transfer: str, at: float) -> None:
         """A transfer has ended (POSIX seconds): what it had on its way is lost."""
-        size_bytes = self._held.pop(transfer, 0)
-        self.size_bytes -= size_bytes
+        held = self._held.pop(transfer, NOTHING)
+        self.size_bytes -= held.size_bytes
         if transfer not in self._ended:
             self._ended[transfer] = at
-            self._lose(transfer, at, size_bytes)
+            self._lose(transfer, at, held)
         self.news.set()
 
-    def signed(self, size_bytes: int) -> None:
-        """So much more was signed for: as much of what is lost is written off."""
+    def signed(self, root: bytes | None, ranges: Ranges) -> None:
+        """These leaves of the log with this root were signed for: what is lost of them is written off. None: of data without an end."""
         for transfer, (at, lost) in tuple(self._lost.items()):
-            self._lose(transfer, at, max(0, lost - size_bytes))
-            size_bytes = max(0, size_bytes - lost)
+            self._lose(transfer, at, lost.signed(root, ranges))
 
     def forget(self, before: float) -> None:
         """What was lost before this instant is written off."""
         for transfer in [transfer for transfer, (at, _) in self._lost.items() if at < before]:
-            self._lose(transfer, 0.0, 0)
+            self._lose(transfer, 0.0, NOTHING)
         for transfer in [transfer for transfer, at in self._ended.items() if at < before]:  # no token of one reaches us any more
             del self._ended[transfer]
 
     @property
     def lost(self) -> tuple[Lost, ...]:
         """What counts of transfers that have ended, the oldest first."""
-        return tuple(Lost(transfer, size_bytes, at + LOST_SECONDS) for transfer, (at, size_bytes) in self._lost.items())
+        return tuple(Lost(transfer, lost.size_bytes, at + LOST_SECONDS) for transfer, (at, lost) in self._lost.items())
 
-    def _lose(self, transfer: str, at: float, size_bytes: int) -> None:
-        self.size_bytes += size_bytes - self._lost.get(transfer, (0.0, 0))[1]
-        if size_bytes:
-            self._lost[transfer] = at, size_bytes
+    def _lose(self, transfer: str, at: float, lost: Held) -> None:
+        self.size_bytes += lost.size_bytes - self._lost.get(transfer, (0.0, NOTHING))[1].size_bytes
+        if lost.size_bytes:
+            self._lost[transfer] = at, lost
         else:
             self._lost.pop(transfer, None)
 
@@ -125,7 +165,7 @@ class Opens:
         if not stored.sequence:
             return
         open_.forget(stored.updated - LOST_SECONDS)
-        open_.signed(stored.counts.bytes)
+        open_.signed(stored.root, stored.ranges)
         open_.hold(stored.transfer, unsigned(stored))
         process = await self._store.process(Kind.TRANSFER, stored.transfer)
         if process is None or process.final:
@@ -143,13 +183,13 @@ class Opens:
             open_.end(transfer, self._clock.now())
 
 
-def unsigned(stored: Metered) -> int:
-    """How many bytes of an account that is not at hand count as sent and are not signed for. Of live data, whose leaves only their log
-    knows, as much as was stored."""
+def unsigned(stored: Metered) -> Held:
+    """What of an account that is not at hand counts as sent and is not signed for. Of live data, whose leaves only their log knows, as much
+    as was stored."""
     if stored.size_bytes is None:
-        return min(sum(last - first for first, last in stored.sent), manifest_of(stored.manifest).credit_bytes)
+        return Held(min(sum(last - first for first, last in stored.sent), manifest_of(stored.manifest).credit_bytes))
     layout = Layout(stored.size_bytes, stored.chunk_bytes)
-    return sum(layout.span(*each)[1] for each in without(touched(layout, stored.sent, layout.leaves), stored.ranges))
+    return _held(Leaves(stored.root, layout, without(touched(layout, stored.sent, layout.leaves), stored.ranges)))
 
 
 def touched(layout: Place, sent: Ranges, leaves: int) -> Ranges:

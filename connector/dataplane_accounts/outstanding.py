@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from connector.dataplane.index import Place
-from connector.dataplane_accounts.opens import Open, touched
+from connector.dataplane_accounts.opens import Held, Leaves, Open, touched
 from connector.metering.content import CHUNK_BYTES, Layout
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.records.metering import Metered
@@ -23,10 +23,10 @@ CONNECTIONS_MAX: Final = 8  # whose next leaves are foreseen
 
 class Outstanding:
     """What of one transfer is on its way and not acknowledged: `out` in leaves, `size_bytes` of them, `noted` the bytes that are stored as
-    ones that may have left."""
+    ones that may have left. `root` is that of the log of finite data."""
 
-    def __init__(self, transfer: str, layout: Place, all_: Open) -> None:
-        self._transfer, self._layout, self._all = transfer, layout, all_
+    def __init__(self, transfer: str, layout: Place, all_: Open, root: bytes | None = None) -> None:
+        self._transfer, self._layout, self._all, self._root = transfer, layout, all_, root
         self.out: Ranges = ()
         self.size_bytes = 0
         self.noted: Ranges = ()
@@ -98,7 +98,8 @@ class Outstanding:
     def hold(self, out: Ranges) -> None:
         """These leaves are on their way."""
         self.out, self.size_bytes = out, self._measure(out)
-        self._all.hold(self._transfer, self.size_bytes)
+        leaves = Leaves(self._root, self._layout, out) if isinstance(self._layout, Layout) else None
+        self._all.hold(self._transfer, Held(self.size_bytes, leaves))
 
 
 def _bytes(layout: Place, leaves: Iterable[tuple[int, int]]) -> Ranges:

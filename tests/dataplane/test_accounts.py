@@ -482,10 +482,13 @@ async def test_what_was_foreseen_of_a_transfer_and_has_not_left_counts_no_more_o
         await rig.store.commit(Changes(saves=(replace(process("TERMINATED"), version=2),)))
         rig.metering.receipts.committed(Changes(saves=(replace(process("TERMINATED"), agreement="urn:agreement"),)), ())
         await rig.metering.receipts.close()
-        assert (stored := await rig.store.metered(TRANSFER)) is not None
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
         assert (stored.sent, under.size_bytes) == (((0, CHUNK_BYTES),), CHUNK_BYTES)
-        under.signed(CHUNK_BYTES)
-        assert under.size_bytes == 0, "what others sign for under the agreement writes it off"
+        under.signed(stored.root, ((2, 40),))
+        assert under.size_bytes == CHUNK_BYTES, "who signs for something else has it still"
+        under.signed(stored.root, ((1, 2),))
+        assert under.size_bytes == 0, "whoever signs for it under the agreement writes it off"
 
 
 @pytest.mark.asyncio

@@ -10,7 +10,7 @@ import pytest
 from connector.adapters.memory import MemoryStore
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
-from connector.dataplane_accounts.opens import LOST_SECONDS, Open, Opens, unsigned
+from connector.dataplane_accounts.opens import LOST_SECONDS, Held, Leaves, Open, Opens, unsigned
 from connector.dsp.messages import Role
 from connector.metering.content import Layout
 from connector.ports import COUNTERSIGNED
@@ -22,36 +22,63 @@ from tests.metering.rig import CHUNK, LAYOUT, MANIFEST, account
 CREDIT = MANIFEST.credit_bytes
 
 
-def test_what_has_ended_counts_until_as_much_is_signed_for_or_a_day_is_over():
+ROOT, OTHER = b"r" * 32, b"o" * 32
+
+
+def leaves(*ranges: tuple[int, int], root: bytes = ROOT) -> Held:
+    """Leaves of ten bytes each."""
+    layout = Layout(1000, 10)
+    return Held(sum(layout.span(*each)[1] for each in ranges), Leaves(root, layout, ranges))
+
+
+def test_what_has_ended_counts_until_the_same_leaves_are_signed_for_or_a_day_is_over():
     under = Open()
-    under.hold("one", 10)
-    under.hold("two", 7)
+    under.hold("one", leaves((1, 11)))
+    under.hold("two", leaves((5, 12)))
     under.end("one", 100.0)
     under.end("never seen", 100.0)
-    assert (under.size_bytes, under.news.is_set()) == (17, True)
-    under.signed(4)
-    assert under.size_bytes == 13
-    under.hold("one", 3)
-    assert under.size_bytes == 10, "what is signed for after the end counts as well"
-    under.hold("one", 9)
-    assert under.size_bytes == 10, "and nothing more leaves of it"
+    assert (under.size_bytes, under.news.is_set()) == (170, True)
+    under.signed(ROOT, ((9, 13),))
+    assert under.size_bytes == 150, "what runs is told by its own account"
+    under.hold("one", leaves((1, 8)))
+    assert under.size_bytes == 140, "what is signed for after the end counts as well"
+    under.hold("one", leaves((1, 30)))
+    assert under.size_bytes == 140, "and nothing more leaves of it"
     under.end("two", 200.0)
     under.end("two", 300.0)
-    assert under.size_bytes == 10
+    assert under.size_bytes == 140
     under.forget(150.0)
-    assert under.size_bytes == 7
-    under.signed(100)
+    assert under.size_bytes == 70
+    under.signed(ROOT, ((1, 100),))
     assert under.size_bytes == 0
+
+
+def test_who_signs_for_something_else_has_no_credit_back():
+    """He would get as much as he signs for, again and again, of which nobody but the provider says that he has it."""
+    under = Open()
+    under.hold("one", leaves((1, 11)))
+    under.end("one", 100.0)
+    under.signed(ROOT, ((11, 101),))
+    under.signed(OTHER, ((1, 101),))
+    under.signed(None, ((1, 101),))
+    assert under.size_bytes == 100
+    under.hold("live", Held(50))
+    under.end("live", 100.0)
+    under.signed(None, ((1, 101),))
+    under.signed(ROOT, ((1, 101),))
+    assert under.size_bytes == 50, "nobody can fetch that again"
+    under.hold("live", Held(20))
+    assert under.size_bytes == 20, "but sign for it late"
 
 
 def test_a_late_receipt_for_what_is_written_off_takes_no_credit_away():
     under = Open()
-    under.hold("one", 10)
+    under.hold("one", leaves((1, 11)))
     for transfer in ("one", "all signed for"):
         under.end(transfer, 100.0)
-    under.signed(100)
-    under.hold("one", 4)
-    under.hold("all signed for", 3)
+    under.signed(ROOT, ((1, 101),))
+    under.hold("one", leaves((1, 5)))
+    under.hold("all signed for", leaves((1, 4)))
     assert under.size_bytes == 0, "nothing would ever end what has ended already"
     under.end("one", 120.0)
     assert under.size_bytes == 0
@@ -60,16 +87,16 @@ def test_a_late_receipt_for_what_is_written_off_takes_no_credit_away():
 @pytest.mark.parametrize(("together", "left"), [(False, 60), (True, 45)])
 def test_transfers_that_are_bound_together_have_two_credits(together: bool, left: int):
     under = Open()
-    under.hold("one", 40)
-    under.hold("two", 90)
+    under.hold("one", Held(40))
+    under.hold("two", Held(90))
     under.end("two", 0.0)
-    under.hold("three", 25)
+    under.hold("three", Held(25))
     assert under.left(100, 40, 40, together=together) == left
 
 
 def stored(pid: str, sent: tuple[tuple[int, int], ...], ranges: tuple[tuple[int, int], ...] = (), **more: Any) -> Metered:
     counts = Counts(LAYOUT.measure(ranges).bytes)
-    about = {"transfer": pid, "agreement": "urn:agreement", "sequence": 1, "receipt": "r", "size_bytes": LAYOUT.size_bytes}
+    about = {"transfer": pid, "agreement": "urn:agreement", "sequence": 1, "receipt": "r", "size_bytes": LAYOUT.size_bytes, "root": ROOT}
     return replace(account(Role.PROVIDER), **about, sent=sent, ranges=ranges, counts=counts, **more)
 
 
@@ -129,7 +156,7 @@ async def test_two_transfers_that_lost_their_whole_credit_lock_it_until_a_day_is
 
 def test_of_live_data_that_are_not_at_hand_as_much_counts_as_was_stored():
     live = replace(stored("live", ((0, 10), (20, 25))), size_bytes=None)
-    assert unsigned(live) == 15
-    assert unsigned(replace(live, sent=((0, 2**40),))) == CREDIT
-    assert unsigned(stored("finite", ((5, 6), (CHUNK, CHUNK + 1), (LAYOUT.size_bytes, 2**40)), ((2, 3),))) == CHUNK
+    assert unsigned(live) == Held(15)
+    assert unsigned(replace(live, sent=((0, 2**40),))) == Held(CREDIT)
+    assert unsigned(stored("finite", ((5, 6), (CHUNK, CHUNK + 1), (LAYOUT.size_bytes, 2**40)), ((2, 3),))).size_bytes == CHUNK
     assert Layout(LAYOUT.size_bytes, CHUNK).leaves == LAYOUT.leaves

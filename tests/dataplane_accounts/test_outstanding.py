@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dataplane_accounts.opens import Open
+from connector.dataplane_accounts.opens import Held, Open
 from connector.dataplane_accounts.outstanding import CONNECTIONS_MAX, Outstanding
 from connector.dsp.messages import Role
 from connector.metering.content import Layout, Sealed
@@ -71,7 +71,7 @@ def test_nothing_is_foreseen_behind_the_end_nor_beyond_what_all_have_together():
     out.grant(38, 41, (), CREDIT, together=True)
     assert out.reserve(out.out, CREDIT, together=True) == ((37 * CHUNK, LAYOUT.size_bytes),)
     out = outstanding(all_ := Open())
-    all_.hold("another", 2 * CREDIT - 3 * CHUNK)
+    all_.hold("another", Held(2 * CREDIT - 3 * CHUNK))
     assert out.grant(1, 9, (), CREDIT, together=True) == 4
     assert out.reserve(out.out, CREDIT, together=True) == ((0, 3 * CHUNK),)
     assert out.grant(4, 9, (), CREDIT, together=True) == 4
