@@ -207,8 +207,6 @@ class Account:
     def acknowledged(self, stored: Metered) -> None:
         """A receipt was accepted and its ack is durable, or the account is disputed."""
         self._out.hold(self._left(stored.ranges))
-        before = self.stored.ranges if self.stored is not None and self.opened else ()
-        self._all.signed(self.log.root, without(stored.ranges, before))
         self.stored = stored
         self._all.news.set()
         self.heard(stored)

@@ -39,9 +39,9 @@ class Held(NamedTuple):
     leaves: Leaves | None = None
 
     def within(self, other: Held) -> Held:
-        """What both hold."""
+        """What both hold; no more than the smaller of them, where nobody can say which leaves that is."""
         if self.leaves is None or other.leaves is None or self.leaves.root != other.leaves.root:
-            return Held(min(self.size_bytes, other.size_bytes), self.leaves)
+            return self if self.size_bytes <= other.size_bytes else Held(other.size_bytes)
         mine = self.leaves.ranges
         return _held(self.leaves._replace(ranges=without(mine, without(mine, other.leaves.ranges))))
 
@@ -71,11 +71,12 @@ class Lost(NamedTuple):
 class Open:
     """What is on its way under one agreement and not acknowledged, over all its transfers; `news` is set when that becomes less.
 
-    What a transfer has lost when it ends is written off when the same leaves are signed for, in whichever transfer, after LOST_SECONDS, and
-    when an operator says so. So whoever signs for nothing does not get another credit by each transfer, nor by signing for something
-    else; and whoever fetches again what he has lost, and signs for it, has the credit back. Who has lost all of it in transfers that
-    ended gets nothing more to sign for under the agreement until one of the other two: nobody can tell him from one who does not want
-    to sign. Of data without an end each transfer has leaves of its own, which nobody can fetch again.
+    What a transfer has lost when it ends is written off when the same leaves are signed for, in whichever transfer and whether before or
+    after, after LOST_SECONDS, and when an operator says so. So whoever signs for nothing does not get another credit by each transfer,
+    nor by signing for something else; and whoever fetches again what he has lost, and signs for it, has the credit back. Who has lost all
+    of it in transfers that ended gets nothing more to sign for under the agreement until one of the other two: nobody can tell him from
+    one who does not want to sign. Nobody can fetch again what is of data without an end, of which each transfer has leaves of its own,
+    nor what is of data that were published anew since.
     """
 
     def __init__(self) -> None:
@@ -83,6 +84,7 @@ class Open:
         self.size_bytes = 0  # that count against the credit of all
         self._held: dict[str, Held] = {}
         self._lost: dict[str, tuple[float, Held]] = {}  # since when, the oldest first
+        self._signed: dict[bytes, Ranges] = {}  # by root: whatever order it came in, a restart finds the same
         self._ended: dict[str, float] = {}  # since when: a late receipt for one whose loss is written off takes nothing up again
 
     def hold(self, transfer: str, held: Held) -> None:
@@ -99,11 +101,17 @@ class Open:
         self.size_bytes -= held.size_bytes
         if transfer not in self._ended:
             self._ended[transfer] = at
-            self._lose(transfer, at, held)
+            leaves = held.leaves
+            known = self._signed.get(leaves.root, ()) if leaves is not None and leaves.root is not None else ()
+            self._lose(transfer, at, held.signed(leaves.root, known) if leaves is not None else held)
         self.news.set()
 
     def signed(self, root: bytes | None, ranges: Ranges) -> None:
-        """These leaves of the log with this root were signed for: what is lost of them is written off. None: of data without an end."""
+        """These leaves of the log with this root were signed for: what is lost of them, or will be, is written off. None: of data without
+        an end."""
+        if root is None:
+            return
+        self._signed[root] = union(self._signed.get(root, ()), ranges)
         for transfer, (at, lost) in tuple(self._lost.items()):
             self._lose(transfer, at, lost.signed(root, ranges))
 
@@ -157,24 +165,31 @@ class Opens:
 
     async def _stored(self, agreement: str) -> Open:
         open_ = Open()
-        for stored in sorted(await self._store.metered_of(agreement), key=lambda each: each.updated):
+        accounts = sorted((each for each in await self._store.metered_of(agreement) if each.sequence), key=lambda each: each.updated)
+        for stored in accounts:
+            open_.signed(stored.root, stored.ranges)
+        for stored in accounts:
             await self._take_up(open_, stored)
         return open_
 
     async def _take_up(self, open_: Open, stored: Metered) -> None:
-        if not stored.sequence:
-            return
         open_.forget(stored.updated - LOST_SECONDS)
-        open_.signed(stored.root, stored.ranges)
         open_.hold(stored.transfer, unsigned(stored))
         process = await self._store.process(Kind.TRANSFER, stored.transfer)
         if process is None or process.final:
             open_.end(stored.transfer, stored.updated)
 
     def committed(self, stored: Metered) -> None:
-        """An account was written. Of one that has ended less may count from now on: it was signed for late, or written off."""
-        if (open_ := self._known.get(stored.agreement)) is not None and any(each.transfer == stored.transfer for each in open_.lost):
+        """An account was written: what is signed for in it is lost nowhere. Of one that has ended less may count from now on: it was signed
+        for late, or written off."""
+        if (open_ := self._known.get(stored.agreement)) is None:
+            return
+        before = open_.size_bytes
+        if stored.sequence:
+            open_.signed(stored.root, stored.ranges)
+        if any(each.transfer == stored.transfer for each in open_.lost):
             open_.hold(stored.transfer, unsigned(stored))
+        if open_.size_bytes < before:
             open_.news.set()
 
     def ended(self, transfer: str, agreement: str) -> None:

@@ -46,9 +46,9 @@ def test_what_has_ended_counts_until_the_same_leaves_are_signed_for_or_a_day_is_
     assert under.size_bytes == 140, "and nothing more leaves of it"
     under.end("two", 200.0)
     under.end("two", 300.0)
-    assert under.size_bytes == 140
+    assert under.size_bytes == 110, "what somebody had signed for before is not lost"
     under.forget(150.0)
-    assert under.size_bytes == 70
+    assert under.size_bytes == 40
     under.signed(ROOT, ((1, 100),))
     assert under.size_bytes == 0
 
@@ -152,6 +152,39 @@ async def test_two_transfers_that_lost_their_whole_credit_lock_it_until_a_day_is
     assert [each.transfer for each in under.lost] == ["two"]
     opens.committed(replace(rows[0], sent=((0, CREDIT),)))
     assert under.left(CREDIT, 0, 0, together=True) == CREDIT, "it does not come back"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_is_locked_is_the_same_to_the_process_that_lived_and_to_whoever_reads_the_store(first: bool):
+    """An operator is told what is stored: he could not release what only the process knows of."""
+    store, clock = MemoryStore(), ShiftedClock()
+    now = clock.now()
+    lost, signs = stored("lost", ((0, 5 * CHUNK),), updated=now - 9), stored("signs", (), updated=now - 8)
+    await store.commit(Changes(saves=(lost, signs, replace(process("STARTED", "lost"), peer_pid="theirs"))))
+    opens = Opens(store, clock)
+    under = await opens.of(permit(COUNTERSIGNED))
+    if not first:
+        opens.ended("lost", "urn:agreement")
+    after = (stored("signs", (), ((3, 6),), updated=now - 7), stored("lost", ((CHUNK, 5 * CHUNK),), ((1, 2),), updated=now - 5))
+    for row in after:
+        opens.committed(row)
+    under.hold("lost", unsigned(after[1]))
+    opens.ended("lost", "urn:agreement")
+    await store.commit(Changes(saves=(*after, replace(process("TERMINATED", "lost"), peer_pid="theirs", version=2))))
+    assert (
+        [each.size_bytes for each in under.lost] == [each.size_bytes for each in await Opens(store, clock).lost("urn:agreement")] == [CHUNK]
+    )
+    assert under.size_bytes == CHUNK
+
+
+def test_of_a_loss_that_is_known_by_its_size_alone_nothing_comes_back():
+    under = Open()
+    under.hold("one", leaves((1, 11)))
+    under.end("one", 100.0)
+    under.hold("one", Held(20))
+    under.signed(ROOT, ((1, 2),))
+    assert under.size_bytes == 20
 
 
 def test_of_live_data_that_are_not_at_hand_as_much_counts_as_was_stored():
