@@ -86,8 +86,9 @@ class Flow:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the source can be asked for what follows the last record."""
-        return self.log.position is not None or self._source.waits
+        """Whether the source can be asked for what follows the last record: one that has named a position since, which is in no leaf yet,
+        would begin anew."""
+        return self.log.position is not None or (self._source.waits and not self.log.end)
 
     @property
     def _spooled(self) -> int:
@@ -222,7 +223,7 @@ class Flow:
         """Follow the source: one that ends or fails is asked again, if it can go on, or nothing has come of it yet. Of a log that is broken
         another object has to be made."""
         pause = PAUSE_SECONDS
-        if self._has_come and not self.goes_on:
+        if (self._has_come or self.log.end) and not self.goes_on:  # a thread of the source may have sealed some, and was stopped then
             await self._conclude(Ending.BROKE_OFF)
         while not (self.log.broken or self.log.over):
             before, ended = self.log.end, False

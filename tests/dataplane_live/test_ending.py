@@ -100,6 +100,34 @@ async def test_whoever_was_stopped_in_the_middle_of_it_has_no_more_of_it(tmp_pat
 
 
 @pytest.mark.asyncio
+async def test_what_a_thread_of_it_had_sealed_when_it_was_stopped_has_come(tmp_path: Path):
+    faucet = Faucet(waits=False)
+    async with flowing(tmp_path / "x", faucet) as (flow, _):
+        await flow.stop()
+        flow._write(b"a\n", None)
+        flow.log.show()
+        faucet.pour(b"a\n")
+        flow.start()
+        assert await whole(flow) == b"a\n"
+        assert await over(flow) is Ending.BROKE_OFF
+
+
+@pytest.mark.asyncio
+async def test_a_position_that_is_in_no_leaf_is_none_to_go_on_from(tmp_path: Path):
+    faucet = Faucet(waits=False)  # events, of which only some have ids
+    async with flowing(tmp_path / "x", faucet) as (flow, _):
+        faucet.pour(b"a\n")
+        assert await come(flow, 2) == b"a\n"
+        faucet.waits = True
+        await flow.stop()
+        faucet.pour(b"a\n", "1")
+        flow.start()
+        assert await whole(flow) == b"a\n"
+        assert await over(flow) is Ending.BROKE_OFF
+    assert faucet.followed == [None]
+
+
+@pytest.mark.asyncio
 async def test_until_something_has_come_it_is_asked_again_and_of_an_empty_answer_that_is_all(tmp_path: Path):
     faucet = Faucet(waits=False)
     async with flowing(tmp_path / "x", faucet) as (flow, _):
