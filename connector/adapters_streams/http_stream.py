@@ -42,6 +42,9 @@ class Cutter(Protocol):
     def take(self, piece: bytes | bytearray, size: int | None = None) -> bytes:
         """The records that end in its first `size` bytes (None: all). Raises SourceFailed for one that is too large."""
 
+    def last(self) -> bytes:
+        """The record that the end of the answer has ended; b"" if there is none."""
+
 
 class HttpStreams:
     """Streams behind `peer`, the guarded client. `credential(name)` is the value of the `Authorization` header that the settings hold
@@ -169,8 +172,8 @@ class HttpStream:
                             self._seen_id = found.position is not None
                             yield found
                 self._demand_whole(answer)
-                if isinstance(cutter, Lines) and not self.waits and (rest := cutter.last()):
-                    yield Records(rest, None)
+                if not self.waits and (rest := cutter.last()):
+                    yield Records(rest, cutter.position)
                 if isinstance(cutter, Events) and position is None and not cutter.found:
                     raise SourceFailed("the upstream of the source ended its answer before its first event")  # which may have an id
         except (PeerFailed, EgressDenied) as error:
@@ -220,7 +223,7 @@ class Lines:
         return whole
 
     def last(self) -> bytes:
-        """The line that the end has ended; b"" if there is none."""
+        """See `Cutter`."""
         rest, self._rest = self._rest, b""
         return rest + b"\n" if rest.strip(b"\r\n") else b""
 
@@ -251,6 +254,10 @@ class Events:
         found = [event for each in whole.split(b"\n\n") if (event := each.lstrip(b"\n")) and self._holds(event)]
         self.found = self.found or bool(found)
         return b"\n\n".join(found) + b"\n\n" if found else b""
+
+    def last(self) -> bytes:
+        """See `Cutter`. An event that is not ended by an empty line is none (WHATWG HTML, 9.2.6)."""
+        return self.take(b"\n") if self._rest.endswith(b"\r") else b""  # no line feed has come to the last carriage return
 
     def _holds(self, event: bytes) -> bool:
         """Whether it is one: with data. An id counts without, too."""

@@ -217,6 +217,15 @@ async def test_a_last_line_is_ended_by_the_end_where_nothing_else_will(sent: byt
 
 
 @pytest.mark.asyncio
+async def test_a_last_event_whose_lines_end_with_carriage_returns_is_not_lost_and_one_that_is_cut_is_none():
+    for end, came in ((b"\r\r", b"data: a\n\ndata: b\n\n"), (b"\r", b"data: a\n\n"), (b"", b"data: a\n\n")):
+        sent = b"data: a\r\rdata: b" + end
+        async with answering(lambda _, sent=sent: web.Response(body=sent, content_type="text/event-stream")) as (url, sources):
+            address, _ = await sources.index({"type": "http-stream", "url": url})
+            assert (await _all(sources, address))[0] == came
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("head", "body", "says"),
     [
