@@ -148,6 +148,10 @@ class HttpStream:
         cutter: Cutter
         if unit_of(self._media_type) == "line":
             since = self._address.get("since")
+            if position is not None and not since:  # it was published anew; what it sends from its start has been delivered
+                raise SourceFailed(
+                    "the source has no `since` any more, by which it was followed; publish it with that, or end the transfer"
+                )
             cutter = Lines(since["member"] if since else None, position)
             if since and position is not None:
                 query[since["parameter"]] = position

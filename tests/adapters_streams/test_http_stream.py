@@ -217,6 +217,20 @@ async def test_a_last_line_is_ended_by_the_end_where_nothing_else_will(sent: byt
 
 
 @pytest.mark.asyncio
+async def test_lines_that_cannot_be_followed_any_more_from_where_they_were_are_not_asked_for_from_their_start():
+    asked: list[str] = []
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.query_string)
+        return web.Response(body=b'{"n":1}\n', content_type="application/x-ndjson")
+
+    async with answering(answer) as (url, sources):
+        with pytest.raises(SourceFailed, match="has no `since` any more"):
+            await _all(sources, {"type": "http-stream", "url": url, "media_type": "application/x-ndjson"}, "1")
+    assert asked == []
+
+
+@pytest.mark.asyncio
 async def test_a_last_event_whose_lines_end_with_carriage_returns_is_not_lost_and_one_that_is_cut_is_none():
     for end, came in ((b"\r\r", b"data: a\n\ndata: b\n\n"), (b"\r", b"data: a\n\n"), (b"", b"data: a\n\n")):
         sent = b"data: a\r\rdata: b" + end
