@@ -71,7 +71,9 @@ class Accounts:
             open_ = await self.opens.of(permit)
             if (stored := await self._store.metered(permit.transfer)) is None:
                 self.admit()
-            account = self._known.setdefault(permit.transfer, Account(permit, log, stored, open_))
+            account = Account(permit, log, stored, open_)
+            account.follow(permit, log)  # one that was signed for of other data is not kept: what it is of may be published again
+            account = self._known.setdefault(permit.transfer, account)
             account.note = account.note or partial(self._note, account)
             if len(self._known) > TRANSFERS_MAX:
                 self._forget_one()

@@ -64,10 +64,11 @@ class Account:
         counts = stored.own if stored.sequence else stored.counts
         self._calls = counts.calls
         self._flowing.resume(counts.microseconds)
-        if not stored.sequence and not same(stored, self.log):
+        if stored.sequence:
+            if same(stored, self.log):  # of other data nothing leaves: `follow`
+                self._out.resume(stored, self.log.leaves)
+        elif not same(stored, self.log):
             self._before = replace(counts, calls=0, microseconds=0)
-        elif stored.sequence:
-            self._out.resume(stored, self.log.leaves)
         else:
             self._before = stored.before
             self._sent.resume(stored.sent, counts.bytes - stored.before.bytes, counts.records - stored.before.records)
@@ -92,7 +93,7 @@ class Account:
         if unknown := permit.demands - {COUNTERSIGNED, SIGNED_REQUESTS}:
             raise Withdrawn(f"the agreement demands `{min(unknown)}` of a stream, which this connector does not know", "demand-unknown")
         other = log.snapshot != self.log.snapshot
-        if self.opened and (other or (log.root is None and not same(self.stored, log))):
+        if self.opened and (other or not same(self.stored, log)):
             text = "the data were published anew since this transfer was metered; begin another transfer for what they are now"
             raise Withdrawn(text, credit.SNAPSHOT_CHANGED)
         if other:

@@ -508,3 +508,22 @@ async def test_what_could_not_be_stored_does_not_leave(consumer: Consumer, monke
 
 async def _full(_: Changes) -> None:
     raise StoreError("the disk is full")
+
+
+@pytest.mark.asyncio
+async def test_after_a_restart_as_well_nothing_leaves_of_other_data_than_were_signed_for(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    store = MemoryStore()
+    async with restarted(tmp_path / "data", store) as (rig, before):
+        await before.begin()
+        await before.sign((1, 2))
+        source = rig.transfers.views[TRANSFER].source
+    signed = await store.metered(TRANSFER)
+    async with restarted(tmp_path / "data", store, source) as (rig, consumer):
+        await rig.publish(LARGE[:-1], "other.bin")
+        for path in ("", "/manifest"):
+            status, body, _ = await consumer.get(path)
+            assert (status, orjson.loads(body)["type"]) == (403, "urn:qiao:problem:snapshot-changed")
+        assert await store.metered(TRANSFER) == signed
+        rig.change(source=source)
+        assert (await consumer.get(Range="bytes=0-9"))[1] == LARGE[:10]
