@@ -108,12 +108,16 @@ class Lives:
                     await self._over(Kind.TRANSFER, transfer, ending.reason, ending)
             except (Contradiction, NotFound) as error:
                 telemetry.log.info("live transfer was over", transfer=transfer, reason=error.message)
+                return
             except ConnectorError as error:  # the store
                 failures += 1
                 telemetry.log.warning("live transfer cannot be ended", transfer=transfer, reason=error.message)
-                await asyncio.sleep(pause_seconds(failures))
-                continue
-            return
+            except Exception as error:  # too many conflicts in a row, or a defect: nobody else would end it
+                failures += 1
+                telemetry.log.error("live transfer cannot be ended", transfer=transfer, exc_info=error)
+            else:
+                return
+            await asyncio.sleep(pause_seconds(failures))
 
     @contextmanager
     def log_of(self, transfer: str) -> Iterator[Growing | None]:
