@@ -132,6 +132,9 @@ class Account:
             except TimeoutError:
                 of = "the transfers of the agreement have together" if self.required else "the manifest gives"
                 text = f"no receipt came for {CREDIT_SECONDS:g} s, and the credit that {of} is used up; send it, and ask for the rest"
+                if self.required and (lost := sum(each.size_bytes for each in self._all.lost)):
+                    telemetry.log.warning("credit locked", agreement=self.permit.agreement, bytes=lost)  # its release is an operator's
+                    text += f"; {lost} bytes of it were not signed for by transfers that have ended, and the provider can release them"
                 raise Withdrawn(text, credit.EXHAUSTED) from None
         if self.note is not None and not self._out.covers(first, end):
             await self.note()

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector import telemetry
 from connector.dataplane.flows import Lease
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Log, Writing
+from connector.dataplane_accounts import account as accounting
 from connector.dataplane_accounts.account import Account
-from connector.dataplane_accounts.opens import Open
+from connector.dataplane_accounts.opens import Held, Open
 from connector.dsp.messages import Role
 from connector.errors import Withdrawn
 from connector.metering import credit
@@ -241,3 +243,19 @@ def test_however_often_it_is_killed_no_more_than_one_credit_is_ever_unsigned_and
         assert lives.stored.ranges == log.layout.whole
 
     asyncio.run(story())
+
+
+@pytest.mark.asyncio
+async def test_who_is_locked_out_by_what_others_have_lost_is_told_so_and_so_is_the_operator(log: Log, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounting, "CREDIT_SECONDS", 0.01)
+    under = Open()
+    for pid in ("one", "two"):
+        under.hold(pid, Held(CREDIT_BYTES))
+        under.end(pid, 100.0)
+    account = account_of(log, len(LARGE), under, frozenset({COUNTERSIGNED}))
+    warnings = list[tuple[str, dict[str, object]]]()
+    monkeypatch.setattr(telemetry.log, "warning", lambda event, **said: warnings.append((event, said)))
+    with pytest.raises(Withdrawn, match=f"{2 * CREDIT_BYTES} bytes of it were not signed for") as caught:
+        await account.allow(0, CHUNK_BYTES)
+    assert caught.value.code == credit.EXHAUSTED
+    assert warnings == [("credit locked", {"agreement": "urn:agreement", "bytes": 2 * CREDIT_BYTES})]
