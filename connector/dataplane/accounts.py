@@ -237,7 +237,9 @@ class Accounts:
                 return Changes(evidence=account.unrecorded) if account.unrecorded else None
             return Changes((Expect(Metered, after.transfer, after.version - 1),), (after,), evidence=account.unrecorded)
 
-        await self._decide(step, account.permit.transfer)
+        written = await self._decide(step, account.permit.transfer)
+        for fact in written.evidence if written is not None else ():  # also of a commit that saves no account, of which nobody is told
+            account.recorded(fact)
         if after is not None:
             account.stored = after
 

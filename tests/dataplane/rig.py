@@ -47,6 +47,7 @@ from connector.odrl.counters import Tally
 from connector.ports import Caller, Participant, Store, TransferView
 from connector.ports.ledger import Ledger as PortOfLedger
 from connector.records import Agreement, Changes, Edr, Pull
+from connector.records.metering import Metered
 from connector.signatures import jws
 from connector.signatures.jws import PublicKey, SigningKey, signing_key
 
@@ -303,7 +304,7 @@ async def provider(
         lives = Lives(root.with_name(f"{root.name}.live"), {"http-stream": streams}, flows.cut, **(live or {}))
         accounts = Accounts(store, journal.decide, identity, clock, front or url, _note_signer, **promised)
         receipts = Receipts(store, journal.decide, identity, clock, Counted(), accounts, flows, facts, live=lives.log_of)
-        journal.listen(receipts.committed)
+        journal.listen(receipts.committed, Kind.TRANSFER, Metered)
         journal.listen(lives.committed)
         metering = Metering(accounts, receipts, url, lives)
         if await store.agreement("urn:agreement") is None:

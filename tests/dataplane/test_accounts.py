@@ -14,14 +14,16 @@ import pytest
 import pytest_asyncio
 import trustme
 
+from connector import telemetry
 from connector.adapters.memory import MemoryStore
 from connector.dataplane import accounts
 from connector.dataplane.coverage import RANGES_MAX
 from connector.dataplane_accounts import account as accounting
+from connector.dsp.messages import Kind
 from connector.errors import StoreError
 from connector.metering.content import CHUNK_BYTES, Layout
 from connector.ports import COUNTERSIGNED
-from connector.records import Changes
+from connector.records import Changes, Evidence
 from connector.records.metering import Metered
 from connector.signatures import jws
 from connector.signatures.jws import signing_key
@@ -466,6 +468,24 @@ async def test_what_may_leave_is_stored_with_the_receipts_alone_where_one_connec
             await consumer.sign((1, last))
         await reader.all()
     assert commits <= 6 + 1, "six receipts, and the first look"
+
+
+@pytest.mark.asyncio
+async def test_a_signed_request_is_on_record_once_also_where_nothing_else_is_to_be_written(consumer: Consumer):
+    metering = consumer.rig.metering
+    assert metering is not None
+    await consumer.get(Range="bytes=0-9")
+    await metering.accounts.write_now()
+    account, asked = (
+        known(consumer.rig),
+        Evidence(telemetry.REQUEST, Kind.TRANSFER, TRANSFER, "c", None, consumer.rig.clock.now(), digest=b"d" * 32),
+    )
+    account.ask(asked)
+    for _ in range(2):
+        metering.accounts.written_soon(account)
+        await metering.accounts.write_now()
+        assert account.unrecorded == ()
+    assert len([fact for fact in await consumer.rig.store.evidence_of(TRANSFER) if fact.digest == asked.digest]) == 1
 
 
 @pytest.mark.asyncio
