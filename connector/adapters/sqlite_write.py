@@ -1,7 +1,7 @@
 """Writing to the SQLite store: one writer, many changes to a commit, and a broken disk ends the process.
 
-Statements run on the event loop, only COMMIT (which waits for the disk) on a thread. Changes that arrive while a COMMIT
-runs are applied together and committed next: under load that saves most of the waiting, and a thread that ran the
+Statements run on the event loop, and so does COMMIT while the disk is quick; on a disk that is not, a thread waits for it. Changes that
+arrive meanwhile are applied together and committed next: under load that saves most of the waiting, and a thread that ran the
 statements too would fight the loop for the interpreter at each of them. A change that finds something else than it
 expects has written nothing, so one of a group can fail without a savepoint; it sees what the group's earlier ones wrote,
 which is right, because the group is committed whole or not at all.
@@ -43,6 +43,7 @@ from connector.adapters.sqlite_rows import (
     values_of_process,
 )
 from connector.adapters.sqlite_schema import is_busy
+from connector.adapters_stores.pace import QUICK_SECONDS, Pace
 from connector.adapters_stores.sqlite_ledger import NEWEST_EVIDENCE, SAVE_EVIDENCE, values_of_evidence
 from connector.adapters_stores.sqlite_statements import Row, Statement
 from connector.dsp.exchange import Process
@@ -54,7 +55,6 @@ from connector.telemetry import commit_seconds
 GROUP_AT_MOST = 64  # changes to one COMMIT: some 5 ms of statements, in which the loop does nothing else
 LOCKED_SECONDS_MAX = 30.0  # how long another program may hold the write lock before this process gives up
 LOCKED_PAUSE_SECONDS = 0.01  # between two looks at it
-QUICK_SECONDS = 0.001  # a COMMIT that takes less is not worth waking a thread, where nothing else waits
 T = TypeVar("T")
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h: whoever supervises the process starts it again
 
@@ -243,8 +243,7 @@ class Writer:
         self.broken: StoreError | None = None
         self.commits = 0
         self._db, self._number, self._fatal, self._told = db, number, fatal, told
-        self._locked_seconds_max, self._quick_seconds = locked_seconds_max, quick_seconds
-        self._took_seconds = quick_seconds  # what the last COMMIT took
+        self._locked_seconds_max, self._pace = locked_seconds_max, Pace(quick_seconds)
         self._rested = 0.0  # since when there is nothing to write and who waited was told, by `perf_counter`
         self._locked_since: float | None = None
         db.execute("pragma busy_timeout=0")
@@ -272,17 +271,17 @@ class Writer:
         self._waiting.append(waiting)
         if not self._busy:
             self._busy = True
-            if self._took_seconds < self._quick_seconds < waiting.since - self._rested:
-                self._apply(loop, True)  # nobody else is writing: to wait for company costs two turns of the loop, and none comes
+            if self._pace.rested(waiting.since - self._rested):
+                self._apply(loop)  # nobody else is writing: to wait for company costs two turns of the loop, and none comes
             else:
-                loop.call_soon(self._apply, loop, True)  # not at once: what else is ready on the loop joins the group
+                loop.call_soon(self._apply, loop)  # not at once: what else is ready on the loop joins the group
         return waiting.future
 
-    def _apply(self, loop: asyncio.AbstractEventLoop, first: bool) -> None:
-        """On the loop: apply the next group. The thread commits it, or the loop the `first` after a pause, alone and on a quick disk."""
+    def _apply(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the loop: apply the next group, and commit it while the disk is quick; else the thread does."""
         try:
             if not self._begun(loop):
-                loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop, False)
+                loop.call_later(LOCKED_PAUSE_SECONDS, self._apply, loop)
                 return
             self._committing = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_AT_MOST))]
             changes = Group(self._db, self._number)
@@ -295,8 +294,8 @@ class Writer:
         except Exception as error:  # whatever it was, half of a change may be written: it must never be committed
             self._fail(error)
         else:
-            if first and len(self._committing) == 1 and self._took_seconds < self._quick_seconds:
-                self._committed(loop, self._commit())
+            if self._pace.on_loop:
+                self._committed(loop, self._commit(on_loop=True))
             else:
                 self._groups.put(loop)
 
@@ -330,15 +329,15 @@ class Writer:
     def _commit_groups(self) -> None:
         """On the thread: nothing else touches the connection until the loop has been told."""
         while (loop := self._groups.get()) is not None:
-            loop.call_soon_threadsafe(self._committed, loop, self._commit())
+            loop.call_soon_threadsafe(self._committed, loop, self._commit(on_loop=False))
 
-    def _commit(self) -> Exception | None:
+    def _commit(self, *, on_loop: bool) -> Exception | None:
         begun = perf_counter()
         try:
             self._db.execute("commit")
         except Exception as error:  # handed to the loop, where it ends the process
             return error
-        self._took_seconds = perf_counter() - begun
+        self._pace.took(perf_counter() - begun, on_loop=on_loop)
         return None
 
     def _committed(self, loop: asyncio.AbstractEventLoop, error: Exception | None) -> None:
@@ -360,7 +359,7 @@ class Writer:
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting:
-            loop.call_soon(self._apply, loop, False)  # after those that were just told: what they write next joins the group
+            loop.call_soon(self._apply, loop)  # after those that were just told: what they write next joins the group
         else:
             self._rest()
             loop.call_soon(self._rested_anew)  # those that were just told go first, and whoever writes in a row leaves others their turn

@@ -170,19 +170,19 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(database: Path):
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("quick_seconds", "alone"), [(5.0, "MainThread"), (0.0, "store-commit")])
-async def test_a_write_that_is_alone_wakes_no_thread_where_the_disk_is_quick(database: Path, quick_seconds: float, alone: str):
+@pytest.mark.parametrize(("quick_seconds", "then"), [(5.0, "MainThread"), (0.0, "store-commit")])
+async def test_a_commit_wakes_no_thread_where_the_disk_is_quick(database: Path, quick_seconds: float, then: str):
     async with writing(database, slow=True, quick_seconds=quick_seconds) as (writer, disk, _):
         disk.let.release(1000)
         for number in range(3):
             await writer.submit(prepare(1, step(number)))
-        assert disk.threads == ["store-commit", alone, alone], "of the first nobody knows how long it takes"
+        assert disk.threads == ["store-commit", then, then], "of the first nobody knows how long it takes"
         await asyncio.gather(*(writer.submit(prepare(1, step(number))) for number in (3, 4)))
-        assert disk.threads[3:] == ["store-commit"]
-        writer._took_seconds = 6.0
+        assert disk.threads[3:] == [then]
+        writer._pace.took(6.0, on_loop=False)
         for number in (5, 6):
             await writer.submit(prepare(1, step(number)))
-        assert disk.threads[4:] == ["store-commit", alone]
+        assert disk.threads[4:] == ["store-commit", then]
 
 
 @pytest.mark.asyncio
@@ -195,7 +195,7 @@ async def test_the_first_write_after_a_rest_waits_for_no_company_where_the_disk_
         await rested(writer)
         assert writer.submit(prepare(1, step(2))).done()
         await rested(writer)
-        writer._took_seconds = 6.0
+        writer._pace.took(6.0, on_loop=False)
         slow = writer.submit(prepare(1, step(3)))
         assert not slow.done(), "a slow disk is worth company"
         await slow
@@ -234,7 +234,7 @@ async def test_who_waited_for_a_commit_is_told_before_the_next_one_is_made(datab
             await writer.submit(prepare(1, step(2)))
             order.append("second")
 
-        writer._took_seconds = 6.0  # the first one is made by the thread, and takes no time
+        writer._pace.took(6.0, on_loop=False)  # the first one is made by the thread, and takes no time
         await asyncio.gather(first(), second())
     assert order == ["first", "second"]
 
@@ -253,7 +253,7 @@ async def turning(turns: list[int]) -> None:
 
 @pytest.mark.asyncio
 async def test_what_comes_while_a_write_waits_for_the_disk_is_not_committed_on_the_loop(database: Path):
-    async with writing(database, slow=True, quick_seconds=5.0) as (writer, disk, _):
+    async with writing(database, slow=True) as (writer, disk, _):
         first = writer.submit(prepare(1, step(0)))
         await at_commit(disk)
         second = writer.submit(prepare(1, step(1)))
