@@ -317,7 +317,7 @@ def _headers(representation: Representation) -> CIMultiDict[str]:
 async def _form(request: web.Request) -> tuple[dict[str, list[str]], bytes]:
     """The parameters of the body and of the query (some consumers send them there), and the body. Raises ValueError, TooLarge, TooSlow."""
     if request.content_type not in (FORM_TYPE, "application/octet-stream") or request.headers.get(hdrs.CONTENT_ENCODING):
-        raise ValueError(f"send `{FORM_TYPE}`, not encoded")
+        raise ValueError(f"send the parameters as `{FORM_TYPE}`, without a `Content-Encoding`")
     body = bytearray()
     try:
         async with asyncio.timeout(FORM_SECONDS):
@@ -333,5 +333,6 @@ async def _form(request: web.Request) -> tuple[dict[str, list[str]], bytes]:
         for name in request.query:
             parameters[name] = [*parameters.get(name, []), *request.query.getall(name)]
     except ValueError:
-        raise ValueError("the form cannot be read") from None
+        said = f"at most {FORM_FIELDS_MAX} pairs `name=value`, in ASCII, joined by `&`"
+        raise ValueError(f"the form cannot be read; it is {said}, such as `grant_type=refresh_token&refresh_token=...`") from None
     return parameters, bytes(body)

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from connector.api.middleware import Limits, Whole, read_body
-from connector.control.catalog import Catalog, read_filters
+from connector.control.catalog import Catalog, read_filter_text, read_filters
 from connector.control.outbox import Outbox
 from connector.control.receive import Answer, Receiver
 from connector.dsp import wire
@@ -145,8 +145,8 @@ class DspApi:
         if request.method == "POST":
             document = await self._document(request, "CatalogRequestMessage", caller)
             filters = read_filters(document.get("filter"))
-        elif request.query.get("filter"):
-            filters = read_filters(wire.load(request.query["filter"].encode()))
+        if not filters and (text := request.query.get("filter")):  # a link of ours has it, also for who posts to it without a filter
+            filters = read_filter_text(text)
         after, before = request.query.get("after"), request.query.get("before")
         if after is not None and before is not None:
             raise InvalidRequest("a page lies after one dataset or before one, not both")

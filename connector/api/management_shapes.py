@@ -269,9 +269,15 @@ def process_view(p: Process, last_error: str | None) -> dict[str, Any]:
     extra = (
         {"terms": p.detail.get("terms"), "changes": p.detail.get("changes", []), "instead": p.detail.get("instead", [])}
         if p.kind is Kind.NEGOTIATION
-        else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends"))}
+        else {"format": p.detail.get("format"), "ends": instant(p.detail.get("ends")), "suspended_by": _suspended_by(p)}
     )
     return view | extra
+
+
+def _suspended_by(p: Process) -> str | None:
+    """By whose word nothing of a transfer may leave now: ours also where the peer has refused to suspend, or to go on after it, which
+    `ended_by` and the reasons say."""
+    return None if p.meant != "SUSPENDED" else "us" if p.halted else "peer"
 
 
 def agreement_view(a: Agreement) -> dict[str, Any]:

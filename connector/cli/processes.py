@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 HEADS = ("PID", "STATE", "ROLE", "PEER", "DATASET", "WAITS FOR", "NOTE")
 AGREEMENT_HEADS = ("ID", "STATE", "PEER", "DATASET", "ENDS", "REASON")
-STOPPED = {"TERMINATED": "ended by", "SUSPENDED": "suspended by"}  # in the others whoever refused a message has stopped nothing
 
 
 def negotiations(
@@ -365,7 +364,9 @@ def _print(view: Negotiation | Transfer) -> None:
             "in flight": view.in_flight,
             "last error": view.last_error,
             "terms": policy_text.labelled(terms) if isinstance(terms, dict) else None,
-            **({name: view.ended_by} if (name := STOPPED.get(view.state)) else {}),
+            "ended by": view.ended_by if view.state == "TERMINATED" else None,  # else whoever refused a message has ended nothing
+            "suspended by": (by := getattr(view, "suspended_by", None)),
+            "refused by": view.ended_by if by == "us" and view.ended_by == "peer" else None,  # to be suspended, or to go on after it
             "deadline": show.moment(view.due),
             "created": show.moment(view.created),
             "updated": show.moment(view.updated),

@@ -162,7 +162,8 @@ class Credit(Struct, frozen=True):
 
 
 class Transfer(Struct, frozen=True):
-    """A transfer process as this side sees it."""
+    """A transfer process as this side sees it. `suspended_by` says by whose word it stands still (us or peer), `ended_by` who spoke last to
+    stop it: the peer, where we have suspended it and it refuses to go on. `reasons` are the latter's."""
 
     pid: str
     role: str
@@ -175,6 +176,7 @@ class Transfer(Struct, frozen=True):
     code: str | None = None
     reasons: tuple[str, ...] = ()
     grounds: tuple[Document, ...] = ()
+    suspended_by: str | None = None
     ended_by: str | None = None
     decision: Any = None
     in_flight: str | None = None

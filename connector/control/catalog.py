@@ -38,6 +38,10 @@ CATALOG_BYTES_MAX = 10 * 1024 * 1024  # of a peer's page
 CATALOG_NODES_MAX = 200_000  # values on it: a page of 1,000 datasets has some 40,000
 REMEMBERED_MAX = 200_000  # decisions (dataset, participant), some 200 bytes each
 ROWS_READ_MAX = 2_000  # a participant who may see little gets a short page and a next link instead of a long wait
+FILTER = (
+    "a filter is a list of objects with `property` (such as `@id`, `dct:title`, `dcat:keyword`), `operator` (`eq` or `contains`) and "
+    "`value`, all strings"
+)
 SEALED_BYTES = 256  # what is sealed is filled up to a multiple, so that its length says nothing of an id
 
 # RFC 8288, 3: targets in angle brackets, each with its parameters; a quoted value may hold commas and semicolons.
@@ -190,11 +194,18 @@ def read_filters(value: Any) -> tuple[Mapping[str, Any], ...]:
     for one in filters:
         known = isinstance(one, Mapping) and set(one) == {"property", "operator", "value"}
         if not known or one["operator"] not in ("eq", "contains") or not all(isinstance(v, str) for v in one.values()):
-            raise InvalidRequest(
-                "this filter is not supported; a filter is a list of objects with `property` (such as `@id`, `dct:title`, `dcat:keyword`), "
-                "`operator` (`eq` or `contains`) and `value`, all strings"
-            )
+            raise InvalidRequest(f"this filter is not supported; {FILTER}")
     return filters
+
+
+def read_filter_text(text: str) -> tuple[Mapping[str, Any], ...]:
+    """The same of a filter that stands as JSON in an address, where the links of our pages put it."""
+    try:
+        return read_filters(wire.load(text.encode()))
+    except WireError as error:
+        raise InvalidRequest(
+            f"the `filter` of the address is not JSON (UTF-8, finite numbers, each name once, not too deep); {FILTER}"
+        ) from error
 
 
 def _matches(document: bytes, filters: Sequence[Mapping[str, Any]]) -> bool:

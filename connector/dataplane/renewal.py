@@ -42,8 +42,10 @@ async def renew(
     access token lives on to its short end, so that a lost answer costs nothing.
     """
     grant_types, presented = parameters.get("grant_type", ()), parameters.get("refresh_token", ())
-    if len(grant_types) != 1 or len(presented) > 1:
-        return _error(400, "invalid_request", "`grant_type` and `refresh_token` must each be there once")
+    if not grant_types:
+        return _error(400, "invalid_request", f"`grant_type` is missing; it is `{GRANT_TYPE}`")
+    if len(grant_types) > 1 or len(presented) > 1:
+        return _error(400, "invalid_request", "`grant_type` and `refresh_token` are each said once, in the form or in the query")
     if grant_types[0] != GRANT_TYPE:
         return _error(400, "unsupported_grant_type", f"the only grant type here is `{GRANT_TYPE}`")
     if not presented or not presented[0]:

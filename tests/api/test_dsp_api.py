@@ -114,6 +114,7 @@ async def test_a_catalog_without_anything_to_show_has_no_dataset_member(desk: De
 async def test_a_filter_that_is_not_supported_is_refused(desk: Desk, bad: str):
     got = await desk.peer.send(desk.us, "GET", f"/catalog/request?filter={quoted(bad)}")
     assert (got.status, valid("CatalogError", got.json)["@type"]) == (400, "CatalogError")
+    assert "a filter is a list of objects with `property`" in got.json["reason"][0], "a request by GET has no body that could be wrong"
     posted = await desk.peer.send(
         desk.us, "POST", "/catalog/request", orjson.dumps(CATALOG_REQUEST)[:-1] + b',"filter":' + bad.encode() + b"}"
     )

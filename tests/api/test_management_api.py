@@ -153,7 +153,7 @@ async def test_every_route_of_the_table_does_its_part_in_one_story(two: Pair, de
     third = await consumer("POST /transfers", {"agreement": agreement["id"]}, status=201)
     await consumer("GET /transfers/{pid}", query="?wait=started", pid=third["pid"])
     no_duty = await provider("POST /agreements/{id}/performances", {"duty": "/obligation/0"}, status=400, id=agreement["id"])
-    assert (no_duty["pointer"], "it has none" in no_duty["detail"]) == ("/duty", True)  # tests/control/test_duties.py has one
+    assert (no_duty["pointer"], "it has none" in no_duty["detail"]) == ("/duty", True)  # tests/control_billing/test_performed.py has one
     closed = await provider("POST /agreements/{id}/close", {"reason": "the study is over"}, id=agreement["id"])
     assert (closed["closed_by"], closed["reason"]) == ("us", "the study is over")
     assert await provider("POST /agreements/{id}/close", {"reason": "again"}, id=agreement["id"]) == closed

@@ -155,6 +155,21 @@ def test_a_process_shows_what_happened_to_it():
     assert shapes.process_view(TRANSFER, None)["ends"] == "1970-01-01T00:00:00.000Z", "an instant of zero is an instant"
 
 
+@pytest.mark.parametrize(
+    ("changed", "by"),
+    [
+        ({"state": "SUSPENDED", "halted": True, "detail": {"ended_by": "peer"}}, "us"),  # and the peer refused to let it go on
+        ({"state": "STARTED", "halted": True, "detail": {"ended_by": "peer"}}, "us"),  # or to be suspended
+        ({"state": "SUSPENDED", "detail": {"ended_by": "peer"}}, "peer"),
+        ({"state": "SUSPENDED", "in_flight": Move.START}, None),
+        ({"state": "TERMINATED", "halted": True}, None),
+        ({"state": "STARTED"}, None),
+    ],
+)
+def test_a_transfer_says_by_whose_word_it_stands_still_whoever_spoke_last(changed: dict[str, Any], by: str | None):
+    assert shapes.process_view(replace(TRANSFER, **changed), None)["suspended_by"] == by
+
+
 def test_instants_are_utc_with_milliseconds_and_none_stays_none():
     assert shapes.instant(1_790_000_000.5) == "2026-09-21T14:13:20.500Z"
     assert shapes.instant(None) is None

@@ -54,8 +54,18 @@ def test_one_of_which_the_peer_could_not_be_told_names_the_dead_letters_and_nobo
     ended = command("transfers", "start", "urn:a")
     assert "`connector dead-letters`" in ended.err
     assert "ended by" not in ended.out
-    fake.answers[("POST", f"{T}/resume")] = (200, view | {"state": "SUSPENDED"})
-    assert "suspended by" in command("transfers", "resume", "urn:uuid:n1").out
+
+
+def test_one_that_we_have_suspended_and_the_peer_lets_not_go_on_is_said_to_be_suspended_by_us(
+    command: Command, fake: FakeConnector, home: Path
+):
+    view = process_view(state="SUSPENDED", suspended_by="us", ended_by="peer", reasons=["the dataset is withdrawn"])
+    fake.answers[("POST", f"{T}/resume")] = (200, view)
+    words = command("transfers", "resume", "urn:uuid:n1").out.split()
+    assert "suspended by us refused by peer" in " ".join(words)
+    fake.answers[("POST", f"{T}/resume")] = (200, view | {"suspended_by": "peer"})
+    words = command("transfers", "resume", "urn:uuid:n1").out.split()
+    assert ("suspended by peer" in " ".join(words), "refused" in words) == (True, False)
 
 
 def test_the_address_is_shown_with_its_token_and_how_to_use_it(command: Command, fake: FakeConnector, home: Path):

@@ -301,6 +301,15 @@ async def test_a_peer_walks_the_pages_by_their_links(at: Desk, method: str):
 
 
 @pytest.mark.asyncio
+async def test_a_link_keeps_its_filter_for_who_posts_to_it_without_one(at: Desk):
+    bare = {"@context": CONTEXT, "@type": "CatalogRequestMessage"}
+    even = [{"property": "dcat:keyword", "operator": "eq", "value": "even"}]
+    first = await at.peer.send(at.us, "POST", "/catalog/request", bare | {"filter": even})
+    second = await at.peer.send(at.us, "POST", links(first)["next"], bare)
+    assert (names(first.json), names(second.json)) == (["0", "2", "4"], ["6"])
+
+
+@pytest.mark.asyncio
 async def test_nested_catalogs_say_where_they_are_served_and_stand_on_the_first_page(at: Desk):
     (first, _), (second, _) = await pages(at, "POST")
     service = first["catalog"][0]["distribution"][0]["accessService"]

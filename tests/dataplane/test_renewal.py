@@ -206,6 +206,22 @@ async def test_a_form_is_answered_as_rfc_6749_says(rig: Rig, consumer: Consumer,
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("refresh_token=R", "`grant_type` is missing; it is `refresh_token`"),
+        ("grant_type=refresh_token&grant_type=refresh_token&refresh_token=R", "`grant_type` and `refresh_token` are each said once"),
+        ("grant_type=refresh_token", "`refresh_token` is missing"),
+        ("grant_type", "at most 16 pairs `name=value`"),
+        ("grant_type=refresh_token" + "&x=1" * 20, "at most 16 pairs `name=value`"),
+    ],
+)
+async def test_a_form_that_is_refused_is_told_what_is_wrong_with_it(rig: Rig, consumer: Consumer, form: str, says: str):
+    _, _, answer = await consumer.post(form.encode(), Authorization=await rig.consumer.mint(PROVIDER))
+    assert says in answer["error_description"]
+
+
+@pytest.mark.asyncio
 async def test_parameters_may_stand_in_the_query_and_not_in_both(rig: Rig, consumer: Consumer):
     query = f"?grant_type=refresh_token&refresh_token={consumer.refresh_token}"
     assert (await consumer.post(b"", query=query, Authorization=await rig.consumer.mint(PROVIDER)))[0] == 200
