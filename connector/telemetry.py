@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import accumulate
+from random import getrandbits
 from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
@@ -27,7 +28,6 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -324,9 +324,9 @@ class Tracing:
         """
         if self._tracer is None:
             found = _found(parent)
-            trace = found[1] if found else f"{_IDS.generate_trace_id():032x}"
-            flags = SAMPLED | NOT_HERE if found and _flags(found, remote=kind is SpanKind.SERVER) else 0
-            return _Running(f"00-{trace}-{_IDS.generate_span_id():016x}-0{flags}", None)
+            trace = found[1] if found else f"{getrandbits(128) or 1:032x}"
+            flags = SAMPLED | NOT_HERE if found and found[3] != "00" and _flags(found, remote=kind is SpanKind.SERVER) else 0
+            return _Running(f"00-{trace}-{getrandbits(64) or 1:016x}-0{flags}", None)
         above = _read(parent, remote=kind is SpanKind.SERVER)
         span = self._tracer.start_span(name, above.context if above else None, kind, attributes)
         return _Running(_header(span.get_span_context(), wanted=above is not None and above.flags > 0), span)
@@ -376,7 +376,6 @@ class _Above(NamedTuple):
         return otel.set_span_in_context(otel.NonRecordingSpan(above))
 
 
-_IDS = RandomIdGenerator()
 # W3C Trace Context, 3.2.2 and 4.3: no version ff, no id of zeros; later versions may add fields behind the four.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
