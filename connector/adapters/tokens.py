@@ -108,8 +108,8 @@ class RegistryIdentity:
             raise Unauthenticated(f"{before}; send a fresh one, and if it is one compare the clocks of both sides")
         if not self._used.take(issuer, claims["jti"], ends + SKEW_SECONDS, now):
             raise Unauthenticated("the token was used before; send a fresh one for each request")
-        participant, key = self._members.find(issuer), self._key(kid, now)
-        if participant is None:
+        participant, key = self._members.find(issuer), self._members.key(kid)
+        if participant is None or key is None:
             raise Unauthenticated("the token's issuer is not a participant of our registry")
         until = now + self._claims_seconds
         return Caller(participant, participant.claims, until if key.not_after is None else min(until, key.not_after))

@@ -52,22 +52,27 @@ class UsedIds:
 
     def take(self, issuer: str, jti: str, ends: float, now: float) -> bool:
         """Remember an id until `ends`; False if it was taken before. Raises TooMany if this issuer has too many in use."""
-        steady = self._steady()
-        for number in [each for each, lot in self._lots.items() if (each + 1) * BUCKET_SECONDS < now and lot.ends < steady]:
-            self._end(number)
+        steady, taken = self._steady(), False
+        ended: list[int] = []
+        digest, number = blake2b(f"{issuer} {jti}".encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
+        for each, lot in self._lots.items():
+            if lot.ends < steady and (each + 1) * BUCKET_SECONDS < now:
+                ended.append(each)
+            elif digest in lot.ids.get(issuer, ()):
+                taken = True
+        for each in ended:
+            self._end(each)
         if self._past:
             self._forget(steady)
-        digest, number = blake2b(f"{issuer} {jti}".encode(), digest_size=DIGEST_BYTES).digest(), int(ends // BUCKET_SECONDS)
-        if any(digest in lot.ids.get(issuer, ()) for lot in self._lots.values()):
-            return False
-        if (before := self._past.get(number)) is not None and digest in before[1]:
+        if taken or ((before := self._past.get(number)) is not None and digest in before[1]):
             return False
         held = self._held[issuer]
         if held >= self._capacity // 2 or (self._total >= self._capacity and held >= self._capacity // len(self._held)):
             raise TooMany("more tokens or signatures of yours are in use than are remembered; send fewer", retry_seconds=RETRY_SECONDS)
-        lot = self._lots.setdefault(number, _Lot())
-        lot.ids.setdefault(issuer, set()).add(digest)
-        lot.ends = max(lot.ends, steady + ends - now)
+        if (own := self._lots.get(number)) is None:
+            own = self._lots[number] = _Lot()
+        own.ids.setdefault(issuer, set()).add(digest)
+        own.ends = max(own.ends, steady + ends - now)
         self._held[issuer] += 1
         self._total += 1
         return True
