@@ -152,6 +152,11 @@ CODES: Final[dict[str, str]] = {
     "request-twice": "the same request for data is on record before",
     "request-time": "a request for data was signed at another time than it is on record",
     "request-transfer": "the request for data is of another transfer than the one that it is on record of",
+    "sink-signature": "the signature of an answer of a sink is by no key of the consumer that counted then, or over something else",
+    "sink-other": "the answer of a sink that is on record is none to a question for it, nor to data that were brought",
+    "sink-twice": "the same answer of a sink is on record before",
+    "sink-time": "an answer of a sink was signed at another time than it is on record",
+    "sink-transfer": "the answer of a sink is of another transfer than the one that it is on record of",
     "header-at": "the file says that it was written more than {most} seconds before something in it that another has signed",
     "ack-index": "the ack names another place of its receipt than the receipt has in the ledger",
     # of what must not be here

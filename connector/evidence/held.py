@@ -19,15 +19,17 @@ from connector.evidence.ledgers import AGREED, FINALIZED, Fact, Ledgers
 from connector.evidence.members import Member
 from connector.metering.closing import instant_of
 from connector.metering.content import digest_of, read_bytes, write_bytes
-from connector.signatures.fields import Item, read_dictionary
-from connector.signatures.http import PULL
+from connector.signatures.fields import Item, read_dictionary, write_bare
+from connector.signatures.http import PULL, PUSH
 from connector.signatures.shown import Shown, show
 
 # The names of facts (`connector.telemetry`, which a verifier does without).
 RECEIVED, SENT, ENDED, CLOSED, PERFORMED = "message-received", "message-sent", "ended-here", "agreement-closed", "duty-performed"
 REQUESTED = "request-signed"  # the first request for data with each token, at the provider
 LEG, SHOWN_CHARACTERS_MAX = "leg-signed", 256  # an answer with data; so much of a header of it is on record
+SINK: Final = "sink"  # at the provider: the first answer of the consumer's sink that was signed
 REPEATED: Final = ("@method", "@target-uri", "range")  # what an answer says of the request that it is bound to
+BRINGING: Final = ("HEAD", "PUT")  # what a provider asks of a sink
 IMPLIED, ENDED_BY_PEER = "message-implied", "ended-by-peer"  # the peer's state said so, and no message of it
 ORDERED, TAKES_OVER = "pull", "takes_over"  # a stage of an order of the consumer's, and where it goes on from
 BEGINNINGS: Final = frozenset({"ContractRequestMessage", "ContractOfferMessage", "TransferRequestMessage"})
@@ -52,6 +54,7 @@ def check(case: Case, found: Ledgers, flows: Flows) -> None:
     for pid in found.facts:
         _answers(case, found, places, pid)
         _requests(case, found, places, pid)
+        _sinks(case, found, flows, pid)
     signed = [each.value for each in (*flows.receipts.values(), *flows.acks, *flows.statements, *flows.closings, *flows.closing_acks)]
     instants = [each.issued for each in signed if each.issuer == case.counterparty] + [each.at for each in found.cosigned]
     if case.header.value["at"] < max(instants, default=0) - AHEAD_SECONDS:
@@ -235,14 +238,47 @@ def _requests(case: Case, found: Ledgers, places: Mapping[str, str], pid: str) -
             found.requests.append((pid, shown.created))
 
 
+def _sinks(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
+    """Whether the consumer has signed what its sink has answered its provider, as that has it on record of a transfer, then, and for this
+    one: so it wanted the data brought. An address that names no transfer of the file may be of any other, and proves nothing here."""
+    ours = {str(each.value["consumerPid"]): of for of, each in flows.transfers.items()}
+    for fact in (each for each in found.facts[pid] if each.what == LEG and SINK in (each.detail or {})):
+        said = (fact.detail or {})[SINK]
+        if not isinstance(said, dict):  # its answers cover what is nobody else's business
+            continue
+        try:
+            base, input, text = (str(said.get(name)) for name in ("base", "input", "signature"))
+            sealed = _sealed(f"x={text}", "x")
+            shown = show(base, input, sealed if write_bare(sealed) == text else b"", case.consumer, case.keys.get(case.consumer, ()))
+        except (SignatureRefused, ValueError):
+            case.fault("sink-signature", fact.member, "/detail")
+            continue
+        named = {ours[each] for each in map(unquote, shown.values.get('"@target-uri";req', "").split("/")[3:]) if each in ours}
+        if shown.tag != PUSH.tag or shown.values.get('"@method";req') not in BRINGING:
+            case.fault("sink-other", fact.member, "/detail")
+        elif base in found.bases:
+            case.fault("sink-twice", fact.member, "/detail")
+        elif abs(shown.created - fact.at) > AHEAD_SECONDS:
+            case.fault("sink-time", fact.member, "/detail")
+        elif named and pid not in named:
+            case.fault("sink-transfer", fact.member, "/detail")
+        elif named and shown.values.get('"@status"', "").startswith("2"):  # a refusal is no wish
+            found.bases.add(base)
+            found.sinks.append((pid, shown.created))
+
+
 def _shown(case: Case, request: Any) -> Shown:
     """What the consumer has signed of a request that is on record. Raises SignatureRefused, ValueError."""
     if not isinstance(request, dict) or not isinstance(base := request.get("base"), str):
         raise ValueError("there is no base")
     label, _, input = str(request.get("input")).partition("=")
-    sealed = read_dictionary(str(request.get("signature"))).get(label)
-    signature = sealed.value if isinstance(sealed, Item) and isinstance(sealed.value, bytes) else b""
-    return show(base, input, signature, case.consumer, case.keys.get(case.consumer, ()))
+    return show(base, input, _sealed(str(request.get("signature")), label), case.consumer, case.keys.get(case.consumer, ()))
+
+
+def _sealed(field: str, label: str) -> bytes:
+    """The signature under a label of a `Signature`; none if there is none. Raises ValueError."""
+    sealed = read_dictionary(field).get(label)
+    return sealed.value if isinstance(sealed, Item) and isinstance(sealed.value, bytes) else b""
 
 
 def _signature(answer: Mapping[str, Any]) -> bytes:

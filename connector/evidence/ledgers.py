@@ -70,7 +70,7 @@ class Ledgers:
     lost (the provider's pids), behind so many leaves, and by which receipt; `unknown` the extension lines of checkpoints that say what is
     not known here, by whose they are. `answers` of the provider with data are proven to be its own, `asked` of them with the requests of
     the consumer, `unshown` are not, and of `unplaced` it is not of which transfer. `bases` are what they are over. `requests` of the
-    consumer for data are proven to be its own: of which transfer, and when (POSIX seconds)."""
+    consumer for data, and answers of its `sinks`, are proven to be its own: of which transfer, and when (POSIX seconds)."""
 
     newest: dict[str, checkpoints.Checkpoint] = field(default_factory=dict)
     seen: dict[Place, tuple[bytes, Member]] = field(default_factory=dict)
@@ -92,6 +92,7 @@ class Ledgers:
     unshown: int = 0
     unplaced: int = 0
     requests: list[tuple[str, int]] = field(default_factory=list)
+    sinks: list[tuple[str, int]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
     _cited: list[tuple[str, checkpoints.Checkpoint, Member, str]] = field(default_factory=list)
     _notes: dict[tuple[str, str], Place | None] = field(default_factory=dict)

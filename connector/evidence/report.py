@@ -117,6 +117,7 @@ class Told:
     answers: int = 0  # with data, that the provider has signed
     asked: int = 0  # those of them whose requests the consumer has signed
     requests: tuple[tuple[str, int], ...] = ()  # of the consumer, that its provider has on record: the provider's pid, when
+    sinks: tuple[tuple[str, int], ...] = ()  # of the consumer, whose signed answers the provider has on record: the provider's pid, when
     taken_over: tuple[tuple[str, str, int, int], ...] = ()  # the provider's pids of a transfer and of the one before, leaves, receipt
     attested: int | None = None  # when the exporter has signed that the file is all that it has
     standing: Mapping[tuple[str, int], str] = field(default_factory=dict)  # log and index of each entry, the exporter's pid of its process
@@ -219,6 +220,7 @@ def _told(told: Told) -> dict[str, Any]:
         "statements": told.statements,
         "closings": [each.to_json() for each in told.closings],
         "requests": [{"transfer": transfer, "at": rfc3339(at)} for transfer, at in told.requests],
+        "sinks": [{"transfer": transfer, "at": rfc3339(at)} for transfer, at in told.sinks],
         "answers": {"signed": told.answers, "requests_signed": told.asked},
         "taken_over": [
             {"transfer": later, "from": before, "leaves": leaves, "receipt": number} for later, before, leaves, number in told.taken_over
@@ -247,6 +249,8 @@ def _said(told: Told) -> Iterator[str]:
         yield f"Answered: the provider has signed {told.answers} answers with data{asked}."
     for transfer, at in told.requests:
         yield f"Asked: the consumer has signed a request for the data of transfer {transfer} at {rfc3339(at)}."
+    for transfer, at in told.sinks:
+        yield f"Brought: the consumer has signed an answer of its sink for the data of transfer {transfer} at {rfc3339(at)}."
     if told.alone:
         yield f"Counted by the provider alone: {told.alone} bytes."
     if told.invoice is not None:

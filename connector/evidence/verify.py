@@ -147,6 +147,7 @@ def _told(case: Case, signed: Flows, logs: Ledgers, attested: int | None) -> Tol
         answers=logs.answers,
         asked=logs.asked,
         requests=tuple(logs.requests),
+        sinks=tuple(logs.sinks),
         taken_over=tuple(logs.taken_over),
         attested=attested,
         standing=logs.standing,
@@ -278,7 +279,7 @@ def _set_back(case: Case, logs: Ledgers) -> Iterator[str]:
 
 def _owed(case: Case, signed: Flows, logs: Ledgers) -> Iterator[str]:
     """What is not proven of who has asked for the data, and of what is owed for them."""
-    unasked = sorted({each.manifest.transfer for each in signed.flows.values()} - {pid for pid, _ in logs.requests})
+    unasked = sorted({each.manifest.transfer for each in signed.flows.values()} - {pid for pid, _ in (*logs.requests, *logs.sinks)})
     if case.exporter == case.provider and unasked:
         yield f"that the consumer has asked for the data of {', '.join(unasked)} with its key: it may have, its own export shows"
     if not case.of("invoice") and any(flow.manifest.value.prices is not None for flow in signed.flows.values()):

@@ -74,7 +74,9 @@ async def test_an_order_for_push_is_brought_completed_and_counted_the_same_on_bo
         signs = [each for each in await both.provider.evidence(done.pid) if each.what == telemetry.LEG]
         assert [each.detail["sink"].keys() for each in signs] == [{"input", "signature", "base"}]
         exported = await both.provider.manage("GET", f"/agreements/{pair.quoted(str(order['agreement']))}/evidence")
-        assert verify(exported.body).findings == ()
+        report = verify(exported.body)
+        assert report.findings == ()
+        assert [each["transfer"] for each in report.to_json()["agreement"]["sinks"]] == [done.pid]
 
 
 async def test_under_an_agreement_that_demands_signed_requests_the_address_of_a_sink_is_its_providers_alone(tmp_path: Path):

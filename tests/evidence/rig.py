@@ -353,4 +353,11 @@ class Draft:
         return {each.code for each in verify(self.data).findings}
 
 
+def after(*facts: Evidence, **agreement: Any) -> Draft:
+    """The file with more facts at the end of the ledger, of which its agreement says this."""
+    draft = Story(extra=tuple((each, {}) for each in facts)).draft()
+    draft.one("agreement").update(agreement)
+    return draft
+
+
 SOUND = Story().draft()

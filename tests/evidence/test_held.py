@@ -13,19 +13,25 @@ from connector.dsp.messages import Move
 from connector.evidence.verify import verify
 from connector.metering.content import write_bytes
 from connector.metering.objects import Receipt, digest, kept
-from connector.records import Evidence
 from connector.signatures import jws
 from connector.signatures.digests import AUTHORIZATION, authorization_digest
-from connector.signatures.http import Answer, Request, base_of, sign, verify_answer
-from tests.evidence.rig import CONSUMER, KEYS, LATER, NEGOTIATION, NOW, PROVIDER, SOUND, STRANGER, TRANSFER, Draft, Story, fact
-
-
-def after(*facts: Evidence, **agreement: Any) -> Draft:
-    """The file with more facts at the end of the ledger, of which its agreement says this."""
-    draft = Story(extra=tuple((each, {}) for each in facts)).draft()
-    draft.one("agreement").update(agreement)
-    return draft
-
+from connector.signatures.fields import write_bare
+from connector.signatures.http import PULL, PUSH, Answer, Binding, Request, base_of, sign, verify_answer
+from tests.evidence.rig import (
+    CONSUMER,
+    KEYS,
+    LATER,
+    NEGOTIATION,
+    NOW,
+    PROVIDER,
+    SOUND,
+    STRANGER,
+    THEIRS,
+    TRANSFER,
+    Draft,
+    after,
+    fact,
+)
 
 CLOSED = fact("agreement-closed", NEGOTIATION, at=NOW + 30, state=None, agreement="urn:uuid:a", reasons=["it is over"])
 BY_PEER = fact(
@@ -357,3 +363,85 @@ def test_a_request_that_the_consumer_has_not_signed_so_is_found(code: str, draft
     report = verify(draft.data)
     assert {each.code for each in report.findings} == {code}
     assert {draft.members[(each.line or 0) - 1][0] for each in report.findings} == {"entry"}
+
+
+# ---- answers of sinks that the consumer has signed, as its provider keeps the first
+
+
+SINK = f"https://biopharma.example/sink/{THEIRS[TRANSFER].replace(':', '%3A')}"
+
+
+def sink_answer(
+    *,
+    by: jws.SigningKey = KEYS[CONSUMER],
+    method: str = "HEAD",
+    url: str = SINK,
+    status: int = 204,
+    at: float = NOW + 5,
+    binding: Binding = PUSH,
+) -> dict[str, str]:
+    """What a provider keeps of it."""
+    asked: dict[str, str] = {}
+    request = Request(method, url, lambda name: [asked[name]] if name in asked else (), binding)
+    asked["signature-input"], asked["signature"] = sign(request, KEYS[PROVIDER], at, nonce="n" * 22)
+    told = {"link": '<x>; rel="receipts"'}
+    answer = Answer(status, lambda name: [told[name]] if name in told else (), request)
+    told["signature-input"], told["signature"] = sign(answer, by, at)
+    found = verify_answer(answer, by.kid.partition("#")[0], [by.key], at, nonce=None)
+    return {"input": found.input, "signature": write_bare(found.signature), "base": found.base.decode()}
+
+
+def heard(*said: object, at: float = NOW + 5) -> Draft:
+    """The provider's export with these on record."""
+    return after(*(replace(fact("leg-signed", TRANSFER, at=at, state=None), detail={"sink": each}) for each in said))
+
+
+def test_an_answer_of_its_sink_that_the_consumer_has_signed_proves_that_it_wanted_the_data_brought():
+    report = verify(heard(sink_answer()).data)
+    assert report.findings == ()
+    assert report.to_json()["agreement"]["sinks"] == [{"transfer": TRANSFER, "at": "2027-01-15T08:00:05Z"}]
+    assert any(
+        f"Brought: the consumer has signed an answer of its sink for the data of transfer {TRANSFER}" in line for line in report.verdict()
+    )
+    assert not [text for text in report.unproven if "has asked for the data" in text]
+
+
+@pytest.mark.parametrize("said", ["signs", sink_answer(status=404), sink_answer(url="https://biopharma.example/sink/another")], ids=str)
+def test_what_is_not_shown_or_refuses_or_is_of_who_knows_which_transfer_proves_no_wish(said: object):
+    report = verify(heard(said).data)
+    assert (report.findings, report.to_json()["agreement"]["sinks"]) == ((), [])
+    assert [text for text in report.unproven if "has asked for the data" in text]
+
+
+def test_each_byte_of_what_the_consumer_has_signed_of_an_answer_is_proven():
+    sound = sink_answer()
+    altered = [
+        sound | {name: text[:at] + ("!" if was == "~" else chr(ord(was) + 1)) + text[at + 1 :]}
+        for name, text in sound.items()
+        for at, was in enumerate(text)
+    ]
+    for first in range(0, len(altered), 150):  # fewer than are read of one file
+        part = altered[first : first + 150]
+        found = verify(heard(*part).data).findings
+        assert [each.code for each in found] == ["sink-signature"] * len(part)
+
+
+UNSAID: dict[str, tuple[str, Draft]] = {
+    "by the provider": ("sink-signature", heard(sink_answer(by=KEYS[PROVIDER]))),
+    "by somebody else": ("sink-signature", heard(sink_answer(by=KEYS[STRANGER]))),
+    "without a base": ("sink-signature", heard({name: text for name, text in sink_answer().items() if name != "base"})),
+    "with more than a signature": ("sink-signature", heard(sink_answer() | {"signature": sink_answer()["signature"] + ";a"})),
+    "to another question": ("sink-other", heard(sink_answer(method="GET"))),
+    "of a pull": ("sink-other", heard(sink_answer(binding=PULL))),
+    "twice": ("sink-twice", heard(sink_answer(), sink_answer())),
+    "at another time": ("sink-time", heard(sink_answer(at=NOW - 400))),
+    "of the sink of another transfer": ("sink-transfer", heard(sink_answer(url=f"https://biopharma.example/sink/{LATER}-theirs"))),
+}
+
+
+@pytest.mark.parametrize(("code", "draft"), UNSAID.values(), ids=UNSAID)
+def test_an_answer_of_a_sink_that_the_consumer_has_not_signed_so_is_found(code: str, draft: Draft):
+    pids = {"pid": LATER, "providerPid": LATER, "consumerPid": f"{LATER}-theirs"}
+    draft.put("transfer", draft.one("transfer") | pids | {"account": None, "state": "STARTED", "code": None}, "decision")
+    report = verify(draft.data)
+    assert {each.code for each in report.findings} == {code}
