@@ -262,7 +262,7 @@ def _sinks(case: Case, found: Ledgers, flows: Flows, pid: str) -> None:
             case.fault("sink-time", fact.member, "/detail")
         elif named and pid not in named:
             case.fault("sink-transfer", fact.member, "/detail")
-        elif named and shown.values.get('"@status"', "").startswith("2"):  # a refusal is no wish
+        elif named and not shown.values.get('"@status"', "").startswith("4"):  # a refusal is no wish; that it is not ready yet is one
             found.bases.add(base)
             found.sinks.append((pid, shown.created))
 

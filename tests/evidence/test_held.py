@@ -397,6 +397,8 @@ def heard(*said: object, at: float = NOW + 5) -> Draft:
 
 
 def test_an_answer_of_its_sink_that_the_consumer_has_signed_proves_that_it_wanted_the_data_brought():
+    for status in (204, 503):
+        assert verify(heard(sink_answer(status=status)).data).to_json()["agreement"]["sinks"]
     report = verify(heard(sink_answer()).data)
     assert report.findings == ()
     assert report.to_json()["agreement"]["sinks"] == [{"transfer": TRANSFER, "at": "2027-01-15T08:00:05Z"}]
