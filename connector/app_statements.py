@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from connector.control.journal import Journal
 from connector.control.operate import Operations
 from connector.control_billing.closings import Closings
+from connector.control_billing.elsewhere import crediting
 from connector.control_billing.statements import Means, Statements
 from connector.control_billing.stating import Stating
 from connector.dataplane.receipts import Receipts
@@ -46,6 +47,7 @@ def stated(
 ) -> Stated:
     """Both halves, told of every commit; `stack` ends what they do. They try again after `pause_seconds_max` at the latest. What
     `operations` close is signed."""
+    receipts.credited = crediting(journal.store)
     means = Means(journal.store, journal.decide, identity, journal.clock, ids, book.checkpoint)
     statements = Statements(means, receipts.stated)
     stating = Stating(means, statements, peer, pause_seconds_max)

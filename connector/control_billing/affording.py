@@ -21,12 +21,12 @@ from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, Protocol
 
-from connector.control_billing.elsewhere import alone, signed_elsewhere
+from connector.control_billing.elsewhere import alone, credited
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind
 from connector.errors import PolicyError
 from connector.metering.content import CHUNK_BYTES, write_etag
-from connector.metering.counts import NOTHING
+from connector.metering.counts import NOTHING, Counts
 from connector.metering.ranges import Ranges, covers, union, without
 from connector.metering_bills.budgets import tallies
 from connector.metering_bills.currencies import currency_of, exactly
@@ -111,7 +111,8 @@ async def afford(
             continue
         left = max(tally.marks) - usage.spent(tally.rule, tally.operand) - usage.reserved(tally.rule, tally.operand)
         left += set_aside(usage, tally.rule, tally.operand, transfer)
-        least = price_of(tally.pricing, extent, without(missing, returning), calls) or 0
+        back = -sum(each.amount for each in usage.open if is_taken(each) and (each.rule, each.operand) == (tally.rule, tally.operand))
+        least = max(price_of(tally.pricing, extent, without(missing, returning), calls) or 0, cost - back)  # some may be back already
         if least > left and not begun:
             short.setdefault(tally.rule, _reason(tally, dataset, usage, least, left, soon=await about_to_return(store, usage, now)))
         elif cost:
@@ -189,28 +190,30 @@ Due = tuple[Mapping[tuple[str, str], int], bool]
 
 async def owed(store: Store, read: Callable[[Mapping[str, Any]], Policy | PolicyError], accounts: Sequence[Metered]) -> list[Due]:
     """What each of these accounts of one agreement, of transfers that are over, comes to, as it is signed for, by rule and operand of each
-    budget: what a bill says of it, unrounded; and whether it stays so: nothing more can be signed for. Empty where we alone have counted,
-    and bill it, or the terms are not understood any more."""
+    budget: what a bill says of it, unrounded; and whether it stays so: nothing more can be signed for, or it becomes less. Empty where we
+    alone have counted, and bill it, or the terms are not understood any more."""
     agreement = await store.agreement(accounts[0].agreement) if accounts else None
     policy = read(agreement.document) if agreement is not None else None
     if policy is None or isinstance(policy, PolicyError):
         return [({}, False)] * len(accounts)
     budgets = {(tally.rule, tally.operand): tally.pricing for tally in tallies(policy) if tally.pricing is not None}
     spending = await _spending(store, [each for each in accounts if not each.sequence])
-    return [(_due(budgets, each), await _stays(store, each, spending)) if each.sequence or each.asked else ({}, False) for each in accounts]
+    found = [await _comes_to(store, each, spending) for each in accounts]
+    return [(_due(budgets, *each), each[1]) if of.sequence or of.asked else ({}, False) for of, each in zip(accounts, found, strict=True)]
 
 
-def _due(budgets: Mapping[tuple[str, str], Pricing], account: Metered) -> dict[tuple[str, str], int]:
-    counts = account.counts if account.sequence else NOTHING
+def _due(budgets: Mapping[tuple[str, str], Pricing], counts: Counts, _stays: bool) -> dict[tuple[str, str], int]:
     known = ((BYTE_COUNT, counts.bytes), (RECORD_COUNT, counts.records), (CALL_COUNT, counts.calls))
     return {of: sum(pricing.rate(operand) * count for operand, count in known) for of, pricing in budgets.items()}
 
 
-async def _stays(store: Store, account: Metered, spending: Sequence[Metered]) -> bool:
+async def _comes_to(store: Store, account: Metered, spending: Sequence[Metered]) -> tuple[Counts, bool]:
     if account.sequence:
-        return account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
-    nothing = not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None  # before, it is not written
-    return nothing or await signed_elsewhere(store, account, spending) is not None
+        return account.counts, account.status == "complete" or await store.newest_fact(account.transfer, STATEMENT_AGREED) is not None
+    if not account.counts.bytes and await store.newest_fact(account.transfer, STATEMENT) is not None:  # before, it is not written
+        return NOTHING, True
+    steps = await credited(store, account, spending, newest=True)
+    return (steps[-1].left, True) if steps else (NOTHING, False)
 
 
 async def _spending(store: Store, unsigned: Sequence[Metered]) -> list[Metered]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil, inf, nextafter
 from typing import Any, Final
 
 from connector.control.policies import Policies
 from connector.control_billing.closed import REFUSED, closed_of, refused_for
 from connector.control_billing.closings import Closings
-from connector.control_billing.elsewhere import signed_elsewhere
+from connector.control_billing.elsewhere import credited, signed_elsewhere
 from connector.control_billing.receipted import last_before
 from connector.control_billing.received import Came, Received, unsigned
 from connector.control_billing.stating import Stating
@@ -64,10 +65,10 @@ class Bills:
 
     async def usage(self, id: str) -> dict[str, Any]:
         """What was used under an agreement so far, in plain JSON: `counts` in all, and of them what the consumer has `signed` for; each
-        of its `transfers` (what is `signed-elsewhere` counts there alone), and which of them are `disputed`; the `cost` so far, None
-        without prices, or with the `reasons` for which nobody can say it; and, where we are the provider, the `counters` of its quotas
-        and budgets. Where we are the consumer, `counts` and `cost` go as far as what has come, signed for or not; by a transfer without
-        receipts that is our own word, `consumer-only`, and on no bill. Raises NotFound."""
+        of its `transfers` (what is `signed-elsewhere` counts there alone, and so does a part of one that is), and which of them are
+        `disputed`; the `cost` so far, None without prices, or with the `reasons` for which nobody can say it; and, where we are the
+        provider, the `counters` of its quotas and budgets. Where we are the consumer, `counts` and `cost` go as far as what has come,
+        signed for or not; by a transfer without receipts that is our own word, `consumer-only`, and on no bill. Raises NotFound."""
         agreement = await self._agreement(id)
         accounts = await self._store.metered_of(id)
         last = standing([reading for account in accounts for reading in await self._readings(account, (inf,), accounts)])
@@ -102,7 +103,7 @@ class Bills:
             "counters": counters,
             "transfers": [
                 *[
-                    _told(each, "signed-elsewhere" if await self._elsewhere(each, accounts) else await self._status(each))
+                    _told(each, "signed-elsewhere" if await self._elsewhere(each, accounts) else await self._status(each), last)
                     for each in accounts
                     if all(one.transfer != each.transfer for one in alone)
                 ],
@@ -127,14 +128,14 @@ class Bills:
         first = agreement.created if plan.signed is None else plan.signed / MICROSECONDS
         last = await self._last(accounts) if ends is None else ends
         period = min(first, last) if begins is None else begins, last
-        readings = [reading for account in accounts for reading in await self._readings(account, period, accounts)]
+        found = [(account, await self._readings(account, period, accounts)) for account in accounts]
         until = inf if ends is None else ceil(ends / DAY_SECONDS) * DAY_SECONDS
-        unsigned = [each for each in accounts if not each.sequence and not await self._elsewhere(each, accounts)]
-        alone = [each for account in unsigned for each in _counted(account) if each.at < until]
+        alone = [each for account, own in found if not account.sequence and _grows(own) for each in own if each.at < until]
         by_closing = agreement.closed is not None and plan.ends == instant_of(agreement.closed)
         closed, known = await closed_of(self._store, agreement, self._own()) if by_closing else None, standing(alone).values()
-        found = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
-        return replace(found, preliminary=ends is not None and ends > self._clock.now())
+        readings = [reading for _, own in found for reading in own]
+        made = invoice_of(_parties(agreement), plan, readings, *period, disputed=_disputed(accounts), alone=known, closed=closed)
+        return replace(made, preliminary=ends is not None and ends > self._clock.now())
 
     async def _last(self, accounts: Sequence[Metered]) -> float:
         """The instant after the last second in which a receipt was acknowledged, by the clock of who has, which may run ahead of ours as
@@ -169,15 +170,21 @@ class Bills:
 
     async def _readings(self, account: Metered, before: Sequence[float], accounts: Sequence[Metered]) -> list[Reading]:
         """What an account, one of the `accounts` of its agreement, had come to at the end of each day on which we alone have counted it,
-        and at the last of its receipts that were acknowledged before each of these instants. What we alone have counted comes to nothing
-        from the instant on at which it is signed for elsewhere: what was billed of it before is credited then."""
+        and at the last of its receipts that were acknowledged before each of these instants. What we alone have counted comes to what is
+        left of it from each instant on at which more is signed for elsewhere: what was billed of that before is credited then."""
         counted = _counted(account)
         if not account.sequence:
-            since = await signed_elsewhere(self._store, account, accounts)
-            earlier = counted if since is None else [each for each in counted if each.at < since]
-            return earlier if since is None or not earlier else [*earlier, Reading(account.transfer, since, NOTHING)]
+            steps = await credited(self._store, account, accounts) if counted else ()
+            earlier = [each for each in counted if not steps or each.at < steps[0].at]
+            begins = counted[-1].at if steps and not earlier else 0.0  # of the day on which it was sent nothing is billed before its end
+            return earlier + [Reading(account.transfer, *each) for each in {max(begins, step.at): step.left for step in steps}.items()]
         found = [await last_before(self._store, account, instant) for instant in dict.fromkeys(before)]
         return counted + [_signed(account, each) for each in found if each is not None]
+
+
+def _grows(readings: Sequence[Reading]) -> bool:
+    """Whether nothing of what we alone have counted was billed, and is credited later."""
+    return all(one.counts.within(other.counts) for one, other in pairwise(readings))
 
 
 def _counted(account: Metered) -> list[Reading]:
@@ -208,13 +215,14 @@ def _came(came: Came, *, over: bool) -> dict[str, Any]:
     return said | {"counts": came.counts.claims(), "updated": rfc3339(came.at)}
 
 
-def _told(account: Metered, status: str) -> dict[str, Any]:
+def _told(account: Metered, status: str, last: Mapping[str, Reading]) -> dict[str, Any]:
+    by_our_word = None if account.sequence else last.get(account.transfer)
     return {
         "transfer": account.transfer,
         "status": status,
         "attested": account.attested,
         "sequence": account.sequence,
         "receipt": digest(account.receipt).hex() if account.receipt else None,
-        "counts": account.counts.claims(),
+        "counts": (by_our_word.counts if by_our_word and by_our_word.counts != NOTHING else account.counts).claims(),
         "updated": rfc3339(account.updated),
     }

@@ -3,58 +3,115 @@
 Some data leave before the first receipt of who means to sign. Where that is lost with its connection and the transfer ends, the provider
 alone has counted them; and the order goes on by another transfer, which signs for all that has come, by whichever of the two. So the word
 of the provider counts for what the consumer has signed for nowhere. Nobody gains by it: what was sent could have been signed away by a
-first receipt over nothing, which opens the account of every transfer, and is no more than may leave before that.
+first receipt over nothing, which opens the account of every transfer, and is no more than may leave before that. Once anything of it is
+credited no first receipt comes for it any more (`crediting`): it would be signed for twice, and invoices of before would change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from math import ceil
+from typing import NamedTuple
 
 from connector.control_billing.receipted import last_before
 from connector.dsp.messages import Kind, Role
 from connector.metering.content import Layout
+from connector.metering.counts import NOTHING, Counts
 from connector.metering.objects import Ack, Receipt, kept
-from connector.metering.ranges import Ranges, covers, union, without
+from connector.metering.ranges import Ranges, count, union, without
 from connector.ports import Store
 from connector.records.metering import Metered
 from connector.telemetry import STATEMENT
 
 
-async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
-    """The second (POSIX) since which all that `account` holds, of which we alone say that it was sent, is signed for by others of the
-    `accounts` of its agreement. None as long as it is not, or as a receipt of its own may still come; of live data, whose log is
-    that of one transfer; and of who never meant to sign: what he fetches by a second transfer he has fetched twice."""
+class Credited(NamedTuple):
+    """From the second `at` (POSIX) on no more of a transfer counts by our word than is `left` of it, cumulative: nothing, if all of it is
+    signed for."""
+
+    at: float
+    left: Counts
+
+
+async def credited(store: Store, account: Metered, accounts: Sequence[Metered], *, newest: bool = False) -> tuple[Credited, ...]:
+    """What is left of what `account` holds, of which we alone say that it was sent, from each second on at which more of it is signed for
+    by others of the `accounts` of its agreement; the `newest` of these seconds alone costs less to find. Nothing is as long as a receipt of
+    its own may still come; of live data, whose log is that of one transfer; and of who never meant to sign: what he fetches by a second
+    transfer he has fetched twice."""
     leaves = alone(account)
     if not leaves or not account.asked:
-        return None
+        return ()
     signed = [each for each in accounts if each.sequence and each.ack and each.root == account.root and each.status != "disputed"]
-    if not covers(union(*(each.ranges for each in signed)), leaves):
-        return None
-    if (over := await _over(store, account)) is None:
-        return None
+    signed = [each for each in signed if without(leaves, each.ranges) != leaves]
+    if not signed or (over := await _over(store, account)) is None:
+        return ()
     signers = list[tuple[float, Metered]]()
     for each in signed:
-        if without(leaves, each.ranges) != leaves:
-            stays = 0.0 if each.status == "complete" else await _over(store, each)
-            signers += [(stays, each)] if stays is not None else []  # before, nobody could know what it comes to
-    if not covers(union(*(each.ranges for _, each in signers)), leaves):
-        return None
-    first, last = ceil(over), ceil(max(over, *(max(stays, kept(Ack, each.ack).issued) for stays, each in signers)))
-    while first < last:
-        middle = (first + last) // 2
-        if covers(await _signed_by(store, signers, middle), leaves):
-            last = middle
-        else:
-            first = middle + 1
-    return float(last)
+        stays = float(kept(Ack, each.ack).issued) if each.status == "complete" else await _over(store, each)
+        signers += [(stays, each)] if stays is not None else []  # before, nobody could know what it comes to
+    if not signers:
+        return ()
+
+    async def signed_by(second: int) -> tuple[Ranges, int]:
+        found, records = await _signed_by(store, signers, second)
+        return without(leaves, without(leaves, found)), records
+
+    last = ceil(max(over, *(max(stays, kept(Ack, each.ack).issued) for stays, each in signers)))
+    steps, at, known, (whole, _) = list[Credited](), ceil(over), Ranges(), await signed_by(last)
+    while known != whole:
+        first, end = at, last
+        while first < end:
+            middle = (first + end) // 2
+            found, _ = await signed_by(middle)
+            if found == whole or (found != known and not newest):
+                end = middle
+            else:
+                first = middle + 1
+        known, records = await signed_by(first)
+        steps.append(Credited(float(first), NOTHING if known == leaves else _left(account, known, records)))
+        at = first + 1
+    return tuple(steps)
 
 
-async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> Ranges:
-    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then. What is signed for later moves
-    nothing: else what was credited in one period could be credited once more in the next."""
-    rows = [await last_before(store, each, second + 1) for stays, each in signers if stays <= second]
-    return union(*(kept(Receipt, row.receipt).ranges for row in rows if row is not None))
+async def signed_elsewhere(store: Store, account: Metered, accounts: Sequence[Metered]) -> float | None:
+    """The second (POSIX) since which all of it is, as `credited` has it; None as long as it is not."""
+    steps = await credited(store, account, accounts, newest=True)
+    return steps[-1].at if steps and steps[-1].left == NOTHING else None
+
+
+def crediting(store: Store) -> Callable[[Metered], Awaitable[bool]]:
+    """Says of an account for which nobody has signed whether anything of it is credited, as it is signed for elsewhere."""
+
+    async def any_credited(account: Metered) -> bool:
+        return bool(await credited(store, account, await store.metered_of(account.agreement), newest=True))
+
+    return any_credited
+
+
+def _left(account: Metered, signed: Ranges, records: int) -> Counts:
+    """What is left of an account of which others have signed for these leaves, and for so many records with them. Nobody knows here in
+    which leaves records end, so all of these are taken to be of this one: no record is billed twice. Time is left as bytes are."""
+    layout, counts = Layout(account.size_bytes or 0, account.chunk_bytes), account.counts
+    spans = union((begin, begin + length) for begin, length in (layout.span(*each) for each in signed))
+    size = counts.bytes - count(account.sent) + count(without(account.sent, spans))
+    time = counts.microseconds * size // counts.bytes if counts.bytes else 0
+    return replace(counts, bytes=size, records=max(0, counts.records - records), microseconds=time)
+
+
+async def _signed_by(store: Store, signers: Sequence[tuple[float, Metered]], second: int) -> tuple[Ranges, int]:
+    """What accounts had signed for by the end of a second (POSIX), of transfers that were over by then, and the records of that. What is
+    signed for later moves nothing: else what was credited in one period could be credited once more in the next."""
+    ranges, records = Ranges(), 0
+    for stays, each in signers:
+        if stays > second:
+            continue
+        told: Metered | Receipt = each
+        if kept(Ack, each.ack).issued > second:
+            if (row := await last_before(store, each, second + 1)) is None:
+                continue
+            told = kept(Receipt, row.receipt)
+        ranges, records = union(ranges, told.ranges), records + told.counts.records
+    return ranges, records
 
 
 def alone(account: Metered) -> Ranges:

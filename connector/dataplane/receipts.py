@@ -24,14 +24,13 @@ from connector.dataplane.flows import TRANSFERS_MAX, Flows
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
 from connector.dataplane.quotas import Decide
-from connector.dataplane_accounts.account import Account, late
+from connector.dataplane_accounts.account import Account, known_log, late, own_counts
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.errors import MeterRefused, TooMany
-from connector.metering import chain, credit
+from connector.metering import chain
 from connector.metering.chain import Judged, Outcome
 from connector.metering.content import Layout
-from connector.metering.counts import call
 from connector.metering.objects import Ack, Receipt, Rejected, digest, kept, manifest_of, pending
 from connector.metering.statements import Statement, flow_of
 from connector.odrl.codes import Code
@@ -51,8 +50,8 @@ STATE_SECONDS = 5.0  # what is signed for after the end within these is one stat
 STATED_SECONDS = 31 * 86_400.0  # for so long after its end a transfer is stated at the next start, if it was not before
 STATED = "both sides have signed what this transfer came to, without this receipt; sign for the rest under another one"
 LATE = "more was sent before the first receipt than the credit allows; begin another transfer, and sign before you read"
+CREDITED = "others that are over have signed for what this transfer brought, and it is billed there; sign for the rest under another one"
 MISSING = "there is no manifest of this transfer yet; get it first, a receipt names it"
-GONE = "the log of these live data is not kept any more; what was acknowledged stands"
 SUSPECTED = "this participant has signed checkpoints of its ledger that contradict each other; nothing is acknowledged to it"
 
 LookAt = Callable[[Permit, Described, Rejected], Awaitable[None]]
@@ -71,7 +70,7 @@ class Answered:
 class Receipts:
     """Takes receipts for the accounts of `accounts`; `flows` are the streams that are cut when a consumer contradicts itself.
     `live(transfer)` opens the log of live data, which no manifest describes; `look_at`, if it is set, looks at a leaf that a consumer has
-    rejected."""
+    rejected; `credited` says whether anything of an account without receipts is billed elsewhere, as it is signed for there."""
 
     def __init__(
         self,
@@ -88,6 +87,7 @@ class Receipts:
     ) -> None:
         self._live = live
         self.look_at: LookAt | None = None
+        self.credited: Callable[[Metered], Awaitable[bool]] = nothing_credited
         self._store, self._decide, self._identity, self._clock, self._ids = store, decide, identity, clock, ids
         self._accounts, self._flows, self._ledger = accounts, flows, ledger
         self._paces: Paces[str] = Paces(IDLE_AT_ONCE, IDLE_SECONDS, TRANSFERS_MAX)
@@ -164,7 +164,7 @@ class Receipts:
             signed = stored if stored.sequence else replace(stored, ranges=(), counts=Counts())
             told = signed.counts.bytes
             with self._live(transfer) if stored.root is None else nullcontext() as growing:
-                log = _log(stored, account, growing)
+                log = known_log(stored, account, growing)
                 judge = partial(chain.judge, signed, token, proven=self._proven(stored.peer), log=log, now=now)
                 judged = judge()
                 if judged.outcome is Outcome.STALE:
@@ -174,6 +174,8 @@ class Receipts:
                 judged = Judged(Outcome.REFUSED, stored, "account-late", LATE)
             if judged.outcome is Outcome.ACCEPTED and await self._concluded(transfer):
                 judged = Judged(Outcome.REFUSED, stored, "account-stated", STATED, stored.ack)
+            if judged.outcome is Outcome.ACCEPTED and not stored.sequence and await self.credited(stored):
+                judged = Judged(Outcome.REFUSED, stored, "account-credited", CREDITED)
             if state == "ok" and self._flows_on(judged, account):
                 acked = self._acked(judged.account, account, state, note)
                 judged = replace(judged, account=acked, ack=acked.ack)
@@ -217,7 +219,7 @@ class Receipts:
         if judged.receipt is None or not (accepted or judged.outcome is Outcome.CONFLICT):
             return None
         account = self._accounts.at_hand(stored.transfer)
-        own, sent = _own(judged.account, account, stored), account.reserve(judged.account) if account is not None else stored.sent
+        own, sent = own_counts(judged.account, account, stored), account.reserve(judged.account) if account is not None else stored.sent
         after = replace(judged.account, own=own, sent=sent, version=stored.version + 1, updated=now)
         facts = [_fact(telemetry.RECEIPT if accepted else telemetry.RECEIPT_CONFLICT, stored, token, now)]
         if accepted and judged.ack:
@@ -229,7 +231,7 @@ class Receipts:
     def _acked(self, stored: Metered, account: Account | None, state: str, note: str | None, index: int | None = None) -> Metered:
         """The account with the ack of the receipt that was accepted last."""
         now = self._accounts.dated(stored.receipt)
-        ack = chain.answer(stored, now=now, index=index, state=state, own=_own(stored, account), ledger=note)
+        ack = chain.answer(stored, now=now, index=index, state=state, own=own_counts(stored, account), ledger=note)
         return chain.acked(stored, self._identity.sign(ack.claims(), Ack.TYP), ack)
 
     async def _acknowledge(self, transfer: str, token: str, state: str) -> str:
@@ -369,6 +371,11 @@ class Receipts:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+async def nothing_credited(_account: Metered) -> bool:
+    """Nothing is known of what others have signed for."""
+    return False
+
+
 def _disputes(known: Metered | None, record: Metered) -> bool:
     """Whether a dispute begins, or an operator has settled it."""
     if known is None or known.version >= record.version:
@@ -378,22 +385,3 @@ def _disputes(known: Metered | None, record: Metered) -> bool:
 
 def _fact(what: str, stored: Metered, token: str, now: float) -> Evidence:
     return Evidence(what, Kind.TRANSFER, stored.transfer, stored.peer, None, now, digest=digest(token), entry=token)
-
-
-def _log(stored: Metered, account: Account | None, live: Described | None) -> credit.Log:
-    """What we know of the content log: all of it while it is at hand, else as much as the manifest says."""
-    manifest = manifest_of(stored.manifest)
-    if stored.root is None:
-        if live is None or manifest.snapshot != live.snapshot:
-            raise MeterRefused(GONE, "log-gone")
-        return live.known(manifest)
-    return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
-
-
-def _own(stored: Metered, account: Account | None, before: Metered | None = None) -> Counts:
-    """What we say of calls, which follow from what was signed for, and of time, which we have counted ourselves; as the last receipt found
-    it (or what was stored `before` this one), where nobody has asked for data since a start."""
-    before = before or stored
-    told = before.own if before.sequence else before.counts
-    microseconds = told.microseconds if account is None else account.microseconds
-    return Counts(calls=max(before.own.calls, call(stored.counts.bytes)), microseconds=microseconds)

@@ -20,7 +20,7 @@ from connector.dataplane.index import Described
 from connector.dataplane_accounts.flowing import Flowing
 from connector.dataplane_accounts.opens import Open
 from connector.dataplane_accounts.outstanding import Outstanding
-from connector.errors import Withdrawn
+from connector.errors import MeterRefused, Withdrawn
 from connector.metering import credit
 from connector.metering.counts import by_day, call
 from connector.metering.objects import manifest_of
@@ -32,6 +32,7 @@ from connector.records.metering import Counts, Metered
 CREDIT_SECONDS: Final = 20.0  # that a stream waits for a receipt; then it ends, with an answer while its reader, who waits for 30, is there
 EARLY_BYTES: Final = 16 * 1024 * 1024  # may leave before a first receipt, or the credit, if that is more
 EARLY_SECONDS: Final = 10.0  # that a first receipt is waited for, once, of whoever means to send one
+GONE: Final = "the log of these live data is not kept any more; what was acknowledged stands"
 TO_SEND_RECEIPTS: Final = (
     "get the manifest, whose address is this one and `/manifest`, and post a first receipt to `/receipts` beside it;"
     " `connector get` and other clients that sign receipts do so by themselves"
@@ -271,3 +272,23 @@ def same(stored: Metered | None, log: Described) -> bool:
     """Whether an account is of this log. One without a root is known by its name."""
     named = stored is not None and (log.root is not None or stored.origin.endswith(f"/log/{log.snapshot}"))
     return named and stored is not None and stored.root == log.root
+
+
+def known_log(stored: Metered, account: Account | None, live: Described | None) -> credit.Log:
+    """What we know of the content log: all of it while it is at hand, else as much as the manifest says. Raises MeterRefused
+    for that of live data which is not kept any more."""
+    manifest = manifest_of(stored.manifest)
+    if stored.root is None:
+        if live is None or manifest.snapshot != live.snapshot:
+            raise MeterRefused(GONE, "log-gone")
+        return live.known(manifest)
+    return credit.finite(manifest) if account is None or account.log.root != stored.root else account.log.known(manifest)
+
+
+def own_counts(stored: Metered, account: Account | None, before: Metered | None = None) -> Counts:
+    """What we say of calls, which follow from what was signed for, and of time, which we have counted ourselves; as the last receipt found
+    it (or what was stored `before` this one), where nobody has asked for data since a start."""
+    before = before or stored
+    told = before.own if before.sequence else before.counts
+    microseconds = told.microseconds if account is None else account.microseconds
+    return Counts(calls=max(before.own.calls, call(stored.counts.bytes)), microseconds=microseconds)

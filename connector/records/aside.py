@@ -93,10 +93,11 @@ def drawn(before: Usage, after: Usage, transfer: str) -> Usage:
     return _less(before, after, transfer, lambda each: is_aside(each) or is_taken(each))
 
 
-def balanced(usage: Usage, transfer: str, due: Mapping[tuple[str, str], int], now: float, *, agreed: bool) -> Usage:
+def balanced(usage: Usage, transfer: str, due: Mapping[tuple[str, str], int], now: float, *, agreed: bool, more: bool = False) -> Usage:
     """The same once a transfer is over, of which so much is `due` by what was signed for, by rule and operand. Nothing of it is set aside
     any more; what was signed for is spent, also where other transfers had brought it; and once both have `agreed`, so that nothing more
-    can be signed for, no more than that is. What is still held may have been used: until it is settled nothing goes back."""
+    can be signed for, no more than that is; where `more` of it may go back later, it stays noted how much that is at most. What is still
+    held may have been used: until it is settled nothing goes back."""
     posted = {(rule, operand): amount for rule, operand, amount in usage.posted}
     rows = list[Reservation]()
     for each in usage.open:
@@ -105,11 +106,11 @@ def balanced(usage: Usage, transfer: str, due: Mapping[tuple[str, str], int], no
             rows.append(each)
         elif is_taken(each) and key in due:
             over = agreed and not _held(usage, each)
-            more = due[key] + each.amount
-            if more > 0 or over:
-                posted[key] = posted.get(key, 0) + more
-            if not over:
-                rows.append(replace(each, amount=min(each.amount, -due[key])))
+            missing = due[key] + each.amount
+            if missing > 0 or over:
+                posted[key] = posted.get(key, 0) + missing
+            if more or not over:
+                rows.append(replace(each, amount=-due[key] if over else min(each.amount, -due[key])))
     if tuple(rows) == usage.open:
         return usage
     return replace(usage, posted=_in_order(posted), open=tuple(rows), version=usage.version + 1, updated=now)

@@ -192,6 +192,10 @@ async def test_what_another_has_paid_for_and_will_have_back_is_set_aside_as_far_
     assert (await asked(policy("2", MEGABYTE), *signed, usage=gone)).reason, "nothing comes back any more"
     back = replace(gone, posted=((RULE, EUR, 2 * CHUNK),))
     assert await asked(policy("2", MEGABYTE), *signed, usage=back) == costs(2 * CHUNK)
+    part = replace(back, open=(replace(takes, amount=-CHUNK // 2),))
+    part = replace(part, posted=())
+    assert (await asked(policy("0.749999", MEGABYTE), *signed, usage=part)).reason, "no more comes back than is noted"
+    assert not (await asked(policy("0.75", MEGABYTE), *signed, usage=part)).reason
 
 
 async def one_owed(store: MemoryStore, read: Callable[[Mapping[str, Any]], Policy | PolicyError], account: Metered) -> Due:
@@ -240,6 +244,20 @@ async def test_what_is_signed_for_elsewhere_goes_back_only_if_the_budget_spends_
     other = brought("t2", ((1, 5),), sequence=1, ack=ack, status="complete")
     await store.commit(Changes(saves=(AGREEMENT, left, other, ended("t1"), *((by,) if by else ()))))
     assert await one_owed(store, lambda _: policy("50", MEGABYTE), left) == ({(RULE, EUR): 0}, goes_back)
+
+
+@pytest.mark.asyncio
+async def test_what_is_signed_for_elsewhere_in_part_goes_back_in_part():
+    store, ack, over = MemoryStore(), rig.signed(rig.ACK), replace(ended("t2"), detail={"taken": True})
+    sent = {"sent": ((0, 3 * CHUNK),), "counts": Counts(3 * CHUNK, 30, 0, 1)}
+    left, other = (
+        brought("t1", ((1, 4),), asked=True, **sent),
+        brought("t2", ((2, 3),), sequence=1, ack=ack, counts=Counts(CHUNK, 10, 0, 1)),
+    )
+    await store.commit(Changes(saves=(AGREEMENT, left, other, ended("t1"), over)))
+    terms = policy("50", MEGABYTE, price("1", "record"), price("2", "call"))
+    (scale,) = {tally.pricing.scale for tally in tallies(terms) if tally.pricing}
+    assert await one_owed(store, lambda _: terms, left) == ({(RULE, EUR): scale + scale * 20 + scale * 2}, True)
 
 
 @pytest.mark.asyncio

@@ -1,11 +1,12 @@
 """What left before a first receipt that never came is billed once it is known that it was signed for nowhere else."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from connector.control_billing.elsewhere import alone, signed_elsewhere
+from connector.control_billing.elsewhere import alone, credited, crediting, signed_elsewhere
 from connector.dsp.exchange import Process
 from connector.dsp.messages import Kind, Role
 from connector.metering.counts import Counts, by_day
@@ -126,3 +127,53 @@ async def test_what_was_billed_by_the_providers_word_is_credited_when_it_is_sign
     assert (whole.counts.bytes, whole.left_out, whole.complete) == (LAYOUT.size_bytes, None, True)
     assert (used := await one.usage(ID))["counts"] == (await other.usage(ID))["counts"]
     assert [each["status"] for each in used["transfers"]] == ["signed-elsewhere", "ended"]
+
+
+def counting(records: int, kept: list[Any]) -> list[Any]:
+    """The same account, of leaves in which so many records end."""
+    return [*kept[:-1], replace(kept[-1], counts=replace(kept[-1].counts, records=records))]
+
+
+async def test_of_what_others_have_signed_for_in_part_only_the_rest_is_billed_by_the_providers_word():
+    """It was sent on one day; on the next six of its leaves are signed for, and four more an hour later: no byte stands in two lines."""
+    today, sent = (NOW // DAY + 1) * DAY, Counts(bytes=SENT + 1, records=120, calls=1, microseconds=1_000)
+    first = left(counts=sent, days=by_day((), NOW + 1.0, sent))
+    second = counting(50, goes_on(((1, 7),), transfer="t2", later=today - NOW + 60.0)[0])
+    third = counting(45, goes_on(((7, 11),), transfer="t3", later=today - NOW + 3_600.0)[0])
+    store, before = MemoryStore(), await bills(Role.PROVIDER, first, process("t1"))
+    one = await bills(Role.PROVIDER, first, *second, *third, *(process(pid) for pid in ("t1", "t2", "t3")), store=store)
+    assert (await one.invoice(ID, None, today)).to_json() == (await before.invoice(ID, None, today)).to_json()
+    ends = (None, today, today + 600.0, today + DAY)
+    periods = [await one.invoice(ID, *period) for period in pairwise(ends)]
+    whole = await one.invoice(ID, None, today + DAY)
+    assert [each.counts.bytes for each in periods] == [SENT + 1, 0, 0], "what is signed for is credited in the same period"
+    assert (whole.counts.bytes, sum(each.total for each in periods)) == (SENT + 1, whole.total)
+    assert {flow.reading.transfer: flow.counts.bytes for flow in whole.flows} == {"t1": 2 * CHUNK + 1, "t2": 6 * CHUNK, "t3": 4 * CHUNK}
+    assert whole.left_out is None
+    used = {each["transfer"]: each for each in (await one.usage(ID))["transfers"]}
+    assert (used["t1"]["status"], used["t1"]["counts"]["bytes"]) == ("ended", 2 * CHUNK + 1)
+    steps = await credited(store, first, [first, second[-1], third[-1]])
+    assert [(each.left.bytes, each.left.records, each.left.calls) for each in steps] == [(6 * CHUNK + 1, 70, 1), (2 * CHUNK + 1, 25, 1)]
+    assert steps[-1].left.microseconds == 1_000 * (2 * CHUNK + 1) // (SENT + 1)
+    assert await credited(store, first, [first, second[-1], third[-1]], newest=True) == steps[-1:]
+    assert [await crediting(store)(each) for each in (first, second[-1])] == [True, False]
+
+
+async def test_of_a_day_that_is_not_over_what_is_left_is_told_as_left_out():
+    first, others = left(), goes_on(((1, 7),))[0]
+    one = await bills(Role.PROVIDER, first, *others, process("t1"), process("t2"))
+    found = await one.invoice(ID, None, NOW + 9.0)
+    assert (found.counts.bytes, found.left_out and found.left_out.counts.bytes) == (6 * CHUNK, 6 * CHUNK + 1)
+    assert (await one.invoice(ID, None, (NOW // DAY + 1) * DAY)).counts.bytes == SENT + 1
+
+
+async def test_what_is_complete_later_credits_nothing_before():
+    """It had signed for all of the other's leaves on the first day, and could still go on: what was billed then stays as it was billed."""
+    today = (NOW // DAY + 1) * DAY
+    first, begun = left(), goes_on(((1, 14),))[0]
+    rest = goes_on(((1, 14),), ALL, later=today - NOW + 60.0)[0]
+    done = [begun[0], rest[1], replace(rest[-1], status="complete")]
+    early = await bills(Role.PROVIDER, first, *begun, process("t1"), process("t2", "STARTED"))
+    late = await bills(Role.PROVIDER, first, *done, process("t1"), process("t2", "COMPLETED", today + 70.0))
+    assert (await late.invoice(ID, None, today)).to_json() == (await early.invoice(ID, None, today)).to_json()
+    assert (await late.invoice(ID, None, today + DAY)).counts.bytes == LAYOUT.size_bytes

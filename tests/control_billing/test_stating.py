@@ -113,7 +113,7 @@ async def test_time_that_only_the_provider_has_counted_is_said_on_both_sides_and
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(stating, "SETTLED_SECONDS", -2)
-    monkeypatch.setattr("connector.dataplane.receipts._own", lambda *_: Counts(calls=1, microseconds=3_600_000_000))
+    monkeypatch.setattr("connector.dataplane.receipts.own_counts", lambda *_: Counts(calls=1, microseconds=3_600_000_000))
     async with pair.pair(tmp_path, store="sqlite") as both:
         ours, theirs, agreement = await fetched(both)
         for at, pid in ((both.consumer, ours), (both.provider, theirs)):

@@ -13,6 +13,7 @@ import pytest
 
 from connector import telemetry
 from connector.adapters.memory import MemoryStore
+from connector.control_billing.elsewhere import crediting
 from connector.dataplane import receipts
 from connector.dataplane.gate import Permit
 from connector.dataplane.index import Described
@@ -32,6 +33,7 @@ from connector.signatures.jws import PublicKey
 from tests.dataplane.reader import reading
 from tests.dataplane.rig import CONSUMER, TRANSFER, FakeIdentity, Rig, key_of, process, provider, some_bytes
 from tests.dataplane.signing import CREDIT_BYTES, WINDOW, Consumer, Facts
+from tests.metering.rig import ACK, signed
 
 LARGE = some_bytes(6 * CHUNK_BYTES + 12_345)
 LINES = b'{"n":1234567890}\n' * 40_000 + b"no end"
@@ -243,6 +245,25 @@ async def test_what_was_read_within_the_credit_before_the_first_receipt_is_forgi
         stored = await rig.store.metered(TRANSFER)
         assert stored is not None
         assert (stored.counts, stored.ranges, stored.attested) == (Counts(), (), "both")
+
+
+@pytest.mark.asyncio
+async def test_no_first_receipt_comes_for_what_is_billed_where_others_have_signed_for_it(tmp_path: Path):
+    """It would be signed for twice, and what was credited would be owed again."""
+    async with metered(tmp_path) as (rig, consumer):
+        await consumer.begin()
+        await consumer.get(Range=f"bytes=0-{CREDIT_BYTES - 1}")
+        await ended(rig)
+        stored = await rig.store.metered(TRANSFER)
+        assert stored is not None
+        assert rig.metering is not None
+        rig.metering.receipts.credited = crediting(rig.store)
+        other = replace(stored, transfer="other", sequence=1, ack=signed(ACK), ranges=((2, 3),), status="complete")
+        await rig.store.commit(Changes(saves=(other,)))
+        status, body = await consumer.post(consumer.receipt((1, 3)))
+        assert (status, orjson.loads(body)["code"]) == (409, "account-credited")
+        await rig.store.commit(Changes(saves=(replace(other, status="disputed", version=other.version + 1),)))
+        await consumer.sign((1, 3))
 
 
 @pytest.mark.asyncio

@@ -97,6 +97,25 @@ def test_what_is_over_has_spent_what_it_was_signed_for_and_until_both_have_signe
     assert balanced(last, "t1", {(RULE, EUR): due}, 4.0, agreed=True) is last
 
 
+@given(st.integers(1, 900), st.lists(st.integers(0, 900), min_size=1, max_size=3), st.booleans())
+def test_what_becomes_less_in_steps_goes_back_in_steps(taken: int, dues: list[int], held: bool):
+    """Of what was never signed for more and more is signed for by others: each time that goes back, and what is left stays noted."""
+    usage = takes(TAKES, taken, taken)
+    usage = takes(usage, 50) if held else usage
+    for due in sorted(dues, reverse=True):
+        after = balanced(usage, "t1", {(RULE, EUR): due}, 2.0, agreed=True, more=True)
+        assert balanced(after, "t1", {(RULE, EUR): due}, 3.0, agreed=True, more=True) is after
+        noted = next(each.amount for each in after.open if each.id == taken_id("t1"))
+        if not held:
+            assert (after.spent(RULE, EUR) - 5_000, noted) == (due, -due)
+        usage = after
+    if held:
+        assert usage.spent(RULE, EUR) + usage.reserved(RULE, EUR) - 5_077 >= taken + 50, "it may have left to the last of it"
+        usage = drawn(usage, usage.settle("holder", {EUR: 0}, 3.0), "t1")
+    last = balanced(usage, "t1", {(RULE, EUR): 0}, 4.0, agreed=True)
+    assert (last.spent(RULE, EUR) - 5_000, [each.transfer for each in last.open]) == (0, ["t2", "t2"])
+
+
 @given(st.integers(1, 1_500), st.floats(0, 1), st.integers(0, 2_000))
 def test_what_a_stream_still_holds_goes_back_once_it_is_settled(held: int, share: float, due: int):
     waits = balanced(takes(TAKES, held), "t1", {(RULE, EUR): due}, 2.0, agreed=True)
