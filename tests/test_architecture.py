@@ -62,7 +62,7 @@ CHANCE = {"uuid1", "uuid4", "uuid6", "uuid7", "uuid8", "getnode"}  # of `uuid`; 
 LIBRARIES = {
     "dsp": {"jsonschema", "jsonschema_rs", "orjson", "pyld"},
     "odrl": {"orjson", "pyld", "rdflib"},
-    "records": set(),
+    "records": {"orjson"},
     "origins": set(),
     "remembered": set(),
     "signatures": {"nacl", "orjson"},

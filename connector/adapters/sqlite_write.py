@@ -108,7 +108,7 @@ def prepare(number: int, changes: Changes) -> Prepared:
         if record is not process:
             writes += _of(SAVES, type(record), "saved")(number, record)
     writes += [save_outbound(number, row) for row in changes.outbox]
-    evidence_rows = tuple([values_of_evidence(number, fact) for fact in changes.evidence])
+    evidence_rows = values_of_evidence(number, changes.evidence)
     everything = Questions(tuple([(expect, *_question(number, expect)) for expect in changes.expects]), tuple(implied(changes)))
     if process is None or expected is None:
         return Prepared(everything, writes, changes.evidence, evidence_rows)

@@ -98,15 +98,21 @@ OVERWRITE, OVERWRITE_NO_MORE = "pragma secure_delete=on", "pragma secure_delete=
 ERASE = "update evidence set detail = null, salt = null, hidden = ?1 where id = (?2 << 44) + ?3"
 
 
-def values_of_evidence(number: int, e: Evidence) -> Row:
-    """What `SAVE_EVIDENCE` binds, but for the sequence number (the second value), which is known in the transaction. The entry is made
-    here, and with it all that can be wrong about it is found."""
-    detail = json_of(e.detail) if e.detail else b""
-    digest = NULL if e.digest is None else blob(e.digest)
-    salt = os.urandom(SALT_BYTES)
-    leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
-    kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
-    return number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt)
+def values_of_evidence(number: int, facts: Sequence[Evidence]) -> tuple[Row, ...]:
+    """What `SAVE_EVIDENCE` binds, but for the sequence numbers (the second values), which are known in the transaction. The entries are
+    made here, and with them all that can be wrong about them is found."""
+    rows = []
+    salts = os.urandom(SALT_BYTES * len(facts)) if facts else b""  # the system is asked once for all of them
+    for place, e in enumerate(facts):
+        salt = salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
+        detail = json_of(e.detail) if e.detail else b""
+        digest = NULL if e.digest is None else blob(e.digest)
+        leaf = leaf_hash(entry_of(e, hidden_of(salt, detail)))
+        kind, move, state = e.kind and str(e.kind), e.move and str(e.move), e.state and str(e.state)
+        rows.append(
+            (number, 0, e.what, kind, e.pid, e.peer, state, e.at, move, digest, blob(detail), e.entry or "", blob(leaf), blob(salt))
+        )
+    return tuple(rows)
 
 
 def evidence_of(row: Row) -> Evidence:

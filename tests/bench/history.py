@@ -49,7 +49,7 @@ def template(db: sqlite3.Connection, number: int) -> Template:
     inbox = tuple(inbox_of(row) for row in db.execute(SELECT_INBOX))
     evidence = [evidence_of(row) for row in db.execute(f"{SELECT_EVIDENCE} where pid = ?", (process.pid,))]
     writes = prepare(number, Changes(saves=(process, agreement, *inbox))).writes
-    rows = tuple((SAVE_EVIDENCE, values_of_evidence(number, fact)) for fact in evidence)
+    rows = tuple((SAVE_EVIDENCE, row) for row in values_of_evidence(number, evidence))
     return Template((str(process.consumer_pid), str(process.provider_pid), agreement.id), process.created, (*writes, *rows))
 
 
